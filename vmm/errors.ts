@@ -1,0 +1,97 @@
+// One base class; callers match on `code`, people read `message`.
+// The message starts with a capital, names the value and the limit, and never repeats its cause.
+
+/** Every stable error code, in the order of the classes below. */
+export const ERROR_CODES = [
+  "ERR_CONFIG",
+  "ERR_KERNEL_IMAGE",
+  "ERR_HOST",
+  "ERR_KVM_IOCTL",
+  "ERR_GUEST_MEMORY",
+  "ERR_BUS",
+  "ERR_VCPU_EXIT",
+  "ERR_LAB",
+] as const;
+export type ErrorCode = (typeof ERROR_CODES)[number];
+
+/** Base of all errors that the monitor throws on purpose. */
+export class VmmError extends Error {
+  readonly code: ErrorCode;
+  /** What to do next, one sentence, or undefined where nothing is known to help. */
+  readonly cure: string | undefined;
+
+  constructor(code: ErrorCode, message: string, options?: { cause?: unknown; cure?: string | undefined }) {
+    super(message, options?.cause === undefined ? undefined : { cause: options.cause });
+    this.name = new.target.name;
+    this.code = code;
+    this.cure = options?.cure;
+  }
+}
+
+/** What the user asked for makes no sense; thrown before any resource exists. */
+export class ConfigError extends VmmError {
+  /** One line a problem, all that were found. */
+  readonly problems: readonly string[];
+
+  constructor(problems: readonly string[]) {
+    super("ERR_CONFIG", problems.join("\n"));
+    this.problems = problems;
+  }
+}
+
+/** The kernel image or initrd cannot be booted. */
+export class KernelImageError extends VmmError {
+  constructor(message: string, options?: { cause?: unknown; cure?: string }) {
+    super("ERR_KERNEL_IMAGE", message, options);
+  }
+}
+
+/** The host lacks something: the device node, a right, a capability, a program. */
+export class HostError extends VmmError {
+  constructor(message: string, options?: { cause?: unknown; cure?: string | undefined }) {
+    super("ERR_HOST", message, options);
+  }
+}
+
+/** A system call failed; `request` is the ioctl's UAPI name or the function's. */
+export class KvmIoctlError extends VmmError {
+  readonly request: string;
+  /** Positive errno. */
+  readonly errno: number;
+  readonly errnoName: string;
+
+  constructor(request: string, errno: number, errnoName: string, cure?: string) {
+    super("ERR_KVM_IOCTL", `${request} failed with ${errnoName} (${errno})`, { cure });
+    this.request = request;
+    this.errno = errno;
+    this.errnoName = errnoName;
+  }
+}
+
+/** An access outside guest RAM, or over the end of a region. */
+export class GuestMemoryError extends VmmError {
+  constructor(message: string) {
+    super("ERR_GUEST_MEMORY", message);
+  }
+}
+
+/** A device range that is empty, overflows or overlaps another. */
+export class BusError extends VmmError {
+  constructor(message: string) {
+    super("ERR_BUS", message);
+  }
+}
+
+/** KVM_RUN ended in a way that cannot be answered; the message carries the registers. */
+export class VcpuExitError extends VmmError {
+  constructor(message: string, options?: { cure?: string | undefined }) {
+    super("ERR_VCPU_EXIT", message, options);
+  }
+}
+
+/** The lab could not be built or started. */
+export class LabError extends VmmError {
+  constructor(message: string, options?: { cause?: unknown; cure?: string }) {
+    super("ERR_LAB", message, options);
+  }
+}
