@@ -1,0 +1,146 @@
+// The requests of a vCPU file descriptor. KVM wants them from one thread at a time; a vCPU may
+// move to another thread between two KVM_RUNs. KVM api.rst §1, §4.10 to §4.13.
+import { closeSync } from "node:fs";
+import {
+  KVM_GET_LAPIC,
+  KVM_GET_MSRS,
+  KVM_GET_REGS,
+  KVM_GET_SREGS,
+  KVM_RUN,
+  KVM_SET_CPUID2,
+  KVM_SET_FPU,
+  KVM_SET_LAPIC,
+  KVM_SET_MSRS,
+  KVM_SET_REGS,
+  KVM_SET_SREGS,
+  SIZEOF_KVM_FPU,
+  SIZEOF_KVM_LAPIC_STATE,
+  SIZEOF_KVM_MSRS,
+  SIZEOF_KVM_MSR_ENTRY,
+  SIZEOF_KVM_REGS,
+  SIZEOF_KVM_SREGS,
+  kvm_fpu,
+  kvm_msr_entry,
+} from "../sys/kvm-abi.js";
+import { HostError } from "../errors.js";
+import { EAGAIN, EINTR, ioctlRaw, ioctlStruct, mmapFile, munmap, systemCallError } from "../sys/libc.js";
+import { encodeCpuid, type CpuidEntry } from "./cpuid-list.js";
+import { KvmRun } from "./kvm-run.js";
+
+/** [index, value] */
+export type MsrValue = readonly [index: number, value: bigint];
+
+export class VcpuFd {
+  readonly fd: number;
+  readonly run: KvmRun;
+
+  private constructor(fd: number, run: KvmRun) {
+    this.fd = fd;
+    this.run = run;
+  }
+
+  /** Wraps a new vCPU and maps the page that it shares with the kernel. */
+  static map(fd: number, mmapSize: number): VcpuFd {
+    try {
+      return new VcpuFd(fd, new KvmRun(mmapFile(fd, mmapSize), mmapSize));
+    } catch (error) {
+      closeSync(fd);
+      throw error;
+    }
+  }
+
+  /** A further thread's handle on a vCPU that `map` has wrapped in this process. */
+  static attach(fd: number, runAddress: number, mmapSize: number): VcpuFd {
+    return new VcpuFd(fd, new KvmRun(runAddress, mmapSize));
+  }
+
+  /** One KVM_RUN; false if it was interrupted instead of ending in an exit of the guest. */
+  enter(): boolean {
+    const result = ioctlRaw(this.fd, KVM_RUN, 0);
+    if (result >= 0) return true;
+    // EAGAIN: an application processor that has had no start-up interrupt yet (KVM api.rst §4.10).
+    if (result === -EINTR || result === -EAGAIN) return false;
+    throw systemCallError("KVM_RUN", -result);
+  }
+
+  setCpuid(entries: readonly CpuidEntry[]): void {
+    ioctlStruct(this.fd, "KVM_SET_CPUID2", KVM_SET_CPUID2, encodeCpuid(entries));
+  }
+
+  /** struct kvm_regs as it lies in memory; offsets in kvm-abi.ts. */
+  getRegs(): DataView {
+    return this.#get("KVM_GET_REGS", KVM_GET_REGS, SIZEOF_KVM_REGS);
+  }
+
+  setRegs(regs: DataView): void {
+    ioctlStruct(this.fd, "KVM_SET_REGS", KVM_SET_REGS, regs);
+  }
+
+  /** struct kvm_sregs as it lies in memory; offsets in kvm-abi.ts. */
+  getSregs(): DataView {
+    return this.#get("KVM_GET_SREGS", KVM_GET_SREGS, SIZEOF_KVM_SREGS);
+  }
+
+  setSregs(sregs: DataView): void {
+    ioctlStruct(this.fd, "KVM_SET_SREGS", KVM_SET_SREGS, sregs);
+  }
+
+  /** The state after FNINIT, all SSE exceptions masked. */
+  resetFpu(): void {
+    const fpu = new DataView(new ArrayBuffer(SIZEOF_KVM_FPU));
+    fpu.setUint16(kvm_fpu.fcw, 0x37f, true);
+    fpu.setUint32(kvm_fpu.mxcsr, 0x1f80, true);
+    ioctlStruct(this.fd, "KVM_SET_FPU", KVM_SET_FPU, fpu);
+  }
+
+  getLapic(): DataView {
+    return this.#get("KVM_GET_LAPIC", KVM_GET_LAPIC, SIZEOF_KVM_LAPIC_STATE);
+  }
+
+  setLapic(lapic: DataView): void {
+    ioctlStruct(this.fd, "KVM_SET_LAPIC", KVM_SET_LAPIC, lapic);
+  }
+
+  /** Throws HostError naming the first MSR that the host refuses. */
+  setMsrs(values: readonly MsrValue[]): void {
+    const argument = this.#msrs(values.map(([index]) => index));
+    values.forEach(([, value], i) => {
+      argument.setBigUint64(SIZEOF_KVM_MSRS + i * SIZEOF_KVM_MSR_ENTRY + kvm_msr_entry.data, value, true);
+    });
+    const done = ioctlStruct(this.fd, "KVM_SET_MSRS", KVM_SET_MSRS, argument);
+    const refused = values[done];
+    if (refused !== undefined) {
+      throw new HostError(`KVM_SET_MSRS refuses MSR 0x${refused[0].toString(16)} = 0x${refused[1].toString(16)}`);
+    }
+  }
+
+  /** Values in the order of `indices`; ends early at the first that the host does not know. */
+  getMsrs(indices: readonly number[]): bigint[] {
+    const argument = this.#msrs(indices);
+    const done = ioctlStruct(this.fd, "KVM_GET_MSRS", KVM_GET_MSRS, argument);
+    return Array.from({ length: done }, (_, i) =>
+      argument.getBigUint64(SIZEOF_KVM_MSRS + i * SIZEOF_KVM_MSR_ENTRY + kvm_msr_entry.data, true),
+    );
+  }
+
+  /** Only after no thread runs or kicks this vCPU any more. */
+  close(): void {
+    munmap(this.run.address, this.run.length);
+    closeSync(this.fd);
+  }
+
+  #msrs(indices: readonly number[]): DataView {
+    const argument = new DataView(new ArrayBuffer(SIZEOF_KVM_MSRS + indices.length * SIZEOF_KVM_MSR_ENTRY));
+    argument.setUint32(0, indices.length, true);
+    indices.forEach((index, i) => {
+      argument.setUint32(SIZEOF_KVM_MSRS + i * SIZEOF_KVM_MSR_ENTRY, index, true);
+    });
+    return argument;
+  }
+
+  #get(name: string, request: number, size: number): DataView {
+    const argument = new DataView(new ArrayBuffer(size));
+    ioctlStruct(this.fd, name, request, argument);
+    return argument;
+  }
+}

@@ -1,0 +1,126 @@
+// The requests of a VM file descriptor: memory slots, interrupt controllers, event wiring.
+import { closeSync } from "node:fs";
+import {
+  KVM_CREATE_IRQCHIP,
+  KVM_CREATE_PIT2,
+  KVM_CREATE_VCPU,
+  KVM_ENABLE_CAP,
+  KVM_IOEVENTFD,
+  KVM_IRQFD,
+  KVM_IRQ_LINE,
+  KVM_PIT_SPEAKER_DUMMY,
+  KVM_REGISTER_COALESCED_MMIO,
+  KVM_SET_IDENTITY_MAP_ADDR,
+  KVM_SET_TSS_ADDR,
+  KVM_SET_USER_MEMORY_REGION,
+  SIZEOF_KVM_COALESCED_MMIO_ZONE,
+  SIZEOF_KVM_ENABLE_CAP,
+  SIZEOF_KVM_IOEVENTFD,
+  SIZEOF_KVM_IRQFD,
+  SIZEOF_KVM_PIT_CONFIG,
+  SIZEOF_KVM_USERSPACE_MEMORY_REGION,
+  kvm_coalesced_mmio_zone,
+  kvm_enable_cap,
+  kvm_ioeventfd,
+  kvm_irqfd,
+  kvm_pit_config,
+  kvm_userspace_memory_region as region,
+} from "../sys/kvm-abi.js";
+import { ioctl, ioctlStruct } from "../sys/libc.js";
+import type { MemoryRegion } from "../memory/guest-memory.js";
+import { VcpuFd } from "./vcpu-fd.js";
+
+function structure(size: number): DataView {
+  return new DataView(new ArrayBuffer(size));
+}
+
+export class VmFd {
+  readonly fd: number;
+
+  constructor(fd: number) {
+    this.fd = fd;
+  }
+
+  /** Set every slot before createIrqchip: each one afterwards costs milliseconds of kernel grace period. */
+  setMemoryRegion(slot: number, memory: MemoryRegion, flags = 0): void {
+    const argument = structure(SIZEOF_KVM_USERSPACE_MEMORY_REGION);
+    argument.setUint32(region.slot, slot, true);
+    argument.setUint32(region.flags, flags, true);
+    argument.setBigUint64(region.guest_phys_addr, BigInt(memory.gpa), true);
+    argument.setBigUint64(region.memory_size, BigInt(memory.size), true);
+    argument.setBigUint64(region.userspace_addr, BigInt(memory.hva), true);
+    ioctlStruct(this.fd, "KVM_SET_USER_MEMORY_REGION", KVM_SET_USER_MEMORY_REGION, argument);
+  }
+
+  /** Three pages below 4 GiB that VT-x needs for real mode; ignored by other hosts. */
+  setTssAddress(gpa: number): void {
+    ioctl(this.fd, "KVM_SET_TSS_ADDR", KVM_SET_TSS_ADDR, gpa);
+  }
+
+  setIdentityMapAddress(gpa: number): void {
+    const argument = structure(8);
+    argument.setBigUint64(0, BigInt(gpa), true);
+    ioctlStruct(this.fd, "KVM_SET_IDENTITY_MAP_ADDR", KVM_SET_IDENTITY_MAP_ADDR, argument);
+  }
+
+  /** Two 8259A, an I/O APIC, and a local APIC for every vCPU created from now on. */
+  createIrqchip(): void {
+    ioctl(this.fd, "KVM_CREATE_IRQCHIP", KVM_CREATE_IRQCHIP);
+  }
+
+  /** The 8254 timer; port 0x61 is answered in the kernel too. */
+  createPit2(): void {
+    const argument = structure(SIZEOF_KVM_PIT_CONFIG);
+    argument.setUint32(kvm_pit_config.flags, KVM_PIT_SPEAKER_DUMMY, true);
+    ioctlStruct(this.fd, "KVM_CREATE_PIT2", KVM_CREATE_PIT2, argument);
+  }
+
+  /** `id` is the local APIC id as well. */
+  createVcpu(id: number, mmapSize: number): VcpuFd {
+    return VcpuFd.map(ioctl(this.fd, "KVM_CREATE_VCPU", KVM_CREATE_VCPU, id), mmapSize);
+  }
+
+  /** From now on, one write to `eventfd` is one edge on the interrupt line. */
+  connectIrqfd(eventfd: number, gsi: number): void {
+    const argument = structure(SIZEOF_KVM_IRQFD);
+    argument.setUint32(kvm_irqfd.fd, eventfd, true);
+    argument.setUint32(kvm_irqfd.gsi, gsi, true);
+    ioctlStruct(this.fd, "KVM_IRQFD", KVM_IRQFD, argument);
+  }
+
+  /** Guest writes to the range signal `eventfd` without an exit to this process. */
+  connectIoeventfd(eventfd: number, address: number, length: number, flags: number, datamatch = 0n): void {
+    const argument = structure(SIZEOF_KVM_IOEVENTFD);
+    argument.setBigUint64(kvm_ioeventfd.datamatch, datamatch, true);
+    argument.setBigUint64(kvm_ioeventfd.addr, BigInt(address), true);
+    argument.setUint32(kvm_ioeventfd.len, length, true);
+    argument.setInt32(kvm_ioeventfd.fd, eventfd, true);
+    argument.setUint32(kvm_ioeventfd.flags, flags, true);
+    ioctlStruct(this.fd, "KVM_IOEVENTFD", KVM_IOEVENTFD, argument);
+  }
+
+  /** Port writes to the range go to the ring in the vCPU mapping and exit only when it is full. */
+  coalescePortWrites(port: number, length: number): void {
+    const argument = structure(SIZEOF_KVM_COALESCED_MMIO_ZONE);
+    argument.setBigUint64(kvm_coalesced_mmio_zone.addr, BigInt(port), true);
+    argument.setUint32(kvm_coalesced_mmio_zone.size, length, true);
+    argument.setUint32(kvm_coalesced_mmio_zone.pio, 1, true);
+    ioctlStruct(this.fd, "KVM_REGISTER_COALESCED_MMIO", KVM_REGISTER_COALESCED_MMIO, argument);
+  }
+
+  /** Level of an interrupt line, for lines that are not pulsed. */
+  setIrqLine(gsi: number, level: 0 | 1): void {
+    ioctlStruct(this.fd, "KVM_IRQ_LINE", KVM_IRQ_LINE, new Uint32Array([gsi, level]));
+  }
+
+  enableCapability(capability: number, argument0 = 0n): void {
+    const argument = structure(SIZEOF_KVM_ENABLE_CAP);
+    argument.setUint32(kvm_enable_cap.cap, capability, true);
+    argument.setBigUint64(kvm_enable_cap.args, argument0, true);
+    ioctlStruct(this.fd, "KVM_ENABLE_CAP", KVM_ENABLE_CAP, argument);
+  }
+
+  close(): void {
+    closeSync(this.fd);
+  }
+}

@@ -1,0 +1,56 @@
+// The one place that loads koffi: its native module directly, by process.dlopen,
+// because the JavaScript wrapper's platform probing costs 7 ms of start-up.
+import { createRequire } from "node:module";
+import { HostError } from "../errors.js";
+
+/** A C function bound by koffi; arguments are checked by the wrappers in this folder. */
+export type NativeFunction = (...args: (number | bigint | string | ArrayBufferView | null)[]) => number;
+
+interface Library {
+  func(name: string, result: string, parameters: readonly string[]): NativeFunction;
+  symbol(name: string): bigint;
+}
+
+interface PollHandle {
+  stop(): void;
+  close(): void;
+  ref(): void;
+  unref(): void;
+}
+
+export interface Koffi {
+  load(path: string | null): Library;
+  view(address: number, length: number): ArrayBuffer;
+  errno(): number;
+  readonly node: {
+    poll(
+      fd: number,
+      options: { readable?: boolean; writable?: boolean; disconnect?: boolean },
+      callback: (events: { readable: boolean; writable: boolean; disconnect: boolean }) => void,
+    ): PollHandle;
+  };
+}
+
+export type { PollHandle };
+
+function loadNative(): Koffi {
+  const require = createRequire(import.meta.url);
+  const failures: unknown[] = [];
+  for (const candidate of ["linux_x64", "musl_x64"]) {
+    const module = { exports: {} };
+    try {
+      process.dlopen(module, require.resolve(`@koromix/koffi-linux-x64/${candidate}/koffi.node`));
+      return module.exports as Koffi;
+    } catch (error) {
+      failures.push(error);
+    }
+  }
+  throw new HostError("Cannot load koffi's native module for linux-x64", {
+    cause: failures[0],
+    cure: "install the optional dependencies too: npm ci --include=optional",
+  });
+}
+
+export const koffi = loadNative();
+/** The C library that node itself is linked to. */
+export const libc = koffi.load(null);

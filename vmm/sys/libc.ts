@@ -1,0 +1,127 @@
+// System calls that Node does not offer, bound once over koffi.
+// Addresses and lengths are numbers (int64_t): koffi passes them fastest, and a
+// user-space address fits 2^53. Every failure is a SystemCallError-like KvmIoctlError.
+import { getSystemErrorName } from "node:util";
+import { KvmIoctlError } from "../errors.js";
+import { cureFor } from "./cures.js";
+import { koffi, libc, type NativeFunction, type PollHandle } from "./koffi.js";
+
+export const EINTR = 4;
+export const EAGAIN = 11;
+
+const PROT_READ = 1;
+const PROT_WRITE = 2;
+const MAP_SHARED = 0x01;
+const MAP_PRIVATE = 0x02;
+const MAP_ANONYMOUS = 0x20;
+const MAP_NORESERVE = 0x4000;
+const EFD_NONBLOCK = 0o4000;
+const EFD_CLOEXEC = 0o2000000;
+
+/** Builds the error for the call that has just failed. */
+export function systemCallError(request: string, errno: number = koffi.errno()): KvmIoctlError {
+  let name: string;
+  try {
+    name = getSystemErrorName(-errno);
+  } catch {
+    name = `errno ${String(errno)}`;
+  }
+  return new KvmIoctlError(request, errno, name, cureFor(request, name));
+}
+
+/** Binds a C function at its first call: a start-up that does not need it does not pay for it. */
+function lazy(name: string, result: string, parameters: readonly string[]): NativeFunction {
+  let bound: NativeFunction | undefined;
+  return (...args) => (bound ??= libc.func(name, result, parameters))(...args);
+}
+
+// Two prototypes instead of a variadic one: 339 ns against 451 ns a call.
+const ioctlNumber = libc.func("ioctl", "int", ["int", "ulong", "int64_t"]);
+const ioctlBuffer = lazy("ioctl", "int", ["int", "ulong", "void *"]);
+const nativeMmap = lazy("mmap", "int64_t", ["int64_t", "size_t", "int", "int", "int", "int64_t"]);
+const nativeMunmap = lazy("munmap", "int", ["int64_t", "size_t"]);
+const nativeEventfd = lazy("eventfd", "int", ["uint", "int"]);
+const nativeWrite = lazy("write", "int64_t", ["int", "void *", "size_t"]);
+const nativeRead = lazy("read", "int64_t", ["int", "void *", "size_t"]);
+const nativePread = lazy("pread", "int64_t", ["int", "int64_t", "size_t", "int64_t"]);
+
+/** ioctl with an integer argument; throws an error that carries `name`. */
+export function ioctl(fd: number, name: string, request: number, argument = 0): number {
+  const result = ioctlNumber(fd, request, argument);
+  if (result < 0) throw systemCallError(name);
+  return result;
+}
+
+/** ioctl on a structure; `structure` must have the size that `request` encodes, or what it counts. */
+export function ioctlStruct(fd: number, name: string, request: number, structure: ArrayBufferView): number {
+  // SAFETY: the caller's buffer outlives this synchronous call; its size is checked by the wrappers in vmm/kvm/.
+  const result = ioctlBuffer(fd, request, structure);
+  if (result < 0) throw systemCallError(name);
+  return result;
+}
+
+/** KVM_RUN and other hot requests: 0 or more, or the negative errno; never throws. */
+export function ioctlRaw(fd: number, request: number, argument: number): number {
+  const result = ioctlNumber(fd, request, argument);
+  return result < 0 ? -koffi.errno() : result;
+}
+
+/** Zeroed private memory that costs nothing until it is touched; address in bytes. */
+export function mmapAnonymous(length: number): number {
+  const address = nativeMmap(0, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (address === -1) throw systemCallError("mmap");
+  return address;
+}
+
+/** Shared mapping of a file descriptor, such as a vCPU's kvm_run. */
+export function mmapFile(fd: number, length: number): number {
+  const address = nativeMmap(0, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (address === -1) throw systemCallError("mmap");
+  return address;
+}
+
+export function munmap(address: number, length: number): void {
+  if (nativeMunmap(address, length) < 0) throw systemCallError("munmap");
+}
+
+/**
+ * An ArrayBuffer over memory that this process has mapped. It owns nothing: after munmap any
+ * access is a segmentation fault, so whoever unmaps drops every view first. At most 4 GiB (Node 20).
+ */
+export function viewMemory(address: number, length: number): ArrayBuffer {
+  return koffi.view(address, length);
+}
+
+/** Non-blocking eventfd. */
+export function eventfd(): number {
+  const fd = nativeEventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  if (fd < 0) throw systemCallError("eventfd");
+  return fd;
+}
+
+const one = new BigUint64Array([1n]);
+const drained = new BigUint64Array(1);
+
+/** Adds 1 to an eventfd: one wake-up, or one pulse of the interrupt that an irqfd stands for. */
+export function signalEventfd(fd: number): void {
+  // SAFETY: 8 bytes of a module-level buffer, read during this call only.
+  nativeWrite(fd, one, 8);
+}
+
+/** Resets an eventfd's counter; nothing happens if it is 0 already. */
+export function drainEventfd(fd: number): void {
+  // SAFETY: 8 bytes of a module-level buffer, written during this call only.
+  nativeRead(fd, drained, 8);
+}
+
+/** Calls back on the event loop when `fd` is readable. Keep the handle: once collected, it is silent. */
+export function pollReadable(fd: number, callback: () => void): PollHandle {
+  return koffi.node.poll(fd, { readable: true }, callback);
+}
+
+/** Reads up to `length` bytes of a file at `position` to the address; the count read, 0 at its end. */
+export function preadInto(fd: number, address: number, length: number, position: number): number {
+  const count = nativePread(fd, address, length, position);
+  if (count < 0) throw systemCallError("pread");
+  return count;
+}
