@@ -1,0 +1,27 @@
+// Every default of a VM, named, with the reason for its value.
+
+/** Room for our kernel, busybox and a small program; Firecracker's default as well. */
+export const DEFAULT_MEMORY_MIB = 128;
+/** The boot tables, a kernel and its initramfs need about this much. */
+export const MIN_MEMORY_MIB = 16;
+/** 52-bit guest-physical addresses end far beyond; this bound catches a unit mistake. */
+export const MAX_MEMORY_MIB = 1024 * 1024;
+
+export const DEFAULT_CPUS = 1;
+/** As many as the MP table and our own kernel's NR_CPUS hold. */
+export const MAX_CPUS = 32;
+
+/**
+ * The command line that every guest gets unless the caller asks for a bare one.
+ * - `console=ttyS0`: the serial port is the terminal
+ * - `reboot=k panic=-1`: a reboot or panic ends in the i8042 reset, which the monitor sees at once
+ * - `i8042.noaux i8042.nomux i8042.dumbkbd`: no half-second probe for a keyboard that is not there
+ * - `8250.nr_uarts=1`: probe one serial port, not four
+ * - `tsc=reliable`: no watchdog clock source is needed over the kvm-clock
+ * - `no_timer_check`: the interrupt controllers are KVM's, they need no test loop
+ */
+export const DEFAULT_CMDLINE =
+  "console=ttyS0 reboot=k panic=-1 i8042.noaux i8042.nomux i8042.dumbkbd 8250.nr_uarts=1 tsc=reliable no_timer_check";
+
+/** Keeps all but emergencies off the console: each line is serial exits. */
+export const QUIET_CMDLINE = "quiet loglevel=1";

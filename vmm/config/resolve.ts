@@ -1,0 +1,67 @@
+// VmConfig -> ResolvedConfig: unknown keys refused, all problems reported at once,
+// nothing of the host touched yet.
+import { ConfigError } from "../errors.js";
+import {
+  DEFAULT_CMDLINE,
+  DEFAULT_CPUS,
+  DEFAULT_MEMORY_MIB,
+  MAX_CPUS,
+  MAX_MEMORY_MIB,
+  MIN_MEMORY_MIB,
+  QUIET_CMDLINE,
+} from "./defaults.js";
+import type { ResolvedConfig, VmConfig } from "./types.js";
+
+const KEYS: readonly (keyof VmConfig)[] = [
+  "kernel",
+  "initrd",
+  "cmdline",
+  "bareCmdline",
+  "memoryMib",
+  "cpus",
+  "nested",
+  "protocol",
+  "quiet",
+];
+
+function integerProblem(name: string, value: number, min: number, max: number, unit: string): string | undefined {
+  if (Number.isInteger(value) && value >= min && value <= max) return undefined;
+  return `${name} ${String(value)} is not a whole number from ${String(min)} to ${String(max)}${unit}`;
+}
+
+/** Throws ConfigError with one line a problem. */
+export function resolveConfig(config: VmConfig): ResolvedConfig {
+  const problems: string[] = [];
+  for (const key of Object.keys(config)) {
+    if (!(KEYS as readonly string[]).includes(key)) {
+      problems.push(`Unknown option ${JSON.stringify(key)}; known are ${KEYS.join(", ")}`);
+    }
+  }
+  const memoryMib = config.memoryMib ?? DEFAULT_MEMORY_MIB;
+  const cpus = config.cpus ?? DEFAULT_CPUS;
+  const protocol = config.protocol ?? "auto";
+  if (typeof config.kernel !== "string" || config.kernel === "") problems.push("No kernel is given");
+  for (const problem of [
+    integerProblem("Memory of", memoryMib, MIN_MEMORY_MIB, MAX_MEMORY_MIB, " MiB"),
+    integerProblem("Number of vCPUs", cpus, 1, MAX_CPUS, ""),
+  ]) {
+    if (problem !== undefined) problems.push(problem);
+  }
+  if (!["auto", "linux64", "pvh"].includes(protocol)) {
+    problems.push(`Boot protocol ${JSON.stringify(protocol)} is not one of auto, linux64, pvh`);
+  }
+  if (problems.length > 0) throw new ConfigError(problems);
+
+  const parts = config.bareCmdline === true ? [] : [DEFAULT_CMDLINE];
+  if (config.quiet === true) parts.push(QUIET_CMDLINE);
+  if (config.cmdline !== undefined && config.cmdline !== "") parts.push(config.cmdline);
+  return {
+    kernel: config.kernel,
+    initrd: config.initrd,
+    cmdline: parts.join(" "),
+    memoryMib,
+    cpus,
+    nested: config.nested ?? false,
+    protocol,
+  };
+}

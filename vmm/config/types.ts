@@ -1,0 +1,37 @@
+// What a caller may ask for (VmConfig) and what the monitor works with (ResolvedConfig).
+
+/** How an ELF kernel that offers both is entered. */
+export type BootProtocol = "auto" | "linux64" | "pvh";
+
+/** A virtual machine as the caller describes it; every field but the kernel has a default. */
+export interface VmConfig {
+  /** Path of an ELF vmlinux or a bzImage. */
+  readonly kernel: string;
+  /** Path of an initramfs archive. */
+  readonly initrd?: string | undefined;
+  /** Kernel command line, added after the default one. */
+  readonly cmdline?: string | undefined;
+  /** True drops the default command line: `cmdline` is all that the kernel gets. */
+  readonly bareCmdline?: boolean | undefined;
+  /** Guest RAM in `MiB`. */
+  readonly memoryMib?: number | undefined;
+  /** Number of vCPUs. */
+  readonly cpus?: number | undefined;
+  /** Show the guest vmx or svm. */
+  readonly nested?: boolean | undefined;
+  /** Entry protocol of an ELF kernel. */
+  readonly protocol?: BootProtocol | undefined;
+  /** Keep the kernel's log off the console. */
+  readonly quiet?: boolean | undefined;
+}
+
+/** A checked configuration with every default filled in. */
+export interface ResolvedConfig {
+  readonly kernel: string;
+  readonly initrd: string | undefined;
+  readonly cmdline: string;
+  readonly memoryMib: number;
+  readonly cpus: number;
+  readonly nested: boolean;
+  readonly protocol: BootProtocol;
+}

@@ -1,0 +1,42 @@
+// Gets other threads' attention: vCPUs out of KVM_RUN, the main thread out of its sleep.
+// Works from any thread, because file descriptors and mappings belong to the process.
+import { KvmRun } from "../kvm/kvm-run.js";
+import { kickThread } from "../sys/kick.js";
+import { signalEventfd } from "../sys/libc.js";
+import type { VcpuAddress } from "./messages.js";
+import type { VmShared } from "./shared.js";
+
+export class Kicker {
+  readonly #shared: VmShared;
+  readonly #runs: readonly KvmRun[];
+  readonly #doorbellFd: number;
+
+  constructor(shared: VmShared, vcpus: readonly VcpuAddress[], mmapSize: number, doorbellFd: number) {
+    this.#shared = shared;
+    this.#runs = vcpus.map(({ runAddress }) => new KvmRun(runAddress, mmapSize));
+    this.#doorbellFd = doorbellFd;
+  }
+
+  /**
+   * Makes vCPU `index` leave KVM_RUN, now or at its next entry. The caller has already stored
+   * what the vCPU shall find when it looks.
+   */
+  kickVcpu(index: number): void {
+    const run = this.#runs[index];
+    if (run === undefined) return;
+    run.immediateExit = 1;
+    const tid = this.#shared.vcpuThread(index);
+    if (tid !== 0) kickThread(tid);
+  }
+
+  kickAllVcpus(): void {
+    for (let index = 0; index < this.#runs.length; index++) this.kickVcpu(index);
+  }
+
+  /** Has the main thread look at the shared words soon; cheap if it is going to anyway. */
+  wakeMain(): void {
+    if (!this.#shared.ringDoorbell()) return;
+    if (this.#shared.mainRunsVcpu) this.kickVcpu(0);
+    else signalEventfd(this.#doorbellFd);
+  }
+}

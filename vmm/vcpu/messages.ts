@@ -1,0 +1,41 @@
+// What crosses between the main thread and a vCPU thread: plain data, one interface a message.
+import type { ErrorCode } from "../errors.js";
+
+/** A vCPU as another thread of the process can open it. */
+export interface VcpuAddress {
+  readonly fd: number;
+  /** Host address of the mapped kvm_run. */
+  readonly runAddress: number;
+}
+
+/** Everything that a thread needs to serve exits of the VM. File descriptors belong to the main thread. */
+export interface MachineDescriptor {
+  readonly vcpus: readonly VcpuAddress[];
+  /** Size of each vCPU's mapping in bytes. */
+  readonly mmapSize: number;
+  readonly shared: SharedArrayBuffer;
+  readonly memoryAddress: number;
+  /** `bytes` */
+  readonly memorySize: number;
+  /** irqfd of the serial port. */
+  readonly serialIrqFd: number;
+  readonly doorbellFd: number;
+  /** True if KVM holds writes of the serial port's THR back in the ring. */
+  readonly coalescesSerial: boolean;
+}
+
+/** workerData of a vCPU thread. */
+export interface VcpuWorkerData {
+  readonly machine: MachineDescriptor;
+  readonly index: number;
+  /** Wait until the main thread gives the vCPU up. */
+  readonly standby: boolean;
+}
+
+/** Posted by a vCPU thread that cannot go on. */
+export interface VcpuFailure {
+  readonly code: ErrorCode | "BUG";
+  readonly message: string;
+  readonly cure: string | undefined;
+  readonly stack: string | undefined;
+}

@@ -1,0 +1,59 @@
+// How a VM ended and what it took, as plain data.
+import { exitKey } from "./vcpu/exit-names.js";
+import {
+  MILESTONE_COMMAND_END,
+  MILESTONE_COMMAND_START,
+  MILESTONE_FIRST_RUN,
+  MILESTONE_INIT,
+  type VmShared,
+} from "./vcpu/shared.js";
+
+/** How the guest ended. */
+export type GuestOutcome = "poweroff" | "reboot" | "panic" | "triple-fault" | "halted" | "killed";
+
+/** `ns` of CLOCK_MONOTONIC, undefined where the guest never got there. */
+export interface Milestones {
+  readonly firstRun: bigint | undefined;
+  readonly init: bigint | undefined;
+  readonly commandStart: bigint | undefined;
+  readonly commandEnd: bigint | undefined;
+  readonly end: bigint;
+}
+
+export interface VmExit {
+  readonly outcome: GuestOutcome;
+  /** What the guest's init reported, 0 to 255. */
+  readonly exitStatus: number | undefined;
+  readonly milestones: Milestones;
+  /** Returns of KVM_RUN by reason ("io", "mmio", …); reasons that never came are left out. */
+  readonly exits: Readonly<Record<string, number>>;
+  /** Registers at a triple fault, if the thread that saw it could read them. */
+  readonly registers: string | undefined;
+}
+
+export function reportExit(shared: VmShared, sawPanic: boolean, registers: string | undefined): VmExit {
+  const exits: Record<string, number> = {};
+  shared.totalExits().forEach((count, reason) => {
+    if (count > 0) exits[exitKey(reason)] = count;
+  });
+  const outcome = shared.outcome;
+  return {
+    outcome: nameOutcome(outcome === "running" || outcome === "failed" ? "killed" : outcome, sawPanic),
+    exitStatus: shared.exitStatus,
+    milestones: {
+      firstRun: shared.milestone(MILESTONE_FIRST_RUN),
+      init: shared.milestone(MILESTONE_INIT),
+      commandStart: shared.milestone(MILESTONE_COMMAND_START),
+      commandEnd: shared.milestone(MILESTONE_COMMAND_END),
+      end: process.hrtime.bigint(),
+    },
+    exits,
+    registers,
+  };
+}
+
+function nameOutcome(outcome: GuestOutcome, sawPanic: boolean): GuestOutcome {
+  // A kernel that panics ends in a reset, a triple fault or a halt: the panic is the news.
+  const isAbrupt = outcome === "reboot" || outcome === "triple-fault" || outcome === "halted";
+  return sawPanic && isAbrupt ? "panic" : outcome;
+}

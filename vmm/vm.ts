@@ -1,0 +1,253 @@
+// A VM's life: started, running on the main thread or on threads of its own, stopped, closed.
+// DESIGN.md, "Threads", has the picture and the reasons.
+import type { LiveParts } from "./builder.js";
+import { HostError, VcpuExitError } from "./errors.js";
+import { PanicWatcher } from "./panic-watcher.js";
+import { alarmMainThread, installKickHandler } from "./sys/kick.js";
+import type { PollHandle } from "./sys/koffi.js";
+import { drainEventfd, pollReadable } from "./sys/libc.js";
+import { describeRegisters, explainExit } from "./vcpu/explain-exit.js";
+import { VcpuThread } from "./vcpu/handle.js";
+import { runVcpu } from "./vcpu/loop.js";
+import { ThreadMachine } from "./vcpu/machine.js";
+import type { VcpuFailure } from "./vcpu/messages.js";
+import {
+  MILESTONE_FIRST_RUN,
+  MILESTONE_INIT,
+  VCPU_IDLE,
+  VCPU_RUNNING,
+  VCPU_STANDBY,
+  VCPU_STOPPED,
+  type Outcome,
+} from "./vcpu/shared.js";
+import { reportExit, type VmExit } from "./vm-exit.js";
+
+/** What the VM asks of whoever owns its console. Called on the main thread only. */
+export interface VmHost {
+  /** Takes the bytes; calls `done` once they are written, and gets no more before. */
+  output(bytes: Uint8Array, done: () => void): void;
+  /** The guest has room for input again, after `input` took less than it was given. */
+  inputRoom?(): void;
+}
+
+export interface StartOptions {
+  /**
+   * "main-first" runs vCPU 0 on the calling thread until the guest's init is up, which spares
+   * a thread's start-up before the first KVM_RUN but blocks the event loop for that long.
+   * "threads" keeps the event loop free from the beginning.
+   */
+  readonly threads: "main-first" | "threads";
+}
+
+/** The longest that the main thread stays with vCPU 0 before it hands over, `ms`. */
+const MAIN_PHASE_MS = 1000;
+/** With more vCPUs, their threads are started this long after vCPU 0, `ms`. */
+const SMP_START_MS = 2;
+/** What a stopped VM's last output may take to be written, `ms`. */
+const LAST_OUTPUT_MS = 2000;
+
+/** A VM that has its memory, vCPUs and devices; build one with builder.ts. */
+export class Vm {
+  readonly #parts: LiveParts;
+  readonly #host: VmHost;
+  readonly #machine: ThreadMachine;
+  readonly #panic = new PanicWatcher();
+  readonly #threads: VcpuThread[] = [];
+  #doorbell: PollHandle | undefined;
+  #failure: Error | undefined;
+  #faultRegisters: string | undefined;
+  #isWriting = false;
+  #writtenWaiters: (() => void)[] = [];
+  #onStopped: (() => void) | undefined;
+  #closed = false;
+
+  constructor(parts: LiveParts, host: VmHost) {
+    const [boot] = parts.vcpus;
+    if (boot === undefined) throw new HostError("A VM needs at least one vCPU");
+    this.#parts = parts;
+    this.#host = host;
+    this.#machine = new ThreadMachine(parts.descriptor, 0, boot.run, "main");
+  }
+
+  /** Runs the guest to its end. Rejects if the guest did something that cannot be answered. */
+  async start({ threads }: StartOptions): Promise<VmExit> {
+    const { descriptor } = this.#parts;
+    const { shared } = this.#machine;
+    installKickHandler();
+    const stopped = new Promise<void>((resolve) => {
+      this.#onStopped = resolve;
+    });
+    this.#doorbell = pollReadable(descriptor.doorbellFd, () => {
+      drainEventfd(descriptor.doorbellFd);
+      this.#service();
+    });
+    if (threads === "main-first") await this.#runOnMain();
+    else this.#startThreads(0, false);
+    this.#service();
+    await stopped;
+    this.#machine.drainHeldBackWrites();
+    await this.#flushOutput();
+    if (this.#failure !== undefined) throw this.#failure;
+    return reportExit(shared, this.#panic.sawPanic, this.#faultRegisters);
+  }
+
+  /** Gives bytes to the serial port; the number that it takes now. The rest fits after `inputRoom`. */
+  input(bytes: Uint8Array): number {
+    return this.#machine.serial.receive(bytes);
+  }
+
+  /** A break condition on the serial line (Linux: SysRq). */
+  inputBreak(): void {
+    this.#machine.serial.receiveBreak();
+  }
+
+  /** Ends the guest as it stands; harmless after its end. */
+  stop(): void {
+    this.#machine.stop("killed");
+    this.#service();
+  }
+
+  /** Frees everything. Only after `start` has settled; later calls do nothing. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#doorbell?.close();
+    await Promise.all(this.#threads.map((thread) => thread.terminate()));
+    this.#parts.close();
+  }
+
+  /** The main thread as vCPU 0's thread; returns once it has ended or a worker has taken over. */
+  async #runOnMain(): Promise<void> {
+    const { vcpus } = this.#parts;
+    const [vcpu] = vcpus;
+    const machine = this.#machine;
+    const { shared } = machine;
+    if (vcpu === undefined) return;
+    let deadline = vcpus.length > 1 ? SMP_START_MS : MAIN_PHASE_MS;
+    let smpStarted = vcpus.length === 1;
+    let successorStarted = false;
+    alarmMainThread(deadline);
+    const started = performance.now();
+    shared.setVcpuThread(0, process.pid);
+    shared.setVcpuState(0, VCPU_RUNNING);
+    shared.markMilestone(MILESTONE_FIRST_RUN, process.hrtime.bigint());
+    for (;;) {
+      shared.mainRunsVcpu = true;
+      // A bell that rang before the flag was up woke nobody: look once more before blocking.
+      if (!shared.doorbellRang && !shared.isStopping) {
+        try {
+          const outcome = runVcpu(vcpu, machine.pio, machine.mmio, machine);
+          if (outcome === "unknown") throw explainExit(vcpu, 0);
+          if (outcome === "triple-fault") this.#faultRegisters = describeRegisters(vcpu);
+          if (outcome !== "interrupted" && outcome !== "handled") machine.stop(outcome);
+        } catch (error) {
+          this.#failure = error instanceof Error ? error : new VcpuExitError(String(error));
+          machine.stop("failed");
+        }
+      }
+      shared.mainRunsVcpu = false;
+      this.#service();
+      if (shared.isStopping) break;
+      // Let signals, standard input and finished writes in.
+      await new Promise((resolve) => setImmediate(resolve));
+      if (shared.outputIsHigh) await this.#written();
+      if (shared.isStopping) break;
+
+      if (!smpStarted && performance.now() - started >= deadline) {
+        smpStarted = true;
+        this.#startThreads(1, false);
+        deadline = MAIN_PHASE_MS;
+        alarmMainThread(deadline);
+      }
+      const mayLeave = performance.now() - started >= MAIN_PHASE_MS || shared.milestone(MILESTONE_INIT) !== undefined;
+      if (!successorStarted && mayLeave) {
+        successorStarted = true;
+        this.#addThread(0, true);
+      }
+      if (shared.vcpuState(0) === VCPU_STANDBY && successorStarted) {
+        // The worker wakes up and goes on with the same vCPU.
+        alarmMainThread(0);
+        shared.setVcpuState(0, VCPU_RUNNING);
+        return;
+      }
+    }
+    alarmMainThread(0);
+    shared.setVcpuThread(0, 0);
+    shared.setVcpuState(0, VCPU_STOPPED);
+    this.#service();
+  }
+
+  #startThreads(from: number, standby: boolean): void {
+    for (let index = from; index < this.#parts.vcpus.length; index++) this.#addThread(index, standby);
+  }
+
+  #addThread(index: number, standby: boolean): void {
+    const { shared } = this.#machine;
+    const thread = new VcpuThread(this.#parts.descriptor, index, standby, (failure) => {
+      this.#failure ??= errorOf(failure);
+      this.#machine.stop("failed");
+      shared.setVcpuState(index, VCPU_STOPPED);
+      this.#service();
+    });
+    this.#threads.push(thread);
+  }
+
+  /** What the main thread does when the doorbell rings. */
+  #service(): void {
+    const { shared, kicker } = this.#machine;
+    shared.answerDoorbell();
+    this.#pumpOutput();
+    if (shared.takeInputRoom()) this.#host.inputRoom?.();
+    if (!shared.isStopping) return;
+    kicker.kickAllVcpus();
+    let running = 0;
+    for (let index = 0; index < this.#parts.vcpus.length; index++) {
+      // A thread that has not entered the guest yet finds the vCPU stopped and ends.
+      shared.claimVcpu(index, VCPU_IDLE, VCPU_STOPPED);
+      if (shared.vcpuState(index) !== VCPU_STOPPED) running++;
+    }
+    if (running === 0) this.#onStopped?.();
+  }
+
+  #pumpOutput(): void {
+    const { shared } = this.#machine;
+    if (this.#isWriting) return;
+    const bytes = shared.peekOutput();
+    if (bytes.length === 0) {
+      for (const resolve of this.#writtenWaiters.splice(0)) resolve();
+      return;
+    }
+    this.#panic.see(bytes);
+    this.#isWriting = true;
+    this.#host.output(bytes, () => {
+      this.#isWriting = false;
+      shared.consumeOutput(bytes.length);
+      this.#pumpOutput();
+    });
+  }
+
+  /** Resolves once all output so far has been written. */
+  #written(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#writtenWaiters.push(resolve);
+      this.#pumpOutput();
+    });
+  }
+
+  async #flushOutput(): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, LAST_OUTPUT_MS);
+    });
+    await Promise.race([this.#written(), late]);
+    clearTimeout(timer);
+  }
+}
+
+function errorOf(failure: VcpuFailure): Error {
+  const error = new VcpuExitError(failure.message, { cure: failure.cure });
+  if (failure.code === "BUG" && failure.stack !== undefined) error.stack = failure.stack;
+  return error;
+}
+
+export type { Outcome, VmExit };

@@ -1,0 +1,37 @@
+// DSDT: the S5 sleep type for power-off, the serial port, the clock, virtio-mmio windows.
+import { ACPI_SLEEP_TYPE_S5 } from "../../../devices/legacy/acpi-pm.js";
+import { RTC_GSI, RTC_INDEX_PORT, SERIAL0_GSI, SERIAL0_PORT, SERIAL_LENGTH } from "../../memory/layout.js";
+import { device, eisaId, integer, interrupt, ioPorts, isaIrq, memory32, named, pack, resources, scope, text } from "./aml.js";
+
+/** A virtio-mmio window as Linux's virtio_mmio driver finds it (LNRO0005). */
+export interface VirtioMmioWindow {
+  readonly gpa: number;
+  /** `bytes` */
+  readonly length: number;
+  readonly gsi: number;
+}
+
+/** The definition block, without its table header. */
+export function dsdtBody(windows: readonly VirtioMmioWindow[]): Uint8Array {
+  const serial = device(
+    "COM1",
+    named("_HID", eisaId("PNP0501")),
+    named("_UID", integer(1)),
+    named("_CRS", resources(ioPorts(SERIAL0_PORT, SERIAL_LENGTH), isaIrq(SERIAL0_GSI))),
+  );
+  const clock = device(
+    "RTC",
+    named("_HID", eisaId("PNP0B00")),
+    named("_CRS", resources(ioPorts(RTC_INDEX_PORT, 2), isaIrq(RTC_GSI))),
+  );
+  const virtio = windows.map(({ gpa, length, gsi }, i) =>
+    device(
+      `V${i.toString(16).toUpperCase().padStart(3, "0")}`,
+      named("_HID", text("LNRO0005")),
+      named("_UID", integer(i)),
+      named("_CRS", resources(memory32(gpa, length), interrupt(gsi))),
+    ),
+  );
+  const sleep = named("\\_S5", pack(integer(ACPI_SLEEP_TYPE_S5), integer(0), integer(0), integer(0)));
+  return Uint8Array.from([...sleep, ...scope("\\_SB", serial, clock, ...virtio)]);
+}

@@ -1,0 +1,95 @@
+// Image -> guest memory and entry state, whatever its format.
+import type { GuestMemory } from "../../devices/contracts.js";
+import type { BootProtocol } from "../config/types.js";
+import { KernelImageError } from "../errors.js";
+import { HIGH_RAM_GPA, MIB } from "../memory/layout.js";
+import { isBzImage, parseBzImage } from "./bzimage.js";
+import { COMMAND_LINE_SIZE } from "./cmdline.js";
+import { ELF_MAGIC, parseElf } from "./elf.js";
+import type { ImageSource } from "./image-source.js";
+
+export type KernelFormat = "elf-linux64" | "elf-pvh" | "bzimage";
+
+export interface LoadedKernel {
+  readonly format: KernelFormat;
+  /** Guest-physical address of the first instruction. */
+  readonly entry: number;
+  /** First address after everything that the kernel occupies early. */
+  readonly end: number;
+  /** From a bzImage, for the zero page. */
+  readonly setupHeader: Uint8Array | undefined;
+  /** Longest command line without its NUL. */
+  readonly cmdlineMax: number;
+  readonly initrdAddrMax: number;
+}
+
+/** Loads the kernel; throws KernelImageError for anything that cannot be booted. */
+export function loadKernel(source: ImageSource, memory: GuestMemory, protocol: BootProtocol): LoadedKernel {
+  if (source.size === 0) throw new KernelImageError(`${source.path}: the file is empty`);
+  const head = source.read(0, 0x400);
+  const magic = head.length < 4 ? 0 : new DataView(head.buffer, head.byteOffset).getUint32(0, true);
+  if (magic === ELF_MAGIC) return loadElf(source, memory, protocol);
+  if (isBzImage(head)) return loadBzImage(source, memory, protocol);
+  throw new KernelImageError(`${source.path}: neither an ELF file nor a bzImage`, {
+    cure: "give an uncompressed vmlinux or a bzImage (vmlinuz) for x86-64",
+  });
+}
+
+function needRam(source: ImageSource, memory: GuestMemory, gpa: number, length: number, what: string): void {
+  if (gpa < HIGH_RAM_GPA) {
+    throw new KernelImageError(
+      `${source.path}: ${what} at 0x${gpa.toString(16)} is below 1 MiB (0x${HIGH_RAM_GPA.toString(16)})`,
+    );
+  }
+  if (!memory.contains(gpa, length)) {
+    const end = gpa + length;
+    throw new KernelImageError(
+      `${source.path}: ${what} from 0x${gpa.toString(16)} to 0x${end.toString(16)} is outside the guest's ${String(memory.size / MIB)} MiB of RAM`,
+      { cure: `give the guest more memory: --memory ${String(Math.ceil(end / MIB) + 16)}` },
+    );
+  }
+}
+
+function loadElf(source: ImageSource, memory: GuestMemory, protocol: BootProtocol): LoadedKernel {
+  const image = parseElf(source);
+  if (protocol === "pvh" && image.pvhEntry === undefined) {
+    throw new KernelImageError(`${source.path}: no PVH note (XEN_ELFNOTE_PHYS32_ENTRY): build with CONFIG_PVH=y`);
+  }
+  for (const segment of image.segments) needRam(source, memory, segment.gpa, segment.memorySize, "a segment");
+  const last = image.segments.at(-1);
+  const end = last === undefined ? 0 : last.gpa + last.memorySize;
+  // The note is a promise about the entry; e_entry alone promises startup_64 only for Linux.
+  const usePvh = protocol === "pvh" || (protocol === "auto" && image.pvhEntry !== undefined);
+  const entry = usePvh ? (image.pvhEntry ?? 0) : image.entry;
+  if (!image.segments.some(({ gpa, memorySize }) => entry >= gpa && entry < gpa + memorySize)) {
+    throw new KernelImageError(`${source.path}: the entry point 0x${entry.toString(16)} is in no segment`);
+  }
+  // The rest of each segment, its BSS, is zero already: guest memory is fresh.
+  for (const { offset, gpa, fileSize } of image.segments) source.readInto(offset, gpa, fileSize);
+  return {
+    format: usePvh ? "elf-pvh" : "elf-linux64",
+    entry,
+    end,
+    setupHeader: undefined,
+    cmdlineMax: COMMAND_LINE_SIZE - 1,
+    initrdAddrMax: 0xffff_ffff,
+  };
+}
+
+function loadBzImage(source: ImageSource, memory: GuestMemory, protocol: BootProtocol): LoadedKernel {
+  if (protocol === "pvh") {
+    throw new KernelImageError(`${source.path}: a bzImage has no PVH entry; give its vmlinux, or --protocol linux64`);
+  }
+  const image = parseBzImage(source);
+  const length = Math.max(image.initSize, image.kernelSize);
+  needRam(source, memory, image.loadGpa, length, "the kernel");
+  source.readInto(image.kernelOffset, image.loadGpa, image.kernelSize);
+  return {
+    format: "bzimage",
+    entry: image.entry,
+    end: image.loadGpa + length,
+    setupHeader: image.setupHeader,
+    cmdlineMax: image.cmdlineSize,
+    initrdAddrMax: image.initrdAddrMax,
+  };
+}
