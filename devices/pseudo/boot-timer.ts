@@ -1,0 +1,41 @@
+// Boot timer and exit status, one MMIO page: how the guest's init talks to the monitor without
+// a driver. The byte at offset 0 marks a milestone; Firecracker's boot timer takes the same
+// byte 123 at the same place. The other registers are ours.
+import type { AccessSize, BusDevice } from "../contracts.js";
+
+/** 1 byte, write: a milestone has been reached. */
+export const BOOT_TIMER_MILESTONE = 0x0;
+/** 4 bytes, write: exit status of the guest's command. */
+export const BOOT_TIMER_EXIT_STATUS = 0x4;
+/** 4 bytes, write 1: power off, for guests without ACPI. */
+export const BOOT_TIMER_POWER_OFF = 0x8;
+/** 4 bytes, read: tells the guest's init that the page is this device. */
+export const BOOT_TIMER_MAGIC_REGISTER = 0xc;
+/** "VMLT", little-endian. */
+export const BOOT_TIMER_MAGIC = 0x544c4d56;
+
+export interface BootTimerHost {
+  milestone(code: number): void;
+  /** 0 to 255. */
+  exitStatus(status: number): void;
+  powerOff(): void;
+}
+
+export class BootTimer implements BusDevice {
+  readonly name = "boot-timer";
+  readonly #host: BootTimerHost;
+
+  constructor(host: BootTimerHost) {
+    this.#host = host;
+  }
+
+  read(offset: number, _size: AccessSize): number {
+    return offset === BOOT_TIMER_MAGIC_REGISTER ? BOOT_TIMER_MAGIC : 0;
+  }
+
+  write(offset: number, _size: AccessSize, value: number): void {
+    if (offset === BOOT_TIMER_MILESTONE) this.#host.milestone(value & 0xff);
+    else if (offset === BOOT_TIMER_EXIT_STATUS) this.#host.exitStatus(value & 0xff);
+    else if (offset === BOOT_TIMER_POWER_OFF && value === 1) this.#host.powerOff();
+  }
+}

@@ -1,0 +1,242 @@
+// Resolved config -> a VM ready for its first KVM_RUN, top to bottom in boot order.
+// What has been made is undone in reverse, on failure and on close.
+import { closeSync } from "node:fs";
+import type { ResolvedConfig } from "./config/types.js";
+import { ConfigError, HostError } from "./errors.js";
+import { FileImage } from "./file-image.js";
+import { KvmSystem } from "./kvm/system.js";
+import type { VcpuFd } from "./kvm/vcpu-fd.js";
+import type { VmFd } from "./kvm/vm-fd.js";
+import { e820Entries } from "./memory/e820.js";
+import { MappedGuestMemory } from "./memory/guest-memory.js";
+import { KVM_IDENTITY_MAP_GPA, KVM_TSS_GPA, MIB, SERIAL0_GSI, SERIAL0_PORT } from "./memory/layout.js";
+import {
+  KVM_CAP_COALESCED_PIO,
+  KVM_CAP_IMMEDIATE_EXIT,
+  KVM_CAP_IRQCHIP,
+  KVM_CAP_IRQFD,
+  KVM_CAP_MAX_VCPUS,
+  KVM_CAP_PIT2,
+  KVM_CAP_SET_IDENTITY_MAP_ADDR,
+  KVM_CAP_SET_TSS_ADDR,
+  KVM_CAP_TSC_DEADLINE_TIMER,
+  KVM_CAP_USER_MEMORY,
+} from "./sys/kvm-abi.js";
+import { eventfd } from "./sys/libc.js";
+import type { MachineDescriptor } from "./vcpu/messages.js";
+import { DEVICE_WORDS } from "./vcpu/machine.js";
+import { VmShared } from "./vcpu/shared.js";
+import { writeAcpiTables } from "./x86/acpi/tables.js";
+import { writeBootParams } from "./x86/boot-params.js";
+import { checkCmdline, writeCmdline } from "./x86/cmdline.js";
+import { guestCpuid } from "./x86/cpuid.js";
+import { writeGdt } from "./x86/gdt.js";
+import { placeInitrd, type InitrdRange } from "./x86/initrd.js";
+import { loadKernel, type KernelFormat, type LoadedKernel } from "./x86/kernel.js";
+import { wireLocalInterrupts } from "./x86/lapic.js";
+import { writeMpTable } from "./x86/mptable.js";
+import { BOOT_MSRS } from "./x86/msrs.js";
+import { writePageTables } from "./x86/page-tables.js";
+import { writeStartInfo } from "./x86/pvh.js";
+import { entryRegs, setEntrySregs } from "./x86/regs.js";
+
+/** What a VM consists of while it lives. */
+export interface LiveParts {
+  readonly vcpus: readonly VcpuFd[];
+  readonly memory: MappedGuestMemory;
+  readonly descriptor: MachineDescriptor;
+  readonly kernelFormat: KernelFormat;
+  /** Frees everything; only once no thread uses it any more. */
+  close(): void;
+}
+
+/** Capabilities without which nothing works here, with their UAPI names for the message. */
+export const REQUIRED_CAPABILITIES: readonly (readonly [name: string, capability: number])[] = [
+  ["KVM_CAP_IRQCHIP", KVM_CAP_IRQCHIP],
+  ["KVM_CAP_USER_MEMORY", KVM_CAP_USER_MEMORY],
+  ["KVM_CAP_IRQFD", KVM_CAP_IRQFD],
+  ["KVM_CAP_PIT2", KVM_CAP_PIT2],
+  ["KVM_CAP_IMMEDIATE_EXIT", KVM_CAP_IMMEDIATE_EXIT],
+];
+
+/** Cleanups in the order in which they were added; run in reverse. */
+class UndoStack {
+  readonly #undos: (() => void)[] = [];
+
+  add(undo: () => void): void {
+    this.#undos.push(undo);
+  }
+
+  run(): void {
+    for (let undo = this.#undos.pop(); undo !== undefined; undo = this.#undos.pop()) undo();
+  }
+}
+
+/** Throws ConfigError, KernelImageError, HostError or KvmIoctlError, and leaves nothing behind then. */
+export function buildVm(config: ResolvedConfig): LiveParts {
+  const undo = new UndoStack();
+  try {
+    return build(config, undo);
+  } catch (error) {
+    undo.run();
+    throw error;
+  }
+}
+
+function build(config: ResolvedConfig, undo: UndoStack): LiveParts {
+  const kernelFile = FileImage.open(config.kernel);
+  const files = new UndoStack();
+  undo.add(() => {
+    files.run();
+  });
+  files.add(() => {
+    kernelFile.close();
+  });
+  const initrdFile = config.initrd === undefined ? undefined : FileImage.open(config.initrd);
+  if (initrdFile !== undefined) {
+    files.add(() => {
+      initrdFile.close();
+    });
+  }
+
+  const system = KvmSystem.open();
+  files.add(() => {
+    system.close();
+  });
+  checkHost(system, config);
+
+  const memory = MappedGuestMemory.map(config.memoryMib * MIB);
+  undo.add(() => {
+    memory.unmap();
+  });
+  const kernel = loadGuest(config, memory, kernelFile, initrdFile);
+
+  const vm = system.createVm();
+  undo.add(() => {
+    vm.close();
+  });
+  // Every slot before the irqchip: see VmFd.setMemoryRegion.
+  memory.regions.forEach((region, slot) => {
+    vm.setMemoryRegion(slot, region);
+  });
+  if (system.checkExtension(KVM_CAP_SET_IDENTITY_MAP_ADDR) > 0) vm.setIdentityMapAddress(KVM_IDENTITY_MAP_GPA);
+  if (system.checkExtension(KVM_CAP_SET_TSS_ADDR) > 0) vm.setTssAddress(KVM_TSS_GPA);
+  vm.createIrqchip();
+  vm.createPit2();
+
+  const newEventfd = (): number => {
+    const fd = eventfd();
+    undo.add(() => {
+      closeSync(fd);
+    });
+    return fd;
+  };
+  const doorbellFd = newEventfd();
+  const serialIrqFd = newEventfd();
+  vm.connectIrqfd(serialIrqFd, SERIAL0_GSI);
+  const coalescesSerial = system.checkExtension(KVM_CAP_COALESCED_PIO) > 0;
+  // Only the transmitter: reads still exit, and find the writes before them in the ring.
+  if (coalescesSerial) vm.coalescePortWrites(SERIAL0_PORT, 1);
+
+  const mmapSize = system.vcpuMmapSize();
+  const vcpus = createVcpus(system, vm, config, mmapSize, undo);
+  setEntryState(vcpus, kernel);
+  files.run();
+
+  const shared = VmShared.create(vcpus.length, DEVICE_WORDS);
+  return {
+    vcpus,
+    memory,
+    kernelFormat: kernel.format,
+    descriptor: {
+      vcpus: vcpus.map(({ fd, run }) => ({ fd, runAddress: run.address })),
+      mmapSize,
+      shared: shared.buffer,
+      memoryAddress: memory.hostAddress,
+      memorySize: memory.size,
+      serialIrqFd,
+      doorbellFd,
+      coalescesSerial,
+    },
+    close: () => {
+      undo.run();
+    },
+  };
+}
+
+function checkHost(system: KvmSystem, config: ResolvedConfig): void {
+  const missing = REQUIRED_CAPABILITIES.filter(([, capability]) => system.checkExtension(capability) <= 0);
+  if (missing.length > 0) {
+    throw new HostError(`This KVM lacks ${missing.map(([name]) => name).join(", ")}`, {
+      cure: "use a newer host kernel, or --accel lab",
+    });
+  }
+  const maxVcpus = system.checkExtension(KVM_CAP_MAX_VCPUS);
+  if (maxVcpus > 0 && config.cpus > maxVcpus) {
+    throw new ConfigError([
+      `Number of vCPUs ${String(config.cpus)} is more than the ${String(maxVcpus)} that this KVM allows`,
+    ]);
+  }
+}
+
+/** Fills guest memory: kernel, initrd, command line and every table. */
+function loadGuest(
+  config: ResolvedConfig,
+  memory: MappedGuestMemory,
+  kernelFile: FileImage,
+  initrdFile: FileImage | undefined,
+): LoadedKernel {
+  kernelFile.memory = memory;
+  const kernel = loadKernel(kernelFile, memory, config.protocol);
+  writeCmdline(memory, checkCmdline(config.cmdline, kernel.cmdlineMax));
+  let initrd: InitrdRange | undefined;
+  if (initrdFile !== undefined) {
+    initrd = placeInitrd(initrdFile.path, initrdFile.size, memory.size, kernel.end, kernel.initrdAddrMax);
+    initrdFile.memory = memory;
+    initrdFile.readInto(0, initrd.gpa, initrd.size);
+  }
+  const e820 = e820Entries(memory.size);
+  writeMpTable(memory, config.cpus);
+  const rsdpGpa = writeAcpiTables(memory, { cpus: config.cpus, virtio: [] });
+  writeGdt(memory);
+  if (kernel.format === "elf-pvh") {
+    writeStartInfo(memory, { e820, initrd, rsdpGpa });
+  } else {
+    writePageTables(memory);
+    writeBootParams(memory, { setupHeader: kernel.setupHeader, e820, initrd, rsdpGpa });
+  }
+  return kernel;
+}
+
+function createVcpus(
+  system: KvmSystem,
+  vm: VmFd,
+  config: ResolvedConfig,
+  mmapSize: number,
+  undo: UndoStack,
+): VcpuFd[] {
+  const supported = system.supportedCpuid();
+  const tscDeadline = system.checkExtension(KVM_CAP_TSC_DEADLINE_TIMER) > 0;
+  return Array.from({ length: config.cpus }, (_, index) => {
+    const vcpu = vm.createVcpu(index, mmapSize);
+    undo.add(() => {
+      vcpu.close();
+    });
+    vcpu.setCpuid(guestCpuid(supported, { index, count: config.cpus, nested: config.nested, tscDeadline }));
+    vcpu.setMsrs(BOOT_MSRS);
+    vcpu.resetFpu();
+    const lapic = vcpu.getLapic();
+    wireLocalInterrupts(lapic, index === 0);
+    vcpu.setLapic(lapic);
+    return vcpu;
+  });
+}
+
+/** The boot processor's registers; the others wait for their start-up interrupt as KVM made them. */
+function setEntryState([boot]: readonly VcpuFd[], kernel: LoadedKernel): void {
+  if (boot === undefined) throw new HostError("A VM needs at least one vCPU");
+  const sregs = boot.getSregs();
+  setEntrySregs(sregs, kernel.format);
+  boot.setSregs(sregs);
+  boot.setRegs(entryRegs(kernel.format, kernel.entry));
+}

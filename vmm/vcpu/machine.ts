@@ -1,0 +1,141 @@
+// The machine as one thread serves it: both buses with their devices, over shared words.
+// Every vCPU thread (and the main thread, which boots vCPU 0) builds one of these, so that
+// an exit is answered on the thread where it happens. DESIGN.md, "Threads".
+import type { SharedWords } from "../../devices/contracts.js";
+import { ACPI_PM_LENGTH, ACPI_PM_WORDS, AcpiPm } from "../../devices/legacy/acpi-pm.js";
+import { CmosRtc, RTC_LENGTH, RTC_WORDS } from "../../devices/legacy/cmos-rtc.js";
+import { I8042, I8042_LENGTH } from "../../devices/legacy/i8042.js";
+import { SERIAL_WORDS, Serial } from "../../devices/legacy/serial.js";
+import { BootTimer } from "../../devices/pseudo/boot-timer.js";
+import { Bus } from "../bus.js";
+import type { KvmRun } from "../kvm/kvm-run.js";
+import {
+  ACPI_PM1A_EVT_PORT,
+  BOOT_TIMER_GPA,
+  BOOT_TIMER_LENGTH,
+  I8042_DATA_PORT,
+  RTC_INDEX_PORT,
+  SERIAL0_PORT,
+  SERIAL_LENGTH,
+} from "../memory/layout.js";
+import { KVM_EXIT_INTR } from "../sys/kvm-abi.js";
+import { signalEventfd } from "../sys/libc.js";
+import { CoalescedRing } from "./coalesced-ring.js";
+import { Kicker } from "./kicker.js";
+import type { ExitObserver } from "./loop.js";
+import type { MachineDescriptor } from "./messages.js";
+import { COALESCED_LOCK, VmShared, type Outcome } from "./shared.js";
+
+// Where each device's words lie in the shared memory.
+const SERIAL_AT = 0;
+const RTC_AT = SERIAL_AT + SERIAL_WORDS;
+const ACPI_PM_AT = RTC_AT + RTC_WORDS;
+/** Words of all devices together. */
+export const DEVICE_WORDS = ACPI_PM_AT + ACPI_PM_WORDS;
+
+/** Output without a newline that the main thread, while it runs the guest, lets gather, in bytes. */
+const MAIN_GATHERS_BYTES = 1024;
+const NEWLINE = 0x0a;
+
+export class ThreadMachine implements ExitObserver {
+  readonly shared: VmShared;
+  readonly kicker: Kicker;
+  readonly pio = new Bus("pio");
+  readonly mmio = new Bus("mmio");
+  readonly serial: Serial;
+  readonly #run: KvmRun;
+  readonly #isMain: boolean;
+  readonly #counters: SharedWords;
+  readonly #ring: CoalescedRing | undefined;
+  #hasOutput = false;
+  #gathered = 0;
+
+  /** `run` is the mapping of vCPU `index`, which this thread runs or (the main thread) may run. */
+  constructor(descriptor: MachineDescriptor, index: number, run: KvmRun, role: "main" | "worker") {
+    this.shared = VmShared.attach(descriptor.shared, descriptor.vcpus.length, DEVICE_WORDS);
+    this.kicker = new Kicker(this.shared, descriptor.vcpus, descriptor.mmapSize, descriptor.doorbellFd);
+    this.#run = run;
+    this.#isMain = role === "main";
+    this.#counters = this.shared.exitCounters(index);
+
+    const words = (at: number, count: number): SharedWords => this.shared.deviceWords(at, count);
+    const serialInterrupt = {
+      trigger: () => {
+        signalEventfd(descriptor.serialIrqFd);
+      },
+    };
+    const power = {
+      powerOff: () => {
+        this.stop("poweroff");
+      },
+      reset: () => {
+        this.stop("reboot");
+      },
+    };
+    this.serial = new Serial(words(SERIAL_AT, SERIAL_WORDS), serialInterrupt, {
+      transmit: (byte) => {
+        this.#transmit(byte);
+      },
+      roomAvailable: () => {
+        this.shared.markInputRoom();
+        this.kicker.wakeMain();
+      },
+    });
+    this.pio.attach(SERIAL0_PORT, SERIAL_LENGTH, this.serial);
+    this.pio.attach(I8042_DATA_PORT, I8042_LENGTH, new I8042(power.reset));
+    this.pio.attach(RTC_INDEX_PORT, RTC_LENGTH, new CmosRtc(words(RTC_AT, RTC_WORDS)));
+    this.pio.attach(ACPI_PM1A_EVT_PORT, ACPI_PM_LENGTH, new AcpiPm(words(ACPI_PM_AT, ACPI_PM_WORDS), power));
+    this.mmio.attach(
+      BOOT_TIMER_GPA,
+      BOOT_TIMER_LENGTH,
+      new BootTimer({
+        milestone: (code) => {
+          this.shared.markMilestone(code, process.hrtime.bigint());
+        },
+        exitStatus: (status) => {
+          this.shared.exitStatus = status;
+        },
+        powerOff: power.powerOff,
+      }),
+    );
+    if (descriptor.coalescesSerial) {
+      this.#ring = new CoalescedRing(run, this.shared.words, COALESCED_LOCK, this.pio);
+    }
+  }
+
+  /** Ends the VM; the first reason counts. */
+  stop(outcome: Exclude<Outcome, "running">): void {
+    this.shared.tryStop(outcome);
+    this.kicker.wakeMain();
+  }
+
+  /** Serves writes that KVM still holds back, when no exit is coming that would. */
+  drainHeldBackWrites(): void {
+    this.#ring?.drain();
+  }
+
+  beforeExit(reason: number): void {
+    this.#counters[reason] = ((this.#counters[reason] ?? 0) + 1) | 0;
+    // Before shouldLeave looks: a kick that comes later sets it again.
+    if (reason === KVM_EXIT_INTR) this.#run.immediateExit = 0;
+    this.#ring?.drain();
+  }
+
+  shouldLeave(): boolean {
+    const { shared } = this;
+    if (this.#hasOutput) {
+      this.#hasOutput = false;
+      this.#gathered = 0;
+      // The main thread finds the bell itself; another one must wake it.
+      if (this.#isMain) shared.ringDoorbell();
+      else this.kicker.wakeMain();
+    }
+    return shared.isStopping || shared.outputIsHigh || (this.#isMain && shared.doorbellRang);
+  }
+
+  #transmit(byte: number): void {
+    this.shared.putOutput(byte);
+    // On the main thread, a turn of the event loop a line; elsewhere the bell is cheap.
+    if (!this.#isMain || byte === NEWLINE || ++this.#gathered >= MAIN_GATHERS_BYTES) this.#hasOutput = true;
+  }
+}
