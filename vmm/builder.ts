@@ -38,7 +38,7 @@ import { writeMpTable } from "./x86/mptable.js";
 import { BOOT_MSRS } from "./x86/msrs.js";
 import { writePageTables } from "./x86/page-tables.js";
 import { writeStartInfo } from "./x86/pvh.js";
-import { entryRegs, setEntrySregs } from "./x86/regs.js";
+import { entryCode, entryRegs, setEntrySregs } from "./x86/regs.js";
 
 /** What a VM consists of while it lives. */
 export interface LiveParts {
@@ -198,7 +198,7 @@ function loadGuest(
   const e820 = e820Entries(memory.size);
   writeMpTable(memory, config.cpus);
   const rsdpGpa = writeAcpiTables(memory, { cpus: config.cpus, virtio: [] });
-  writeGdt(memory);
+  writeGdt(memory, entryCode(kernel.format));
   if (kernel.format === "elf-pvh") {
     writeStartInfo(memory, { e820, initrd, rsdpGpa });
   } else {

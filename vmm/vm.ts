@@ -12,6 +12,7 @@ import { runVcpu } from "./vcpu/loop.js";
 import { ThreadMachine } from "./vcpu/machine.js";
 import type { VcpuFailure } from "./vcpu/messages.js";
 import {
+  MILESTONE_COMMAND_START,
   MILESTONE_FIRST_RUN,
   MILESTONE_INIT,
   VCPU_IDLE,
@@ -28,6 +29,8 @@ export interface VmHost {
   output(bytes: Uint8Array, done: () => void): void;
   /** The guest has room for input again, after `input` took less than it was given. */
   inputRoom?(): void;
+  /** The guest's init has set its terminal up and starts the command. */
+  commandStarted?(): void;
 }
 
 export interface StartOptions {
@@ -43,6 +46,8 @@ export interface StartOptions {
 const MAIN_PHASE_MS = 1000;
 /** With more vCPUs, their threads are started this long after vCPU 0, `ms`. */
 const SMP_START_MS = 2;
+/** How long output may sit in KVM's ring when the guest does nothing else, `ms`. */
+const IDLE_DRAIN_MS = 20;
 /** What a stopped VM's last output may take to be written, `ms`. */
 const LAST_OUTPUT_MS = 2000;
 
@@ -57,6 +62,7 @@ export class Vm {
   #failure: Error | undefined;
   #faultRegisters: string | undefined;
   #isWriting = false;
+  #sawCommand = false;
   #writtenWaiters: (() => void)[] = [];
   #onStopped: (() => void) | undefined;
   #closed = false;
@@ -81,10 +87,14 @@ export class Vm {
       drainEventfd(descriptor.doorbellFd);
       this.#service();
     });
+    const idleDrain = setInterval(() => {
+      this.#drainWhileIdle();
+    }, IDLE_DRAIN_MS);
     if (threads === "main-first") await this.#runOnMain();
     else this.#startThreads(0, false);
     this.#service();
     await stopped;
+    clearInterval(idleDrain);
     this.#machine.drainHeldBackWrites();
     await this.#flushOutput();
     if (this.#failure !== undefined) throw this.#failure;
@@ -114,6 +124,12 @@ export class Vm {
     this.#doorbell?.close();
     await Promise.all(this.#threads.map((thread) => thread.terminate()));
     this.#parts.close();
+  }
+
+  /** A guest that only writes to the transmitter never exits: its bytes are fetched from the ring. */
+  #drainWhileIdle(): void {
+    this.#machine.drainHeldBackWrites();
+    this.#pumpOutput();
   }
 
   /** The main thread as vCPU 0's thread; returns once it has ended or a worker has taken over. */
@@ -198,6 +214,10 @@ export class Vm {
     shared.answerDoorbell();
     this.#pumpOutput();
     if (shared.takeInputRoom()) this.#host.inputRoom?.();
+    if (!this.#sawCommand && shared.milestone(MILESTONE_COMMAND_START) !== undefined) {
+      this.#sawCommand = true;
+      this.#host.commandStarted?.();
+    }
     if (!shared.isStopping) return;
     kicker.kickAllVcpus();
     let running = 0;

@@ -10,9 +10,11 @@ export class Kicker {
   readonly #shared: VmShared;
   readonly #runs: readonly KvmRun[];
   readonly #doorbellFd: number;
+  readonly #isMain: boolean;
 
-  constructor(shared: VmShared, vcpus: readonly VcpuAddress[], mmapSize: number, doorbellFd: number) {
+  constructor(shared: VmShared, vcpus: readonly VcpuAddress[], mmapSize: number, doorbellFd: number, isMain: boolean) {
     this.#shared = shared;
+    this.#isMain = isMain;
     this.#runs = vcpus.map(({ runAddress }) => new KvmRun(runAddress, mmapSize));
     this.#doorbellFd = doorbellFd;
   }
@@ -36,7 +38,10 @@ export class Kicker {
   /** Has the main thread look at the shared words soon; cheap if it is going to anyway. */
   wakeMain(): void {
     if (!this.#shared.ringDoorbell()) return;
-    if (this.#shared.mainRunsVcpu) this.kickVcpu(0);
+    if (this.#shared.mainRunsVcpu) {
+      // The main thread itself finds the bell when its exit has been answered.
+      if (!this.#isMain) this.kickVcpu(0);
+    }
     else signalEventfd(this.#doorbellFd);
   }
 }

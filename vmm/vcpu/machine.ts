@@ -49,13 +49,15 @@ export class ThreadMachine implements ExitObserver {
   readonly #ring: CoalescedRing | undefined;
   #hasOutput = false;
   #gathered = 0;
+  #wasInterrupted = false;
 
   /** `run` is the mapping of vCPU `index`, which this thread runs or (the main thread) may run. */
   constructor(descriptor: MachineDescriptor, index: number, run: KvmRun, role: "main" | "worker") {
     this.shared = VmShared.attach(descriptor.shared, descriptor.vcpus.length, DEVICE_WORDS);
-    this.kicker = new Kicker(this.shared, descriptor.vcpus, descriptor.mmapSize, descriptor.doorbellFd);
     this.#run = run;
     this.#isMain = role === "main";
+    const { vcpus, mmapSize, doorbellFd } = descriptor;
+    this.kicker = new Kicker(this.shared, vcpus, mmapSize, doorbellFd, this.#isMain);
     this.#counters = this.shared.exitCounters(index);
 
     const words = (at: number, count: number): SharedWords => this.shared.deviceWords(at, count);
@@ -91,6 +93,8 @@ export class ThreadMachine implements ExitObserver {
       new BootTimer({
         milestone: (code) => {
           this.shared.markMilestone(code, process.hrtime.bigint());
+          // The main thread acts on milestones: it hands vCPU 0 over, and lets input in.
+          this.kicker.wakeMain();
         },
         exitStatus: (status) => {
           this.shared.exitStatus = status;
@@ -117,7 +121,10 @@ export class ThreadMachine implements ExitObserver {
   beforeExit(reason: number): void {
     this.#counters[reason] = ((this.#counters[reason] ?? 0) + 1) | 0;
     // Before shouldLeave looks: a kick that comes later sets it again.
-    if (reason === KVM_EXIT_INTR) this.#run.immediateExit = 0;
+    if (reason === KVM_EXIT_INTR) {
+      this.#run.immediateExit = 0;
+      this.#wasInterrupted = true;
+    }
     this.#ring?.drain();
   }
 
@@ -126,11 +133,13 @@ export class ThreadMachine implements ExitObserver {
     if (this.#hasOutput) {
       this.#hasOutput = false;
       this.#gathered = 0;
-      // The main thread finds the bell itself; another one must wake it.
-      if (this.#isMain) shared.ringDoorbell();
-      else this.kicker.wakeMain();
+      this.kicker.wakeMain();
     }
-    return shared.isStopping || shared.outputIsHigh || (this.#isMain && shared.doorbellRang);
+    const wasInterrupted = this.#wasInterrupted;
+    this.#wasInterrupted = false;
+    if (shared.isStopping || shared.outputIsHigh) return true;
+    // On the main thread, any signal may be one that JavaScript waits for.
+    return this.#isMain && (wasInterrupted || shared.doorbellRang);
   }
 
   #transmit(byte: number): void {

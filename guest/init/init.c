@@ -1,0 +1,333 @@
+/* PID 1 of a micro-VM: marks the milestone, mounts what programs expect, runs the command
+ * that the kernel command line names, reaps, and powers off with the command's exit status.
+ *
+ *   vmlet.exec=BASE64URL  argv, its strings separated by NUL; without it: /bin/sh
+ *   vmlet.tty=raw         no echo and no newline translation, for a host that is not a terminal
+ *   vmlet.term=NAME       TERM
+ *   vmlet.size=ROWSxCOLS  window size
+ *
+ * The monitor listens at one MMIO page (devices/pseudo/boot-timer.ts), reached through /dev/mem.
+ */
+#include <asm/fcntl.h>
+#include <asm/ioctls.h>
+#include <asm/signal.h>
+#include <linux/mman.h>
+#include <asm/termbits.h>
+#include <linux/mount.h>
+#include <linux/reboot.h>
+#include <linux/stat.h>
+
+#include "syscall.h"
+
+#define BOOT_TIMER_GPA 0xc0000000UL
+#define BOOT_TIMER_MAGIC 0x544c4d56U
+#define MILESTONE_INIT 123
+#define MILESTONE_COMMAND_START 124
+#define MILESTONE_COMMAND_END 125
+
+#define DEV_MEM ((1 << 8) | 1) /* makedev(1, 1) */
+#define STATUS_NO_COMMAND 127
+#define STATUS_CANNOT_RUN 126
+#define SIGNAL_STATUS 128
+#define ENOENT 2
+
+/* Offsets are the device's registers. */
+struct boot_timer {
+	volatile unsigned char milestone;
+	volatile unsigned char reserved[3];
+	volatile unsigned int exit_status;
+	volatile unsigned int power_off;
+	volatile unsigned int magic;
+};
+
+struct window_size {
+	unsigned short rows, columns, x_pixels, y_pixels;
+};
+
+static struct boot_timer *timer;
+
+static char cmdline[4096];
+static char arguments[4096];
+static char *argv[256];
+static char term[64] = "TERM=vt100";
+static char *environment[] = {
+	"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+	"HOME=/root", term, 0,
+};
+static struct window_size window;
+static int raw_tty;
+
+void *memset(void *at, int value, size_t length)
+{
+	char *byte = at;
+
+	while (length--)
+		*byte++ = (char)value;
+	return at;
+}
+
+void *memcpy(void *to, const void *from, size_t length)
+{
+	char *out = to;
+	const char *in = from;
+
+	while (length--)
+		*out++ = *in++;
+	return to;
+}
+
+static size_t length_of(const char *text)
+{
+	size_t length = 0;
+
+	while (text[length])
+		length++;
+	return length;
+}
+
+static void say(const char *text)
+{
+	call3(write, 2, text, length_of(text));
+}
+
+static void open_timer(void)
+{
+	call3(mknod, "/dev/mem", S_IFCHR | 0600, DEV_MEM);
+	long fd = call3(open, "/dev/mem", O_RDWR | O_SYNC | O_CLOEXEC, 0);
+
+	if (fd < 0)
+		return;
+	long at = call6(mmap, 0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, BOOT_TIMER_GPA);
+
+	call1(close, fd);
+	/* The last page of addresses are error numbers. */
+	if ((unsigned long)at > -4096UL)
+		return;
+	timer = (struct boot_timer *)at;
+}
+
+static void milestone(int code)
+{
+	if (timer)
+		timer->milestone = (unsigned char)code;
+}
+
+static void mount_one(const char *type, const char *at, unsigned long flags, const char *data)
+{
+	call2(mkdir, at, 0755);
+	call5(mount, type, at, type, flags, data);
+}
+
+static void mount_all(void)
+{
+	mount_one("devtmpfs", "/dev", MS_NOSUID, "mode=0755");
+	mount_one("proc", "/proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, 0);
+	mount_one("sysfs", "/sys", MS_NOSUID | MS_NODEV | MS_NOEXEC, 0);
+	mount_one("devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, "gid=5,mode=0620,ptmxmode=0666");
+	mount_one("tmpfs", "/tmp", MS_NOSUID | MS_NODEV, "mode=1777");
+	mount_one("tmpfs", "/run", MS_NOSUID | MS_NODEV, "mode=0755");
+	call2(mkdir, "/root", 0700);
+	call2(symlink, "/proc/self/fd", "/dev/fd");
+}
+
+static int base64_value(char c)
+{
+	if (c >= 'A' && c <= 'Z')
+		return c - 'A';
+	if (c >= 'a' && c <= 'z')
+		return c - 'a' + 26;
+	if (c >= '0' && c <= '9')
+		return c - '0' + 52;
+	if (c == '-')
+		return 62;
+	return c == '_' ? 63 : -1;
+}
+
+/* Fills argv from base64url text that ends at a blank or NUL. */
+static void decode_arguments(const char *text)
+{
+	unsigned bits = 0, count = 0;
+	size_t length = 0, start = 0, words = 0;
+
+	for (int value; (value = base64_value(*text)) >= 0; text++) {
+		bits = (bits << 6) | (unsigned)value;
+		count += 6;
+		if (count >= 8 && length < sizeof(arguments) - 1) {
+			count -= 8;
+			arguments[length++] = (char)(bits >> count);
+		}
+	}
+	arguments[length] = 0;
+	for (size_t i = 0; i <= length && words < sizeof(argv) / sizeof(argv[0]) - 1; i++) {
+		if (arguments[i] == 0) {
+			argv[words++] = arguments + start;
+			start = i + 1;
+		}
+	}
+	argv[words] = 0;
+}
+
+static unsigned number(const char **text)
+{
+	unsigned value = 0;
+
+	while (**text >= '0' && **text <= '9')
+		value = value * 10 + (unsigned)(*(*text)++ - '0');
+	return value;
+}
+
+/* The value if `word` starts with `key`. */
+static const char *value_of(const char *word, const char *key)
+{
+	while (*key)
+		if (*word++ != *key++)
+			return 0;
+	return word;
+}
+
+static void read_cmdline(void)
+{
+	long fd = call3(open, "/proc/cmdline", O_RDONLY | O_CLOEXEC, 0);
+	long length = call3(read, fd, cmdline, sizeof(cmdline) - 1);
+
+	call1(close, fd);
+	if (length < 0)
+		return;
+	for (char *word = cmdline; *word;) {
+		const char *value;
+
+		if ((value = value_of(word, "vmlet.exec="))) {
+			decode_arguments(value);
+		} else if ((value = value_of(word, "vmlet.tty=raw"))) {
+			raw_tty = 1;
+		} else if ((value = value_of(word, "vmlet.term="))) {
+			for (size_t i = 5; i < sizeof(term) - 1 && *value > ' '; i++, value++)
+				term[i] = *value, term[i + 1] = 0;
+		} else if ((value = value_of(word, "vmlet.size="))) {
+			window.rows = (unsigned short)number(&value);
+			if (*value == 'x')
+				value++, window.columns = (unsigned short)number(&value);
+		}
+		while (*word > ' ')
+			word++;
+		while (*word && *word <= ' ')
+			word++;
+	}
+}
+
+/* The command's terminal: the serial port, as the controlling one of a session of its own. */
+static void take_terminal(void)
+{
+	call0(setsid);
+	long fd = call3(open, "/dev/ttyS0", O_RDWR, 0);
+
+	if (fd < 0)
+		fd = call3(open, "/dev/console", O_RDWR, 0);
+	if (fd < 0)
+		return;
+	call3(ioctl, fd, TIOCSCTTY, 0);
+	if (window.rows)
+		call3(ioctl, fd, TIOCSWINSZ, &window);
+	if (raw_tty) {
+		struct termios modes;
+
+		/* ICANON stays: it is what makes the host's end of input an end of file here. */
+		if (call3(ioctl, fd, TCGETS, &modes) == 0) {
+			modes.c_oflag &= ~(unsigned)OPOST;
+			modes.c_iflag &= ~(unsigned)(ICRNL | IXON);
+			modes.c_lflag &= ~(unsigned)(ECHO | ECHOE | ECHOK | ISIG | IEXTEN);
+			call3(ioctl, fd, TCSETS, &modes);
+		}
+	}
+	call2(dup2, fd, 0);
+	call2(dup2, fd, 1);
+	call2(dup2, fd, 2);
+	if (fd > 2)
+		call1(close, fd);
+}
+
+/* execve along PATH; returns the error of the last try that says more than "not there". */
+static long execute(char **command)
+{
+	static const char *const folders[] = { "/usr/local/bin/", "/usr/sbin/", "/usr/bin/", "/sbin/", "/bin/" };
+	char path[4096 + 32];
+	const char *name = command[0];
+	long result = -ENOENT;
+
+	for (const char *c = name; *c; c++)
+		if (*c == '/')
+			return call3(execve, name, command, environment);
+	for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++) {
+		size_t prefix = length_of(folders[i]);
+
+		memcpy(path, folders[i], prefix);
+		memcpy(path + prefix, name, length_of(name) + 1);
+		long tried = call3(execve, path, command, environment);
+
+		if (tried != -ENOENT)
+			result = tried;
+	}
+	return result;
+}
+
+static void run_command(void)
+{
+	take_terminal();
+	/* The host holds its input back until the terminal is set up and nothing can flush it. */
+	milestone(MILESTONE_COMMAND_START);
+	call1(chdir, "/root");
+	long result = execute(argv);
+
+	say("init: cannot run ");
+	say(argv[0]);
+	say(result == -ENOENT ? ": not found\n" : ": not executable\n");
+	call1(exit_group, result == -ENOENT ? STATUS_NO_COMMAND : STATUS_CANNOT_RUN);
+}
+
+/* Reaps every child until `command` has ended; its exit status as a shell would give it. */
+static int reap_until(long command)
+{
+	for (;;) {
+		int status = 0;
+		long pid = call4(wait4, -1, &status, 0, 0);
+
+		if (pid != command && pid >= 0)
+			continue;
+		if (pid < 0)
+			return STATUS_CANNOT_RUN;
+		return (status & 0x7f) ? SIGNAL_STATUS + (status & 0x7f) : (status >> 8) & 0xff;
+	}
+}
+
+static void power_off(int status)
+{
+	call0(sync);
+	if (timer && timer->magic == BOOT_TIMER_MAGIC) {
+		timer->exit_status = (unsigned)status;
+		milestone(MILESTONE_COMMAND_END);
+		timer->power_off = 1;
+	}
+	call4(reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_POWER_OFF, 0);
+	for (;;)
+		call0(pause);
+}
+
+__attribute__((used)) static void start(void)
+{
+	open_timer();
+	milestone(MILESTONE_INIT);
+	mount_all();
+	read_cmdline();
+	if (!argv[0]) {
+		argv[0] = "/bin/sh";
+		argv[1] = "-l";
+	}
+	long child = call0(fork);
+
+	if (child == 0)
+		run_command();
+	power_off(child < 0 ? STATUS_CANNOT_RUN : reap_until(child));
+}
+
+/* The kernel enters with a 16-byte aligned stack; a called function expects it 8 bytes off. */
+__asm__(".globl _start\n_start:\n\txor %ebp, %ebp\n\tcall start\n\thlt\n");

@@ -1,0 +1,48 @@
+// The command line's entry: the only reader of process.argv and the only caller of exit.
+import { boot } from "./cli/boot.js";
+import { exitCodeOfError, UsageError } from "./cli/exit-codes.js";
+import { VmmError } from "./errors.js";
+
+async function main([command, ...rest]: readonly string[]): Promise<number> {
+  switch (command) {
+    case "boot":
+      return boot(rest);
+    case "doctor":
+      return (await import("./cli/doctor.js")).doctor(rest);
+    case "lab":
+      return (await import("./cli/lab.js")).lab(rest);
+    case "--version":
+    case "-V":
+      process.stdout.write(`${(await import("./cli/version.js")).VERSION}\n`);
+      return 0;
+    case "--help":
+    case "-h":
+    case "help":
+      process.stdout.write((await import("./cli/help.js")).HELP);
+      return 0;
+    case undefined:
+      throw new UsageError("No command is given; try: vmlet --help");
+    default:
+      throw new UsageError(`Unknown command ${JSON.stringify(command)}; known are boot, doctor, lab`);
+  }
+}
+
+function complain(error: unknown): void {
+  if (error instanceof UsageError) {
+    process.stderr.write(`vmlet: ${error.message}\n`);
+  } else if (error instanceof VmmError) {
+    process.stderr.write(`${error.message.replace(/^/, "vmlet: ")}\n`);
+    if (error.cure !== undefined) process.stderr.write(`vmlet: what helps: ${error.cure}\n`);
+  } else {
+    process.stderr.write(`vmlet: internal error: ${error instanceof Error ? (error.stack ?? "") : String(error)}\n`);
+  }
+}
+
+main(process.argv.slice(2))
+  .catch((error: unknown) => {
+    complain(error);
+    return exitCodeOfError(error);
+  })
+  .then((exitCode) => {
+    process.exit(exitCode);
+  });

@@ -1,0 +1,121 @@
+// argv -> options of one command, by Node's own parser; values that need more than a string
+// are read here, with the value and the limit in the message.
+import { parseArgs, type ParseArgsConfig } from "node:util";
+import type { BootProtocol } from "../config/types.js";
+import { UsageError } from "./exit-codes.js";
+
+export const ACCELERATORS = ["auto", "kvm", "lab"] as const;
+export type AcceleratorChoice = (typeof ACCELERATORS)[number];
+const PROTOCOLS: readonly BootProtocol[] = ["auto", "linux64", "pvh"];
+
+export interface BootOptions {
+  readonly kernel: string | undefined;
+  readonly initrd: string | undefined;
+  readonly noInitrd: boolean;
+  readonly cmdline: string | undefined;
+  readonly bareCmdline: boolean;
+  readonly memoryMib: number | undefined;
+  readonly cpus: number | undefined;
+  readonly accel: AcceleratorChoice;
+  readonly protocol: BootProtocol;
+  readonly nested: boolean;
+  readonly report: string | undefined;
+  readonly quiet: boolean;
+  readonly help: boolean;
+  readonly command: readonly string[];
+}
+
+const BOOT_FLAGS = {
+  kernel: { type: "string", short: "k" },
+  initrd: { type: "string", short: "i" },
+  "no-initrd": { type: "boolean" },
+  cmdline: { type: "string", short: "c" },
+  "bare-cmdline": { type: "boolean" },
+  memory: { type: "string", short: "m" },
+  cpus: { type: "string" },
+  accel: { type: "string" },
+  protocol: { type: "string" },
+  nested: { type: "boolean" },
+  report: { type: "string" },
+  quiet: { type: "boolean", short: "q" },
+  help: { type: "boolean", short: "h" },
+} as const;
+
+/** Everything after the first `--` is the guest's command; before it only options may stand. */
+function split(argv: readonly string[]): [options: string[], command: string[]] {
+  const at = argv.indexOf("--");
+  return at < 0 ? [[...argv], []] : [argv.slice(0, at), argv.slice(at + 1)];
+}
+
+type Options = NonNullable<ParseArgsConfig["options"]>;
+type Strict<T extends Options> = { args: string[]; options: T; strict: true; allowPositionals: false };
+
+function parseOptions<T extends Options>(
+  args: string[],
+  options: T,
+  name: string,
+): ReturnType<typeof parseArgs<Strict<T>>>["values"] {
+  try {
+    return parseArgs({ args, options, strict: true, allowPositionals: false }).values;
+  } catch (error) {
+    // Node's messages end in advice about "--" that does not fit here.
+    const [first = ""] = (error as Error).message.split(". ");
+    throw new UsageError(`${name}: ${first.replace(/\.$/, "")}`);
+  }
+}
+
+export function parseBoot(argv: readonly string[]): BootOptions {
+  const [args, command] = split(argv);
+  const values = parseOptions(args, BOOT_FLAGS, "vmlet boot");
+  return {
+    kernel: values.kernel,
+    initrd: values.initrd,
+    noInitrd: values["no-initrd"] ?? false,
+    cmdline: values.cmdline,
+    bareCmdline: values["bare-cmdline"] ?? false,
+    memoryMib: values.memory === undefined ? undefined : parseMemory(values.memory),
+    cpus: values.cpus === undefined ? undefined : parseCount("--cpus", values.cpus),
+    accel: oneOf("--accel", values.accel ?? "auto", ACCELERATORS),
+    protocol: oneOf("--protocol", values.protocol ?? "auto", PROTOCOLS),
+    nested: values.nested ?? false,
+    report: values.report,
+    quiet: values.quiet ?? false,
+    help: values.help ?? false,
+    command,
+  };
+}
+
+export function parseLab(argv: readonly string[]): { help: boolean; command: string[] } {
+  const [args, command] = split(argv);
+  const values = parseOptions(args, { help: { type: "boolean", short: "h" } }, "vmlet lab");
+  return { help: values.help ?? false, command };
+}
+
+export function parseDoctor(argv: readonly string[]): { help: boolean; json: boolean } {
+  const values = parseOptions(
+    [...argv],
+    { help: { type: "boolean", short: "h" }, json: { type: "boolean" } },
+    "vmlet doctor",
+  );
+  return { help: values.help ?? false, json: values.json ?? false };
+}
+
+/** MiB, or a number with a unit: 256, 256M, 2G, 1.5GiB. */
+export function parseMemory(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)\s*([MG])?(?:i?B)?$/i.exec(text);
+  if (match === null) throw new UsageError(`--memory ${text}: not a size; give MiB (256) or a unit (512M, 2G)`);
+  const mib = Number(match[1]) * (match[2]?.toUpperCase() === "G" ? 1024 : 1);
+  if (!Number.isInteger(mib)) throw new UsageError(`--memory ${text}: not a whole number of MiB`);
+  return mib;
+}
+
+function parseCount(flag: string, text: string): number {
+  if (!/^\d+$/.test(text)) throw new UsageError(`${flag} ${text}: not a whole number`);
+  return Number(text);
+}
+
+function oneOf<T extends string>(flag: string, value: string, allowed: readonly T[]): T {
+  const found = allowed.find((candidate) => candidate === value);
+  if (found === undefined) throw new UsageError(`${flag} ${value}: not one of ${allowed.join(", ")}`);
+  return found;
+}

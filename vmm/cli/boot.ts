@@ -1,0 +1,151 @@
+// `vmlet boot`: options -> VM -> exit code. DESIGN.md, "Boot".
+import { buildVm } from "../builder.js";
+import { resolveConfig } from "../config/resolve.js";
+import type { ResolvedConfig } from "../config/types.js";
+import { ConfigError } from "../errors.js";
+import { chooseAccelerator } from "./accelerator.js";
+import { parseBoot, type BootOptions } from "./arguments.js";
+import { EXIT_CANNOT_WRITE, EXIT_SIGNAL_BASE, exitCodeOf } from "./exit-codes.js";
+import { defaultInitrd, defaultKernel } from "./guest-files.js";
+import { Terminal, onEndSignals, writeOutput } from "./terminal.js";
+import { Vm } from "../vm.js";
+
+const SIGPIPE = 13;
+
+/** What a guest without command and terminal runs: who it is. */
+const SELF_DESCRIPTION = ["sh", "-c", "uname -a; cat /proc/cpuinfo /proc/meminfo"];
+
+/** Runs the command; the result is the process's exit code. */
+export async function boot(argv: readonly string[]): Promise<number> {
+  const options = parseBoot(argv);
+  if (options.help) {
+    const { BOOT_HELP } = await import("./help.js");
+    process.stdout.write(BOOT_HELP);
+    return 0;
+  }
+  const config = resolveConfig(vmConfig(options));
+  if (options.report !== undefined) {
+    const problem = await reportProblem(options.report);
+    if (problem !== undefined) {
+      process.stderr.write(`vmlet: --report ${options.report}: cannot be written: ${problem}\n`);
+      return EXIT_CANNOT_WRITE;
+    }
+  }
+  const choice = chooseAccelerator(options.accel);
+  if (choice.kind === "lab") {
+    if (choice.reason !== undefined) process.stderr.write(`vmlet: ${choice.reason}\n`);
+    const { bootInLab } = await import("../lab/boot-in-lab.js");
+    return bootInLab(options, config);
+  }
+  return run(options, config);
+}
+
+async function reportProblem(path: string): Promise<string | undefined> {
+  const { checkWritable } = await import("./report.js");
+  try {
+    checkWritable(path);
+    return undefined;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
+
+function vmConfig(options: BootOptions) {
+  const kernel = options.kernel ?? defaultKernel();
+  const usesOwnInit = options.initrd === undefined && !options.noInitrd;
+  const initrd = usesOwnInit ? defaultInitrd() : options.initrd;
+  if (options.command.length > 0 && !usesOwnInit && options.initrd === undefined) {
+    throw new ConfigError(["A command needs an initramfs with vmlet's init, and --no-initrd leaves it out"]);
+  }
+  const cmdline = [...(options.cmdline === undefined ? [] : [options.cmdline]), ...initArguments(options)];
+  return {
+    kernel,
+    initrd,
+    cmdline: cmdline.join(" "),
+    bareCmdline: options.bareCmdline,
+    memoryMib: options.memoryMib,
+    cpus: options.cpus,
+    nested: options.nested,
+    protocol: options.protocol,
+    quiet: options.quiet,
+  };
+}
+
+/** What guest/init/init.c reads from the command line. */
+function initArguments(options: BootOptions): string[] {
+  // Someone who writes the whole command line gets that and no more.
+  if (options.bareCmdline && options.command.length === 0) return [];
+  const isTerminal = process.stdin.isTTY && process.stdout.isTTY;
+  const describes = options.command.length === 0 && !isTerminal && options.initrd === undefined && !options.noInitrd;
+  const command = describes ? SELF_DESCRIPTION : options.command;
+  const words: string[] = [];
+  if (command.length > 0) {
+    if (command.some((word) => word.includes("\0"))) throw new ConfigError(["The command has a NUL character"]);
+    words.push(`vmlet.exec=${Buffer.from(command.join("\0")).toString("base64url")}`);
+  }
+  if (!isTerminal) return [...words, "vmlet.tty=raw"];
+  const term = process.env["TERM"] ?? "";
+  // Only what cannot break out of its word on the kernel's command line.
+  if (/^[\w.+-]{1,50}$/.test(term)) words.push(`vmlet.term=${term}`);
+  return [...words, `vmlet.size=${String(process.stdout.rows)}x${String(process.stdout.columns)}`];
+}
+
+async function run(options: BootOptions, config: ResolvedConfig): Promise<number> {
+  const parts = buildVm(config);
+  let signal: number | undefined;
+  let terminal: Terminal | undefined;
+  const vm: Vm = new Vm(parts, {
+    output: (bytes, done) => {
+      writeOutput(bytes, done, () => {
+        signal ??= SIGPIPE;
+        vm.stop();
+      });
+    },
+    inputRoom: () => terminal?.resume(),
+    commandStarted: () => {
+      openInput();
+    },
+  });
+  const openInput = (): void => {
+    if (terminal !== undefined) return;
+    terminal = new Terminal({
+      input: (bytes) => vm.input(bytes),
+      inputBreak: () => {
+        vm.inputBreak();
+      },
+      leave: () => {
+        vm.stop();
+      },
+    });
+    terminal.open();
+  };
+  // Input for a command waits until the guest's terminal is set up, or it would be flushed away.
+  const awaitsCommand = config.cmdline.includes("vmlet.exec=") && !process.stdin.isTTY;
+  if (process.stdin.isTTY) process.stderr.write("vmlet: Ctrl-A x leaves\r\n");
+  if (!awaitsCommand) setImmediate(openInput);
+  const removeHandlers = onEndSignals((number) => {
+    signal ??= number;
+    vm.stop();
+  });
+  try {
+    const exit = await vm.start({ threads: "main-first" });
+    const exitCode = signal === undefined ? exitCodeOf(exit.outcome, exit.exitStatus) : EXIT_SIGNAL_BASE + signal;
+    terminal?.close();
+    if (exit.outcome !== "poweroff" && signal === undefined) await explain(exit);
+    if (options.report !== undefined) {
+      const { makeReport, writeReport } = await import("./report.js");
+      writeReport(options.report, makeReport(config, parts.kernelFormat, exit, exitCode));
+    }
+    return exitCode;
+  } finally {
+    removeHandlers();
+    terminal?.close();
+    await vm.close();
+  }
+}
+
+async function explain(exit: Awaited<ReturnType<Vm["start"]>>): Promise<void> {
+  const { describeOutcome } = await import("./outcome-text.js");
+  process.stderr.write(`vmlet: ${describeOutcome(exit)}\n`);
+}
+

@@ -1,0 +1,1 @@
+export function doctor(_argv: readonly string[]): number { return 0; }

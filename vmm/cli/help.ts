@@ -1,0 +1,78 @@
+// Texts of --help.
+
+export const HELP = `vmlet boots Linux in a micro-VM through /dev/kvm.
+
+Usage:
+  vmlet boot [options] [-- COMMAND...]   boot a guest; run COMMAND or a shell in it
+  vmlet doctor [--json]                  what this host can do, and what would make it better
+  vmlet lab [-- COMMAND...]              a shell or a command in the lab: an emulated host with AMD-V
+  vmlet --version | --help
+
+Examples:
+  vmlet boot                             a shell in a fresh guest
+  vmlet boot --quiet -- uname -a         one command; its exit status is vmlet's
+  vmlet boot --memory 2G --cpus 4 --report boot.json -- nproc
+  vmlet boot --kernel ./vmlinux --initrd ./rootfs.cpio --cmdline "debug"
+
+"vmlet boot --help" lists the options.
+`;
+
+export const BOOT_HELP = `Boots a guest kernel and shows its serial console.
+
+Usage: vmlet boot [options] [-- COMMAND...]
+
+With COMMAND, the guest runs it and powers off; vmlet exits with its status. Without, the
+guest gives a shell if vmlet runs on a terminal, else it describes itself and powers off.
+
+Options:
+  -k, --kernel PATH     ELF vmlinux or bzImage; default: the guest kernel of this package
+  -i, --initrd PATH     initramfs archive; default: the one of this package
+      --no-initrd       none at all
+  -c, --cmdline TEXT    added to the kernel's command line
+      --bare-cmdline    do not add vmlet's own defaults to it
+  -m, --memory SIZE     guest RAM in MiB, or with a unit: 256, 512M, 2G; default 128
+      --cpus N          number of vCPUs, 1 to 32; default 1
+      --accel KIND      auto, kvm (this host's /dev/kvm), or lab (an emulated host); default auto
+      --protocol NAME   entry of an ELF kernel: auto, linux64 or pvh
+      --nested          show the guest VT-x or AMD-V
+      --report FILE     write what happened as JSON: times, exits by reason, outcome
+  -q, --quiet           keep the kernel's log off the console
+  -h, --help
+
+On a terminal: Ctrl-A x leaves, Ctrl-A b sends a break, Ctrl-A Ctrl-A sends one Ctrl-A.
+
+Exit status: the guest's own when it powers off; 64 bad usage, 65 bad configuration or kernel
+image, 69 the host cannot, 70 a defect of vmlet, 73 a file cannot be written, 100 reboot, 101 kernel
+panic, 102 triple fault, 103 left with Ctrl-A x, 104 the guest did what no machine answers,
+105 halted for ever, 128+N ended by signal N.
+
+Examples:
+  vmlet boot
+  vmlet boot --quiet -- sh -c 'cat /proc/cpuinfo; exit 3'
+  vmlet boot --kernel /boot/vmlinuz-6.1.0-28-cloud-amd64 --memory 512 --cpus 2
+`;
+
+export const DOCTOR_HELP = `Tells what this host can do for VMs.
+
+Usage: vmlet doctor [--json]
+
+Looks at the CPU, the KVM modules, the rights on /dev/kvm, the capabilities of KVM, the speed
+of guest code, cgroups, container engines and QEMU; the last line says what "vmlet boot" will
+use, why, and what would make it better. --json prints the same for programs.
+
+Exit status: 0 if "vmlet boot" works here, 69 if not.
+`;
+
+export const LAB_HELP = `Runs a command in the lab: QEMU emulating a CPU with AMD-V, Debian's own kernel with kvm_amd.
+
+Usage: vmlet lab [-- COMMAND...]
+
+Without COMMAND: a shell. The package lies in /vmlet there, the working directory in /work,
+both read-only; files written to /output appear in the working directory afterwards.
+The lab needs no /dev/kvm and no root rights. It is slow: everything in it is emulated.
+
+Examples:
+  vmlet lab
+  vmlet lab -- node /vmlet/dist/vmlet.js doctor
+  vmlet lab -- sh -c 'dmesg | grep kvm'
+`;

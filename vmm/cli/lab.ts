@@ -1,0 +1,35 @@
+// `vmlet lab`: a shell or a command in the lab's first level.
+import { writeFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
+import { basename } from "node:path";
+import { HostError } from "../errors.js";
+import { LAB_PACKAGE, checkoutInputs } from "../lab/checkout.js";
+import { runInLab } from "../lab/connect.js";
+import { missingLabPrograms } from "../lab/programs.js";
+import { parseLab } from "./arguments.js";
+import { packageRoot } from "./guest-files.js";
+
+const LAB_MEMORY_MIB = 1536;
+
+export async function lab(argv: readonly string[]): Promise<number> {
+  const { help, command } = parseLab(argv);
+  if (help) {
+    process.stdout.write((await import("./help.js")).LAB_HELP);
+    return 0;
+  }
+  const missing = missingLabPrograms();
+  if (missing.length > 0) {
+    throw new HostError(`The lab lacks ${missing.join(", ")}`, { cure: `apt-get install ${missing.join(" ")}` });
+  }
+  const result = await runInLab(
+    {
+      packageRoot: packageRoot(),
+      memoryMib: LAB_MEMORY_MIB,
+      cpus: Math.max(2, availableParallelism()),
+      inputs: checkoutInputs(packageRoot()),
+    },
+    { argv: command.length > 0 ? command : ["sh", "-l"], cwd: LAB_PACKAGE },
+  );
+  for (const [name, content] of result.files) writeFileSync(basename(name), content);
+  return result.status;
+}

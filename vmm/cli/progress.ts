@@ -1,0 +1,34 @@
+// One line on standard error for what takes longer than a moment; it goes away when it is done.
+
+const SHOW_AFTER_MS = 1000;
+const REFRESH_MS = 250;
+
+export class Progress {
+  readonly #started = performance.now();
+  readonly #text: string;
+  readonly #timer: NodeJS.Timeout;
+  readonly #isTerminal = process.stderr.isTTY;
+  #shown = false;
+
+  constructor(text: string) {
+    this.#text = text;
+    this.#timer = setInterval(() => {
+      this.#show();
+    }, REFRESH_MS);
+    this.#timer.unref();
+  }
+
+  done(): void {
+    clearInterval(this.#timer);
+    if (this.#shown && this.#isTerminal) process.stderr.write("\r\x1b[K");
+  }
+
+  #show(): void {
+    const elapsed = performance.now() - this.#started;
+    if (elapsed < SHOW_AFTER_MS) return;
+    // Without a terminal, once is enough: a log is no place for an animation.
+    if (this.#isTerminal) process.stderr.write(`\rvmlet: ${this.#text} … ${(elapsed / 1000).toFixed(1)} s\x1b[K`);
+    else if (!this.#shown) process.stderr.write(`vmlet: ${this.#text} …\n`);
+    this.#shown = true;
+  }
+}

@@ -1,0 +1,77 @@
+// The JSON of --report: what ran, how long each phase took, what it cost, how it ended.
+import { createHash } from "node:crypto";
+import { accessSync, constants, readFileSync, statSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
+import type { ResolvedConfig } from "../config/types.js";
+import { acceleratorKind, hostFacts, isInLab, type AcceleratorKind, type HostFacts } from "../host.js";
+import type { Milestones, VmExit } from "../vm-exit.js";
+import type { KernelFormat } from "../x86/kernel.js";
+import { VERSION } from "./version.js";
+
+/** `ms`, null where the guest never got there. */
+export interface PhasesMs {
+  readonly process_to_first_run: number | null;
+  readonly first_run_to_init: number | null;
+  readonly init_to_exit: number | null;
+  readonly total: number;
+}
+
+export interface Report {
+  readonly vmlet: string;
+  readonly accelerator: { readonly kind: AcceleratorKind; readonly lab: boolean; readonly host: HostFacts };
+  readonly phases_ms: PhasesMs;
+  /** Returns of KVM_RUN; "total" is the sum of the other keys. */
+  readonly exits: Readonly<Record<string, number>>;
+  readonly vcpus: number;
+  readonly memory_mib: number;
+  readonly kernel: { readonly path: string; readonly format: KernelFormat; readonly sha256: string };
+  readonly outcome: VmExit["outcome"];
+  readonly exit_code: number;
+}
+
+/** Throws the reason, in words, if the report could not be written later. */
+export function checkWritable(path: string): void {
+  const stat = statSync(path, { throwIfNoEntry: false });
+  if (stat?.isDirectory() === true) throw new Error("is a directory");
+  accessSync(stat === undefined ? dirname(path) : path, constants.W_OK);
+}
+
+export function phases({ firstRun, init, end }: Milestones): PhasesMs {
+  // performance.now() counts from the start of the process, hrtime from an arbitrary point.
+  const sinceStart = (time: bigint): number => performance.now() - Number(process.hrtime.bigint() - time) / 1e6;
+  const between = (from: bigint | undefined, to: bigint | undefined): number | null =>
+    from === undefined || to === undefined ? null : round(Number(to - from) / 1e6);
+  return {
+    process_to_first_run: firstRun === undefined ? null : round(sinceStart(firstRun)),
+    first_run_to_init: between(firstRun, init),
+    init_to_exit: between(init, end),
+    total: round(sinceStart(end)),
+  };
+}
+
+function round(ms: number): number {
+  return Math.round(ms * 1000) / 1000;
+}
+
+export function makeReport(config: ResolvedConfig, format: KernelFormat, exit: VmExit, exitCode: number): Report {
+  const total = Object.values(exit.exits).reduce((sum, count) => sum + count, 0);
+  return {
+    vmlet: VERSION,
+    accelerator: { kind: acceleratorKind(), lab: isInLab(), host: hostFacts() },
+    phases_ms: phases(exit.milestones),
+    exits: { total, ...exit.exits },
+    vcpus: config.cpus,
+    memory_mib: config.memoryMib,
+    kernel: {
+      path: config.kernel,
+      format,
+      sha256: createHash("sha256").update(readFileSync(config.kernel)).digest("hex"),
+    },
+    outcome: exit.outcome,
+    exit_code: exitCode,
+  };
+}
+
+export function writeReport(path: string, report: Report): void {
+  writeFileSync(path, `${JSON.stringify(report, null, 2)}\n`);
+}

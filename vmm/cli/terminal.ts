@@ -1,0 +1,129 @@
+// The user's side of the console: raw mode, the Ctrl-A prefix, standard input with
+// back-pressure, standard output that survives slow and vanished readers.
+import { write } from "node:fs";
+import { constants } from "node:os";
+
+const STDOUT = 1;
+/** Ctrl-A, as in QEMU and screen. */
+const PREFIX = 0x01;
+/** ASCII EOT: the end of a line's input for a terminal in canonical mode. */
+const END_OF_INPUT = 0x04;
+const NEWLINE = 0x0a;
+const RETRY_MS = 5;
+
+/** Writes all bytes to standard output; `lost` if nobody reads it any more. */
+export function writeOutput(bytes: Uint8Array, done: () => void, lost: () => void): void {
+  write(STDOUT, bytes, 0, bytes.length, null, (error, count) => {
+    if (error === null) {
+      if (count < bytes.length) writeOutput(bytes.subarray(count), done, lost);
+      else done();
+    } else if (error.code === "EAGAIN") {
+      // A terminal that some other program has made non-blocking.
+      setTimeout(writeOutput, RETRY_MS, bytes, done, lost);
+    } else {
+      lost();
+      done();
+    }
+  });
+}
+
+export interface InputTarget {
+  /** Takes bytes for the guest; the count that it has taken. */
+  input(bytes: Uint8Array): number;
+  inputBreak(): void;
+  leave(): void;
+}
+
+/** Standard input on its way to the guest. */
+export class Terminal {
+  readonly isInteractive = process.stdin.isTTY;
+  readonly #target: InputTarget;
+  #pending: Uint8Array = new Uint8Array();
+  #afterPrefix = false;
+  #lastByte = NEWLINE;
+  #ended = false;
+
+  constructor(target: InputTarget) {
+    this.#target = target;
+  }
+
+  /** Starts reading. Call `close` on every way out: it restores the terminal. */
+  open(): void {
+    const { stdin } = process;
+    if (this.isInteractive) stdin.setRawMode(true);
+    stdin.on("data", (chunk: Buffer) => {
+      this.#take(chunk);
+    });
+    stdin.on("end", () => {
+      this.#end();
+    });
+    // Standard input may be closed or a directory: then there is no input, and that is all.
+    stdin.on("error", () => {
+      this.#end();
+    });
+  }
+
+  close(): void {
+    const { stdin } = process;
+    if (this.isInteractive && stdin.isRaw) stdin.setRawMode(false);
+    stdin.removeAllListeners("data");
+    stdin.pause();
+  }
+
+  /** The guest has room again. */
+  resume(): void {
+    this.#flush();
+  }
+
+  #take(chunk: Uint8Array): void {
+    const bytes = this.isInteractive ? this.#withoutCommands(chunk) : chunk;
+    this.#lastByte = bytes.at(-1) ?? this.#lastByte;
+    this.#pending = this.#pending.length === 0 ? bytes : Buffer.concat([this.#pending, bytes]);
+    this.#flush();
+  }
+
+  #flush(): void {
+    if (this.#pending.length > 0) this.#pending = this.#pending.subarray(this.#target.input(this.#pending));
+    if (this.#ended) return;
+    if (this.#pending.length > 0) process.stdin.pause();
+    else process.stdin.resume();
+  }
+
+  /** The end of a file or pipe: an unfinished line needs one EOT to be delivered, the end another. */
+  #end(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    const marks = this.#lastByte === NEWLINE ? [END_OF_INPUT] : [END_OF_INPUT, END_OF_INPUT];
+    this.#pending = Buffer.concat([this.#pending, Buffer.from(marks)]);
+    this.#flush();
+  }
+
+  #withoutCommands(chunk: Uint8Array): Uint8Array {
+    const kept: number[] = [];
+    for (const byte of chunk) {
+      if (this.#afterPrefix) {
+        this.#afterPrefix = false;
+        const key = String.fromCharCode(byte).toLowerCase();
+        if (key === "x") this.#target.leave();
+        else if (key === "b") this.#target.inputBreak();
+        else if (byte === PREFIX) kept.push(PREFIX);
+      } else if (byte === PREFIX) this.#afterPrefix = true;
+      else kept.push(byte);
+    }
+    return Uint8Array.from(kept);
+  }
+}
+
+/** Calls back for the signals that shall end the VM cleanly; the result takes the handlers away. */
+export function onEndSignals(callback: (number: number) => void): () => void {
+  const signals = (["SIGINT", "SIGTERM", "SIGHUP"] as const).map((name) => {
+    const handler = (): void => {
+      callback(constants.signals[name]);
+    };
+    process.on(name, handler);
+    return [name, handler] as const;
+  });
+  return () => {
+    for (const [name, handler] of signals) process.off(name, handler);
+  };
+}

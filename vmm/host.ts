@@ -1,0 +1,44 @@
+// What kind of host this is, from the files that say so without a system call on KVM.
+import { readFileSync, statSync } from "node:fs";
+import { release } from "node:os";
+
+export type AcceleratorKind = "kvm-intel" | "kvm-amd" | "kvm-pvm" | "kvm" | "none";
+
+export interface HostFacts {
+  /** Model name of the first processor. */
+  readonly cpu: string;
+  readonly kernel: string;
+  readonly node: string;
+}
+
+const MODULES: readonly (readonly [name: string, kind: AcceleratorKind])[] = [
+  ["kvm_intel", "kvm-intel"],
+  ["kvm_amd", "kvm-amd"],
+  ["kvm_pvm", "kvm-pvm"],
+];
+
+function exists(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false }) !== undefined;
+}
+
+/** The vendor part of KVM that is loaded; "kvm" for one that this program does not know. */
+export function acceleratorKind(root = "/"): AcceleratorKind {
+  for (const [name, kind] of MODULES) if (exists(`${root}sys/module/${name}`)) return kind;
+  return exists(`${root}dev/kvm`) ? "kvm" : "none";
+}
+
+/** True where guest kernel code runs on the processor itself. */
+export function hasHardwareVirtualization(kind: AcceleratorKind): boolean {
+  return kind === "kvm-intel" || kind === "kvm-amd";
+}
+
+/** True inside `vmlet lab`, whose kernel command line says so. */
+export function isInLab(): boolean {
+  return process.env["VMLET_IN_LAB"] === "1";
+}
+
+export function hostFacts(): HostFacts {
+  const cpuinfo = readFileSync("/proc/cpuinfo", "latin1");
+  const cpu = /^model name\s*:\s*(.*)$/m.exec(cpuinfo)?.[1] ?? "unknown";
+  return { cpu, kernel: release(), node: process.version };
+}

@@ -1,0 +1,23 @@
+// Which files of the package go into the lab, and where they lie there.
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import type { LabInput } from "./image.js";
+
+/** The package in the lab, as `vmlet boot` needs it there. */
+export const LAB_PACKAGE = "/input/vmlet";
+export const LAB_CLI = `${LAB_PACKAGE}/dist/vmlet.js`;
+
+/** Just what runs: the bundle and koffi's native module. */
+export function packageInputs(root: string): LabInput[] {
+  return ["package.json", "dist", "node_modules/@koromix"]
+    .filter((path) => existsSync(join(root, path)))
+    .map((path) => ({ from: join(root, path), to: `vmlet/${path}` }));
+}
+
+/** The built guest and the measuring programs as well, for a person who looks around. */
+export function checkoutInputs(root: string): LabInput[] {
+  const more = ["guest/out", "bench/out", "README.md"]
+    .filter((path) => existsSync(join(root, path)))
+    .map((path) => ({ from: join(root, path), to: `vmlet/${path}` }));
+  return [...packageInputs(root), ...more];
+}

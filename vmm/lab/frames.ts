@@ -1,0 +1,75 @@
+// The protocol of guest/lab/agent.c: a type byte, a u32 length, that many bytes.
+
+export interface Frame {
+  readonly type: string;
+  readonly payload: Buffer;
+}
+
+const HEADER_LENGTH = 5;
+/** The agent takes no longer frame. */
+export const MAX_PAYLOAD = 32 * 1024;
+
+export function encodeFrame(type: string, payload: Uint8Array = new Uint8Array()): Buffer {
+  const header = Buffer.alloc(HEADER_LENGTH);
+  header.write(type, 0, "latin1");
+  header.writeUInt32LE(payload.length, 1);
+  return Buffer.concat([header, payload]);
+}
+
+/** Cuts a stream of bytes into frames. */
+export class FrameReader {
+  #chunks: Buffer[] = [];
+  #length = 0;
+
+  *push(chunk: Buffer): Generator<Frame> {
+    this.#chunks.push(chunk);
+    this.#length += chunk.length;
+    while (this.#length >= HEADER_LENGTH) {
+      const header = this.#peek(HEADER_LENGTH);
+      const size = header.readUInt32LE(1);
+      if (this.#length < HEADER_LENGTH + size) return;
+      const bytes = this.#peek(HEADER_LENGTH + size);
+      this.#chunks = [bytes.subarray(HEADER_LENGTH + size)];
+      this.#length -= HEADER_LENGTH + size;
+      yield { type: String.fromCharCode(bytes[0] ?? 0), payload: bytes.subarray(HEADER_LENGTH, HEADER_LENGTH + size) };
+    }
+  }
+
+  /** At least `length` bytes in one buffer. */
+  #peek(length: number): Buffer {
+    const [first] = this.#chunks;
+    if (first !== undefined && first.length >= length) return first;
+    const all = Buffer.concat(this.#chunks);
+    this.#chunks = [all];
+    return all;
+  }
+}
+
+export interface CommandRequest {
+  readonly argv: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+  readonly cwd: string;
+  /** Rows and columns of a terminal of its own; undefined for pipes. */
+  readonly terminal: { readonly rows: number; readonly columns: number } | undefined;
+}
+
+const REQUEST_PTY = 1;
+
+/** Payload of an X frame: struct request of the agent, then the strings. */
+export function encodeRequest({ argv, env, cwd, terminal }: CommandRequest): Buffer {
+  const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`);
+  const head = Buffer.alloc(10);
+  head.writeUInt8(terminal === undefined ? 0 : REQUEST_PTY, 0);
+  head.writeUInt16LE(terminal?.rows ?? 0, 2);
+  head.writeUInt16LE(terminal?.columns ?? 0, 4);
+  head.writeUInt16LE(argv.length, 6);
+  head.writeUInt16LE(variables.length, 8);
+  return Buffer.concat([head, Buffer.from([cwd, ...argv, ...variables].map((text) => `${text}\0`).join(""))]);
+}
+
+export function encodeWindowSize(rows: number, columns: number): Buffer {
+  const payload = Buffer.alloc(4);
+  payload.writeUInt16LE(rows, 0);
+  payload.writeUInt16LE(columns, 2);
+  return payload;
+}

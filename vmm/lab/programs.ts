@@ -1,0 +1,28 @@
+// The programs that the lab is made of, and the Debian packages that bring them.
+import { statSync } from "node:fs";
+
+const NEEDED: readonly (readonly [program: string, debianPackage: string])[] = [
+  ["qemu-system-x86_64", "qemu-system-x86"],
+  ["gcc", "gcc"],
+  ["cpio", "cpio"],
+  ["busybox", "busybox-static"],
+  ["mke2fs", "e2fsprogs"],
+  ["dpkg-deb", "dpkg"],
+];
+
+/** PATH, and where Debian keeps what only root has in its PATH. */
+export function searchPath(): string[] {
+  return [...(process.env["PATH"] ?? "").split(":"), "/sbin", "/usr/sbin"].filter((folder) => folder !== "");
+}
+
+/** Absolute path of a program, or undefined. */
+export function findProgram(name: string): string | undefined {
+  return searchPath()
+    .map((folder) => `${folder}/${name}`)
+    .find((path) => statSync(path, { throwIfNoEntry: false })?.isFile() === true);
+}
+
+/** Debian packages that are missing; empty if the lab can be built and started. */
+export function missingLabPrograms(): string[] {
+  return NEEDED.filter(([program]) => findProgram(program) === undefined).map(([, debianPackage]) => debianPackage);
+}
