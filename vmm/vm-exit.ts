@@ -1,4 +1,5 @@
 // How a VM ended and what it took, as plain data.
+import type { ConsoleWatcher } from "./console-watcher.js";
 import { exitKey } from "./vcpu/exit-names.js";
 import {
   MILESTONE_COMMAND_END,
@@ -31,14 +32,14 @@ export interface VmExit {
   readonly registers: string | undefined;
 }
 
-export function reportExit(shared: VmShared, sawPanic: boolean, registers: string | undefined): VmExit {
+export function reportExit(shared: VmShared, console: ConsoleWatcher, registers: string | undefined): VmExit {
   const exits: Record<string, number> = {};
   shared.totalExits().forEach((count, reason) => {
     if (count > 0) exits[exitKey(reason)] = count;
   });
   const outcome = shared.outcome;
   return {
-    outcome: nameOutcome(outcome === "running" || outcome === "failed" ? "killed" : outcome, sawPanic),
+    outcome: nameOutcome(outcome === "running" || outcome === "failed" ? "killed" : outcome, console),
     exitStatus: shared.exitStatus,
     milestones: {
       firstRun: shared.milestone(MILESTONE_FIRST_RUN),
@@ -52,8 +53,10 @@ export function reportExit(shared: VmShared, sawPanic: boolean, registers: strin
   };
 }
 
-function nameOutcome(outcome: GuestOutcome, sawPanic: boolean): GuestOutcome {
+function nameOutcome(outcome: GuestOutcome, { sawPanic, sawHalt }: ConsoleWatcher): GuestOutcome {
   // A kernel that panics ends in a reset, a triple fault or a halt: the panic is the news.
   const isAbrupt = outcome === "reboot" || outcome === "triple-fault" || outcome === "halted";
-  return sawPanic && isAbrupt ? "panic" : outcome;
+  if (sawPanic && isAbrupt) return "panic";
+  // Linux without ACPI halts when it is told to power off.
+  return sawHalt && outcome === "halted" ? "poweroff" : outcome;
 }

@@ -1,8 +1,9 @@
 // A VM's life: started, running on the main thread or on threads of its own, stopped, closed.
 // DESIGN.md, "Threads", has the picture and the reasons.
 import type { LiveParts } from "./builder.js";
+import { ConsoleWatcher } from "./console-watcher.js";
 import { HostError, VcpuExitError } from "./errors.js";
-import { PanicWatcher } from "./panic-watcher.js";
+import { HALT_WATCH_MS, HaltWatcher } from "./halt-watcher.js";
 import { alarmMainThread, installKickHandler } from "./sys/kick.js";
 import type { PollHandle } from "./sys/koffi.js";
 import { drainEventfd, pollReadable } from "./sys/libc.js";
@@ -56,7 +57,7 @@ export class Vm {
   readonly #parts: LiveParts;
   readonly #host: VmHost;
   readonly #machine: ThreadMachine;
-  readonly #panic = new PanicWatcher();
+  readonly #console = new ConsoleWatcher();
   readonly #threads: VcpuThread[] = [];
   #doorbell: PollHandle | undefined;
   #failure: Error | undefined;
@@ -90,15 +91,21 @@ export class Vm {
     const idleDrain = setInterval(() => {
       this.#drainWhileIdle();
     }, IDLE_DRAIN_MS);
+    const { kicker } = this.#machine;
+    const haltWatcher = new HaltWatcher(shared, kicker, this.#parts.vcpus.length);
+    const haltWatch = setInterval(() => {
+      if (haltWatcher.tick()) this.#machine.stop("halted");
+    }, HALT_WATCH_MS);
     if (threads === "main-first") await this.#runOnMain();
     else this.#startThreads(0, false);
     this.#service();
     await stopped;
     clearInterval(idleDrain);
+    clearInterval(haltWatch);
     this.#machine.drainHeldBackWrites();
     await this.#flushOutput();
     if (this.#failure !== undefined) throw this.#failure;
-    return reportExit(shared, this.#panic.sawPanic, this.#faultRegisters);
+    return reportExit(shared, this.#console, this.#faultRegisters);
   }
 
   /** Gives bytes to the serial port; the number that it takes now. The rest fits after `inputRoom`. */
@@ -145,7 +152,7 @@ export class Vm {
     alarmMainThread(deadline);
     const started = performance.now();
     shared.setVcpuThread(0, process.pid);
-    shared.setVcpuState(0, VCPU_RUNNING);
+    // The slot stays idle, so that a successor can put itself on standby in it.
     shared.markMilestone(MILESTONE_FIRST_RUN, process.hrtime.bigint());
     for (;;) {
       shared.mainRunsVcpu = true;
@@ -237,7 +244,7 @@ export class Vm {
       for (const resolve of this.#writtenWaiters.splice(0)) resolve();
       return;
     }
-    this.#panic.see(bytes);
+    this.#console.see(bytes);
     this.#isWriting = true;
     this.#host.output(bytes, () => {
       this.#isWriting = false;

@@ -30,6 +30,7 @@
 #define STATUS_CANNOT_RUN 126
 #define SIGNAL_STATUS 128
 #define ENOENT 2
+#define EINTR 4
 
 /* Offsets are the device's registers. */
 struct boot_timer {
@@ -284,6 +285,32 @@ static void run_command(void)
 	call1(exit_group, result == -ENOENT ? STATUS_NO_COMMAND : STATUS_CANNOT_RUN);
 }
 
+/* Set by the signals with which busybox's poweroff, halt and reboot ask PID 1. */
+static volatile int asked_off, asked_reboot;
+
+static void on_signal(int signal)
+{
+	if (signal == SIGTERM)
+		asked_reboot = 1;
+	else
+		asked_off = 1;
+}
+
+/* What a signal handler returns to: the kernel wants it from user space on x86-64. */
+__asm__("restore:\n\tmov $15, %eax\n\tsyscall\n");
+extern void restore(void);
+
+static void listen_to(int signal)
+{
+	struct sigaction action = {
+		.sa_handler = on_signal,
+		.sa_flags = SA_RESTORER,
+		.sa_restorer = restore,
+	};
+
+	call4(rt_sigaction, signal, &action, 0, 8);
+}
+
 /* Reaps every child until `command` has ended; its exit status as a shell would give it. */
 static int reap_until(long command)
 {
@@ -291,7 +318,13 @@ static int reap_until(long command)
 		int status = 0;
 		long pid = call4(wait4, -1, &status, 0, 0);
 
-		if (pid != command && pid >= 0)
+		if (asked_off)
+			return 0;
+		if (asked_reboot) {
+			call0(sync);
+			call4(reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_RESTART, 0);
+		}
+		if ((pid != command && pid >= 0) || pid == -EINTR)
 			continue;
 		if (pid < 0)
 			return STATUS_CANNOT_RUN;
@@ -322,6 +355,9 @@ __attribute__((used)) static void start(void)
 		argv[0] = "/bin/sh";
 		argv[1] = "-l";
 	}
+	listen_to(SIGUSR1);
+	listen_to(SIGUSR2);
+	listen_to(SIGTERM);
 	long child = call0(fork);
 
 	if (child == 0)

@@ -3,9 +3,13 @@
 import { closeSync } from "node:fs";
 import {
   KVM_GET_LAPIC,
+  KVM_GET_MP_STATE,
   KVM_GET_MSRS,
   KVM_GET_REGS,
   KVM_GET_SREGS,
+  KVM_MP_STATE_HALTED,
+  KVM_MP_STATE_INIT_RECEIVED,
+  KVM_MP_STATE_UNINITIALIZED,
   KVM_RUN,
   KVM_SET_CPUID2,
   KVM_SET_FPU,
@@ -15,17 +19,21 @@ import {
   KVM_SET_SREGS,
   SIZEOF_KVM_FPU,
   SIZEOF_KVM_LAPIC_STATE,
+  SIZEOF_KVM_MP_STATE,
   SIZEOF_KVM_MSRS,
   SIZEOF_KVM_MSR_ENTRY,
   SIZEOF_KVM_REGS,
   SIZEOF_KVM_SREGS,
   kvm_fpu,
   kvm_msr_entry,
+  kvm_regs,
 } from "../sys/kvm-abi.js";
 import { HostError } from "../errors.js";
 import { EAGAIN, EINTR, ioctlRaw, ioctlStruct, mmapFile, munmap, systemCallError } from "../sys/libc.js";
 import { encodeCpuid, type CpuidEntry } from "./cpuid-list.js";
 import { KvmRun } from "./kvm-run.js";
+
+const RFLAGS_IF = 1n << 9n;
 
 /** [index, value] */
 export type MsrValue = readonly [index: number, value: bigint];
@@ -83,6 +91,19 @@ export class VcpuFd {
 
   setSregs(sregs: DataView): void {
     ioctlStruct(this.fd, "KVM_SET_SREGS", KVM_SET_SREGS, sregs);
+  }
+
+  /** KVM_MP_STATE_*: running, halted, or not started yet. */
+  getMpState(): number {
+    return this.#get("KVM_GET_MP_STATE", KVM_GET_MP_STATE, SIZEOF_KVM_MP_STATE).getUint32(0, true);
+  }
+
+  /** True in HLT with interrupts off (only an NMI could end it), or before the start-up interrupt. */
+  isHaltedForever(): boolean {
+    const state = this.getMpState();
+    if (state === KVM_MP_STATE_UNINITIALIZED || state === KVM_MP_STATE_INIT_RECEIVED) return true;
+    if (state !== KVM_MP_STATE_HALTED) return false;
+    return (this.getRegs().getBigUint64(kvm_regs.rflags, true) & RFLAGS_IF) === 0n;
   }
 
   /** The state after FNINIT, all SSE exceptions masked. */

@@ -7,6 +7,7 @@ import { systemCallError } from "./libc.js";
 const KICK_SIGNAL = 40;
 const SIGALRM = 14;
 const ITIMER_REAL = 0;
+const ALARM_REPEAT_MS = 20;
 
 /** glibc's struct sigaction on x86-64: handler, 128-byte mask, flags, restorer. */
 const SIZEOF_SIGACTION = 152;
@@ -41,10 +42,15 @@ export function kickThread(tid: number): void {
   tgkill(process.pid, tid, KICK_SIGNAL);
 }
 
-/** Interrupts the main thread once after `milliseconds`; 0 takes the alarm back. */
+/**
+ * Interrupts the main thread after `milliseconds` and then again and again, because a signal that
+ * comes just before KVM_RUN interrupts nothing; 0 takes the alarm back.
+ */
 export function alarmMainThread(milliseconds: number): void {
   ignoreQuietly(SIGALRM);
   const timer = new BigInt64Array(4);
+  // struct itimerval: interval, then first value, each in seconds and microseconds.
+  timer[1] = milliseconds === 0 ? 0n : BigInt(ALARM_REPEAT_MS * 1000);
   timer[2] = BigInt(Math.floor(milliseconds / 1000));
   timer[3] = BigInt((milliseconds % 1000) * 1000);
   const setitimer = libc.func("setitimer", "int", ["int", "void *", "int64_t"]);

@@ -9,6 +9,7 @@ import { SERIAL_WORDS, Serial } from "../../devices/legacy/serial.js";
 import { BootTimer } from "../../devices/pseudo/boot-timer.js";
 import { Bus } from "../bus.js";
 import type { KvmRun } from "../kvm/kvm-run.js";
+import type { VcpuFd } from "../kvm/vcpu-fd.js";
 import {
   ACPI_PM1A_EVT_PORT,
   BOOT_TIMER_GPA,
@@ -43,6 +44,7 @@ export class ThreadMachine implements ExitObserver {
   readonly pio = new Bus("pio");
   readonly mmio = new Bus("mmio");
   readonly serial: Serial;
+  readonly #index: number;
   readonly #run: KvmRun;
   readonly #isMain: boolean;
   readonly #counters: SharedWords;
@@ -50,10 +52,12 @@ export class ThreadMachine implements ExitObserver {
   #hasOutput = false;
   #gathered = 0;
   #wasInterrupted = false;
+  #answeredQuestion = 0;
 
   /** `run` is the mapping of vCPU `index`, which this thread runs or (the main thread) may run. */
   constructor(descriptor: MachineDescriptor, index: number, run: KvmRun, role: "main" | "worker") {
     this.shared = VmShared.attach(descriptor.shared, descriptor.vcpus.length, DEVICE_WORDS);
+    this.#index = index;
     this.#run = run;
     this.#isMain = role === "main";
     const { vcpus, mmapSize, doorbellFd } = descriptor;
@@ -138,8 +142,17 @@ export class ThreadMachine implements ExitObserver {
     const wasInterrupted = this.#wasInterrupted;
     this.#wasInterrupted = false;
     if (shared.isStopping || shared.outputIsHigh) return true;
+    if (wasInterrupted && shared.haltQuestion !== this.#answeredQuestion) return true;
     // On the main thread, any signal may be one that JavaScript waits for.
     return this.#isMain && (wasInterrupted || shared.doorbellRang);
+  }
+
+  /** Answers the halt watcher's question, if there is a new one, for the vCPU of this thread. */
+  answerHaltQuestion(vcpu: VcpuFd): void {
+    const question = this.shared.haltQuestion;
+    if (question === this.#answeredQuestion) return;
+    this.#answeredQuestion = question;
+    if (vcpu.isHaltedForever()) this.shared.answerHalted(this.#index, question);
   }
 
   #transmit(byte: number): void {

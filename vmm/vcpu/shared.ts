@@ -2,6 +2,7 @@
 // the console's output ring, all in one SharedArrayBuffer. Each word has one name here.
 // Values move by Atomics; counters have one writer and are read without.
 import type { SharedWords } from "../../devices/contracts.js";
+import { KVM_EXIT_INTR } from "../sys/kvm-abi.js";
 
 /** Why the VM ended; the index is what OUTCOME holds. */
 export const OUTCOMES = ["running", "poweroff", "reboot", "triple-fault", "halted", "killed", "failed"] as const;
@@ -24,13 +25,17 @@ const TX_TAIL = 6;
 const TX_WAITERS = 7;
 /** Nonzero: the serial port has room again for input that it had refused. */
 const INPUT_ROOM = 8;
+/** Counts the questions to the vCPUs whether they have halted for ever. */
+const HALT_QUESTION = 9;
 const CONTROL_WORDS = 16;
 
 // Words of a vCPU's slot.
 const SLOT_STATE = 0;
 const SLOT_TID = 1;
+/** The last HALT_QUESTION that this vCPU has answered with yes. */
+const SLOT_HALTED = 2;
 /** Exits by reason: SLOT_EXITS + KVM_EXIT_*. */
-const SLOT_EXITS = 2;
+const SLOT_EXITS = 3;
 const EXIT_REASONS = 48;
 const SLOT_WORDS = SLOT_EXITS + EXIT_REASONS;
 
@@ -178,6 +183,33 @@ export class VmShared {
 
   setVcpuThread(vcpu: number, tid: number): void {
     Atomics.store(this.words, this.#slot(vcpu) + SLOT_TID, tid);
+  }
+
+  // -- Halt: see vmm/halt-watcher.ts --
+
+  /** A new question to every vCPU; the caller kicks them to it. */
+  askHalted(): void {
+    Atomics.add(this.words, HALT_QUESTION, 1);
+  }
+
+  get haltQuestion(): number {
+    return Atomics.load(this.words, HALT_QUESTION);
+  }
+
+  answerHalted(vcpu: number, question: number): void {
+    Atomics.store(this.words, this.#slot(vcpu) + SLOT_HALTED, question);
+  }
+
+  /** True if the vCPU has said yes to the latest question. */
+  isHalted(vcpu: number): boolean {
+    const question = this.haltQuestion;
+    return question !== 0 && Atomics.load(this.words, this.#slot(vcpu) + SLOT_HALTED) === question;
+  }
+
+  /** Exits of all vCPUs that the guest caused: a kick is none. */
+  guestExits(): number {
+    const counts = this.totalExits();
+    return counts.reduce((sum, count, reason) => (reason === KVM_EXIT_INTR ? sum : sum + count), 0);
   }
 
   /** Index in `words` of the vCPU's exit counters, by KVM_EXIT_*. */

@@ -39,6 +39,7 @@ function runThread({ machine: descriptor, index, standby }: VcpuWorkerData): voi
       const outcome = runVcpu(vcpu, machine.pio, machine.mmio, machine);
       if (outcome === "unknown") throw explainExit(vcpu, index);
       if (outcome !== "interrupted" && outcome !== "handled") machine.stop(outcome);
+      machine.answerHaltQuestion(vcpu);
       shared.throttleOutput();
     }
   } catch (error) {
