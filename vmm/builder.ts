@@ -208,13 +208,7 @@ function loadGuest(
   return kernel;
 }
 
-function createVcpus(
-  system: KvmSystem,
-  vm: VmFd,
-  config: ResolvedConfig,
-  mmapSize: number,
-  undo: UndoStack,
-): VcpuFd[] {
+function createVcpus(system: KvmSystem, vm: VmFd, config: ResolvedConfig, mmapSize: number, undo: UndoStack): VcpuFd[] {
   const supported = system.supportedCpuid();
   const tscDeadline = system.checkExtension(KVM_CAP_TSC_DEADLINE_TIMER) > 0;
   return Array.from({ length: config.cpus }, (_, index) => {

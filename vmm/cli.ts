@@ -38,11 +38,15 @@ function complain(error: unknown): void {
   }
 }
 
-main(process.argv.slice(2))
-  .catch((error: unknown) => {
+async function run(): Promise<void> {
+  let exitCode: number;
+  try {
+    exitCode = await main(process.argv.slice(2));
+  } catch (error) {
     complain(error);
-    return exitCodeOfError(error);
-  })
-  .then((exitCode) => {
-    process.exit(exitCode);
-  });
+    exitCode = exitCodeOfError(error);
+  }
+  process.exit(exitCode);
+}
+
+void run();

@@ -61,7 +61,7 @@ export class KvmIoctlError extends VmmError {
   readonly errnoName: string;
 
   constructor(request: string, errno: number, errnoName: string, cure?: string) {
-    super("ERR_KVM_IOCTL", `${request} failed with ${errnoName} (${errno})`, { cure });
+    super("ERR_KVM_IOCTL", `${request} failed with ${errnoName} (${String(errno)})`, { cure });
     this.request = request;
     this.errno = errno;
     this.errnoName = errnoName;

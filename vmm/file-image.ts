@@ -54,7 +54,7 @@ export class FileImage implements ImageSource {
 
   readInto(offset: number, gpa: number, length: number): void {
     if (this.#memory === undefined) throw new KernelImageError(`${this.path}: no memory to load into`);
-    for (let done = 0; done < length; ) {
+    for (let done = 0; done < length;) {
       const left = length - done;
       // SAFETY: hostAddressOf has checked that all bytes left are guest RAM.
       const count = preadInto(this.#fd, this.#memory.hostAddressOf(gpa + done, left), left, offset + done);

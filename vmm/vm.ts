@@ -157,7 +157,7 @@ export class Vm {
     for (;;) {
       shared.mainRunsVcpu = true;
       // A bell that rang before the flag was up woke nobody: look once more before blocking.
-      if (!shared.doorbellRang && !shared.isStopping) {
+      if (!shared.doorbellRang && !shared.isStopping()) {
         try {
           const outcome = runVcpu(vcpu, machine.pio, machine.mmio, machine);
           if (outcome === "unknown") throw explainExit(vcpu, 0);
@@ -170,11 +170,11 @@ export class Vm {
       }
       shared.mainRunsVcpu = false;
       this.#service();
-      if (shared.isStopping) break;
+      if (shared.isStopping()) break;
       // Let signals, standard input and finished writes in.
       await new Promise((resolve) => setImmediate(resolve));
-      if (shared.outputIsHigh) await this.#written();
-      if (shared.isStopping) break;
+      if (shared.outputIsHigh()) await this.#written();
+      if (shared.isStopping()) break;
 
       if (!smpStarted && performance.now() - started >= deadline) {
         smpStarted = true;
@@ -225,7 +225,7 @@ export class Vm {
       this.#sawCommand = true;
       this.#host.commandStarted?.();
     }
-    if (!shared.isStopping) return;
+    if (!shared.isStopping()) return;
     kicker.kickAllVcpus();
     let running = 0;
     for (let index = 0; index < this.#parts.vcpus.length; index++) {

@@ -29,7 +29,7 @@ const REG_D_VALUE = 0x80;
 export const RTC_WORDS = 1;
 
 function bcd(value: number): number {
-  return (Math.floor(value / 10) % 10 << 4) | (value % 10);
+  return ((Math.floor(value / 10) % 10) << 4) | (value % 10);
 }
 
 export class CmosRtc implements BusDevice {

@@ -148,4 +148,3 @@ async function explain(exit: Awaited<ReturnType<Vm["start"]>>): Promise<void> {
   const { describeOutcome } = await import("./outcome-text.js");
   process.stderr.write(`vmlet: ${describeOutcome(exit)}\n`);
 }
-

@@ -25,7 +25,10 @@ const OPEN_CURES: Readonly<Record<string, [problem: string, cure: string]>> = {
   ENOENT: ["does not exist", "load kvm_intel or kvm_amd, pass --device /dev/kvm to the container, or use --accel lab"],
   EACCES: ["may not be opened by this user", 'join the group: sudo usermod -aG kvm "$USER", then log in again'],
   EPERM: ["is forbidden here", "allow the device (10:232) in the container's device cgroup: --device /dev/kvm"],
-  ENODEV: ["has no driver behind it", "turn on VT-x or AMD-V in the firmware, or nested virtualization one level above"],
+  ENODEV: [
+    "has no driver behind it",
+    "turn on VT-x or AMD-V in the firmware, or nested virtualization one level above",
+  ],
   ENXIO: ["has no driver behind it", "turn on VT-x or AMD-V in the firmware, or nested virtualization one level above"],
   EBUSY: ["is in use by another hypervisor", "stop VirtualBox or VMware, or use --accel lab"],
 };
@@ -83,7 +86,7 @@ export class KvmSystem {
     const list = new Uint32Array(SIZEOF_KVM_MSR_LIST / 4 + MAX_MSRS);
     list[0] = MAX_MSRS;
     ioctlStruct(this.fd, "KVM_GET_MSR_INDEX_LIST", KVM_GET_MSR_INDEX_LIST, list);
-    return [...list.subarray(1, 1 + (list[0] ?? 0))];
+    return [...list.subarray(1, 1 + list[0])];
   }
 
   createVm(): VmFd {

@@ -31,7 +31,8 @@ export async function bootInLab(options: BootOptions, config: ResolvedConfig): P
     { argv: labArguments(options, config) },
   );
   const report = result.files.get(REPORT);
-  if (options.report !== undefined && report !== undefined) writeFileSync(options.report, withUsersPath(report, config));
+  if (options.report !== undefined && report !== undefined)
+    writeFileSync(options.report, withUsersPath(report, config));
   return result.status;
 }
 

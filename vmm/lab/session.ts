@@ -104,11 +104,15 @@ export class LabSession {
     let session: LabSession;
     try {
       const disk = makeInputDisk(folder, options.inputs);
-      const qemu = spawn(findProgram("qemu-system-x86_64") ?? "qemu-system-x86_64", qemuArguments(options, base, disk, folder), {
-        // Its own group: a Ctrl-C at the terminal is for us to handle.
-        detached: true,
-        stdio: ["ignore", "ignore", "pipe", "pipe"],
-      });
+      const qemu = spawn(
+        findProgram("qemu-system-x86_64") ?? "qemu-system-x86_64",
+        qemuArguments(options, base, disk, folder),
+        {
+          // Its own group: a Ctrl-C at the terminal is for us to handle.
+          detached: true,
+          stdio: ["ignore", "ignore", "pipe", "pipe"],
+        },
+      );
       session = new LabSession(qemu, folder);
     } catch (error) {
       rmSync(folder, { recursive: true, force: true });
@@ -140,7 +144,8 @@ export class LabSession {
   /** False if the caller should wait for `onceDrained` before it gives more. */
   input(bytes: Uint8Array): boolean {
     let roomy = true;
-    for (let at = 0; at < bytes.length; at += MAX_PAYLOAD) roomy = this.#send("I", bytes.subarray(at, at + MAX_PAYLOAD));
+    for (let at = 0; at < bytes.length; at += MAX_PAYLOAD)
+      roomy = this.#send("I", bytes.subarray(at, at + MAX_PAYLOAD));
     return roomy;
   }
 
@@ -252,7 +257,10 @@ function qemuArguments(
   inputDisk: string,
   folder: string,
 ): string[] {
-  const disk = (file: string): string[] => ["-drive", `file=${file.replaceAll(",", ",,")},format=raw,if=virtio,readonly=on`];
+  const disk = (file: string): string[] => [
+    "-drive",
+    `file=${file.replaceAll(",", ",,")},format=raw,if=virtio,readonly=on`,
+  ];
   return [
     ...["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
     ...["-machine", "pc", "-accel", "tcg,thread=multi", "-cpu", LAB_CPU],

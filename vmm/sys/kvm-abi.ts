@@ -111,7 +111,13 @@ export const SIZEOF_KVM_COALESCED_MMIO_RING = 8;
 export const kvm_coalesced_mmio_ring = { first: 0, last: 4, coalesced_mmio: 8 } as const;
 
 export const SIZEOF_KVM_TRANSLATION = 24;
-export const kvm_translation = { linear_address: 0, physical_address: 8, valid: 16, writeable: 17, usermode: 18 } as const;
+export const kvm_translation = {
+  linear_address: 0,
+  physical_address: 8,
+  valid: 16,
+  writeable: 17,
+  usermode: 18,
+} as const;
 
 export const SIZEOF_KVM_MP_STATE = 4;
 export const kvm_mp_state = { mp_state: 0 } as const;

@@ -3,7 +3,10 @@ import { Worker } from "node:worker_threads";
 import type { MachineDescriptor, VcpuFailure, VcpuWorkerData } from "./messages.js";
 
 /** The bundle keeps the worker beside itself under another name than the plain build. */
-const WORKER_URL = new URL(import.meta.url.endsWith("/handle.js") ? "./worker.js" : "./vcpu-worker.js", import.meta.url);
+const WORKER_URL = new URL(
+  import.meta.url.endsWith("/handle.js") ? "./worker.js" : "./vcpu-worker.js",
+  import.meta.url,
+);
 
 export class VcpuThread {
   readonly #worker: Worker;

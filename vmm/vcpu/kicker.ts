@@ -41,7 +41,6 @@ export class Kicker {
     if (this.#shared.mainRunsVcpu) {
       // The main thread itself finds the bell when its exit has been answered.
       if (!this.#isMain) this.kickVcpu(0);
-    }
-    else signalEventfd(this.#doorbellFd);
+    } else signalEventfd(this.#doorbellFd);
   }
 }

@@ -101,7 +101,7 @@ export class ThreadMachine implements ExitObserver {
           this.kicker.wakeMain();
         },
         exitStatus: (status) => {
-          this.shared.exitStatus = status;
+          this.shared.setExitStatus(status);
         },
         powerOff: power.powerOff,
       }),
@@ -141,7 +141,7 @@ export class ThreadMachine implements ExitObserver {
     }
     const wasInterrupted = this.#wasInterrupted;
     this.#wasInterrupted = false;
-    if (shared.isStopping || shared.outputIsHigh) return true;
+    if (shared.isStopping() || shared.outputIsHigh()) return true;
     if (wasInterrupted && shared.haltQuestion !== this.#answeredQuestion) return true;
     // On the main thread, any signal may be one that JavaScript waits for.
     return this.#isMain && (wasInterrupted || shared.doorbellRang);

@@ -76,7 +76,7 @@ export class VmShared {
     this.#devicesAt = CONTROL_WORDS + vcpus * SLOT_WORDS;
     const milestonesAt = (this.#devicesAt + deviceWords + 1) & ~1;
     const txAt = milestonesAt + 2 * MILESTONES;
-    this.words = new Int32Array(buffer, 0, txAt) as SharedWords;
+    this.words = new Int32Array(buffer, 0, txAt);
     this.#milestones = new BigInt64Array(buffer, milestonesAt * 4, MILESTONES);
     this.#tx = new Uint8Array(buffer, txAt * 4, TX_RING_BYTES);
   }
@@ -101,7 +101,7 @@ export class VmShared {
     return OUTCOMES[Atomics.load(this.words, OUTCOME)] ?? "failed";
   }
 
-  get isStopping(): boolean {
+  isStopping(): boolean {
     return Atomics.load(this.words, OUTCOME) !== 0;
   }
 
@@ -115,7 +115,7 @@ export class VmShared {
     return value === 0 ? undefined : value - 1;
   }
 
-  set exitStatus(status: number) {
+  setExitStatus(status: number): void {
     Atomics.store(this.words, EXIT_STATUS, status + 1);
   }
 
@@ -278,7 +278,7 @@ export class VmShared {
     if (Atomics.load(this.words, TX_WAITERS) !== 0) Atomics.notify(this.words, TX_TAIL);
   }
 
-  get outputIsHigh(): boolean {
+  outputIsHigh(): boolean {
     return this.outputPending > TX_HIGH_WATER;
   }
 
@@ -287,10 +287,10 @@ export class VmShared {
    * than the guest. Called outside every lock; a stop ends it within the time-out.
    */
   throttleOutput(): void {
-    while (this.outputIsHigh && !this.isStopping) {
+    while (this.outputIsHigh() && !this.isStopping()) {
       const tail = Atomics.load(this.words, TX_TAIL);
       Atomics.add(this.words, TX_WAITERS, 1);
-      if (this.outputIsHigh) Atomics.wait(this.words, TX_TAIL, tail, 100);
+      if (this.outputIsHigh()) Atomics.wait(this.words, TX_TAIL, tail, 100);
       Atomics.sub(this.words, TX_WAITERS, 1);
     }
   }

@@ -35,7 +35,7 @@ function runThread({ machine: descriptor, index, standby }: VcpuWorkerData): voi
     if (index === 0) shared.markMilestone(MILESTONE_FIRST_RUN, process.hrtime.bigint());
   }
   try {
-    while (!shared.isStopping) {
+    while (!shared.isStopping()) {
       const outcome = runVcpu(vcpu, machine.pio, machine.mmio, machine);
       if (outcome === "unknown") throw explainExit(vcpu, index);
       if (outcome !== "interrupted" && outcome !== "handled") machine.stop(outcome);

@@ -56,15 +56,19 @@ export function parseElf(source: ImageSource): ElfImage {
   const { path, size } = source;
   const header = source.read(0, SIZEOF_EHDR);
   if (header.length < SIZEOF_EHDR) {
-    throw new KernelImageError(`${path}: ${String(size)} bytes are too few for an ELF header of ${String(SIZEOF_EHDR)}`);
+    throw new KernelImageError(
+      `${path}: ${String(size)} bytes are too few for an ELF header of ${String(SIZEOF_EHDR)}`,
+    );
   }
   const ehdr = view(header);
-  if (header[4] !== ELFCLASS64) throw new KernelImageError(`${path}: ELF class ${String(header[4])}, needed is 2 (64-bit)`);
+  if (header[4] !== ELFCLASS64)
+    throw new KernelImageError(`${path}: ELF class ${String(header[4])}, needed is 2 (64-bit)`);
   if (header[5] !== ELFDATA2LSB) {
     throw new KernelImageError(`${path}: ELF data encoding ${String(header[5])}, needed is 1 (little-endian)`);
   }
   const machine = ehdr.getUint16(18, true);
-  if (machine !== EM_X86_64) throw new KernelImageError(`${path}: ELF machine ${String(machine)}, needed is 62 (x86-64)`);
+  if (machine !== EM_X86_64)
+    throw new KernelImageError(`${path}: ELF machine ${String(machine)}, needed is 62 (x86-64)`);
   const type = ehdr.getUint16(16, true);
   if (type !== ET_EXEC) throw new KernelImageError(`${path}: ELF type ${String(type)}, needed is 2 (executable)`);
   const phoff = field64(ehdr, 32, "e_phoff", source);
@@ -76,7 +80,9 @@ export function parseElf(source: ImageSource): ElfImage {
     );
   }
   if (phoff + phnum * SIZEOF_PHDR > size) {
-    throw new KernelImageError(`${path}: program headers at ${String(phoff)} end after the file's ${String(size)} bytes`);
+    throw new KernelImageError(
+      `${path}: program headers at ${String(phoff)} end after the file's ${String(size)} bytes`,
+    );
   }
 
   const headers = view(source.read(phoff, phnum * SIZEOF_PHDR));
@@ -103,7 +109,8 @@ export function parseElf(source: ImageSource): ElfImage {
         `${path}: segment ${String(i)} has ${String(fileSize)} bytes in the file but ${String(memorySize)} in memory`,
       );
     }
-    if (memorySize > 0) segments.push({ offset, gpa: field64(headers, at + 24, "p_paddr", source), fileSize, memorySize });
+    if (memorySize > 0)
+      segments.push({ offset, gpa: field64(headers, at + 24, "p_paddr", source), fileSize, memorySize });
   }
   if (segments.length === 0) throw new KernelImageError(`${path}: no segment to load`);
   segments.sort((a, b) => a.gpa - b.gpa);
@@ -121,7 +128,7 @@ export function parseElf(source: ImageSource): ElfImage {
 /** Walks the notes: name size, descriptor size, type, then both padded to 4 bytes. */
 function findPvhEntry(notes: DataView): number | undefined {
   const pad = (length: number): number => (length + 3) & ~3;
-  for (let at = 0; at + 12 <= notes.byteLength; ) {
+  for (let at = 0; at + 12 <= notes.byteLength;) {
     const nameSize = notes.getUint32(at, true);
     const descriptorSize = notes.getUint32(at + 4, true);
     const type = notes.getUint32(at + 8, true);

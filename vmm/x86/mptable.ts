@@ -45,7 +45,16 @@ export function mpTable(cpus: number): Uint8Array {
   const entries: number[][] = [];
   for (let id = 0; id < cpus; id++) {
     const flags = CPU_ENABLED | (id === 0 ? CPU_BOOT_PROCESSOR : 0);
-    entries.push([ENTRY_PROCESSOR, id, LOCAL_APIC_VERSION, flags, ...u32(CPU_SIGNATURE), ...u32(CPU_FEATURES), ...u32(0), ...u32(0)]);
+    entries.push([
+      ENTRY_PROCESSOR,
+      id,
+      LOCAL_APIC_VERSION,
+      flags,
+      ...u32(CPU_SIGNATURE),
+      ...u32(CPU_FEATURES),
+      ...u32(0),
+      ...u32(0),
+    ]);
   }
   entries.push([ENTRY_BUS, ISA_BUS, ...Buffer.from("ISA   ")]);
   const apic = ioApicId(cpus);
@@ -89,7 +98,9 @@ export function mpFloatingPointer(tableGpa: number): Uint8Array {
 export function writeMpTable(memory: GuestMemory, cpus: number): void {
   const table = mpTable(cpus);
   if (table.length > MP_TABLE_CAPACITY) {
-    throw new ConfigError([`An MP table for ${String(cpus)} vCPUs has ${String(table.length)} bytes, the limit is ${String(MP_TABLE_CAPACITY)}`]);
+    throw new ConfigError([
+      `An MP table for ${String(cpus)} vCPUs has ${String(table.length)} bytes, the limit is ${String(MP_TABLE_CAPACITY)}`,
+    ]);
   }
   memory.slice(MP_TABLE_GPA, table.length).set(table);
   memory.slice(MP_FLOATING_POINTER_GPA, 16).set(mpFloatingPointer(MP_TABLE_GPA));

@@ -1,6 +1,13 @@
 // Register state at the kernel's entry, as bytes of KVM_SET_REGS and KVM_SET_SREGS.
 // linux64: Linux/x86 boot protocol, "64-bit Boot Protocol". pvh: Xen's PVH boot ABI.
-import { BOOT_GDT_GPA, BOOT_IDT_GPA, BOOT_PARAMS_GPA, BOOT_PML4_GPA, BOOT_STACK_GPA, PVH_START_INFO_GPA } from "../memory/layout.js";
+import {
+  BOOT_GDT_GPA,
+  BOOT_IDT_GPA,
+  BOOT_PARAMS_GPA,
+  BOOT_PML4_GPA,
+  BOOT_STACK_GPA,
+  PVH_START_INFO_GPA,
+} from "../memory/layout.js";
 import { SIZEOF_KVM_REGS, kvm_dtable, kvm_regs, kvm_segment, kvm_sregs } from "../sys/kvm-abi.js";
 import { CODE_32, CODE_64, DATA, GDT_LIMIT, IDT_LIMIT, TSS, type Segment } from "./gdt.js";
 import type { KernelFormat } from "./kernel.js";

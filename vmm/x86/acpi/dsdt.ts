@@ -1,7 +1,20 @@
 // DSDT: the S5 sleep type for power-off, the serial port, the clock, virtio-mmio windows.
 import { ACPI_SLEEP_TYPE_S5 } from "../../../devices/legacy/acpi-pm.js";
 import { RTC_GSI, RTC_INDEX_PORT, SERIAL0_GSI, SERIAL0_PORT, SERIAL_LENGTH } from "../../memory/layout.js";
-import { device, eisaId, integer, interrupt, ioPorts, isaIrq, memory32, named, pack, resources, scope, text } from "./aml.js";
+import {
+  device,
+  eisaId,
+  integer,
+  interrupt,
+  ioPorts,
+  isaIrq,
+  memory32,
+  named,
+  pack,
+  resources,
+  scope,
+  text,
+} from "./aml.js";
 
 /** A virtio-mmio window as Linux's virtio_mmio driver finds it (LNRO0005). */
 export interface VirtioMmioWindow {

@@ -51,7 +51,9 @@ export interface AcpiConfig {
 export function writeAcpiTables(memory: GuestMemory, config: AcpiConfig): number {
   const bytes = acpiTables(config);
   if (bytes.length > ACPI_CAPACITY) {
-    throw new ConfigError([`ACPI tables of ${String(bytes.length)} bytes are over the limit of ${String(ACPI_CAPACITY)}`]);
+    throw new ConfigError([
+      `ACPI tables of ${String(bytes.length)} bytes are over the limit of ${String(ACPI_CAPACITY)}`,
+    ]);
   }
   memory.slice(ACPI_GPA, bytes.length).set(bytes);
   return ACPI_GPA;

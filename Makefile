@@ -1,0 +1,63 @@
+# Everything that a person or a CI runner does here. `make help` lists it.
+
+SHELL := /bin/bash
+MOCHA := node_modules/.bin/mocha --no-config --reporter build/test/helpers/reporter.js
+SOURCES := $(shell find vmm devices -name '*.ts') vmm/bundle.mjs package.json
+
+.PHONY: help setup build guest boot lab doctor check types lint format test test-unit test-kvm test-boot bench clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
+
+setup: node_modules/.package-lock.json ## install missing Debian and npm packages
+	@guest/packages
+
+node_modules/.package-lock.json: package-lock.json
+	@npm ci --no-audit --no-fund
+	@touch $@
+
+build: dist/vmlet.js ## bundle the program: dist/vmlet.js
+
+dist/vmlet.js: $(SOURCES) node_modules/.package-lock.json
+	@node vmm/bundle.mjs
+
+guest: setup ## build the guest kernel (once, minutes), init and initramfs
+	@$(MAKE) --no-print-directory -C guest
+
+boot: setup guest build ## boot a guest: a shell, or a description of itself without a terminal
+	@dist/vmlet.js boot --quiet
+
+lab: setup guest build ## a shell in the lab, an emulated host with AMD-V
+	@dist/vmlet.js lab
+
+doctor: setup build ## what this host can do
+	@dist/vmlet.js doctor
+
+check: types lint format ## types, lint, format
+
+types: setup
+	@node_modules/.bin/tsc -p .
+
+lint: setup
+	@node_modules/.bin/eslint .
+
+format: setup
+	@node_modules/.bin/prettier --check --log-level warn .
+
+test: setup guest build types ## all tests; fails if no guest could be booted anywhere
+	@$(MOCHA) --reporter-option need-boot=1 'build/test/**/*.test.js'
+
+test-unit: setup types ## tests that need nothing
+	@$(MOCHA) 'build/test/unit/**/*.test.js'
+
+test-kvm: setup types ## guests of a few bytes on this host's /dev/kvm
+	@$(MOCHA) 'build/test/kvm/**/*.test.js'
+
+test-boot: setup guest build types ## real kernels, on this host or in the lab
+	@$(MOCHA) --reporter-option need-boot=1 'build/test/boot/**/*.test.js'
+
+bench: setup guest build types ## measure; see bench/README.md
+	@node build/bench/run.js
+
+clean: ## remove what was built here; the cache of kernels stays
+	rm -rf build dist guest/out bench/results bench/out
