@@ -5,8 +5,8 @@ import { ConsoleWatcher } from "./console-watcher.js";
 import { HostError, VcpuExitError } from "./errors.js";
 import { HALT_WATCH_MS, HaltWatcher } from "./halt-watcher.js";
 import { alarmMainThread, installKickHandler } from "./sys/kick.js";
-import type { PollHandle } from "./sys/koffi.js";
-import { drainEventfd, pollReadable } from "./sys/libc.js";
+
+import { drainEventfd, pollReadable, type PollHandle } from "./sys/libc.js";
 import { describeRegisters, explainExit } from "./vcpu/explain-exit.js";
 import { VcpuThread } from "./vcpu/handle.js";
 import { runVcpu } from "./vcpu/loop.js";

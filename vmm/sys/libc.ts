@@ -125,3 +125,5 @@ export function preadInto(fd: number, address: number, length: number, position:
   if (count < 0) throw systemCallError("pread");
   return count;
 }
+
+export type { PollHandle };

@@ -1,0 +1,54 @@
+// Kernels of a few instructions, entered like Linux at startup_64, for tests of the whole
+// monitor on whatever KVM there is: even a software KVM emulates these.
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { BOOT_TIMER_GPA, I8042_COMMAND_PORT, SERIAL0_PORT } from "../../vmm/memory/layout.js";
+import { elf } from "./bytes-image.js";
+
+const LOAD_GPA = 16 * 2 ** 20;
+
+const u32 = (value: number): number[] => [0, 8, 16, 24].map((shift) => (value >>> shift) & 0xff);
+
+/** Machine code by what it does; 64-bit mode. */
+export const asm = {
+  /** mov edx, port; mov al, value; out dx, al */
+  out: (port: number, value: number): number[] => [0xba, ...u32(port), 0xb0, value, 0xee],
+  print: (text: string): number[] => [...Buffer.from(text)].flatMap((byte) => asm.out(SERIAL0_PORT, byte)),
+  /** mov eax, page; mov byte [rax], code */
+  milestone: (code: number): number[] => [0xb8, ...u32(BOOT_TIMER_GPA), 0xc6, 0x00, code],
+  /** mov eax, page; mov dword [rax+4], status; mov dword [rax+8], 1 */
+  powerOff: (status: number): number[] => [
+    ...[0xb8, ...u32(BOOT_TIMER_GPA)],
+    ...[0xc7, 0x40, 0x04, ...u32(status)],
+    ...[0xc7, 0x40, 0x08, ...u32(1)],
+  ],
+  reset: (): number[] => asm.out(I8042_COMMAND_PORT, 0xfe),
+  /** cli; hlt; jmp back */
+  haltForEver: (): number[] => [0xfa, 0xf4, 0xeb, 0xfd],
+  /** jmp to itself */
+  spin: (): number[] => [0xeb, 0xfe],
+  /** ud2: with an empty IDT, a triple fault */
+  undefinedInstruction: (): number[] => [0x0f, 0x0b],
+  /** mov eax, address; jmp rax */
+  jump: (address: number): number[] => [0xb8, ...u32(address), 0xff, 0xe0],
+  /** The transmitter, over and over. */
+  flood: (byte: number): number[] => [0xba, ...u32(SERIAL0_PORT), 0xb0, byte, 0xee, 0xeb, 0xfd],
+};
+
+export interface MiniKernel {
+  readonly path: string;
+  remove(): void;
+}
+
+export function miniKernel(...code: number[][]): MiniKernel {
+  const folder = mkdtempSync(join(tmpdir(), "vmlet-test-"));
+  const path = join(folder, "kernel");
+  writeFileSync(path, elf(LOAD_GPA, [{ gpa: LOAD_GPA, bytes: Uint8Array.from(code.flat()) }]));
+  return {
+    path,
+    remove: () => {
+      rmSync(folder, { recursive: true });
+    },
+  };
+}

@@ -1,0 +1,29 @@
+// mocha's "spec" output, the reason of every skip, and one last line for programs:
+// "N passed, N failed, N skipped". With need-boot=1, a run that booted no guest fails.
+import mocha from "mocha";
+import { bootedGuests } from "./booted.js";
+import { skipReason } from "./skip.js";
+
+const { EVENT_RUN_END, EVENT_TEST_PENDING } = mocha.Runner.constants;
+
+class VmletReporter extends mocha.reporters.Spec {
+  constructor(runner: mocha.Runner, options: mocha.MochaOptions) {
+    super(runner, options);
+    const { "need-boot": needBoot } = (options.reporterOptions ?? {}) as { "need-boot"?: unknown };
+    runner.on(EVENT_TEST_PENDING, (test) => {
+      console.log(`      skipped: ${skipReason(test)}`);
+    });
+    runner.on(EVENT_RUN_END, () => {
+      const { passes = 0, failures = 0, pending = 0 } = runner.stats ?? {};
+      if (needBoot !== undefined && bootedGuests() === 0) {
+        console.log("No guest could be booted anywhere: that is a failure, whatever else has passed.");
+        runner.failures++;
+      }
+      const failed = Math.max(failures, runner.failures);
+      console.log(`${String(passes)} passed, ${String(failed)} failed, ${String(pending)} skipped`);
+    });
+  }
+}
+
+// mocha takes a reporter module's export as the class itself.
+export { VmletReporter as default };

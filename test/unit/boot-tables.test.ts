@@ -1,0 +1,174 @@
+// Needs: nothing. Tables for the kernel, read back as a kernel would.
+import assert from "node:assert/strict";
+import { ConfigError } from "../../vmm/errors.js";
+import { e820Entries } from "../../vmm/memory/e820.js";
+import * as layout from "../../vmm/memory/layout.js";
+import { writeAcpiTables } from "../../vmm/x86/acpi/tables.js";
+import { eisaId, integer, pack } from "../../vmm/x86/acpi/aml.js";
+import { boot_params, setup_header, writeBootParams } from "../../vmm/x86/boot-params.js";
+import { checkCmdline, writeCmdline } from "../../vmm/x86/cmdline.js";
+import { writeMpTable } from "../../vmm/x86/mptable.js";
+import { writePageTables } from "../../vmm/x86/page-tables.js";
+import { hvm_start_info, writeStartInfo } from "../../vmm/x86/pvh.js";
+import { FakeMemory } from "../helpers/fake-memory.js";
+
+const { MIB } = layout;
+const sum = (bytes: Uint8Array): number => bytes.reduce((total, byte) => (total + byte) & 0xff, 0);
+const ascii = (bytes: Uint8Array): string => Buffer.from(bytes).toString("latin1");
+
+describe("boot-params", () => {
+  const e820 = e820Entries(128 * MIB);
+
+  it("the zero page says where command line, initrd, memory and ACPI are", () => {
+    const memory = new FakeMemory(2 * MIB);
+    writeBootParams(memory, { setupHeader: undefined, e820, initrd: { gpa: 0x123000, size: 99 }, rsdpGpa: 0xe0000 });
+    const at = layout.BOOT_PARAMS_GPA;
+    assert.equal(memory.readU32(at + setup_header.header), 0x53726448);
+    assert.equal(memory.readU16(at + setup_header.boot_flag), 0xaa55);
+    assert.equal(memory.readU8(at + setup_header.type_of_loader), 0xff);
+    assert.equal(memory.readU32(at + setup_header.cmd_line_ptr), layout.CMDLINE_GPA);
+    assert.equal(memory.readU32(at + setup_header.ramdisk_image), 0x123000);
+    assert.equal(memory.readU32(at + setup_header.ramdisk_size), 99);
+    assert.equal(memory.readU64(at + boot_params.acpi_rsdp_addr), 0xe0000n);
+    assert.equal(memory.readU8(at + boot_params.e820_entries), 3);
+    assert.equal(memory.readU64(at + boot_params.e820_table + 40), 0x100000n);
+    assert.equal(memory.readU64(at + boot_params.e820_table + 48), BigInt(127 * MIB));
+    assert.equal(memory.readU32(at + boot_params.e820_table + 56), 1);
+  });
+
+  it("a bzImage's own header is kept, but for what the loader must set", () => {
+    const memory = new FakeMemory(2 * MIB);
+    const header = new Uint8Array(0x7b);
+    header[setup_header.version - boot_params.hdr] = 0x0f;
+    header[setup_header.xloadflags - boot_params.hdr] = 0x7f;
+    writeBootParams(memory, { setupHeader: header, e820, initrd: undefined, rsdpGpa: 0xe0000 });
+    const at = layout.BOOT_PARAMS_GPA;
+    assert.equal(memory.readU8(at + setup_header.version), 0x0f);
+    assert.equal(memory.readU8(at + setup_header.xloadflags), 0x7f);
+    assert.equal(memory.readU8(at + setup_header.loadflags) & 1, 1);
+    assert.equal(memory.readU32(at + setup_header.ramdisk_size), 0);
+  });
+});
+
+describe("pvh", () => {
+  it("hvm_start_info links command line, module, memory map and RSDP", () => {
+    const memory = new FakeMemory(2 * MIB);
+    writeStartInfo(memory, { e820: e820Entries(64 * MIB), initrd: { gpa: 0x200000, size: 7 }, rsdpGpa: 0xe0000 });
+    const at = layout.PVH_START_INFO_GPA;
+    assert.equal(memory.readU32(at + hvm_start_info.magic), 0x336ec578);
+    assert.equal(memory.readU32(at + hvm_start_info.version), 1);
+    assert.equal(memory.readU64(at + hvm_start_info.cmdline_paddr), BigInt(layout.CMDLINE_GPA));
+    assert.equal(memory.readU64(at + hvm_start_info.rsdp_paddr), 0xe0000n);
+    assert.equal(memory.readU32(at + hvm_start_info.memmap_entries), 3);
+    const module = Number(memory.readU64(at + hvm_start_info.modlist_paddr));
+    assert.deepEqual([memory.readU64(module), memory.readU64(module + 8)], [0x200000n, 7n]);
+  });
+});
+
+describe("mptable", () => {
+  it("the floating pointer and the table add up to zero, one entry a processor", () => {
+    const memory = new FakeMemory(2 * MIB);
+    writeMpTable(memory, 3);
+    const pointer = memory.slice(layout.MP_FLOATING_POINTER_GPA, 16);
+    assert.equal(ascii(pointer.subarray(0, 4)), "_MP_");
+    assert.equal(sum(pointer), 0);
+    const at = memory.readU32(layout.MP_FLOATING_POINTER_GPA + 4);
+    assert.equal(ascii(memory.slice(at, 4)), "PCMP");
+    assert.equal(sum(memory.slice(at, memory.readU16(at + 4))), 0);
+    assert.equal(memory.readU32(at + 36), layout.LOCAL_APIC_GPA);
+    const processors = [0, 1, 2].map((i) => memory.slice(at + 44 + 20 * i, 20));
+    assert.deepEqual(
+      processors.map((entry) => [entry[0], entry[1], entry[3]]),
+      [
+        [0, 0, 3],
+        [0, 1, 1],
+        [0, 2, 1],
+      ],
+    );
+  });
+
+  it("the largest number of processors still fits", () => {
+    writeMpTable(new FakeMemory(2 * MIB), 32);
+  });
+});
+
+describe("acpi", () => {
+  const memory = new FakeMemory(2 * MIB);
+  const rsdp = writeAcpiTables(memory, { cpus: 4, virtio: [{ gpa: 0xc0001000, length: 4096, gsi: 5 }] });
+  const table = (gpa: number): Uint8Array => memory.slice(gpa, memory.readU32(gpa + 4));
+
+  it("RSDP, XSDT, FADT, MADT and DSDT are linked, and every checksum is right", () => {
+    assert.equal(ascii(memory.slice(rsdp, 8)), "RSD PTR ");
+    assert.equal(sum(memory.slice(rsdp, 20)), 0);
+    assert.equal(sum(memory.slice(rsdp, 36)), 0);
+    const xsdt = Number(memory.readU64(rsdp + 24));
+    assert.equal(ascii(memory.slice(xsdt, 4)), "XSDT");
+    const fadt = Number(memory.readU64(xsdt + 36));
+    const madt = Number(memory.readU64(xsdt + 44));
+    const dsdt = Number(memory.readU64(fadt + 140));
+    assert.deepEqual(
+      [xsdt, fadt, madt, dsdt].map((gpa) => [ascii(memory.slice(gpa, 4)), sum(table(gpa))]),
+      [
+        ["XSDT", 0],
+        ["FACP", 0],
+        ["APIC", 0],
+        ["DSDT", 0],
+      ],
+    );
+    assert.equal(memory.readU32(fadt + 40), dsdt);
+    assert.equal(memory.readU32(fadt + 36) % 64, 0, "FACS is aligned");
+    assert.equal(ascii(memory.slice(memory.readU32(fadt + 36), 4)), "FACS");
+    assert.equal(memory.readU32(fadt + 64), layout.ACPI_PM1A_CNT_PORT);
+  });
+
+  it("the MADT lists every processor and the I/O APIC", () => {
+    const madt = table(Number(memory.readU64(Number(memory.readU64(rsdp + 24)) + 44)));
+    const entries: number[][] = [];
+    for (let at = 44; at < madt.length; at += madt[at + 1] ?? 255) {
+      entries.push([...madt.subarray(at, at + (madt[at + 1] ?? 0))]);
+    }
+    assert.deepEqual(
+      entries.filter(([type]) => type === 0).map((entry) => entry[3]),
+      [0, 1, 2, 3],
+    );
+    const ioApic = entries.find(([type]) => type === 1) ?? [];
+    assert.equal(Buffer.from(ioApic).readUInt32LE(4), layout.IO_APIC_GPA);
+  });
+
+  it("AML: integers take the shortest form, ids are compressed, long packages count themselves", () => {
+    assert.deepEqual([0, 1, 2, 0x100, 0x10000].map(integer), [[0], [1], [0x0a, 2], [0x0b, 0, 1], [0x0c, 0, 0, 1, 0]]);
+    assert.deepEqual(eisaId("PNP0501"), [0x0c, 0x41, 0xd0, 0x05, 0x01]);
+    const long = pack(...Array.from({ length: 40 }, () => integer(0x1234)));
+    assert.equal(((long[1] ?? 0) & 0xf) | ((long[2] ?? 0) << 4), long.length - 1);
+  });
+});
+
+describe("page-tables", () => {
+  it("map 4 GiB one to one with 2 MiB pages", () => {
+    const memory = new FakeMemory(2 * MIB);
+    writePageTables(memory);
+    const pdpt = memory.readU64(layout.BOOT_PML4_GPA);
+    assert.equal(pdpt & ~0xfffn, BigInt(layout.BOOT_PDPT_GPA));
+    for (const gpa of [0, 0x1000000, 0xc000_0000, 0xffe0_0000]) {
+      const pd = memory.readU64(layout.BOOT_PDPT_GPA + 8 * Math.floor(gpa / 2 ** 30));
+      const entry = memory.readU64(Number(pd & ~0xfffn) + 8 * (Math.floor(gpa / 2 ** 21) % 512));
+      assert.equal(entry & ~0x1fffffn, BigInt(gpa));
+      assert.equal(entry & 0x83n, 0x83n, "present, writable, large");
+    }
+  });
+});
+
+describe("cmdline", () => {
+  it("is NUL-terminated in memory, in UTF-8", () => {
+    const memory = new FakeMemory(2 * MIB);
+    writeCmdline(memory, checkCmdline("console=ttyS0 x=é"));
+    assert.equal(Buffer.from(memory.slice(layout.CMDLINE_GPA, 19)).toString("utf8"), "console=ttyS0 x=é\0");
+  });
+
+  it("one that is too long names its size and the limit; control characters name their place", () => {
+    assert.equal(checkCmdline("x".repeat(2047)).length, 2047);
+    assert.throws(() => checkCmdline("x".repeat(2048)), /2048 bytes, the limit is 2047/);
+    assert.throws(() => checkCmdline("a\0b"), /control character 0x00 at byte 1/);
+    assert.throws(() => checkCmdline("a\nb"), ConfigError);
+  });
+});

@@ -1,0 +1,122 @@
+// Needs: nothing. What users give us, and what they hear.
+import assert from "node:assert/strict";
+import { parseBoot, parseDoctor, parseLab, parseMemory } from "../../vmm/cli/arguments.js";
+import {
+  EXIT_CONFIG,
+  EXIT_GUEST,
+  EXIT_HOST,
+  EXIT_INTERNAL,
+  EXIT_USAGE,
+  UsageError,
+  exitCodeOf,
+  exitCodeOfError,
+} from "../../vmm/cli/exit-codes.js";
+import { VERSION } from "../../vmm/cli/version.js";
+import { resolveConfig } from "../../vmm/config/resolve.js";
+import type { VmConfig } from "../../vmm/config/types.js";
+import * as errors from "../../vmm/errors.js";
+import { readFileSync } from "node:fs";
+
+describe("config", () => {
+  it("fills in the defaults", () => {
+    const config = resolveConfig({ kernel: "k" });
+    assert.deepEqual(
+      [config.memoryMib, config.cpus, config.nested, config.protocol, config.initrd],
+      [128, 1, false, "auto", undefined],
+    );
+    assert.match(config.cmdline, /^console=ttyS0 /);
+    assert.equal(resolveConfig({ kernel: "k", bareCmdline: true, cmdline: "a b" }).cmdline, "a b");
+    assert.match(resolveConfig({ kernel: "k", quiet: true, cmdline: "x" }).cmdline, /quiet loglevel=1 x$/);
+  });
+
+  it("reports all problems at once, each with value and limit", () => {
+    const config = { kernel: "", memoryMib: 3, cpus: 0, protocol: "efi", colour: 1 } as unknown as VmConfig;
+    assert.throws(
+      () => resolveConfig(config),
+      (error) => {
+        assert.ok(error instanceof errors.ConfigError);
+        assert.deepEqual(error.problems, [
+          'Unknown option "colour"; known are kernel, initrd, cmdline, bareCmdline, memoryMib, cpus, nested, protocol, quiet',
+          "No kernel is given",
+          "Memory of 3 is not a whole number from 16 to 1048576 MiB",
+          "Number of vCPUs 0 is not a whole number from 1 to 32",
+          'Boot protocol "efi" is not one of auto, linux64, pvh',
+        ]);
+        return true;
+      },
+    );
+  });
+});
+
+describe("arguments", () => {
+  it("reads sizes with and without units", () => {
+    assert.deepEqual(["64", "512M", "2G", "1.5GiB", "256MB", "1g"].map(parseMemory), [64, 512, 2048, 1536, 256, 1024]);
+    for (const text of ["", "abc", "-1", "2T", "1.0001G", "1e3"]) assert.throws(() => parseMemory(text), UsageError);
+  });
+
+  it("everything behind -- is the command, options and all", () => {
+    const options = parseBoot(["-q", "--cpus", "2", "--", "ls", "--cpus", "--", "-x"]);
+    assert.deepEqual(options.command, ["ls", "--cpus", "--", "-x"]);
+    assert.deepEqual([options.quiet, options.cpus, options.accel], [true, 2, "auto"]);
+    assert.deepEqual(parseLab(["--", "sh"]).command, ["sh"]);
+    assert.equal(parseDoctor(["--json"]).json, true);
+  });
+
+  const bad: [argv: string[], message: RegExp][] = [
+    [["--cpu", "2"], /Unknown option '--cpu'/],
+    [["--cpus", "two"], /--cpus two: not a whole number/],
+    [["--cpus"], /argument missing/],
+    [["--accel", "xen"], /--accel xen: not one of auto, kvm, lab/],
+    [["--protocol", "efi"], /not one of auto, linux64, pvh/],
+    [["--memory", "lots"], /--memory lots: not a size/],
+    [["vmlinux"], /Unexpected argument 'vmlinux'/],
+  ];
+  for (const [argv, message] of bad) {
+    it(`refuses: ${argv.join(" ")}`, () => {
+      assert.throws(
+        () => parseBoot(argv),
+        (error) => error instanceof UsageError && message.test(error.message),
+      );
+    });
+  }
+});
+
+describe("errors", () => {
+  it("every class has a code of the list, a name, and an exit code", () => {
+    const table: [error: errors.VmmError, code: string, exit: number][] = [
+      [new errors.ConfigError(["a", "b"]), "ERR_CONFIG", EXIT_CONFIG],
+      [new errors.KernelImageError("x"), "ERR_KERNEL_IMAGE", EXIT_CONFIG],
+      [new errors.HostError("x"), "ERR_HOST", EXIT_HOST],
+      [new errors.KvmIoctlError("KVM_RUN", 14, "EFAULT"), "ERR_KVM_IOCTL", EXIT_HOST],
+      [new errors.GuestMemoryError("x"), "ERR_GUEST_MEMORY", EXIT_INTERNAL],
+      [new errors.BusError("x"), "ERR_BUS", EXIT_INTERNAL],
+      [new errors.VcpuExitError("x"), "ERR_VCPU_EXIT", EXIT_GUEST],
+      [new errors.LabError("x"), "ERR_LAB", EXIT_HOST],
+    ];
+    assert.deepEqual(
+      table.map(([, code]) => code),
+      [...errors.ERROR_CODES],
+    );
+    for (const [error, code, exit] of table) {
+      assert.equal(error.code, code);
+      assert.equal(error.name, error.constructor.name);
+      assert.equal(exitCodeOfError(error), exit);
+    }
+    assert.equal(new errors.KvmIoctlError("KVM_RUN", 14, "EFAULT").message, "KVM_RUN failed with EFAULT (14)");
+    assert.equal(exitCodeOfError(new UsageError("x")), EXIT_USAGE);
+    assert.equal(exitCodeOfError(new TypeError("x")), EXIT_INTERNAL);
+  });
+
+  it("outcomes have distinct exit codes; a power-off hands the guest's own on", () => {
+    const codes = (["reboot", "panic", "triple-fault", "killed", "halted"] as const).map((o) => exitCodeOf(o, 5));
+    assert.deepEqual(codes, [100, 101, 102, 103, 105]);
+    assert.deepEqual([exitCodeOf("poweroff", 42), exitCodeOf("poweroff", undefined)], [42, 0]);
+  });
+});
+
+describe("version", () => {
+  it("is the package's", () => {
+    const manifest = JSON.parse(readFileSync("package.json", "utf8")) as { version: string };
+    assert.equal(VERSION, manifest.version);
+  });
+});

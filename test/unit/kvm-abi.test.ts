@@ -1,0 +1,74 @@
+// Needs: gcc and Debian's linux-libc-dev. Every number of kvm-abi.ts against the C compiler's.
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import * as abi from "../../vmm/sys/kvm-abi.js";
+
+/** Members of kvm_run's exit union, and the nested structures of others, as C spells them. */
+const NESTED: Readonly<Record<string, readonly string[]>> = {
+  kvm_run: ["fail_entry", "ex", "io", "mmio", "internal", "emulation_failure", "system_event", "msr"],
+  kvm_guest_debug: ["arch"],
+  kvm_vcpu_events: ["exception", "interrupt", "nmi"],
+};
+const SPECIAL: Readonly<Record<string, string>> = {
+  "kvm_run.io": "io",
+  "kvm_run.mmio": "mmio",
+  "kvm_run.internal": "internal",
+  "kvm_run.fail_entry": "fail_entry",
+  "kvm_run.system_event": "system_event",
+};
+
+function member(structure: string, field: string): string {
+  const special = SPECIAL[`${structure}.${field}`];
+  if (special !== undefined) return special;
+  const prefix = NESTED[structure]?.find((name) => field.startsWith(`${name}_`));
+  return prefix === undefined ? field : `${prefix}.${field.slice(prefix.length + 1)}`;
+}
+
+/** C expression and expected value of everything that the module exports. */
+function expectations(): [name: string, expression: string, value: number][] {
+  return Object.entries(abi).flatMap(([name, value]): [string, string, number][] => {
+    if (typeof value === "object") {
+      return Object.entries(value).map(([field, offset]) => [
+        `${name}.${field}`,
+        `offsetof(struct ${name}, ${member(name, field)})`,
+        offset as number,
+      ]);
+    }
+    if (name.startsWith("SIZEOF_")) {
+      return [[name, `sizeof(struct ${name.slice("SIZEOF_".length).toLowerCase()})`, value as number]];
+    }
+    return [[name, name, value as number]];
+  });
+}
+
+describe("kvm-abi", () => {
+  it("every constant, size, offset and request number is the compiler's", function () {
+    this.timeout(30_000);
+    const expected = expectations();
+    assert.ok(expected.length > 300, `${String(expected.length)} values are exported`);
+    const folder = mkdtempSync(join(tmpdir(), "vmlet-test-"));
+    try {
+      const lines = expected.map(([, expression]) => `  printf("%llu\\n", (unsigned long long)(${expression}));`);
+      const source = [
+        "#include <stddef.h>",
+        "#include <stdio.h>",
+        "#include <linux/kvm.h>",
+        "int main(void) {",
+        ...lines,
+        "}",
+      ];
+      writeFileSync(join(folder, "abi.c"), source.join("\n"));
+      execFileSync("gcc", ["-o", join(folder, "abi"), join(folder, "abi.c")]);
+      const actual = execFileSync(join(folder, "abi"), { encoding: "utf8" }).trim().split("\n").map(Number);
+      const wrong = expected.flatMap(([name, , value], i) =>
+        value >>> 0 === (actual[i] ?? -1) >>> 0 ? [] : [`${name} is ${String(value)}, C says ${String(actual[i])}`],
+      );
+      assert.deepEqual(wrong, []);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+});
