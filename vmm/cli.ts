@@ -46,6 +46,8 @@ async function run(): Promise<void> {
     complain(error);
     exitCode = exitCodeOfError(error);
   }
+  // A VM may have threads; the other commands have not even loaded what ends a process with them.
+  if (process.argv[2] === "boot") (await import("./sys/exit.js")).exitNow(exitCode);
   process.exit(exitCode);
 }
 

@@ -47,6 +47,8 @@ export interface StartOptions {
 const MAIN_PHASE_MS = 1000;
 /** With more vCPUs, their threads are started this long after vCPU 0, `ms`. */
 const SMP_START_MS = 2;
+/** How long output gathers after some has been written, `ms`. */
+const GATHER_MS = 2;
 /** How long output may sit in KVM's ring when the guest does nothing else, `ms`. */
 const IDLE_DRAIN_MS = 20;
 /** What a stopped VM's last output may take to be written, `ms`. */
@@ -129,7 +131,7 @@ export class Vm {
     if (this.#closed) return;
     this.#closed = true;
     this.#doorbell?.close();
-    await Promise.all(this.#threads.map((thread) => thread.terminate()));
+    await Promise.all(this.#threads.map((thread) => thread.ended()));
     this.#parts.close();
   }
 
@@ -246,11 +248,26 @@ export class Vm {
     }
     this.#console.see(bytes);
     this.#isWriting = true;
+    this.#gather();
     this.#host.output(bytes, () => {
       this.#isWriting = false;
       shared.consumeOutput(bytes.length);
-      this.#pumpOutput();
+      if (!shared.isGathering() || shared.outputIsHigh() || this.#writtenWaiters.length > 0) this.#pumpOutput();
     });
+  }
+
+  /**
+   * After some output, more is likely: for a moment the guest's threads do not wake this one for
+   * each piece. A line a wake-up would cost more than the line.
+   */
+  #gather(): void {
+    const { shared } = this.#machine;
+    if (shared.isGathering() || shared.mainRunsVcpu) return;
+    shared.setGathering(true);
+    setTimeout(() => {
+      shared.setGathering(false);
+      this.#pumpOutput();
+    }, GATHER_MS);
   }
 
   /** Resolves once all output so far has been written. */

@@ -38,9 +38,9 @@ function expectations(): [name: string, expression: string, value: number][] {
       ]);
     }
     if (name.startsWith("SIZEOF_")) {
-      return [[name, `sizeof(struct ${name.slice("SIZEOF_".length).toLowerCase()})`, value as number]];
+      return [[name, `sizeof(struct ${name.slice("SIZEOF_".length).toLowerCase()})`, value]];
     }
-    return [[name, name, value as number]];
+    return [[name, name, value]];
   });
 }
 

@@ -140,7 +140,8 @@ async function run(options: BootOptions, config: ResolvedConfig): Promise<number
   } finally {
     removeHandlers();
     terminal?.close();
-    await vm.close();
+    // The VM is not closed: the process ends with it, without waiting for a thread that may
+    // still be starting, and the kernel frees everything.
   }
 }
 

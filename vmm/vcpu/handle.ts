@@ -10,6 +10,7 @@ const WORKER_URL = new URL(
 
 export class VcpuThread {
   readonly #worker: Worker;
+  #hasEnded = false;
 
   /** `onFailure` is called at most once, with what made the thread give up. */
   constructor(machine: MachineDescriptor, index: number, standby: boolean, onFailure: (failure: VcpuFailure) => void) {
@@ -21,10 +22,16 @@ export class VcpuThread {
     });
     // The process may end while a thread that never ran a vCPU is still starting.
     this.#worker.unref();
+    this.#worker.once("exit", () => (this.#hasEnded = true));
   }
 
-  /** Ends the thread; it must not be in KVM_RUN any more, or the join would wait for the guest. */
-  terminate(): Promise<unknown> {
-    return this.#worker.terminate();
+  /**
+   * Resolves once the thread has ended by itself, which it does when the VM stops. It is never
+   * terminated: a native call that fails in a thread being torn down aborts the whole process.
+   */
+  ended(): Promise<void> {
+    if (this.#hasEnded) return Promise.resolve();
+    this.#worker.ref();
+    return new Promise((resolve) => this.#worker.once("exit", () => resolve()));
   }
 }

@@ -137,7 +137,7 @@ export class ThreadMachine implements ExitObserver {
     if (this.#hasOutput) {
       this.#hasOutput = false;
       this.#gathered = 0;
-      this.kicker.wakeMain();
+      if (this.#isMain || !shared.isGathering()) this.kicker.wakeMain();
     }
     const wasInterrupted = this.#wasInterrupted;
     this.#wasInterrupted = false;

@@ -27,6 +27,8 @@ const TX_WAITERS = 7;
 const INPUT_ROOM = 8;
 /** Counts the questions to the vCPUs whether they have halted for ever. */
 const HALT_QUESTION = 9;
+/** 1: the main thread is about to fetch output by itself, and need not be woken for it. */
+const TX_GATHERING = 10;
 const CONTROL_WORDS = 16;
 
 // Words of a vCPU's slot.
@@ -258,6 +260,15 @@ export class VmShared {
     this.#tx[(head >>> 0) % TX_RING_BYTES] = byte;
     Atomics.store(this.words, TX_HEAD, (head + 1) | 0);
     return true;
+  }
+
+  /** True while output needs no wake-up of its own. */
+  isGathering(): boolean {
+    return Atomics.load(this.words, TX_GATHERING) !== 0;
+  }
+
+  setGathering(value: boolean): void {
+    Atomics.store(this.words, TX_GATHERING, value ? 1 : 0);
   }
 
   get outputPending(): number {

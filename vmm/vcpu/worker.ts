@@ -23,6 +23,10 @@ function runThread({ machine: descriptor, index, standby }: VcpuWorkerData): voi
   const vcpu = VcpuFd.attach(address.fd, address.runAddress, descriptor.mmapSize);
   const machine = new ThreadMachine(descriptor, index, vcpu.run, "worker");
   const { shared } = machine;
+  if (shared.isStopping()) {
+    shared.claimVcpu(index, VCPU_IDLE, VCPU_STOPPED);
+    return;
+  }
   if (standby) {
     if (!shared.claimVcpu(index, VCPU_IDLE, VCPU_STANDBY)) return;
     machine.kicker.wakeMain();

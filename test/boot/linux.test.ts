@@ -1,0 +1,179 @@
+// Needs: hardware KVM, or the lab. Real kernels, seen through the program's command line.
+import assert from "node:assert/strict";
+import { closeRunner, guestRunner, whyNoBoot, type GuestRunner } from "../helpers/guest-runner.js";
+import { skip } from "../helpers/skip.js";
+
+describe("boot: linux", function () {
+  this.timeout(200_000);
+  let guest: GuestRunner;
+
+  before(async function () {
+    const reason = whyNoBoot();
+    if (reason !== undefined) skip(this, reason);
+    guest = await guestRunner();
+  });
+  after(() => closeRunner());
+
+  it("our kernel, one vCPU: runs a command, hands its status on, and reports", async () => {
+    const { status, stdout, stderr, report } = await guest.boot([
+      "--quiet",
+      "--",
+      "sh",
+      "-c",
+      "uname -sm; nproc; exit 7",
+    ]);
+    assert.equal(stdout, "Linux x86_64\n1\n");
+    assert.equal(stderr, "");
+    assert.equal(status, 7);
+    assert.ok(report !== undefined);
+    assert.deepEqual(
+      [report.outcome, report.exit_code, report.vcpus, report.memory_mib, report.kernel.format],
+      ["poweroff", 7, 1, 128, "elf-pvh"],
+    );
+    assert.match(report.accelerator.kind, /^kvm-(amd|intel)$/);
+    assert.match(report.kernel.sha256, /^[0-9a-f]{64}$/);
+    const { total, ...byReason } = report.exits;
+    assert.equal(
+      total,
+      Object.values(byReason).reduce((sum, count) => sum + count, 0),
+    );
+    assert.ok(total <= 1500, `${String(total)} exits of a quiet boot`);
+    const { process_to_first_run, first_run_to_init, init_to_exit, total: whole } = report.phases_ms;
+    const parts = [process_to_first_run, first_run_to_init, init_to_exit].map((ms) => ms ?? -1);
+    assert.ok(parts.every((ms) => ms > 0) && Math.abs(parts.reduce((a, b) => a + b) - whole) < 1, parts.join(" "));
+  });
+
+  it("our kernel, two vCPUs: both are online and take interrupts", async () => {
+    const script =
+      "nproc; grep -c ^processor /proc/cpuinfo; taskset 2 sh -c 'echo on the second'; grep LOC: /proc/interrupts";
+    const { status, stdout, report } = await guest.boot(["--quiet", "--cpus", "2", "--", "sh", "-c", script]);
+    assert.equal(status, 0);
+    const [online, processors, second, timer = ""] = stdout.trim().split("\n");
+    assert.deepEqual([online, processors, second], ["2", "2", "on the second"]);
+    const counts = timer.trim().split(/\s+/).slice(1, 3).map(Number);
+    assert.ok(counts.length === 2 && counts.every((count) => count > 0), timer);
+    assert.equal(report?.vcpus, 2);
+  });
+
+  it("CPUID tells the topology and hides vmx and svm", async () => {
+    const script = "grep -E '^(cpu cores|siblings|apicid|flags)' /proc/cpuinfo";
+    const { stdout } = await guest.boot(["--quiet", "--cpus", "2", "--", "sh", "-c", script]);
+    const lines = stdout
+      .trim()
+      .split("\n")
+      .map((line) => line.split(/\s*:\s*/));
+    const values = (key: string): (string | undefined)[] =>
+      lines.filter(([name]) => name === key).map(([, value]) => value);
+    assert.deepEqual(
+      [values("apicid"), values("siblings"), values("cpu cores")],
+      [
+        ["0", "1"],
+        ["2", "2"],
+        ["2", "2"],
+      ],
+    );
+    const flags = values("flags").flatMap((text) => (text ?? "").split(" "));
+    assert.ok(flags.includes("hypervisor") && !flags.includes("svm") && !flags.includes("vmx"));
+  });
+
+  for (const [format, protocol, file] of [
+    ["elf-linux64", "linux64", "vmlinux"],
+    ["elf-pvh", "pvh", "vmlinux"],
+    ["bzimage", "auto", "bzImage"],
+  ] as const) {
+    it(`our kernel as ${format}`, async () => {
+      const { status, report } = await guest.boot([
+        ...["--quiet", "--protocol", protocol, "--kernel", guest.files[file]],
+        ...["--", "sh", "-c", "exit 11"],
+      ]);
+      assert.deepEqual([status, report?.kernel.format], [11, format]);
+    });
+  }
+
+  it("Debian's stock kernel, two vCPUs: finds its interrupt controllers through ACPI", async () => {
+    const script =
+      "uname -r; nproc; grep -c IO-APIC /proc/interrupts; dmesg | grep -c 'ACPI: Using IOAPIC'; ls /sys/firmware/acpi/tables | tr '\\n' ' '";
+    const args = ["--quiet", "--kernel", guest.files.debianKernel, "--memory", "256", "--cpus", "2"];
+    const { status, stdout, report } = await guest.boot([...args, "--", "sh", "-c", script]);
+    assert.equal(status, 0);
+    const [release = "", online, lines, ioApic, tables = ""] = stdout.trim().split("\n");
+    assert.match(release, /cloud-amd64$/);
+    assert.deepEqual([online, ioApic], ["2", "1"]);
+    assert.ok(Number(lines) > 0);
+    for (const table of ["APIC", "DSDT", "FACP", "FACS"]) assert.ok(tables.split(" ").includes(table), tables);
+    assert.equal(report?.kernel.format, "bzimage");
+  });
+
+  it("Debian's stock kernel powers off through ACPI", async () => {
+    const args = ["--quiet", "--kernel", guest.files.debianKernel, "--memory", "256"];
+    const { status, report } = await guest.boot([...args, "--", "poweroff", "-f"]);
+    assert.deepEqual([status, report?.outcome], [0, "poweroff"]);
+  });
+
+  it("RAM above 3 GiB goes on above 4 GiB", async function () {
+    const script = "grep MemTotal /proc/meminfo; grep -c 'System RAM' /proc/iomem; grep -i '100000000-' /proc/iomem";
+    const { status, stdout } = await guest.boot(["--quiet", "--memory", "3584", "--", "sh", "-c", script]);
+    assert.equal(status, 0);
+    const total = Number(/MemTotal:\s+(\d+)/.exec(stdout)?.[1]);
+    assert.ok(total > 3_300_000, stdout);
+    assert.match(stdout, /100000000-11fffffff : System RAM/);
+  });
+
+  const ends: [what: string, command: string, status: number, outcome: string][] = [
+    ["a panic", "echo c > /proc/sysrq-trigger", 101, "panic"],
+    ["a reboot", "reboot -f", 100, "reboot"],
+    ["a reboot asked of init", "reboot; sleep 30", 100, "reboot"],
+    ["a power-off asked of init", "poweroff; sleep 30", 0, "poweroff"],
+    ["a halt of a kernel that cannot power off", "poweroff -f", 0, "poweroff"],
+    ["the end of init's command by a signal", "kill -9 $$", 137, "poweroff"],
+    ["a command that is not there", "exec /no/such/program", 127, "poweroff"],
+    ["status 255", "exit 255", 255, "poweroff"],
+  ];
+  for (const [what, command, expected, outcome] of ends) {
+    it(`${what}: exit status ${String(expected)}, outcome ${outcome}`, async () => {
+      const { status, report } = await guest.boot(["--quiet", "--", "sh", "-c", command]);
+      assert.deepEqual([status, report?.outcome, report?.exit_code], [expected, outcome, expected]);
+    });
+  }
+
+  it("a triple fault: exit status 102, with the registers", async () => {
+    const poke =
+      "printf '\\0' | dd of=/dev/mem bs=1 count=1 seek=0 conv=notrunc 2>/dev/null; echo b > /proc/sysrq-trigger";
+    const { status, stderr, report } = await guest.boot(["--quiet", "--cmdline", "reboot=t", "--", "sh", "-c", poke]);
+    assert.deepEqual([status, report?.outcome], [102, "triple-fault"]);
+    assert.match(stderr, /triple fault/);
+  });
+
+  it("standard input reaches the command, every byte, and so does its end", async () => {
+    const lines = Array.from({ length: 3000 }, (_, i) => `line ${String(i)} of the input`).join("\n") + "\n";
+    const { status, stdout } = await guest.boot(["--quiet", "--", "sh", "-c", "wc; echo done"], { stdin: lines });
+    assert.deepEqual(
+      [status, stdout.replace(/ +/g, " ").trim()],
+      [0, ` 3000 15000 ${String(lines.length)}\ndone`.trim()],
+    );
+  });
+
+  it("a flood of output arrives complete and in order", async () => {
+    const { stdout } = await guest.boot(["--quiet", "--", "seq", "1", "20000"]);
+    assert.equal(stdout, Array.from({ length: 20_000 }, (_, i) => `${String(i + 1)}\n`).join(""));
+  });
+
+  it("the kernel's log is on the console unless --quiet is given", async () => {
+    const { stdout } = await guest.boot(["--", "true"]);
+    assert.match(stdout, /Linux version 6\./);
+    assert.match(stdout, /Run \/init as init process/);
+  });
+
+  for (const [name, number] of [
+    ["TERM", 15],
+    ["INT", 2],
+    ["HUP", 1],
+  ] as const) {
+    it(`SIG${name} ends the VM cleanly`, async () => {
+      const script = `$VMLET boot --accel kvm --quiet --kernel ${guest.files.vmlinux} --initrd ${guest.files.initramfs} -- sleep 100 </dev/null &
+        pid=$!; sleep 5; kill -${name} $pid; wait $pid; echo "status $?"; ls /tmp | grep vmlet; true`;
+      const { stdout } = await guest.shell(script);
+      assert.equal(stdout, `status ${String(128 + number)}\n`);
+    });
+  }
+});

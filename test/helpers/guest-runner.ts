@@ -1,0 +1,150 @@
+// Runs `vmlet boot` where a real kernel boots: on this host if it has hardware virtualization,
+// else in one lab that all tests share. The tests see the program as its users do.
+import { spawn } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, existsSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { acceleratorKind, hasHardwareVirtualization } from "../../vmm/host.js";
+import { labBase, type LabInput } from "../../vmm/lab/image.js";
+import { LAB_CLI, packageInputs } from "../../vmm/lab/checkout.js";
+import { missingLabPrograms } from "../../vmm/lab/programs.js";
+import { LabSession } from "../../vmm/lab/session.js";
+import type { Report } from "../../vmm/cli/report.js";
+import { countBoot } from "./booted.js";
+
+const LAB_MEMORY_MIB = 1536;
+const LAB_CPUS = 2;
+/** A guest that has not ended by then never will, `s`. */
+const LIMIT_S = 120;
+
+export interface Boot {
+  readonly status: number;
+  readonly stdout: string;
+  readonly stderr: string;
+  readonly report: Report | undefined;
+}
+
+export interface GuestFiles {
+  readonly vmlinux: string;
+  readonly bzImage: string;
+  readonly initramfs: string;
+  readonly debianKernel: string;
+}
+
+export interface BootOptions {
+  readonly stdin?: string;
+  /** Runs before vmlet in the same shell, for instance a kill in the background. */
+  readonly shell?: string;
+}
+
+export interface GuestRunner {
+  readonly files: GuestFiles;
+  /** `vmlet boot` with these arguments and a report. */
+  boot(args: readonly string[], options?: BootOptions): Promise<Boot>;
+  /** A shell command where vmlet runs; $VMLET starts it. */
+  shell(script: string): Promise<Boot>;
+  close(): Promise<void>;
+}
+
+let runner: Promise<GuestRunner> | undefined;
+
+/** Why no real kernel can be booted here, or undefined. */
+export function whyNoBoot(): string | undefined {
+  if (hasHardwareVirtualization(acceleratorKind())) return undefined;
+  const missing = missingLabPrograms();
+  return missing.length === 0 ? undefined : `no hardware virtualization, and the lab lacks ${missing.join(", ")}`;
+}
+
+/** The shared runner; the first caller waits for the lab. */
+export function guestRunner(): Promise<GuestRunner> {
+  runner ??= hasHardwareVirtualization(acceleratorKind()) ? hostRunner() : labRunner();
+  return runner;
+}
+
+export async function closeRunner(): Promise<void> {
+  await (await runner)?.close();
+  runner = undefined;
+}
+
+const quote = (word: string): string => `'${word.replaceAll("'", "'\\''")}'`;
+
+function script(args: readonly string[], report: string, { stdin, shell = "" }: BootOptions): string {
+  const input = stdin === undefined ? "</dev/null" : "";
+  return `${shell} timeout ${String(LIMIT_S)} $VMLET boot --accel kvm --report ${report} ${args.map(quote).join(" ")} ${input}`;
+}
+
+function result(status: number, stdout: Buffer, stderr: Buffer, report: Buffer | undefined): Boot {
+  const parsed = report === undefined ? undefined : (JSON.parse(report.toString("utf8")) as Report);
+  if (parsed?.phases_ms.first_run_to_init != null) countBoot();
+  return { status, stdout: stdout.toString("latin1"), stderr: stderr.toString("latin1"), report: parsed };
+}
+
+async function labRunner(): Promise<GuestRunner> {
+  const packageRoot = resolve(".");
+  const base = await labBase(packageRoot);
+  const inputs: LabInput[] = [
+    ...packageInputs(packageRoot),
+    { from: "guest/out/default", to: "kernels" },
+    { from: "guest/out/initramfs.cpio", to: "kernels/initramfs.cpio" },
+    { from: base.kernel, to: "kernels/debian-vmlinuz" },
+  ];
+  const session = await LabSession.start({ packageRoot, memoryMib: LAB_MEMORY_MIB, cpus: LAB_CPUS, inputs });
+  const run = async (text: string, stdin = ""): Promise<Boot> => {
+    const command = ["sh", "-c", text];
+    const env = { VMLET: `node --no-rehash-snapshot ${LAB_CLI}` };
+    const { status, stdout, stderr, files } = await session.run({ argv: command, env, stdin });
+    return result(status, stdout, stderr, files.get("report.json"));
+  };
+  return {
+    files: {
+      vmlinux: "/input/kernels/vmlinux",
+      bzImage: "/input/kernels/bzImage",
+      initramfs: "/input/kernels/initramfs.cpio",
+      debianKernel: "/input/kernels/debian-vmlinuz",
+    },
+    boot: (args, options = {}) =>
+      run(
+        script(
+          ["--kernel", "/input/kernels/vmlinux", "--initrd", "/input/kernels/initramfs.cpio", ...args],
+          "/output/report.json",
+          options,
+        ),
+        options.stdin,
+      ),
+    shell: (text) => run(text),
+    close: () => session.close(),
+  };
+}
+
+async function hostRunner(): Promise<GuestRunner> {
+  const base = await labBase(resolve("."));
+  const folder = mkdtempSync(join(tmpdir(), "vmlet-test-"));
+  const report = join(folder, "report.json");
+  const run = async (text: string, stdin = ""): Promise<Boot> => {
+    rmSync(report, { force: true });
+    const env = { ...process.env, VMLET: resolve("dist/vmlet.js") };
+    const child = spawn("sh", ["-c", text], { env, stdio: "pipe" });
+    const stdout: Buffer[] = [];
+    const stderr: Buffer[] = [];
+    child.stdout.on("data", (chunk: Buffer) => stdout.push(chunk));
+    child.stderr.on("data", (chunk: Buffer) => stderr.push(chunk));
+    child.stdin.end(stdin);
+    const status = await new Promise<number>((done) => child.once("close", (code) => done(code ?? 255)));
+    const bytes = existsSync(report) ? readFileSync(report) : undefined;
+    return result(status, Buffer.concat(stdout), Buffer.concat(stderr), bytes);
+  };
+  return {
+    files: {
+      vmlinux: resolve("guest/out/default/vmlinux"),
+      bzImage: resolve("guest/out/default/bzImage"),
+      initramfs: resolve("guest/out/initramfs.cpio"),
+      debianKernel: base.kernel,
+    },
+    boot: (args, options = {}) => run(script(args, report, options), options.stdin),
+    shell: (text) => run(text),
+    close: () => {
+      rmSync(folder, { recursive: true });
+      return Promise.resolve();
+    },
+  };
+}
