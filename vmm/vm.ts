@@ -47,6 +47,8 @@ export interface StartOptions {
 const MAIN_PHASE_MS = 1000;
 /** With more vCPUs, their threads are started this long after vCPU 0, `ms`. */
 const SMP_START_MS = 2;
+/** What a message of a thread that has just stopped may take, `ms`. */
+const MESSAGE_MS = 20;
 /** How long output gathers after some has been written, `ms`. */
 const GATHER_MS = 2;
 /** How long output may sit in KVM's ring when the guest does nothing else, `ms`. */
@@ -106,6 +108,8 @@ export class Vm {
     clearInterval(haltWatch);
     this.#machine.drainHeldBackWrites();
     await this.#flushOutput();
+    // A thread's last message may still be on its way.
+    if (shared.outcome === "triple-fault" && this.#faultRegisters === undefined) await lastMessages();
     if (this.#failure !== undefined) throw this.#failure;
     return reportExit(shared, this.#console, this.#faultRegisters);
   }
@@ -208,8 +212,12 @@ export class Vm {
 
   #addThread(index: number, standby: boolean): void {
     const { shared } = this.#machine;
-    const thread = new VcpuThread(this.#parts.descriptor, index, standby, (failure) => {
-      this.#failure ??= errorOf(failure);
+    const thread = new VcpuThread(this.#parts.descriptor, index, standby, (message) => {
+      if (message.code === "TRIPLE_FAULT") {
+        this.#faultRegisters = message.registers;
+        return;
+      }
+      this.#failure ??= errorOf(message);
       this.#machine.stop("failed");
       shared.setVcpuState(index, VCPU_STOPPED);
       this.#service();
@@ -286,6 +294,10 @@ export class Vm {
     await Promise.race([this.#written(), late]);
     clearTimeout(timer);
   }
+}
+
+function lastMessages(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, MESSAGE_MS));
 }
 
 function errorOf(failure: VcpuFailure): Error {

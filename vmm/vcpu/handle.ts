@@ -1,6 +1,6 @@
 // The main thread's side of a vCPU thread: start, failure, end.
 import { Worker } from "node:worker_threads";
-import type { MachineDescriptor, VcpuFailure, VcpuWorkerData } from "./messages.js";
+import type { MachineDescriptor, VcpuFailure, VcpuTripleFault, VcpuWorkerData } from "./messages.js";
 
 /** The bundle keeps the worker beside itself under another name than the plain build. */
 const WORKER_URL = new URL(
@@ -12,13 +12,18 @@ export class VcpuThread {
   readonly #worker: Worker;
   #hasEnded = false;
 
-  /** `onFailure` is called at most once, with what made the thread give up. */
-  constructor(machine: MachineDescriptor, index: number, standby: boolean, onFailure: (failure: VcpuFailure) => void) {
+  /** `onMessage` hears why the thread gave up, or what the guest's registers were. */
+  constructor(
+    machine: MachineDescriptor,
+    index: number,
+    standby: boolean,
+    onMessage: (message: VcpuFailure | VcpuTripleFault) => void,
+  ) {
     const data: VcpuWorkerData = { machine, index, standby };
     this.#worker = new Worker(WORKER_URL, { workerData: data, stdout: false, stderr: false });
-    this.#worker.on("message", onFailure);
+    this.#worker.on("message", onMessage);
     this.#worker.on("error", (error) => {
-      onFailure({ code: "BUG", message: String(error), cure: undefined, stack: error.stack });
+      onMessage({ code: "BUG", message: String(error), cure: undefined, stack: error.stack });
     });
     // The process may end while a thread that never ran a vCPU is still starting.
     this.#worker.unref();

@@ -32,6 +32,13 @@ export interface VcpuWorkerData {
   readonly standby: boolean;
 }
 
+/** Posted by a vCPU thread whose guest met a triple fault, before it stops the VM. */
+export interface VcpuTripleFault {
+  readonly code: "TRIPLE_FAULT";
+  /** General and control registers, on lines. */
+  readonly registers: string;
+}
+
 /** Posted by a vCPU thread that cannot go on. */
 export interface VcpuFailure {
   readonly code: ErrorCode | "BUG";

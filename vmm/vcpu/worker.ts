@@ -5,10 +5,10 @@ import { parentPort, workerData } from "node:worker_threads";
 import { VmmError } from "../errors.js";
 import { VcpuFd } from "../kvm/vcpu-fd.js";
 import { gettid } from "../sys/kick.js";
-import { explainExit } from "./explain-exit.js";
+import { describeRegisters, explainExit } from "./explain-exit.js";
 import { runVcpu } from "./loop.js";
 import { ThreadMachine } from "./machine.js";
-import type { VcpuFailure, VcpuWorkerData } from "./messages.js";
+import type { VcpuFailure, VcpuTripleFault, VcpuWorkerData } from "./messages.js";
 import { MILESTONE_FIRST_RUN, VCPU_IDLE, VCPU_RUNNING, VCPU_STANDBY, VCPU_STOPPED } from "./shared.js";
 
 function failureOf(error: unknown): VcpuFailure {
@@ -42,6 +42,10 @@ function runThread({ machine: descriptor, index, standby }: VcpuWorkerData): voi
     while (!shared.isStopping()) {
       const outcome = runVcpu(vcpu, machine.pio, machine.mmio, machine);
       if (outcome === "unknown") throw explainExit(vcpu, index);
+      if (outcome === "triple-fault") {
+        const message: VcpuTripleFault = { code: "TRIPLE_FAULT", registers: describeRegisters(vcpu) };
+        parentPort?.postMessage(message);
+      }
       if (outcome !== "interrupted" && outcome !== "handled") machine.stop(outcome);
       machine.answerHaltQuestion(vcpu);
       shared.throttleOutput();
