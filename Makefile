@@ -4,7 +4,7 @@ SHELL := /bin/bash
 MOCHA := node_modules/.bin/mocha --no-config --reporter build/test/helpers/reporter.js
 SOURCES := $(shell find vmm devices -name '*.ts') vmm/bundle.mjs package.json
 
-.PHONY: help setup build guest boot lab doctor check types lint format test test-unit test-kvm test-boot bench clean
+.PHONY: help setup build guest boot lab doctor check types lint format imports test test-unit test-kvm test-boot bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
@@ -33,7 +33,7 @@ lab: setup guest build ## a shell in the lab, an emulated host with AMD-V
 doctor: setup build ## what this host can do
 	@dist/vmlet.js doctor
 
-check: types lint format ## types, lint, format
+check: types lint format imports ## types, lint, format, who may import whom
 
 types: setup
 	@node_modules/.bin/tsc -p .
@@ -43,6 +43,9 @@ lint: setup
 
 format: setup
 	@node_modules/.bin/prettier --check --log-level warn .
+
+imports: types
+	@$(MOCHA) build/test/unit/imports.test.js
 
 test: setup guest build types ## all tests; fails if no guest could be booted anywhere
 	@$(MOCHA) --reporter-option need-boot=1 'build/test/**/*.test.js'

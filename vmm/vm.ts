@@ -5,7 +5,6 @@ import { ConsoleWatcher } from "./console-watcher.js";
 import { HostError, VcpuExitError } from "./errors.js";
 import { HALT_WATCH_MS, HaltWatcher } from "./halt-watcher.js";
 import { alarmMainThread, installKickHandler } from "./sys/kick.js";
-
 import { drainEventfd, pollReadable, type PollHandle } from "./sys/libc.js";
 import { describeRegisters, explainExit } from "./vcpu/explain-exit.js";
 import { VcpuThread } from "./vcpu/handle.js";
@@ -53,7 +52,7 @@ const MESSAGE_MS = 20;
 const GATHER_MS = 2;
 /** How long output may sit in KVM's ring when the guest does nothing else, `ms`. */
 const IDLE_DRAIN_MS = 20;
-/** What a stopped VM's last output may take to be written, `ms`. */
+/** What the last output of a VM that shall stop may take to be written, `ms`. */
 const LAST_OUTPUT_MS = 2000;
 
 /** A VM that has its memory, vCPUs and devices; build one with builder.ts. */
@@ -70,6 +69,9 @@ export class Vm {
   #sawCommand = false;
   #writtenWaiters: (() => void)[] = [];
   #onStopped: (() => void) | undefined;
+  /** Called LAST_OUTPUT_MS after somebody has asked for the end. */
+  #onImpatient: (() => void) | undefined;
+  #impatience: NodeJS.Timeout | undefined;
   #closed = false;
 
   constructor(parts: LiveParts, host: VmHost) {
@@ -124,8 +126,9 @@ export class Vm {
     this.#machine.serial.receiveBreak();
   }
 
-  /** Ends the guest as it stands; harmless after its end. */
+  /** Ends the guest as it stands, or the wait for its last output after it has ended by itself. */
   stop(): void {
+    this.#impatience ??= setTimeout(() => this.#onImpatient?.(), LAST_OUTPUT_MS).unref();
     this.#machine.stop("killed");
     this.#service();
   }
@@ -286,13 +289,13 @@ export class Vm {
     });
   }
 
+  /** A reader may take its time, unless somebody wants the end now. */
   async #flushOutput(): Promise<void> {
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, LAST_OUTPUT_MS);
+    const impatient = new Promise<void>((resolve) => {
+      this.#onImpatient = resolve;
     });
-    await Promise.race([this.#written(), late]);
-    clearTimeout(timer);
+    await Promise.race([this.#written(), impatient]);
+    clearTimeout(this.#impatience);
   }
 }
 

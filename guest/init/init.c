@@ -216,7 +216,9 @@ static void read_cmdline(void)
 	}
 }
 
-/* The command's terminal: the serial port, as the controlling one of a session of its own. */
+/* The serial port as the controlling terminal of PID 1's own session. Were the command to lead
+ * the session, its end would hang the terminal up, and the kernel drops what is not sent yet.
+ */
 static void take_terminal(void)
 {
 	call0(setsid);
@@ -271,9 +273,22 @@ static long execute(char **command)
 	return result;
 }
 
+/* The command is the terminal's foreground group, so that keys such as Ctrl-C reach it. */
+static void take_foreground(void)
+{
+	unsigned long stop_for_output = 1UL << (SIGTTOU - 1);
+	long group = call0(getpid);
+
+	call2(setpgid, 0, 0);
+	/* A group in the background would be stopped for the very call that brings it forward. */
+	call4(rt_sigprocmask, SIG_BLOCK, &stop_for_output, 0, sizeof(stop_for_output));
+	call3(ioctl, 0, TIOCSPGRP, &group);
+	call4(rt_sigprocmask, SIG_UNBLOCK, &stop_for_output, 0, sizeof(stop_for_output));
+}
+
 static void run_command(void)
 {
-	take_terminal();
+	take_foreground();
 	/* The host holds its input back until the terminal is set up and nothing can flush it. */
 	milestone(MILESTONE_COMMAND_START);
 	call1(chdir, "/root");
@@ -334,6 +349,8 @@ static int reap_until(long command)
 
 static void power_off(int status)
 {
+	/* What the command wrote is still on its way through the serial port. */
+	call3(ioctl, 1, TCSBRK, 1);
 	call0(sync);
 	if (timer && timer->magic == BOOT_TIMER_MAGIC) {
 		timer->exit_status = (unsigned)status;
@@ -355,6 +372,7 @@ __attribute__((used)) static void start(void)
 		argv[0] = "/bin/sh";
 		argv[1] = "-l";
 	}
+	take_terminal();
 	listen_to(SIGUSR1);
 	listen_to(SIGUSR2);
 	listen_to(SIGTERM);

@@ -84,7 +84,8 @@ describe("kvm: vm", function () {
     const timer = setInterval(() => ticks++, 10);
     await run([asm.spin()], { threads: "threads", stopAfter: 500 });
     clearInterval(timer);
-    assert.ok(ticks > 20, `${String(ticks)} ticks of 10 ms in 500 ms`);
+    // A blocked loop would tick once; a busy machine must still pass.
+    assert.ok(ticks > 5, `${String(ticks)} ticks of 10 ms in 500 ms`);
   });
 
   it("vCPU 0 moves from the main thread to its own after the milestone, and goes on", async () => {
