@@ -42,4 +42,6 @@ export interface GuestMemory {
   writeU16(gpa: number, value: number): void;
   writeU32(gpa: number, value: number): void;
   writeU64(gpa: number, value: bigint): void;
+  /** Sets bits of an aligned word atomically, against the guest's own processors. */
+  orU32(gpa: number, bits: number): void;
 }

@@ -3,6 +3,10 @@
 import { closeSync } from "node:fs";
 import type { ResolvedConfig } from "./config/types.js";
 import { ConfigError, HostError } from "./errors.js";
+import { SOFTWARE_KVM_CMDLINE } from "./config/defaults.js";
+import { GuestRegisters } from "./fixups/guest-registers.js";
+import { probeQuirks } from "./fixups/probe.js";
+import { MSR_LSTAR, MSR_STAR, MSR_SYSCALL_MASK } from "./fixups/syscall.js";
 import { FileImage } from "./file-image.js";
 import { KvmSystem } from "./kvm/system.js";
 import type { VcpuFd } from "./kvm/vcpu-fd.js";
@@ -104,12 +108,14 @@ function build(config: ResolvedConfig, undo: UndoStack): LiveParts {
     system.close();
   });
   checkHost(system, config);
+  const quirks = probeQuirks(system);
 
   const memory = MappedGuestMemory.map(config.memoryMib * MIB);
   undo.add(() => {
     memory.unmap();
   });
-  const kernel = loadGuest(config, memory, kernelFile, initrdFile);
+  const cmdline = quirks === undefined ? config.cmdline : `${SOFTWARE_KVM_CMDLINE} ${config.cmdline}`;
+  const kernel = loadGuest({ ...config, cmdline }, memory, kernelFile, initrdFile);
 
   const vm = system.createVm();
   undo.add(() => {
@@ -138,9 +144,11 @@ function build(config: ResolvedConfig, undo: UndoStack): LiveParts {
   // Only the transmitter: reads still exit, and find the writes before them in the ring.
   if (coalescesSerial) vm.coalescePortWrites(SERIAL0_PORT, 1);
 
+  if (quirks?.syscallStaysInUserMode === true) vm.exitOnMsrWrites([MSR_STAR, MSR_LSTAR, MSR_SYSCALL_MASK]);
   const mmapSize = system.vcpuMmapSize();
   const vcpus = createVcpus(system, vm, config, mmapSize, undo);
   setEntryState(vcpus, kernel);
+  if (quirks !== undefined) for (const { run } of vcpus) GuestRegisters.enable(run);
   files.run();
 
   const shared = VmShared.create(vcpus.length, DEVICE_WORDS);
@@ -157,6 +165,7 @@ function build(config: ResolvedConfig, undo: UndoStack): LiveParts {
       serialIrqFd,
       doorbellFd,
       coalescesSerial,
+      quirks,
     },
     close: () => {
       undo.run();

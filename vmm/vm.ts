@@ -79,7 +79,7 @@ export class Vm {
     if (boot === undefined) throw new HostError("A VM needs at least one vCPU");
     this.#parts = parts;
     this.#host = host;
-    this.#machine = new ThreadMachine(parts.descriptor, 0, boot.run, "main");
+    this.#machine = new ThreadMachine(parts.descriptor, 0, boot, "main");
   }
 
   /** Runs the guest to its end. Rejects if the guest did something that cannot be answered. */

@@ -35,6 +35,9 @@ export class FakeMemory implements GuestMemory {
   readU64(gpa: number): bigint {
     return this.#data.getBigUint64(gpa, true);
   }
+  orU32(gpa: number, bits: number): void {
+    this.writeU32(gpa, this.readU32(gpa) | bits);
+  }
   writeU8(gpa: number, value: number): void {
     this.#data.setUint8(gpa, value);
   }

@@ -88,6 +88,10 @@ export class KvmRun {
     return this.#data.getBigUint64(offset, true);
   }
 
+  storeU64(offset: number, value: bigint): void {
+    this.#data.setBigUint64(offset, value, true);
+  }
+
   loadU32(offset: number): number {
     return this.#data.getUint32(offset, true);
   }

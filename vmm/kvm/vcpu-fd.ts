@@ -3,6 +3,11 @@
 import { closeSync } from "node:fs";
 import {
   KVM_GET_LAPIC,
+  KVM_GET_VCPU_EVENTS,
+  KVM_GET_XCRS,
+  KVM_GET_XSAVE,
+  KVM_GUESTDBG_ENABLE,
+  KVM_GUESTDBG_USE_HW_BP,
   KVM_GET_MP_STATE,
   KVM_GET_MSRS,
   KVM_GET_REGS,
@@ -13,11 +18,19 @@ import {
   KVM_RUN,
   KVM_SET_CPUID2,
   KVM_SET_FPU,
+  KVM_SET_GUEST_DEBUG,
   KVM_SET_LAPIC,
   KVM_SET_MSRS,
   KVM_SET_REGS,
+  KVM_SET_VCPU_EVENTS,
+  KVM_SET_XCRS,
+  KVM_SET_XSAVE,
   KVM_SET_SREGS,
   SIZEOF_KVM_FPU,
+  SIZEOF_KVM_GUEST_DEBUG,
+  SIZEOF_KVM_VCPU_EVENTS,
+  SIZEOF_KVM_XCRS,
+  SIZEOF_KVM_XSAVE,
   SIZEOF_KVM_LAPIC_STATE,
   SIZEOF_KVM_MP_STATE,
   SIZEOF_KVM_MSRS,
@@ -25,6 +38,10 @@ import {
   SIZEOF_KVM_REGS,
   SIZEOF_KVM_SREGS,
   kvm_fpu,
+  kvm_guest_debug,
+  kvm_vcpu_events,
+  kvm_xcr,
+  kvm_xcrs,
   kvm_msr_entry,
   kvm_regs,
 } from "../sys/kvm-abi.js";
@@ -34,6 +51,8 @@ import { encodeCpuid, type CpuidEntry } from "./cpuid-list.js";
 import { KvmRun } from "./kvm-run.js";
 
 const RFLAGS_IF = 1n << 9n;
+/** L0, an execution breakpoint of length 1; bit 10 is always set. Intel SDM vol. 3 §18.2.4. */
+const DR7_EXECUTE_0 = 0x401n;
 
 /** [index, value] */
 export type MsrValue = readonly [index: number, value: bigint];
@@ -144,6 +163,54 @@ export class VcpuFd {
     );
   }
 
+  /** struct kvm_xsave: the XSAVE area in the standard format. KVM api.rst §4.42. */
+  getXsave(): DataView<ArrayBuffer> {
+    return this.#get("KVM_GET_XSAVE", KVM_GET_XSAVE, SIZEOF_KVM_XSAVE);
+  }
+
+  setXsave(xsave: DataView): void {
+    ioctlStruct(this.fd, "KVM_SET_XSAVE", KVM_SET_XSAVE, xsave);
+  }
+
+  getXcr0(): bigint {
+    const xcrs = this.#get("KVM_GET_XCRS", KVM_GET_XCRS, SIZEOF_KVM_XCRS);
+    return xcrs.getUint32(kvm_xcrs.nr_xcrs, true) === 0 ? 1n : xcrs.getBigUint64(kvm_xcrs.xcrs + kvm_xcr.value, true);
+  }
+
+  /** Throws KvmIoctlError (EINVAL) for a combination that the processor would refuse. */
+  setXcr0(value: bigint): void {
+    const xcrs = new DataView(new ArrayBuffer(SIZEOF_KVM_XCRS));
+    xcrs.setUint32(kvm_xcrs.nr_xcrs, 1, true);
+    xcrs.setBigUint64(kvm_xcrs.xcrs + kvm_xcr.value, value, true);
+    ioctlStruct(this.fd, "KVM_SET_XCRS", KVM_SET_XCRS, xcrs);
+  }
+
+  /** The guest takes the exception at its next entry, before an instruction. KVM api.rst §4.32. */
+  injectException(vector: number, errorCode: number | undefined): void {
+    const events = this.#get("KVM_GET_VCPU_EVENTS", KVM_GET_VCPU_EVENTS, SIZEOF_KVM_VCPU_EVENTS);
+    events.setUint8(kvm_vcpu_events.exception_injected, 1);
+    events.setUint8(kvm_vcpu_events.exception_nr, vector);
+    events.setUint8(kvm_vcpu_events.exception_has_error_code, errorCode === undefined ? 0 : 1);
+    events.setUint32(kvm_vcpu_events.exception_error_code, errorCode ?? 0, true);
+    ioctlStruct(this.fd, "KVM_SET_VCPU_EVENTS", KVM_SET_VCPU_EVENTS, events);
+  }
+
+  /** KVM_EXIT_DEBUG before the instruction at the linear address; the guest's own DRs sleep meanwhile. */
+  setHardwareBreakpoint(linear: bigint): void {
+    const debug = new DataView(new ArrayBuffer(SIZEOF_KVM_GUEST_DEBUG));
+    debug.setUint32(kvm_guest_debug.control, KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP, true);
+    debug.setBigUint64(kvm_guest_debug.arch_debugreg, linear, true);
+    debug.setBigUint64(kvm_guest_debug.arch_debugreg + 7 * 8, DR7_EXECUTE_0, true);
+    ioctlStruct(this.fd, "KVM_SET_GUEST_DEBUG", KVM_SET_GUEST_DEBUG, debug);
+  }
+
+  /** False if the host refuses the value. */
+  trySetMsr(index: number, value: bigint): boolean {
+    const argument = this.#msrs([index]);
+    argument.setBigUint64(SIZEOF_KVM_MSRS + kvm_msr_entry.data, value, true);
+    return ioctlStruct(this.fd, "KVM_SET_MSRS", KVM_SET_MSRS, argument) === 1;
+  }
+
   /** Only after no thread runs or kicks this vCPU any more. */
   close(): void {
     munmap(this.run.address, this.run.length);
@@ -159,7 +226,7 @@ export class VcpuFd {
     return argument;
   }
 
-  #get(name: string, request: number, size: number): DataView {
+  #get(name: string, request: number, size: number): DataView<ArrayBuffer> {
     const argument = new DataView(new ArrayBuffer(size));
     ioctlStruct(this.fd, name, request, argument);
     return argument;

@@ -1,6 +1,7 @@
 // The requests of a VM file descriptor: memory slots, interrupt controllers, event wiring.
 import { closeSync } from "node:fs";
 import {
+  KVM_CAP_X86_USER_SPACE_MSR,
   KVM_CREATE_IRQCHIP,
   KVM_CREATE_PIT2,
   KVM_CREATE_VCPU,
@@ -8,27 +9,36 @@ import {
   KVM_IOEVENTFD,
   KVM_IRQFD,
   KVM_IRQ_LINE,
+  KVM_MSR_EXIT_REASON_FILTER,
+  KVM_MSR_FILTER_WRITE,
   KVM_PIT_SPEAKER_DUMMY,
   KVM_REGISTER_COALESCED_MMIO,
   KVM_SET_IDENTITY_MAP_ADDR,
   KVM_SET_TSS_ADDR,
   KVM_SET_USER_MEMORY_REGION,
+  KVM_X86_SET_MSR_FILTER,
   SIZEOF_KVM_COALESCED_MMIO_ZONE,
   SIZEOF_KVM_ENABLE_CAP,
   SIZEOF_KVM_IOEVENTFD,
   SIZEOF_KVM_IRQFD,
+  SIZEOF_KVM_MSR_FILTER,
   SIZEOF_KVM_PIT_CONFIG,
   SIZEOF_KVM_USERSPACE_MEMORY_REGION,
   kvm_coalesced_mmio_zone,
   kvm_enable_cap,
   kvm_ioeventfd,
   kvm_irqfd,
+  kvm_msr_filter,
+  kvm_msr_filter_range,
   kvm_pit_config,
   kvm_userspace_memory_region as region,
 } from "../sys/kvm-abi.js";
-import { ioctl, ioctlStruct } from "../sys/libc.js";
+import { ioctl, ioctlStruct, mmapAnonymous, munmap, viewMemory } from "../sys/libc.js";
 import type { MemoryRegion } from "../memory/guest-memory.js";
+import { PAGE_SIZE } from "../memory/layout.js";
 import { VcpuFd } from "./vcpu-fd.js";
+
+const MSR_BITMAP_BITS = 64;
 
 function structure(size: number): DataView {
   return new DataView(new ArrayBuffer(size));
@@ -106,6 +116,29 @@ export class VmFd {
     argument.setUint32(kvm_coalesced_mmio_zone.size, length, true);
     argument.setUint32(kvm_coalesced_mmio_zone.pio, 1, true);
     ioctlStruct(this.fd, "KVM_REGISTER_COALESCED_MMIO", KVM_REGISTER_COALESCED_MMIO, argument);
+  }
+
+  /** Writes of the guest to these MSRs, all within 64 of the first, exit as KVM_EXIT_X86_WRMSR. */
+  exitOnMsrWrites(indices: readonly number[]): void {
+    const base = Math.min(...indices);
+    const address = mmapAnonymous(PAGE_SIZE);
+    try {
+      const bitmap = new DataView(viewMemory(address, PAGE_SIZE));
+      const denied = indices.reduce((bits, index) => bits | (1n << BigInt(index - base)), 0n);
+      // A set bit allows; what the bitmap does not cover is allowed.
+      bitmap.setBigUint64(0, BigInt.asUintN(64, ~denied), true);
+      const filter = structure(SIZEOF_KVM_MSR_FILTER);
+      const range = kvm_msr_filter.ranges;
+      filter.setUint32(range + kvm_msr_filter_range.flags, KVM_MSR_FILTER_WRITE, true);
+      filter.setUint32(range + kvm_msr_filter_range.nmsrs, MSR_BITMAP_BITS, true);
+      filter.setUint32(range + kvm_msr_filter_range.base, base, true);
+      filter.setBigUint64(range + kvm_msr_filter_range.bitmap, BigInt(address), true);
+      this.enableCapability(KVM_CAP_X86_USER_SPACE_MSR, BigInt(KVM_MSR_EXIT_REASON_FILTER));
+      ioctlStruct(this.fd, "KVM_X86_SET_MSR_FILTER", KVM_X86_SET_MSR_FILTER, filter);
+    } finally {
+      // KVM has its own copy of the bitmap.
+      munmap(address, PAGE_SIZE);
+    }
   }
 
   /** Level of an interrupt line, for lines that are not pulsed. */

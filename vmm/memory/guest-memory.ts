@@ -19,6 +19,7 @@ export interface MemoryRegion {
 
 interface Window extends MemoryRegion {
   readonly bytes: Uint8Array;
+  readonly words: Uint32Array;
   readonly data: DataView;
 }
 
@@ -54,6 +55,7 @@ export class MappedGuestMemory implements GuestMemory {
           size: length,
           hva,
           bytes: new Uint8Array(buffer),
+          words: new Uint32Array(buffer),
           data: new DataView(buffer),
         });
       }
@@ -141,6 +143,11 @@ export class MappedGuestMemory implements GuestMemory {
   writeU64(gpa: number, value: bigint): void {
     const { data, gpa: base } = this.#window(gpa, 8);
     data.setBigUint64(gpa - base, value, true);
+  }
+
+  orU32(gpa: number, bits: number): void {
+    const { words, gpa: base } = this.#window(gpa, 4);
+    Atomics.or(words, (gpa - base) >>> 2, bits);
   }
 
   #find(gpa: number, length: number): Window | undefined {

@@ -46,11 +46,11 @@ export function kickThread(tid: number): void {
  * Interrupts the main thread after `milliseconds` and then again and again, because a signal that
  * comes just before KVM_RUN interrupts nothing; 0 takes the alarm back.
  */
-export function alarmMainThread(milliseconds: number): void {
+export function alarmMainThread(milliseconds: number, repeatMs = ALARM_REPEAT_MS): void {
   ignoreQuietly(SIGALRM);
   const timer = new BigInt64Array(4);
   // struct itimerval: interval, then first value, each in seconds and microseconds.
-  timer[1] = milliseconds === 0 ? 0n : BigInt(ALARM_REPEAT_MS * 1000);
+  timer[1] = milliseconds === 0 ? 0n : BigInt(repeatMs * 1000);
   timer[2] = BigInt(Math.floor(milliseconds / 1000));
   timer[3] = BigInt((milliseconds % 1000) * 1000);
   const setitimer = libc.func("setitimer", "int", ["int", "void *", "int64_t"]);

@@ -103,6 +103,12 @@ export const kvm_run = {
   s: 304,
 } as const;
 
+/** kvm_run.s: registers that KVM stores at every exit, if kvm_valid_regs asks for them. */
+export const SIZEOF_KVM_SYNC_REGS = 520;
+export const kvm_sync_regs = { regs: 0, sregs: 144, events: 456 } as const;
+export const KVM_SYNC_X86_REGS = 1 << 0;
+export const KVM_SYNC_X86_SREGS = 1 << 1;
+
 export const SIZEOF_KVM_COALESCED_MMIO_ZONE = 16;
 export const kvm_coalesced_mmio_zone = { addr: 0, size: 8, pio: 12 } as const;
 export const SIZEOF_KVM_COALESCED_MMIO = 24;
@@ -169,6 +175,7 @@ export const KVM_CAP_TSC_CONTROL = 60;
 export const KVM_CAP_GET_TSC_KHZ = 61;
 export const KVM_CAP_MAX_VCPUS = 66;
 export const KVM_CAP_TSC_DEADLINE_TIMER = 72;
+export const KVM_CAP_SYNC_REGS = 74;
 export const KVM_CAP_SIGNAL_MSI = 77;
 export const KVM_CAP_READONLY_MEM = 81;
 export const KVM_CAP_MAX_VCPU_ID = 128;
@@ -178,6 +185,8 @@ export const KVM_CAP_COALESCED_PIO = 162;
 export const KVM_CAP_X86_USER_SPACE_MSR = 188;
 export const KVM_CAP_X86_MSR_FILTER = 189;
 export const KVM_CAP_EXIT_ON_EMULATION_FAILURE = 204;
+
+export const KVM_MSR_EXIT_REASON_FILTER = 1 << 2;
 
 export const KVM_X2APIC_API_USE_32BIT_IDS = 1 << 0;
 export const KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK = 1 << 1;
@@ -303,6 +312,12 @@ export const kvm_xcr = { xcr: 0, value: 8 } as const;
 
 export const SIZEOF_KVM_CLOCK_DATA = 48;
 
+export const SIZEOF_KVM_MSR_FILTER_RANGE = 24;
+export const kvm_msr_filter_range = { flags: 0, nmsrs: 4, base: 8, bitmap: 16 } as const;
+export const KVM_MSR_FILTER_WRITE = 1 << 1;
+export const SIZEOF_KVM_MSR_FILTER = 392;
+export const kvm_msr_filter = { flags: 0, ranges: 8 } as const;
+
 /** The ring of coalesced writes lies in this page of the vCPU mapping. */
 export const KVM_COALESCED_MMIO_PAGE_OFFSET = 2;
 /** The page of the vCPU mapping in which `io_data_offset` usually points. */
@@ -334,6 +349,8 @@ export const KVM_CREATE_PIT2 = IOW(KVMIO, 0x77, SIZEOF_KVM_PIT_CONFIG);
 export const KVM_IOEVENTFD = IOW(KVMIO, 0x79, SIZEOF_KVM_IOEVENTFD);
 export const KVM_SET_CLOCK = IOW(KVMIO, 0x7b, SIZEOF_KVM_CLOCK_DATA);
 export const KVM_GET_CLOCK = IOR(KVMIO, 0x7c, SIZEOF_KVM_CLOCK_DATA);
+
+export const KVM_X86_SET_MSR_FILTER = IOW(KVMIO, 0xc6, SIZEOF_KVM_MSR_FILTER);
 
 // vCPU
 export const KVM_RUN = IO(KVMIO, 0x80);

@@ -89,6 +89,8 @@ function answerMmio(run: KvmRun, mmio: Bus): ExitOutcome {
 export interface ExitObserver {
   /** Runs before the exit is answered: writes that KVM has held back come first. */
   beforeExit(reason: number): void;
+  /** A last chance for an exit that nothing else answers; true if the guest can go on. */
+  fixUp(reason: number): boolean;
   /** True ends the loop after the exit: a stop, a hand-over, output that waits for the event loop. */
   shouldLeave(): boolean;
 }
@@ -99,7 +101,8 @@ export function runVcpu(vcpu: VcpuRun, pio: Bus, mmio: Bus, observer: ExitObserv
   for (;;) {
     const exited = vcpu.enter();
     observer.beforeExit(exited ? run.exitReason : KVM_EXIT_INTR);
-    const outcome = exited ? dispatchExit(run, pio, mmio) : "interrupted";
+    let outcome = exited ? dispatchExit(run, pio, mmio) : "interrupted";
+    if (outcome === "unknown" && observer.fixUp(run.exitReason)) outcome = "handled";
     if (outcome === "handled" || outcome === "interrupted") {
       if (observer.shouldLeave()) return "interrupted";
     } else {

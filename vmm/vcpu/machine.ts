@@ -21,11 +21,13 @@ import {
 } from "../memory/layout.js";
 import { KVM_EXIT_INTR } from "../sys/kvm-abi.js";
 import { signalEventfd } from "../sys/libc.js";
+import { Fixups } from "../fixups/fixups.js";
+import { MappedGuestMemory } from "../memory/guest-memory.js";
 import { CoalescedRing } from "./coalesced-ring.js";
 import { Kicker } from "./kicker.js";
 import type { ExitObserver } from "./loop.js";
 import type { MachineDescriptor } from "./messages.js";
-import { COALESCED_LOCK, VmShared, type Outcome } from "./shared.js";
+import { CMPXCHG16B_LOCK, COALESCED_LOCK, VmShared, type Outcome } from "./shared.js";
 
 // Where each device's words lie in the shared memory.
 const SERIAL_AT = 0;
@@ -49,13 +51,15 @@ export class ThreadMachine implements ExitObserver {
   readonly #isMain: boolean;
   readonly #counters: SharedWords;
   readonly #ring: CoalescedRing | undefined;
+  readonly #fixups: Fixups | undefined;
   #hasOutput = false;
   #gathered = 0;
   #wasInterrupted = false;
   #answeredQuestion = 0;
 
-  /** `run` is the mapping of vCPU `index`, which this thread runs or (the main thread) may run. */
-  constructor(descriptor: MachineDescriptor, index: number, run: KvmRun, role: "main" | "worker") {
+  /** `vcpu` is vCPU `index`, which this thread runs or (the main thread) may run. */
+  constructor(descriptor: MachineDescriptor, index: number, vcpu: VcpuFd, role: "main" | "worker") {
+    const { run } = vcpu;
     this.shared = VmShared.attach(descriptor.shared, descriptor.vcpus.length, DEVICE_WORDS);
     this.#index = index;
     this.#run = run;
@@ -109,6 +113,11 @@ export class ThreadMachine implements ExitObserver {
     if (descriptor.coalescesSerial) {
       this.#ring = new CoalescedRing(run, this.shared.words, COALESCED_LOCK, this.pio);
     }
+    if (descriptor.quirks !== undefined) {
+      const memory = MappedGuestMemory.attach(descriptor.memoryAddress, descriptor.memorySize);
+      const counters = this.shared.fixupCounters(index);
+      this.#fixups = new Fixups(vcpu, memory, descriptor.quirks, counters, this.shared.words, CMPXCHG16B_LOCK);
+    }
   }
 
   /** Ends the VM; the first reason counts. */
@@ -130,6 +139,11 @@ export class ThreadMachine implements ExitObserver {
       this.#wasInterrupted = true;
     }
     this.#ring?.drain();
+    this.#fixups?.observe();
+  }
+
+  fixUp(reason: number): boolean {
+    return this.#fixups?.answer(reason) ?? false;
   }
 
   shouldLeave(): boolean {

@@ -1,5 +1,6 @@
 // What crosses between the main thread and a vCPU thread: plain data, one interface a message.
 import type { ErrorCode } from "../errors.js";
+import type { Quirks } from "../fixups/quirks.js";
 
 /** A vCPU as another thread of the process can open it. */
 export interface VcpuAddress {
@@ -22,6 +23,8 @@ export interface MachineDescriptor {
   readonly doorbellFd: number;
   /** True if KVM holds writes of the serial port's THR back in the ring. */
   readonly coalescesSerial: boolean;
+  /** What this KVM leaves to us; undefined if nothing, as on hardware. */
+  readonly quirks: Quirks | undefined;
 }
 
 /** workerData of a vCPU thread. */

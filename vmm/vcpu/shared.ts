@@ -29,6 +29,8 @@ const INPUT_ROOM = 8;
 const HALT_QUESTION = 9;
 /** 1: the main thread is about to fetch output by itself, and need not be woken for it. */
 const TX_GATHERING = 10;
+/** Lock of vmm/fixups/cmpxchg16b.ts. */
+export const CMPXCHG16B_LOCK = 11;
 const CONTROL_WORDS = 16;
 
 // Words of a vCPU's slot.
@@ -39,7 +41,10 @@ const SLOT_HALTED = 2;
 /** Exits by reason: SLOT_EXITS + KVM_EXIT_*. */
 const SLOT_EXITS = 3;
 const EXIT_REASONS = 48;
-const SLOT_WORDS = SLOT_EXITS + EXIT_REASONS;
+/** Instructions done by hand: SLOT_FIXUPS + index in FIXUP_NAMES. */
+const SLOT_FIXUPS = SLOT_EXITS + EXIT_REASONS;
+const FIXUPS = 16;
+const SLOT_WORDS = SLOT_FIXUPS + FIXUPS;
 
 /** A vCPU slot's states, in the order in which they follow each other. */
 export const VCPU_IDLE = 0;
@@ -226,6 +231,23 @@ export class VmShared {
     for (let vcpu = 0; vcpu < this.#vcpus; vcpu++) {
       this.exitCounters(vcpu).forEach((count, reason) => {
         totals[reason] = (totals[reason] ?? 0) + (count >>> 0);
+      });
+    }
+    return totals;
+  }
+
+  /** Counters of the vCPU's fix-ups, in the order of FIXUP_NAMES. */
+  fixupCounters(vcpu: number): SharedWords {
+    const at = this.#slot(vcpu) + SLOT_FIXUPS;
+    return this.words.subarray(at, at + FIXUPS);
+  }
+
+  /** Fix-ups of all vCPUs. */
+  totalFixups(): number[] {
+    const totals = new Array<number>(FIXUPS).fill(0);
+    for (let vcpu = 0; vcpu < this.#vcpus; vcpu++) {
+      this.fixupCounters(vcpu).forEach((count, index) => {
+        totals[index] = (totals[index] ?? 0) + (count >>> 0);
       });
     }
     return totals;

@@ -1,0 +1,12 @@
+// What a KVM leaves to its monitor; a KVM with hardware virtualization behind it leaves nothing.
+import type { FixupName } from "./fixup.js";
+import type { XsaveComponent } from "./xsave.js";
+
+/** What the probe has found, as the threads of a VM need it. */
+export interface Quirks {
+  /** Instructions that come back as emulation failures in kernel code. */
+  readonly missing: readonly FixupName[];
+  /** SYSCALL does not change the privilege level. */
+  readonly syscallStaysInUserMode: boolean;
+  readonly xsaveComponents: readonly XsaveComponent[];
+}
