@@ -3,9 +3,10 @@
 import { closeSync } from "node:fs";
 import type { ResolvedConfig } from "./config/types.js";
 import { ConfigError, HostError } from "./errors.js";
-import { SOFTWARE_KVM_CMDLINE } from "./config/defaults.js";
+import { SOFTWARE_KVM_CMDLINE } from "./config/software-kvm.js";
 import { GuestRegisters } from "./fixups/guest-registers.js";
 import { probeQuirks } from "./fixups/probe.js";
+import type { Quirks } from "./fixups/quirks.js";
 import { MSR_LSTAR, MSR_STAR, MSR_SYSCALL_MASK } from "./fixups/syscall.js";
 import { FileImage } from "./file-image.js";
 import { KvmSystem } from "./kvm/system.js";
@@ -50,6 +51,8 @@ export interface LiveParts {
   readonly memory: MappedGuestMemory;
   readonly descriptor: MachineDescriptor;
   readonly kernelFormat: KernelFormat;
+  /** What this KVM leaves to the monitor; undefined on hardware. */
+  readonly quirks: Quirks | undefined;
   /** Frees everything; only once no thread uses it any more. */
   close(): void;
 }
@@ -156,6 +159,7 @@ function build(config: ResolvedConfig, undo: UndoStack): LiveParts {
     vcpus,
     memory,
     kernelFormat: kernel.format,
+    quirks,
     descriptor: {
       vcpus: vcpus.map(({ fd, run }) => ({ fd, runAddress: run.address })),
       mmapSize,

@@ -23,28 +23,5 @@ export const MAX_CPUS = 32;
 export const DEFAULT_CMDLINE =
   "console=ttyS0 reboot=k panic=-1 i8042.noaux i8042.nomux i8042.dumbkbd 8250.nr_uarts=1 tsc=reliable no_timer_check";
 
-/** x86 feature bits by number, as `clearcpuid=` takes them. Linux, arch/x86/include/asm/cpufeatures.h. */
-const X86_FEATURES = {
-  CX16: 141,
-  POPCNT: 151,
-  ERMS: 297,
-  SMAP: 308,
-  XSAVEOPT: 320,
-  XSAVEC: 321,
-  XGETBV1: 322,
-  XSAVES: 323,
-  FSRM: 580,
-} as const;
-
-/**
- * For a KVM that emulates kernel code. CPUID cannot refuse anything there, the command line can.
- * - CX16, POPCNT, SMAP: each use would be a fix-up, which is an exit
- * - ERMS, FSRM: string instructions cost the same per step, and bytes are eight times as many steps as words
- * - XSAVEOPT, XSAVEC, XGETBV1, XSAVES: only the standard format is done by hand
- * - `nofsgsbase`: with it, the entry of some exceptions uses LSL, which is not emulated
- * - `rodata=off`: no rewriting of the page tables at the end of the boot
- */
-export const SOFTWARE_KVM_CMDLINE = `clearcpuid=${Object.values(X86_FEATURES).join(",")} nofsgsbase rodata=off`;
-
 /** Keeps all but emergencies off the console: each line is serial exits. */
 export const QUIET_CMDLINE = "quiet loglevel=1";

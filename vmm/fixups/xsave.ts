@@ -5,7 +5,7 @@ import { skip, type FixupContext, type InstructionFixup } from "./fixup.js";
 import { GP_VECTOR, GuestFault, NM_VECTOR, UD_VECTOR } from "./guest-fault.js";
 import { RAX, RDX } from "./guest-registers.js";
 import { extension, type Instruction } from "./instruction.js";
-import { readLinear, writeLinear } from "./linear-memory.js";
+import { probeWrite, readLinear, writeLinear } from "./linear-memory.js";
 
 /** A state component in the standard format, CPUID leaf 0xD. */
 export interface XsaveComponent {
@@ -86,7 +86,10 @@ function save(context: FixupContext, linear: bigint, mask: bigint, components: r
   const { vcpu, memory, registers } = context;
   const state = vcpu.getXsave();
   const from = new Uint8Array(state.buffer);
-  const area = readLinear(memory, registers, linear, areaLength(mask, components));
+  const length = areaLength(mask, components);
+  // The instruction writes: it must not fault as a read.
+  probeWrite(memory, registers, linear, length);
+  const area = readLinear(memory, registers, linear, length);
   for (const [start, end] of ranges(mask, components)) area.set(from.subarray(start, end), start);
   if ((mask & (SSE | AVX)) !== 0n) area.set(from.subarray(MXCSR, MXCSR + MXCSR_LENGTH), MXCSR);
   const data = new DataView(area.buffer);

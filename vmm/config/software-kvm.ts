@@ -1,0 +1,26 @@
+// What a guest kernel is told on a KVM that emulates kernel code. CPUID cannot refuse a feature
+// there (the guest sees the processor's own leaves 1 and 7), the command line can.
+
+/** x86 feature bits by number, as `clearcpuid=` takes them. Linux, arch/x86/include/asm/cpufeatures.h. */
+const X86_FEATURES = {
+  CX16: 141,
+  POPCNT: 151,
+  ERMS: 297,
+  SMAP: 308,
+  XSAVEOPT: 320,
+  XSAVEC: 321,
+  XGETBV1: 322,
+  XSAVES: 323,
+  FSRM: 580,
+} as const;
+
+/**
+ * - CX16, POPCNT, SMAP: each use would be a fix-up, which is an exit
+ * - ERMS, FSRM: string instructions cost the same per step, and bytes are eight times as many steps as words
+ * - XSAVEOPT, XSAVEC, XGETBV1, XSAVES: only the standard format is done by hand
+ * - `nofsgsbase`: with it, the entry of some exceptions uses LSL, which is not emulated
+ * - `rodata=off`: no rewriting of the page tables at the end of the boot
+ * - `noreplace-smp`: no patching of every LOCK prefix, each through a page table of its own
+ */
+export const SOFTWARE_KVM_CMDLINE =
+  `clearcpuid=${Object.values(X86_FEATURES).join(",")} nofsgsbase rodata=off noreplace-smp`;
