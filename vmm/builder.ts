@@ -79,18 +79,25 @@ class UndoStack {
   }
 }
 
-/** Throws ConfigError, KernelImageError, HostError or KvmIoctlError, and leaves nothing behind then. */
-export function buildVm(config: ResolvedConfig): LiveParts {
+/**
+ * Throws ConfigError, KernelImageError, HostError or KvmIoctlError, and leaves nothing behind then.
+ * `known` spares a second probe to a caller who has made one.
+ */
+export function buildVm(config: ResolvedConfig, known?: { readonly quirks: Quirks | undefined }): LiveParts {
   const undo = new UndoStack();
   try {
-    return build(config, undo);
+    return build(config, undo, known);
   } catch (error) {
     undo.run();
     throw error;
   }
 }
 
-function build(config: ResolvedConfig, undo: UndoStack): LiveParts {
+function build(
+  config: ResolvedConfig,
+  undo: UndoStack,
+  known: { readonly quirks: Quirks | undefined } | undefined,
+): LiveParts {
   const kernelFile = FileImage.open(config.kernel);
   const files = new UndoStack();
   undo.add(() => {
@@ -111,7 +118,7 @@ function build(config: ResolvedConfig, undo: UndoStack): LiveParts {
     system.close();
   });
   checkHost(system, config);
-  const quirks = probeQuirks(system);
+  const { quirks } = known ?? { quirks: probeQuirks(system) };
 
   const memory = MappedGuestMemory.map(config.memoryMib * MIB);
   undo.add(() => {

@@ -1,5 +1,6 @@
 // How a VM ended and what it took, as plain data.
 import type { ConsoleWatcher } from "./console-watcher.js";
+import { FIXUP_NAMES } from "./fixups/fixup.js";
 import { exitKey } from "./vcpu/exit-names.js";
 import {
   MILESTONE_COMMAND_END,
@@ -28,6 +29,8 @@ export interface VmExit {
   readonly milestones: Milestones;
   /** Returns of KVM_RUN by reason ("io", "mmio", …); reasons that never came are left out. */
   readonly exits: Readonly<Record<string, number>>;
+  /** Instructions that the monitor did by hand, by name; only a software KVM needs any. */
+  readonly fixups: Readonly<Record<string, number>>;
   /** Registers at a triple fault, if the thread that saw it could read them. */
   readonly registers: string | undefined;
 }
@@ -37,6 +40,10 @@ export function reportExit(shared: VmShared, console: ConsoleWatcher, registers:
   shared.totalExits().forEach((count, reason) => {
     if (count > 0) exits[exitKey(reason)] = count;
   });
+  const totals = shared.totalFixups();
+  const fixups = Object.fromEntries(
+    FIXUP_NAMES.map((name, i) => [name, totals[i] ?? 0] as const).filter(([, count]) => count > 0),
+  );
   const outcome = shared.outcome;
   return {
     outcome: nameOutcome(outcome === "running" || outcome === "failed" ? "killed" : outcome, console),
@@ -49,6 +56,7 @@ export function reportExit(shared: VmShared, console: ConsoleWatcher, registers:
       end: process.hrtime.bigint(),
     },
     exits,
+    fixups,
     registers,
   };
 }

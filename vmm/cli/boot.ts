@@ -1,12 +1,14 @@
 // `vmlet boot`: options -> VM -> exit code. DESIGN.md, "Boot".
 import { buildVm } from "../builder.js";
+import { OWN_KERNEL_CMDLINE } from "../config/defaults.js";
 import { resolveConfig } from "../config/resolve.js";
 import type { ResolvedConfig } from "../config/types.js";
 import { ConfigError } from "../errors.js";
+import type { Quirks } from "../fixups/quirks.js";
 import { chooseAccelerator } from "./accelerator.js";
 import { parseBoot, type BootOptions } from "./arguments.js";
 import { EXIT_CANNOT_WRITE, EXIT_SIGNAL_BASE, exitCodeOf } from "./exit-codes.js";
-import { defaultInitrd, defaultKernel } from "./guest-files.js";
+import { defaultInitrd, defaultKernel, fastKernel } from "./guest-files.js";
 import { Terminal, onEndSignals, writeOutput } from "./terminal.js";
 import { Vm } from "../vm.js";
 
@@ -37,7 +39,10 @@ export async function boot(argv: readonly string[]): Promise<number> {
     const { bootInLab } = await import("../lab/boot-in-lab.js");
     return bootInLab(options, config);
   }
-  return run(options, config);
+  if (choice.quirks !== undefined && !options.quiet) {
+    process.stderr.write("vmlet: this host's /dev/kvm emulates guest kernel code: expect a boot of seconds\n");
+  }
+  return run(options, withFittingKernel(options, config, choice.quirks), choice.quirks);
 }
 
 async function reportProblem(path: string): Promise<string | undefined> {
@@ -50,19 +55,31 @@ async function reportProblem(path: string): Promise<string | undefined> {
   }
 }
 
+/** Where kernel code is emulated, the package's own kernel is the one with the fewest instructions. */
+function withFittingKernel(options: BootOptions, config: ResolvedConfig, quirks: Quirks | undefined): ResolvedConfig {
+  const wantsDefault = options.kernel === undefined && config.cpus === 1 && config.protocol !== "pvh";
+  return quirks !== undefined && wantsDefault ? { ...config, kernel: fastKernel() } : config;
+}
+
 function vmConfig(options: BootOptions) {
   const kernel = options.kernel ?? defaultKernel();
+  // The package's own kernels know no keyboard controller and one serial port: no words about them.
+  const usesOwnCmdline = options.kernel === undefined && !options.bareCmdline;
   const usesOwnInit = options.initrd === undefined && !options.noInitrd;
   const initrd = usesOwnInit ? defaultInitrd() : options.initrd;
   if (options.command.length > 0 && !usesOwnInit && options.initrd === undefined) {
     throw new ConfigError(["A command needs an initramfs with vmlet's init, and --no-initrd leaves it out"]);
   }
-  const cmdline = [...(options.cmdline === undefined ? [] : [options.cmdline]), ...initArguments(options)];
+  const cmdline = [
+    ...(usesOwnCmdline ? [OWN_KERNEL_CMDLINE] : []),
+    ...(options.cmdline === undefined ? [] : [options.cmdline]),
+    ...initArguments(options),
+  ];
   return {
     kernel,
     initrd,
     cmdline: cmdline.join(" "),
-    bareCmdline: options.bareCmdline,
+    bareCmdline: options.bareCmdline || usesOwnCmdline,
     memoryMib: options.memoryMib,
     cpus: options.cpus,
     nested: options.nested,
@@ -90,8 +107,8 @@ function initArguments(options: BootOptions): string[] {
   return [...words, `vmlet.size=${String(process.stdout.rows)}x${String(process.stdout.columns)}`];
 }
 
-async function run(options: BootOptions, config: ResolvedConfig): Promise<number> {
-  const parts = buildVm(config);
+async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks | undefined): Promise<number> {
+  const parts = buildVm(config, { quirks });
   let signal: number | undefined;
   let terminal: Terminal | undefined;
   const vm: Vm = new Vm(parts, {

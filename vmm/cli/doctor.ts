@@ -1,5 +1,4 @@
 // `vmlet doctor`: what this host can do, for people and for programs.
-import { acceleratorKind } from "../host.js";
 import type { Diagnosis, Status } from "../doctor/checks.js";
 import { cgroupFinding, cpuFinding, engineFinding, labFinding, moduleFinding } from "../doctor/host-findings.js";
 import { kvmFindings } from "../doctor/kvm-findings.js";
@@ -30,7 +29,7 @@ function diagnose(): Diagnosis {
     findings,
     capabilities: kvm.capabilities,
     guest_kernel_mips: kvm.mips ?? null,
-    verdict: decide(acceleratorKind(), kvm.isUsable, lab.status === "ok", findings),
+    verdict: decide(kvm.isUsable, kvm.quirks, lab.status === "ok", findings),
   };
 }
 

@@ -25,6 +25,11 @@ export function defaultKernel(): string {
   return built("guest/out/default/vmlinux", "The guest kernel");
 }
 
+/** The kernel with the fewest instructions to boot, for a KVM that emulates them. */
+export function fastKernel(): string {
+  return built("guest/out/fast/vmlinux", "The fast guest kernel");
+}
+
 export function defaultInitrd(): string {
   return built("guest/out/initramfs.cpio", "The guest's initramfs");
 }

@@ -22,6 +22,8 @@ export interface Report {
   readonly phases_ms: PhasesMs;
   /** Returns of KVM_RUN; "total" is the sum of the other keys. */
   readonly exits: Readonly<Record<string, number>>;
+  /** Guest instructions done by hand, by name; empty on hardware. */
+  readonly fixups: Readonly<Record<string, number>>;
   readonly vcpus: number;
   readonly memory_mib: number;
   readonly kernel: { readonly path: string; readonly format: KernelFormat; readonly sha256: string };
@@ -60,6 +62,7 @@ export function makeReport(config: ResolvedConfig, format: KernelFormat, exit: V
     accelerator: { kind: acceleratorKind(), lab: isInLab(), host: hostFacts() },
     phases_ms: phases(exit.milestones),
     exits: { total, ...exit.exits },
+    fixups: exit.fixups,
     vcpus: config.cpus,
     memory_mib: config.memoryMib,
     kernel: {

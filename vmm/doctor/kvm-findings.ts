@@ -2,6 +2,8 @@
 import { accessSync, constants, statSync } from "node:fs";
 import { REQUIRED_CAPABILITIES } from "../builder.js";
 import { VmmError } from "../errors.js";
+import { probeQuirks } from "../fixups/probe.js";
+import type { Quirks } from "../fixups/quirks.js";
 import { KvmSystem } from "../kvm/system.js";
 import {
   KVM_CAP_COALESCED_PIO,
@@ -32,6 +34,8 @@ export interface KvmFindings {
   readonly capabilities: readonly Capability[];
   readonly mips: number | undefined;
   readonly isUsable: boolean;
+  /** What this KVM leaves to the monitor; undefined if nothing, or if it could not be asked. */
+  readonly quirks: Quirks | undefined;
 }
 
 export function kvmFindings(): KvmFindings {
@@ -44,7 +48,7 @@ export function kvmFindings(): KvmFindings {
     const container = isInContainer() ? "start the container with --device /dev/kvm" : cure;
     const detail = error instanceof Error ? error.message : String(error);
     const failed: Finding = { code: "kvm-open", status: "bad", title: "KVM API", detail, cure: container };
-    return { findings: [device, failed], capabilities: [], mips: undefined, isUsable: false };
+    return { findings: [device, failed], capabilities: [], mips: undefined, isUsable: false, quirks: undefined };
   }
   try {
     const ask =
@@ -63,11 +67,13 @@ export function kvmFindings(): KvmFindings {
       detail: `version 12, up to ${String(system.checkExtension(KVM_CAP_MAX_VCPUS))} vCPUs`,
     };
     const speed = speedFinding();
+    const quirks = probeQuirks(system);
     return {
-      findings: [device, api, capabilityFinding(missing), speed.finding],
+      findings: [device, api, capabilityFinding(missing), speed.finding, quirksFinding(quirks)],
       capabilities,
       mips: speed.mips,
       isUsable: missing.length === 0 && speed.mips !== undefined,
+      quirks,
     };
   } finally {
     system.close();
@@ -102,6 +108,13 @@ function capabilityFinding(missing: readonly Capability[]): Finding {
     detail: `missing: ${names}`,
     cure: "use a newer host kernel",
   };
+}
+
+function quirksFinding(quirks: Quirks | undefined): Finding {
+  const title = "Done by hand";
+  if (quirks === undefined) return { code: "kvm-quirks", status: "ok", title, detail: "nothing" };
+  const names = [...quirks.missing, ...(quirks.syscallStaysInUserMode ? ["syscall"] : [])];
+  return { code: "kvm-quirks", status: "note", title, detail: `${names.join(", ")} in guest kernel code` };
 }
 
 function speedFinding(): { finding: Finding; mips: number | undefined } {
