@@ -19,6 +19,7 @@ export interface MemoryRegion {
 
 interface Window extends MemoryRegion {
   readonly bytes: Uint8Array;
+  readonly halves: Uint16Array;
   readonly data: DataView;
 }
 
@@ -54,6 +55,7 @@ export class MappedGuestMemory implements GuestMemory {
           size: length,
           hva,
           bytes: new Uint8Array(buffer),
+          halves: new Uint16Array(buffer, 0, length >>> 1),
           data: new DataView(buffer),
         });
       }
@@ -80,7 +82,12 @@ export class MappedGuestMemory implements GuestMemory {
   }
 
   contains(gpa: number, length: number): boolean {
-    return this.regions.some((region) => gpa >= region.gpa && gpa + length <= region.gpa + region.size);
+    const low = this.#low;
+    if (gpa >= 0 && length >= 0 && gpa + length <= low.size) return true;
+    for (const region of this.regions) {
+      if (gpa >= region.gpa && length >= 0 && gpa + length <= region.gpa + region.size) return true;
+    }
+    return false;
   }
 
   /** Host address of `length` bytes at `gpa`, for system calls that fill guest memory directly. */
@@ -141,6 +148,21 @@ export class MappedGuestMemory implements GuestMemory {
   writeU64(gpa: number, value: bigint): void {
     const { data, gpa: base } = this.#window(gpa, 8);
     data.setBigUint64(gpa - base, value, true);
+  }
+
+  loadU16(gpa: number): number {
+    const { halves, gpa: base } = this.#aligned(gpa);
+    return Atomics.load(halves, (gpa - base) >>> 1);
+  }
+
+  storeU16(gpa: number, value: number): void {
+    const { halves, gpa: base } = this.#aligned(gpa);
+    Atomics.store(halves, (gpa - base) >>> 1, value);
+  }
+
+  #aligned(gpa: number): Window {
+    if (gpa % 2 !== 0) throw new GuestMemoryError(`An atomic access at 0x${gpa.toString(16)} is not aligned to 2 bytes`);
+    return this.#window(gpa, 2);
   }
 
   #find(gpa: number, length: number): Window | undefined {
