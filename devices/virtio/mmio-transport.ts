@@ -44,6 +44,7 @@ import {
 import type { ActivationContext, VirtioDevice } from "./device.js";
 import type { EventLoop } from "./event-loop.js";
 import { featureSet, hasFeature } from "./features.js";
+import { LimitedReport } from "./limited-report.js";
 import { QueueError } from "./queue-error.js";
 import { QueueRegisters } from "./queue-registers.js";
 import { Queue, type QueueAddresses } from "./queue.js";
@@ -53,8 +54,6 @@ import { isLegalTransition, STATUS_DRIVER, STATUS_DRIVER_OK, STATUS_FEATURES_OK 
 const VENDOR_ID = 0x746c6d76;
 const TRANSPORT_FEATURES = featureSet(VIRTIO_F_VERSION_1, VIRTIO_RING_F_INDIRECT_DESC, VIRTIO_RING_F_EVENT_IDX);
 const NO_QUEUE: QueueAddresses = { size: 0, descriptorGpa: 0, availableGpa: 0, usedGpa: 0 };
-/** A guest can break its device as often as it likes; the log hears of it this often at most. */
-const REPORT_INTERVAL_MS = 1000;
 
 /** What the machine gives to one virtio-mmio window. */
 export interface MmioTransportOptions {
@@ -85,7 +84,7 @@ export class MmioTransport implements BusDevice {
   readonly #words: SharedWords;
   readonly #statusWord: number;
   readonly #loop: EventLoop;
-  readonly #report: (line: string) => void;
+  readonly #report: LimitedReport;
   readonly #offered: bigint;
   readonly #queues: readonly QueueRegisters[];
   /** Which queues a later turn will serve. */
@@ -103,7 +102,6 @@ export class MmioTransport implements BusDevice {
   #live: readonly Queue[] = [];
   /** The loop has been asked for that turn. */
   #isDeferred = false;
-  #lastReportMs = -Infinity;
 
   constructor(options: MmioTransportOptions) {
     this.#device = options.device;
@@ -112,7 +110,7 @@ export class MmioTransport implements BusDevice {
     this.#words = options.words;
     this.#statusWord = options.statusWord;
     this.#loop = options.loop;
-    this.#report = options.report;
+    this.#report = new LimitedReport(options.loop, options.report);
     this.name = options.device.name;
     this.#offered = options.device.offeredFeatures | TRANSPORT_FEATURES;
     this.#queues = options.device.queueMaxSizes.map((maxSize) => new QueueRegisters(maxSize));
@@ -376,10 +374,7 @@ export class MmioTransport implements BusDevice {
     const isLive = this.#status === STATUS_DRIVER_OK;
     this.#letGo();
     if (isLive) this.#configChanged();
-    const now = this.#loop.now();
-    if (now - this.#lastReportMs < REPORT_INTERVAL_MS) return;
-    this.#lastReportMs = now;
-    this.#report(`${this.name}: ${reason}; the device needs a reset`);
+    this.#report.line(`${this.name}: ${reason}; the device needs a reset`);
   }
 
   #reset(): void {
