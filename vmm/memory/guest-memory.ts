@@ -161,7 +161,8 @@ export class MappedGuestMemory implements GuestMemory {
   }
 
   #aligned(gpa: number): Window {
-    if (gpa % 2 !== 0) throw new GuestMemoryError(`An atomic access at 0x${gpa.toString(16)} is not aligned to 2 bytes`);
+    if (gpa % 2 !== 0)
+      throw new GuestMemoryError(`An atomic access at 0x${gpa.toString(16)} is not aligned to 2 bytes`);
     return this.#window(gpa, 2);
   }
 
