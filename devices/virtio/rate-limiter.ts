@@ -32,14 +32,15 @@ export class TokenBucket {
     this.#filledAtMs = nowMs;
   }
 
-  /** 0 if `count` tokens may be taken now, else how many `ms` to wait before asking again. */
+  /** 0 if `count` tokens may be taken now, else how many whole `ms` to wait before asking again. */
   waitMs(count: number, nowMs: number): number {
     this.#tokens = Math.min(this.#size, this.#tokens + (nowMs - this.#filledAtMs) * this.#tokensPerMs);
     this.#filledAtMs = nowMs;
     // What can never fit goes through once nothing is owed, and runs a debt up.
     const needed = Math.max(0, count - this.#burst);
     const threshold = needed > this.#size ? 0 : needed;
-    return this.#tokens >= threshold ? 0 : (threshold - this.#tokens) / this.#tokensPerMs;
+    // Rounded up: a remainder too small to move the clock would be waited for again and again.
+    return this.#tokens >= threshold ? 0 : Math.ceil((threshold - this.#tokens) / this.#tokensPerMs);
   }
 
   /** Takes them, after `waitMs` has said 0. */

@@ -9,7 +9,7 @@ describe("token bucket", () => {
     const bucket = new TokenBucket(config, 0);
     assert.equal(bucket.waitMs(1000, 0), 0);
     bucket.take(1000);
-    assert.equal(bucket.waitMs(1, 0), 0.1);
+    assert.equal(bucket.waitMs(1, 0), 1);
     assert.equal(bucket.waitMs(500, 0), 50);
     assert.equal(bucket.waitMs(500, 30), 20);
     assert.equal(bucket.waitMs(500, 50), 0);
@@ -21,7 +21,7 @@ describe("token bucket", () => {
     const bucket = new TokenBucket(config, 0);
     assert.equal(bucket.waitMs(1000, 1e9), 0);
     bucket.take(1000);
-    assert.equal(bucket.waitMs(1, 1e9), 0.1);
+    assert.equal(bucket.waitMs(1, 1e9), 1);
   });
 
   it("the burst is spent first, once, and does not come back", () => {
@@ -34,12 +34,24 @@ describe("token bucket", () => {
     assert.equal(bucket.waitMs(1000, 100), 100);
   });
 
+  it("after the wait that it asked for, it grants, whatever the rounding", () => {
+    for (let size = 1; size < 40; size++) {
+      for (let refillTimeMs = 1; refillTimeMs < 40; refillTimeMs++) {
+        const bucket = new TokenBucket({ size, oneTimeBurst: 0, refillTimeMs }, 1e6);
+        bucket.take(size);
+        const wait = bucket.waitMs(1, 1e6);
+        assert.ok(wait >= 1);
+        assert.equal(bucket.waitMs(1, 1e6 + wait), 0, `${String(size)} in ${String(refillTimeMs)} ms`);
+      }
+    }
+  });
+
   it("a request larger than the bucket goes through at once, and is paid for afterwards", () => {
     const bucket = new TokenBucket(config, 0);
     assert.equal(bucket.waitMs(3000, 0), 0);
     bucket.take(3000);
     assert.equal(bucket.waitMs(3000, 0), 200);
-    assert.equal(bucket.waitMs(1, 0), 200.1);
+    assert.equal(bucket.waitMs(1, 0), 201);
     assert.equal(bucket.waitMs(3000, 200), 0);
   });
 });
