@@ -114,6 +114,13 @@ describe("guest-memory", () => {
     }
   });
 
+  it("host addresses follow the regions", () => {
+    assert.equal(memory.hostAddressOf(0x1234, 16), memory.hostAddress + 0x1234);
+    assert.equal(memory.hostAddressOf(3 * GIB - 1, 1), memory.hostAddress + 3 * GIB - 1);
+    assert.equal(memory.hostAddressOf(4 * GIB, 3 * GIB), memory.hostAddress + 3 * GIB);
+    assert.equal(memory.hostAddressOf(7 * GIB - 1, 1), memory.hostAddress + 6 * GIB - 1);
+  });
+
   it("atomic halves agree with plain ones, and want an even address in RAM", () => {
     for (const gpa of [0x2000, 3 * GIB - 2, 4 * GIB, 7 * GIB - 2]) {
       memory.storeU16(gpa, 0xfedc);

@@ -37,6 +37,7 @@ export class MappedGuestMemory implements GuestMemory {
   readonly hostAddress: number;
   readonly regions: readonly MemoryRegion[];
   readonly #low: Window;
+  readonly #high: MemoryRegion;
   readonly #windows: readonly Window[];
 
   private constructor(hostAddress: number, size: number) {
@@ -63,6 +64,7 @@ export class MappedGuestMemory implements GuestMemory {
     const [low] = windows;
     if (low === undefined) throw new GuestMemoryError(`Guest memory of ${String(size)} bytes is empty`);
     this.#low = low;
+    this.#high = this.regions[1] ?? { gpa: HIGH_MEMORY_GPA, size: 0, hva: 0 };
     this.#windows = windows;
   }
 
@@ -90,13 +92,14 @@ export class MappedGuestMemory implements GuestMemory {
     return false;
   }
 
-  /** Host address of `length` bytes at `gpa`, for system calls that fill guest memory directly. */
+  /**
+   * Host address of `length` bytes at `gpa`, for system calls that fill guest memory directly.
+   * Short enough to be inlined: called out of line, every address would be an object on the heap.
+   */
   hostAddressOf(gpa: number, length: number): number {
-    for (const region of this.regions) {
-      if (gpa >= region.gpa && length >= 0 && gpa + length <= region.gpa + region.size) {
-        return region.hva + (gpa - region.gpa);
-      }
-    }
+    const region = gpa < HIGH_MEMORY_GPA ? this.#low : this.#high;
+    if (gpa >= region.gpa && length >= 0 && gpa + length <= region.gpa + region.size)
+      return region.hva + gpa - region.gpa;
     throw this.#outside(gpa, length);
   }
 

@@ -30,8 +30,8 @@ import { BlockExecutor, type BlockCounters } from "./executor.js";
 import { BLOCK_LIMITS, BLOCK_QUEUE_SIZE } from "./limits.js";
 import { BlockRequest } from "./request.js";
 
-/** Requests of one turn; the loop then serves others before it comes back. */
-const TURN_REQUESTS = 256;
+/** Batches of one turn; the loop then serves others before it comes back. */
+const TURN_BATCHES = 32;
 /** `ms` after which a turn ends: what a slow disk may cost the rest of the machine. */
 const TURN_MS = 2;
 /** Answers that are held back to be published with others, which saves the guest interrupts. */
@@ -139,44 +139,37 @@ export class BlockDevice implements VirtioDevice {
     if (session === undefined || this.#isWaiting()) return false;
     const { queue, context } = session;
     const endMs = this.#loop.now() + TURN_MS;
-    let left = TURN_REQUESTS;
-    do {
+    for (let batches = 0; batches < TURN_BATCHES; batches++) {
       queue.suppressNotifications();
-      for (;;) {
-        const served = this.#serveBatch(session);
-        if (queue.publishUsed()) context.interrupt();
-        if (this.#isWaiting()) return false;
-        if (served === 0) break;
-        left -= served;
-        if (left <= 0 || this.#loop.now() >= endMs) return true;
-      }
-    } while (queue.resumeNotifications());
-    return false;
+      const isFull = this.#serveBatch(session);
+      if (queue.publishUsed()) context.interrupt();
+      if (this.#isWaiting() || (!isFull && !queue.resumeNotifications())) return false;
+      if (this.#loop.now() >= endMs) break;
+    }
+    return true;
   }
 
-  /** Serves a few requests without publishing the answers; returns how many. */
-  #serveBatch(session: Session): number {
+  /** Serves a few requests without publishing the answers; false if the queue ran empty. */
+  #serveBatch(session: Session): boolean {
     const request = this.#request;
     const { queue } = session;
     let bytes = 0;
-    let served = 0;
-    while (served < BATCH_REQUESTS && bytes < BATCH_BYTES) {
+    for (let served = 0; served < BATCH_REQUESTS && bytes < BATCH_BYTES; served++) {
       const chain = queue.pop();
-      if (chain === null) break;
+      if (chain === null) return false;
       request.parse(chain, session.reader, session.writer);
       const waitMs = this.#limiter?.admit(request.isTransfer ? request.data.byteLength : 0) ?? 0;
       if (waitMs > 0) {
         queue.putBack();
         this.#wait(session.context, waitMs);
-        break;
+        return false;
       }
       const status = session.executor.execute(request);
       session.writer.writeU8(status);
       queue.pushUsed(chain.head, this.#usedLength(chain, status));
       bytes += request.data.byteLength;
-      served++;
     }
-    return served;
+    return true;
   }
 
   /**
