@@ -4,7 +4,7 @@ SHELL := /bin/bash
 MOCHA := node_modules/.bin/mocha --no-config --reporter build/test/helpers/reporter.js
 SOURCES := $(shell find vmm devices -name '*.ts') vmm/bundle.mjs package.json
 
-.PHONY: help setup build guest boot lab doctor check types lint format imports test test-unit test-kvm test-boot bench clean
+.PHONY: help setup build guest boot lab doctor check types lint format imports test test-unit test-kvm test-boot fuzz bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
@@ -51,13 +51,16 @@ test: setup guest build types ## all tests; fails if no guest could be booted an
 	@$(MOCHA) --reporter-option need-boot=1 'build/test/**/*.test.js'
 
 test-unit: setup types ## tests that need nothing
-	@$(MOCHA) 'build/test/unit/**/*.test.js'
+	@$(MOCHA) 'build/test/{unit,fuzz}/**/*.test.js'
 
 test-kvm: setup types ## guests of a few bytes on this host's /dev/kvm
 	@$(MOCHA) 'build/test/kvm/**/*.test.js'
 
 test-boot: setup guest build types ## real kernels, on this host or in the lab
 	@$(MOCHA) --reporter-option need-boot=1 'build/test/boot/**/*.test.js'
+
+fuzz: setup types ## the guest's side at random, for longer than the tests do; FUZZ="--seed N --iters N"
+	@node build/test/fuzz/run.js $(FUZZ)
 
 bench: setup guest build types ## measure; see bench/README.md
 	@node build/bench/run.js

@@ -42,6 +42,12 @@ export interface GuestMemory {
   writeU16(gpa: number, value: number): void;
   writeU32(gpa: number, value: number): void;
   writeU64(gpa: number, value: bigint): void;
-  /** Sets bits of an aligned word atomically, against the guest's own processors. */
-  orU32(gpa: number, bits: number): void;
+  /**
+   * Ring indices and flags, at an even `gpa`: sequentially consistent, so what the other side wrote
+   * before its own store is seen after the load, and what we wrote before the store is seen there.
+   */
+  loadU16(gpa: number): number;
+  storeU16(gpa: number, value: number): void;
+  /** Sets bits of an aligned half word atomically, against the guest's own processors. */
+  orU16(gpa: number, bits: number): void;
 }

@@ -5,6 +5,7 @@
 export const ERROR_CODES = [
   "ERR_CONFIG",
   "ERR_KERNEL_IMAGE",
+  "ERR_DISK",
   "ERR_HOST",
   "ERR_KVM_IOCTL",
   "ERR_GUEST_MEMORY",
@@ -43,6 +44,13 @@ export class ConfigError extends VmmError {
 export class KernelImageError extends VmmError {
   constructor(message: string, options?: { cause?: unknown; cure?: string }) {
     super("ERR_KERNEL_IMAGE", message, options);
+  }
+}
+
+/** A file or device cannot be a disk of the guest; thrown before the guest starts. */
+export class DiskError extends VmmError {
+  constructor(message: string, options?: { cause?: unknown; cure?: string | undefined }) {
+    super("ERR_DISK", message, options);
   }
 }
 

@@ -5,6 +5,7 @@ import { GuestMemoryError } from "../../vmm/errors.js";
 export class FakeMemory implements GuestMemory {
   readonly bytes: Uint8Array;
   readonly #data: DataView;
+  readonly #halves: Uint16Array;
 
   readonly size: number;
 
@@ -12,6 +13,7 @@ export class FakeMemory implements GuestMemory {
     this.size = size;
     this.bytes = new Uint8Array(size);
     this.#data = new DataView(this.bytes.buffer);
+    this.#halves = new Uint16Array(this.bytes.buffer, 0, size >>> 1);
   }
 
   contains(gpa: number, length: number): boolean {
@@ -35,8 +37,8 @@ export class FakeMemory implements GuestMemory {
   readU64(gpa: number): bigint {
     return this.#data.getBigUint64(gpa, true);
   }
-  orU32(gpa: number, bits: number): void {
-    this.writeU32(gpa, this.readU32(gpa) | bits);
+  orU16(gpa: number, bits: number): void {
+    this.writeU16(gpa, this.readU16(gpa) | bits);
   }
   writeU8(gpa: number, value: number): void {
     this.#data.setUint8(gpa, value);
@@ -49,5 +51,13 @@ export class FakeMemory implements GuestMemory {
   }
   writeU64(gpa: number, value: bigint): void {
     this.#data.setBigUint64(gpa, value, true);
+  }
+  loadU16(gpa: number): number {
+    if (gpa % 2 !== 0 || !this.contains(gpa, 2)) throw new GuestMemoryError(`outside or odd: ${String(gpa)}`);
+    return Atomics.load(this.#halves, gpa / 2);
+  }
+  storeU16(gpa: number, value: number): void {
+    if (gpa % 2 !== 0 || !this.contains(gpa, 2)) throw new GuestMemoryError(`outside or odd: ${String(gpa)}`);
+    Atomics.store(this.#halves, gpa / 2, value);
   }
 }

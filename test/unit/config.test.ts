@@ -86,6 +86,7 @@ describe("errors", () => {
     const table: [error: errors.VmmError, code: string, exit: number][] = [
       [new errors.ConfigError(["a", "b"]), "ERR_CONFIG", EXIT_CONFIG],
       [new errors.KernelImageError("x"), "ERR_KERNEL_IMAGE", EXIT_CONFIG],
+      [new errors.DiskError("x"), "ERR_DISK", EXIT_CONFIG],
       [new errors.HostError("x"), "ERR_HOST", EXIT_HOST],
       [new errors.KvmIoctlError("KVM_RUN", 14, "EFAULT"), "ERR_KVM_IOCTL", EXIT_HOST],
       [new errors.GuestMemoryError("x"), "ERR_GUEST_MEMORY", EXIT_INTERNAL],

@@ -1,6 +1,6 @@
 // What `vmlet` exits with. A guest that powers off decides itself, 0 to 255; the rest is in
 // the README's table. 64 to 78 are those of <sysexits.h>.
-import { ConfigError, KernelImageError } from "../errors.js";
+import { ConfigError, DiskError, KernelImageError } from "../errors.js";
 import type { GuestOutcome } from "../vm-exit.js";
 
 export const EXIT_USAGE = 64;
@@ -39,7 +39,8 @@ export function exitCodeOf(outcome: GuestOutcome, status: number | undefined): n
 
 export function exitCodeOfError(error: unknown): number {
   if (error instanceof UsageError) return EXIT_USAGE;
-  if (error instanceof ConfigError || error instanceof KernelImageError) return EXIT_CONFIG;
+  if (error instanceof ConfigError || error instanceof KernelImageError || error instanceof DiskError)
+    return EXIT_CONFIG;
   switch ((error as { code?: unknown }).code) {
     case "ERR_HOST":
     case "ERR_KVM_IOCTL":

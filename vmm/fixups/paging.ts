@@ -91,9 +91,9 @@ function allowed({ cr0, cr4, rflags, cpl }: PagingState, access: Access, rights:
   return access === "read" || rights.writable || (cr0 & CR0_WP) === 0n;
 }
 
-/** Both bits live in the entry's low half, which other vCPUs may change at the same time. */
+/** Both bits live in the entry's low 16 bits, which other vCPUs may change at the same time. */
 function mark(memory: GuestMemory, at: number, entry: bigint, bits: bigint): void {
-  if ((entry & bits) !== bits) memory.orU32(at, Number(bits));
+  if ((entry & bits) !== bits) memory.orU16(at, Number(bits));
 }
 
 /** Bytes from `linear` to the end of its page. */

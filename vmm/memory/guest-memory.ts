@@ -19,7 +19,7 @@ export interface MemoryRegion {
 
 interface Window extends MemoryRegion {
   readonly bytes: Uint8Array;
-  readonly words: Uint32Array;
+  readonly halves: Uint16Array;
   readonly data: DataView;
 }
 
@@ -37,6 +37,7 @@ export class MappedGuestMemory implements GuestMemory {
   readonly hostAddress: number;
   readonly regions: readonly MemoryRegion[];
   readonly #low: Window;
+  readonly #high: MemoryRegion;
   readonly #windows: readonly Window[];
 
   private constructor(hostAddress: number, size: number) {
@@ -55,7 +56,7 @@ export class MappedGuestMemory implements GuestMemory {
           size: length,
           hva,
           bytes: new Uint8Array(buffer),
-          words: new Uint32Array(buffer),
+          halves: new Uint16Array(buffer, 0, length >>> 1),
           data: new DataView(buffer),
         });
       }
@@ -63,6 +64,7 @@ export class MappedGuestMemory implements GuestMemory {
     const [low] = windows;
     if (low === undefined) throw new GuestMemoryError(`Guest memory of ${String(size)} bytes is empty`);
     this.#low = low;
+    this.#high = this.regions[1] ?? { gpa: HIGH_MEMORY_GPA, size: 0, hva: 0 };
     this.#windows = windows;
   }
 
@@ -82,16 +84,22 @@ export class MappedGuestMemory implements GuestMemory {
   }
 
   contains(gpa: number, length: number): boolean {
-    return this.regions.some((region) => gpa >= region.gpa && gpa + length <= region.gpa + region.size);
+    const low = this.#low;
+    if (gpa >= 0 && length >= 0 && gpa + length <= low.size) return true;
+    for (const region of this.regions) {
+      if (gpa >= region.gpa && length >= 0 && gpa + length <= region.gpa + region.size) return true;
+    }
+    return false;
   }
 
-  /** Host address of `length` bytes at `gpa`, for system calls that fill guest memory directly. */
+  /**
+   * Host address of `length` bytes at `gpa`, for system calls that fill guest memory directly.
+   * Short enough to be inlined: called out of line, every address would be an object on the heap.
+   */
   hostAddressOf(gpa: number, length: number): number {
-    for (const region of this.regions) {
-      if (gpa >= region.gpa && length >= 0 && gpa + length <= region.gpa + region.size) {
-        return region.hva + (gpa - region.gpa);
-      }
-    }
+    const region = gpa < HIGH_MEMORY_GPA ? this.#low : this.#high;
+    if (gpa >= region.gpa && length >= 0 && gpa + length <= region.gpa + region.size)
+      return region.hva + gpa - region.gpa;
     throw this.#outside(gpa, length);
   }
 
@@ -145,9 +153,25 @@ export class MappedGuestMemory implements GuestMemory {
     data.setBigUint64(gpa - base, value, true);
   }
 
-  orU32(gpa: number, bits: number): void {
-    const { words, gpa: base } = this.#window(gpa, 4);
-    Atomics.or(words, (gpa - base) >>> 2, bits);
+  orU16(gpa: number, bits: number): void {
+    const { halves, gpa: base } = this.#aligned(gpa);
+    Atomics.or(halves, (gpa - base) >>> 1, bits);
+  }
+
+  loadU16(gpa: number): number {
+    const { halves, gpa: base } = this.#aligned(gpa);
+    return Atomics.load(halves, (gpa - base) >>> 1);
+  }
+
+  storeU16(gpa: number, value: number): void {
+    const { halves, gpa: base } = this.#aligned(gpa);
+    Atomics.store(halves, (gpa - base) >>> 1, value);
+  }
+
+  #aligned(gpa: number): Window {
+    if (gpa % 2 !== 0)
+      throw new GuestMemoryError(`An atomic access at 0x${gpa.toString(16)} is not aligned to 2 bytes`);
+    return this.#window(gpa, 2);
   }
 
   #find(gpa: number, length: number): Window | undefined {

@@ -8,6 +8,10 @@ import { koffi, libc, type NativeFunction, type PollHandle } from "./koffi.js";
 
 export const EINTR = 4;
 export const EAGAIN = 11;
+export const ENODEV = 19;
+export const ENOTTY = 25;
+export const ENOSYS = 38;
+export const EOPNOTSUPP = 95;
 
 const PROT_READ = 1;
 const PROT_WRITE = 2;
@@ -44,6 +48,11 @@ const nativeEventfd = lazy("eventfd", "int", ["uint", "int"]);
 const nativeWrite = lazy("write", "int64_t", ["int", "void *", "size_t"]);
 const nativeRead = lazy("read", "int64_t", ["int", "void *", "size_t"]);
 const nativePread = lazy("pread", "int64_t", ["int", "int64_t", "size_t", "int64_t"]);
+
+const nativePreadv = lazy("preadv", "int64_t", ["int", "void *", "int", "int64_t"]);
+const nativePwritev = lazy("pwritev", "int64_t", ["int", "void *", "int", "int64_t"]);
+const nativeFdatasync = lazy("fdatasync", "int", ["int"]);
+const nativeFallocate = lazy("fallocate", "int", ["int", "int", "int64_t", "int64_t"]);
 
 /** ioctl with an integer argument; throws an error that carries `name`. */
 export function ioctl(fd: number, name: string, request: number, argument = 0): number {
@@ -124,6 +133,62 @@ export function preadInto(fd: number, address: number, length: number, position:
   const count = nativePread(fd, address, length, position);
   if (count < 0) throw systemCallError("pread");
   return count;
+}
+
+/** Largest `count` of struct iovec that the kernel takes. */
+export const IOV_MAX = 1024;
+
+/**
+ * Host memory ranges as preadv(2) wants them: struct iovec, 16 bytes each. Addresses go in as two
+ * halves, because a number above 2^31 handed to koffi would be a heap object a call.
+ */
+export class IoVectors {
+  readonly words: Uint32Array;
+  count = 0;
+
+  constructor(capacity: number) {
+    this.words = new Uint32Array(4 * capacity);
+  }
+
+  clear(): void {
+    this.count = 0;
+  }
+
+  append(address: number, length: number): void {
+    const word = 4 * this.count++;
+    this.words[word] = address >>> 0;
+    this.words[word + 1] = address / 2 ** 32;
+    this.words[word + 2] = length >>> 0;
+    this.words[word + 3] = length / 2 ** 32;
+  }
+}
+
+/** Reads a file at `position` into memory: bytes read, 0 at its end, or the negative errno. */
+export function preadvRaw(fd: number, vectors: IoVectors, position: number): number {
+  // SAFETY: the vectors' addresses are the caller's, who has checked them; used during this call only.
+  const count = nativePreadv(fd, vectors.words, vectors.count, position);
+  return count < 0 ? -koffi.errno() : count;
+}
+
+/** Writes memory to a file at `position`: bytes written, or the negative errno. */
+export function pwritevRaw(fd: number, vectors: IoVectors, position: number): number {
+  // SAFETY: as in preadvRaw.
+  const count = nativePwritev(fd, vectors.words, vectors.count, position);
+  return count < 0 ? -koffi.errno() : count;
+}
+
+/** Brings what was written to the medium: 0 or the positive errno. */
+export function fdatasyncRaw(fd: number): number {
+  return nativeFdatasync(fd) < 0 ? koffi.errno() : 0;
+}
+
+export const FALLOC_FL_KEEP_SIZE = 0x01;
+export const FALLOC_FL_PUNCH_HOLE = 0x02;
+export const FALLOC_FL_ZERO_RANGE = 0x10;
+
+/** Changes how a range of a file is allocated: 0 or the positive errno. */
+export function fallocateRaw(fd: number, mode: number, position: number, length: number): number {
+  return nativeFallocate(fd, mode, position, length) < 0 ? koffi.errno() : 0;
 }
 
 export type { PollHandle };

@@ -1,0 +1,46 @@
+// What a device is to the transport, and what the transport is to a device.
+import type { AccessSize, GuestMemory } from "../contracts.js";
+import type { Queue } from "./queue.js";
+
+/** Plain numbers that only grow, for statistics; the names are for people. */
+export type Counters = Readonly<Record<string, number>>;
+
+export interface VirtioDevice {
+  /** Short instance name for traces and statistics, such as "block0". */
+  readonly name: string;
+  /** VIRTIO_ID_*. */
+  readonly deviceType: number;
+  /** Feature bits of this kind of device; VERSION_1 and those of the ring are the transport's. */
+  readonly offeredFeatures: bigint;
+  /** Largest size of each queue, a power of two. */
+  readonly queueMaxSizes: readonly number[];
+  readonly counters: Counters;
+  readConfig(offset: number, size: AccessSize): number;
+  writeConfig(offset: number, size: AccessSize, value: number): void;
+  /** The driver has set DRIVER_OK: from here to `reset` the context is the device's world. */
+  activate(context: ActivationContext): void;
+  /**
+   * There may be chains in the queue: serves them, but not more than a turn's worth. True if there
+   * is more to do: the transport then calls again in a later turn. A QueueError ends in
+   * DEVICE_NEEDS_RESET; nothing else may be thrown at a driver's doing.
+   */
+  onAvailable(queueIndex: number): boolean;
+  /** Back to the state before `activate`; also comes when that was never reached. Must not fail. */
+  reset(): void;
+}
+
+export interface ActivationContext {
+  readonly memory: GuestMemory;
+  /** What was negotiated, the transport's bits included. */
+  readonly features: bigint;
+  /** One a queue; those that the driver did not set up are stopped, hence always empty. */
+  readonly queues: readonly Queue[];
+  /** Used buffer notification: after a `publishUsed` that says so. */
+  interrupt(): void;
+  /** The configuration space has changed: counts its generation up and notifies the driver (§2.5). */
+  configChanged(): void;
+  /** Runs the device's `onAvailable` now, with the transport's care: for timers, files, sockets. */
+  serve(queueIndex: number): void;
+  /** The driver has broken the protocol: DEVICE_NEEDS_RESET. The device is left alone until reset. */
+  fail(reason: string): void;
+}

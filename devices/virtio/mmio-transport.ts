@@ -1,0 +1,400 @@
+// virtio-mmio, version 2: the register file that a driver finds a device through, and the one
+// place where a device meets the machine. virtio 1.2 §4.2, §2.1, §2.2, §3.1.
+// Left out on purpose: legacy (version 1) registers, queue reset, shared memory regions.
+import type { AccessSize, BusDevice, GuestMemory, InterruptLine, SharedWords } from "../contracts.js";
+import {
+  VIRTIO_CONFIG_S_FAILED,
+  VIRTIO_CONFIG_S_NEEDS_RESET,
+  VIRTIO_F_VERSION_1,
+  VIRTIO_MMIO_CONFIG,
+  VIRTIO_MMIO_CONFIG_GENERATION,
+  VIRTIO_MMIO_DEVICE_FEATURES,
+  VIRTIO_MMIO_DEVICE_FEATURES_SEL,
+  VIRTIO_MMIO_DEVICE_ID,
+  VIRTIO_MMIO_DRIVER_FEATURES,
+  VIRTIO_MMIO_DRIVER_FEATURES_SEL,
+  VIRTIO_MMIO_INTERRUPT_ACK,
+  VIRTIO_MMIO_INTERRUPT_STATUS,
+  VIRTIO_MMIO_INT_CONFIG,
+  VIRTIO_MMIO_INT_VRING,
+  VIRTIO_MMIO_MAGIC,
+  VIRTIO_MMIO_MAGIC_VALUE,
+  VIRTIO_MMIO_QUEUE_AVAIL_HIGH,
+  VIRTIO_MMIO_QUEUE_AVAIL_LOW,
+  VIRTIO_MMIO_QUEUE_DESC_HIGH,
+  VIRTIO_MMIO_QUEUE_DESC_LOW,
+  VIRTIO_MMIO_QUEUE_NOTIFY,
+  VIRTIO_MMIO_QUEUE_NUM,
+  VIRTIO_MMIO_QUEUE_NUM_MAX,
+  VIRTIO_MMIO_QUEUE_READY,
+  VIRTIO_MMIO_QUEUE_SEL,
+  VIRTIO_MMIO_QUEUE_USED_HIGH,
+  VIRTIO_MMIO_QUEUE_USED_LOW,
+  VIRTIO_MMIO_SHM_BASE_HIGH,
+  VIRTIO_MMIO_SHM_BASE_LOW,
+  VIRTIO_MMIO_SHM_LEN_HIGH,
+  VIRTIO_MMIO_SHM_LEN_LOW,
+  VIRTIO_MMIO_STATUS,
+  VIRTIO_MMIO_VENDOR_ID,
+  VIRTIO_MMIO_VERSION,
+  VIRTIO_MMIO_VERSION_MODERN,
+  VIRTIO_RING_F_EVENT_IDX,
+  VIRTIO_RING_F_INDIRECT_DESC,
+} from "./constants.js";
+import type { ActivationContext, VirtioDevice } from "./device.js";
+import type { EventLoop } from "./event-loop.js";
+import { featureSet, hasFeature } from "./features.js";
+import { LimitedReport } from "./limited-report.js";
+import { QueueError } from "./queue-error.js";
+import { QueueRegisters } from "./queue-registers.js";
+import { Queue, type QueueAddresses } from "./queue.js";
+import { isLegalTransition, STATUS_DRIVER, STATUS_DRIVER_OK, STATUS_FEATURES_OK } from "./status.js";
+
+/** "vmlt", little-endian: the subsystem vendor; drivers do not care. */
+const VENDOR_ID = 0x746c6d76;
+const TRANSPORT_FEATURES = featureSet(VIRTIO_F_VERSION_1, VIRTIO_RING_F_INDIRECT_DESC, VIRTIO_RING_F_EVENT_IDX);
+const NO_QUEUE: QueueAddresses = { size: 0, descriptorGpa: 0, availableGpa: 0, usedGpa: 0 };
+
+/** What the machine gives to one virtio-mmio window. */
+export interface MmioTransportOptions {
+  readonly device: VirtioDevice;
+  readonly memory: GuestMemory;
+  readonly interrupt: InterruptLine;
+  /** Holds InterruptStatus in the word `statusWord`; vCPU threads read and acknowledge it there. */
+  readonly words: SharedWords;
+  readonly statusWord: number;
+  readonly loop: EventLoop;
+  /** Takes a line for the log. */
+  readonly report: (line: string) => void;
+}
+
+export class MmioTransport implements BusDevice {
+  readonly name: string;
+  readonly counters = {
+    notifications: 0,
+    interrupts: 0,
+    configInterrupts: 0,
+    refusedWrites: 0,
+    failures: 0,
+    resets: 0,
+  };
+  readonly #device: VirtioDevice;
+  readonly #memory: GuestMemory;
+  readonly #interrupt: InterruptLine;
+  readonly #words: SharedWords;
+  readonly #statusWord: number;
+  readonly #loop: EventLoop;
+  readonly #report: LimitedReport;
+  readonly #offered: bigint;
+  readonly #queues: readonly QueueRegisters[];
+  /** Which queues a later turn will serve. */
+  readonly #waiting: boolean[];
+
+  /** The driver's status bits; DEVICE_NEEDS_RESET is ours and kept apart. */
+  #status = 0;
+  #needsReset = false;
+  #deviceFeaturesSel = 0;
+  #driverFeaturesSel = 0;
+  #driverFeatures = 0n;
+  #queueSel = 0;
+  #configGeneration = 0;
+  /** The queues of a live device, none otherwise. */
+  #live: readonly Queue[] = [];
+  /** The loop has been asked for that turn. */
+  #isDeferred = false;
+
+  constructor(options: MmioTransportOptions) {
+    this.#device = options.device;
+    this.#memory = options.memory;
+    this.#interrupt = options.interrupt;
+    this.#words = options.words;
+    this.#statusWord = options.statusWord;
+    this.#loop = options.loop;
+    this.#report = new LimitedReport(options.loop, options.report);
+    this.name = options.device.name;
+    this.#offered = options.device.offeredFeatures | TRANSPORT_FEATURES;
+    this.#queues = options.device.queueMaxSizes.map((maxSize) => new QueueRegisters(maxSize));
+    this.#waiting = this.#queues.map(() => false);
+  }
+
+  /** The device, for statistics. */
+  get device(): VirtioDevice {
+    return this.#device;
+  }
+
+  read(offset: number, size: AccessSize): number {
+    if (offset >= VIRTIO_MMIO_CONFIG) return this.#device.readConfig(offset - VIRTIO_MMIO_CONFIG, size);
+    // Registers are 32 bits wide and aligned (§4.2.2.2).
+    return size === 4 ? this.#readRegister(offset) : 0;
+  }
+
+  write(offset: number, size: AccessSize, value: number): void {
+    if (offset >= VIRTIO_MMIO_CONFIG) {
+      this.#device.writeConfig(offset - VIRTIO_MMIO_CONFIG, size, value);
+    } else if (size !== 4 || !this.#writeRegister(offset, value)) {
+      this.counters.refusedWrites++;
+    }
+  }
+
+  /** Available buffer notification: QueueNotify, or the ioeventfd that stands for it. */
+  notify(queueIndex: number): void {
+    if (queueIndex >= this.#live.length) return;
+    this.counters.notifications++;
+    // A queue that waits for its turn is looked at there; a guest cannot get ahead by notifying.
+    if (this.#waiting[queueIndex] !== true) this.#serve(queueIndex);
+  }
+
+  #readRegister(offset: number): number {
+    const queue = this.#queues[this.#queueSel];
+    switch (offset) {
+      case VIRTIO_MMIO_MAGIC_VALUE:
+        return VIRTIO_MMIO_MAGIC;
+      case VIRTIO_MMIO_VERSION:
+        return VIRTIO_MMIO_VERSION_MODERN;
+      case VIRTIO_MMIO_DEVICE_ID:
+        return this.#device.deviceType;
+      case VIRTIO_MMIO_VENDOR_ID:
+        return VENDOR_ID;
+      case VIRTIO_MMIO_DEVICE_FEATURES:
+        if (this.#deviceFeaturesSel > 1) return 0;
+        return Number((this.#offered >> BigInt(32 * this.#deviceFeaturesSel)) & 0xffff_ffffn);
+      case VIRTIO_MMIO_QUEUE_NUM_MAX:
+        return queue?.maxSize ?? 0;
+      case VIRTIO_MMIO_QUEUE_READY:
+        return queue?.isReady === true ? 1 : 0;
+      case VIRTIO_MMIO_INTERRUPT_STATUS:
+        return Atomics.load(this.#words, this.#statusWord) >>> 0;
+      case VIRTIO_MMIO_STATUS:
+        return this.#status | (this.#needsReset ? VIRTIO_CONFIG_S_NEEDS_RESET : 0);
+      case VIRTIO_MMIO_SHM_LEN_LOW:
+      case VIRTIO_MMIO_SHM_LEN_HIGH:
+      case VIRTIO_MMIO_SHM_BASE_LOW:
+      case VIRTIO_MMIO_SHM_BASE_HIGH:
+        // "A region that does not exist has a length of -1" (§4.2.2.1).
+        return 0xffff_ffff;
+      case VIRTIO_MMIO_CONFIG_GENERATION:
+        return this.#configGeneration;
+      default:
+        return 0;
+    }
+  }
+
+  /** False if the driver may not write this, or not now. */
+  #writeRegister(offset: number, value: number): boolean {
+    switch (offset) {
+      case VIRTIO_MMIO_DEVICE_FEATURES_SEL:
+        this.#deviceFeaturesSel = value;
+        return true;
+      case VIRTIO_MMIO_DRIVER_FEATURES_SEL:
+        this.#driverFeaturesSel = value;
+        return true;
+      case VIRTIO_MMIO_DRIVER_FEATURES:
+        return this.#writeDriverFeatures(value);
+      case VIRTIO_MMIO_QUEUE_SEL:
+        this.#queueSel = value;
+        return true;
+      case VIRTIO_MMIO_QUEUE_READY:
+        return this.#writeQueueReady(value);
+      case VIRTIO_MMIO_QUEUE_NOTIFY:
+        this.notify(value);
+        return true;
+      case VIRTIO_MMIO_INTERRUPT_ACK:
+        Atomics.and(this.#words, this.#statusWord, ~value);
+        return true;
+      case VIRTIO_MMIO_STATUS:
+        return this.#writeStatus(value);
+      default:
+        return this.#writeQueueRegister(offset, value);
+    }
+  }
+
+  /** A queue is set up between FEATURES_OK and DRIVER_OK, and while it is not ready (§4.2.3.2). */
+  #queueInSetUp(): QueueRegisters | undefined {
+    return this.#status === STATUS_FEATURES_OK ? this.#queues[this.#queueSel] : undefined;
+  }
+
+  #writeQueueRegister(offset: number, value: number): boolean {
+    const queue = this.#queueInSetUp();
+    if (queue === undefined || queue.isReady) return false;
+    switch (offset) {
+      case VIRTIO_MMIO_QUEUE_NUM:
+        queue.size = value;
+        return true;
+      case VIRTIO_MMIO_QUEUE_DESC_LOW:
+        queue.descriptor.low = value;
+        return true;
+      case VIRTIO_MMIO_QUEUE_DESC_HIGH:
+        queue.descriptor.high = value;
+        return true;
+      case VIRTIO_MMIO_QUEUE_AVAIL_LOW:
+        queue.available.low = value;
+        return true;
+      case VIRTIO_MMIO_QUEUE_AVAIL_HIGH:
+        queue.available.high = value;
+        return true;
+      case VIRTIO_MMIO_QUEUE_USED_LOW:
+        queue.used.low = value;
+        return true;
+      case VIRTIO_MMIO_QUEUE_USED_HIGH:
+        queue.used.high = value;
+        return true;
+      default:
+        return false;
+    }
+  }
+
+  #writeQueueReady(value: number): boolean {
+    if (value === 0) {
+      // Always allowed: drivers do it while they let go of a device, before or after its reset.
+      const queue = this.#queues[this.#queueSel];
+      if (queue !== undefined) queue.isReady = false;
+      this.#live[this.#queueSel]?.stop();
+      return true;
+    }
+    const queue = this.#queueInSetUp();
+    if (queue === undefined || value !== 1) return false;
+    const problem = queue.problem(this.#memory);
+    if (problem === undefined) queue.isReady = true;
+    else this.#fail(problem);
+    return true;
+  }
+
+  #writeDriverFeatures(value: number): boolean {
+    if (this.#status !== STATUS_DRIVER || this.#driverFeaturesSel > 1) return false;
+    const shift = BigInt(32 * this.#driverFeaturesSel);
+    this.#driverFeatures = (this.#driverFeatures & ~(0xffff_ffffn << shift)) | (BigInt(value) << shift);
+    return true;
+  }
+
+  #writeStatus(value: number): boolean {
+    if (value === 0) {
+      this.#reset();
+      return true;
+    }
+    const next = value & ~VIRTIO_CONFIG_S_NEEDS_RESET;
+    if (next === this.#status) return true;
+    if (!isLegalTransition(this.#status, next)) return false;
+    // Left unset, FEATURES_OK tells the driver that its choice is refused (§3.1.1).
+    if (next === STATUS_FEATURES_OK && !this.#acceptsFeatures()) return false;
+    if (next === STATUS_DRIVER_OK && this.#needsReset) return false;
+    this.#status = next;
+    if (next === STATUS_DRIVER_OK) this.#activate();
+    else if ((next & VIRTIO_CONFIG_S_FAILED) !== 0) this.#letGo();
+    return true;
+  }
+
+  #acceptsFeatures(): boolean {
+    const isSubset = (this.#driverFeatures & ~this.#offered) === 0n;
+    return isSubset && hasFeature(this.#driverFeatures, VIRTIO_F_VERSION_1);
+  }
+
+  #activate(): void {
+    const features = this.#driverFeatures;
+    const queueFeatures = {
+      eventIndex: hasFeature(features, VIRTIO_RING_F_EVENT_IDX),
+      indirect: hasFeature(features, VIRTIO_RING_F_INDIRECT_DESC),
+    };
+    const queues = this.#queues.map((registers) => {
+      // What stands in the registers of a queue that is not ready is unchecked.
+      const queue = new Queue(this.#memory, registers.isReady ? registers.addresses() : NO_QUEUE, queueFeatures);
+      if (!registers.isReady) queue.stop();
+      return queue;
+    });
+    this.#live = queues;
+    // A context of an earlier life must not reach into this one: what it asks for is checked.
+    const isCurrent = (): boolean => this.#live === queues;
+    const context: ActivationContext = {
+      memory: this.#memory,
+      features,
+      queues,
+      interrupt: () => {
+        if (isCurrent()) this.#usedBuffer();
+      },
+      configChanged: () => {
+        if (isCurrent()) this.#configChanged();
+      },
+      serve: (queueIndex) => {
+        if (isCurrent() && this.#waiting[queueIndex] !== true) this.#serve(queueIndex);
+      },
+      fail: (reason) => {
+        if (isCurrent()) this.#fail(reason);
+      },
+    };
+    this.#device.activate(context);
+  }
+
+  #serve(queueIndex: number): void {
+    try {
+      if (this.#device.onAvailable(queueIndex)) this.#serveLater(queueIndex);
+    } catch (error) {
+      // What a driver can do wrong arrives as a QueueError; anything else is a bug and must show.
+      if (!(error instanceof QueueError)) throw error;
+      this.#fail(error.message);
+    }
+  }
+
+  #serveLater(queueIndex: number): void {
+    this.#waiting[queueIndex] = true;
+    if (this.#isDeferred) return;
+    this.#isDeferred = true;
+    this.#loop.defer(this.#serveDeferred);
+  }
+
+  readonly #serveDeferred = (): void => {
+    this.#isDeferred = false;
+    for (let queueIndex = 0; queueIndex < this.#waiting.length; queueIndex++) {
+      // A reset in between has taken all marks away: nothing of an earlier life is served.
+      if (this.#waiting[queueIndex] !== true) continue;
+      this.#waiting[queueIndex] = false;
+      this.#serve(queueIndex);
+    }
+  };
+
+  #usedBuffer(): void {
+    this.counters.interrupts++;
+    this.#trigger(VIRTIO_MMIO_INT_VRING);
+  }
+
+  #configChanged(): void {
+    this.#configGeneration = (this.#configGeneration + 1) >>> 0;
+    this.counters.configInterrupts++;
+    this.#trigger(VIRTIO_MMIO_INT_CONFIG);
+  }
+
+  #trigger(bit: number): void {
+    // The bit first: the driver's handler looks for it as soon as the line has fired.
+    Atomics.or(this.#words, this.#statusWord, bit);
+    this.#interrupt.trigger();
+  }
+
+  /** DEVICE_NEEDS_RESET: the device is left alone until the driver resets it (§2.1.2). */
+  #fail(reason: string): void {
+    this.counters.failures++;
+    this.#needsReset = true;
+    const isLive = this.#status === STATUS_DRIVER_OK;
+    this.#letGo();
+    if (isLive) this.#configChanged();
+    this.#report.line(`${this.name}: ${reason}; the device needs a reset`);
+  }
+
+  #reset(): void {
+    this.counters.resets++;
+    this.#letGo();
+    this.#status = 0;
+    this.#needsReset = false;
+    this.#deviceFeaturesSel = 0;
+    this.#driverFeaturesSel = 0;
+    this.#driverFeatures = 0n;
+    this.#queueSel = 0;
+    for (const queue of this.#queues) queue.reset();
+    Atomics.store(this.#words, this.#statusWord, 0);
+  }
+
+  /** Ends the device's life, in whatever it is doing: its queues are dead before it hears of it. */
+  #letGo(): void {
+    for (const queue of this.#live) queue.stop();
+    this.#live = [];
+    this.#waiting.fill(false);
+    this.#device.reset();
+  }
+}

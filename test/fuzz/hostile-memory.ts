@@ -1,0 +1,106 @@
+// Guest RAM that another processor of the guest writes to while the device reads it. Counts
+// accesses, refuses whatever lies outside, and knows where the device may write.
+import { FakeMemory } from "../helpers/fake-memory.js";
+import type { Random } from "./random.js";
+
+/** More than any call may take: a loop that the driver has tied. */
+const ENDLESS = 1_000_000;
+
+export interface Range {
+  readonly gpa: number;
+  readonly length: number;
+}
+
+export class HostileMemory extends FakeMemory {
+  /** Reads and writes by the device since this was last set to 0. */
+  accesses = 0;
+  /** One read in this many is followed by a change of what was read; 0: none. */
+  changeOneIn = 0;
+  /** Where values may be written by the device; undefined: anywhere in RAM. */
+  writable: readonly Range[] | undefined;
+  readonly #random: Random;
+
+  constructor(size: number, random: Random) {
+    super(size);
+    this.#random = random;
+  }
+
+  /** Runs what the guest's side does, which is neither counted nor refused. */
+  asGuest(action: () => void): void {
+    const { accesses, changeOneIn, writable } = this;
+    this.changeOneIn = 0;
+    this.writable = undefined;
+    action();
+    this.accesses = accesses;
+    this.changeOneIn = changeOneIn;
+    this.writable = writable;
+  }
+
+  override slice(gpa: number, length: number): Uint8Array {
+    this.#count();
+    return super.slice(gpa, length);
+  }
+  override readU8(gpa: number): number {
+    const value = super.readU8(gpa);
+    this.#wasRead(gpa, 1);
+    return value;
+  }
+  override readU16(gpa: number): number {
+    const value = super.readU16(gpa);
+    this.#wasRead(gpa, 2);
+    return value;
+  }
+  override readU32(gpa: number): number {
+    const value = super.readU32(gpa);
+    this.#wasRead(gpa, 4);
+    return value;
+  }
+  override readU64(gpa: number): bigint {
+    const value = super.readU64(gpa);
+    this.#wasRead(gpa, 8);
+    return value;
+  }
+  override loadU16(gpa: number): number {
+    const value = super.loadU16(gpa);
+    this.#wasRead(gpa, 2);
+    return value;
+  }
+  override writeU8(gpa: number, value: number): void {
+    this.#willWrite(gpa, 1);
+    super.writeU8(gpa, value);
+  }
+  override writeU16(gpa: number, value: number): void {
+    this.#willWrite(gpa, 2);
+    super.writeU16(gpa, value);
+  }
+  override writeU32(gpa: number, value: number): void {
+    this.#willWrite(gpa, 4);
+    super.writeU32(gpa, value);
+  }
+  override writeU64(gpa: number, value: bigint): void {
+    this.#willWrite(gpa, 8);
+    super.writeU64(gpa, value);
+  }
+  override storeU16(gpa: number, value: number): void {
+    this.#willWrite(gpa, 2);
+    super.storeU16(gpa, value);
+  }
+
+  #count(): void {
+    if (++this.accesses > ENDLESS) throw new Error("The device does not come to an end");
+  }
+
+  #wasRead(gpa: number, length: number): void {
+    this.#count();
+    if (this.changeOneIn === 0 || !this.#random.oneIn(this.changeOneIn)) return;
+    this.bytes[gpa + this.#random.below(length)] = this.#random.value();
+  }
+
+  #willWrite(gpa: number, length: number): void {
+    this.#count();
+    const ranges = this.writable;
+    if (ranges === undefined) return;
+    if (ranges.some((range) => gpa >= range.gpa && gpa + length <= range.gpa + range.length)) return;
+    throw new Error(`The device writes ${String(length)} bytes at 0x${gpa.toString(16)}, where it must not`);
+  }
+}

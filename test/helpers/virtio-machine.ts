@@ -1,0 +1,46 @@
+// The machine around one virtio device: memory, an interrupt line, a loop, the driver.
+import type { GuestMemory } from "../../devices/contracts.js";
+import type { VirtioDevice } from "../../devices/virtio/device.js";
+import { MmioTransport } from "../../devices/virtio/mmio-transport.js";
+import { FakeLoop } from "./fake-loop.js";
+import { FakeMemory } from "./fake-memory.js";
+import { VirtioDriver } from "./virtio-driver.js";
+
+export interface VirtioMachine<Memory extends GuestMemory = FakeMemory> {
+  readonly memory: Memory;
+  readonly loop: FakeLoop;
+  readonly transport: MmioTransport;
+  readonly driver: VirtioDriver;
+  /** How often the interrupt line has fired. */
+  interrupts: number;
+  /** What was reported. */
+  readonly log: string[];
+}
+
+export const MACHINE_MEMORY_SIZE = 0x40_0000;
+
+/** `memory` and `loop` are those that the device was made with, if it was made with any. */
+export function virtioMachine(device: VirtioDevice, loop?: FakeLoop): VirtioMachine;
+export function virtioMachine<Memory extends GuestMemory>(
+  device: VirtioDevice,
+  loop: FakeLoop,
+  memory: Memory,
+): VirtioMachine<Memory>;
+export function virtioMachine(
+  device: VirtioDevice,
+  loop = new FakeLoop(),
+  memory: GuestMemory = new FakeMemory(MACHINE_MEMORY_SIZE),
+): VirtioMachine<GuestMemory> {
+  const log: string[] = [];
+  const transport = new MmioTransport({
+    device,
+    memory,
+    interrupt: { trigger: () => machine.interrupts++ },
+    words: new Int32Array(new SharedArrayBuffer(4)),
+    statusWord: 0,
+    loop,
+    report: (line) => log.push(line),
+  });
+  const machine = { memory, loop, transport, driver: new VirtioDriver(transport, memory), interrupts: 0, log };
+  return machine;
+}

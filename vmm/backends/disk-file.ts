@@ -1,0 +1,80 @@
+// A raw image or a block device of the host, opened and checked before the guest exists.
+import { closeSync, constants, fstatSync, openSync, type Stats } from "node:fs";
+import { DiskError } from "../errors.js";
+import { IOR } from "../sys/ioctl.js";
+import { ioctlStruct } from "../sys/libc.js";
+
+/** linux/fs.h: size of a block device in bytes. */
+const BLKGETSIZE64 = IOR(0x12, 114, 8);
+
+const OPEN_PROBLEMS: Readonly<Record<string, readonly [problem: string, cure?: string]>> = {
+  ENOENT: ["no such file"],
+  EACCES: ["permission denied", "change its permissions, or attach it read-only"],
+  EPERM: ["permission denied", "change its permissions, or attach it read-only"],
+  EROFS: ["on a read-only file system", "attach it read-only"],
+  EISDIR: ["a directory, not a disk image", "make an image of it first, for example with mke2fs -d"],
+  ENOTDIR: ["a part of the path is not a directory"],
+  ETXTBSY: ["a program that is running"],
+  ENXIO: ["a device that is not there"],
+  ENOMEDIUM: ["a drive without a medium"],
+};
+
+export interface DiskFileOptions {
+  readonly path: string;
+  readonly isReadOnly: boolean;
+  /** `bytes` of the guest's logical block. */
+  readonly blockSize: 512 | 4096;
+}
+
+/** An open disk; whoever opened it closes it. */
+export interface DiskFile {
+  readonly path: string;
+  readonly fd: number;
+  /** `bytes` */
+  readonly size: number;
+  readonly isReadOnly: boolean;
+}
+
+/** Throws DiskError for what cannot be a disk of the guest. */
+export function openDiskFile({ path, isReadOnly, blockSize }: DiskFileOptions): DiskFile {
+  // O_NONBLOCK: a FIFO by mistake is refused below instead of waited for.
+  const fd = open(path, (isReadOnly ? constants.O_RDONLY : constants.O_RDWR) | constants.O_NONBLOCK);
+  try {
+    const size = sizeOf(path, fd, fstatSync(fd));
+    if (size === 0) throw new DiskError(`${path}: empty; a disk has at least one block of ${String(blockSize)} bytes`);
+    if (size % blockSize !== 0) {
+      const rest = size % blockSize;
+      throw new DiskError(
+        `${path}: ${String(size)} bytes are not a multiple of the block size ${String(blockSize)} (${String(rest)} over)`,
+        { cure: `extend it: truncate -s %${String(blockSize)} FILE` },
+      );
+    }
+    return { path, fd, size, isReadOnly };
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+}
+
+function open(path: string, flags: number): number {
+  try {
+    return openSync(path, flags);
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? "";
+    const [problem, cure] = OPEN_PROBLEMS[code] ?? [`cannot be opened (${code})`];
+    throw new DiskError(`${path}: ${problem}`, { cause: error, cure });
+  }
+}
+
+function sizeOf(path: string, fd: number, stat: Stats): number {
+  if (stat.isFile()) return stat.size;
+  if (stat.isBlockDevice()) {
+    const size = new BigUint64Array(1);
+    ioctlStruct(fd, "BLKGETSIZE64", BLKGETSIZE64, size);
+    return Number(size[0]);
+  }
+  const [problem, cure] = stat.isDirectory()
+    ? (OPEN_PROBLEMS["EISDIR"] ?? [""])
+    : ["neither a file nor a block device"];
+  throw new DiskError(`${path}: ${problem}`, { cure });
+}
