@@ -4,11 +4,14 @@ import { closeSync } from "node:fs";
 import type { ResolvedConfig } from "./config/types.js";
 import { ConfigError, HostError } from "./errors.js";
 import { SOFTWARE_KVM_CMDLINE } from "./config/software-kvm.js";
+import type { DeviceFactory } from "./device-host.js";
+import { openDevices } from "./devices.js";
 import { GuestRegisters } from "./fixups/guest-registers.js";
 import { probeQuirks } from "./fixups/probe.js";
 import type { Quirks } from "./fixups/quirks.js";
 import { MSR_LSTAR, MSR_STAR, MSR_SYSCALL_MASK } from "./fixups/syscall.js";
 import { FileImage } from "./file-image.js";
+import { IoEvents } from "./ioevents.js";
 import { KvmSystem } from "./kvm/system.js";
 import type { VcpuFd } from "./kvm/vcpu-fd.js";
 import type { VmFd } from "./kvm/vm-fd.js";
@@ -18,6 +21,7 @@ import { KVM_IDENTITY_MAP_GPA, KVM_TSS_GPA, MIB, SERIAL0_GSI, SERIAL0_PORT } fro
 import {
   KVM_CAP_COALESCED_PIO,
   KVM_CAP_IMMEDIATE_EXIT,
+  KVM_CAP_IOEVENTFD,
   KVM_CAP_IRQCHIP,
   KVM_CAP_IRQFD,
   KVM_CAP_MAX_VCPUS,
@@ -31,6 +35,7 @@ import { eventfd } from "./sys/libc.js";
 import type { MachineDescriptor } from "./vcpu/messages.js";
 import { DEVICE_WORDS } from "./vcpu/machine.js";
 import { VmShared } from "./vcpu/shared.js";
+import type { VirtioMmioWindow } from "./x86/acpi/dsdt.js";
 import { writeAcpiTables } from "./x86/acpi/tables.js";
 import { writeBootParams } from "./x86/boot-params.js";
 import { checkCmdline, writeCmdline } from "./x86/cmdline.js";
@@ -44,6 +49,7 @@ import { BOOT_MSRS } from "./x86/msrs.js";
 import { writePageTables } from "./x86/page-tables.js";
 import { writeStartInfo } from "./x86/pvh.js";
 import { entryCode, entryRegs, setEntrySregs } from "./x86/regs.js";
+import { virtioParameters, virtioWindows } from "./x86/virtio-windows.js";
 
 /** What a VM consists of while it lives. */
 export interface LiveParts {
@@ -51,6 +57,10 @@ export interface LiveParts {
   readonly memory: MappedGuestMemory;
   readonly descriptor: MachineDescriptor;
   readonly kernelFormat: KernelFormat;
+  /** One for each virtio-mmio window, and the irqfd of its interrupt. */
+  readonly devices: readonly { readonly factory: DeviceFactory; readonly irqFd: number }[];
+  /** Undefined where KVM has no ioeventfd. */
+  readonly ioEvents: IoEvents | undefined;
   /** What this KVM leaves to the monitor; undefined on hardware. */
   readonly quirks: Quirks | undefined;
   /** Frees everything; only once no thread uses it any more. */
@@ -113,6 +123,11 @@ function build(
     });
   }
 
+  const factories = openDevices(config, (close) => {
+    undo.add(close);
+  });
+  const windows = virtioWindows(factories.length);
+
   const system = KvmSystem.open();
   files.add(() => {
     system.close();
@@ -124,8 +139,10 @@ function build(
   undo.add(() => {
     memory.unmap();
   });
-  const cmdline = quirks === undefined ? config.cmdline : `${SOFTWARE_KVM_CMDLINE} ${config.cmdline}`;
-  const kernel = loadGuest({ ...config, cmdline }, memory, kernelFile, initrdFile);
+  // First, because after a "--" of the user's the kernel reads no more parameters.
+  const software = quirks === undefined ? [] : [SOFTWARE_KVM_CMDLINE];
+  const cmdline = [...software, ...virtioParameters(windows), config.cmdline].join(" ");
+  const kernel = loadGuest({ ...config, cmdline }, windows, memory, kernelFile, initrdFile);
 
   const vm = system.createVm();
   undo.add(() => {
@@ -150,6 +167,12 @@ function build(
   const doorbellFd = newEventfd();
   const serialIrqFd = newEventfd();
   vm.connectIrqfd(serialIrqFd, SERIAL0_GSI);
+  const devices = factories.map((factory, index) => {
+    const irqFd = newEventfd();
+    vm.connectIrqfd(irqFd, windows[index]?.gsi ?? 0);
+    return { factory, irqFd };
+  });
+  const ioEvents = system.checkExtension(KVM_CAP_IOEVENTFD) > 0 ? new IoEvents(vm, windows) : undefined;
   const coalescesSerial = system.checkExtension(KVM_CAP_COALESCED_PIO) > 0;
   // Only the transmitter: reads still exit, and find the writes before them in the ring.
   if (coalescesSerial) vm.coalescePortWrites(SERIAL0_PORT, 1);
@@ -166,6 +189,8 @@ function build(
     vcpus,
     memory,
     kernelFormat: kernel.format,
+    devices,
+    ioEvents,
     quirks,
     descriptor: {
       vcpus: vcpus.map(({ fd, run }) => ({ fd, runAddress: run.address })),
@@ -176,6 +201,7 @@ function build(
       serialIrqFd,
       doorbellFd,
       coalescesSerial,
+      virtioDevices: devices.length,
       quirks,
     },
     close: () => {
@@ -202,6 +228,7 @@ function checkHost(system: KvmSystem, config: ResolvedConfig): void {
 /** Fills guest memory: kernel, initrd, command line and every table. */
 function loadGuest(
   config: ResolvedConfig,
+  virtio: readonly VirtioMmioWindow[],
   memory: MappedGuestMemory,
   kernelFile: FileImage,
   initrdFile: FileImage | undefined,
@@ -217,7 +244,7 @@ function loadGuest(
   }
   const e820 = e820Entries(memory.size);
   writeMpTable(memory, config.cpus);
-  const rsdpGpa = writeAcpiTables(memory, { cpus: config.cpus, virtio: [] });
+  const rsdpGpa = writeAcpiTables(memory, { cpus: config.cpus, virtio });
   writeGdt(memory, entryCode(kernel.format));
   if (kernel.format === "elf-pvh") {
     writeStartInfo(memory, { e820, initrd, rsdpGpa });

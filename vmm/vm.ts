@@ -2,14 +2,16 @@
 // DESIGN.md, "Threads", has the picture and the reasons.
 import type { LiveParts } from "./builder.js";
 import { ConsoleWatcher } from "./console-watcher.js";
+import { DeviceHost } from "./device-host.js";
+import { DeviceLoop } from "./device-loop.js";
 import { HostError, VcpuExitError } from "./errors.js";
 import { HALT_WATCH_MS, HaltWatcher } from "./halt-watcher.js";
 import { alarmMainThread, installKickHandler } from "./sys/kick.js";
-import { drainEventfd, pollReadable, type PollHandle } from "./sys/libc.js";
+import { drainEventfd, pollReadable, signalEventfd, type PollHandle } from "./sys/libc.js";
 import { describeRegisters, explainExit } from "./vcpu/explain-exit.js";
 import { VcpuThread } from "./vcpu/handle.js";
 import { runVcpu } from "./vcpu/loop.js";
-import { ThreadMachine } from "./vcpu/machine.js";
+import { DEVICE_WORDS, ThreadMachine, virtioWords } from "./vcpu/machine.js";
 import type { VcpuFailure } from "./vcpu/messages.js";
 import {
   MILESTONE_COMMAND_START,
@@ -19,9 +21,10 @@ import {
   VCPU_RUNNING,
   VCPU_STANDBY,
   VCPU_STOPPED,
+  VmShared,
   type Outcome,
 } from "./vcpu/shared.js";
-import { reportExit, type VmExit } from "./vm-exit.js";
+import { exitsByReason, reportExit, type VmExit, type VmStatistics } from "./vm-exit.js";
 
 /** What the VM asks of whoever owns its console. Called on the main thread only. */
 export interface VmHost {
@@ -31,6 +34,8 @@ export interface VmHost {
   inputRoom?(): void;
   /** The guest's init has set its terminal up and starts the command. */
   commandStarted?(): void;
+  /** A device has met something on the host that somebody should know. */
+  log?(line: string): void;
 }
 
 export interface StartOptions {
@@ -60,6 +65,8 @@ export class Vm {
   readonly #parts: LiveParts;
   readonly #host: VmHost;
   readonly #machine: ThreadMachine;
+  readonly #deviceLoop: DeviceLoop;
+  readonly #devices: DeviceHost;
   readonly #console = new ConsoleWatcher();
   readonly #threads: VcpuThread[] = [];
   #doorbell: PollHandle | undefined;
@@ -79,7 +86,35 @@ export class Vm {
     if (boot === undefined) throw new HostError("A VM needs at least one vCPU");
     this.#parts = parts;
     this.#host = host;
-    this.#machine = new ThreadMachine(parts.descriptor, 0, boot, "main");
+    this.#deviceLoop = new DeviceLoop({
+      comeBack: () => {
+        this.#machine.kicker.wakeMain();
+      },
+      alarm: alarmMainThread,
+      failed: (error) => {
+        this.#fail(error);
+      },
+    });
+    const { descriptor } = parts;
+    const shared = VmShared.attach(descriptor.shared, parts.vcpus.length, DEVICE_WORDS);
+    this.#devices = new DeviceHost({
+      devices: parts.devices.map(({ factory, irqFd }) => ({
+        factory,
+        interrupt: {
+          trigger: () => {
+            signalEventfd(irqFd);
+          },
+        },
+      })),
+      memory: parts.memory,
+      shared,
+      vcpus: parts.vcpus.length,
+      words: (device) => virtioWords(shared, device),
+      loop: this.#deviceLoop,
+      report: (line) => this.#host.log?.(line),
+      events: parts.ioEvents,
+    });
+    this.#machine = new ThreadMachine(descriptor, 0, boot, this.#devices.transports);
   }
 
   /** Runs the guest to its end. Rejects if the guest did something that cannot be answered. */
@@ -103,7 +138,10 @@ export class Vm {
       if (haltWatcher.tick()) this.#machine.stop("halted");
     }, HALT_WATCH_MS);
     if (threads === "main-first") await this.#runOnMain();
-    else this.#startThreads(0, false);
+    else {
+      this.#devices.connectEvents();
+      this.#startThreads(0, false);
+    }
     this.#service();
     await stopped;
     clearInterval(idleDrain);
@@ -113,7 +151,7 @@ export class Vm {
     // A thread's last message may still be on its way.
     if (shared.outcome === "triple-fault" && this.#faultRegisters === undefined) await lastMessages();
     if (this.#failure !== undefined) throw this.#failure;
-    return reportExit(shared, this.#console, this.#faultRegisters);
+    return reportExit(shared, this.#console, this.#faultRegisters, this.#devices.counters());
   }
 
   /** Gives bytes to the serial port; the number that it takes now. The rest fits after `inputRoom`. */
@@ -124,6 +162,11 @@ export class Vm {
   /** A break condition on the serial line (Linux: SysRq). */
   inputBreak(): void {
     this.#machine.serial.receiveBreak();
+  }
+
+  /** What the VM has used so far. */
+  statistics(): VmStatistics {
+    return { exits: exitsByReason(this.#machine.shared), devices: this.#devices.counters() };
   }
 
   /** Ends the guest as it stands, or the wait for its last output after it has ended by itself. */
@@ -139,7 +182,13 @@ export class Vm {
     this.#closed = true;
     this.#doorbell?.close();
     await Promise.all(this.#threads.map((thread) => thread.ended()));
+    this.#devices.close();
     this.#parts.close();
+  }
+
+  #fail(error: unknown): void {
+    this.#failure ??= error instanceof Error ? error : new VcpuExitError(String(error));
+    this.#machine.stop("failed");
   }
 
   /** A guest that only writes to the transmitter never exits: its bytes are fetched from the ring. */
@@ -173,8 +222,7 @@ export class Vm {
           if (outcome === "triple-fault") this.#faultRegisters = describeRegisters(vcpu);
           if (outcome !== "interrupted" && outcome !== "handled") machine.stop(outcome);
         } catch (error) {
-          this.#failure = error instanceof Error ? error : new VcpuExitError(String(error));
-          machine.stop("failed");
+          this.#fail(error);
         }
       }
       shared.mainRunsVcpu = false;
@@ -199,11 +247,14 @@ export class Vm {
       if (shared.vcpuState(0) === VCPU_STANDBY && successorStarted) {
         // The worker wakes up and goes on with the same vCPU.
         alarmMainThread(0);
+        this.#deviceLoop.isRunningVcpu = false;
+        this.#devices.connectEvents();
         shared.setVcpuState(0, VCPU_RUNNING);
         return;
       }
     }
     alarmMainThread(0);
+    this.#deviceLoop.isRunningVcpu = false;
     shared.setVcpuThread(0, 0);
     shared.setVcpuState(0, VCPU_STOPPED);
     this.#service();
@@ -232,6 +283,7 @@ export class Vm {
   #service(): void {
     const { shared, kicker } = this.#machine;
     shared.answerDoorbell();
+    this.#devices.service();
     this.#pumpOutput();
     if (shared.takeInputRoom()) this.#host.inputRoom?.();
     if (!this.#sawCommand && shared.milestone(MILESTONE_COMMAND_START) !== undefined) {

@@ -68,7 +68,7 @@ const config = resolveConfig({
 const parts = buildVm(config);
 const [vcpu] = parts.vcpus;
 if (vcpu === undefined) throw new Error("No vCPU");
-const machine = new ThreadMachine(parts.descriptor, 0, vcpu, "main");
+const machine = new ThreadMachine(parts.descriptor, 0, vcpu, []);
 installKickHandler();
 machine.shared.setVcpuThread(0, process.pid);
 

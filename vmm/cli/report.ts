@@ -24,6 +24,8 @@ export interface Report {
   readonly exits: Readonly<Record<string, number>>;
   /** Guest instructions done by hand, by name; empty on hardware. */
   readonly fixups: Readonly<Record<string, number>>;
+  /** What each virtio device has done, by name; counters that only grow. */
+  readonly devices: VmExit["devices"];
   readonly vcpus: number;
   readonly memory_mib: number;
   readonly kernel: { readonly path: string; readonly format: KernelFormat; readonly sha256: string };
@@ -63,6 +65,7 @@ export function makeReport(config: ResolvedConfig, format: KernelFormat, exit: V
     phases_ms: phases(exit.milestones),
     exits: { total, ...exit.exits },
     fixups: exit.fixups,
+    devices: exit.devices,
     vcpus: config.cpus,
     memory_mib: config.memoryMib,
     kernel: {
