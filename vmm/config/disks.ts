@@ -74,9 +74,11 @@ function resolveDisk(disk: DiskConfig, what: string, problems: string[]): Resolv
       problems.push(`${what}: unknown option ${JSON.stringify(key)}; known are ${KEYS.join(", ")}`);
     }
   }
-  const { path, id, cache = "writeback", blockSize = 512, rateLimiter } = disk;
-  if (typeof path !== "string" || path === "") problems.push(`${what}: no path is given`);
-  else if (path.includes("\0")) problems.push(`${what}: its path has a NUL character`);
+  // What comes from JavaScript may lack it.
+  const path = (disk.path as string | undefined) ?? "";
+  const { id, cache = "writeback", blockSize = 512, rateLimiter } = disk;
+  if (path === "") problems.push(`${what}: no path is given`);
+  if (path.includes("\0")) problems.push(`${what}: its path has a NUL character`);
   if (id !== undefined && !/^[\x21-\x7e]{1,20}$/.test(id)) {
     problems.push(
       `${what}: id ${JSON.stringify(id)} is not 1 to ${String(MAX_ID_LENGTH)} printable characters without spaces`,
@@ -101,7 +103,7 @@ function resolveDisk(disk: DiskConfig, what: string, problems: string[]): Resolv
 }
 
 function defaultId(path: string): string {
-  return basename(String(path))
+  return basename(path)
     .replace(/[^\x21-\x7e]/g, "_")
     .slice(0, MAX_ID_LENGTH);
 }
