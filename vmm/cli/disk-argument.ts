@@ -88,7 +88,10 @@ function parseSize(text: string): number | undefined {
   return match === null ? undefined : Number(match[1]) * (UNITS[match[2]?.toLowerCase() ?? ""] ?? 1);
 }
 
-/** Splits at single commas; a double comma is one that belongs to the value. */
+/** Splits at single commas; a double comma is one that belongs to the value. No argument holds a NUL. */
 function splitList(text: string): string[] {
-  return text.split(/(?<!,),(?=(?:,,)*(?!,))/).map((word) => word.replaceAll(",,", ","));
+  return text
+    .replaceAll(",,", "\0")
+    .split(",")
+    .map((word) => word.replaceAll("\0", ","));
 }

@@ -1,6 +1,7 @@
 // --metrics FILE: what a running VM has used so far, one line of JSON a second and one at the end.
 import { closeSync, openSync, writeSync } from "node:fs";
 import type { VmStatistics } from "../vm-exit.js";
+import { deviceCounters, type DeviceCounters } from "./report.js";
 
 const INTERVAL_MS = 1000;
 
@@ -13,7 +14,7 @@ export interface MetricsLine {
   /** Processor time of the whole process, guest included. */
   readonly cpu_ms: number;
   readonly exits: VmStatistics["exits"];
-  readonly devices: VmStatistics["devices"];
+  readonly devices: DeviceCounters;
 }
 
 export class MetricsFile {
@@ -37,11 +38,13 @@ export class MetricsFile {
 
   #write(): void {
     const { user, system } = process.cpuUsage();
+    const { exits, devices } = this.#read();
     const line: MetricsLine = {
       time_ms: Math.round(performance.now()),
       memory_resident_bytes: process.memoryUsage.rss(),
       cpu_ms: Math.round((user + system) / 1000),
-      ...this.#read(),
+      exits,
+      devices: deviceCounters(devices),
     };
     writeSync(this.#fd, `${JSON.stringify(line)}\n`);
   }

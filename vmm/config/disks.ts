@@ -31,15 +31,7 @@ export interface ResolvedDisk {
 
 /** VIRTIO_BLK_ID_BYTES. */
 const MAX_ID_LENGTH = 20;
-const KEYS: readonly (keyof DiskConfig)[] = [
-  "path",
-  "isRoot",
-  "isReadonly",
-  "id",
-  "cache",
-  "blockSize",
-  "rateLimiter",
-];
+const KEYS: readonly (keyof DiskConfig)[] = ["path", "isRoot", "isReadonly", "id", "cache", "blockSize", "rateLimiter"];
 const BUCKET_KEYS: readonly (keyof TokenBucketConfig)[] = ["size", "oneTimeBurst", "refillTimeMs"];
 
 /** Linux's name of the virtio disk `index`: vda to vdz. */
