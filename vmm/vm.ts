@@ -208,6 +208,7 @@ export class Vm {
     let smpStarted = vcpus.length === 1;
     let successorStarted = false;
     alarmMainThread(deadline);
+    this.#deviceLoop.isRunningVcpu = true;
     const started = performance.now();
     shared.setVcpuThread(0, process.pid);
     // The slot stays idle, so that a successor can put itself on standby in it.

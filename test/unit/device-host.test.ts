@@ -22,7 +22,7 @@ interface Machine {
   /** Callbacks of connected events, by "device.queue". */
   readonly events: Map<string, () => void>;
   /** The first window as vCPU `n` sees it; the owner looks whenever it is woken. */
-  port(vcpu: number): VirtioPort;
+  readonly port: (vcpu: number) => VirtioPort;
   isOwnerAwake: boolean;
   interrupts: number;
 }
