@@ -5,13 +5,13 @@ import type { ResolvedConfig } from "./config/types.js";
 import { ConfigError, HostError } from "./errors.js";
 import { SOFTWARE_KVM_CMDLINE } from "./config/software-kvm.js";
 import type { DeviceFactory } from "./device-host.js";
-import { openDevices } from "./devices.js";
+import type { DeviceSupport } from "./device-support.js";
 import { GuestRegisters } from "./fixups/guest-registers.js";
 import { probeQuirks } from "./fixups/probe.js";
 import type { Quirks } from "./fixups/quirks.js";
 import { MSR_LSTAR, MSR_STAR, MSR_SYSCALL_MASK } from "./fixups/syscall.js";
 import { FileImage } from "./file-image.js";
-import { IoEvents } from "./ioevents.js";
+import type { IoEvents } from "./ioevents.js";
 import { KvmSystem } from "./kvm/system.js";
 import type { VcpuFd } from "./kvm/vcpu-fd.js";
 import type { VmFd } from "./kvm/vm-fd.js";
@@ -57,6 +57,8 @@ export interface LiveParts {
   readonly memory: MappedGuestMemory;
   readonly descriptor: MachineDescriptor;
   readonly kernelFormat: KernelFormat;
+  /** Undefined without devices. */
+  readonly deviceSupport: DeviceSupport | undefined;
   /** One for each virtio-mmio window, and the irqfd of its interrupt. */
   readonly devices: readonly { readonly factory: DeviceFactory; readonly irqFd: number }[];
   /** Undefined where KVM has no ioeventfd. */
@@ -89,25 +91,25 @@ class UndoStack {
   }
 }
 
-/**
- * Throws ConfigError, KernelImageError, HostError or KvmIoctlError, and leaves nothing behind then.
- * `known` spares a second probe to a caller who has made one.
- */
-export function buildVm(config: ResolvedConfig, known?: { readonly quirks: Quirks | undefined }): LiveParts {
+export interface BuildOptions {
+  /** Spares a second probe to a caller who has made one. */
+  readonly known?: { readonly quirks: Quirks | undefined };
+  /** A must for a configuration with devices. */
+  readonly deviceSupport?: DeviceSupport | undefined;
+}
+
+/** Throws ConfigError, DiskError, KernelImageError, HostError or KvmIoctlError, and leaves nothing behind then. */
+export function buildVm(config: ResolvedConfig, options: BuildOptions = {}): LiveParts {
   const undo = new UndoStack();
   try {
-    return build(config, undo, known);
+    return build(config, undo, options);
   } catch (error) {
     undo.run();
     throw error;
   }
 }
 
-function build(
-  config: ResolvedConfig,
-  undo: UndoStack,
-  known: { readonly quirks: Quirks | undefined } | undefined,
-): LiveParts {
+function build(config: ResolvedConfig, undo: UndoStack, { known, deviceSupport }: BuildOptions): LiveParts {
   const kernelFile = FileImage.open(config.kernel);
   const files = new UndoStack();
   undo.add(() => {
@@ -123,9 +125,8 @@ function build(
     });
   }
 
-  const factories = openDevices(config, (close) => {
-    undo.add(close);
-  });
+  if (deviceSupport === undefined && config.disks.length > 0) throw new Error("Devices without device support");
+  const factories = deviceSupport?.openDevices(config, (close) => undo.add(close)) ?? [];
   const windows = virtioWindows(factories.length);
 
   const system = KvmSystem.open();
@@ -172,7 +173,8 @@ function build(
     vm.connectIrqfd(irqFd, windows[index]?.gsi ?? 0);
     return { factory, irqFd };
   });
-  const ioEvents = system.checkExtension(KVM_CAP_IOEVENTFD) > 0 ? new IoEvents(vm, windows) : undefined;
+  const hasIoeventfd = system.checkExtension(KVM_CAP_IOEVENTFD) > 0;
+  const ioEvents = hasIoeventfd ? deviceSupport?.createEvents(vm, windows) : undefined;
   const coalescesSerial = system.checkExtension(KVM_CAP_COALESCED_PIO) > 0;
   // Only the transmitter: reads still exit, and find the writes before them in the ring.
   if (coalescesSerial) vm.coalescePortWrites(SERIAL0_PORT, 1);
@@ -189,6 +191,7 @@ function build(
     vcpus,
     memory,
     kernelFormat: kernel.format,
+    deviceSupport,
     devices,
     ioEvents,
     quirks,

@@ -80,6 +80,11 @@ export class DeviceHost {
     this.#events = events;
   }
 
+  /** True while this thread runs a vCPU between the turns of its event loop. */
+  set isRunningVcpu(value: boolean) {
+    this.#loop.isRunningVcpu = value;
+  }
+
   /** Serves what vCPU threads have left here since the last time. */
   service(): void {
     this.#loop.guard(() => {

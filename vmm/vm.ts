@@ -2,16 +2,15 @@
 // DESIGN.md, "Threads", has the picture and the reasons.
 import type { LiveParts } from "./builder.js";
 import { ConsoleWatcher } from "./console-watcher.js";
-import { DeviceHost } from "./device-host.js";
-import { DeviceLoop } from "./device-loop.js";
+import type { DeviceHost } from "./device-host.js";
 import { HostError, VcpuExitError } from "./errors.js";
 import { HALT_WATCH_MS, HaltWatcher } from "./halt-watcher.js";
 import { alarmMainThread, installKickHandler } from "./sys/kick.js";
-import { drainEventfd, pollReadable, signalEventfd, type PollHandle } from "./sys/libc.js";
+import { drainEventfd, pollReadable, type PollHandle } from "./sys/libc.js";
 import { describeRegisters, explainExit } from "./vcpu/explain-exit.js";
 import { VcpuThread } from "./vcpu/handle.js";
 import { runVcpu } from "./vcpu/loop.js";
-import { DEVICE_WORDS, ThreadMachine, virtioWords } from "./vcpu/machine.js";
+import { ThreadMachine } from "./vcpu/machine.js";
 import type { VcpuFailure } from "./vcpu/messages.js";
 import {
   MILESTONE_COMMAND_START,
@@ -21,7 +20,6 @@ import {
   VCPU_RUNNING,
   VCPU_STANDBY,
   VCPU_STOPPED,
-  VmShared,
   type Outcome,
 } from "./vcpu/shared.js";
 import { exitsByReason, reportExit, type VmExit, type VmStatistics } from "./vm-exit.js";
@@ -65,8 +63,7 @@ export class Vm {
   readonly #parts: LiveParts;
   readonly #host: VmHost;
   readonly #machine: ThreadMachine;
-  readonly #deviceLoop: DeviceLoop;
-  readonly #devices: DeviceHost;
+  readonly #devices: DeviceHost | undefined;
   readonly #console = new ConsoleWatcher();
   readonly #threads: VcpuThread[] = [];
   #doorbell: PollHandle | undefined;
@@ -86,7 +83,7 @@ export class Vm {
     if (boot === undefined) throw new HostError("A VM needs at least one vCPU");
     this.#parts = parts;
     this.#host = host;
-    this.#deviceLoop = new DeviceLoop({
+    this.#devices = parts.deviceSupport?.createHost(parts, {
       comeBack: () => {
         this.#machine.kicker.wakeMain();
       },
@@ -94,27 +91,9 @@ export class Vm {
       failed: (error) => {
         this.#fail(error);
       },
-    });
-    const { descriptor } = parts;
-    const shared = VmShared.attach(descriptor.shared, parts.vcpus.length, DEVICE_WORDS);
-    this.#devices = new DeviceHost({
-      devices: parts.devices.map(({ factory, irqFd }) => ({
-        factory,
-        interrupt: {
-          trigger: () => {
-            signalEventfd(irqFd);
-          },
-        },
-      })),
-      memory: parts.memory,
-      shared,
-      vcpus: parts.vcpus.length,
-      words: (device) => virtioWords(shared, device),
-      loop: this.#deviceLoop,
       report: (line) => this.#host.log?.(line),
-      events: parts.ioEvents,
     });
-    this.#machine = new ThreadMachine(descriptor, 0, boot, this.#devices.transports);
+    this.#machine = new ThreadMachine(parts.descriptor, 0, boot, this.#devices?.transports ?? []);
   }
 
   /** Runs the guest to its end. Rejects if the guest did something that cannot be answered. */
@@ -139,7 +118,7 @@ export class Vm {
     }, HALT_WATCH_MS);
     if (threads === "main-first") await this.#runOnMain();
     else {
-      this.#devices.connectEvents();
+      this.#devices?.connectEvents();
       this.#startThreads(0, false);
     }
     this.#service();
@@ -151,7 +130,7 @@ export class Vm {
     // A thread's last message may still be on its way.
     if (shared.outcome === "triple-fault" && this.#faultRegisters === undefined) await lastMessages();
     if (this.#failure !== undefined) throw this.#failure;
-    return reportExit(shared, this.#console, this.#faultRegisters, this.#devices.counters());
+    return reportExit(shared, this.#console, this.#faultRegisters, this.#devices?.counters() ?? {});
   }
 
   /** Gives bytes to the serial port; the number that it takes now. The rest fits after `inputRoom`. */
@@ -166,7 +145,7 @@ export class Vm {
 
   /** What the VM has used so far. */
   statistics(): VmStatistics {
-    return { exits: exitsByReason(this.#machine.shared), devices: this.#devices.counters() };
+    return { exits: exitsByReason(this.#machine.shared), devices: this.#devices?.counters() ?? {} };
   }
 
   /** Ends the guest as it stands, or the wait for its last output after it has ended by itself. */
@@ -182,7 +161,7 @@ export class Vm {
     this.#closed = true;
     this.#doorbell?.close();
     await Promise.all(this.#threads.map((thread) => thread.ended()));
-    this.#devices.close();
+    this.#devices?.close();
     this.#parts.close();
   }
 
@@ -208,7 +187,7 @@ export class Vm {
     let smpStarted = vcpus.length === 1;
     let successorStarted = false;
     alarmMainThread(deadline);
-    this.#deviceLoop.isRunningVcpu = true;
+    this.#setRunningVcpu(true);
     const started = performance.now();
     shared.setVcpuThread(0, process.pid);
     // The slot stays idle, so that a successor can put itself on standby in it.
@@ -248,17 +227,21 @@ export class Vm {
       if (shared.vcpuState(0) === VCPU_STANDBY && successorStarted) {
         // The worker wakes up and goes on with the same vCPU.
         alarmMainThread(0);
-        this.#deviceLoop.isRunningVcpu = false;
-        this.#devices.connectEvents();
+        this.#setRunningVcpu(false);
+        this.#devices?.connectEvents();
         shared.setVcpuState(0, VCPU_RUNNING);
         return;
       }
     }
     alarmMainThread(0);
-    this.#deviceLoop.isRunningVcpu = false;
+    this.#setRunningVcpu(false);
     shared.setVcpuThread(0, 0);
     shared.setVcpuState(0, VCPU_STOPPED);
     this.#service();
+  }
+
+  #setRunningVcpu(value: boolean): void {
+    if (this.#devices !== undefined) this.#devices.isRunningVcpu = value;
   }
 
   #startThreads(from: number, standby: boolean): void {
@@ -284,7 +267,7 @@ export class Vm {
   #service(): void {
     const { shared, kicker } = this.#machine;
     shared.answerDoorbell();
-    this.#devices.service();
+    this.#devices?.service();
     this.#pumpOutput();
     if (shared.takeInputRoom()) this.#host.inputRoom?.();
     if (!this.#sawCommand && shared.milestone(MILESTONE_COMMAND_START) !== undefined) {

@@ -110,7 +110,9 @@ function initArguments(options: BootOptions, initrd: string | undefined): string
 }
 
 async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks | undefined): Promise<number> {
-  const parts = buildVm(config, { quirks });
+  const hasDevices = config.disks.length > 0;
+  const { deviceSupport } = hasDevices ? await import("../device-support.js") : { deviceSupport: undefined };
+  const parts = buildVm(config, { known: { quirks }, deviceSupport });
   let signal: number | undefined;
   let terminal: Terminal | undefined;
   const vm: Vm = new Vm(parts, {
