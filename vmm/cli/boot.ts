@@ -1,5 +1,5 @@
 // `vmlet boot`: options -> VM -> exit code. DESIGN.md, "Boot".
-import { buildVm } from "../builder.js";
+import { buildVm, checkGuest } from "../builder.js";
 import { resolveConfig } from "../config/resolve.js";
 import type { ResolvedConfig } from "../config/types.js";
 import { ConfigError } from "../errors.js";
@@ -33,6 +33,8 @@ export async function boot(argv: readonly string[]): Promise<number> {
   }
   const choice = chooseAccelerator(options.accel);
   if (choice.kind === "lab") {
+    // Said here, at once and with the user's own paths, not by the command in the lab.
+    checkGuest(config);
     if (choice.reason !== undefined) process.stderr.write(`vmlet: ${choice.reason}\n`);
     const { bootInLab } = await import("../lab/boot-in-lab.js");
     return bootInLab(options, config);

@@ -3,7 +3,6 @@ import { writeFileSync } from "node:fs";
 import type { BootOptions } from "../cli/arguments.js";
 import { packageRoot } from "../cli/guest-files.js";
 import type { ResolvedConfig } from "../config/types.js";
-import { FileImage } from "../file-image.js";
 import { LAB_CLI, packageInputs } from "./checkout.js";
 import { runInLab } from "./connect.js";
 import type { LabInput } from "./image.js";
@@ -17,8 +16,6 @@ const REPORT = "report.json";
 
 /** The result is the exit code of the command in the lab. */
 export async function bootInLab(options: BootOptions, config: ResolvedConfig): Promise<number> {
-  // Said here and with the user's own paths, not by the command in the lab.
-  for (const path of [config.kernel, config.initrd]) if (path !== undefined) FileImage.open(path).close();
   const inputs: LabInput[] = [...packageInputs(packageRoot()), { from: config.kernel, to: "boot/kernel" }];
   if (config.initrd !== undefined) inputs.push({ from: config.initrd, to: "boot/initrd" });
   const result = await runInLab(
