@@ -158,6 +158,23 @@ describe("boot: linux", function () {
     assert.equal(stdout, Array.from({ length: 20_000 }, (_, i) => `${String(i + 1)}\n`).join(""));
   });
 
+  it("the last lines of a command that ends at once arrive too, with two vCPUs", async () => {
+    // Once cut off: the command led its session, whose end flushed what the port had not sent.
+    const { status, stdout } = await guest.boot(["--quiet", "--cpus", "2", "--", "sh", "-c", "seq 1 300; exit 3"]);
+    assert.equal(stdout, Array.from({ length: 300 }, (_, i) => `${String(i + 1)}\n`).join(""));
+    assert.equal(status, 3);
+  });
+
+  it("a signal of the command to its own process group does not reach init", async () => {
+    const { status, report } = await guest.boot(["--quiet", "--", "sh", "-c", "sleep 30 & kill 0; exit 5"]);
+    assert.deepEqual([status, report?.outcome], [143, "poweroff"]);
+  });
+
+  it("a background process that never stops writing does not keep the guest from its end", async () => {
+    const { status } = await guest.boot(["--quiet", "--", "sh", "-c", "yes & sleep 1; exit 6"]);
+    assert.equal(status, 6);
+  });
+
   it("the kernel's log is on the console unless --quiet is given", async () => {
     const { stdout } = await guest.boot(["--", "true"]);
     assert.match(stdout, /Linux version 6\./);
