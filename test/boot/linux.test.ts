@@ -1,6 +1,6 @@
 // Needs: hardware KVM, or the lab. Real kernels, seen through the program's command line.
 import assert from "node:assert/strict";
-import { closeRunner, guestRunner, whyNoBoot, type GuestRunner } from "../helpers/guest-runner.js";
+import { guestRunner, whyNoBoot, type GuestRunner } from "../helpers/guest-runner.js";
 import { skip } from "../helpers/skip.js";
 
 describe("boot: linux", function () {
@@ -12,7 +12,6 @@ describe("boot: linux", function () {
     if (reason !== undefined) skip(this, reason);
     guest = await guestRunner();
   });
-  after(() => closeRunner());
 
   it("our kernel, one vCPU: runs a command, hands its status on, and reports", async () => {
     const { status, stdout, stderr, report } = await guest.boot([
