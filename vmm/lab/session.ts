@@ -97,9 +97,10 @@ export class LabSession {
     });
   }
 
-  /** Resolves once the emulated host is up and takes commands. */
-  static async start(options: LabOptions): Promise<LabSession> {
+  /** Resolves once the emulated host is up and takes commands; `abort` ends it without leaving anything. */
+  static async start(options: LabOptions, abort?: AbortSignal): Promise<LabSession> {
     const base = await labBase(options.packageRoot);
+    abort?.throwIfAborted();
     const folder = mkdtempSync(join(tmpdir(), "vmlet-lab-"));
     let session: LabSession;
     try {
@@ -119,7 +120,7 @@ export class LabSession {
       throw error;
     }
     try {
-      await session.#waitUntilReady();
+      await session.#waitUntilReady(abort);
     } catch (error) {
       await session.close();
       throw error;
@@ -180,7 +181,7 @@ export class LabSession {
     return this.#port.writable && this.#port.write(encodeFrame(type, payload));
   }
 
-  async #waitUntilReady(): Promise<void> {
+  async #waitUntilReady(abort: AbortSignal | undefined): Promise<void> {
     let timer: NodeJS.Timeout | undefined;
     const ready = new Promise<void>((resolve) => (this.#ready = resolve));
     const failed = this.#ended.then(() => {
@@ -193,8 +194,13 @@ export class LabSession {
     });
     // After the start, the end is reported to whoever runs a command.
     failed.catch(() => undefined);
+    const aborted = new Promise<never>((_, reject) => {
+      abort?.addEventListener("abort", () => {
+        reject(abort.reason as Error);
+      });
+    });
     try {
-      await Promise.race([ready, failed, late]);
+      await Promise.race([ready, failed, late, aborted]);
     } finally {
       clearTimeout(timer);
     }
