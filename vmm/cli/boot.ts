@@ -5,7 +5,7 @@ import type { ResolvedConfig } from "../config/types.js";
 import { ConfigError } from "../errors.js";
 import { chooseAccelerator } from "./accelerator.js";
 import { parseBoot, type BootOptions } from "./arguments.js";
-import { EXIT_CANNOT_WRITE, EXIT_SIGNAL_BASE, exitCodeOf } from "./exit-codes.js";
+import { EXIT_SIGNAL_BASE, exitCodeOf } from "./exit-codes.js";
 import { defaultInitrd, defaultKernel } from "./guest-files.js";
 import { Terminal, onEndSignals, writeOutput } from "./terminal.js";
 import { Vm } from "../vm.js";
@@ -25,10 +25,11 @@ export async function boot(argv: readonly string[]): Promise<number> {
   }
   const config = resolveConfig(vmConfig(options));
   if (options.report !== undefined) {
-    const problem = await reportProblem(options.report);
-    if (problem !== undefined) {
-      process.stderr.write(`vmlet: --report ${options.report}: cannot be written: ${problem}\n`);
-      return EXIT_CANNOT_WRITE;
+    const { checkWritable, complainUnwritable } = await import("./report.js");
+    try {
+      checkWritable(options.report);
+    } catch (error) {
+      return complainUnwritable(options.report, error);
     }
   }
   const choice = chooseAccelerator(options.accel);
@@ -40,16 +41,6 @@ export async function boot(argv: readonly string[]): Promise<number> {
     return bootInLab(options, config);
   }
   return run(options, config);
-}
-
-async function reportProblem(path: string): Promise<string | undefined> {
-  const { checkWritable } = await import("./report.js");
-  try {
-    checkWritable(path);
-    return undefined;
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error);
-  }
 }
 
 function vmConfig(options: BootOptions) {
@@ -136,7 +127,7 @@ async function run(options: BootOptions, config: ResolvedConfig): Promise<number
     if (exit.outcome !== "poweroff" && signal === undefined) await explain(exit);
     if (options.report !== undefined) {
       const { makeReport, writeReport } = await import("./report.js");
-      writeReport(options.report, makeReport(config, parts.kernelFormat, exit, exitCode));
+      return writeReport(options.report, makeReport(config, parts.kernelFormat, exit, exitCode));
     }
     return exitCode;
   } finally {
