@@ -47,6 +47,10 @@ const ENVIRONMENT = {
 const START_TIMEOUT_MS = 120_000;
 // KVM under TCG does not see the second level's XSETBV, so CPUID leaf 0xD would lie to it: no XSAVE at all.
 const LAB_CPU = "max,xsave=off";
+// A processor of the lab that hangs in its kernel (seen now and then under TCG) ends the lab with a
+// message; without softlockup_panic, whoever waits for the lab would wait for ever.
+const LAB_CMDLINE =
+  "console=ttyS0 quiet loglevel=4 panic=-1 softlockup_panic=1 mitigations=off random.trust_cpu=on rdinit=/init";
 const CONSOLE_TAIL_LINES = 15;
 const MAX_COMPLAINT_CHARS = 4000;
 
@@ -272,7 +276,7 @@ function qemuArguments(
     ...["-machine", "pc", "-accel", "tcg,thread=multi", "-cpu", LAB_CPU],
     ...["-smp", String(cpus), "-m", String(memoryMib)],
     ...["-kernel", base.kernel, "-initrd", base.initrd],
-    ...["-append", "console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off random.trust_cpu=on rdinit=/init"],
+    ...["-append", LAB_CMDLINE],
     ...disk(base.disk),
     ...disk(inputDisk),
     ...["-chardev", `file,id=console,path=${join(folder, "console.log").replaceAll(",", ",,")}`],
