@@ -93,25 +93,47 @@ export function buildVm(config: ResolvedConfig, known?: { readonly quirks: Quirk
   }
 }
 
+/** Finds whatever is wrong with kernel, initrd and command line without KVM; throws as buildVm does. */
+export function checkGuest(config: ResolvedConfig): void {
+  const undo = new UndoStack();
+  try {
+    const images = openImages(config, undo);
+    const memory = MappedGuestMemory.map(config.memoryMib * MIB);
+    undo.add(() => {
+      memory.unmap();
+    });
+    loadGuest(config, memory, images);
+  } finally {
+    undo.run();
+  }
+}
+
+interface Images {
+  readonly kernel: FileImage;
+  readonly initrd: FileImage | undefined;
+}
+
+function openImages(config: ResolvedConfig, undo: UndoStack): Images {
+  const open = (path: string): FileImage => {
+    const image = FileImage.open(path);
+    undo.add(() => {
+      image.close();
+    });
+    return image;
+  };
+  return { kernel: open(config.kernel), initrd: config.initrd === undefined ? undefined : open(config.initrd) };
+}
+
 function build(
   config: ResolvedConfig,
   undo: UndoStack,
   known: { readonly quirks: Quirks | undefined } | undefined,
 ): LiveParts {
-  const kernelFile = FileImage.open(config.kernel);
   const files = new UndoStack();
   undo.add(() => {
     files.run();
   });
-  files.add(() => {
-    kernelFile.close();
-  });
-  const initrdFile = config.initrd === undefined ? undefined : FileImage.open(config.initrd);
-  if (initrdFile !== undefined) {
-    files.add(() => {
-      initrdFile.close();
-    });
-  }
+  const images = openImages(config, files);
 
   const system = KvmSystem.open();
   files.add(() => {
@@ -125,7 +147,7 @@ function build(
     memory.unmap();
   });
   const cmdline = quirks === undefined ? config.cmdline : `${SOFTWARE_KVM_CMDLINE} ${config.cmdline}`;
-  const kernel = loadGuest({ ...config, cmdline }, memory, kernelFile, initrdFile);
+  const kernel = loadGuest({ ...config, cmdline }, memory, images);
 
   const vm = system.createVm();
   undo.add(() => {
@@ -203,8 +225,7 @@ function checkHost(system: KvmSystem, config: ResolvedConfig): void {
 function loadGuest(
   config: ResolvedConfig,
   memory: MappedGuestMemory,
-  kernelFile: FileImage,
-  initrdFile: FileImage | undefined,
+  { kernel: kernelFile, initrd: initrdFile }: Images,
 ): LoadedKernel {
   kernelFile.memory = memory;
   const kernel = loadKernel(kernelFile, memory, config.protocol);

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { acceleratorKind, hasHardwareVirtualization } from "../../vmm/host.js";
 import { labBase, type LabInput } from "../../vmm/lab/image.js";
-import { LAB_CLI, packageInputs } from "../../vmm/lab/checkout.js";
+import { LAB_CLI, LAB_PACKAGE, packageInputs } from "../../vmm/lab/checkout.js";
 import { missingLabPrograms } from "../../vmm/lab/programs.js";
 import { LabSession } from "../../vmm/lab/session.js";
 import type { Report } from "../../vmm/cli/report.js";
@@ -29,6 +29,8 @@ export interface GuestFiles {
   readonly bzImage: string;
   readonly initramfs: string;
   readonly debianKernel: string;
+  /** The bundled library. */
+  readonly library: string;
 }
 
 export interface BootOptions {
@@ -61,10 +63,11 @@ export function guestRunner(): Promise<GuestRunner> {
   return runner;
 }
 
-export async function closeRunner(): Promise<void> {
+// A hook of the root suite: the files of the boot lane share the lab.
+after(async () => {
   await (await runner)?.close();
   runner = undefined;
-}
+});
 
 const quote = (word: string): string => `'${word.replaceAll("'", "'\\''")}'`;
 
@@ -101,6 +104,7 @@ async function labRunner(): Promise<GuestRunner> {
       bzImage: "/input/kernels/bzImage",
       initramfs: "/input/kernels/initramfs.cpio",
       debianKernel: "/input/kernels/debian-vmlinuz",
+      library: `${LAB_PACKAGE}/dist/index.js`,
     },
     boot: (args, options = {}) =>
       run(
@@ -139,6 +143,7 @@ async function hostRunner(): Promise<GuestRunner> {
       bzImage: resolve("guest/out/default/bzImage"),
       initramfs: resolve("guest/out/initramfs.cpio"),
       debianKernel: base.kernel,
+      library: resolve("dist/index.js"),
     },
     boot: (args, options = {}) => run(script(args, report, options), options.stdin),
     shell: (text) => run(text),

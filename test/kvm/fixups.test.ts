@@ -60,9 +60,10 @@ describe("kvm: fix-ups", function () {
   it("popcnt: register and memory, 16, 32 and 64 bits, and the zero flag", () => {
     const rax = 0xf0f0_1234;
     assert.deepEqual(run([0xf3, 0x48, 0x0f, 0xb8, 0xc8, ...REPORT_RCX], { registers: { rax } }), [13]);
-    assert.deepEqual(run([0x66, 0xf3, 0x0f, 0xb8, 0xc8, ...REPORT_RCX], { registers: { rax, rcx: 0x7_0000 } }), [
-      0x7_0005,
-    ]);
+    assert.deepEqual(
+      run([0x66, 0xf3, 0x0f, 0xb8, 0xc8, ...REPORT_RCX], { registers: { rax, rcx: 0x7_0000 } }),
+      [0x7_0005],
+    );
     // mov qword [rsi], -1; popcnt rcx, [rsi + rbx*4 - 8] with rbx = 2
     const store = [0x48, 0xc7, 0x06, 0xff, 0xff, 0xff, 0xff];
     assert.deepEqual(
@@ -234,12 +235,7 @@ describe("kvm: fix-ups", function () {
 
     it("a jump to the entry smuggles no privileged flags in", () => {
       // mov ecx, CODE+…; mov r11d, 0x3200 (IOPL 3); mov eax, entry; jmp rax: on hardware a page fault
-      const code = [
-        ...[0xb9, 0, 0, 1, 0],
-        ...[0x41, 0xbb, 0, 0x32, 0, 0],
-        ...[0xb8, 0, 0, 0x08, 0],
-        ...[0xff, 0xe0],
-      ];
+      const code = [...[0xb9, 0, 0, 1, 0], ...[0x41, 0xbb, 0, 0x32, 0, 0], ...[0xb8, 0, 0, 0x08, 0], ...[0xff, 0xe0]];
       // The entry reports R11: mov rax, r11; mov [rdi], eax; hlt
       const { run: go } = userProgram(code, [0x4c, 0x89, 0xd8, ...REPORT, ...HLT]);
       const [first = 0] = go(1).reports;

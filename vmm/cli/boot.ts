@@ -1,5 +1,5 @@
 // `vmlet boot`: options -> VM -> exit code. DESIGN.md, "Boot".
-import { buildVm } from "../builder.js";
+import { buildVm, checkGuest } from "../builder.js";
 import { OWN_KERNEL_CMDLINE } from "../config/defaults.js";
 import { resolveConfig } from "../config/resolve.js";
 import type { ResolvedConfig } from "../config/types.js";
@@ -7,7 +7,7 @@ import { ConfigError } from "../errors.js";
 import type { Quirks } from "../fixups/quirks.js";
 import { chooseAccelerator } from "./accelerator.js";
 import { parseBoot, type BootOptions } from "./arguments.js";
-import { EXIT_CANNOT_WRITE, EXIT_SIGNAL_BASE, exitCodeOf } from "./exit-codes.js";
+import { EXIT_SIGNAL_BASE, exitCodeOf } from "./exit-codes.js";
 import { defaultInitrd, defaultKernel, fastKernel } from "./guest-files.js";
 import { Terminal, onEndSignals, writeOutput } from "./terminal.js";
 import { Vm } from "../vm.js";
@@ -27,14 +27,17 @@ export async function boot(argv: readonly string[]): Promise<number> {
   }
   const config = resolveConfig(vmConfig(options));
   if (options.report !== undefined) {
-    const problem = await reportProblem(options.report);
-    if (problem !== undefined) {
-      process.stderr.write(`vmlet: --report ${options.report}: cannot be written: ${problem}\n`);
-      return EXIT_CANNOT_WRITE;
+    const { checkWritable, complainUnwritable } = await import("./report.js");
+    try {
+      checkWritable(options.report);
+    } catch (error) {
+      return complainUnwritable(options.report, error);
     }
   }
   const choice = chooseAccelerator(options.accel);
   if (choice.kind === "lab") {
+    // Said here, at once and with the user's own paths, not by the command in the lab.
+    checkGuest(config);
     if (choice.reason !== undefined) process.stderr.write(`vmlet: ${choice.reason}\n`);
     const { bootInLab } = await import("../lab/boot-in-lab.js");
     return bootInLab(options, config);
@@ -43,16 +46,6 @@ export async function boot(argv: readonly string[]): Promise<number> {
     process.stderr.write("vmlet: this host's /dev/kvm emulates guest kernel code: expect a boot of seconds\n");
   }
   return run(options, withFittingKernel(options, config, choice.quirks), choice.quirks);
-}
-
-async function reportProblem(path: string): Promise<string | undefined> {
-  const { checkWritable } = await import("./report.js");
-  try {
-    checkWritable(path);
-    return undefined;
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error);
-  }
 }
 
 /** Where kernel code is emulated, the package's own kernel is the one with the fewest instructions. */
@@ -151,7 +144,7 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
     if (exit.outcome !== "poweroff" && signal === undefined) await explain(exit);
     if (options.report !== undefined) {
       const { makeReport, writeReport } = await import("./report.js");
-      writeReport(options.report, makeReport(config, parts.kernelFormat, exit, exitCode));
+      return writeReport(options.report, makeReport(config, parts.kernelFormat, exit, exitCode));
     }
     return exitCode;
   } finally {

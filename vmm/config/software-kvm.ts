@@ -22,5 +22,4 @@ const X86_FEATURES = {
  * - `rodata=off`: no rewriting of the page tables at the end of the boot
  * - `noreplace-smp`: no patching of every LOCK prefix, each through a page table of its own
  */
-export const SOFTWARE_KVM_CMDLINE =
-  `clearcpuid=${Object.values(X86_FEATURES).join(",")} nofsgsbase rodata=off noreplace-smp`;
+export const SOFTWARE_KVM_CMDLINE = `clearcpuid=${Object.values(X86_FEATURES).join(",")} nofsgsbase rodata=off noreplace-smp`;

@@ -1,9 +1,8 @@
 // `vmlet boot` through the lab: the same command in there, with the same files and result.
-import { writeFileSync } from "node:fs";
 import type { BootOptions } from "../cli/arguments.js";
 import { packageRoot } from "../cli/guest-files.js";
+import type { Report } from "../cli/report.js";
 import type { ResolvedConfig } from "../config/types.js";
-import { FileImage } from "../file-image.js";
 import { LAB_CLI, packageInputs } from "./checkout.js";
 import { runInLab } from "./connect.js";
 import type { LabInput } from "./image.js";
@@ -17,8 +16,6 @@ const REPORT = "report.json";
 
 /** The result is the exit code of the command in the lab. */
 export async function bootInLab(options: BootOptions, config: ResolvedConfig): Promise<number> {
-  // Said here and with the user's own paths, not by the command in the lab.
-  for (const path of [config.kernel, config.initrd]) if (path !== undefined) FileImage.open(path).close();
   const inputs: LabInput[] = [...packageInputs(packageRoot()), { from: config.kernel, to: "boot/kernel" }];
   if (config.initrd !== undefined) inputs.push({ from: config.initrd, to: "boot/initrd" });
   const result = await runInLab(
@@ -31,8 +28,10 @@ export async function bootInLab(options: BootOptions, config: ResolvedConfig): P
     { argv: labArguments(options, config) },
   );
   const report = result.files.get(REPORT);
-  if (options.report !== undefined && report !== undefined)
-    writeFileSync(options.report, withUsersPath(report, config));
+  if (options.report !== undefined && report !== undefined) {
+    const { writeReport } = await import("../cli/report.js");
+    return writeReport(options.report, withUsersPath(report, config));
+  }
   return result.status;
 }
 
@@ -48,8 +47,7 @@ function labArguments(options: BootOptions, config: ResolvedConfig): string[] {
 }
 
 /** The report as the lab wrote it, with the kernel's path on this host. */
-function withUsersPath(report: Buffer, config: ResolvedConfig): string {
-  const value = JSON.parse(report.toString("utf8")) as { kernel: { path: string } };
-  value.kernel.path = config.kernel;
-  return `${JSON.stringify(value, null, 2)}\n`;
+function withUsersPath(bytes: Buffer, config: ResolvedConfig): Report {
+  const report = JSON.parse(bytes.toString("utf8")) as Report;
+  return { ...report, kernel: { ...report.kernel, path: config.kernel } };
 }
