@@ -3,7 +3,7 @@
 import { closeSync } from "node:fs";
 import type { ResolvedConfig } from "./config/types.js";
 import { ConfigError, HostError } from "./errors.js";
-import { SOFTWARE_KVM_CMDLINE } from "./config/software-kvm.js";
+import { softwareKvmCmdline } from "./config/software-kvm.js";
 import { GuestRegisters } from "./fixups/guest-registers.js";
 import { probeQuirks } from "./fixups/probe.js";
 import type { Quirks } from "./fixups/quirks.js";
@@ -146,7 +146,7 @@ function build(
   undo.add(() => {
     memory.unmap();
   });
-  const cmdline = quirks === undefined ? config.cmdline : `${SOFTWARE_KVM_CMDLINE} ${config.cmdline}`;
+  const cmdline = quirks === undefined ? config.cmdline : `${softwareKvmCmdline(quirks.tscKhz)} ${config.cmdline}`;
   const kernel = loadGuest({ ...config, cmdline }, memory, images);
 
   const vm = system.createVm();

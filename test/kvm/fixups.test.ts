@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { MSR_LSTAR, MSR_STAR, MSR_SYSCALL_MASK } from "../../vmm/fixups/syscall.js";
 import { TINY_CODE_GPA, TINY_MMIO_GPA } from "../../vmm/tiny-vm.js";
+import { explainExit } from "../../vmm/vcpu/explain-exit.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
 import {
   HLT,
@@ -259,6 +260,15 @@ describe("kvm: fix-ups", function () {
     circle.memory.writeU64(0x2008, 0x2007n);
     const [first] = circle.run(1).reports;
     assert.ok(first === vectors.pf || first === undefined || first === vectors.gp, String(first));
+  });
+
+  it("an instruction that nothing helps is named, with its bytes and a way out", () => {
+    const started = start({ code: [0x0f, 0x01, 0xf9, ...HLT] }); // rdtscp
+    if (started.quirks === undefined) return;
+    assert.throws(() => started.run(), /INTERNAL_ERROR/);
+    const { message, cure } = explainExit(started.vcpu, 0);
+    assert.match(message, /RDTSCP, bytes 0f01f9.*\n.*rip=0x10000 /);
+    assert.match(cure ?? "", /clearcpuid=59.*--accel lab/);
   });
 
   it("memory that is nobody's is #GP for an instruction done by hand", () => {
