@@ -298,6 +298,9 @@ static long execute(char **command)
 		if (tried != -ENOENT)
 			result = tried;
 	}
+	/* Few applets of busybox have a link; it knows the others by the name that it is called by. */
+	if (result == -ENOENT)
+		call3(execve, "/bin/busybox", command, environment);
 	return result;
 }
 
