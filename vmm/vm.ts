@@ -1,6 +1,7 @@
 // A VM's life: started, running on the main thread or on threads of its own, stopped, closed.
 // DESIGN.md, "Threads", has the picture and the reasons.
 import type { LiveParts } from "./builder.js";
+import { nowMs } from "./clock.js";
 import { ConsoleWatcher } from "./console-watcher.js";
 import { HostError, VcpuExitError } from "./errors.js";
 import { HALT_WATCH_MS, HaltWatcher } from "./halt-watcher.js";
@@ -156,7 +157,7 @@ export class Vm {
     let smpStarted = vcpus.length === 1;
     let successorStarted = false;
     alarmMainThread(deadline);
-    const started = performance.now();
+    const started = nowMs();
     shared.setVcpuThread(0, process.pid);
     // The slot stays idle, so that a successor can put itself on standby in it.
     shared.markMilestone(MILESTONE_FIRST_RUN, process.hrtime.bigint());
@@ -182,13 +183,13 @@ export class Vm {
       if (shared.outputIsHigh()) await this.#written();
       if (shared.isStopping()) break;
 
-      if (!smpStarted && performance.now() - started >= deadline) {
+      if (!smpStarted && nowMs() - started >= deadline) {
         smpStarted = true;
         this.#startThreads(1, false);
         deadline = MAIN_PHASE_MS;
         alarmMainThread(deadline);
       }
-      const mayLeave = performance.now() - started >= MAIN_PHASE_MS || shared.milestone(MILESTONE_INIT) !== undefined;
+      const mayLeave = nowMs() - started >= MAIN_PHASE_MS || shared.milestone(MILESTONE_INIT) !== undefined;
       if (!successorStarted && mayLeave) {
         successorStarted = true;
         this.#addThread(0, true);

@@ -40,6 +40,7 @@ const ioctlNumber = libc.func("ioctl", "int", ["int", "ulong", "int64_t"]);
 const ioctlBuffer = lazy("ioctl", "int", ["int", "ulong", "void *"]);
 const nativeMmap = lazy("mmap", "int64_t", ["int64_t", "size_t", "int", "int", "int", "int64_t"]);
 const nativeMunmap = lazy("munmap", "int", ["int64_t", "size_t"]);
+const nativeIsatty = lazy("isatty", "int", ["int"]);
 const nativeEventfd = lazy("eventfd", "int", ["uint", "int"]);
 const nativeWrite = lazy("write", "int64_t", ["int", "void *", "size_t"]);
 const nativeRead = lazy("read", "int64_t", ["int", "void *", "size_t"]);
@@ -90,6 +91,11 @@ export function munmap(address: number, length: number): void {
  */
 export function viewMemory(address: number, length: number): ArrayBuffer {
   return koffi.view(address, length);
+}
+
+/** Whether `fd` is a terminal. process.stdin.isTTY tells too, but loads Node's streams and sockets for it: 4 ms. */
+export function isTerminal(fd: number): boolean {
+  return nativeIsatty(fd) === 1;
 }
 
 /** Non-blocking eventfd. */
