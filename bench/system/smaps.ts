@@ -7,24 +7,50 @@ export interface MemoryKib {
   readonly private: number;
 }
 
-/** Sums all mappings but those of exactly `guestKib`, which is the guest's RAM. */
-export function monitorMemory(smaps: string, guestKib: number): MemoryKib {
-  const total = { rss: 0, pss: 0, private: 0 };
-  let mappings = 0;
-  let guests = 0;
-  for (const mapping of smaps.split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m)) {
-    const kib = (key: string): number => Number(new RegExp(`^${key}:\\s+(\\d+) kB`, "m").exec(mapping)?.[1] ?? 0);
-    if (mapping.trim() === "") continue;
-    mappings++;
-    if (kib("Size") === guestKib) {
-      guests++;
-      continue;
+interface Mapping extends MemoryKib {
+  readonly start: number;
+  readonly end: number;
+}
+
+function parseMappings(smaps: string): Mapping[] {
+  return smaps.split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m).flatMap((text) => {
+    const range = /^([0-9a-f]+)-([0-9a-f]+) /.exec(text);
+    if (range === null) return [];
+    const kib = (key: string): number => Number(new RegExp(`^${key}:\\s+(\\d+) kB`, "m").exec(text)?.[1] ?? 0);
+    return {
+      start: Number.parseInt(range[1] ?? "", 16),
+      end: Number.parseInt(range[2] ?? "", 16),
+      rss: kib("Rss"),
+      pss: kib("Pss"),
+      private: kib("Private_Clean") + kib("Private_Dirty"),
+    };
+  });
+}
+
+/** Indices [first, last] of neighbours that are `bytes` long together: advice splits a mapping. */
+function findRun(mappings: readonly Mapping[], bytes: number): [first: number, last: number][] {
+  return mappings.flatMap((head, first): [number, number][] => {
+    for (let last = first; last < mappings.length; last++) {
+      const tail = mappings[last];
+      if (tail === undefined || (last > first && mappings[last - 1]?.end !== tail.start)) return [];
+      const length = tail.end - head.start;
+      if (length === bytes) return [[first, last]];
+      if (length > bytes) return [];
     }
-    total.rss += kib("Rss");
-    total.pss += kib("Pss");
-    total.private += kib("Private_Clean") + kib("Private_Dirty");
+    return [];
+  });
+}
+
+/** Sums all mappings but the run of neighbours that is exactly `guestKib` long: the guest's RAM. */
+export function monitorMemory(smaps: string, guestKib: number): MemoryKib {
+  const mappings = parseMappings(smaps);
+  if (mappings.length === 0) throw new Error("No mapping in smaps: the process had ended");
+  const runs = findRun(mappings, guestKib * 1024);
+  const [run] = runs;
+  if (run === undefined || runs.length !== 1) {
+    throw new Error(`${String(runs.length)} mappings of ${String(guestKib)} KiB: which one is the guest's?`);
   }
-  if (mappings === 0) throw new Error("No mapping in smaps: the process had ended");
-  if (guests !== 1) throw new Error(`${String(guests)} mappings of ${String(guestKib)} KiB: which one is the guest's?`);
-  return total;
+  const others = mappings.filter((_, i) => i < run[0] || i > run[1]);
+  const sum = (key: keyof MemoryKib): number => others.reduce((total, mapping) => total + mapping[key], 0);
+  return { rss: sum("rss"), pss: sum("pss"), private: sum("private") };
 }

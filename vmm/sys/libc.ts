@@ -15,6 +15,7 @@ const MAP_SHARED = 0x01;
 const MAP_PRIVATE = 0x02;
 const MAP_ANONYMOUS = 0x20;
 const MAP_NORESERVE = 0x4000;
+const MADV_HUGEPAGE = 14;
 const EFD_NONBLOCK = 0o4000;
 const EFD_CLOEXEC = 0o2000000;
 
@@ -40,6 +41,7 @@ const ioctlNumber = libc.func("ioctl", "int", ["int", "ulong", "int64_t"]);
 const ioctlBuffer = lazy("ioctl", "int", ["int", "ulong", "void *"]);
 const nativeMmap = lazy("mmap", "int64_t", ["int64_t", "size_t", "int", "int", "int", "int64_t"]);
 const nativeMunmap = lazy("munmap", "int", ["int64_t", "size_t"]);
+const nativeMadvise = lazy("madvise", "int", ["int64_t", "size_t", "int"]);
 const nativeIsatty = lazy("isatty", "int", ["int"]);
 const nativeEventfd = lazy("eventfd", "int", ["uint", "int"]);
 const nativeWrite = lazy("write", "int64_t", ["int", "void *", "size_t"]);
@@ -79,6 +81,11 @@ export function mmapFile(fd: number, length: number): number {
   const address = nativeMmap(0, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (address === -1) throw systemCallError("mmap");
   return address;
+}
+
+/** Asks for huge pages where the kernel has them; a kernel without refuses, which costs nothing but time. */
+export function preferHugePages(address: number, length: number): void {
+  nativeMadvise(address, length, MADV_HUGEPAGE);
 }
 
 export function munmap(address: number, length: number): void {
