@@ -44,8 +44,15 @@ export interface StartOptions {
   readonly threads: "main-first" | "threads";
 }
 
-/** The longest that the main thread stays with vCPU 0 before it hands over, `ms`. */
-const MAIN_PHASE_MS = 1000;
+/** The longest that the main thread stays with vCPU 0 without a sign of the guest's init, `ms`. */
+const MAIN_PHASE_MS = 2000;
+/**
+ * How long the main thread stays after init, `ms`. A short command ends before: then no thread is
+ * started at all, whose start-up would take a processor from the guest.
+ */
+const AFTER_INIT_MS = 100;
+/** A successor rings when it is ready; only one that never gets there is waited for like this, `ms`. */
+const SUCCESSOR_MS = 5000;
 /** With more vCPUs, their threads are started this long after vCPU 0, `ms`. */
 const SMP_START_MS = 2;
 /** What a message of a thread that has just stopped may take, `ms`. */
@@ -156,6 +163,7 @@ export class Vm {
     let deadline = vcpus.length > 1 ? SMP_START_MS : MAIN_PHASE_MS;
     let smpStarted = vcpus.length === 1;
     let successorStarted = false;
+    let initSeen: number | undefined;
     alarmMainThread(deadline);
     const started = nowMs();
     shared.setVcpuThread(0, process.pid);
@@ -189,9 +197,16 @@ export class Vm {
         deadline = MAIN_PHASE_MS;
         alarmMainThread(deadline);
       }
-      const mayLeave = nowMs() - started >= MAIN_PHASE_MS || shared.milestone(MILESTONE_INIT) !== undefined;
+      if (initSeen === undefined && shared.milestone(MILESTONE_INIT) !== undefined) {
+        initSeen = nowMs();
+        alarmMainThread(AFTER_INIT_MS);
+      }
+      const mayLeave =
+        nowMs() - started >= MAIN_PHASE_MS || (initSeen !== undefined && nowMs() - initSeen >= AFTER_INIT_MS);
       if (!successorStarted && mayLeave) {
         successorStarted = true;
+        // Not again and again: each alarm is an exit, and takes its time from the guest.
+        alarmMainThread(SUCCESSOR_MS);
         this.#addThread(0, true);
       }
       if (shared.vcpuState(0) === VCPU_STANDBY && successorStarted) {
