@@ -9,7 +9,7 @@ import { alarmMainThread, installKickHandler } from "./sys/kick.js";
 
 import { drainEventfd, pollReadable, type PollHandle } from "./sys/libc.js";
 import { describeRegisters, explainExit } from "./vcpu/explain-exit.js";
-import { VcpuThread } from "./vcpu/handle.js";
+import type { VcpuThread } from "./vcpu/handle.js";
 import { runVcpu } from "./vcpu/loop.js";
 import { ThreadMachine } from "./vcpu/machine.js";
 import type { VcpuFailure } from "./vcpu/messages.js";
@@ -109,7 +109,7 @@ export class Vm {
       if (haltWatcher.tick()) this.#machine.stop("halted");
     }, HALT_WATCH_MS);
     if (threads === "main-first") await this.#runOnMain();
-    else this.#startThreads(0, false);
+    else await this.#startThreads(0, false);
     this.#service();
     await stopped;
     clearInterval(idleDrain);
@@ -193,7 +193,7 @@ export class Vm {
 
       if (!smpStarted && nowMs() - started >= deadline) {
         smpStarted = true;
-        this.#startThreads(1, false);
+        await this.#startThreads(1, false);
         deadline = MAIN_PHASE_MS;
         alarmMainThread(deadline);
       }
@@ -207,7 +207,7 @@ export class Vm {
         successorStarted = true;
         // Not again and again: each alarm is an exit, and takes its time from the guest.
         alarmMainThread(SUCCESSOR_MS);
-        this.#addThread(0, true);
+        await this.#addThread(0, true);
       }
       if (shared.vcpuState(0) === VCPU_STANDBY && successorStarted) {
         // The worker wakes up and goes on with the same vCPU.
@@ -222,12 +222,14 @@ export class Vm {
     this.#service();
   }
 
-  #startThreads(from: number, standby: boolean): void {
-    for (let index = from; index < this.#parts.vcpus.length; index++) this.#addThread(index, standby);
+  async #startThreads(from: number, standby: boolean): Promise<void> {
+    for (let index = from; index < this.#parts.vcpus.length; index++) await this.#addThread(index, standby);
   }
 
-  #addThread(index: number, standby: boolean): void {
+  async #addThread(index: number, standby: boolean): Promise<void> {
     const { shared } = this.#machine;
+    // Only now: node:worker_threads brings all of Node's streams, 4 ms before the first KVM_RUN.
+    const { VcpuThread } = await import("./vcpu/handle.js");
     const thread = new VcpuThread(this.#parts.descriptor, index, standby, (message) => {
       if (message.code === "TRIPLE_FAULT") {
         this.#faultRegisters = message.registers;

@@ -97,8 +97,9 @@ export class MappedGuestMemory implements GuestMemory {
    * make a guest take more of the host's memory than it uses.
    */
   willFill(gpa: number, length: number): void {
-    const start = Math.ceil(this.hostAddressOf(gpa, length) / HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES;
-    const end = Math.floor((this.hostAddressOf(gpa, length) + length) / HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES;
+    const hva = this.hostAddressOf(gpa, length);
+    const start = Math.ceil(hva / HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES;
+    const end = Math.floor((hva + length) / HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES;
     if (end > start) preferHugePages(start, end - start);
   }
 
