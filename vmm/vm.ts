@@ -199,7 +199,7 @@ export class Vm {
       }
       if (initSeen === undefined && shared.milestone(MILESTONE_INIT) !== undefined) {
         initSeen = nowMs();
-        alarmMainThread(AFTER_INIT_MS);
+        if (!successorStarted) alarmMainThread(AFTER_INIT_MS);
       }
       const mayLeave =
         nowMs() - started >= MAIN_PHASE_MS || (initSeen !== undefined && nowMs() - initSeen >= AFTER_INIT_MS);

@@ -41,16 +41,18 @@ function findRun(mappings: readonly Mapping[], bytes: number): [first: number, l
   });
 }
 
-/** Sums all mappings but the run of neighbours that is exactly `guestKib` long: the guest's RAM. */
+/**
+ * Sums all mappings but the guest's RAM: the run of neighbours that is exactly `guestKib` long.
+ * Two of glibc's arenas side by side can be as long, so of several runs the fullest counts.
+ */
 export function monitorMemory(smaps: string, guestKib: number): MemoryKib {
   const mappings = parseMappings(smaps);
   if (mappings.length === 0) throw new Error("No mapping in smaps: the process had ended");
-  const runs = findRun(mappings, guestKib * 1024);
-  const [run] = runs;
-  if (run === undefined || runs.length !== 1) {
-    throw new Error(`${String(runs.length)} mappings of ${String(guestKib)} KiB: which one is the guest's?`);
-  }
+  const total = (list: readonly Mapping[], key: keyof MemoryKib): number =>
+    list.reduce((sum, mapping) => sum + mapping[key], 0);
+  const rssOf = ([first, last]: readonly [number, number]): number => total(mappings.slice(first, last + 1), "rss");
+  const [run] = findRun(mappings, guestKib * 1024).sort((a, b) => rssOf(b) - rssOf(a));
+  if (run === undefined) throw new Error(`No mapping of ${String(guestKib)} KiB: where is the guest's RAM?`);
   const others = mappings.filter((_, i) => i < run[0] || i > run[1]);
-  const sum = (key: keyof MemoryKib): number => others.reduce((total, mapping) => total + mapping[key], 0);
-  return { rss: sum("rss"), pss: sum("pss"), private: sum("private") };
+  return { rss: total(others, "rss"), pss: total(others, "pss"), private: total(others, "private") };
 }

@@ -138,8 +138,14 @@ describe("bench: memory beyond the guest's", () => {
     assert.deepEqual(monitorMemory(smaps, 131072), { rss: 3, pss: 3, private: 3 });
   });
 
-  it("refuses to guess which mapping is the guest's", () => {
-    assert.throws(() => monitorMemory(mapping(0, 4, 4, 4, 0, 4), 131072), /0 mappings/);
+  it("of two runs of that length, the fuller one is the guest's", () => {
+    const arenas = mapping(500_000, 65536, 3, 3, 0, 3) + mapping(565_536, 65536, 4, 4, 0, 4);
+    const smaps = mapping(1000, 131072, 900, 900, 0, 900) + arenas;
+    assert.deepEqual(monitorMemory(smaps, 131072), { rss: 7, pss: 7, private: 7 });
+  });
+
+  it("says so when there is no such mapping, or nothing at all", () => {
+    assert.throws(() => monitorMemory(mapping(0, 4, 4, 4, 0, 4), 131072), /No mapping of 131072 KiB/);
     assert.throws(() => monitorMemory("", 131072), /had ended/);
   });
 });
