@@ -7,7 +7,7 @@ import { parseArgs } from "node:util";
 import type { Bench, BenchResult } from "./harness.js";
 import { bindings } from "./micro/bindings.bench.js";
 import { exits } from "./micro/exits.bench.js";
-import { stamp } from "./stamp.js";
+import { loadAverage, stamp } from "./stamp.js";
 import { boot } from "./system/boot.bench.js";
 import { memory } from "./system/memory.bench.js";
 import { start } from "./system/start.bench.js";
@@ -49,7 +49,10 @@ async function runOne(bench: Bench, rounds: number): Promise<BenchResult | Faile
     },
   };
   try {
-    const result = await bench.run(context);
+    const before = loadAverage();
+    const measured = await bench.run(context);
+    const load = `Load average ${String(before)} before, ${String(loadAverage())} after, on ${String(availableParallelism())} CPUs.`;
+    const result = { ...measured, notes: [...measured.notes, load] };
     line.clear();
     process.stdout.write(`\n== ${bench.name}: ${bench.about}\n${formatResult(result)}\n`);
     return result;

@@ -1,6 +1,6 @@
 // Which program ran on which machine: figures without that are worth nothing.
 import { spawnSync } from "node:child_process";
-import { totalmem } from "node:os";
+import { loadavg, totalmem } from "node:os";
 import { acceleratorKind, hasHardwareVirtualization, hostFacts, isInLab, type AcceleratorKind } from "../vmm/host.js";
 
 export interface Stamp {
@@ -13,6 +13,8 @@ export interface Stamp {
   readonly memory_mib: number;
   readonly kernel: string;
   readonly node: string;
+  /** Load average of the last minute at the start; above `cpus`, others competed and figures are doubtful. */
+  readonly load: number;
   /** In words: what stands behind /dev/kvm of the machine on which the bench was started. */
   readonly accelerator: string;
 }
@@ -35,6 +37,11 @@ function git(...argv: readonly string[]): string | undefined {
   return status === 0 ? stdout.trim() : undefined;
 }
 
+/** Of the last minute, to two digits. */
+export function loadAverage(): number {
+  return Math.round((loadavg()[0] ?? Number.NaN) * 100) / 100;
+}
+
 export function stamp(cpus: number): Stamp {
   const { cpu, kernel, node } = hostFacts();
   return {
@@ -45,6 +52,7 @@ export function stamp(cpus: number): Stamp {
     memory_mib: Math.round(totalmem() / 2 ** 20),
     kernel,
     node,
+    load: loadAverage(),
     accelerator: acceleratorInWords(),
   };
 }

@@ -116,6 +116,7 @@ async function run(context: BenchContext): Promise<BenchResult> {
             pairwise(samplesOf(measured, OURS, METRIC), samplesOf(measured, "C", METRIC), (a, b) => a - b),
             LIMIT_NS,
             "ns",
+            0,
           ),
         ]
       : [];

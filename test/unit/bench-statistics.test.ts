@@ -66,6 +66,14 @@ describe("bench: statistics", () => {
   });
 });
 
+describe("bench: doubt", () => {
+  it("an interval below what is possible is no success", () => {
+    assert.equal(atMost("more than in C", [-9, -8, -10, -9, -11], 2, "ns", 0).verdict, "DOUBT");
+    assert.equal(atMost("more than in C", [-1, 1, 0, 2, 1], 2, "ns", 0).verdict, "PASS");
+    assert.equal(atMost("more than in C", [-9, -8, -10], 2, "ns").verdict, "PASS");
+  });
+});
+
 describe("bench: harness", () => {
   const context = { rounds: 3, warmups: 1, progress: () => undefined };
 
