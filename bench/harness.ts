@@ -59,9 +59,10 @@ export interface Bench {
   run(context: BenchContext): Promise<BenchResult>;
 }
 
-/** Every round starts with the next variant: none always follows the same one. */
+/** Each pair of rounds starts with the next variant and goes once forwards, once backwards: neighbours change too. */
 export function turnOrder(count: number, round: number): number[] {
-  return Array.from({ length: count }, (_, i) => (i + round) % count);
+  const order = Array.from({ length: count }, (_, i) => (i + Math.floor(round / 2)) % count);
+  return round % 2 === 0 ? order : order.reverse();
 }
 
 export async function measure(variants: readonly Variant[], context: BenchContext): Promise<Measurements> {
