@@ -10,8 +10,11 @@ import { parseBoot, type BootOptions } from "./arguments.js";
 import { EXIT_SIGNAL_BASE, exitCodeOf } from "./exit-codes.js";
 import { defaultInitrd, defaultKernel, fastKernel } from "./guest-files.js";
 import { Terminal, onEndSignals, writeOutput } from "./terminal.js";
+import { isTerminal } from "../sys/libc.js";
 import { Vm } from "../vm.js";
 
+const STDIN = 0;
+const STDOUT = 1;
 const SIGPIPE = 13;
 
 /** What a guest without command and terminal runs: who it is. */
@@ -85,15 +88,15 @@ function vmConfig(options: BootOptions) {
 function initArguments(options: BootOptions): string[] {
   // Someone who writes the whole command line gets that and no more.
   if (options.bareCmdline && options.command.length === 0) return [];
-  const isTerminal = process.stdin.isTTY && process.stdout.isTTY;
-  const describes = options.command.length === 0 && !isTerminal && options.initrd === undefined && !options.noInitrd;
+  const interactive = isTerminal(STDIN) && isTerminal(STDOUT);
+  const describes = options.command.length === 0 && !interactive && options.initrd === undefined && !options.noInitrd;
   const command = describes ? SELF_DESCRIPTION : options.command;
   const words: string[] = [];
   if (command.length > 0) {
     if (command.some((word) => word.includes("\0"))) throw new ConfigError(["The command has a NUL character"]);
     words.push(`vmlet.exec=${Buffer.from(command.join("\0")).toString("base64url")}`);
   }
-  if (!isTerminal) return [...words, "vmlet.tty=raw"];
+  if (!interactive) return [...words, "vmlet.tty=raw"];
   const term = process.env["TERM"] ?? "";
   // Only what cannot break out of its word on the kernel's command line.
   if (/^[\w.+-]{1,50}$/.test(term)) words.push(`vmlet.term=${term}`);
@@ -130,8 +133,8 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
     terminal.open();
   };
   // Input for a command waits until the guest's terminal is set up, or it would be flushed away.
-  const awaitsCommand = config.cmdline.includes("vmlet.exec=") && !process.stdin.isTTY;
-  if (process.stdin.isTTY) process.stderr.write("vmlet: Ctrl-A x leaves\r\n");
+  const awaitsCommand = config.cmdline.includes("vmlet.exec=") && !isTerminal(STDIN);
+  if (isTerminal(STDIN)) process.stderr.write("vmlet: Ctrl-A x leaves\r\n");
   if (!awaitsCommand) setImmediate(openInput);
   const removeHandlers = onEndSignals((number) => {
     signal ??= number;
