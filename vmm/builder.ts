@@ -3,7 +3,7 @@
 import { closeSync } from "node:fs";
 import type { ResolvedConfig } from "./config/types.js";
 import { ConfigError, HostError } from "./errors.js";
-import { SOFTWARE_KVM_CMDLINE } from "./config/software-kvm.js";
+import { softwareKvmCmdline } from "./config/software-kvm.js";
 import type { DeviceFactory } from "./device-host.js";
 import type { DeviceSupport } from "./device-support.js";
 import { GuestRegisters } from "./fixups/guest-registers.js";
@@ -109,21 +109,43 @@ export function buildVm(config: ResolvedConfig, options: BuildOptions = {}): Liv
   }
 }
 
+/** Finds whatever is wrong with kernel, initrd and command line without KVM; throws as buildVm does. */
+export function checkGuest(config: ResolvedConfig): void {
+  const undo = new UndoStack();
+  try {
+    const images = openImages(config, undo);
+    const memory = MappedGuestMemory.map(config.memoryMib * MIB);
+    undo.add(() => {
+      memory.unmap();
+    });
+    loadGuest(config, virtioWindows(config.disks.length), memory, images);
+  } finally {
+    undo.run();
+  }
+}
+
+interface Images {
+  readonly kernel: FileImage;
+  readonly initrd: FileImage | undefined;
+}
+
+function openImages(config: ResolvedConfig, undo: UndoStack): Images {
+  const open = (path: string): FileImage => {
+    const image = FileImage.open(path);
+    undo.add(() => {
+      image.close();
+    });
+    return image;
+  };
+  return { kernel: open(config.kernel), initrd: config.initrd === undefined ? undefined : open(config.initrd) };
+}
+
 function build(config: ResolvedConfig, undo: UndoStack, { known, deviceSupport }: BuildOptions): LiveParts {
-  const kernelFile = FileImage.open(config.kernel);
   const files = new UndoStack();
   undo.add(() => {
     files.run();
   });
-  files.add(() => {
-    kernelFile.close();
-  });
-  const initrdFile = config.initrd === undefined ? undefined : FileImage.open(config.initrd);
-  if (initrdFile !== undefined) {
-    files.add(() => {
-      initrdFile.close();
-    });
-  }
+  const images = openImages(config, files);
 
   if (deviceSupport === undefined && config.disks.length > 0) throw new Error("Devices without device support");
   const factories = deviceSupport?.openDevices(config, (close) => undo.add(close)) ?? [];
@@ -140,10 +162,8 @@ function build(config: ResolvedConfig, undo: UndoStack, { known, deviceSupport }
   undo.add(() => {
     memory.unmap();
   });
-  // First, because after a "--" of the user's the kernel reads no more parameters.
-  const software = quirks === undefined ? [] : [SOFTWARE_KVM_CMDLINE];
-  const cmdline = [...software, ...virtioParameters(windows), config.cmdline].join(" ");
-  const kernel = loadGuest({ ...config, cmdline }, windows, memory, kernelFile, initrdFile);
+  const cmdline = quirks === undefined ? config.cmdline : `${softwareKvmCmdline(quirks.tscKhz)} ${config.cmdline}`;
+  const kernel = loadGuest({ ...config, cmdline }, windows, memory, images);
 
   const vm = system.createVm();
   undo.add(() => {
@@ -233,12 +253,13 @@ function loadGuest(
   config: ResolvedConfig,
   virtio: readonly VirtioMmioWindow[],
   memory: MappedGuestMemory,
-  kernelFile: FileImage,
-  initrdFile: FileImage | undefined,
+  { kernel: kernelFile, initrd: initrdFile }: Images,
 ): LoadedKernel {
   kernelFile.memory = memory;
   const kernel = loadKernel(kernelFile, memory, config.protocol);
-  writeCmdline(memory, checkCmdline(config.cmdline, kernel.cmdlineMax));
+  // Our words first: after a "--" of the user's the kernel reads no more parameters.
+  const cmdline = [...virtioParameters(virtio), config.cmdline].join(" ");
+  writeCmdline(memory, checkCmdline(cmdline, kernel.cmdlineMax));
   let initrd: InitrdRange | undefined;
   if (initrdFile !== undefined) {
     initrd = placeInitrd(initrdFile.path, initrdFile.size, memory.size, kernel.end, kernel.initrdAddrMax);

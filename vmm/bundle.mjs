@@ -1,6 +1,8 @@
 // Bundles the command line, the vCPU thread and the library into dist/, one CommonJS file
-// each: fewer files to find and parse is what makes the start fast.
+// each: fewer files to find and parse is what makes the start fast. The command line comes with
+// what V8 has made of it, so that a start need not parse it either.
 import { build } from "esbuild";
+import { spawnSync } from "node:child_process";
 import { chmodSync, writeFileSync } from "node:fs";
 
 // NODE_EXTRA_CA_CERTS, where it is set, costs every start of Node 20 some 60 ms and is of no
@@ -9,14 +11,25 @@ import { chmodSync, writeFileSync } from "node:fs";
 const SHEBANG = "#!/usr/bin/env -S -u NODE_EXTRA_CA_CERTS node --no-rehash-snapshot\n";
 const IMPORT_META_URL = 'const importMetaUrl=require("node:url").pathToFileURL(__filename).href;';
 
+// A CommonJS file has a require of its own: loading node:module to make one costs 2 ms.
+const ownRequire = {
+  name: "own-require",
+  setup(bundler) {
+    bundler.onResolve({ filter: /^node:module$/ }, () => ({ path: "own-require", namespace: "own-require" }));
+    bundler.onLoad({ filter: /.*/, namespace: "own-require" }, () => ({
+      contents: "exports.createRequire = () => require;",
+    }));
+  },
+};
+
 const outputs = [
-  { entry: "vmm/cli.ts", file: "dist/vmlet.js", shebang: SHEBANG },
-  { entry: "vmm/vcpu/worker.ts", file: "dist/vcpu-worker.js", shebang: "" },
-  { entry: "vmm/index.ts", file: "dist/index.js", shebang: "" },
+  { entry: "vmm/cli.ts", file: "dist/cli.js" },
+  { entry: "vmm/vcpu/worker.ts", file: "dist/vcpu-worker.js" },
+  { entry: "vmm/index.ts", file: "dist/index.js" },
 ];
 
 await Promise.all(
-  outputs.map(({ entry, file, shebang }) =>
+  outputs.map(({ entry, file }) =>
     build({
       entryPoints: [entry],
       outfile: file,
@@ -26,11 +39,43 @@ await Promise.all(
       format: "cjs",
       minifyWhitespace: true,
       minifySyntax: true,
-      banner: { js: shebang + IMPORT_META_URL },
+      banner: { js: IMPORT_META_URL },
       define: { "import.meta.url": "importMetaUrl" },
+      plugins: [ownRequire],
       logLevel: "warning",
     }),
   ),
 );
 writeFileSync("dist/package.json", '{"type":"commonjs"}\n');
+
+// The cache is V8's own: one of another version or with other flags is refused and costs nothing
+// but the parsing. All characters are ASCII (esbuild escapes the rest), hence latin1.
+const LOADER = `"use strict";
+const { readFileSync } = require("node:fs");
+const { Script } = require("node:vm");
+const filename = __dirname + "/cli.js";
+const source = "(function(exports,require,module,__filename,__dirname){" + readFileSync(filename, "latin1") + "\\n})";
+let cachedData;
+try {
+  cachedData = readFileSync(__dirname + "/cli.cache");
+} catch {
+  // Without the cache, everything works, a few milliseconds later.
+}
+const script = new Script(source, { filename, cachedData });
+`;
+writeFileSync(
+  "dist/vmlet.js",
+  `${SHEBANG}${LOADER}script.runInThisContext()(exports, require, module, filename, __dirname);\n`,
+);
 chmodSync("dist/vmlet.js", 0o755);
+// Made after a first run, so that it holds the functions that every start calls; with the flags
+// of the first line, or V8 would refuse it.
+const MAKE_CACHE = `process.argv = [process.execPath, "dist/vmlet.js", "--version"];
+  process.exit = () => require("node:fs").writeFileSync("dist/cli.cache", script.createCachedData());
+  script.runInThisContext()(exports, require, module, filename, __dirname);`;
+const { status, stderr } = spawnSync(
+  process.execPath,
+  ["--no-rehash-snapshot", "-e", `__dirname = process.cwd() + "/dist"; (function () { ${LOADER}${MAKE_CACHE} })();`],
+  { encoding: "utf8" },
+);
+if (status !== 0) throw new Error(`The code cache could not be made: ${stderr}`);

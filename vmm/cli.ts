@@ -1,7 +1,7 @@
 // The command line's entry: the only reader of process.argv and the only caller of exit.
 import { boot } from "./cli/boot.js";
 import { exitCodeOfError, UsageError } from "./cli/exit-codes.js";
-import { VmmError } from "./errors.js";
+import { ConfigError, VmmError } from "./errors.js";
 
 async function main([command, ...rest]: readonly string[]): Promise<number> {
   switch (command) {
@@ -31,7 +31,8 @@ function complain(error: unknown): void {
   if (error instanceof UsageError) {
     process.stderr.write(`vmlet: ${error.message}\n`);
   } else if (error instanceof VmmError) {
-    process.stderr.write(`${error.message.replace(/^/, "vmlet: ")}\n`);
+    const lines = error instanceof ConfigError ? error.problems : [error.message];
+    for (const line of lines) process.stderr.write(`vmlet: ${line}\n`);
     if (error.cure !== undefined) process.stderr.write(`vmlet: what helps: ${error.cure}\n`);
   } else {
     process.stderr.write(`vmlet: internal error: ${error instanceof Error ? (error.stack ?? "") : String(error)}\n`);

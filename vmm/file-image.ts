@@ -54,6 +54,7 @@ export class FileImage implements ImageSource {
 
   readInto(offset: number, gpa: number, length: number): void {
     if (this.#memory === undefined) throw new KernelImageError(`${this.path}: no memory to load into`);
+    this.#memory.willFill(gpa, length);
     for (let done = 0; done < length;) {
       const left = length - done;
       // SAFETY: hostAddressOf has checked that all bytes left are guest RAM.

@@ -33,7 +33,7 @@ export interface TinyVm {
   readonly vm: VmFd;
   readonly vcpu: VcpuFd;
   readonly memory: MappedGuestMemory;
-  close(): void;
+  readonly close: () => void;
 }
 
 export interface TinyVmOptions {

@@ -1,6 +1,7 @@
 // A VM's life: started, running on the main thread or on threads of its own, stopped, closed.
 // DESIGN.md, "Threads", has the picture and the reasons.
 import type { LiveParts } from "./builder.js";
+import { nowMs } from "./clock.js";
 import { ConsoleWatcher } from "./console-watcher.js";
 import type { DeviceHost } from "./device-host.js";
 import { HostError, VcpuExitError } from "./errors.js";
@@ -8,7 +9,7 @@ import { HALT_WATCH_MS, HaltWatcher } from "./halt-watcher.js";
 import { alarmMainThread, installKickHandler } from "./sys/kick.js";
 import { drainEventfd, pollReadable, type PollHandle } from "./sys/libc.js";
 import { describeRegisters, explainExit } from "./vcpu/explain-exit.js";
-import { VcpuThread } from "./vcpu/handle.js";
+import type { VcpuThread } from "./vcpu/handle.js";
 import { runVcpu } from "./vcpu/loop.js";
 import { ThreadMachine } from "./vcpu/machine.js";
 import type { VcpuFailure } from "./vcpu/messages.js";
@@ -45,8 +46,15 @@ export interface StartOptions {
   readonly threads: "main-first" | "threads";
 }
 
-/** The longest that the main thread stays with vCPU 0 before it hands over, `ms`. */
-const MAIN_PHASE_MS = 1000;
+/** The longest that the main thread stays with vCPU 0 without a sign of the guest's init, `ms`. */
+const MAIN_PHASE_MS = 2000;
+/**
+ * How long the main thread stays after init, `ms`. A short command ends before: then no thread is
+ * started at all, whose start-up would take a processor from the guest.
+ */
+const AFTER_INIT_MS = 100;
+/** A successor rings when it is ready; only one that never gets there is waited for like this, `ms`. */
+const SUCCESSOR_MS = 5000;
 /** With more vCPUs, their threads are started this long after vCPU 0, `ms`. */
 const SMP_START_MS = 2;
 /** What a message of a thread that has just stopped may take, `ms`. */
@@ -119,7 +127,7 @@ export class Vm {
     if (threads === "main-first") await this.#runOnMain();
     else {
       this.#devices?.connectEvents();
-      this.#startThreads(0, false);
+      await this.#startThreads(0, false);
     }
     this.#service();
     await stopped;
@@ -186,9 +194,10 @@ export class Vm {
     let deadline = vcpus.length > 1 ? SMP_START_MS : MAIN_PHASE_MS;
     let smpStarted = vcpus.length === 1;
     let successorStarted = false;
+    let initSeen: number | undefined;
     alarmMainThread(deadline);
     this.#setRunningVcpu(true);
-    const started = performance.now();
+    const started = nowMs();
     shared.setVcpuThread(0, process.pid);
     // The slot stays idle, so that a successor can put itself on standby in it.
     shared.markMilestone(MILESTONE_FIRST_RUN, process.hrtime.bigint());
@@ -213,16 +222,23 @@ export class Vm {
       if (shared.outputIsHigh()) await this.#written();
       if (shared.isStopping()) break;
 
-      if (!smpStarted && performance.now() - started >= deadline) {
+      if (!smpStarted && nowMs() - started >= deadline) {
         smpStarted = true;
-        this.#startThreads(1, false);
+        await this.#startThreads(1, false);
         deadline = MAIN_PHASE_MS;
         alarmMainThread(deadline);
       }
-      const mayLeave = performance.now() - started >= MAIN_PHASE_MS || shared.milestone(MILESTONE_INIT) !== undefined;
+      if (initSeen === undefined && shared.milestone(MILESTONE_INIT) !== undefined) {
+        initSeen = nowMs();
+        if (!successorStarted) alarmMainThread(AFTER_INIT_MS);
+      }
+      const mayLeave =
+        nowMs() - started >= MAIN_PHASE_MS || (initSeen !== undefined && nowMs() - initSeen >= AFTER_INIT_MS);
       if (!successorStarted && mayLeave) {
         successorStarted = true;
-        this.#addThread(0, true);
+        // Not again and again: each alarm is an exit, and takes its time from the guest.
+        alarmMainThread(SUCCESSOR_MS);
+        await this.#addThread(0, true);
       }
       if (shared.vcpuState(0) === VCPU_STANDBY && successorStarted) {
         // The worker wakes up and goes on with the same vCPU.
@@ -244,12 +260,14 @@ export class Vm {
     if (this.#devices !== undefined) this.#devices.isRunningVcpu = value;
   }
 
-  #startThreads(from: number, standby: boolean): void {
-    for (let index = from; index < this.#parts.vcpus.length; index++) this.#addThread(index, standby);
+  async #startThreads(from: number, standby: boolean): Promise<void> {
+    for (let index = from; index < this.#parts.vcpus.length; index++) await this.#addThread(index, standby);
   }
 
-  #addThread(index: number, standby: boolean): void {
+  async #addThread(index: number, standby: boolean): Promise<void> {
     const { shared } = this.#machine;
+    // Only now: node:worker_threads brings all of Node's streams, 4 ms before the first KVM_RUN.
+    const { VcpuThread } = await import("./vcpu/handle.js");
     const thread = new VcpuThread(this.#parts.descriptor, index, standby, (message) => {
       if (message.code === "TRIPLE_FAULT") {
         this.#faultRegisters = message.registers;

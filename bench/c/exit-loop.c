@@ -6,7 +6,6 @@
 #include <linux/kvm.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -20,9 +19,9 @@ static double now_ns(void)
 	return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
 }
 
-int main(int argc, char **argv)
+int main(void)
 {
-	long rounds = argc > 1 ? atol(argv[1]) : 10, exits = argc > 2 ? atol(argv[2]) : 10000;
+	long exits;
 	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC), vm = ioctl(kvm, KVM_CREATE_VM, 0);
 	size_t size = 2 << 20;
 	uint8_t *ram = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -61,7 +60,7 @@ int main(int argc, char **argv)
 	ioctl(vcpu, KVM_SET_REGS, &regs);
 	unsigned long sum = 0;
 
-	for (long round = 0; round < rounds; round++) {
+	while (scanf("%ld", &exits) == 1) {
 		double started = now_ns();
 
 		for (long i = 0; i < exits; i++) {

@@ -181,6 +181,10 @@ int main(int argc, char **argv)
 	} cpuid = { .head.nent = 256 };
 
 	ioctl(kvm, KVM_GET_SUPPORTED_CPUID, &cpuid);
+	/* Without the hypervisor bit Linux looks for no kvm-clock, and for a TSC deadline it needs its bit. */
+	for (uint32_t i = 0; i < cpuid.head.nent; i++)
+		if (cpuid.entries[i].function == 1)
+			cpuid.entries[i].ecx |= 1U << 31 | 1U << 24;
 	ioctl(vcpu, KVM_SET_CPUID2, &cpuid);
 	struct {
 		struct kvm_msrs head;

@@ -59,6 +59,11 @@ static char *environment[] = {
 static struct window_size window;
 static int raw_tty;
 static char root_device[32];
+static long terminal = -1;
+
+/* What a signal handler returns to: the kernel wants it from user space on x86-64. */
+__asm__("restore:\n\tmov $15, %eax\n\tsyscall\n");
+extern void restore(void);
 
 void *memset(void *at, int value, size_t length)
 {
@@ -161,12 +166,11 @@ static int change_root(void)
 	return 1;
 }
 
-/* Ends what still runs and makes the disk clean: nothing is left to recover at the next boot. */
+/* Makes the disk clean, once all that was killed is gone: nothing is left to recover at the next boot. */
 static void leave_root(void)
 {
 	int status;
 
-	call2(kill, -1, SIGKILL);
 	while (call4(wait4, -1, &status, 0, 0) > 0)
 		;
 	call5(mount, 0, "/", 0, MS_REMOUNT | MS_RDONLY, 0);
@@ -260,37 +264,60 @@ static void read_cmdline(void)
 	}
 }
 
-/* The serial port as the controlling terminal of PID 1's own session. Were the command to lead
- * the session, its end would hang the terminal up, and the kernel drops what is not sent yet.
+/*
+ * The serial port becomes the controlling terminal of init's own session, and stays it when the
+ * command ends: the end of a session's leader hangs its terminal up, and what the port has not
+ * sent by then is lost.
  */
-static void take_terminal(void)
+static void open_terminal(void)
 {
 	call0(setsid);
-	long fd = call3(open, "/dev/ttyS0", O_RDWR, 0);
-
-	if (fd < 0)
-		fd = call3(open, "/dev/console", O_RDWR, 0);
-	if (fd < 0)
+	terminal = call3(open, "/dev/ttyS0", O_RDWR, 0);
+	if (terminal < 0)
+		terminal = call3(open, "/dev/console", O_RDWR, 0);
+	if (terminal < 0)
 		return;
-	call3(ioctl, fd, TIOCSCTTY, 0);
+	call3(ioctl, terminal, TIOCSCTTY, 0);
 	if (window.rows)
-		call3(ioctl, fd, TIOCSWINSZ, &window);
+		call3(ioctl, terminal, TIOCSWINSZ, &window);
 	if (raw_tty) {
 		struct termios modes;
 
 		/* ICANON stays: it is what makes the host's end of input an end of file here. */
-		if (call3(ioctl, fd, TCGETS, &modes) == 0) {
+		if (call3(ioctl, terminal, TCGETS, &modes) == 0) {
 			modes.c_oflag &= ~(unsigned)OPOST;
 			modes.c_iflag &= ~(unsigned)(ICRNL | IXON);
 			modes.c_lflag &= ~(unsigned)(ECHO | ECHOE | ECHOK | ISIG | IEXTEN);
-			call3(ioctl, fd, TCSETS, &modes);
+			call3(ioctl, terminal, TCSETS, &modes);
 		}
 	}
-	call2(dup2, fd, 0);
-	call2(dup2, fd, 1);
-	call2(dup2, fd, 2);
-	if (fd > 2)
-		call1(close, fd);
+}
+
+static void handle(int signal, void (*handler)(int))
+{
+	struct sigaction action = {
+		.sa_handler = handler,
+		.sa_flags = SA_RESTORER,
+		.sa_restorer = restore,
+	};
+
+	call4(rt_sigaction, signal, &action, 0, 8);
+}
+
+/* The command in the foreground, in a group of its own: `kill 0` must not reach init. */
+static void take_terminal(void)
+{
+	int group = (int)call0(getpid);
+
+	call2(setpgid, 0, 0);
+	/* Whoever asks from the background is stopped by SIGTTOU. */
+	handle(SIGTTOU, SIG_IGN);
+	call3(ioctl, terminal, TIOCSPGRP, &group);
+	handle(SIGTTOU, SIG_DFL);
+	for (int fd = 0; fd < 3; fd++)
+		call2(dup2, terminal, fd);
+	if (terminal > 2)
+		call1(close, terminal);
 }
 
 /* execve along PATH; returns the error of the last try that says more than "not there". */
@@ -314,25 +341,16 @@ static long execute(char **command)
 		if (tried != -ENOENT)
 			result = tried;
 	}
+	/* Few applets of busybox have a link; it knows the others by the name that it is called by. */
+	if (result == -ENOENT)
+		call3(execve, "/bin/busybox", command, environment);
 	return result;
-}
-
-/* The command is the terminal's foreground group, so that keys such as Ctrl-C reach it. */
-static void take_foreground(void)
-{
-	unsigned long stop_for_output = 1UL << (SIGTTOU - 1);
-	long group = call0(getpid);
-
-	call2(setpgid, 0, 0);
-	/* A group in the background would be stopped for the very call that brings it forward. */
-	call4(rt_sigprocmask, SIG_BLOCK, &stop_for_output, 0, sizeof(stop_for_output));
-	call3(ioctl, 0, TIOCSPGRP, &group);
-	call4(rt_sigprocmask, SIG_UNBLOCK, &stop_for_output, 0, sizeof(stop_for_output));
 }
 
 static void run_command(void)
 {
-	take_foreground();
+	if (terminal >= 0)
+		take_terminal();
 	/* The host holds its input back until the terminal is set up and nothing can flush it. */
 	milestone(MILESTONE_COMMAND_START);
 	call1(chdir, "/root");
@@ -353,21 +371,6 @@ static void on_signal(int signal)
 		asked_reboot = 1;
 	else
 		asked_off = 1;
-}
-
-/* What a signal handler returns to: the kernel wants it from user space on x86-64. */
-__asm__("restore:\n\tmov $15, %eax\n\tsyscall\n");
-extern void restore(void);
-
-static void listen_to(int signal)
-{
-	struct sigaction action = {
-		.sa_handler = on_signal,
-		.sa_flags = SA_RESTORER,
-		.sa_restorer = restore,
-	};
-
-	call4(rt_sigaction, signal, &action, 0, 8);
 }
 
 /* Reaps every child until `command` has ended; its exit status as a shell would give it. */
@@ -393,8 +396,10 @@ static int reap_until(long command)
 
 static void power_off(int status)
 {
-	/* What the command wrote is still on its way through the serial port. */
-	call3(ioctl, 1, TCSBRK, 1);
+	/* Nobody shall write any more, and then the port shall send what it has, even after a Ctrl-S. */
+	call2(kill, -1, SIGKILL);
+	call3(ioctl, terminal, TCXONC, TCOON);
+	call3(ioctl, terminal, TCSBRK, 1);
 	call0(sync);
 	if (root_device[0])
 		leave_root();
@@ -418,10 +423,10 @@ __attribute__((used)) static void start(void)
 		argv[0] = "/bin/sh";
 		argv[1] = "-l";
 	}
-	take_terminal();
-	listen_to(SIGUSR1);
-	listen_to(SIGUSR2);
-	listen_to(SIGTERM);
+	open_terminal();
+	handle(SIGUSR1, on_signal);
+	handle(SIGUSR2, on_signal);
+	handle(SIGTERM, on_signal);
 	if (root_device[0] && !change_root()) {
 		say("init: cannot mount ");
 		say(root_device);
@@ -433,6 +438,8 @@ __attribute__((used)) static void start(void)
 
 	if (child == 0)
 		run_command();
+	/* The foreground is the command's: draining the port from behind it must not stop init. */
+	handle(SIGTTOU, SIG_IGN);
 	power_off(child < 0 ? STATUS_CANNOT_RUN : reap_until(child));
 }
 

@@ -1,6 +1,6 @@
 // Needs: hardware KVM, or the lab. Real kernels, seen through the program's command line.
 import assert from "node:assert/strict";
-import { closeRunner, guestRunner, whyNoBoot, type GuestRunner } from "../helpers/guest-runner.js";
+import { guestRunner, whyNoBoot, type GuestRunner } from "../helpers/guest-runner.js";
 import { skip } from "../helpers/skip.js";
 
 describe("boot: linux", function () {
@@ -12,7 +12,6 @@ describe("boot: linux", function () {
     if (reason !== undefined) skip(this, reason);
     guest = await guestRunner();
   });
-  after(() => closeRunner());
 
   it("our kernel, one vCPU: runs a command, hands its status on, and reports", async () => {
     const { status, stdout, stderr, report } = await guest.boot([
@@ -154,8 +153,27 @@ describe("boot: linux", function () {
   });
 
   it("a flood of output arrives complete and in order", async () => {
-    const { stdout } = await guest.boot(["--quiet", "--", "seq", "1", "20000"]);
+    // Through a pipe: seq alone writes line by line to a terminal, at seven exits a line.
+    const { status, stdout } = await guest.boot(["--quiet", "--", "sh", "-c", "seq 1 20000 | cat"]);
+    assert.equal(status, 0);
     assert.equal(stdout, Array.from({ length: 20_000 }, (_, i) => `${String(i + 1)}\n`).join(""));
+  });
+
+  it("the last lines of a command that ends at once arrive too, with two vCPUs", async () => {
+    // Once cut off: the command led its session, whose end flushed what the port had not sent.
+    const { status, stdout } = await guest.boot(["--quiet", "--cpus", "2", "--", "sh", "-c", "seq 1 300; exit 3"]);
+    assert.equal(stdout, Array.from({ length: 300 }, (_, i) => `${String(i + 1)}\n`).join(""));
+    assert.equal(status, 3);
+  });
+
+  it("a signal of the command to its own process group does not reach init", async () => {
+    const { status, report } = await guest.boot(["--quiet", "--", "sh", "-c", "sleep 30 & kill 0; exit 5"]);
+    assert.deepEqual([status, report?.outcome], [143, "poweroff"]);
+  });
+
+  it("a background process that never stops writing does not keep the guest from its end", async () => {
+    const { status } = await guest.boot(["--quiet", "--", "sh", "-c", "yes & sleep 1; exit 6"]);
+    assert.equal(status, 6);
   });
 
   it("the kernel's log is on the console unless --quiet is given", async () => {

@@ -1,6 +1,6 @@
 // Needs: hardware KVM, or the lab. Linux's own drivers against our virtio devices.
 import assert from "node:assert/strict";
-import { closeRunner, guestRunner, whyNoBoot, type Boot, type GuestRunner } from "../helpers/guest-runner.js";
+import { guestRunner, whyNoBoot, type Boot, type GuestRunner } from "../helpers/guest-runner.js";
 import { skip } from "../helpers/skip.js";
 
 const DISK = "/tmp/vmlet-disk.img";
@@ -14,7 +14,6 @@ describe("boot: virtio", function () {
     if (reason !== undefined) skip(this, reason);
     guest = await guestRunner();
   });
-  after(() => closeRunner());
 
   const counters = ({ report }: Boot, device = "vda"): Readonly<Record<string, number>> =>
     report?.devices[device] ?? {};

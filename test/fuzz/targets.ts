@@ -1,7 +1,8 @@
 // Every fuzzer of the tree, by name.
 import type { FuzzTarget } from "./target.js";
 import { blockTarget } from "./targets/block.js";
+import { fixupsTarget } from "./targets/fixups.js";
 import { queueTarget } from "./targets/queue.js";
 import { transportTarget } from "./targets/transport.js";
 
-export const FUZZ_TARGETS: readonly FuzzTarget[] = [queueTarget, transportTarget, blockTarget];
+export const FUZZ_TARGETS: readonly FuzzTarget[] = [queueTarget, transportTarget, blockTarget, fixupsTarget];

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { acceleratorKind, hasHardwareVirtualization } from "../../vmm/host.js";
 import { labBase, type LabInput } from "../../vmm/lab/image.js";
-import { LAB_CLI, packageInputs } from "../../vmm/lab/checkout.js";
+import { LAB_CLI, LAB_PACKAGE, packageInputs } from "../../vmm/lab/checkout.js";
 import { missingLabPrograms } from "../../vmm/lab/programs.js";
 import { LabSession } from "../../vmm/lab/session.js";
 import type { Report } from "../../vmm/cli/report.js";
@@ -34,6 +34,8 @@ export interface GuestFiles {
   readonly debianInitramfs: string;
   /** A root disk to copy: its init counts the boots of the disk, says so and powers off. */
   readonly rootDisk: string;
+  /** The bundled library. */
+  readonly library: string;
 }
 
 export interface BootOptions {
@@ -68,10 +70,11 @@ export function guestRunner(): Promise<GuestRunner> {
   return runner;
 }
 
-export async function closeRunner(): Promise<void> {
+// A hook of the root suite: the files of the boot lane share the lab.
+after(async () => {
   await (await runner)?.close();
   runner = undefined;
-}
+});
 
 const quote = (word: string): string => `'${word.replaceAll("'", "'\\''")}'`;
 
@@ -117,6 +120,7 @@ async function labRunner(): Promise<GuestRunner> {
       debianKernel: "/input/kernels/debian-vmlinuz",
       debianInitramfs: "/input/kernels/debian-initramfs.cpio",
       rootDisk: "/input/kernels/root.ext4",
+      library: `${LAB_PACKAGE}/dist/index.js`,
     },
     boot: (args, options = {}) => {
       const own = ["--kernel", "/input/kernels/vmlinux", "--initrd", "/input/kernels/initramfs.cpio"];
@@ -153,6 +157,7 @@ async function hostRunner(): Promise<GuestRunner> {
       debianKernel: base.kernel,
       debianInitramfs: withDebianModules(base.kernel, folder),
       rootDisk: makeRootDisk(folder),
+      library: resolve("dist/index.js"),
     },
     boot: (args, options = {}) => run(script(args, report, options), options.stdin),
     shell: (text) => run(text),

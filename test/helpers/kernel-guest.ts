@@ -49,10 +49,10 @@ export interface KernelGuest {
    * Runs until HLT or the number of reports; any other end is an error with its name.
    * Vectors report as 0x100 + vector; the error code follows where there is one.
    */
-  run(reports?: number): KernelGuestRun;
+  readonly run: (reports?: number) => KernelGuestRun;
   /** Call after changing MSRs from outside: the fix-ups learn them from the guest's own writes. */
-  rearm(): void;
-  close(): void;
+  readonly rearm: () => void;
+  readonly close: () => void;
 }
 
 const u32 = (value: number): number[] => [0, 8, 16, 24].map((shift) => (value >>> shift) & 0xff);

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { MSR_LSTAR, MSR_STAR, MSR_SYSCALL_MASK } from "../../vmm/fixups/syscall.js";
 import { TINY_CODE_GPA, TINY_MMIO_GPA } from "../../vmm/tiny-vm.js";
+import { explainExit } from "../../vmm/vcpu/explain-exit.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
 import {
   HLT,
@@ -60,9 +61,10 @@ describe("kvm: fix-ups", function () {
   it("popcnt: register and memory, 16, 32 and 64 bits, and the zero flag", () => {
     const rax = 0xf0f0_1234;
     assert.deepEqual(run([0xf3, 0x48, 0x0f, 0xb8, 0xc8, ...REPORT_RCX], { registers: { rax } }), [13]);
-    assert.deepEqual(run([0x66, 0xf3, 0x0f, 0xb8, 0xc8, ...REPORT_RCX], { registers: { rax, rcx: 0x7_0000 } }), [
-      0x7_0005,
-    ]);
+    assert.deepEqual(
+      run([0x66, 0xf3, 0x0f, 0xb8, 0xc8, ...REPORT_RCX], { registers: { rax, rcx: 0x7_0000 } }),
+      [0x7_0005],
+    );
     // mov qword [rsi], -1; popcnt rcx, [rsi + rbx*4 - 8] with rbx = 2
     const store = [0x48, 0xc7, 0x06, 0xff, 0xff, 0xff, 0xff];
     assert.deepEqual(
@@ -234,12 +236,7 @@ describe("kvm: fix-ups", function () {
 
     it("a jump to the entry smuggles no privileged flags in", () => {
       // mov ecx, CODE+…; mov r11d, 0x3200 (IOPL 3); mov eax, entry; jmp rax: on hardware a page fault
-      const code = [
-        ...[0xb9, 0, 0, 1, 0],
-        ...[0x41, 0xbb, 0, 0x32, 0, 0],
-        ...[0xb8, 0, 0, 0x08, 0],
-        ...[0xff, 0xe0],
-      ];
+      const code = [...[0xb9, 0, 0, 1, 0], ...[0x41, 0xbb, 0, 0x32, 0, 0], ...[0xb8, 0, 0, 0x08, 0], ...[0xff, 0xe0]];
       // The entry reports R11: mov rax, r11; mov [rdi], eax; hlt
       const { run: go } = userProgram(code, [0x4c, 0x89, 0xd8, ...REPORT, ...HLT]);
       const [first = 0] = go(1).reports;
@@ -263,6 +260,15 @@ describe("kvm: fix-ups", function () {
     circle.memory.writeU64(0x2008, 0x2007n);
     const [first] = circle.run(1).reports;
     assert.ok(first === vectors.pf || first === undefined || first === vectors.gp, String(first));
+  });
+
+  it("an instruction that nothing helps is named, with its bytes and a way out", () => {
+    const started = start({ code: [0x0f, 0x01, 0xf9, ...HLT] }); // rdtscp
+    if (started.quirks === undefined) return;
+    assert.throws(() => started.run(), /INTERNAL_ERROR/);
+    const { message, cure } = explainExit(started.vcpu, 0);
+    assert.match(message, /RDTSCP, bytes 0f01f9.*\n.*rip=0x10000 /);
+    assert.match(cure ?? "", /clearcpuid=59.*--accel lab/);
   });
 
   it("memory that is nobody's is #GP for an instruction done by hand", () => {

@@ -114,7 +114,11 @@ describe("vcpu-loop", () => {
         return entered % 3 !== 0;
       },
     };
-    const observer = { beforeExit: (reason: number) => seen.push(reason), fixUp: () => false, shouldLeave: () => entered === 6 };
+    const observer = {
+      beforeExit: (reason: number) => seen.push(reason),
+      fixUp: () => false,
+      shouldLeave: () => entered === 6,
+    };
     assert.equal(runVcpu(vcpu, pio, mmio, observer), "interrupted");
     assert.deepEqual(seen, [2, 2, 10, 2, 2, 10]);
   });

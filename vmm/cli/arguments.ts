@@ -29,7 +29,8 @@ export interface BootOptions {
   readonly command: readonly string[];
 }
 
-const BOOT_FLAGS = {
+/** As Node's parseArgs takes them. */
+export const BOOT_FLAGS = {
   kernel: { type: "string", short: "k" },
   initrd: { type: "string", short: "i" },
   "no-initrd": { type: "boolean" },

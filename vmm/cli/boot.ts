@@ -1,5 +1,5 @@
 // `vmlet boot`: options -> VM -> exit code. DESIGN.md, "Boot".
-import { buildVm } from "../builder.js";
+import { buildVm, checkGuest } from "../builder.js";
 import { OWN_KERNEL_CMDLINE } from "../config/defaults.js";
 import { resolveConfig } from "../config/resolve.js";
 import type { ResolvedConfig } from "../config/types.js";
@@ -7,12 +7,15 @@ import { ConfigError } from "../errors.js";
 import type { Quirks } from "../fixups/quirks.js";
 import { chooseAccelerator } from "./accelerator.js";
 import { parseBoot, type BootOptions } from "./arguments.js";
-import { EXIT_CANNOT_WRITE, EXIT_SIGNAL_BASE, exitCodeOf } from "./exit-codes.js";
+import { EXIT_SIGNAL_BASE, exitCodeOf } from "./exit-codes.js";
 import { defaultKernel, fastKernel } from "./guest-files.js";
 import { changeRootArguments, chooseInitrd } from "./root-disk.js";
 import { Terminal, onEndSignals, writeOutput } from "./terminal.js";
+import { isTerminal } from "../sys/libc.js";
 import { Vm } from "../vm.js";
 
+const STDIN = 0;
+const STDOUT = 1;
 const SIGPIPE = 13;
 
 /** What a guest without command and terminal runs: who it is. */
@@ -29,14 +32,18 @@ export async function boot(argv: readonly string[]): Promise<number> {
   const config = resolveConfig(vmConfig(options));
   for (const flag of ["report", "metrics"] as const) {
     const path = options[flag];
-    const problem = path === undefined ? undefined : await writeProblem(path);
-    if (problem !== undefined) {
-      process.stderr.write(`vmlet: --${flag} ${path ?? ""}: cannot be written: ${problem}\n`);
-      return EXIT_CANNOT_WRITE;
+    if (path === undefined) continue;
+    const { checkWritable, complainUnwritable } = await import("./report.js");
+    try {
+      checkWritable(path);
+    } catch (error) {
+      return complainUnwritable(path, error, flag);
     }
   }
   const choice = chooseAccelerator(options.accel);
   if (choice.kind === "lab") {
+    // Said here, at once and with the user's own paths, not by the command in the lab.
+    checkGuest(config);
     if (choice.reason !== undefined) process.stderr.write(`vmlet: ${choice.reason}\n`);
     const { bootInLab } = await import("../lab/boot-in-lab.js");
     return bootInLab(options, config);
@@ -45,16 +52,6 @@ export async function boot(argv: readonly string[]): Promise<number> {
     process.stderr.write("vmlet: this host's /dev/kvm emulates guest kernel code: expect a boot of seconds\n");
   }
   return run(options, withFittingKernel(options, config, choice.quirks), choice.quirks);
-}
-
-async function writeProblem(path: string): Promise<string | undefined> {
-  const { checkWritable } = await import("./report.js");
-  try {
-    checkWritable(path);
-    return undefined;
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error);
-  }
 }
 
 /** Where kernel code is emulated, the package's own kernel is the one with the fewest instructions. */
@@ -94,15 +91,15 @@ function initArguments(options: BootOptions, initrd: string | undefined): string
   if (initrd === undefined) return [];
   // Someone who writes the whole command line gets that and no more.
   if (options.bareCmdline && options.command.length === 0) return [];
-  const isTerminal = process.stdin.isTTY && process.stdout.isTTY;
-  const describes = options.command.length === 0 && !isTerminal && options.initrd === undefined && !options.noInitrd;
+  const interactive = isTerminal(STDIN) && isTerminal(STDOUT);
+  const describes = options.command.length === 0 && !interactive && options.initrd === undefined && !options.noInitrd;
   const command = describes ? SELF_DESCRIPTION : options.command;
   const words: string[] = [];
   if (command.length > 0) {
     if (command.some((word) => word.includes("\0"))) throw new ConfigError(["The command has a NUL character"]);
     words.push(`vmlet.exec=${Buffer.from(command.join("\0")).toString("base64url")}`);
   }
-  if (!isTerminal) return [...words, "vmlet.tty=raw"];
+  if (!interactive) return [...words, "vmlet.tty=raw"];
   const term = process.env["TERM"] ?? "";
   // Only what cannot break out of its word on the kernel's command line.
   if (/^[\w.+-]{1,50}$/.test(term)) words.push(`vmlet.term=${term}`);
@@ -126,7 +123,7 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
     commandStarted: () => {
       openInput();
     },
-    log: (line) => process.stderr.write(`vmlet: ${line}${process.stdin.isTTY ? "\r" : ""}\n`),
+    log: (line) => process.stderr.write(`vmlet: ${line}${isTerminal(STDIN) ? "\r" : ""}\n`),
   });
   const openInput = (): void => {
     if (terminal !== undefined) return;
@@ -142,8 +139,8 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
     terminal.open();
   };
   // Input for a command waits until the guest's terminal is set up, or it would be flushed away.
-  const awaitsCommand = config.cmdline.includes("vmlet.exec=") && !process.stdin.isTTY;
-  if (process.stdin.isTTY) process.stderr.write("vmlet: Ctrl-A x leaves\r\n");
+  const awaitsCommand = config.cmdline.includes("vmlet.exec=") && !isTerminal(STDIN);
+  if (isTerminal(STDIN)) process.stderr.write("vmlet: Ctrl-A x leaves\r\n");
   if (!awaitsCommand) setImmediate(openInput);
   const removeHandlers = onEndSignals((number) => {
     signal ??= number;
@@ -157,7 +154,7 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
     if (exit.outcome !== "poweroff" && signal === undefined) await explain(exit);
     if (options.report !== undefined) {
       const { makeReport, writeReport } = await import("./report.js");
-      writeReport(options.report, makeReport(config, parts.kernelFormat, exit, exitCode));
+      return writeReport(options.report, makeReport(config, parts.kernelFormat, exit, exitCode));
     }
     return exitCode;
   } finally {

@@ -79,12 +79,12 @@ export const LAB_HELP = `Runs a command in the lab: QEMU emulating a CPU with AM
 
 Usage: vmlet lab [-- COMMAND...]
 
-Without COMMAND: a shell. The package lies in /vmlet there, the working directory in /work,
-both read-only; files written to /output appear in the working directory afterwards.
+Without COMMAND: a shell. It starts in /input/vmlet, where the package lies, read-only; files
+written to /output appear in the working directory of this host afterwards.
 The lab needs no /dev/kvm and no root rights. It is slow: everything in it is emulated.
 
 Examples:
   vmlet lab
-  vmlet lab -- node /vmlet/dist/vmlet.js doctor
+  vmlet lab -- node dist/vmlet.js doctor
   vmlet lab -- sh -c 'dmesg | grep kvm'
 `;

@@ -6,6 +6,7 @@ import type { ResolvedConfig } from "../config/types.js";
 import { acceleratorKind, hostFacts, isInLab, type AcceleratorKind, type HostFacts } from "../host.js";
 import type { Milestones, VmExit } from "../vm-exit.js";
 import type { KernelFormat } from "../x86/kernel.js";
+import { EXIT_CANNOT_WRITE } from "./exit-codes.js";
 import { VERSION } from "./version.js";
 
 /** `ms`, null where the guest never got there. */
@@ -92,6 +93,18 @@ export function makeReport(config: ResolvedConfig, format: KernelFormat, exit: V
   };
 }
 
-export function writeReport(path: string, report: Report): void {
-  writeFileSync(path, `${JSON.stringify(report, null, 2)}\n`);
+/** Writes the report; the result is the exit code that it holds, or the one for a file that cannot be written. */
+export function writeReport(path: string, report: Report): number {
+  try {
+    writeFileSync(path, `${JSON.stringify(report, null, 2)}\n`);
+  } catch (error) {
+    return complainUnwritable(path, error);
+  }
+  return report.exit_code;
+}
+
+export function complainUnwritable(path: string, error: unknown, flag = "report"): number {
+  const why = error instanceof Error ? error.message : String(error);
+  process.stderr.write(`vmlet: --${flag} ${path}: cannot be written: ${why}\n`);
+  return EXIT_CANNOT_WRITE;
 }

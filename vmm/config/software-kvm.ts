@@ -15,12 +15,16 @@ const X86_FEATURES = {
 } as const;
 
 /**
+ * Words in front of the rest of the command line.
  * - CX16, POPCNT, SMAP: each use would be a fix-up, which is an exit
  * - ERMS, FSRM: string instructions cost the same per step, and bytes are eight times as many steps as words
  * - XSAVEOPT, XSAVEC, XGETBV1, XSAVES: only the standard format is done by hand
  * - `nofsgsbase`: with it, the entry of some exceptions uses LSL, which is not emulated
  * - `rodata=off`: no rewriting of the page tables at the end of the boot
  * - `noreplace-smp`: no patching of every LOCK prefix, each through a page table of its own
+ * - `tsc_early_khz`: the guest need not measure it against a slow timer; left out if `tscKhz` is 0
  */
-export const SOFTWARE_KVM_CMDLINE =
-  `clearcpuid=${Object.values(X86_FEATURES).join(",")} nofsgsbase rodata=off noreplace-smp`;
+export function softwareKvmCmdline(tscKhz: number): string {
+  const words = `clearcpuid=${Object.values(X86_FEATURES).join(",")} nofsgsbase rodata=off noreplace-smp`;
+  return tscKhz > 0 ? `${words} tsc_early_khz=${String(tscKhz)}` : words;
+}

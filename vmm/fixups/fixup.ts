@@ -20,7 +20,7 @@ export type FixupName = (typeof FIXUP_NAMES)[number];
 
 /** The stopped vCPU and its memory. */
 export interface FixupContext {
-  readonly vcpu: VcpuFd;
+  readonly vcpu: Pick<VcpuFd, "getXsave" | "setXsave" | "getXcr0" | "setXcr0">;
   readonly registers: GuestRegisters;
   readonly memory: GuestMemory;
 }

@@ -19,6 +19,7 @@ import { xcr } from "./xcr.js";
 import { xsave } from "./xsave.js";
 
 export class Fixups {
+  readonly #vcpu: VcpuFd;
   readonly #context: FixupContext;
   readonly #units: readonly InstructionFixup[];
   readonly #syscall: SyscallFixup | undefined;
@@ -33,6 +34,7 @@ export class Fixups {
     lockWords: SharedWords,
     lockIndex: number,
   ) {
+    this.#vcpu = vcpu;
     this.#context = { vcpu, memory, registers: new GuestRegisters(vcpu.run) };
     const units = [xsave(quirks.xsaveComponents), smap, int3, cmpxchg16b(lockWords, lockIndex), popcnt, xcr, fwait];
     this.#units = units.filter(({ name }) => quirks.missing.includes(name));
@@ -71,9 +73,8 @@ export class Fixups {
   }
 
   #emulate(): boolean {
-    const { registers, vcpu } = this.#context;
-    if (!registers.isLongMode) return false;
-    const instruction = decode(failedInstruction(vcpu));
+    if (!this.#context.registers.isLongMode) return false;
+    const instruction = decode(failedInstruction(this.#vcpu));
     if (instruction === undefined) return false;
     const unit = this.#units.find((candidate) => candidate.matches(instruction));
     if (unit === undefined) return false;
@@ -92,10 +93,10 @@ export class Fixups {
 
   /** A write that the filter has stopped: done here, so that it is known when it matters. */
   #writeMsr(): void {
-    const { run } = this.#context.vcpu;
+    const { run } = this.#vcpu;
     const index = run.loadU32(kvm_run.msr_index);
     const value = run.loadU64(kvm_run.msr_data);
-    const isAccepted = this.#context.vcpu.trySetMsr(index, value);
+    const isAccepted = this.#vcpu.trySetMsr(index, value);
     // A nonzero error is #GP for the guest. KVM api.rst §5, KVM_EXIT_X86_WRMSR.
     run.store(kvm_run.msr_error, 1, isAccepted ? 0 : 1);
     if (isAccepted) this.#syscall?.onMsrWrite(index, value);
@@ -107,8 +108,7 @@ export class Fixups {
   }
 
   #inject({ vector, errorCode, address }: GuestFault): void {
-    const { vcpu, registers } = this.#context;
-    if (address !== undefined) registers.setControl("cr2", address);
-    vcpu.injectException(vector, errorCode);
+    if (address !== undefined) this.#context.registers.setControl("cr2", address);
+    this.#vcpu.injectException(vector, errorCode);
   }
 }

@@ -128,8 +128,7 @@ function decodeModrm(bytes: Uint8Array, start: number, rex: number): Operands | 
   }
   if (at + displacementSize > bytes.length) return undefined;
   const data = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const displacement =
-    displacementSize === 1 ? data.getInt8(at) : displacementSize === 4 ? data.getInt32(at, true) : 0;
+  const displacement = displacementSize === 1 ? data.getInt8(at) : displacementSize === 4 ? data.getInt32(at, true) : 0;
   at += displacementSize;
   return { length: at, modrm, reg, rm, memory: { base, index, scale, displacement: BigInt(displacement) } };
 }

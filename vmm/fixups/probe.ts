@@ -88,7 +88,7 @@ export function probeQuirks(system: KvmSystem): Quirks | undefined {
       .filter((candidate) => run(CANDIDATES_AT + CANDIDATES.indexOf(candidate)) === KVM_EXIT_INTERNAL_ERROR)
       .map(({ fixup }) => fixup);
     if (missing.length === 0 && !syscallStaysInUserMode) return undefined;
-    return { missing, syscallStaysInUserMode, xsaveComponents: xsaveComponents(system) };
+    return { missing, syscallStaysInUserMode, tscKhz: vcpu.tscKhz(), xsaveComponents: xsaveComponents(system) };
   } finally {
     close();
   }

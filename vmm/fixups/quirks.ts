@@ -8,5 +8,7 @@ export interface Quirks {
   readonly missing: readonly FixupName[];
   /** SYSCALL does not change the privilege level. */
   readonly syscallStaysInUserMode: boolean;
+  /** Rate of the guest's time-stamp counter, 0 if KVM does not tell: its kernel need not measure it. */
+  readonly tscKhz: number;
   readonly xsaveComponents: readonly XsaveComponent[];
 }

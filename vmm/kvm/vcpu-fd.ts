@@ -3,6 +3,7 @@
 import { closeSync } from "node:fs";
 import {
   KVM_GET_LAPIC,
+  KVM_GET_TSC_KHZ,
   KVM_GET_VCPU_EVENTS,
   KVM_GET_XCRS,
   KVM_GET_XSAVE,
@@ -202,6 +203,11 @@ export class VcpuFd {
     debug.setBigUint64(kvm_guest_debug.arch_debugreg, linear, true);
     debug.setBigUint64(kvm_guest_debug.arch_debugreg + 7 * 8, DR7_EXECUTE_0, true);
     ioctlStruct(this.fd, "KVM_SET_GUEST_DEBUG", KVM_SET_GUEST_DEBUG, debug);
+  }
+
+  /** Rate of the guest's time-stamp counter, 0 if the host does not know. KVM api.rst §4.56. */
+  tscKhz(): number {
+    return Math.max(0, ioctlRaw(this.fd, KVM_GET_TSC_KHZ, 0));
   }
 
   /** False if the host refuses the value. */

@@ -3,9 +3,9 @@ import { closeSync, writeFileSync } from "node:fs";
 import type { BootOptions } from "../cli/arguments.js";
 import { formatDisk } from "../cli/disk-argument.js";
 import { packageRoot } from "../cli/guest-files.js";
+import type { Report } from "../cli/report.js";
 import type { ResolvedConfig } from "../config/types.js";
 import { openDisks } from "../disks.js";
-import { FileImage } from "../file-image.js";
 import { LAB_CLI, packageInputs } from "./checkout.js";
 import { runInLab } from "./connect.js";
 import type { LabInput } from "./image.js";
@@ -22,7 +22,6 @@ const METRICS = "metrics.jsonl";
 /** The result is the exit code of the command in the lab. */
 export async function bootInLab(options: BootOptions, config: ResolvedConfig): Promise<number> {
   // Said here and with the user's own paths, not by the command in the lab.
-  for (const path of [config.kernel, config.initrd]) if (path !== undefined) FileImage.open(path).close();
   for (const { fd } of openDisks(config.disks)) closeSync(fd);
   const inputs: LabInput[] = [...packageInputs(packageRoot()), { from: config.kernel, to: "boot/kernel" }];
   if (config.initrd !== undefined) inputs.push({ from: config.initrd, to: "boot/initrd" });
@@ -37,10 +36,12 @@ export async function bootInLab(options: BootOptions, config: ResolvedConfig): P
     { argv: labArguments(options, config) },
   );
   const report = result.files.get(REPORT);
-  if (options.report !== undefined && report !== undefined)
-    writeFileSync(options.report, withUsersPath(report, config));
   const metrics = result.files.get(METRICS);
   if (options.metrics !== undefined && metrics !== undefined) writeFileSync(options.metrics, metrics);
+  if (options.report !== undefined && report !== undefined) {
+    const { writeReport } = await import("../cli/report.js");
+    return writeReport(options.report, withUsersPath(report, config));
+  }
   return result.status;
 }
 
@@ -59,8 +60,7 @@ function labArguments(options: BootOptions, config: ResolvedConfig): string[] {
 }
 
 /** The report as the lab wrote it, with the kernel's path on this host. */
-function withUsersPath(report: Buffer, config: ResolvedConfig): string {
-  const value = JSON.parse(report.toString("utf8")) as { kernel: { path: string } };
-  value.kernel.path = config.kernel;
-  return `${JSON.stringify(value, null, 2)}\n`;
+function withUsersPath(bytes: Buffer, config: ResolvedConfig): Report {
+  const report = JSON.parse(bytes.toString("utf8")) as Report;
+  return { ...report, kernel: { ...report.kernel, path: config.kernel } };
 }

@@ -1,6 +1,9 @@
 // Joins this process's terminal or pipes to a command in the lab, for as long as it runs.
 import { constants } from "node:os";
+import { EXIT_SIGNAL_BASE } from "../cli/exit-codes.js";
 import { Progress } from "../cli/progress.js";
+import { onEndSignals } from "../cli/terminal.js";
+import { LabError } from "../errors.js";
 import { LabSession, type LabOptions, type LabResult } from "./session.js";
 
 export interface ConnectedCommand {
@@ -15,11 +18,21 @@ const GRACE_MS = 5000;
 /** Starts a lab, runs the command in it as if it ran here, and takes the lab down. */
 export async function runInLab(options: LabOptions, command: ConnectedCommand): Promise<LabResult> {
   const progress = new Progress("the lab is starting");
+  const abort = new AbortController();
+  let signal: number | undefined;
+  const removeHandlers = onEndSignals((number) => {
+    signal ??= number;
+    abort.abort(new LabError("Interrupted while the lab was starting"));
+  });
   let session: LabSession;
   try {
-    session = await LabSession.start(options);
+    session = await LabSession.start(options, abort.signal);
+  } catch (error) {
+    if (signal === undefined) throw error;
+    return { status: EXIT_SIGNAL_BASE + signal, stdout: Buffer.alloc(0), stderr: Buffer.alloc(0), files: new Map() };
   } finally {
     progress.done();
+    removeHandlers();
   }
   const disconnect = connectInput(session);
   const isTerminal = hasTerminal();

@@ -60,6 +60,10 @@ const ENVIRONMENT = {
 const START_TIMEOUT_MS = 120_000;
 // KVM under TCG does not see the second level's XSETBV, so CPUID leaf 0xD would lie to it: no XSAVE at all.
 const LAB_CPU = "max,xsave=off";
+// A processor of the lab that hangs in its kernel (seen now and then under TCG) ends the lab with a
+// message; without softlockup_panic, whoever waits for the lab would wait for ever.
+const LAB_CMDLINE =
+  "console=ttyS0 quiet loglevel=4 panic=-1 softlockup_panic=1 mitigations=off random.trust_cpu=on rdinit=/init";
 const CONSOLE_TAIL_LINES = 15;
 const MAX_COMPLAINT_CHARS = 4000;
 
@@ -110,9 +114,10 @@ export class LabSession {
     });
   }
 
-  /** Resolves once the emulated host is up and takes commands. */
-  static async start(options: LabOptions): Promise<LabSession> {
+  /** Resolves once the emulated host is up and takes commands; `abort` ends it without leaving anything. */
+  static async start(options: LabOptions, abort?: AbortSignal): Promise<LabSession> {
     const base = await labBase(options.packageRoot);
+    abort?.throwIfAborted();
     const folder = mkdtempSync(join(tmpdir(), "vmlet-lab-"));
     let session: LabSession;
     try {
@@ -132,7 +137,7 @@ export class LabSession {
       throw error;
     }
     try {
-      await session.#waitUntilReady();
+      await session.#waitUntilReady(abort);
     } catch (error) {
       await session.close();
       throw error;
@@ -193,7 +198,7 @@ export class LabSession {
     return this.#port.writable && this.#port.write(encodeFrame(type, payload));
   }
 
-  async #waitUntilReady(): Promise<void> {
+  async #waitUntilReady(abort: AbortSignal | undefined): Promise<void> {
     let timer: NodeJS.Timeout | undefined;
     const ready = new Promise<void>((resolve) => (this.#ready = resolve));
     const failed = this.#ended.then(() => {
@@ -206,8 +211,13 @@ export class LabSession {
     });
     // After the start, the end is reported to whoever runs a command.
     failed.catch(() => undefined);
+    const aborted = new Promise<never>((_, reject) => {
+      abort?.addEventListener("abort", () => {
+        reject(abort.reason as Error);
+      });
+    });
     try {
-      await Promise.race([ready, failed, late]);
+      await Promise.race([ready, failed, late, aborted]);
     } finally {
       clearTimeout(timer);
     }
@@ -280,7 +290,7 @@ function qemuArguments(
     ...["-machine", "pc", "-accel", "tcg,thread=multi", "-cpu", LAB_CPU],
     ...["-smp", String(cpus), "-m", String(memoryMib)],
     ...["-kernel", base.kernel, "-initrd", base.initrd],
-    ...["-append", "console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off random.trust_cpu=on rdinit=/init"],
+    ...["-append", LAB_CMDLINE],
     ...disk(base.disk),
     ...disk(inputDisk),
     ...disks.flatMap(({ path, isReadonly, cache }) =>

@@ -1,12 +1,17 @@
 // Guest RAM in one anonymous mapping: what fits below the MMIO hole, the rest from 4 GiB.
 // Views are long-lived because making one can cost a garbage collection; Node 20 caps a
-// view at 4 GiB, hence windows. Addresses are host-contiguous inside a region.
+// view at 4 GiB, hence windows. A boot writes through a small first one, and the kernel is read
+// by address: V8 counts a view's size as its own heap's pressure, and collecting before the
+// first KVM_RUN costs milliseconds. Addresses are host-contiguous inside a region.
 import type { GuestMemory } from "../../devices/contracts.js";
 import { GuestMemoryError } from "../errors.js";
-import { mmapAnonymous, munmap, viewMemory } from "../sys/libc.js";
+import { mmapAnonymous, munmap, preferHugePages, viewMemory } from "../sys/libc.js";
 import { HIGH_MEMORY_GPA, MMIO_HOLE_GPA } from "./layout.js";
 
 const MAX_VIEW_BYTES = 2 ** 32;
+/** All tables of a boot lie in here. */
+const FIRST_VIEW_BYTES = 2 ** 20;
+const HUGE_PAGE_BYTES = 2 ** 21;
 
 /** A contiguous piece of guest RAM. */
 export interface MemoryRegion {
@@ -31,41 +36,42 @@ export function memoryRegions(hostAddress: number, size: number): MemoryRegion[]
   return regions;
 }
 
+function makeWindow(region: MemoryRegion, offset: number, length: number): Window {
+  const hva = region.hva + offset;
+  // SAFETY: the mapping lives until unmap(), which the VM calls after every thread has let go.
+  const buffer = viewMemory(hva, length);
+  return {
+    gpa: region.gpa + offset,
+    size: length,
+    hva,
+    bytes: new Uint8Array(buffer),
+    halves: new Uint16Array(buffer, 0, length >>> 1),
+    data: new DataView(buffer),
+  };
+}
+
 /** GuestMemory over a mapping of this process; several threads may attach to the same one. */
 export class MappedGuestMemory implements GuestMemory {
   readonly size: number;
   readonly hostAddress: number;
   readonly regions: readonly MemoryRegion[];
-  readonly #low: Window;
-  readonly #high: MemoryRegion;
-  readonly #windows: readonly Window[];
+  readonly #lowRegion: MemoryRegion;
+  readonly #highRegion: MemoryRegion;
+  #low: Window;
+  /** Made by the first access that the small first window does not hold. */
+  #windows: readonly Window[] | undefined;
 
   private constructor(hostAddress: number, size: number) {
     this.hostAddress = hostAddress;
     this.size = size;
     this.regions = memoryRegions(hostAddress, size);
-    const windows: Window[] = [];
-    for (const region of this.regions) {
-      for (let offset = 0; offset < region.size; offset += MAX_VIEW_BYTES) {
-        const length = Math.min(MAX_VIEW_BYTES, region.size - offset);
-        const hva = region.hva + offset;
-        // SAFETY: the mapping lives until unmap(), which the VM calls after every thread has let go.
-        const buffer = viewMemory(hva, length);
-        windows.push({
-          gpa: region.gpa + offset,
-          size: length,
-          hva,
-          bytes: new Uint8Array(buffer),
-          halves: new Uint16Array(buffer, 0, length >>> 1),
-          data: new DataView(buffer),
-        });
-      }
+    const [low] = this.regions;
+    if (low === undefined || low.size === 0) {
+      throw new GuestMemoryError(`Guest memory of ${String(size)} bytes is empty`);
     }
-    const [low] = windows;
-    if (low === undefined) throw new GuestMemoryError(`Guest memory of ${String(size)} bytes is empty`);
-    this.#low = low;
-    this.#high = this.regions[1] ?? { gpa: HIGH_MEMORY_GPA, size: 0, hva: 0 };
-    this.#windows = windows;
+    this.#low = makeWindow(low, 0, Math.min(FIRST_VIEW_BYTES, low.size));
+    this.#lowRegion = low;
+    this.#highRegion = this.regions[1] ?? { gpa: HIGH_MEMORY_GPA, size: 0, hva: 0 };
   }
 
   /** Maps `size` bytes of zeroed memory; pages take host memory once they are touched. */
@@ -97,10 +103,22 @@ export class MappedGuestMemory implements GuestMemory {
    * Short enough to be inlined: called out of line, every address would be an object on the heap.
    */
   hostAddressOf(gpa: number, length: number): number {
-    const region = gpa < HIGH_MEMORY_GPA ? this.#low : this.#high;
+    const region = gpa < HIGH_MEMORY_GPA ? this.#lowRegion : this.#highRegion;
     if (gpa >= region.gpa && length >= 0 && gpa + length <= region.gpa + region.size)
       return region.hva + gpa - region.gpa;
     throw this.#outside(gpa, length);
+  }
+
+  /**
+   * The caller is about to fill all of this range: whole huge pages in it spare a page fault for
+   * each 4 KiB, most of the time that reading a kernel takes. Only here: elsewhere they would
+   * make a guest take more of the host's memory than it uses.
+   */
+  willFill(gpa: number, length: number): void {
+    const hva = this.hostAddressOf(gpa, length);
+    const start = Math.ceil(hva / HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES;
+    const end = Math.floor((hva + length) / HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES;
+    if (end > start) preferHugePages(start, end - start);
   }
 
   slice(gpa: number, length: number): Uint8Array {
@@ -174,11 +192,24 @@ export class MappedGuestMemory implements GuestMemory {
     return this.#window(gpa, 2);
   }
 
+  /** Views of all RAM; the first takes the small one's place. */
+  #makeWindows(): readonly Window[] {
+    const windows = this.regions.flatMap((region) => {
+      const count = Math.ceil(region.size / MAX_VIEW_BYTES);
+      return Array.from({ length: count }, (_, i) => {
+        const offset = i * MAX_VIEW_BYTES;
+        return makeWindow(region, offset, Math.min(MAX_VIEW_BYTES, region.size - offset));
+      });
+    });
+    this.#low = windows[0] ?? this.#low;
+    return windows;
+  }
+
   #find(gpa: number, length: number): Window | undefined {
     // One comparison chain for the common case; NaN and negative values fail it.
     const low = this.#low;
     if (gpa >= 0 && length >= 0 && gpa + length <= low.size) return low;
-    for (const window of this.#windows) {
+    for (const window of (this.#windows ??= this.#makeWindows())) {
       if (gpa >= window.gpa && length >= 0 && gpa + length <= window.gpa + window.size) return window;
     }
     return undefined;

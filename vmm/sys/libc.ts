@@ -19,6 +19,7 @@ const MAP_SHARED = 0x01;
 const MAP_PRIVATE = 0x02;
 const MAP_ANONYMOUS = 0x20;
 const MAP_NORESERVE = 0x4000;
+const MADV_HUGEPAGE = 14;
 const EFD_NONBLOCK = 0o4000;
 const EFD_CLOEXEC = 0o2000000;
 
@@ -44,6 +45,8 @@ const ioctlNumber = libc.func("ioctl", "int", ["int", "ulong", "int64_t"]);
 const ioctlBuffer = lazy("ioctl", "int", ["int", "ulong", "void *"]);
 const nativeMmap = lazy("mmap", "int64_t", ["int64_t", "size_t", "int", "int", "int", "int64_t"]);
 const nativeMunmap = lazy("munmap", "int", ["int64_t", "size_t"]);
+const nativeMadvise = lazy("madvise", "int", ["int64_t", "size_t", "int"]);
+const nativeIsatty = lazy("isatty", "int", ["int"]);
 const nativeEventfd = lazy("eventfd", "int", ["uint", "int"]);
 const nativeWrite = lazy("write", "int64_t", ["int", "void *", "size_t"]);
 const nativeRead = lazy("read", "int64_t", ["int", "void *", "size_t"]);
@@ -89,6 +92,11 @@ export function mmapFile(fd: number, length: number): number {
   return address;
 }
 
+/** Asks for huge pages where the kernel has them; a kernel without refuses, which costs nothing but time. */
+export function preferHugePages(address: number, length: number): void {
+  nativeMadvise(address, length, MADV_HUGEPAGE);
+}
+
 export function munmap(address: number, length: number): void {
   if (nativeMunmap(address, length) < 0) throw systemCallError("munmap");
 }
@@ -99,6 +107,11 @@ export function munmap(address: number, length: number): void {
  */
 export function viewMemory(address: number, length: number): ArrayBuffer {
   return koffi.view(address, length);
+}
+
+/** Whether `fd` is a terminal. process.stdin.isTTY tells too, but loads Node's streams and sockets for it: 4 ms. */
+export function isTerminal(fd: number): boolean {
+  return nativeIsatty(fd) === 1;
 }
 
 /** Non-blocking eventfd. */

@@ -1,5 +1,6 @@
 // Turns an exit that cannot be answered into an error that says what the guest was doing.
 import { VcpuExitError } from "../errors.js";
+import { nameUnhelped } from "../fixups/unhelped.js";
 import type { VcpuFd } from "../kvm/vcpu-fd.js";
 import {
   KVM_EXIT_FAIL_ENTRY,
@@ -59,10 +60,10 @@ export function explainExit(vcpu: VcpuFd, index: number): VcpuExitError {
     const suberror = run.loadU32(kvm_run.internal);
     const what = INTERNAL_ERRORS[suberror] ?? `suberror ${String(suberror)}`;
     const bytes = suberror === KVM_INTERNAL_ERROR_EMULATION ? failedInstruction(vcpu) : new Uint8Array();
-    const shown = bytes.length > 0 ? ` (bytes ${Buffer.from(bytes).toString("hex")})` : "";
-    return new VcpuExitError(`${where}: KVM met ${what}${shown}\n${registers}`, {
-      cure: "a /dev/kvm without hardware virtualization cannot run every instruction: try --accel lab",
-    });
+    const { name, cure } = nameUnhelped(bytes);
+    const named = name === undefined ? "" : `${name}, `;
+    const shown = bytes.length > 0 ? ` (${named}bytes ${Buffer.from(bytes).toString("hex")})` : "";
+    return new VcpuExitError(`${where}: KVM met ${what}${shown}\n${registers}`, { cure });
   }
   if (reason === KVM_EXIT_FAIL_ENTRY) {
     const hardware = hex(run.loadU64(kvm_run.fail_entry));

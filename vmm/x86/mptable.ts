@@ -59,12 +59,9 @@ export function mpTable(cpus: number): Uint8Array {
   entries.push([ENTRY_BUS, ISA_BUS, ...Buffer.from("ISA   ")]);
   const apic = ioApicId(cpus);
   entries.push([ENTRY_IO_APIC, apic, IO_APIC_VERSION, IO_APIC_USABLE, ...u32(IO_APIC_GPA)]);
-  // KVM wires IRQ n to pin n, but the timer's IRQ 0 to pin 2 as well (its default GSI routing);
-  // IRQ 2 itself is the 8259A cascade and has no pin. Above 15, the lines have no ISA name.
-  for (let pin = 0; pin < GSI_COUNT; pin++) {
-    if (pin === 0) continue;
-    const irq = pin === 2 ? 0 : pin;
-    entries.push([ENTRY_IO_INTERRUPT, INT, 0, 0, ISA_BUS, irq, apic, pin]);
+  // KVM's default routing: IRQ n at pin n, the timer's too. Above 15, the lines have no ISA name.
+  for (let irq = 0; irq < GSI_COUNT; irq++) {
+    entries.push([ENTRY_IO_INTERRUPT, INT, 0, 0, ISA_BUS, irq, apic, irq]);
   }
   entries.push([ENTRY_LOCAL_INTERRUPT, EXTINT, 0, 0, ISA_BUS, 0, 0, 0]);
   entries.push([ENTRY_LOCAL_INTERRUPT, NMI, 0, 0, ISA_BUS, 0, ALL_APICS, 1]);

@@ -185,8 +185,7 @@ function madtBody(cpus: number): Uint8Array {
     ...processors.flat(),
     // I/O APIC with inputs from GSI 0.
     ...[1, 12, ioApicId(cpus), 0, ...u32(IO_APIC_GPA), ...u32(0)],
-    // The timer's ISA IRQ 0 arrives at input 2; the SCI is level-triggered.
-    ...[2, 10, 0, 0, ...u32(2), 0, 0],
+    // ISA IRQ n is input n, as KVM routes them by default; only the SCI differs: it is level-triggered.
     ...[2, 10, 0, ACPI_SCI_GSI, ...u32(ACPI_SCI_GSI), LEVEL_ACTIVE_HIGH, 0],
     // NMIs come to LINT1 of every processor.
     ...[4, 6, 0xff, 0, 0, 1],

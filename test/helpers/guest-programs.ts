@@ -1,0 +1,47 @@
+// The initramfs of the package with the test programs beside it: a static and a dynamic build,
+// the latter with its loader and libraries. The kernel unpacks archives that follow each other.
+import { execFileSync } from "node:child_process";
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join, resolve } from "node:path";
+
+export interface GuestPrograms {
+  /** Path of the initramfs. */
+  readonly initramfs: string;
+  remove(): void;
+}
+
+function libraries(program: string): string[] {
+  const listed = execFileSync("ldd", [program], { encoding: "utf8" });
+  return [...listed.matchAll(/(\/[^ ]+)/g)].map(([, path = ""]) => path);
+}
+
+/** Builds /bin/exercise and /bin/exercise-dynamic into a copy of guest/out/initramfs.cpio. */
+export function buildGuestPrograms(): GuestPrograms {
+  const folder = mkdtempSync(join(tmpdir(), "vmlet-test-"));
+  const root = join(folder, "root");
+  mkdirSync(join(root, "bin"), { recursive: true });
+  const source = resolve("test/programs/exercise.c");
+  const flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-pthread"];
+  execFileSync("gcc", [...flags, "-static", "-o", join(root, "bin/exercise"), source, "-lm"]);
+  const dynamic = join(root, "bin/exercise-dynamic");
+  execFileSync("gcc", [...flags, "-o", dynamic, source, "-lm"]);
+  execFileSync("strip", [join(root, "bin/exercise"), dynamic]);
+  for (const library of libraries(dynamic)) {
+    mkdirSync(join(root, dirname(library)), { recursive: true });
+    copyFileSync(realpathSync(library), join(root, library));
+  }
+  const archive = execFileSync("sh", ["-c", "find . -mindepth 1 | cpio --quiet -o -H newc"], {
+    cwd: root,
+    maxBuffer: 2 ** 26,
+  });
+  rmSync(root, { recursive: true });
+  const initramfs = join(folder, "initramfs.cpio");
+  writeFileSync(initramfs, Buffer.concat([readFileSync("guest/out/initramfs.cpio"), archive]));
+  return {
+    initramfs,
+    remove: () => {
+      rmSync(folder, { recursive: true });
+    },
+  };
+}
