@@ -2,6 +2,7 @@
 import type { FuzzTarget } from "./target.js";
 import { blockTarget } from "./targets/block.js";
 import { queueTarget } from "./targets/queue.js";
+import { rngTarget } from "./targets/rng.js";
 import { transportTarget } from "./targets/transport.js";
 
-export const FUZZ_TARGETS: readonly FuzzTarget[] = [queueTarget, transportTarget, blockTarget];
+export const FUZZ_TARGETS: readonly FuzzTarget[] = [queueTarget, transportTarget, blockTarget, rngTarget];
