@@ -1,8 +1,15 @@
 // Every fuzzer of the tree, by name.
 import type { FuzzTarget } from "./target.js";
 import { blockTarget } from "./targets/block.js";
+import { consoleTarget } from "./targets/console.js";
 import { queueTarget } from "./targets/queue.js";
 import { rngTarget } from "./targets/rng.js";
 import { transportTarget } from "./targets/transport.js";
 
-export const FUZZ_TARGETS: readonly FuzzTarget[] = [queueTarget, transportTarget, blockTarget, rngTarget];
+export const FUZZ_TARGETS: readonly FuzzTarget[] = [
+  queueTarget,
+  transportTarget,
+  blockTarget,
+  rngTarget,
+  consoleTarget,
+];
