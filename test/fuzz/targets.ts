@@ -2,6 +2,7 @@
 import type { FuzzTarget } from "./target.js";
 import { blockTarget } from "./targets/block.js";
 import { consoleTarget } from "./targets/console.js";
+import { netTarget } from "./targets/net.js";
 import { queueTarget } from "./targets/queue.js";
 import { rngTarget } from "./targets/rng.js";
 import { transportTarget } from "./targets/transport.js";
@@ -12,4 +13,5 @@ export const FUZZ_TARGETS: readonly FuzzTarget[] = [
   blockTarget,
   rngTarget,
   consoleTarget,
+  netTarget,
 ];
