@@ -6,6 +6,7 @@ import { netTarget } from "./targets/net.js";
 import { queueTarget } from "./targets/queue.js";
 import { rngTarget } from "./targets/rng.js";
 import { transportTarget } from "./targets/transport.js";
+import { vsockTarget } from "./targets/vsock.js";
 
 export const FUZZ_TARGETS: readonly FuzzTarget[] = [
   queueTarget,
@@ -14,4 +15,5 @@ export const FUZZ_TARGETS: readonly FuzzTarget[] = [
   rngTarget,
   consoleTarget,
   netTarget,
+  vsockTarget,
 ];
