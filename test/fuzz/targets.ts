@@ -1,5 +1,6 @@
 // Every fuzzer of the tree, by name.
 import type { FuzzTarget } from "./target.js";
+import { balloonTarget } from "./targets/balloon.js";
 import { blockTarget } from "./targets/block.js";
 import { consoleTarget } from "./targets/console.js";
 import { netTarget } from "./targets/net.js";
@@ -16,4 +17,5 @@ export const FUZZ_TARGETS: readonly FuzzTarget[] = [
   consoleTarget,
   netTarget,
   vsockTarget,
+  balloonTarget,
 ];
