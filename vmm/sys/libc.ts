@@ -57,7 +57,6 @@ const nativePwritev = lazy("pwritev", "int64_t", ["int", "void *", "int", "int64
 const nativeReadv = lazy("readv", "int64_t", ["int", "void *", "int"]);
 const nativeWritev = lazy("writev", "int64_t", ["int", "void *", "int"]);
 const nativeSocket = lazy("socket", "int", ["int", "int", "int"]);
-const nativeMadvise = lazy("madvise", "int", ["int64_t", "size_t", "int"]);
 const nativeFdatasync = lazy("fdatasync", "int", ["int"]);
 const nativeFallocate = lazy("fallocate", "int", ["int", "int", "int64_t", "int64_t"]);
 
