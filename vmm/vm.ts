@@ -84,6 +84,8 @@ export class Vm {
   readonly #virtioOutput = new ConsoleOutput();
   /** The virtio console waits until its output has been taken. */
   #isVirtioOutputStopped = false;
+  /** It takes input again, and the host does not know yet. */
+  #hasConsoleRoom = false;
   readonly #threads: VcpuThread[] = [];
   #doorbell: PollHandle | undefined;
   #failure: Error | undefined;
@@ -113,7 +115,11 @@ export class Vm {
       report: (line) => this.#host.log?.(line),
       consoleHost: {
         transmit: (bytes) => this.#takeVirtioOutput(bytes),
-        roomAvailable: () => this.#host.inputRoom?.(),
+        roomAvailable: () => {
+          // Not from inside: it may come while `input` has not yet said what it has taken.
+          this.#hasConsoleRoom = true;
+          this.#machine.kicker.wakeMain();
+        },
       },
     });
     this.#machine = new ThreadMachine(parts.descriptor, 0, boot, this.#devices?.transports ?? []);
@@ -339,7 +345,10 @@ export class Vm {
     shared.answerDoorbell();
     this.#devices?.service();
     this.#pumpOutput();
-    if (shared.takeInputRoom()) this.#host.inputRoom?.();
+    if (shared.takeInputRoom() || this.#hasConsoleRoom) {
+      this.#hasConsoleRoom = false;
+      this.#host.inputRoom?.();
+    }
     if (!this.#sawCommand && shared.milestone(MILESTONE_COMMAND_START) !== undefined) {
       this.#sawCommand = true;
       this.#host.commandStarted?.();

@@ -7,7 +7,7 @@ const { createVm } = (await import(library)).default;
 const MIB = 2 ** 20;
 
 /** Has 64 MiB of the guest's memory touched at each line of input, and says so. */
-const SCRIPT = `while read line; do head -c 67108864 /dev/zero >/tmp/fill; rm /tmp/fill; echo filled; done`;
+const SCRIPT = `echo ready; while read line; do head -c 67108864 /dev/zero >/tmp/fill; rm /tmp/fill; echo filled; done`;
 
 async function run(balloon, steps) {
   let output = "";
@@ -43,6 +43,7 @@ async function run(balloon, steps) {
     return residentMib();
   };
   const guestTotal = () => until(() => vm.statistics().balloon.guest?.totalMemory !== undefined);
+  await until(() => output.includes("ready"));
   const result = await steps({ fill, inflate, settle, guestTotal, residentMib });
   const { balloon0 } = vm.statistics().devices;
   vm.stop();
