@@ -10,6 +10,7 @@ import { resolveConfig } from "../../vmm/config/resolve.js";
 import type { ResolvedConfig, VmConfig } from "../../vmm/config/types.js";
 import { openDevices } from "../../vmm/devices.js";
 import { ConfigError } from "../../vmm/errors.js";
+import { bootInLab } from "../../vmm/lab/boot-in-lab.js";
 
 const resolve = (config: Partial<VmConfig>): ResolvedConfig => resolveConfig({ kernel: "k", ...config });
 
@@ -37,9 +38,9 @@ describe("device options: configuration", () => {
       balloon: { targetMib: 64 },
       console: "virtio",
     });
-    const [net] = config.nets;
+    const net = config.nets[0];
     assert.deepEqual(net?.hostAddress, { address: "172.16.0.1", prefixLength: 24 });
-    assert.deepEqual([...(net?.mac ?? [])], [0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+    assert.deepEqual([...(net.mac ?? [])], [0x52, 0x54, 0, 0x12, 0x34, 0x56]);
     assert.deepEqual(config.balloon, { targetMib: 64, deflateOnOom: false, reporting: false });
     assert.match(config.cmdline, /^console=hvc0 /);
     assert.equal(resolve({ console: "virtio", bareCmdline: true, cmdline: "x" }).cmdline, "x");
@@ -89,6 +90,17 @@ describe("device options: configuration", () => {
     assert.deepEqual(opened, ["disk", "net", "vsock", "console", "rng", "balloon"]);
     const disks = Array.from({ length: 9 }, () => ({ path: "a" }));
     assert.deepEqual(problemsOf({ ...all, disks }), ["Number of devices 15 is more than 14"]);
+  });
+});
+
+describe("device options: the lab", () => {
+  it("refuses what cannot reach this host from there, before it starts", async () => {
+    const argv = ["--net", "tap=auto", "--vsock", "cid=3,path=/tmp/v"];
+    const config = resolve({ nets: [{ tap: "auto" }], vsock: { cid: 3, path: "/tmp/v" } });
+    await assert.rejects(bootInLab(parseBoot(argv), config), {
+      code: "ERR_CONFIG",
+      message: /^--net and --vsock cannot reach this host from the lab/,
+    });
   });
 });
 
