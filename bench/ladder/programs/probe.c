@@ -1,0 +1,88 @@
+/* The program that runs on every rung:
+ *   probe first                     prints the marker and ends
+ *   probe idle                      prints the marker and waits to be killed
+ *   probe work BUDGET_MS            the marker, then one line of JSON a workload
+ *   probe isolation PID KERNEL      the marker, then one line of JSON: what it sees
+ *   probe survey BUDGET_MS PID KERNEL   the last two in one start, for rungs that are slow to start
+ *   probe nothing                   ends at once; what fork+exec executes
+ */
+#include "probe.h"
+#include "runtime.h"
+
+#define USAGE 64
+
+void measure(const char *name, void (*batch)(long n), uint64_t budget_ns)
+{
+	for (long n = 1;; n *= 2) {
+		uint64_t started = now_ns();
+
+		batch(n);
+		uint64_t took = now_ns() - started;
+
+		/* The last batch alone counts: the earlier ones were the warm-up. */
+		if (took * 2 < budget_ns && n < 1L << 40)
+			continue;
+		print("{\"metric\":\"");
+		print(name);
+		print("\",\"total_ns\":");
+		print_number((int64_t)took);
+		print(",\"count\":");
+		print_number(n);
+		print("}\n");
+		flush();
+		return;
+	}
+}
+
+void skip(const char *name, const char *reason)
+{
+	print("{\"metric\":\"");
+	print(name);
+	print("\",\"skipped\":\"");
+	print(reason);
+	print("\"}\n");
+}
+
+static void work(const char *budget_ms)
+{
+	uint64_t budget_ns = (uint64_t)parse_number(budget_ms) * 1000000ULL;
+
+	integer_work(budget_ns);
+	memory_work(budget_ns);
+	system_calls(budget_ns);
+	context_switches(budget_ns);
+	page_faults(budget_ns);
+	fork_exec(budget_ns);
+	files(budget_ns);
+	disk(budget_ns);
+}
+
+int main(int argc, char **argv)
+{
+	const char *what = argc > 1 ? argv[1] : "";
+
+	if (is_equal(what, "nothing"))
+		return 0;
+	print(MARKER);
+	flush();
+	if (is_equal(what, "first"))
+		return 0;
+	if (is_equal(what, "idle"))
+		for (;;)
+			CALL(__NR_pause);
+	if (is_equal(what, "work") && argc == 3) {
+		work(argv[2]);
+		return 0;
+	}
+	if (is_equal(what, "isolation") && argc == 4) {
+		isolation(argv[2], argv[3]);
+		return 0;
+	}
+	if (is_equal(what, "survey") && argc == 5) {
+		isolation(argv[3], argv[4]);
+		work(argv[2]);
+		return 0;
+	}
+	print("usage: probe first | idle | work MS | isolation PID KERNEL | survey MS PID KERNEL\n");
+	return USAGE;
+}
