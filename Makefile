@@ -4,7 +4,7 @@ SHELL := /bin/bash
 MOCHA := node_modules/.bin/mocha --no-config --reporter build/test/helpers/reporter.js
 SOURCES := $(shell find vmm devices -name '*.ts') vmm/bundle.mjs package.json
 
-.PHONY: help setup build guest boot lab doctor check types lint format imports test test-unit test-kvm test-boot fuzz bench clean
+.PHONY: help setup build guest rootfs boot lab doctor check types lint format imports test test-unit test-kvm test-boot fuzz bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
@@ -23,6 +23,10 @@ dist/vmlet.js: $(SOURCES) node_modules/.package-lock.json
 
 guest: setup ## build the guest kernel (once, minutes), init and initramfs
 	@$(MAKE) --no-print-directory -C guest
+
+rootfs: setup ## a root disk with busybox in guest/out/root.ext4; ROOTFS="--debian" for others
+	@mkdir -p guest/out
+	@guest/rootfs/build $(ROOTFS) guest/out/root.ext4
 
 boot: setup guest build ## boot a guest: a shell, or a description of itself without a terminal
 	@dist/vmlet.js boot --quiet

@@ -10,10 +10,11 @@ import { exits } from "./micro/exits.bench.js";
 import { loadAverage, stamp } from "./stamp.js";
 import { boot } from "./system/boot.bench.js";
 import { memory } from "./system/memory.bench.js";
+import { softwareKvm } from "./system/software-kvm.bench.js";
 import { start } from "./system/start.bench.js";
 import { formatColumns, formatResult } from "./table.js";
 
-const BENCHES: readonly Bench[] = [bindings, exits, start, boot, memory];
+const BENCHES: readonly Bench[] = [bindings, exits, start, boot, memory, softwareKvm];
 const ROUNDS = 10;
 const WARMUPS = 1;
 const QUICK_ROUNDS = 3;

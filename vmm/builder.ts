@@ -4,11 +4,14 @@ import { closeSync } from "node:fs";
 import type { ResolvedConfig } from "./config/types.js";
 import { ConfigError, HostError } from "./errors.js";
 import { softwareKvmCmdline } from "./config/software-kvm.js";
+import type { DeviceFactory } from "./device-host.js";
+import type { DeviceSupport } from "./device-support.js";
 import { GuestRegisters } from "./fixups/guest-registers.js";
 import { probeQuirks } from "./fixups/probe.js";
 import type { Quirks } from "./fixups/quirks.js";
 import { MSR_LSTAR, MSR_STAR, MSR_SYSCALL_MASK } from "./fixups/syscall.js";
 import { FileImage } from "./file-image.js";
+import type { IoEvents } from "./ioevents.js";
 import { KvmSystem } from "./kvm/system.js";
 import type { VcpuFd } from "./kvm/vcpu-fd.js";
 import type { VmFd } from "./kvm/vm-fd.js";
@@ -18,6 +21,7 @@ import { KVM_IDENTITY_MAP_GPA, KVM_TSS_GPA, MIB, SERIAL0_GSI, SERIAL0_PORT } fro
 import {
   KVM_CAP_COALESCED_PIO,
   KVM_CAP_IMMEDIATE_EXIT,
+  KVM_CAP_IOEVENTFD,
   KVM_CAP_IRQCHIP,
   KVM_CAP_IRQFD,
   KVM_CAP_MAX_VCPUS,
@@ -31,6 +35,7 @@ import { eventfd } from "./sys/libc.js";
 import type { MachineDescriptor } from "./vcpu/messages.js";
 import { DEVICE_WORDS } from "./vcpu/machine.js";
 import { VmShared } from "./vcpu/shared.js";
+import type { VirtioMmioWindow } from "./x86/acpi/dsdt.js";
 import { writeAcpiTables } from "./x86/acpi/tables.js";
 import { writeBootParams } from "./x86/boot-params.js";
 import { checkCmdline, writeCmdline } from "./x86/cmdline.js";
@@ -44,6 +49,7 @@ import { BOOT_MSRS } from "./x86/msrs.js";
 import { writePageTables } from "./x86/page-tables.js";
 import { writeStartInfo } from "./x86/pvh.js";
 import { entryCode, entryRegs, setEntrySregs } from "./x86/regs.js";
+import { virtioParameters, virtioWindows } from "./x86/virtio-windows.js";
 
 /** What a VM consists of while it lives. */
 export interface LiveParts {
@@ -51,6 +57,12 @@ export interface LiveParts {
   readonly memory: MappedGuestMemory;
   readonly descriptor: MachineDescriptor;
   readonly kernelFormat: KernelFormat;
+  /** Undefined without devices. */
+  readonly deviceSupport: DeviceSupport | undefined;
+  /** One for each virtio-mmio window, and the irqfd of its interrupt. */
+  readonly devices: readonly { readonly factory: DeviceFactory; readonly irqFd: number }[];
+  /** Undefined where KVM has no ioeventfd. */
+  readonly ioEvents: IoEvents | undefined;
   /** What this KVM leaves to the monitor; undefined on hardware. */
   readonly quirks: Quirks | undefined;
   /** Frees everything; only once no thread uses it any more. */
@@ -79,14 +91,18 @@ class UndoStack {
   }
 }
 
-/**
- * Throws ConfigError, KernelImageError, HostError or KvmIoctlError, and leaves nothing behind then.
- * `known` spares a second probe to a caller who has made one.
- */
-export function buildVm(config: ResolvedConfig, known?: { readonly quirks: Quirks | undefined }): LiveParts {
+export interface BuildOptions {
+  /** Spares a second probe to a caller who has made one. */
+  readonly known?: { readonly quirks: Quirks | undefined };
+  /** A must for a configuration with devices. */
+  readonly deviceSupport?: DeviceSupport | undefined;
+}
+
+/** Throws ConfigError, DiskError, KernelImageError, HostError or KvmIoctlError, and leaves nothing behind then. */
+export function buildVm(config: ResolvedConfig, options: BuildOptions = {}): LiveParts {
   const undo = new UndoStack();
   try {
-    return build(config, undo, known);
+    return build(config, undo, options);
   } catch (error) {
     undo.run();
     throw error;
@@ -102,7 +118,7 @@ export function checkGuest(config: ResolvedConfig): void {
     undo.add(() => {
       memory.unmap();
     });
-    loadGuest(config, memory, images);
+    loadGuest(config, virtioWindows(config.disks.length), memory, images);
   } finally {
     undo.run();
   }
@@ -124,16 +140,16 @@ function openImages(config: ResolvedConfig, undo: UndoStack): Images {
   return { kernel: open(config.kernel), initrd: config.initrd === undefined ? undefined : open(config.initrd) };
 }
 
-function build(
-  config: ResolvedConfig,
-  undo: UndoStack,
-  known: { readonly quirks: Quirks | undefined } | undefined,
-): LiveParts {
+function build(config: ResolvedConfig, undo: UndoStack, { known, deviceSupport }: BuildOptions): LiveParts {
   const files = new UndoStack();
   undo.add(() => {
     files.run();
   });
   const images = openImages(config, files);
+
+  if (deviceSupport === undefined && config.disks.length > 0) throw new Error("Devices without device support");
+  const factories = deviceSupport?.openDevices(config, (close) => undo.add(close)) ?? [];
+  const windows = virtioWindows(factories.length);
 
   const system = KvmSystem.open();
   files.add(() => {
@@ -147,7 +163,7 @@ function build(
     memory.unmap();
   });
   const cmdline = quirks === undefined ? config.cmdline : `${softwareKvmCmdline(quirks.tscKhz)} ${config.cmdline}`;
-  const kernel = loadGuest({ ...config, cmdline }, memory, images);
+  const kernel = loadGuest({ ...config, cmdline }, windows, memory, images);
 
   const vm = system.createVm();
   undo.add(() => {
@@ -172,6 +188,13 @@ function build(
   const doorbellFd = newEventfd();
   const serialIrqFd = newEventfd();
   vm.connectIrqfd(serialIrqFd, SERIAL0_GSI);
+  const devices = factories.map((factory, index) => {
+    const irqFd = newEventfd();
+    vm.connectIrqfd(irqFd, windows[index]?.gsi ?? 0);
+    return { factory, irqFd };
+  });
+  const hasIoeventfd = system.checkExtension(KVM_CAP_IOEVENTFD) > 0;
+  const ioEvents = hasIoeventfd ? deviceSupport?.createEvents(vm, windows) : undefined;
   const coalescesSerial = system.checkExtension(KVM_CAP_COALESCED_PIO) > 0;
   // Only the transmitter: reads still exit, and find the writes before them in the ring.
   if (coalescesSerial) vm.coalescePortWrites(SERIAL0_PORT, 1);
@@ -188,6 +211,9 @@ function build(
     vcpus,
     memory,
     kernelFormat: kernel.format,
+    deviceSupport,
+    devices,
+    ioEvents,
     quirks,
     descriptor: {
       vcpus: vcpus.map(({ fd, run }) => ({ fd, runAddress: run.address })),
@@ -198,6 +224,7 @@ function build(
       serialIrqFd,
       doorbellFd,
       coalescesSerial,
+      virtioDevices: devices.length,
       quirks,
     },
     close: () => {
@@ -224,12 +251,15 @@ function checkHost(system: KvmSystem, config: ResolvedConfig): void {
 /** Fills guest memory: kernel, initrd, command line and every table. */
 function loadGuest(
   config: ResolvedConfig,
+  virtio: readonly VirtioMmioWindow[],
   memory: MappedGuestMemory,
   { kernel: kernelFile, initrd: initrdFile }: Images,
 ): LoadedKernel {
   kernelFile.memory = memory;
   const kernel = loadKernel(kernelFile, memory, config.protocol);
-  writeCmdline(memory, checkCmdline(config.cmdline, kernel.cmdlineMax));
+  // Our words first: after a "--" of the user's the kernel reads no more parameters.
+  const cmdline = [...virtioParameters(virtio), config.cmdline].join(" ");
+  writeCmdline(memory, checkCmdline(cmdline, kernel.cmdlineMax));
   let initrd: InitrdRange | undefined;
   if (initrdFile !== undefined) {
     initrd = placeInitrd(initrdFile.path, initrdFile.size, memory.size, kernel.end, kernel.initrdAddrMax);
@@ -238,7 +268,7 @@ function loadGuest(
   }
   const e820 = e820Entries(memory.size);
   writeMpTable(memory, config.cpus);
-  const rsdpGpa = writeAcpiTables(memory, { cpus: config.cpus, virtio: [] });
+  const rsdpGpa = writeAcpiTables(memory, { cpus: config.cpus, virtio });
   writeGdt(memory, entryCode(kernel.format));
   if (kernel.format === "elf-pvh") {
     writeStartInfo(memory, { e820, initrd, rsdpGpa });

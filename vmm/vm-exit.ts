@@ -1,5 +1,6 @@
 // How a VM ended and what it took, as plain data.
 import type { ConsoleWatcher } from "./console-watcher.js";
+import type { Counters } from "../devices/virtio/device.js";
 import { FIXUP_NAMES } from "./fixups/fixup.js";
 import { exitKey } from "./vcpu/exit-names.js";
 import {
@@ -22,24 +23,39 @@ export interface Milestones {
   readonly end: bigint;
 }
 
-export interface VmExit {
+/** What a VM has used so far. */
+export interface VmStatistics {
+  /** Returns of KVM_RUN by reason ("io", "mmio", …); reasons that never came are left out. */
+  readonly exits: Readonly<Record<string, number>>;
+  /** What each virtio device has done, by name ("vda"). */
+  readonly devices: Readonly<Record<string, Counters>>;
+}
+
+export interface VmExit extends VmStatistics {
   readonly outcome: GuestOutcome;
   /** What the guest's init reported, 0 to 255. */
   readonly exitStatus: number | undefined;
   readonly milestones: Milestones;
-  /** Returns of KVM_RUN by reason ("io", "mmio", …); reasons that never came are left out. */
-  readonly exits: Readonly<Record<string, number>>;
   /** Instructions that the monitor did by hand, by name; only a software KVM needs any. */
   readonly fixups: Readonly<Record<string, number>>;
   /** Registers at a triple fault, if the thread that saw it could read them. */
   readonly registers: string | undefined;
 }
 
-export function reportExit(shared: VmShared, console: ConsoleWatcher, registers: string | undefined): VmExit {
+export function exitsByReason(shared: VmShared): Record<string, number> {
   const exits: Record<string, number> = {};
   shared.totalExits().forEach((count, reason) => {
     if (count > 0) exits[exitKey(reason)] = count;
   });
+  return exits;
+}
+
+export function reportExit(
+  shared: VmShared,
+  console: ConsoleWatcher,
+  registers: string | undefined,
+  devices: Readonly<Record<string, Counters>>,
+): VmExit {
   const totals = shared.totalFixups();
   const fixups = Object.fromEntries(
     FIXUP_NAMES.map((name, i) => [name, totals[i] ?? 0] as const).filter(([, count]) => count > 0),
@@ -55,8 +71,9 @@ export function reportExit(shared: VmShared, console: ConsoleWatcher, registers:
       commandEnd: shared.milestone(MILESTONE_COMMAND_END),
       end: process.hrtime.bigint(),
     },
-    exits,
+    exits: exitsByReason(shared),
     fixups,
+    devices,
     registers,
   };
 }

@@ -3,6 +3,7 @@
 import type { LiveParts } from "./builder.js";
 import { nowMs } from "./clock.js";
 import { ConsoleWatcher } from "./console-watcher.js";
+import type { DeviceHost } from "./device-host.js";
 import { HostError, VcpuExitError } from "./errors.js";
 import { HALT_WATCH_MS, HaltWatcher } from "./halt-watcher.js";
 import { alarmMainThread, installKickHandler } from "./sys/kick.js";
@@ -22,7 +23,7 @@ import {
   VCPU_STOPPED,
   type Outcome,
 } from "./vcpu/shared.js";
-import { reportExit, type VmExit } from "./vm-exit.js";
+import { exitsByReason, reportExit, type VmExit, type VmStatistics } from "./vm-exit.js";
 
 /** What the VM asks of whoever owns its console. Called on the main thread only. */
 export interface VmHost {
@@ -32,6 +33,8 @@ export interface VmHost {
   inputRoom?(): void;
   /** The guest's init has set its terminal up and starts the command. */
   commandStarted?(): void;
+  /** A device has met something on the host that somebody should know. */
+  log?(line: string): void;
 }
 
 export interface StartOptions {
@@ -68,6 +71,7 @@ export class Vm {
   readonly #parts: LiveParts;
   readonly #host: VmHost;
   readonly #machine: ThreadMachine;
+  readonly #devices: DeviceHost | undefined;
   readonly #console = new ConsoleWatcher();
   readonly #threads: VcpuThread[] = [];
   #doorbell: PollHandle | undefined;
@@ -87,7 +91,17 @@ export class Vm {
     if (boot === undefined) throw new HostError("A VM needs at least one vCPU");
     this.#parts = parts;
     this.#host = host;
-    this.#machine = new ThreadMachine(parts.descriptor, 0, boot, "main");
+    this.#devices = parts.deviceSupport?.createHost(parts, {
+      comeBack: () => {
+        this.#machine.kicker.wakeMain();
+      },
+      alarm: alarmMainThread,
+      failed: (error) => {
+        this.#fail(error);
+      },
+      report: (line) => this.#host.log?.(line),
+    });
+    this.#machine = new ThreadMachine(parts.descriptor, 0, boot, this.#devices?.transports ?? []);
   }
 
   /** Runs the guest to its end. Rejects if the guest did something that cannot be answered. */
@@ -111,7 +125,10 @@ export class Vm {
       if (haltWatcher.tick()) this.#machine.stop("halted");
     }, HALT_WATCH_MS);
     if (threads === "main-first") await this.#runOnMain();
-    else await this.#startThreads(0, false);
+    else {
+      this.#devices?.connectEvents();
+      await this.#startThreads(0, false);
+    }
     this.#service();
     await stopped;
     clearInterval(idleDrain);
@@ -121,7 +138,7 @@ export class Vm {
     // A thread's last message may still be on its way.
     if (shared.outcome === "triple-fault" && this.#faultRegisters === undefined) await lastMessages();
     if (this.#failure !== undefined) throw this.#failure;
-    return reportExit(shared, this.#console, this.#faultRegisters);
+    return reportExit(shared, this.#console, this.#faultRegisters, this.#devices?.counters() ?? {});
   }
 
   /** Gives bytes to the serial port; the number that it takes now. The rest fits after `inputRoom`. */
@@ -132,6 +149,11 @@ export class Vm {
   /** A break condition on the serial line (Linux: SysRq). */
   inputBreak(): void {
     this.#machine.serial.receiveBreak();
+  }
+
+  /** What the VM has used so far. */
+  statistics(): VmStatistics {
+    return { exits: exitsByReason(this.#machine.shared), devices: this.#devices?.counters() ?? {} };
   }
 
   /** Ends the guest as it stands, or the wait for its last output after it has ended by itself. */
@@ -147,7 +169,13 @@ export class Vm {
     this.#closed = true;
     this.#doorbell?.close();
     await Promise.all(this.#threads.map((thread) => thread.ended()));
+    this.#devices?.close();
     this.#parts.close();
+  }
+
+  #fail(error: unknown): void {
+    this.#failure ??= error instanceof Error ? error : new VcpuExitError(String(error));
+    this.#machine.stop("failed");
   }
 
   /** A guest that only writes to the transmitter never exits: its bytes are fetched from the ring. */
@@ -168,6 +196,7 @@ export class Vm {
     let successorStarted = false;
     let initSeen: number | undefined;
     alarmMainThread(deadline);
+    this.#setRunningVcpu(true);
     const started = nowMs();
     shared.setVcpuThread(0, process.pid);
     // The slot stays idle, so that a successor can put itself on standby in it.
@@ -182,8 +211,7 @@ export class Vm {
           if (outcome === "triple-fault") this.#faultRegisters = describeRegisters(vcpu);
           if (outcome !== "interrupted" && outcome !== "handled") machine.stop(outcome);
         } catch (error) {
-          this.#failure = error instanceof Error ? error : new VcpuExitError(String(error));
-          machine.stop("failed");
+          this.#fail(error);
         }
       }
       shared.mainRunsVcpu = false;
@@ -215,14 +243,21 @@ export class Vm {
       if (shared.vcpuState(0) === VCPU_STANDBY && successorStarted) {
         // The worker wakes up and goes on with the same vCPU.
         alarmMainThread(0);
+        this.#setRunningVcpu(false);
+        this.#devices?.connectEvents();
         shared.setVcpuState(0, VCPU_RUNNING);
         return;
       }
     }
     alarmMainThread(0);
+    this.#setRunningVcpu(false);
     shared.setVcpuThread(0, 0);
     shared.setVcpuState(0, VCPU_STOPPED);
     this.#service();
+  }
+
+  #setRunningVcpu(value: boolean): void {
+    if (this.#devices !== undefined) this.#devices.isRunningVcpu = value;
   }
 
   async #startThreads(from: number, standby: boolean): Promise<void> {
@@ -250,6 +285,7 @@ export class Vm {
   #service(): void {
     const { shared, kicker } = this.#machine;
     shared.answerDoorbell();
+    this.#devices?.service();
     this.#pumpOutput();
     if (shared.takeInputRoom()) this.#host.inputRoom?.();
     if (!this.#sawCommand && shared.milestone(MILESTONE_COMMAND_START) !== undefined) {

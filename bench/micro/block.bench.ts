@@ -16,13 +16,10 @@ import { openDiskFile } from "../../vmm/backends/disk-file.js";
 import { FileDisk } from "../../vmm/backends/file-disk.js";
 import { MappedGuestMemory } from "../../vmm/memory/guest-memory.js";
 import { GIB, KIB, MIB } from "../../vmm/memory/layout.js";
+import { measure } from "./measure.js";
 
 const DISK_SIZE = 256 * MIB;
-const WARM_UP_MS = 300;
-const ROUND_MS = 100;
-/** The heap's growth is measured over so many pieces, because a scavenge in one makes it useless. */
-const HEAP_CHUNKS = 100;
-/** `bytes` moved in a piece: 10,000 requests of 4 KiB. */
+/** `bytes` moved between two looks at the heap: 10,000 requests of 4 KiB. */
 const HEAP_CHUNK_BYTES = 10_000 * 4 * KIB;
 
 interface Row {
@@ -127,10 +124,6 @@ function workload({ memory, driver, transport }: Machine, row: Row): (count: num
   };
 }
 
-function median(sorted: readonly number[]): number {
-  return sorted[sorted.length >> 1] ?? NaN;
-}
-
 interface Result {
   readonly requests_per_s: number;
   readonly gib_per_s: number;
@@ -139,33 +132,18 @@ interface Result {
   readonly heap_bytes_per_request: number;
 }
 
-function measure(run: (count: number) => void, row: Row, rounds: number): Result {
-  const forMs = (ms: number): number => {
-    const start = performance.now();
-    const batch = row.depth * Math.max(1, Math.round((2 * MIB) / (row.depth * row.length)));
-    let requests = 0;
-    let now = start;
-    for (; now - start < ms; now = performance.now()) {
-      run(batch);
-      requests += batch;
-    }
-    return (requests * 1000) / (now - start);
-  };
-  forMs(WARM_UP_MS);
-  const rates = Array.from({ length: rounds }, () => forMs(ROUND_MS)).sort((a, b) => a - b);
-  const chunk = row.depth * Math.ceil(HEAP_CHUNK_BYTES / row.length / row.depth);
-  const growths = Array.from({ length: HEAP_CHUNKS }, () => {
-    const before = process.memoryUsage().heapUsed;
-    run(chunk);
-    return (process.memoryUsage().heapUsed - before) / chunk;
-  }).sort((a, b) => a - b);
-  const rate = median(rates);
+function measureRow(run: (count: number) => void, row: Row, rounds: number): Result {
+  const rates = measure(run, {
+    rounds,
+    batch: row.depth * Math.max(1, Math.round((2 * MIB) / (row.depth * row.length))),
+    heapChunk: row.depth * Math.ceil(HEAP_CHUNK_BYTES / row.length / row.depth),
+  });
   return {
-    requests_per_s: Math.round(rate),
-    gib_per_s: Number(((rate * row.length) / GIB).toFixed(2)),
-    requests_per_s_min: Math.round(rates[0] ?? NaN),
-    requests_per_s_max: Math.round(rates.at(-1) ?? NaN),
-    heap_bytes_per_request: Number(median(growths).toFixed(2)),
+    requests_per_s: Math.round(rates.median),
+    gib_per_s: Number(((rates.median * row.length) / GIB).toFixed(2)),
+    requests_per_s_min: Math.round(rates.min),
+    requests_per_s_max: Math.round(rates.max),
+    heap_bytes_per_request: Number(rates.heapBytes.toFixed(2)),
   };
 }
 
@@ -202,7 +180,7 @@ for (const row of ROWS) {
     ["backend", backendAlone],
   ] as const) {
     const name = `${prefix}_${row.name}`;
-    const result = measure(make(rig, row), row, rounds);
+    const result = measureRow(make(rig, row), row, rounds);
     results[name] = result;
     console.error(`${name}: ${String(result.requests_per_s)} requests/s, ${String(result.gib_per_s)} GiB/s`);
   }

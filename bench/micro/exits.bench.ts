@@ -52,7 +52,7 @@ function wholePath(guest: UserModeGuest): Variant {
   return {
     name: OURS,
     turn: () => {
-      const machine = new ThreadMachine(guest.descriptor(), 0, guest.vcpu, "worker");
+      const machine = new ThreadMachine(guest.descriptor(), 0, guest.vcpu);
       const device = countingDevice(EXITS, () => {
         machine.stop("killed");
       });

@@ -79,6 +79,7 @@ export function userModeGuest(): UserModeGuest {
       serialIrqFd: eventfds[0],
       doorbellFd: eventfds[1],
       coalescesSerial,
+      virtioDevices: 0,
       quirks: undefined,
     }),
     close: () => {

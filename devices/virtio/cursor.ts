@@ -42,6 +42,15 @@ class Cursor {
     }
   }
 
+  /**
+   * The next bytes that lie together, at most `limit`, as a window on guest memory: the driver may
+   * change them at any time, and has them back with the chain. Throws QueueError at the end.
+   */
+  window(limit: number): Uint8Array {
+    const length = Math.min(limit, this.contiguous());
+    return this.memory.slice(this.claim(length), length);
+  }
+
   /** Bytes up to the end of the current segment; throws QueueError at the end of the chain. */
   protected contiguous(): number {
     const segments = this.#segments;

@@ -29,4 +29,12 @@ export class Segments {
     this.count = count + 1;
     this.byteLength += length;
   }
+
+  /** Forgets the first `count` ranges; what follows moves up. */
+  dropFirst(count: number): void {
+    for (let index = 0; index < count; index++) this.byteLength -= this.lengths[index] ?? 0;
+    this.gpas.copyWithin(0, count, this.count);
+    this.lengths.copyWithin(0, count, this.count);
+    this.count -= count;
+  }
 }

@@ -1,6 +1,7 @@
 /* PID 1 of a micro-VM: marks the milestone, mounts what programs expect, runs the command
  * that the kernel command line names, reaps, and powers off with the command's exit status.
  *
+ *   vmlet.root=DEVICE     disk to change into before anything runs
  *   vmlet.exec=BASE64URL  argv, its strings separated by NUL; without it: /bin/sh
  *   vmlet.tty=raw         no echo and no newline translation, for a host that is not a terminal
  *   vmlet.term=NAME       TERM
@@ -57,6 +58,7 @@ static char *environment[] = {
 };
 static struct window_size window;
 static int raw_tty;
+static char root_device[32];
 static long terminal = -1;
 
 /* What a signal handler returns to: the kernel wants it from user space on x86-64. */
@@ -136,6 +138,44 @@ static void mount_all(void)
 	call2(symlink, "/proc/self/fd", "/dev/fd");
 }
 
+static int is_mounted(const char *device, const char *at)
+{
+	static const char *const types[] = { "ext4", "squashfs", "xfs", "btrfs", "erofs" };
+
+	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+		if (call5(mount, device, at, types[i], 0, 0) == 0)
+			return 1;
+		/* A disk that the host attached read-only. */
+		if (call5(mount, device, at, types[i], MS_RDONLY, 0) == 0)
+			return 1;
+	}
+	return 0;
+}
+
+/* True if the root disk is "/" from here on, with everything mounted there again. */
+static int change_root(void)
+{
+	call2(mkdir, "/newroot", 0755);
+	if (!is_mounted(root_device, "/newroot"))
+		return 0;
+	call1(chdir, "/newroot");
+	if (call5(mount, ".", "/", 0, MS_MOVE, 0) != 0 || call1(chroot, ".") != 0)
+		return 0;
+	call1(chdir, "/");
+	mount_all();
+	return 1;
+}
+
+/* Makes the disk clean, once all that was killed is gone: nothing is left to recover at the next boot. */
+static void leave_root(void)
+{
+	int status;
+
+	while (call4(wait4, -1, &status, 0, 0) > 0)
+		;
+	call5(mount, 0, "/", 0, MS_REMOUNT | MS_RDONLY, 0);
+}
+
 static int base64_value(char c)
 {
 	if (c >= 'A' && c <= 'Z')
@@ -206,6 +246,9 @@ static void read_cmdline(void)
 			decode_arguments(value);
 		} else if ((value = value_of(word, "vmlet.tty=raw"))) {
 			raw_tty = 1;
+		} else if ((value = value_of(word, "vmlet.root="))) {
+			for (size_t i = 0; i < sizeof(root_device) - 1 && *value > ' '; i++, value++)
+				root_device[i] = *value;
 		} else if ((value = value_of(word, "vmlet.term="))) {
 			for (size_t i = 5; i < sizeof(term) - 1 && *value > ' '; i++, value++)
 				term[i] = *value, term[i + 1] = 0;
@@ -358,6 +401,8 @@ static void power_off(int status)
 	call3(ioctl, terminal, TCXONC, TCOON);
 	call3(ioctl, terminal, TCSBRK, 1);
 	call0(sync);
+	if (root_device[0])
+		leave_root();
 	if (timer && timer->magic == BOOT_TIMER_MAGIC) {
 		timer->exit_status = (unsigned)status;
 		milestone(MILESTONE_COMMAND_END);
@@ -382,6 +427,13 @@ __attribute__((used)) static void start(void)
 	handle(SIGUSR1, on_signal);
 	handle(SIGUSR2, on_signal);
 	handle(SIGTERM, on_signal);
+	if (root_device[0] && !change_root()) {
+		say("init: cannot mount ");
+		say(root_device);
+		say("\n");
+		root_device[0] = 0;
+		power_off(STATUS_CANNOT_RUN);
+	}
 	long child = call0(fork);
 
 	if (child == 0)

@@ -27,4 +27,5 @@ export const CORPUS: readonly CorpusEntry[] = [
   { target: "block", seed: 3409775318, what: "a request over the end of the disk" },
   { target: "block", seed: 3184121657, what: "a write to a read-only disk" },
   { target: "block", seed: 3469696795, what: "a reset while the rate limiter held the queue" },
+  { target: "vsock", seed: 3988046935, what: "a connection that was gone took the next one with its ports along" },
 ];

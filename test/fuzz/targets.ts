@@ -1,8 +1,23 @@
 // Every fuzzer of the tree, by name.
 import type { FuzzTarget } from "./target.js";
+import { balloonTarget } from "./targets/balloon.js";
 import { blockTarget } from "./targets/block.js";
+import { consoleTarget } from "./targets/console.js";
+import { netTarget } from "./targets/net.js";
 import { fixupsTarget } from "./targets/fixups.js";
 import { queueTarget } from "./targets/queue.js";
+import { rngTarget } from "./targets/rng.js";
 import { transportTarget } from "./targets/transport.js";
+import { vsockTarget } from "./targets/vsock.js";
 
-export const FUZZ_TARGETS: readonly FuzzTarget[] = [queueTarget, transportTarget, blockTarget, fixupsTarget];
+export const FUZZ_TARGETS: readonly FuzzTarget[] = [
+  queueTarget,
+  transportTarget,
+  blockTarget,
+  rngTarget,
+  consoleTarget,
+  netTarget,
+  vsockTarget,
+  balloonTarget,
+  fixupsTarget,
+];

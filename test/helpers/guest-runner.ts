@@ -11,6 +11,7 @@ import { missingLabPrograms } from "../../vmm/lab/programs.js";
 import { LabSession } from "../../vmm/lab/session.js";
 import type { Report } from "../../vmm/cli/report.js";
 import { countBoot } from "./booted.js";
+import { makeRootDisk, withDebianModules } from "./guest-images.js";
 
 const LAB_MEMORY_MIB = 1536;
 const LAB_CPUS = 2;
@@ -29,6 +30,10 @@ export interface GuestFiles {
   readonly bzImage: string;
   readonly initramfs: string;
   readonly debianKernel: string;
+  /** The package's initramfs, with the Debian kernel's virtio modules in /modules. */
+  readonly debianInitramfs: string;
+  /** A root disk to copy: its init counts the boots of the disk, says so and powers off. */
+  readonly rootDisk: string;
   /** The bundled library. */
   readonly library: string;
 }
@@ -37,6 +42,8 @@ export interface BootOptions {
   readonly stdin?: string;
   /** Runs before vmlet in the same shell, for instance a kill in the background. */
   readonly shell?: string;
+  /** Without the package's kernel and initramfs, which are given otherwise. */
+  readonly isBare?: boolean;
 }
 
 export interface GuestRunner {
@@ -85,13 +92,20 @@ function result(status: number, stdout: Buffer, stderr: Buffer, report: Buffer |
 async function labRunner(): Promise<GuestRunner> {
   const packageRoot = resolve(".");
   const base = await labBase(packageRoot);
+  const folder = mkdtempSync(join(tmpdir(), "vmlet-test-"));
   const inputs: LabInput[] = [
     ...packageInputs(packageRoot),
     { from: "guest/out/default", to: "kernels" },
     { from: "guest/out/initramfs.cpio", to: "kernels/initramfs.cpio" },
+    // Where `vmlet boot` looks by itself.
+    { from: "guest/out/default/vmlinux", to: "vmlet/guest/out/default/vmlinux" },
+    { from: "guest/out/tiny.cpio", to: "vmlet/guest/out/tiny.cpio" },
     { from: base.kernel, to: "kernels/debian-vmlinuz" },
+    { from: withDebianModules(base.kernel, folder), to: "kernels/debian-initramfs.cpio" },
+    { from: makeRootDisk(folder), to: "kernels/root.ext4" },
   ];
   const session = await LabSession.start({ packageRoot, memoryMib: LAB_MEMORY_MIB, cpus: LAB_CPUS, inputs });
+  rmSync(folder, { recursive: true });
   const run = async (text: string, stdin = ""): Promise<Boot> => {
     const command = ["sh", "-c", text];
     const env = { VMLET: `node --no-rehash-snapshot ${LAB_CLI}` };
@@ -104,17 +118,15 @@ async function labRunner(): Promise<GuestRunner> {
       bzImage: "/input/kernels/bzImage",
       initramfs: "/input/kernels/initramfs.cpio",
       debianKernel: "/input/kernels/debian-vmlinuz",
+      debianInitramfs: "/input/kernels/debian-initramfs.cpio",
+      rootDisk: "/input/kernels/root.ext4",
       library: `${LAB_PACKAGE}/dist/index.js`,
     },
-    boot: (args, options = {}) =>
-      run(
-        script(
-          ["--kernel", "/input/kernels/vmlinux", "--initrd", "/input/kernels/initramfs.cpio", ...args],
-          "/output/report.json",
-          options,
-        ),
-        options.stdin,
-      ),
+    boot: (args, options = {}) => {
+      const own = ["--kernel", "/input/kernels/vmlinux", "--initrd", "/input/kernels/initramfs.cpio"];
+      const all = options.isBare === true ? args : [...own, ...args];
+      return run(script(all, "/output/report.json", options), options.stdin);
+    },
     shell: (text) => run(text),
     close: () => session.close(),
   };
@@ -143,6 +155,8 @@ async function hostRunner(): Promise<GuestRunner> {
       bzImage: resolve("guest/out/default/bzImage"),
       initramfs: resolve("guest/out/initramfs.cpio"),
       debianKernel: base.kernel,
+      debianInitramfs: withDebianModules(base.kernel, folder),
+      rootDisk: makeRootDisk(folder),
       library: resolve("dist/index.js"),
     },
     boot: (args, options = {}) => run(script(args, report, options), options.stdin),

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { BOOT_TIMER_GPA, I8042_COMMAND_PORT, SERIAL0_PORT } from "../../vmm/memory/layout.js";
-import { elf } from "./bytes-image.js";
+import { elf, type TestSegment } from "./bytes-image.js";
 
 const LOAD_GPA = 16 * 2 ** 20;
 
@@ -42,9 +42,14 @@ export interface MiniKernel {
 }
 
 export function miniKernel(...code: number[][]): MiniKernel {
+  return miniKernelWith([], code);
+}
+
+/** `data`: what lies in memory besides the code, from 17 MiB on. */
+export function miniKernelWith(data: readonly TestSegment[], code: readonly number[][]): MiniKernel {
   const folder = mkdtempSync(join(tmpdir(), "vmlet-test-"));
   const path = join(folder, "kernel");
-  writeFileSync(path, elf(LOAD_GPA, [{ gpa: LOAD_GPA, bytes: Uint8Array.from(code.flat()) }]));
+  writeFileSync(path, elf(LOAD_GPA, [{ gpa: LOAD_GPA, bytes: Uint8Array.from(code.flat()) }, ...data]));
   return {
     path,
     remove: () => {

@@ -65,7 +65,7 @@ describe("shared", () => {
     shared.exitCounters(1)[2] = 4;
     shared.exitCounters(1)[6] = 1;
     shared.tryStop("poweroff");
-    assert.deepEqual(reportExit(shared, new ConsoleWatcher(), undefined).exits, { io: 7, mmio: 1 });
+    assert.deepEqual(reportExit(shared, new ConsoleWatcher(), undefined, {}).exits, { io: 7, mmio: 1 });
   });
 });
 

@@ -21,6 +21,7 @@ import {
   pwritevRaw,
 } from "../sys/libc.js";
 import type { DiskFile } from "./disk-file.js";
+import { gatherVectors, type HostAddresses } from "./host-vectors.js";
 
 /** Our own error number: the file has become shorter than the disk. */
 const TRUNCATED = -1;
@@ -28,12 +29,6 @@ const TRUNCATED = -1;
 const UNSUPPORTED: readonly number[] = [EOPNOTSUPP, ENOTTY, ENOSYS, ENODEV];
 /** `bytes` of zeroes kept to write where a file system cannot make them. */
 const ZEROES_LENGTH = 64 * 1024;
-
-/** Where guest memory lies in this process. */
-export interface HostAddresses {
-  /** Host address of `length` bytes at `gpa`; throws if they are not guest RAM. */
-  hostAddressOf(gpa: number, length: number): number;
-}
 
 type VectorCall = (fd: number, vectors: IoVectors, position: number) => number;
 
@@ -85,30 +80,13 @@ export class FileDisk implements BlockBackend {
 
   #transfer(call: VectorCall, position: number, data: Segments): number {
     for (let done = 0; done < data.byteLength;) {
-      this.#gather(data, done);
+      gatherVectors(this.#vectors, this.#memory, data, done);
       const moved = call(this.#fd, this.#vectors, position + done);
       if (moved > 0) done += moved;
       else if (moved === 0) return TRUNCATED;
       else if (moved !== -EINTR) return -moved;
     }
     return 0;
-  }
-
-  /** Host ranges of `data` from its byte `from` on, as many as go into one call. */
-  #gather({ gpas, lengths, count }: Segments, from: number): void {
-    const vectors = this.#vectors;
-    vectors.clear();
-    let skip = from;
-    for (let index = 0; index < count && vectors.count < IOV_MAX; index++) {
-      const length = lengths[index] ?? 0;
-      if (skip >= length) {
-        skip -= length;
-        continue;
-      }
-      // SAFETY: hostAddressOf has checked that all bytes are guest RAM, which outlives the devices.
-      vectors.append(this.#memory.hostAddressOf((gpas[index] ?? 0) + skip, length - skip), length - skip);
-      skip = 0;
-    }
   }
 
   #allocate(mode: number, position: number, length: number): number {

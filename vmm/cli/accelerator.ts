@@ -5,6 +5,7 @@ import type { Quirks } from "../fixups/quirks.js";
 import { KvmSystem } from "../kvm/system.js";
 import { missingLabPrograms } from "../lab/programs.js";
 import type { AcceleratorChoice } from "./arguments.js";
+import { remembered } from "./probe-cache.js";
 
 export type Choice =
   | {
@@ -24,7 +25,7 @@ export function chooseAccelerator(wanted: AcceleratorChoice): Choice {
   try {
     const system = KvmSystem.open();
     try {
-      return { kind: "kvm", quirks: probeQuirks(system) };
+      return { kind: "kvm", quirks: remembered(() => probeQuirks(system)) };
     } finally {
       system.close();
     }

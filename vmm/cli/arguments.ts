@@ -1,7 +1,9 @@
 // argv -> options of one command, by Node's own parser; values that need more than a string
 // are read here, with the value and the limit in the message.
 import { parseArgs, type ParseArgsConfig } from "node:util";
+import type { DiskConfig } from "../config/disks.js";
 import type { BootProtocol } from "../config/types.js";
+import { parseDisk } from "./disk-argument.js";
 import { UsageError } from "./exit-codes.js";
 
 export const ACCELERATORS = ["auto", "kvm", "lab"] as const;
@@ -19,7 +21,9 @@ export interface BootOptions {
   readonly accel: AcceleratorChoice;
   readonly protocol: BootProtocol;
   readonly nested: boolean;
+  readonly disks: readonly DiskConfig[];
   readonly report: string | undefined;
+  readonly metrics: string | undefined;
   readonly quiet: boolean;
   readonly help: boolean;
   readonly command: readonly string[];
@@ -37,7 +41,9 @@ export const BOOT_FLAGS = {
   accel: { type: "string" },
   protocol: { type: "string" },
   nested: { type: "boolean" },
+  disk: { type: "string", multiple: true },
   report: { type: "string" },
+  metrics: { type: "string" },
   quiet: { type: "boolean", short: "q" },
   help: { type: "boolean", short: "h" },
 } as const;
@@ -79,7 +85,9 @@ export function parseBoot(argv: readonly string[]): BootOptions {
     accel: oneOf("--accel", values.accel ?? "auto", ACCELERATORS),
     protocol: oneOf("--protocol", values.protocol ?? "auto", PROTOCOLS),
     nested: values.nested ?? false,
+    disks: (values.disk ?? []).map(parseDisk),
     report: values.report,
+    metrics: values.metrics,
     quiet: values.quiet ?? false,
     help: values.help ?? false,
     command,

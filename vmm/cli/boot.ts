@@ -8,7 +8,8 @@ import type { Quirks } from "../fixups/quirks.js";
 import { chooseAccelerator } from "./accelerator.js";
 import { parseBoot, type BootOptions } from "./arguments.js";
 import { EXIT_SIGNAL_BASE, exitCodeOf } from "./exit-codes.js";
-import { defaultInitrd, defaultKernel, fastKernel } from "./guest-files.js";
+import { defaultKernel, fastKernel } from "./guest-files.js";
+import { changeRootArguments, chooseInitrd } from "./root-disk.js";
 import { Terminal, onEndSignals, writeOutput } from "./terminal.js";
 import { isTerminal } from "../sys/libc.js";
 import { Vm } from "../vm.js";
@@ -29,12 +30,14 @@ export async function boot(argv: readonly string[]): Promise<number> {
     return 0;
   }
   const config = resolveConfig(vmConfig(options));
-  if (options.report !== undefined) {
+  for (const flag of ["report", "metrics"] as const) {
+    const path = options[flag];
+    if (path === undefined) continue;
     const { checkWritable, complainUnwritable } = await import("./report.js");
     try {
-      checkWritable(options.report);
+      checkWritable(path);
     } catch (error) {
-      return complainUnwritable(options.report, error);
+      return complainUnwritable(path, error, flag);
     }
   }
   const choice = chooseAccelerator(options.accel);
@@ -61,15 +64,12 @@ function vmConfig(options: BootOptions) {
   const kernel = options.kernel ?? defaultKernel();
   // The package's own kernels know no keyboard controller and one serial port: no words about them.
   const usesOwnCmdline = options.kernel === undefined && !options.bareCmdline;
-  const usesOwnInit = options.initrd === undefined && !options.noInitrd;
-  const initrd = usesOwnInit ? defaultInitrd() : options.initrd;
-  if (options.command.length > 0 && !usesOwnInit && options.initrd === undefined) {
-    throw new ConfigError(["A command needs an initramfs with vmlet's init, and --no-initrd leaves it out"]);
-  }
+  const initrd = chooseInitrd(options);
   const cmdline = [
     ...(usesOwnCmdline ? [OWN_KERNEL_CMDLINE] : []),
     ...(options.cmdline === undefined ? [] : [options.cmdline]),
-    ...initArguments(options),
+    ...changeRootArguments(options),
+    ...initArguments(options, initrd),
   ];
   return {
     kernel,
@@ -81,11 +81,14 @@ function vmConfig(options: BootOptions) {
     nested: options.nested,
     protocol: options.protocol,
     quiet: options.quiet,
+    disks: options.disks,
   };
 }
 
 /** What guest/init/init.c reads from the command line. */
-function initArguments(options: BootOptions): string[] {
+function initArguments(options: BootOptions, initrd: string | undefined): string[] {
+  // The kernel hands every word that it does not know to the root disk's own init.
+  if (initrd === undefined) return [];
   // Someone who writes the whole command line gets that and no more.
   if (options.bareCmdline && options.command.length === 0) return [];
   const interactive = isTerminal(STDIN) && isTerminal(STDOUT);
@@ -104,7 +107,9 @@ function initArguments(options: BootOptions): string[] {
 }
 
 async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks | undefined): Promise<number> {
-  const parts = buildVm(config, { quirks });
+  const hasDevices = config.disks.length > 0;
+  const { deviceSupport } = hasDevices ? await import("../device-support.js") : { deviceSupport: undefined };
+  const parts = buildVm(config, { known: { quirks }, deviceSupport });
   let signal: number | undefined;
   let terminal: Terminal | undefined;
   const vm: Vm = new Vm(parts, {
@@ -118,6 +123,7 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
     commandStarted: () => {
       openInput();
     },
+    log: (line) => process.stderr.write(`vmlet: ${line}${isTerminal(STDIN) ? "\r" : ""}\n`),
   });
   const openInput = (): void => {
     if (terminal !== undefined) return;
@@ -140,6 +146,7 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
     signal ??= number;
     vm.stop();
   });
+  const metrics = options.metrics === undefined ? undefined : await openMetrics(options.metrics, vm);
   try {
     const exit = await vm.start({ threads: "main-first" });
     const exitCode = signal === undefined ? exitCodeOf(exit.outcome, exit.exitStatus) : EXIT_SIGNAL_BASE + signal;
@@ -153,9 +160,15 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
   } finally {
     removeHandlers();
     terminal?.close();
+    metrics?.close();
     // The VM is not closed: the process ends with it, without waiting for a thread that may
     // still be starting, and the kernel frees everything.
   }
+}
+
+async function openMetrics(path: string, vm: Vm) {
+  const { MetricsFile } = await import("./metrics.js");
+  return new MetricsFile(path, () => vm.statistics());
 }
 
 async function explain(exit: Awaited<ReturnType<Vm["start"]>>): Promise<void> {

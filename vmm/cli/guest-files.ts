@@ -30,6 +30,11 @@ export function fastKernel(): string {
   return built("guest/out/fast/vmlinux", "The fast guest kernel");
 }
 
+/** vmlet's init and nothing else: it changes into a root disk and runs a command there. */
+export function tinyInitrd(): string {
+  return built("guest/out/tiny.cpio", "The guest's init");
+}
+
 export function defaultInitrd(): string {
   return built("guest/out/initramfs.cpio", "The guest's initramfs");
 }

@@ -35,9 +35,19 @@ Options:
       --accel KIND      auto, kvm (this host's /dev/kvm), or lab (an emulated host); default auto
       --protocol NAME   entry of an ELF kernel: auto, linux64 or pvh
       --nested          show the guest VT-x or AMD-V
-      --report FILE     write what happened as JSON: times, exits by reason, outcome
+      --disk SPEC       attach a raw image or block device as /dev/vda, /dev/vdb, ...; repeatable
+      --report FILE     write what happened as JSON: times, exits by reason, devices, outcome
+      --metrics FILE    write a line of JSON a second: memory, exits by reason, devices
   -q, --quiet           keep the kernel's log off the console
   -h, --help
+
+SPEC of a disk: path=FILE[,root][,readonly][,id=NAME][,cache=MODE][,block=512|4096][,bw=SIZE][,ops=N]
+  root         the guest's root file system; without --initrd and COMMAND the kernel starts its
+               /sbin/init, with COMMAND the command runs in it
+  readonly     the guest cannot write to it
+  id=NAME      serial number in the guest; default: the start of the file's name
+  cache=MODE   writeback (default): what the guest flushes is on the host's medium; unsafe: it is not
+  bw=, ops=    limits per second: bytes (with K, M, G) and requests
 
 On a terminal: Ctrl-A x leaves, Ctrl-A b sends a break, Ctrl-A Ctrl-A sends one Ctrl-A.
 
@@ -50,6 +60,8 @@ Examples:
   vmlet boot
   vmlet boot --quiet -- sh -c 'cat /proc/cpuinfo; exit 3'
   vmlet boot --kernel /boot/vmlinuz-6.1.0-28-cloud-amd64 --memory 512 --cpus 2
+  vmlet boot --disk path=root.ext4,root
+  vmlet boot --disk path=data.ext4 -- sh -c 'mount /dev/vda /mnt && ls /mnt'
 `;
 
 export const DOCTOR_HELP = `Tells what this host can do for VMs.

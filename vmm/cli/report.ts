@@ -17,6 +17,9 @@ export interface PhasesMs {
   readonly total: number;
 }
 
+/** Counters by device and name. */
+export type DeviceCounters = Readonly<Record<string, Readonly<Record<string, number>>>>;
+
 export interface Report {
   readonly vmlet: string;
   readonly accelerator: { readonly kind: AcceleratorKind; readonly lab: boolean; readonly host: HostFacts };
@@ -25,6 +28,8 @@ export interface Report {
   readonly exits: Readonly<Record<string, number>>;
   /** Guest instructions done by hand, by name; empty on hardware. */
   readonly fixups: Readonly<Record<string, number>>;
+  /** What each virtio device has done, by name; counters that only grow. */
+  readonly devices: DeviceCounters;
   readonly vcpus: number;
   readonly memory_mib: number;
   readonly kernel: { readonly path: string; readonly format: KernelFormat; readonly sha256: string };
@@ -56,6 +61,17 @@ function round(ms: number): number {
   return Math.round(ms * 1000) / 1000;
 }
 
+/** The names as all of our JSON has them: readBytes is read_bytes there. */
+export function deviceCounters(devices: VmExit["devices"]): DeviceCounters {
+  const snake = (name: string): string => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+  return Object.fromEntries(
+    Object.entries(devices).map(([device, counters]) => [
+      device,
+      Object.fromEntries(Object.entries(counters).map(([name, count]) => [snake(name), count])),
+    ]),
+  );
+}
+
 export function makeReport(config: ResolvedConfig, format: KernelFormat, exit: VmExit, exitCode: number): Report {
   const total = Object.values(exit.exits).reduce((sum, count) => sum + count, 0);
   return {
@@ -64,6 +80,7 @@ export function makeReport(config: ResolvedConfig, format: KernelFormat, exit: V
     phases_ms: phases(exit.milestones),
     exits: { total, ...exit.exits },
     fixups: exit.fixups,
+    devices: deviceCounters(exit.devices),
     vcpus: config.cpus,
     memory_mib: config.memoryMib,
     kernel: {
@@ -86,8 +103,8 @@ export function writeReport(path: string, report: Report): number {
   return report.exit_code;
 }
 
-export function complainUnwritable(path: string, error: unknown): number {
+export function complainUnwritable(path: string, error: unknown, flag = "report"): number {
   const why = error instanceof Error ? error.message : String(error);
-  process.stderr.write(`vmlet: --report ${path}: cannot be written: ${why}\n`);
+  process.stderr.write(`vmlet: --${flag} ${path}: cannot be written: ${why}\n`);
   return EXIT_CANNOT_WRITE;
 }

@@ -11,6 +11,9 @@ export const DEFAULT_CPUS = 1;
 /** As many as the MP table and our own kernel's NR_CPUS hold. */
 export const MAX_CPUS = 32;
 
+/** As many virtio devices as memory/layout.ts has interrupt lines for. */
+export const MAX_VIRTIO_DEVICES = 14;
+
 /**
  * The command line that every guest gets unless the caller asks for a bare one.
  * - `console=ttyS0`: the serial port is the terminal

@@ -7,9 +7,11 @@ import {
   DEFAULT_MEMORY_MIB,
   MAX_CPUS,
   MAX_MEMORY_MIB,
+  MAX_VIRTIO_DEVICES,
   MIN_MEMORY_MIB,
   QUIET_CMDLINE,
 } from "./defaults.js";
+import { resolveDisks, rootParameters } from "./disks.js";
 import type { ResolvedConfig, VmConfig } from "./types.js";
 
 const KEYS: readonly (keyof VmConfig)[] = [
@@ -22,6 +24,7 @@ const KEYS: readonly (keyof VmConfig)[] = [
   "nested",
   "protocol",
   "quiet",
+  "disks",
 ];
 
 function integerProblem(name: string, value: number, min: number, max: number, unit: string): string | undefined {
@@ -50,9 +53,15 @@ export function resolveConfig(config: VmConfig): ResolvedConfig {
   if (!["auto", "linux64", "pvh"].includes(protocol)) {
     problems.push(`Boot protocol ${JSON.stringify(protocol)} is not one of auto, linux64, pvh`);
   }
+  const disks = resolveDisks(config.disks ?? [], problems);
+  if (disks.length > MAX_VIRTIO_DEVICES) {
+    problems.push(`Number of devices ${String(disks.length)} is more than ${String(MAX_VIRTIO_DEVICES)}`);
+  }
   if (problems.length > 0) throw new ConfigError(problems);
 
   const parts = config.bareCmdline === true ? [] : [DEFAULT_CMDLINE];
+  // Before the caller's own words, of which the last `root=` counts.
+  parts.push(...rootParameters(disks));
   if (config.quiet === true) parts.push(QUIET_CMDLINE);
   if (config.cmdline !== undefined && config.cmdline !== "") parts.push(config.cmdline);
   return {
@@ -63,5 +72,6 @@ export function resolveConfig(config: VmConfig): ResolvedConfig {
     cpus,
     nested: config.nested ?? false,
     protocol,
+    disks,
   };
 }

@@ -1,5 +1,7 @@
 // What a caller may ask for (VmConfig) and what the monitor works with (ResolvedConfig).
 
+import type { DiskConfig, ResolvedDisk } from "./disks.js";
+
 /** How an ELF kernel that offers both is entered. */
 export type BootProtocol = "auto" | "linux64" | "pvh";
 
@@ -23,6 +25,8 @@ export interface VmConfig {
   readonly protocol?: BootProtocol | undefined;
   /** Keep the kernel's log off the console. */
   readonly quiet?: boolean | undefined;
+  /** virtio disks, /dev/vda first. */
+  readonly disks?: readonly DiskConfig[] | undefined;
 }
 
 /** A checked configuration with every default filled in. */
@@ -34,4 +38,5 @@ export interface ResolvedConfig {
   readonly cpus: number;
   readonly nested: boolean;
   readonly protocol: BootProtocol;
+  readonly disks: readonly ResolvedDisk[];
 }

@@ -53,7 +53,9 @@ const LONGEST_FIRST = 4;
 /** One vCPU's SYSCALL. */
 export class SyscallFixup {
   readonly #vcpu: VcpuFd;
-  /** The MSRs as the guest has written them; msr-writes.ts reports every write. */
+  /** False until this thread has had its first exit: another one may have run the vCPU until then. */
+  #knowsMsrs = false;
+  /** The MSRs as the guest has written them last. */
   #lstar = 0n;
   #star = 0n;
   #mask = 0n;
@@ -65,10 +67,6 @@ export class SyscallFixup {
 
   constructor(vcpu: VcpuFd) {
     this.#vcpu = vcpu;
-    const [star = 0n, lstar = 0n, mask = 0n] = vcpu.getMsrs([MSR_STAR, MSR_LSTAR, MSR_SYSCALL_MASK]);
-    this.#star = star;
-    this.#lstar = lstar;
-    this.#mask = mask;
   }
 
   /** The guest has written one of the MSRs that steer SYSCALL. */
@@ -80,6 +78,7 @@ export class SyscallFixup {
 
   /** Moves the breakpoint to where the guest's page-fault gate leads now; cheap if it has not moved. */
   follow({ registers, memory }: FixupContext): void {
+    if (!this.#knowsMsrs) this.#readMsrs();
     if (!registers.isLongMode || this.#lstar === 0n) return;
     if (registers.idtBase !== this.#idtBase || this.#gateGpa < 0) this.#findGate(registers, memory);
     if (this.#gateGpa < 0) return;
@@ -99,6 +98,14 @@ export class SyscallFixup {
     if (this.#armed === 0n || registers.rip !== this.#armed) return undefined;
     if (registers.cpl === 0 && this.#finishSyscall(context)) return "syscall";
     return stepOver(context) ? "page_fault" : undefined;
+  }
+
+  #readMsrs(): void {
+    const [star = 0n, lstar = 0n, mask = 0n] = this.#vcpu.getMsrs([MSR_STAR, MSR_LSTAR, MSR_SYSCALL_MASK]);
+    this.#star = star;
+    this.#lstar = lstar;
+    this.#mask = mask;
+    this.#knowsMsrs = true;
   }
 
   #findGate(registers: GuestRegisters, memory: GuestMemory): void {

@@ -1,11 +1,15 @@
 // `vmlet boot` through the lab: the same command in there, with the same files and result.
+import { closeSync, writeFileSync } from "node:fs";
 import type { BootOptions } from "../cli/arguments.js";
+import { formatDisk } from "../cli/disk-argument.js";
 import { packageRoot } from "../cli/guest-files.js";
 import type { Report } from "../cli/report.js";
 import type { ResolvedConfig } from "../config/types.js";
+import { openDisks } from "../disks.js";
 import { LAB_CLI, packageInputs } from "./checkout.js";
 import { runInLab } from "./connect.js";
 import type { LabInput } from "./image.js";
+import { labDiskPath } from "./session.js";
 
 /** What the lab itself needs beside the guest's memory, `MiB`: kernel, Node, page cache. */
 export const LAB_OWN_MIB = 640;
@@ -13,9 +17,12 @@ const LAB_CPUS = 2;
 const KERNEL = "/input/boot/kernel";
 const INITRD = "/input/boot/initrd";
 const REPORT = "report.json";
+const METRICS = "metrics.jsonl";
 
 /** The result is the exit code of the command in the lab. */
 export async function bootInLab(options: BootOptions, config: ResolvedConfig): Promise<number> {
+  // Said here and with the user's own paths, not by the command in the lab.
+  for (const { fd } of openDisks(config.disks)) closeSync(fd);
   const inputs: LabInput[] = [...packageInputs(packageRoot()), { from: config.kernel, to: "boot/kernel" }];
   if (config.initrd !== undefined) inputs.push({ from: config.initrd, to: "boot/initrd" });
   const result = await runInLab(
@@ -24,10 +31,13 @@ export async function bootInLab(options: BootOptions, config: ResolvedConfig): P
       memoryMib: LAB_OWN_MIB + config.memoryMib,
       cpus: Math.max(LAB_CPUS, Math.min(config.cpus + 1, 8)),
       inputs,
+      disks: config.disks,
     },
     { argv: labArguments(options, config) },
   );
   const report = result.files.get(REPORT);
+  const metrics = result.files.get(METRICS);
+  if (options.metrics !== undefined && metrics !== undefined) writeFileSync(options.metrics, metrics);
   if (options.report !== undefined && report !== undefined) {
     const { writeReport } = await import("../cli/report.js");
     return writeReport(options.report, withUsersPath(report, config));
@@ -42,7 +52,10 @@ function labArguments(options: BootOptions, config: ResolvedConfig): string[] {
   argv.push("--bare-cmdline", "--cmdline", config.cmdline);
   argv.push("--memory", String(config.memoryMib), "--cpus", String(config.cpus), "--protocol", config.protocol);
   if (config.nested) argv.push("--nested");
+  // Which one is the root is on the command line already, too.
+  config.disks.forEach((disk, index) => argv.push("--disk", formatDisk(disk, labDiskPath(index))));
   if (options.report !== undefined) argv.push("--report", `/output/${REPORT}`);
+  if (options.metrics !== undefined) argv.push("--metrics", `/output/${METRICS}`);
   return argv;
 }
 

@@ -10,6 +10,13 @@ import { FrameReader, MAX_PAYLOAD, encodeFrame, encodeRequest, encodeWindowSize,
 import { labBase, makeInputDisk, type LabInput } from "./image.js";
 import { findProgram } from "./programs.js";
 
+/** A disk of this host that the lab sees as it is. */
+export interface LabDisk {
+  readonly path: string;
+  readonly isReadonly: boolean;
+  readonly cache: "writeback" | "unsafe";
+}
+
 export interface LabOptions {
   /** Top folder of the package, for guest/lab/build. */
   readonly packageRoot: string;
@@ -17,6 +24,12 @@ export interface LabOptions {
   readonly memoryMib: number;
   readonly cpus: number;
   readonly inputs: readonly LabInput[];
+  readonly disks?: readonly LabDisk[];
+}
+
+/** Path in the lab of the disk `index`: the base and the input disk come first. */
+export function labDiskPath(index: number): string {
+  return `/dev/vd${String.fromCharCode("c".charCodeAt(0) + index)}`;
 }
 
 export interface LabCommand {
@@ -262,15 +275,16 @@ export class LabSession {
 }
 
 function qemuArguments(
-  { memoryMib, cpus }: LabOptions,
+  { memoryMib, cpus, disks = [] }: LabOptions,
   base: { kernel: string; initrd: string; disk: string },
   inputDisk: string,
   folder: string,
 ): string[] {
-  const disk = (file: string): string[] => [
+  const drive = (file: string, options: string): string[] => [
     "-drive",
-    `file=${file.replaceAll(",", ",,")},format=raw,if=virtio,readonly=on`,
+    `file=${file.replaceAll(",", ",,")},format=raw,if=virtio,${options}`,
   ];
+  const disk = (file: string): string[] => drive(file, "readonly=on");
   return [
     ...["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
     ...["-machine", "pc", "-accel", "tcg,thread=multi", "-cpu", LAB_CPU],
@@ -279,6 +293,9 @@ function qemuArguments(
     ...["-append", LAB_CMDLINE],
     ...disk(base.disk),
     ...disk(inputDisk),
+    ...disks.flatMap(({ path, isReadonly, cache }) =>
+      isReadonly ? disk(path) : drive(path, `cache=${cache},discard=unmap,detect-zeroes=off`),
+    ),
     ...["-chardev", `file,id=console,path=${join(folder, "console.log").replaceAll(",", ",,")}`],
     ...["-serial", "chardev:console"],
     ...["-device", "virtio-serial-pci", "-chardev", "socket,id=agent,fd=3"],

@@ -12,6 +12,8 @@ interface Library {
 }
 
 interface PollHandle {
+  /** Goes on after `stop`, for readability. */
+  start(callback: () => void): void;
   stop(): void;
   close(): void;
   ref(): void;

@@ -54,6 +54,9 @@ const nativePread = lazy("pread", "int64_t", ["int", "int64_t", "size_t", "int64
 
 const nativePreadv = lazy("preadv", "int64_t", ["int", "void *", "int", "int64_t"]);
 const nativePwritev = lazy("pwritev", "int64_t", ["int", "void *", "int", "int64_t"]);
+const nativeReadv = lazy("readv", "int64_t", ["int", "void *", "int"]);
+const nativeWritev = lazy("writev", "int64_t", ["int", "void *", "int"]);
+const nativeSocket = lazy("socket", "int", ["int", "int", "int"]);
 const nativeFdatasync = lazy("fdatasync", "int", ["int"]);
 const nativeFallocate = lazy("fallocate", "int", ["int", "int", "int64_t", "int64_t"]);
 
@@ -188,6 +191,38 @@ export function pwritevRaw(fd: number, vectors: IoVectors, position: number): nu
   // SAFETY: as in preadvRaw.
   const count = nativePwritev(fd, vectors.words, vectors.count, position);
   return count < 0 ? -koffi.errno() : count;
+}
+
+/** Reads a file or device that has no position, without waiting if it is so opened: as preadvRaw. */
+export function readvRaw(fd: number, vectors: IoVectors): number {
+  // SAFETY: as in preadvRaw.
+  const count = nativeReadv(fd, vectors.words, vectors.count);
+  return count < 0 ? -koffi.errno() : count;
+}
+
+/** Writes to a file or device that has no position: as pwritevRaw. */
+export function writevRaw(fd: number, vectors: IoVectors): number {
+  // SAFETY: as in preadvRaw.
+  const count = nativeWritev(fd, vectors.words, vectors.count);
+  return count < 0 ? -koffi.errno() : count;
+}
+
+const AF_INET = 2;
+const SOCK_DGRAM = 2;
+const SOCK_CLOEXEC = 0o2000000;
+
+/** A socket that network interfaces are configured through; it carries nothing. */
+export function interfaceSocket(): number {
+  const fd = nativeSocket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) throw systemCallError("socket");
+  return fd;
+}
+
+export const MADV_DONTNEED = 4;
+
+/** Says what becomes of pages of this process: 0 or the positive errno. */
+export function madviseRaw(address: number, length: number, advice: number): number {
+  return nativeMadvise(address, length, advice) < 0 ? koffi.errno() : 0;
 }
 
 /** Brings what was written to the medium: 0 or the positive errno. */

@@ -1,7 +1,7 @@
 // The machine as one thread serves it: both buses with their devices, over shared words.
 // Every vCPU thread (and the main thread, which boots vCPU 0) builds one of these, so that
 // an exit is answered on the thread where it happens. DESIGN.md, "Threads".
-import type { SharedWords } from "../../devices/contracts.js";
+import type { BusDevice, SharedWords } from "../../devices/contracts.js";
 import { ACPI_PM_LENGTH, ACPI_PM_WORDS, AcpiPm } from "../../devices/legacy/acpi-pm.js";
 import { CmosRtc, RTC_LENGTH, RTC_WORDS } from "../../devices/legacy/cmos-rtc.js";
 import { I8042, I8042_LENGTH } from "../../devices/legacy/i8042.js";
@@ -18,6 +18,9 @@ import {
   RTC_INDEX_PORT,
   SERIAL0_PORT,
   SERIAL_LENGTH,
+  VIRTIO_GSIS,
+  VIRTIO_MMIO_GPA,
+  VIRTIO_MMIO_LENGTH,
 } from "../memory/layout.js";
 import { KVM_EXIT_INTR } from "../sys/kvm-abi.js";
 import { signalEventfd } from "../sys/libc.js";
@@ -27,14 +30,22 @@ import { CoalescedRing } from "./coalesced-ring.js";
 import { Kicker } from "./kicker.js";
 import type { ExitObserver } from "./loop.js";
 import type { MachineDescriptor } from "./messages.js";
+import { RegisterCalls } from "./register-calls.js";
 import { CMPXCHG16B_LOCK, COALESCED_LOCK, VmShared, type Outcome } from "./shared.js";
+import { VIRTIO_PORT_WORDS, VirtioPort } from "./virtio-port.js";
 
 // Where each device's words lie in the shared memory.
 const SERIAL_AT = 0;
 const RTC_AT = SERIAL_AT + SERIAL_WORDS;
 const ACPI_PM_AT = RTC_AT + RTC_WORDS;
+const VIRTIO_AT = ACPI_PM_AT + ACPI_PM_WORDS;
 /** Words of all devices together. */
-export const DEVICE_WORDS = ACPI_PM_AT + ACPI_PM_WORDS;
+export const DEVICE_WORDS = VIRTIO_AT + VIRTIO_GSIS.length * VIRTIO_PORT_WORDS;
+
+/** The words of the virtio device in window `device`. */
+export function virtioWords(shared: VmShared, device: number): SharedWords {
+  return shared.deviceWords(VIRTIO_AT + device * VIRTIO_PORT_WORDS, VIRTIO_PORT_WORDS);
+}
 
 /** Output without a newline that the main thread, while it runs the guest, lets gather, in bytes. */
 const MAIN_GATHERS_BYTES = 1024;
@@ -57,13 +68,16 @@ export class ThreadMachine implements ExitObserver {
   #wasInterrupted = false;
   #answeredQuestion = 0;
 
-  /** `vcpu` is vCPU `index`, which this thread runs or (the main thread) may run. */
-  constructor(descriptor: MachineDescriptor, index: number, vcpu: VcpuFd, role: "main" | "worker") {
+  /**
+   * `vcpu` is vCPU `index`, which this thread runs or (the main thread) may run. `virtio`: the devices
+   * themselves, on the main thread, which owns them.
+   */
+  constructor(descriptor: MachineDescriptor, index: number, vcpu: VcpuFd, virtio?: readonly BusDevice[]) {
     const { run } = vcpu;
     this.shared = VmShared.attach(descriptor.shared, descriptor.vcpus.length, DEVICE_WORDS);
     this.#index = index;
     this.#run = run;
-    this.#isMain = role === "main";
+    this.#isMain = virtio !== undefined;
     const { vcpus, mmapSize, doorbellFd } = descriptor;
     this.kicker = new Kicker(this.shared, vcpus, mmapSize, doorbellFd, this.#isMain);
     this.#counters = this.shared.exitCounters(index);
@@ -110,6 +124,10 @@ export class ThreadMachine implements ExitObserver {
         powerOff: power.powerOff,
       }),
     );
+    const windows = virtio ?? this.#virtioPorts(descriptor.virtioDevices);
+    windows.forEach((device, i) => {
+      this.mmio.attach(VIRTIO_MMIO_GPA + i * VIRTIO_MMIO_LENGTH, VIRTIO_MMIO_LENGTH, device);
+    });
     if (descriptor.coalescesSerial) {
       this.#ring = new CoalescedRing(run, this.shared.words, COALESCED_LOCK, this.pio);
     }
@@ -167,6 +185,17 @@ export class ThreadMachine implements ExitObserver {
     if (question === this.#answeredQuestion) return;
     this.#answeredQuestion = question;
     if (vcpu.isHaltedForever()) this.shared.answerHalted(this.#index, question);
+  }
+
+  #virtioPorts(count: number): BusDevice[] {
+    const wakeOwner = (): void => {
+      this.kicker.wakeMain();
+    };
+    const calls = new RegisterCalls(this.shared, this.#index, wakeOwner);
+    return Array.from(
+      { length: count },
+      (_, device) => new VirtioPort(device, virtioWords(this.shared, device), calls, wakeOwner),
+    );
   }
 
   #transmit(byte: number): void {

@@ -23,6 +23,8 @@ export interface MachineDescriptor {
   readonly doorbellFd: number;
   /** True if KVM holds writes of the serial port's THR back in the ring. */
   readonly coalescesSerial: boolean;
+  /** Number of virtio-mmio windows. */
+  readonly virtioDevices: number;
   /** What this KVM leaves to us; undefined if nothing, as on hardware. */
   readonly quirks: Quirks | undefined;
 }

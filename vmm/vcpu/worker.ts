@@ -21,7 +21,7 @@ function runThread({ machine: descriptor, index, standby }: VcpuWorkerData): voi
   const address = descriptor.vcpus[index];
   if (address === undefined) throw new Error(`No vCPU ${String(index)}`);
   const vcpu = VcpuFd.attach(address.fd, address.runAddress, descriptor.mmapSize);
-  const machine = new ThreadMachine(descriptor, index, vcpu, "worker");
+  const machine = new ThreadMachine(descriptor, index, vcpu);
   const { shared } = machine;
   if (shared.isStopping()) {
     shared.claimVcpu(index, VCPU_IDLE, VCPU_STOPPED);

@@ -1,0 +1,274 @@
+// Memory balloon: the host asks for pages, the guest gives them, and the host's memory behind them
+// is free. virtio 1.2 §5.5. Besides, a guest may report pages that it does not use at the moment.
+// Left out on purpose: free page hints (for migration), page poison, MUST_TELL_HOST (a page that
+// the guest takes back without a word simply gets new memory).
+import type { AccessSize } from "../../contracts.js";
+import { DescriptorChain } from "../chain.js";
+import { ConfigSpace } from "../config-space.js";
+import { VIRTIO_ID_BALLOON } from "../constants.js";
+import { Reader } from "../cursor.js";
+import type { ActivationContext, VirtioDevice } from "../device.js";
+import type { EventLoop } from "../event-loop.js";
+import { featureSet, hasFeature } from "../features.js";
+import { LimitedReport } from "../limited-report.js";
+import type { Queue } from "../queue.js";
+import type { GuestPages } from "./backend.js";
+import {
+  BALLOON_DEFLATEQ,
+  BALLOON_FIRST_OPTIONAL_QUEUE,
+  BALLOON_INFLATEQ,
+  BALLOON_PAGE_SIZE,
+  BALLOON_PFN_SIZE,
+  VIRTIO_BALLOON_CONFIG_ACTUAL,
+  VIRTIO_BALLOON_CONFIG_LENGTH,
+  VIRTIO_BALLOON_CONFIG_NUM_PAGES,
+  VIRTIO_BALLOON_F_DEFLATE_ON_OOM,
+  VIRTIO_BALLOON_F_PAGE_REPORTING,
+  VIRTIO_BALLOON_F_STATS_VQ,
+} from "./constants.js";
+import { PageRanges } from "./page-ranges.js";
+import { readStatistics, type BalloonStatistics } from "./statistics.js";
+
+const QUEUE_SIZE = 128;
+/** Page numbers and ranges of one turn, and `ms` after which it ends as well. */
+const TURN_PAGES = 4096;
+const TURN_MS = 2;
+/** Page numbers between two looks at the clock: as many as Linux puts into a chain. */
+const STEP_PAGES = 256;
+/** Chains of one turn, in queues that do not count pages. */
+const TURN_CHAINS = 64;
+
+export interface BalloonDeviceOptions {
+  /** Short instance name, such as "balloon0". */
+  readonly name: string;
+  readonly pages: GuestPages;
+  /** `bytes` that the guest is to give up at the start; a multiple of 4096. */
+  readonly targetBytes?: number | undefined;
+  /** The guest takes pages back by itself before it runs out of memory. */
+  readonly deflateOnOom?: boolean | undefined;
+  /** The guest reports free pages by itself. */
+  readonly pageReporting?: boolean | undefined;
+  /** Called with each report: the driver's first, then those that were asked for; without it there are none. */
+  readonly onStatistics?: ((statistics: BalloonStatistics) => void) | undefined;
+  readonly loop: EventLoop;
+  /** Takes a line for the log. */
+  readonly report: (line: string) => void;
+}
+
+/** What exists between DRIVER_OK and reset. */
+interface Session {
+  readonly context: ActivationContext;
+  readonly inflate: Queue;
+  readonly deflate: Queue;
+  readonly statistics: Queue | undefined;
+  readonly reporting: Queue | undefined;
+  readonly reader: Reader;
+  readonly statisticsReader: Reader;
+  readonly ranges: PageRanges;
+  /** A chain of page numbers that is longer than a turn's worth. */
+  readonly inflating: DescriptorChain;
+}
+
+export class BalloonDevice implements VirtioDevice {
+  readonly name: string;
+  readonly deviceType = VIRTIO_ID_BALLOON;
+  readonly offeredFeatures: bigint;
+  readonly queueMaxSizes: readonly number[];
+  readonly counters = {
+    inflatedPages: 0,
+    deflatedPages: 0,
+    reportedBytes: 0,
+    releasedBytes: 0,
+    statistics: 0,
+    badPages: 0,
+    hostErrors: 0,
+  };
+  readonly #pages: GuestPages;
+  readonly #config = new ConfigSpace(VIRTIO_BALLOON_CONFIG_LENGTH);
+  readonly #onStatistics: ((statistics: BalloonStatistics) => void) | undefined;
+  readonly #loop: EventLoop;
+  readonly #report: LimitedReport;
+  /** Pages that the driver says it has given up. */
+  #actual = 0;
+  /** The head of `inflating` has not been given back yet. */
+  #isInflating = false;
+  /** Head of the buffer that the driver will fill with statistics when it gets it back. */
+  #statisticsHead: number | undefined;
+  #session: Session | undefined;
+
+  constructor(options: BalloonDeviceOptions) {
+    this.name = options.name;
+    this.#pages = options.pages;
+    this.#onStatistics = options.onStatistics;
+    this.#loop = options.loop;
+    this.#report = new LimitedReport(options.loop, options.report);
+    const optional = [
+      ...(options.onStatistics === undefined ? [] : [VIRTIO_BALLOON_F_STATS_VQ]),
+      ...(options.pageReporting === true ? [VIRTIO_BALLOON_F_PAGE_REPORTING] : []),
+    ];
+    const deflateOnOom = options.deflateOnOom === true ? [VIRTIO_BALLOON_F_DEFLATE_ON_OOM] : [];
+    this.offeredFeatures = featureSet(...optional, ...deflateOnOom);
+    this.queueMaxSizes = [QUEUE_SIZE, QUEUE_SIZE, ...optional.map(() => QUEUE_SIZE)];
+    this.#setTarget(options.targetBytes ?? 0);
+  }
+
+  /** `bytes` that the guest has given up, as it says. */
+  get actualBytes(): number {
+    return this.#actual * BALLOON_PAGE_SIZE;
+  }
+
+  /** Asks the guest to give up so many bytes in all, more or less than before. */
+  setTarget(bytes: number): void {
+    this.#setTarget(bytes);
+    this.#session?.context.configChanged();
+  }
+
+  /** Asks for a report; false if the guest is not there, cannot, or has not answered the last time. */
+  requestStatistics(): boolean {
+    const session = this.#session;
+    const head = this.#statisticsHead;
+    if (session?.statistics === undefined || head === undefined) return false;
+    this.#statisticsHead = undefined;
+    session.statistics.pushUsed(head, 0);
+    if (session.statistics.publishUsed()) session.context.interrupt();
+    return true;
+  }
+
+  readConfig(offset: number, size: AccessSize): number {
+    return this.#config.read(offset, size);
+  }
+
+  writeConfig(offset: number, size: AccessSize, value: number): void {
+    if (offset !== VIRTIO_BALLOON_CONFIG_ACTUAL || size !== 4) return;
+    this.#actual = value;
+    this.#config.setU32(VIRTIO_BALLOON_CONFIG_ACTUAL, value);
+  }
+
+  activate(context: ActivationContext): void {
+    const { memory, features, queues } = context;
+    const inflate = queues[BALLOON_INFLATEQ];
+    const deflate = queues[BALLOON_DEFLATEQ];
+    if (inflate === undefined || deflate === undefined) return;
+    let next = BALLOON_FIRST_OPTIONAL_QUEUE;
+    const optional = (feature: number): Queue | undefined =>
+      hasFeature(features, feature) ? queues[next++] : undefined;
+    this.#session = {
+      context,
+      inflate,
+      deflate,
+      statistics: optional(VIRTIO_BALLOON_F_STATS_VQ),
+      reporting: optional(VIRTIO_BALLOON_F_PAGE_REPORTING),
+      reader: new Reader(memory),
+      statisticsReader: new Reader(memory),
+      ranges: new PageRanges(memory, this.#pages, this.counters, this.#onError),
+      inflating: new DescriptorChain(QUEUE_SIZE),
+    };
+  }
+
+  /** The pages are the guest's again: a new driver begins with an empty balloon. */
+  reset(): void {
+    this.#session = undefined;
+    this.#isInflating = false;
+    this.#statisticsHead = undefined;
+    this.#actual = 0;
+    this.#config.setU32(VIRTIO_BALLOON_CONFIG_ACTUAL, 0);
+  }
+
+  onAvailable(queueIndex: number): boolean {
+    const session = this.#session;
+    const queue = session?.context.queues[queueIndex];
+    if (session === undefined || queue === undefined) return false;
+    if (queue === session.inflate) return this.#serve(session, queue, TURN_PAGES, this.#inflateSome);
+    if (queue === session.deflate) return this.#serve(session, queue, TURN_CHAINS, this.#deflateOne);
+    if (queue === session.statistics) return this.#serve(session, queue, TURN_CHAINS, this.#takeStatistics);
+    if (queue === session.reporting) return this.#serve(session, queue, TURN_CHAINS, this.#releaseReported);
+    return false;
+  }
+
+  #setTarget(bytes: number): void {
+    const pages = bytes / BALLOON_PAGE_SIZE;
+    if (!Number.isInteger(pages) || pages < 0 || pages >= 2 ** 32) {
+      throw new RangeError(`A balloon of ${String(bytes)} bytes is not a number of pages of 4096`);
+    }
+    this.#config.setU32(VIRTIO_BALLOON_CONFIG_NUM_PAGES, pages);
+  }
+
+  /** Has `step` work on the queue until it is empty or the turn is over; a step says what it has cost, 0: nothing there. */
+  #serve(session: Session, queue: Queue, budget: number, step: (session: Session, left: number) => number): boolean {
+    const endMs = this.#loop.now() + TURN_MS;
+    let left = budget;
+    do {
+      queue.suppressNotifications();
+      let cost = 1;
+      while (left > 0 && cost > 0 && this.#loop.now() < endMs) {
+        cost = step(session, left);
+        left -= cost;
+      }
+      if (queue.publishUsed()) session.context.interrupt();
+      if (cost > 0) return true;
+    } while (queue.resumeNotifications());
+    return false;
+  }
+
+  /** Some page numbers of one chain; each costs 1, and a chain without any does, too. */
+  readonly #inflateSome = ({ inflate: queue, inflating, reader, ranges }: Session, left: number): number => {
+    if (!this.#isInflating) {
+      if (queue.pop(inflating) === null) return 0;
+      reader.start(inflating.readable);
+      this.#isInflating = true;
+    }
+    const count = Math.min(Math.floor(reader.remaining / BALLOON_PFN_SIZE), left, STEP_PAGES);
+    for (let index = 0; index < count; index++) ranges.add(reader.readU32());
+    ranges.flush();
+    this.counters.inflatedPages += count;
+    if (reader.remaining < BALLOON_PFN_SIZE) {
+      this.#isInflating = false;
+      queue.pushUsed(inflating.head, 0);
+    }
+    return Math.max(1, count);
+  };
+
+  /** The guest uses these pages again: they get memory as it touches them. */
+  readonly #deflateOne = ({ deflate: queue }: Session): number => {
+    const chain = queue.pop();
+    if (chain === null) return 0;
+    this.counters.deflatedPages += Math.floor(chain.readable.byteLength / BALLOON_PFN_SIZE);
+    queue.pushUsed(chain.head, 0);
+    return 1;
+  };
+
+  /** The first buffer comes by itself, the others as answers; it is kept until the next request. */
+  readonly #takeStatistics = ({ statistics: queue, statisticsReader: reader }: Session): number => {
+    const chain = queue?.pop() ?? null;
+    if (queue === undefined || chain === null) return 0;
+    // A driver that hands in two at once has the older one back.
+    if (this.#statisticsHead !== undefined) queue.pushUsed(this.#statisticsHead, 0);
+    this.#statisticsHead = chain.head;
+    reader.start(chain.readable);
+    this.counters.statistics++;
+    this.#onStatistics?.(readStatistics(reader));
+    return 1;
+  };
+
+  /** Free page reporting: the buffers themselves are the free pages (§5.5.6.7). */
+  readonly #releaseReported = ({ reporting: queue, ranges }: Session): number => {
+    const chain = queue?.pop() ?? null;
+    if (queue === undefined || chain === null) return 0;
+    const { gpas, lengths, count } = chain.writable;
+    for (let index = 0; index < count; index++) {
+      const gpa = gpas[index] ?? 0;
+      // Whole pages only: what shares a page with them is in use.
+      const start = Math.ceil(gpa / BALLOON_PAGE_SIZE) * BALLOON_PAGE_SIZE;
+      const end = Math.floor((gpa + (lengths[index] ?? 0)) / BALLOON_PAGE_SIZE) * BALLOON_PAGE_SIZE;
+      if (end <= start) continue;
+      ranges.release(start, end - start);
+      this.counters.reportedBytes += end - start;
+    }
+    queue.pushUsed(chain.head, 0);
+    return 1;
+  };
+
+  readonly #onError = (error: number): void => {
+    this.#report.line(`${this.name}: Pages cannot be given back: ${this.#pages.explain(error)}`);
+  };
+}

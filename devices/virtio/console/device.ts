@@ -1,0 +1,220 @@
+// Console device with one port, hvc0 in a Linux guest. virtio 1.2 §5.3. Output goes to the host as
+// fast as the host takes it and no faster; input waits in a bounded buffer for the guest's.
+// Left out on purpose: several ports (VIRTIO_CONSOLE_F_MULTIPORT), emergency write.
+import type { AccessSize } from "../../contracts.js";
+import { DescriptorChain } from "../chain.js";
+import { ConfigSpace } from "../config-space.js";
+import { VIRTIO_ID_CONSOLE } from "../constants.js";
+import { Reader, Writer } from "../cursor.js";
+import type { ActivationContext, VirtioDevice } from "../device.js";
+import { featureSet, hasFeature } from "../features.js";
+import type { Queue } from "../queue.js";
+import type { ConsoleHost } from "./backend.js";
+import {
+  CONSOLE_RECEIVEQ,
+  CONSOLE_TRANSMITQ,
+  VIRTIO_CONSOLE_CONFIG_COLS,
+  VIRTIO_CONSOLE_CONFIG_LENGTH,
+  VIRTIO_CONSOLE_CONFIG_ROWS,
+  VIRTIO_CONSOLE_F_SIZE,
+} from "./constants.js";
+import { InputBuffer } from "./input-buffer.js";
+
+const QUEUE_SIZE = 64;
+/** `bytes` of input that wait for the guest: a pasted page. */
+export const CONSOLE_INPUT_BYTES = 16 * 1024;
+/** `bytes` handed to the host in one piece. */
+const PIECE_BYTES = 16 * 1024;
+/** Pieces and chains of one turn, together. */
+const TURN_STEPS = 64;
+
+export interface ConsoleSize {
+  readonly columns: number;
+  readonly rows: number;
+}
+
+export interface ConsoleDeviceOptions {
+  /** Short instance name, such as "console0". */
+  readonly name: string;
+  readonly host: ConsoleHost;
+  /** What the guest sees before the first `resize`. */
+  readonly size?: ConsoleSize | undefined;
+}
+
+/** What exists between DRIVER_OK and reset. */
+interface Session {
+  readonly context: ActivationContext;
+  readonly hasSize: boolean;
+  readonly receive: Queue;
+  readonly transmit: Queue;
+  readonly reader: Reader;
+  readonly writer: Writer;
+  /** Output that is being sent: longer than a turn's worth, or the host wants no more for now. */
+  readonly output: DescriptorChain;
+}
+
+export class ConsoleDevice implements VirtioDevice {
+  readonly name: string;
+  readonly deviceType = VIRTIO_ID_CONSOLE;
+  readonly offeredFeatures = featureSet(VIRTIO_CONSOLE_F_SIZE);
+  readonly queueMaxSizes = [QUEUE_SIZE, QUEUE_SIZE];
+  readonly counters = {
+    inputBytes: 0,
+    outputBytes: 0,
+    /** Input bytes that found no room when they came; they are offered again. */
+    refusedInputBytes: 0,
+    /** Times that the host wanted no more output for a while. */
+    outputStops: 0,
+    /** Buffers for input without a byte of room. */
+    refused: 0,
+  };
+  readonly #host: ConsoleHost;
+  readonly #config = new ConfigSpace(VIRTIO_CONSOLE_CONFIG_LENGTH);
+  readonly #input = new InputBuffer(CONSOLE_INPUT_BYTES);
+  #hasRefused = false;
+  #isOutputStopped = false;
+  /** `output` holds a chain whose bytes have not all been sent. */
+  #isSending = false;
+  #session: Session | undefined;
+
+  constructor({ name, host, size }: ConsoleDeviceOptions) {
+    this.name = name;
+    this.#host = host;
+    if (size !== undefined) this.#setSize(size);
+  }
+
+  /** Input from the host: how many bytes were taken. After a refusal `roomAvailable` comes. */
+  receive(bytes: Uint8Array): number {
+    const taken = this.#input.push(bytes);
+    if (taken < bytes.length) {
+      this.#hasRefused = true;
+      this.counters.refusedInputBytes += bytes.length - taken;
+    }
+    this.#session?.context.serve(CONSOLE_RECEIVEQ);
+    return taken;
+  }
+
+  /** The host takes output again, after `transmit` has answered false. */
+  outputReady(): void {
+    this.#isOutputStopped = false;
+    this.#session?.context.serve(CONSOLE_TRANSMITQ);
+  }
+
+  /** The terminal has another size now. */
+  resize(size: ConsoleSize): void {
+    this.#setSize(size);
+    if (this.#session?.hasSize === true) this.#session.context.configChanged();
+  }
+
+  readConfig(offset: number, size: AccessSize): number {
+    return this.#config.read(offset, size);
+  }
+
+  writeConfig(): void {
+    // Only the emergency write would be the driver's, which is not offered.
+  }
+
+  activate(context: ActivationContext): void {
+    const { memory, features } = context;
+    const receive = context.queues[CONSOLE_RECEIVEQ];
+    const transmit = context.queues[CONSOLE_TRANSMITQ];
+    if (receive === undefined || transmit === undefined) return;
+    this.#session = {
+      context,
+      hasSize: hasFeature(features, VIRTIO_CONSOLE_F_SIZE),
+      receive,
+      transmit,
+      reader: new Reader(memory),
+      writer: new Writer(memory),
+      output: new DescriptorChain(QUEUE_SIZE),
+    };
+  }
+
+  /** Input that nobody has read stays: it is the user's, not the driver's. */
+  reset(): void {
+    this.#session = undefined;
+    this.#isSending = false;
+  }
+
+  onAvailable(queueIndex: number): boolean {
+    const session = this.#session;
+    if (session === undefined) return false;
+    return queueIndex === CONSOLE_RECEIVEQ ? this.#serveInput(session) : this.#serveOutput(session);
+  }
+
+  #setSize({ columns, rows }: ConsoleSize): void {
+    this.#config.setU16(VIRTIO_CONSOLE_CONFIG_COLS, columns);
+    this.#config.setU16(VIRTIO_CONSOLE_CONFIG_ROWS, rows);
+  }
+
+  #serveInput(session: Session): boolean {
+    const { receive: queue, context } = session;
+    let budget = TURN_STEPS;
+    do {
+      queue.suppressNotifications();
+      while (budget > 0 && this.#input.length > 0 && this.#fillOne(session)) budget--;
+      if (queue.publishUsed()) context.interrupt();
+      if (budget === 0) return true;
+      // With nothing to hand out, no notification is of use: the next input looks by itself.
+    } while (this.#input.length > 0 && queue.resumeNotifications());
+    this.#offerRoom();
+    return false;
+  }
+
+  /** Puts waiting input into one buffer; false if there is none. */
+  #fillOne({ receive: queue, writer }: Session): boolean {
+    const chain = queue.pop();
+    if (chain === null) return false;
+    if (chain.writable.byteLength === 0) this.counters.refused++;
+    writer.start(chain.writable);
+    let written = 0;
+    while (writer.remaining > 0 && this.#input.length > 0) {
+      written += this.#input.shift(writer.window(this.#input.length));
+    }
+    this.counters.inputBytes += written;
+    queue.pushUsed(chain.head, written);
+    return true;
+  }
+
+  #offerRoom(): void {
+    // Half empty: late enough for one call to bring many bytes, early enough not to run dry.
+    if (!this.#hasRefused || this.#input.length > this.#input.capacity / 2) return;
+    this.#hasRefused = false;
+    this.#host.roomAvailable();
+  }
+
+  #serveOutput(session: Session): boolean {
+    const { transmit: queue, context } = session;
+    let budget = TURN_STEPS;
+    do {
+      queue.suppressNotifications();
+      while (budget > 0 && !this.#isOutputStopped && this.#sendOne(session)) budget--;
+      if (queue.publishUsed()) context.interrupt();
+      if (this.#isOutputStopped) return false;
+      if (budget === 0) return true;
+    } while (queue.resumeNotifications());
+    return false;
+  }
+
+  /** One step: a chain is taken, a piece of it is sent, and at its end it is given back. */
+  #sendOne({ transmit: queue, output, reader }: Session): boolean {
+    if (!this.#isSending) {
+      if (queue.pop(output) === null) return false;
+      reader.start(output.readable);
+      this.#isSending = true;
+    }
+    if (reader.remaining > 0) {
+      const piece = reader.window(PIECE_BYTES);
+      this.counters.outputBytes += piece.length;
+      if (!this.#host.transmit(piece)) {
+        this.#isOutputStopped = true;
+        this.counters.outputStops++;
+      }
+    }
+    if (reader.remaining === 0) {
+      this.#isSending = false;
+      queue.pushUsed(output.head, 0);
+    }
+    return true;
+  }
+}

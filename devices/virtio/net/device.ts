@@ -1,0 +1,188 @@
+// Network device: features, configuration, life cycle. virtio 1.2 §5.1.
+// Left out on purpose: control queue, several queue pairs, UFO and USO, hash reports, filters
+// (the host's bridge or firewall filters).
+import type { AccessSize } from "../../contracts.js";
+import { ConfigSpace } from "../config-space.js";
+import { VIRTIO_ID_NET } from "../constants.js";
+import type { ActivationContext, VirtioDevice } from "../device.js";
+import type { EventLoop } from "../event-loop.js";
+import { featureSet, hasFeature } from "../features.js";
+import { LimitedReport } from "../limited-report.js";
+import type { RateLimiterConfig } from "../rate-limiter.js";
+import { Throttle } from "../throttle.js";
+import type { GuestOffloads, NetBackend } from "./backend.js";
+import {
+  DEFAULT_MTU,
+  ETHERNET_VLAN_HEADER_SIZE,
+  MAX_GSO_FRAME_SIZE,
+  NET_RECEIVEQ,
+  NET_TRANSMITQ,
+  VIRTIO_NET_CONFIG_LENGTH,
+  VIRTIO_NET_CONFIG_MAC,
+  VIRTIO_NET_CONFIG_MAX_VIRTQUEUE_PAIRS,
+  VIRTIO_NET_CONFIG_MTU,
+  VIRTIO_NET_CONFIG_STATUS,
+  VIRTIO_NET_F_CSUM,
+  VIRTIO_NET_F_GUEST_CSUM,
+  VIRTIO_NET_F_GUEST_TSO4,
+  VIRTIO_NET_F_GUEST_TSO6,
+  VIRTIO_NET_F_HOST_TSO4,
+  VIRTIO_NET_F_HOST_TSO6,
+  VIRTIO_NET_F_MAC,
+  VIRTIO_NET_F_MRG_RXBUF,
+  VIRTIO_NET_F_MTU,
+  VIRTIO_NET_F_STATUS,
+  VIRTIO_NET_HDR_SIZE,
+  VIRTIO_NET_S_LINK_UP,
+} from "./constants.js";
+import { netCounters } from "./counters.js";
+import { Receiver } from "./receiver.js";
+import { Transmitter } from "./transmitter.js";
+
+const QUEUE_SIZE = 256;
+
+const OFFLOAD_FEATURES = [
+  VIRTIO_NET_F_CSUM,
+  VIRTIO_NET_F_GUEST_CSUM,
+  VIRTIO_NET_F_GUEST_TSO4,
+  VIRTIO_NET_F_GUEST_TSO6,
+  VIRTIO_NET_F_HOST_TSO4,
+  VIRTIO_NET_F_HOST_TSO6,
+];
+
+export interface NetDeviceOptions {
+  /** Short instance name, such as "net0". */
+  readonly name: string;
+  readonly backend: NetBackend;
+  /** 6 bytes, see `parseMacAddress`. */
+  readonly mac: Uint8Array;
+  /** `bytes` of a packet that the network carries, told to the driver if given. */
+  readonly mtu?: number | undefined;
+  readonly rxRateLimiter?: RateLimiterConfig | undefined;
+  readonly txRateLimiter?: RateLimiterConfig | undefined;
+  readonly loop: EventLoop;
+  /** Takes a line for the log. */
+  readonly report: (line: string) => void;
+}
+
+/** What exists between DRIVER_OK and reset. */
+interface Session {
+  readonly context: ActivationContext;
+  readonly hasStatus: boolean;
+  readonly receiver: Receiver;
+  readonly transmitter: Transmitter;
+}
+
+export class NetDevice implements VirtioDevice {
+  readonly name: string;
+  readonly deviceType = VIRTIO_ID_NET;
+  readonly offeredFeatures: bigint;
+  readonly queueMaxSizes = [QUEUE_SIZE, QUEUE_SIZE];
+  readonly counters = { ...netCounters() };
+  readonly #backend: NetBackend;
+  readonly #config: ConfigSpace;
+  readonly #mtu: number;
+  readonly #rxThrottle: Throttle;
+  readonly #txThrottle: Throttle;
+  readonly #report: LimitedReport;
+  #isLinkUp = true;
+  #session: Session | undefined;
+
+  constructor(options: NetDeviceOptions) {
+    const { backend, mac, mtu, loop } = options;
+    if (mac.length !== 6) throw new RangeError(`MAC address of ${String(mac.length)} bytes instead of 6`);
+    this.name = options.name;
+    this.#backend = backend;
+    this.#mtu = mtu ?? DEFAULT_MTU;
+    const always = [VIRTIO_NET_F_MAC, VIRTIO_NET_F_STATUS, VIRTIO_NET_F_MRG_RXBUF];
+    const offloads = backend.canOffload ? OFFLOAD_FEATURES : [];
+    this.offeredFeatures = featureSet(...always, ...offloads, ...(mtu === undefined ? [] : [VIRTIO_NET_F_MTU]));
+    this.#config = new ConfigSpace(VIRTIO_NET_CONFIG_LENGTH);
+    mac.forEach((byte, index) => this.#config.setU8(VIRTIO_NET_CONFIG_MAC + index, byte));
+    this.#config.setU16(VIRTIO_NET_CONFIG_STATUS, VIRTIO_NET_S_LINK_UP);
+    this.#config.setU16(VIRTIO_NET_CONFIG_MAX_VIRTQUEUE_PAIRS, 1);
+    this.#config.setU16(VIRTIO_NET_CONFIG_MTU, this.#mtu);
+    this.#rxThrottle = new Throttle(options.rxRateLimiter, loop);
+    this.#txThrottle = new Throttle(options.txRateLimiter, loop);
+    this.#report = new LimitedReport(loop, options.report);
+  }
+
+  /** Plugs the cable in or pulls it out; frames that the guest sends without it are dropped. */
+  setLink(isUp: boolean): void {
+    if (isUp === this.#isLinkUp) return;
+    this.#isLinkUp = isUp;
+    this.#config.setU16(VIRTIO_NET_CONFIG_STATUS, isUp ? VIRTIO_NET_S_LINK_UP : 0);
+    if (this.#session?.hasStatus === true) this.#session.context.configChanged();
+  }
+
+  readConfig(offset: number, size: AccessSize): number {
+    return this.#config.read(offset, size);
+  }
+
+  writeConfig(): void {
+    // Since version 1 the address is not the driver's to write: that would be the control queue's.
+  }
+
+  activate(context: ActivationContext): void {
+    const { features } = context;
+    const receiveq = context.queues[NET_RECEIVEQ];
+    const transmitq = context.queues[NET_TRANSMITQ];
+    if (receiveq === undefined || transmitq === undefined) return;
+    const offloads = guestOffloads(features);
+    const error = this.#backend.setGuestOffloads(offloads);
+    if (error !== 0) this.#report.line(`${this.name}: Offloads cannot be set: ${this.#backend.explain(error)}`);
+    const frameBytes = offloads.tso4 || offloads.tso6 ? MAX_GSO_FRAME_SIZE : ETHERNET_VLAN_HEADER_SIZE + this.#mtu;
+    this.#session = {
+      context,
+      hasStatus: hasFeature(features, VIRTIO_NET_F_STATUS),
+      receiver: new Receiver({
+        context,
+        queue: receiveq,
+        backend: this.#backend,
+        throttle: this.#rxThrottle,
+        counters: this.counters,
+        isMergeable: hasFeature(features, VIRTIO_NET_F_MRG_RXBUF),
+        maxFrameBytes: VIRTIO_NET_HDR_SIZE + frameBytes,
+        onError: (code) => this.#onError("Receiving", code),
+      }),
+      transmitter: new Transmitter({
+        context,
+        queue: transmitq,
+        backend: this.#backend,
+        throttle: this.#txThrottle,
+        counters: this.counters,
+        isLinkUp: () => this.#isLinkUp,
+        onError: (code) => this.#onError("Sending", code),
+      }),
+    };
+    // Frames may wait already; the first look also starts the watch.
+    context.serve(NET_RECEIVEQ);
+  }
+
+  reset(): void {
+    this.#backend.unwatch();
+    this.#rxThrottle.cancel();
+    this.#txThrottle.cancel();
+    this.#session = undefined;
+  }
+
+  onAvailable(queueIndex: number): boolean {
+    const session = this.#session;
+    if (session === undefined) return false;
+    return queueIndex === NET_RECEIVEQ ? session.receiver.serve() : session.transmitter.serve();
+  }
+
+  #onError(what: string, error: number): void {
+    this.#report.line(`${this.name}: ${what} failed: ${this.#backend.explain(error)}`);
+  }
+}
+
+/** TSO means nothing without GUEST_CSUM, on which it depends (§5.1.3.1). */
+function guestOffloads(features: bigint): GuestOffloads {
+  const checksum = hasFeature(features, VIRTIO_NET_F_GUEST_CSUM);
+  return {
+    checksum,
+    tso4: checksum && hasFeature(features, VIRTIO_NET_F_GUEST_TSO4),
+    tso6: checksum && hasFeature(features, VIRTIO_NET_F_GUEST_TSO6),
+  };
+}

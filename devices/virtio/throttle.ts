@@ -1,0 +1,47 @@
+// A rate limiter in front of one queue: while it says wait, the queue is held; then it goes on by
+// itself. The device puts the chain back, or keeps what it holds, until `resume` comes.
+import type { EventLoop } from "./event-loop.js";
+import { RateLimiter, type RateLimiterConfig } from "./rate-limiter.js";
+
+export class Throttle {
+  /** Times that the queue has been stopped. */
+  stops = 0;
+  readonly #loop: EventLoop;
+  readonly #limiter: RateLimiter | undefined;
+  #cancelWait: (() => void) | undefined;
+
+  constructor(config: RateLimiterConfig | undefined, loop: EventLoop) {
+    this.#loop = loop;
+    const limiter = new RateLimiter(config ?? {}, () => loop.now());
+    this.#limiter = limiter.isLimiting ? limiter : undefined;
+  }
+
+  /** The queue is held: nothing is taken from it before `resume` comes. */
+  isWaiting(): boolean {
+    return this.#cancelWait !== undefined;
+  }
+
+  /** One operation of `bytes`: true if it may go on; else nothing is counted and `resume` will be called. */
+  admit(bytes: number, resume: () => void): boolean {
+    const waitMs = this.#limiter?.admit(bytes) ?? 0;
+    if (waitMs <= 0) return true;
+    this.stops++;
+    this.hold(waitMs, resume);
+    return false;
+  }
+
+  /** Holds the queue for another reason than the limiter's. */
+  hold(waitMs: number, resume: () => void): void {
+    this.cancel();
+    this.#cancelWait = this.#loop.after(waitMs, () => {
+      this.#cancelWait = undefined;
+      resume();
+    });
+  }
+
+  /** Lets the queue go without `resume`: the device is being reset. */
+  cancel(): void {
+    this.#cancelWait?.();
+    this.#cancelWait = undefined;
+  }
+}

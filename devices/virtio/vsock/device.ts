@@ -1,0 +1,385 @@
+// Socket device: streams between programs of the guest and of the host. virtio 1.2 §5.10.
+// Left out on purpose: SOCK_SEQPACKET and datagrams, transport reset events (nothing here moves a
+// guest to another host).
+import type { AccessSize } from "../../contracts.js";
+import { ConfigSpace } from "../config-space.js";
+import { VIRTIO_ID_VSOCK } from "../constants.js";
+import { Reader, Writer } from "../cursor.js";
+import type { ActivationContext, VirtioDevice } from "../device.js";
+import type { EventLoop } from "../event-loop.js";
+import { QueueError } from "../queue-error.js";
+import type { Queue } from "../queue.js";
+import type { HostStream, StreamAcceptor, StreamEvents, VsockBackend } from "./backend.js";
+import { Connection, MAX_PAYLOAD_BYTES, type ConnectionOwner } from "./connection.js";
+import { ConnectionTable } from "./connection-table.js";
+import {
+  VIRTIO_VSOCK_CONFIG_GUEST_CID,
+  VIRTIO_VSOCK_CONFIG_LENGTH,
+  VIRTIO_VSOCK_HDR_SIZE,
+  VIRTIO_VSOCK_OP_CREDIT_REQUEST,
+  VIRTIO_VSOCK_OP_CREDIT_UPDATE,
+  VIRTIO_VSOCK_OP_REQUEST,
+  VIRTIO_VSOCK_OP_RESPONSE,
+  VIRTIO_VSOCK_OP_RST,
+  VIRTIO_VSOCK_OP_RW,
+  VIRTIO_VSOCK_OP_SHUTDOWN,
+  VIRTIO_VSOCK_TYPE_STREAM,
+  VMADDR_CID_HOST,
+  VSOCK_MIN_GUEST_CID,
+  VSOCK_RX,
+  VSOCK_TX,
+} from "./constants.js";
+import { VsockHeader } from "./header.js";
+import { ResetQueue } from "./reset-queue.js";
+
+const QUEUE_SIZE = 128;
+/** Packets of one turn, and `bytes` of payload after which it ends as well. */
+const TURN_PACKETS = 64;
+const TURN_BYTES = 1024 * 1024;
+/** With the buffers of a connection: 80 MiB of the host's memory at most. */
+export const DEFAULT_MAX_CONNECTIONS = 256;
+/** `ms` that a guest has to answer a REQUEST; the same as Linux gives its own. */
+const REQUEST_TIMEOUT_MS = 2000;
+
+export interface VsockDeviceOptions {
+  /** Short instance name, such as "vsock0". */
+  readonly name: string;
+  readonly backend: VsockBackend;
+  /** Context id of the guest, from 3 on. */
+  readonly guestCid: number;
+  readonly maxConnections?: number | undefined;
+  readonly loop: EventLoop;
+}
+
+/** What exists between DRIVER_OK and reset. */
+interface Session {
+  readonly context: ActivationContext;
+  readonly rx: Queue;
+  readonly tx: Queue;
+  readonly reader: Reader;
+  readonly writer: Writer;
+}
+
+export class VsockDevice implements VirtioDevice, ConnectionOwner, StreamAcceptor {
+  readonly name: string;
+  readonly deviceType = VIRTIO_ID_VSOCK;
+  readonly offeredFeatures = 0n;
+  readonly queueMaxSizes = [QUEUE_SIZE, QUEUE_SIZE, QUEUE_SIZE];
+  readonly counters = {
+    rxPackets: 0,
+    rxBytes: 0,
+    txPackets: 0,
+    txBytes: 0,
+    /** Connections begun, by either side ... */
+    connections: 0,
+    /** ... and refused because there were too many. */
+    refusedConnections: 0,
+    /** RST packets to the guest. */
+    resets: 0,
+    /** Packets of the guest that make no sense. */
+    malformed: 0,
+  };
+  readonly #backend: VsockBackend;
+  readonly #guestCid: number;
+  readonly #maxConnections: number;
+  readonly #loop: EventLoop;
+  readonly #config = new ConfigSpace(VIRTIO_VSOCK_CONFIG_LENGTH);
+  readonly #connections = new ConnectionTable();
+  /** Connections that have something to send, each once, served in turn. */
+  #waiting: Connection[] = [];
+  readonly #resets = new ResetQueue();
+  readonly #requestTimers = new Map<Connection, () => void>();
+  readonly #incoming = new VsockHeader();
+  readonly #outgoing = new VsockHeader();
+  /** Packets of the guest are being looked at: what they set off is sent when all have been. */
+  #isReceiving = false;
+  /** Packets of the guest wait until it has taken some of the resets that they have earned. */
+  #isTxHeld = false;
+  #session: Session | undefined;
+
+  constructor({ name, backend, guestCid, maxConnections, loop }: VsockDeviceOptions) {
+    if (!Number.isInteger(guestCid) || guestCid < VSOCK_MIN_GUEST_CID || guestCid >= 2 ** 32 - 1) {
+      throw new RangeError(`Context id ${String(guestCid)} is not from 3 to 2^32 - 2`);
+    }
+    this.name = name;
+    this.#backend = backend;
+    this.#guestCid = guestCid;
+    this.#maxConnections = maxConnections ?? DEFAULT_MAX_CONNECTIONS;
+    this.#loop = loop;
+    this.#config.setU64(VIRTIO_VSOCK_CONFIG_GUEST_CID, guestCid);
+    backend.accept(this);
+  }
+
+  readConfig(offset: number, size: AccessSize): number {
+    return this.#config.read(offset, size);
+  }
+
+  writeConfig(): void {
+    // Nothing is the driver's to write.
+  }
+
+  activate(context: ActivationContext): void {
+    const rx = context.queues[VSOCK_RX];
+    const tx = context.queues[VSOCK_TX];
+    if (rx === undefined || tx === undefined) return;
+    const { memory } = context;
+    this.#session = { context, rx, tx, reader: new Reader(memory), writer: new Writer(memory) };
+  }
+
+  reset(): void {
+    this.#session = undefined;
+    for (const cancel of this.#requestTimers.values()) cancel();
+    this.#requestTimers.clear();
+    for (const connection of [...this.#connections.values()]) connection.abort(false);
+    this.#connections.clear();
+    this.#waiting = [];
+    this.#resets.clear();
+    this.#isReceiving = false;
+    this.#isTxHeld = false;
+  }
+
+  onAvailable(queueIndex: number): boolean {
+    const session = this.#session;
+    if (session === undefined) return false;
+    if (queueIndex === VSOCK_RX) return this.#serveRx(session);
+    // Buffers for events stay with the queue: there are none to tell.
+    return queueIndex === VSOCK_TX && this.#serveTx(session);
+  }
+
+  /** Connections of this moment, for statistics. */
+  get connectionCount(): number {
+    return this.#connections.size;
+  }
+
+  // == Host programs ===========================================================
+
+  open(guestPort: number, stream: HostStream): StreamEvents | undefined {
+    if (this.#session === undefined) return undefined;
+    if (this.#connections.size >= this.#maxConnections) {
+      this.counters.refusedConnections++;
+      return undefined;
+    }
+    const connection = new Connection(this, this.#connections.freeHostPort(), guestPort, "requested");
+    connection.setStream(stream);
+    this.#add(connection);
+    const cancel = this.#loop.after(REQUEST_TIMEOUT_MS, () => {
+      this.#requestTimers.delete(connection);
+      connection.abort(true);
+    });
+    this.#requestTimers.set(connection, cancel);
+    this.wake(connection);
+    return connection;
+  }
+
+  wake(connection: Connection): void {
+    if (connection.state === "closed" && !connection.hasWork) this.#remove(connection);
+    else if (!connection.isWaiting) {
+      connection.isWaiting = true;
+      this.#waiting.push(connection);
+    }
+    if (!this.#isReceiving) this.#session?.context.serve(VSOCK_RX);
+  }
+
+  #add(connection: Connection): void {
+    this.#connections.add(connection);
+    this.counters.connections++;
+  }
+
+  #remove(connection: Connection): void {
+    this.#connections.delete(connection);
+    this.#requestTimers.get(connection)?.();
+    this.#requestTimers.delete(connection);
+  }
+
+  // == Packets from the guest ==================================================
+
+  #serveTx(session: Session): boolean {
+    this.#isReceiving = true;
+    let isCutOff: boolean;
+    try {
+      isCutOff = this.#takePackets(session);
+    } finally {
+      this.#isReceiving = false;
+    }
+    // Answers to all of them at once.
+    if (this.#hasOutput()) session.context.serve(VSOCK_RX);
+    return isCutOff;
+  }
+
+  /** True if the turn has ended before the packets have. */
+  #takePackets(session: Session): boolean {
+    const { tx: queue, context } = session;
+    let packets = TURN_PACKETS;
+    const bytesEnd = this.counters.txBytes + TURN_BYTES;
+    do {
+      queue.suppressNotifications();
+      while (packets > 0 && this.counters.txBytes < bytesEnd && this.#takePacket(session)) packets--;
+      if (queue.publishUsed()) context.interrupt();
+      if (this.#isTxHeld) return false;
+      if (packets === 0 || this.counters.txBytes >= bytesEnd) return true;
+    } while (queue.resumeNotifications());
+    return false;
+  }
+
+  #takePacket({ tx: queue, reader }: Session): boolean {
+    this.#isTxHeld = this.#resets.isFull;
+    if (this.#isTxHeld) return false;
+    const chain = queue.pop();
+    if (chain === null) return false;
+    this.counters.txPackets++;
+    reader.start(chain.readable);
+    if (reader.remaining < VIRTIO_VSOCK_HDR_SIZE) this.counters.malformed++;
+    else {
+      this.#incoming.read(reader);
+      this.#handle(this.#incoming, reader);
+    }
+    queue.pushUsed(chain.head, 0);
+    return true;
+  }
+
+  #handle(header: VsockHeader, reader: Reader): void {
+    if (header.sourceCid !== this.#guestCid || header.destinationCid !== VMADDR_CID_HOST) {
+      // Nobody is there to be told.
+      this.counters.malformed++;
+      return;
+    }
+    const { destinationPort, sourcePort, operation } = header;
+    const connection = this.#connections.get(destinationPort, sourcePort);
+    if (header.type !== VIRTIO_VSOCK_TYPE_STREAM) {
+      this.counters.malformed++;
+      if (operation !== VIRTIO_VSOCK_OP_RST) this.#resets.add(destinationPort, sourcePort, header.type);
+    } else if (connection !== undefined) {
+      if (connection.state !== "closed") this.#handleFor(connection, header, reader);
+    } else if (operation === VIRTIO_VSOCK_OP_REQUEST) {
+      this.#connect(header);
+    } else if (operation !== VIRTIO_VSOCK_OP_RST) {
+      this.#resets.add(destinationPort, sourcePort, header.type);
+    }
+  }
+
+  #connect(header: VsockHeader): void {
+    const { destinationPort, sourcePort } = header;
+    if (this.#connections.size >= this.#maxConnections) {
+      this.counters.refusedConnections++;
+      this.#resets.add(destinationPort, sourcePort, header.type);
+      return;
+    }
+    const connection = new Connection(this, destinationPort, sourcePort, "connecting");
+    this.#add(connection);
+    connection.setPeerCredit(header);
+    connection.setStream(this.#backend.connect(destinationPort, connection));
+  }
+
+  #handleFor(connection: Connection, header: VsockHeader, reader: Reader): void {
+    connection.setPeerCredit(header);
+    switch (header.operation) {
+      case VIRTIO_VSOCK_OP_RESPONSE:
+        if (!connection.accepted()) break;
+        this.#requestTimers.get(connection)?.();
+        this.#requestTimers.delete(connection);
+        return;
+      case VIRTIO_VSOCK_OP_RST:
+        connection.abort(false);
+        return;
+      case VIRTIO_VSOCK_OP_SHUTDOWN:
+        connection.shutDown(header.flags);
+        return;
+      case VIRTIO_VSOCK_OP_RW: {
+        const { length } = header;
+        if (length > reader.remaining || length > MAX_PAYLOAD_BYTES || !connection.mayReceive(length)) break;
+        // A copy: the guest has its buffer back before the host program has taken the bytes.
+        const bytes = new Uint8Array(length);
+        reader.readBytes(bytes);
+        this.counters.txBytes += length;
+        connection.received(bytes);
+        return;
+      }
+      case VIRTIO_VSOCK_OP_CREDIT_UPDATE:
+        return;
+      case VIRTIO_VSOCK_OP_CREDIT_REQUEST:
+        connection.askedForCredit();
+        return;
+    }
+    // Out of order, over its credit, or unknown: the connection is beyond repair.
+    this.counters.malformed++;
+    connection.abort(true);
+  }
+
+  // == Packets to the guest ====================================================
+
+  #hasOutput(): boolean {
+    return this.#waiting.length > 0 || this.#resets.length > 0;
+  }
+
+  #serveRx(session: Session): boolean {
+    const { rx: queue, context } = session;
+    let packets = TURN_PACKETS;
+    const bytesEnd = this.counters.rxBytes + TURN_BYTES;
+    // With nothing to send, no notification is of use: the next packet looks by itself.
+    while (this.#hasOutput()) {
+      queue.suppressNotifications();
+      while (packets > 0 && this.counters.rxBytes < bytesEnd && this.#sendOne(session)) packets--;
+      if (queue.publishUsed()) context.interrupt();
+      if (packets === 0 || this.counters.rxBytes >= bytesEnd) break;
+      if (!queue.resumeNotifications()) break;
+    }
+    if (this.#isTxHeld && !this.#resets.isFull) {
+      this.#isTxHeld = false;
+      context.serve(VSOCK_TX);
+    }
+    return this.#hasOutput() && (packets === 0 || this.counters.rxBytes >= bytesEnd);
+  }
+
+  /** False if there is nothing to send, or no buffer for it. */
+  #sendOne({ rx: queue, writer }: Session): boolean {
+    this.#skipIdle();
+    // Resets first: they are few, and packets of the guest may be waiting for them to go.
+    const connection = this.#resets.length > 0 ? undefined : this.#waiting[0];
+    if (connection === undefined && this.#resets.length === 0) return false;
+    const chain = queue.pop();
+    if (chain === null) return false;
+    writer.start(chain.writable);
+    const room = writer.remaining - VIRTIO_VSOCK_HDR_SIZE;
+    // A header alone would do for most packets, but never for data.
+    if (room <= 0) throw new QueueError(`Receive buffer of ${String(writer.remaining)} bytes has no room for data`);
+
+    const header = this.#outgoing;
+    header.sourceCid = VMADDR_CID_HOST;
+    header.destinationCid = this.#guestCid;
+    if (connection === undefined) {
+      this.#resets.take(header);
+      header.write(writer);
+    } else {
+      header.type = VIRTIO_VSOCK_TYPE_STREAM;
+      header.sourcePort = connection.hostPort;
+      header.destinationPort = connection.guestPort;
+      connection.compose(header, room);
+      header.write(writer);
+      writer.writeBytes(connection.payload);
+      this.#requeue(connection);
+    }
+    if (header.operation === VIRTIO_VSOCK_OP_RST) this.counters.resets++;
+    this.counters.rxPackets++;
+    this.counters.rxBytes += header.length;
+    queue.pushUsed(chain.head, VIRTIO_VSOCK_HDR_SIZE + header.length);
+    return true;
+  }
+
+  /** Takes connections off the list whose work has gone away since they were put there. */
+  #skipIdle(): void {
+    for (let first = this.#waiting[0]; first !== undefined && !first.hasWork; first = this.#waiting[0]) {
+      this.#requeue(first);
+    }
+  }
+
+  /** The connection at the head of the list has had its packet: to the end with it, if it has more. */
+  #requeue(connection: Connection): void {
+    this.#waiting.shift();
+    if (connection.hasWork) {
+      this.#waiting.push(connection);
+      return;
+    }
+    connection.isWaiting = false;
+    if (connection.state === "closed") this.#remove(connection);
+  }
+}

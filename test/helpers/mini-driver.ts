@@ -1,0 +1,106 @@
+// A driver of a virtio disk in a few instructions: one request that lies ready in memory, the
+// registers written in order, a loop that waits for the used ring. For kernels of mini-kernel.ts.
+import {
+  VIRTIO_MMIO_DRIVER_FEATURES,
+  VIRTIO_MMIO_DRIVER_FEATURES_SEL,
+  VIRTIO_MMIO_INTERRUPT_ACK,
+  VIRTIO_MMIO_QUEUE_AVAIL_LOW,
+  VIRTIO_MMIO_QUEUE_DESC_LOW,
+  VIRTIO_MMIO_QUEUE_NOTIFY,
+  VIRTIO_MMIO_QUEUE_NUM,
+  VIRTIO_MMIO_QUEUE_READY,
+  VIRTIO_MMIO_QUEUE_SEL,
+  VIRTIO_MMIO_QUEUE_USED_LOW,
+  VIRTIO_MMIO_STATUS,
+} from "../../devices/virtio/constants.js";
+import { SERIAL0_PORT, VIRTIO_MMIO_GPA } from "../../vmm/memory/layout.js";
+import type { TestSegment } from "./bytes-image.js";
+
+const TABLE = 17 * 2 ** 20;
+const AVAILABLE = TABLE + 0x100;
+const USED = TABLE + 0x200;
+const HEADER = TABLE + 0x300;
+const STATUS_BYTE = TABLE + 0x310;
+const BUFFER = TABLE + 0x1000;
+const SECTOR = 512;
+const QUEUE_SIZE = 4;
+const NEXT = 1;
+const WRITE = 2;
+
+const u32 = (value: number): number[] => [0, 8, 16, 24].map((shift) => (value >>> shift) & 0xff);
+
+/** mov eax, register; mov dword [rax], value */
+export function writeRegister(offset: number, value: number): number[] {
+  return [0xb8, ...u32(VIRTIO_MMIO_GPA + offset), 0xc7, 0x00, ...u32(value)];
+}
+
+/** Prints `count` bytes from `gpa`, each read on its own: mov eax, gpa; mov al, [rax]; mov edx, port; out dx, al */
+function printBytes(gpa: number, count: number): number[] {
+  return Array.from({ length: count }, (_, i) => [
+    ...[0xb8, ...u32(gpa + i), 0x8a, 0x00],
+    ...[0xba, ...u32(SERIAL0_PORT), 0xee],
+  ]).flat();
+}
+
+/** Prints a register's bytes: mov eax, register; mov eax, [rax]; mov edx, port; 4 times out and shr eax, 8 */
+export function printRegister(offset: number): number[] {
+  const out = [0xee, 0xc1, 0xe8, 8];
+  return [
+    0xb8,
+    ...u32(VIRTIO_MMIO_GPA + offset),
+    0x8b,
+    0x00,
+    0xba,
+    ...u32(SERIAL0_PORT),
+    ...out,
+    ...out,
+    ...out,
+    ...out,
+  ];
+}
+
+/** A request to read sector 0, `count` times over, ready in the rings. */
+export function readRequests(count = 1): TestSegment[] {
+  const bytes = new Uint8Array(BUFFER - TABLE + SECTOR);
+  const data = new DataView(bytes.buffer);
+  const descriptor = (index: number, gpa: number, length: number, flags: number): void => {
+    data.setBigUint64(16 * index, BigInt(gpa), true);
+    data.setUint32(16 * index + 8, length, true);
+    data.setUint16(16 * index + 12, flags, true);
+    data.setUint16(16 * index + 14, index + 1, true);
+  };
+  descriptor(0, HEADER, 16, NEXT);
+  descriptor(1, BUFFER, SECTOR, NEXT | WRITE);
+  descriptor(2, STATUS_BYTE, 1, WRITE);
+  data.setUint16(AVAILABLE - TABLE + 2, count, true); // idx; every head is 0
+  data.setUint8(STATUS_BYTE - TABLE, 0xff);
+  return [{ gpa: TABLE, bytes }];
+}
+
+/** Brings the disk up, as far as DRIVER_OK. */
+export function startDisk(): number[] {
+  return [
+    ...[0, 1, 3].flatMap((status) => writeRegister(VIRTIO_MMIO_STATUS, status)),
+    ...writeRegister(VIRTIO_MMIO_DRIVER_FEATURES_SEL, 1),
+    ...writeRegister(VIRTIO_MMIO_DRIVER_FEATURES, 1), // VERSION_1 is bit 32
+    ...writeRegister(VIRTIO_MMIO_STATUS, 11),
+    ...writeRegister(VIRTIO_MMIO_QUEUE_SEL, 0),
+    ...writeRegister(VIRTIO_MMIO_QUEUE_NUM, QUEUE_SIZE),
+    ...writeRegister(VIRTIO_MMIO_QUEUE_DESC_LOW, TABLE),
+    ...writeRegister(VIRTIO_MMIO_QUEUE_AVAIL_LOW, AVAILABLE),
+    ...writeRegister(VIRTIO_MMIO_QUEUE_USED_LOW, USED),
+    ...writeRegister(VIRTIO_MMIO_QUEUE_READY, 1),
+    ...writeRegister(VIRTIO_MMIO_STATUS, 15),
+  ];
+}
+
+/** Notifies, waits until `requests` are used, prints the first `length` bytes that came. */
+export function readDisk(length: number, requests = 1): number[] {
+  return [
+    ...writeRegister(VIRTIO_MMIO_QUEUE_NOTIFY, 0),
+    // mov eax, used; back: pause; cmp word [rax+2], requests; jne back
+    ...[0xb8, ...u32(USED), 0xf3, 0x90, 0x66, 0x83, 0x78, 0x02, requests, 0x75, 0xf7],
+    ...printBytes(BUFFER, length),
+    ...writeRegister(VIRTIO_MMIO_INTERRUPT_ACK, 1),
+  ];
+}

@@ -1,0 +1,15 @@
+// Whether this host lets us make network interfaces.
+import { closeSync } from "node:fs";
+import { openTap } from "../../vmm/backends/tap-interface.js";
+import { HostError } from "../../vmm/errors.js";
+
+/** Why there can be no TAP interface here; undefined if there can. */
+export function tapProblem(): string | undefined {
+  try {
+    closeSync(openTap({ name: "auto" }).fd);
+    return undefined;
+  } catch (error) {
+    if (error instanceof HostError) return error.message;
+    throw error;
+  }
+}

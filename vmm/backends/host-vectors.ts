@@ -1,0 +1,26 @@
+// Ranges of guest memory as the host's system calls want them.
+import type { Segments } from "../../devices/virtio/segments.js";
+import { IOV_MAX, type IoVectors } from "../sys/libc.js";
+
+/** Where guest memory lies in this process. */
+export interface HostAddresses {
+  /** Host address of `length` bytes at `gpa`; throws if they are not guest RAM. */
+  hostAddressOf(gpa: number, length: number): number;
+}
+
+/** Makes `vectors` the host ranges of `data` from its byte `from` on, as many as go into one call. */
+export function gatherVectors(vectors: IoVectors, memory: HostAddresses, data: Segments, from: number): void {
+  const { gpas, lengths, count } = data;
+  vectors.clear();
+  let skip = from;
+  for (let index = 0; index < count && vectors.count < IOV_MAX; index++) {
+    const length = lengths[index] ?? 0;
+    if (skip >= length) {
+      skip -= length;
+      continue;
+    }
+    // SAFETY: hostAddressOf has checked that all bytes are guest RAM, which outlives the devices.
+    vectors.append(memory.hostAddressOf((gpas[index] ?? 0) + skip, length - skip), length - skip);
+    skip = 0;
+  }
+}

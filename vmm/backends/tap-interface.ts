@@ -1,0 +1,180 @@
+// TAP interfaces of the host: made for one guest and gone with it, or one that somebody has set up.
+// Linux: Documentation/networking/tuntap.rst, linux/if_tun.h, netdevice(7). No `ip` is needed.
+import { closeSync, constants, openSync } from "node:fs";
+import { isIPv4 } from "node:net";
+import { HostError, KvmIoctlError } from "../errors.js";
+import { IOW } from "../sys/ioctl.js";
+import { interfaceSocket, ioctlStruct } from "../sys/libc.js";
+
+const TUN_DEVICE = "/dev/net/tun";
+
+// linux/if_tun.h. TUNSETIFF takes a struct ifreq whatever its number says.
+const TUNSETIFF = IOW(0x54, 202, 4);
+const TUNSETVNETHDRSZ = IOW(0x54, 216, 4);
+const IFF_TAP = 0x0002;
+const IFF_NO_PI = 0x1000;
+const IFF_VNET_HDR = 0x4000;
+
+// linux/sockios.h.
+const SIOCGIFFLAGS = 0x8913;
+const SIOCSIFFLAGS = 0x8914;
+const SIOCSIFADDR = 0x8916;
+const SIOCSIFNETMASK = 0x891c;
+const SIOCSIFMTU = 0x8922;
+const SIOCGIFINDEX = 0x8933;
+const IFF_UP = 0x1;
+
+// struct ifreq: a name, then a union that starts with flags, a number or a socket address.
+const IFREQ_SIZE = 40;
+const IFREQ_UNION = 16;
+const IFNAMSIZ = 16;
+const AF_INET = 2;
+/** Offset of sin_addr in struct sockaddr_in. */
+const SIN_ADDR = 4;
+
+/** `bytes` of struct virtio_net_hdr before every frame (virtio 1.2 §5.1.6). */
+const VNET_HDR_SIZE = 12;
+
+/** The host's end of the cable. */
+export interface HostAddress {
+  /** IPv4, such as "172.16.0.1". */
+  readonly address: string;
+  /** Bits of the network, 0 to 32. */
+  readonly prefixLength: number;
+}
+
+export interface TapOptions {
+  /** "auto": a new interface, which goes when it is closed. Else the name of one that exists. */
+  readonly name: string;
+  /** `bytes` of a packet; only for a new interface. */
+  readonly mtu?: number | undefined;
+  /** Only for a new interface. */
+  readonly hostAddress?: HostAddress | undefined;
+}
+
+/** An open interface; whoever opened it closes `fd`. */
+export interface TapInterface {
+  readonly name: string;
+  readonly fd: number;
+}
+
+const RIGHTS =
+  "run as root, or have root make one for you: ip tuntap add dev NAME mode tap user USER && ip link set NAME up";
+
+/** Throws HostError for an interface that cannot be had, before there is a guest. */
+export function openTap({ name, mtu, hostAddress }: TapOptions): TapInterface {
+  const isNew = name === "auto";
+  const socket = interfaceSocket();
+  let fd: number | undefined;
+  try {
+    if (!isNew) checkExists(socket, name);
+    fd = openTunDevice();
+    const taken = attach(fd, isNew ? "vmlet%d" : name, name);
+    ioctlStruct(fd, "TUNSETVNETHDRSZ", TUNSETVNETHDRSZ, Int32Array.of(VNET_HDR_SIZE));
+    if (isNew && mtu !== undefined) setMtu(socket, taken, mtu);
+    if (isNew && hostAddress !== undefined) setAddress(socket, taken, hostAddress);
+    setUp(socket, taken);
+    return { name: taken, fd };
+  } catch (error) {
+    if (fd !== undefined) closeSync(fd);
+    throw error;
+  } finally {
+    closeSync(socket);
+  }
+}
+
+function ifreq(name: string): DataView {
+  const bytes = new Uint8Array(IFREQ_SIZE);
+  new TextEncoder().encodeInto(name, bytes.subarray(0, IFNAMSIZ - 1));
+  return new DataView(bytes.buffer);
+}
+
+function nameIn(request: DataView): string {
+  const bytes = new Uint8Array(request.buffer, 0, IFNAMSIZ);
+  return new TextDecoder().decode(bytes.subarray(0, bytes.indexOf(0)));
+}
+
+/** TUNSETIFF would make an interface of a name that is only misspelt. */
+function checkExists(socket: number, name: string): void {
+  if (!/^[^\s/%:]{1,15}$/.test(name) || Buffer.byteLength(name) >= IFNAMSIZ) {
+    throw new HostError(`TAP interface "${name}": no interface can have this name`);
+  }
+  try {
+    ioctlStruct(socket, "SIOCGIFINDEX", SIOCGIFINDEX, ifreq(name));
+  } catch (error) {
+    const cure = `make it: ip tuntap add dev ${name} mode tap && ip link set ${name} up; or ask for "auto"`;
+    throw new HostError(`TAP interface ${name}: no such interface`, { cause: error, cure });
+  }
+}
+
+function openTunDevice(): number {
+  try {
+    return openSync(TUN_DEVICE, constants.O_RDWR | constants.O_NONBLOCK);
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? "";
+    const cure = code === "EACCES" || code === "EPERM" ? RIGHTS : "load the kernel's module: modprobe tun";
+    throw new HostError(`${TUN_DEVICE} cannot be opened (${code})`, { cause: error, cure });
+  }
+}
+
+/** What errno of TUNSETIFF says about the interface. */
+const ATTACH_PROBLEMS: Readonly<Record<string, readonly [problem: string, cure?: string]>> = {
+  EPERM: ["may not be used", RIGHTS],
+  EBUSY: ["in use by another program", "give every guest an interface of its own"],
+  EINVAL: ["not a TAP interface with one queue", "make one: ip tuntap add dev NAME mode tap"],
+};
+
+/** Returns the name that the kernel has given to the interface. */
+function attach(fd: number, wanted: string, shown: string): string {
+  const request = ifreq(wanted);
+  request.setUint16(IFREQ_UNION, IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, true);
+  try {
+    ioctlStruct(fd, "TUNSETIFF", TUNSETIFF, request);
+  } catch (error) {
+    const code = error instanceof KvmIoctlError ? error.errnoName : "";
+    const [problem, cure] = ATTACH_PROBLEMS[code] ?? [`cannot be used (${code})`];
+    throw new HostError(`TAP interface ${shown}: ${problem}`, { cause: error, cure });
+  }
+  return nameIn(request);
+}
+
+function configure(socket: number, what: string, request: number, argument: DataView): void {
+  try {
+    ioctlStruct(socket, what, request, argument);
+  } catch (error) {
+    throw new HostError(`TAP interface ${nameIn(argument)}: ${what} failed`, { cause: error });
+  }
+}
+
+function setMtu(socket: number, name: string, mtu: number): void {
+  const request = ifreq(name);
+  request.setInt32(IFREQ_UNION, mtu, true);
+  configure(socket, "SIOCSIFMTU", SIOCSIFMTU, request);
+}
+
+function setAddress(socket: number, name: string, { address, prefixLength }: HostAddress): void {
+  if (!isIPv4(address) || !(prefixLength >= 0 && prefixLength <= 32)) {
+    throw new HostError(`TAP interface ${name}: ${address}/${String(prefixLength)} is no IPv4 address with a prefix`);
+  }
+  const request = ifreq(name);
+  request.setUint16(IFREQ_UNION, AF_INET, true);
+  address.split(".").forEach((part, index) => request.setUint8(IFREQ_UNION + SIN_ADDR + index, Number(part)));
+  configure(socket, "SIOCSIFADDR", SIOCSIFADDR, request);
+  // In network order, highest byte first.
+  request.setUint32(IFREQ_UNION + SIN_ADDR, prefixLength === 0 ? 0 : (0xffff_ffff << (32 - prefixLength)) >>> 0);
+  configure(socket, "SIOCSIFNETMASK", SIOCSIFNETMASK, request);
+}
+
+function setUp(socket: number, name: string): void {
+  const request = ifreq(name);
+  configure(socket, "SIOCGIFFLAGS", SIOCGIFFLAGS, request);
+  const flags = request.getUint16(IFREQ_UNION, true);
+  if ((flags & IFF_UP) !== 0) return;
+  request.setUint16(IFREQ_UNION, flags | IFF_UP, true);
+  try {
+    ioctlStruct(socket, "SIOCSIFFLAGS", SIOCSIFFLAGS, request);
+  } catch (error) {
+    const cure = `have root do it: ip link set ${name} up`;
+    throw new HostError(`TAP interface ${name}: it is down, and may not be set up`, { cause: error, cure });
+  }
+}

@@ -1,0 +1,109 @@
+// The network device's backend over a TAP interface: a frame is one system call between the
+// kernel and guest memory, header included, no byte of it through JavaScript's heap.
+import { closeSync } from "node:fs";
+import { getSystemErrorName } from "node:util";
+import type { GuestOffloads, NetBackend } from "../../devices/virtio/net/backend.js";
+import type { Segments } from "../../devices/virtio/segments.js";
+import { IOW } from "../sys/ioctl.js";
+import {
+  EAGAIN,
+  EINTR,
+  IOV_MAX,
+  IoVectors,
+  ioctlRaw,
+  mmapAnonymous,
+  munmap,
+  pollReadable,
+  readvRaw,
+  writevRaw,
+  type PollHandle,
+} from "../sys/libc.js";
+import { gatherVectors, type HostAddresses } from "./host-vectors.js";
+import type { TapInterface } from "./tap-interface.js";
+
+// linux/if_tun.h: what a frame that is read may leave undone.
+const TUNSETOFFLOAD = IOW(0x54, 208, 4);
+const TUN_F_CSUM = 0x01;
+const TUN_F_TSO4 = 0x02;
+const TUN_F_TSO6 = 0x04;
+
+/** `bytes` behind the guest's buffers for the end of a frame that they are too short for. */
+const REST_LENGTH = 128 * 1024;
+
+/** Tells when a file descriptor is readable, by calling back in turns of the event loop. */
+export type PollFunction = (fd: number, callback: () => void) => PollHandle;
+
+export class TapBackend implements NetBackend {
+  readonly canOffload = true;
+  readonly #tap: TapInterface;
+  readonly #memory: HostAddresses;
+  readonly #poll: PollFunction;
+  readonly #vectors = new IoVectors(IOV_MAX);
+  /** Lost ends of frames: a read that is too short would not tell that it was. */
+  readonly #restAddress = mmapAnonymous(REST_LENGTH);
+  /** Kept for as long as it is watched: a handle that is collected falls silent. */
+  #handle: PollHandle | undefined;
+  #isWatching = false;
+
+  constructor(tap: TapInterface, memory: HostAddresses, poll: PollFunction = pollReadable) {
+    this.#tap = tap;
+    this.#memory = memory;
+    this.#poll = poll;
+  }
+
+  /** Name of the interface on the host. */
+  get name(): string {
+    return this.#tap.name;
+  }
+
+  setGuestOffloads({ checksum, tso4, tso6 }: GuestOffloads): number {
+    const flags = (checksum ? TUN_F_CSUM : 0) | (tso4 ? TUN_F_TSO4 : 0) | (tso6 ? TUN_F_TSO6 : 0);
+    const result = ioctlRaw(this.#tap.fd, TUNSETOFFLOAD, flags);
+    return result < 0 ? -result : 0;
+  }
+
+  send(frame: Segments): number {
+    gatherVectors(this.#vectors, this.#memory, frame, 0);
+    let result: number;
+    do result = writevRaw(this.#tap.fd, this.#vectors);
+    while (result === -EINTR);
+    return result === -EAGAIN ? 0 : result;
+  }
+
+  receive(buffers: Segments): number {
+    const vectors = this.#vectors;
+    gatherVectors(vectors, this.#memory, buffers, 0);
+    // SAFETY: REST_LENGTH bytes that live until close(); nobody reads them.
+    vectors.append(this.#restAddress, REST_LENGTH);
+    let result: number;
+    do result = readvRaw(this.#tap.fd, vectors);
+    while (result === -EINTR);
+    return result === -EAGAIN ? 0 : result;
+  }
+
+  watch(ready: () => void): void {
+    if (this.#isWatching) return;
+    this.#isWatching = true;
+    if (this.#handle === undefined) this.#handle = this.#poll(this.#tap.fd, ready);
+    else this.#handle.start(ready);
+  }
+
+  unwatch(): void {
+    if (!this.#isWatching) return;
+    this.#isWatching = false;
+    this.#handle?.stop();
+  }
+
+  explain(error: number): string {
+    return getSystemErrorName(-error);
+  }
+
+  /** Lets the interface go; one that was made for this guest disappears. */
+  close(): void {
+    this.unwatch();
+    this.#handle?.close();
+    this.#handle = undefined;
+    closeSync(this.#tap.fd);
+    munmap(this.#restAddress, REST_LENGTH);
+  }
+}

@@ -1,0 +1,146 @@
+// The socket device's backend over Unix sockets, with Firecracker's protocol: a host program
+// connects to PATH, writes "CONNECT <port>\n" and gets "OK <host port>\n" once the guest has
+// accepted; what the guest connects to is the program that listens at PATH_<port>.
+import { lstatSync, statSync } from "node:fs";
+import { createConnection, createServer, type Server, type Socket } from "node:net";
+import { dirname } from "node:path";
+import type { HostStream, StreamAcceptor, StreamEvents, VsockBackend } from "../../devices/virtio/vsock/backend.js";
+import { HostError } from "../errors.js";
+import { SocketStream } from "./socket-stream.js";
+
+/** `bytes` of sun_path in struct sockaddr_un, less the final zero. */
+const MAX_PATH_BYTES = 107;
+/** "_" and the largest port. */
+const PORT_SUFFIX_BYTES = "_4294967295".length;
+/** `bytes` of "CONNECT 4294967295\n". */
+const MAX_GREETING_BYTES = 19;
+/** `ms` that a host program has to write its line. */
+const GREETING_TIMEOUT_MS = 5000;
+/** Connections of host programs, with those that have not written their line. */
+const MAX_SOCKETS = 512;
+const NEWLINE = 0x0a;
+/** VMADDR_PORT_ANY: no port. */
+const MAX_PORT = 2 ** 32 - 2;
+
+export class UnixVsock implements VsockBackend {
+  readonly path: string;
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+  #acceptor: StreamAcceptor | undefined;
+
+  private constructor(path: string, server: Server) {
+    this.path = path;
+    this.#server = server;
+    server.on("connection", (socket) => this.#greet(socket));
+  }
+
+  /** Listens at `path`; throws HostError if that cannot be. `report` takes a line for the log. */
+  static async listen(path: string, report: (line: string) => void): Promise<UnixVsock> {
+    checkPath(path);
+    const server = createServer({ allowHalfOpen: true, pauseOnConnect: true });
+    server.maxConnections = MAX_SOCKETS;
+    await new Promise<void>((resolve, reject) => {
+      server.once("error", (error: NodeJS.ErrnoException) => reject(listenError(path, error)));
+      server.listen(path, resolve);
+    });
+    server.removeAllListeners("error");
+    server.on("error", (error) => report(`${path}: ${error.message}`));
+    return new UnixVsock(path, server);
+  }
+
+  accept(acceptor: StreamAcceptor): void {
+    this.#acceptor = acceptor;
+  }
+
+  connect(port: number, events: StreamEvents): HostStream {
+    const socket = createConnection({ path: `${this.path}_${String(port)}`, allowHalfOpen: true });
+    this.#keep(socket);
+    const stream = new SocketStream(socket);
+    stream.attach(events);
+    socket.once("connect", () => {
+      stream.flow();
+      events.connected();
+    });
+    return stream;
+  }
+
+  /** Closes all connections and removes the socket file. */
+  async close(): Promise<void> {
+    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    for (const socket of this.#sockets) socket.destroy();
+    await closed;
+  }
+
+  #keep(socket: Socket): void {
+    this.#sockets.add(socket);
+    socket.once("close", () => this.#sockets.delete(socket));
+  }
+
+  /** Reads a host program's line, however it comes in pieces, and hands the socket over. */
+  #greet(socket: Socket): void {
+    this.#keep(socket);
+    let greeting = Buffer.alloc(0);
+    const timer = setTimeout(() => socket.destroy(), GREETING_TIMEOUT_MS);
+    timer.unref();
+    const giveUp = (): void => void socket.destroy();
+    const onData = (bytes: Buffer): void => {
+      greeting = Buffer.concat([greeting, bytes]);
+      const end = greeting.indexOf(NEWLINE);
+      if (end < 0 && greeting.length < MAX_GREETING_BYTES) return;
+      clearTimeout(timer);
+      socket.pause();
+      socket.off("data", onData);
+      socket.off("end", giveUp);
+      socket.off("error", giveUp);
+      const port = end < 0 ? undefined : connectPort(greeting.toString("latin1", 0, end));
+      if (port === undefined) {
+        socket.destroy();
+        return;
+      }
+      // What follows the line is data already.
+      if (greeting.length > end + 1) socket.unshift(greeting.subarray(end + 1));
+      this.#open(port, socket);
+    };
+    socket.on("data", onData);
+    socket.once("end", giveUp);
+    socket.once("error", giveUp);
+    socket.once("close", () => clearTimeout(timer));
+    socket.resume();
+  }
+
+  #open(port: number, socket: Socket): void {
+    const stream = new SocketStream(socket);
+    const events = this.#acceptor?.open(port, stream);
+    if (events === undefined) stream.destroy();
+    else stream.attach(events);
+  }
+}
+
+/** Port of "CONNECT <port>"; undefined if the line is something else. */
+function connectPort(line: string): number | undefined {
+  const port = Number(/^CONNECT (\d{1,10})$/.exec(line)?.[1] ?? NaN);
+  return port <= MAX_PORT ? port : undefined;
+}
+
+function checkPath(path: string): void {
+  const length = Buffer.byteLength(path) + PORT_SUFFIX_BYTES;
+  if (path === "" || length > MAX_PATH_BYTES) {
+    const limit = String(MAX_PATH_BYTES - PORT_SUFFIX_BYTES);
+    throw new HostError(`vsock socket ${path}: a path of ${String(Buffer.byteLength(path))} bytes; 1 to ${limit} fit`);
+  }
+  const folder = dirname(path);
+  if (statSync(folder, { throwIfNoEntry: false })?.isDirectory() !== true) {
+    throw new HostError(`vsock socket ${path}: no such folder: ${folder}`, { cure: `make it: mkdir -p ${folder}` });
+  }
+  if (lstatSync(path, { throwIfNoEntry: false }) !== undefined) throw inUse(path);
+}
+
+function inUse(path: string, cause?: unknown): HostError {
+  const cure = `if no other VM uses it, remove it: rm ${path}`;
+  return new HostError(`vsock socket ${path}: exists already`, { cause, cure });
+}
+
+function listenError(path: string, error: NodeJS.ErrnoException): HostError {
+  if (error.code === "EADDRINUSE") return inUse(path, error);
+  return new HostError(`vsock socket ${path}: cannot be made (${error.code ?? error.message})`, { cause: error });
+}

@@ -1,0 +1,57 @@
+// What the probe has found, kept until the host boots again or its KVM modules change: the probe
+// makes a VM, which costs milliseconds at every start.
+import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, statSync, writeFileSync } from "node:fs";
+import { homedir, release } from "node:os";
+import { dirname, join } from "node:path";
+import type { Quirks } from "../fixups/quirks.js";
+import { VERSION } from "./version.js";
+
+interface Entry {
+  readonly key: string;
+  /** null: this KVM leaves nothing to the monitor. */
+  readonly quirks: Quirks | null;
+}
+
+function cacheFolder(): string {
+  const { VMLET_CACHE: own, XDG_CACHE_HOME: cache } = process.env;
+  return own ?? join(cache ?? join(homedir(), ".cache"), "vmlet");
+}
+
+/** Changes with the host's boot, its kernel, and every load of a KVM module. */
+function hostKey(): string {
+  const boot = readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim();
+  const modules = readdirSync("/sys/module")
+    .filter((name) => name.startsWith("kvm"))
+    .map((name) => `${name}@${String(statSync(`/sys/module/${name}`).ino)}`);
+  return [VERSION, boot, release(), String(statSync("/dev/kvm").ino), ...modules].join(" ");
+}
+
+/** The remembered result, or that of `probe`. A cache that cannot be used costs its time and nothing else. */
+export function remembered(probe: () => Quirks | undefined): Quirks | undefined {
+  const file = join(cacheFolder(), "kvm-probe.json");
+  const key = ignoring(hostKey);
+  const entry = ignoring(() => JSON.parse(readFileSync(file, "utf8")) as Entry);
+  if (entry !== undefined && key !== undefined && entry.key === key) return entry.quirks ?? undefined;
+  const quirks = probe();
+  if (key !== undefined) {
+    ignoring(() => {
+      // One level at a time: Node's recursive mkdir never returns where a file system answers ENOENT.
+      for (const folder of [dirname(cacheFolder()), cacheFolder()]) {
+        if (!existsSync(folder)) mkdirSync(folder);
+      }
+      const own = `${file}.${String(process.pid)}`;
+      writeFileSync(own, JSON.stringify({ key, quirks: quirks ?? null } satisfies Entry));
+      renameSync(own, file);
+    });
+  }
+  return quirks;
+}
+
+/** Undefined for a file system that will not: read-only homes and missing /sys are no reason to stop. */
+function ignoring<T>(action: () => T): T | undefined {
+  try {
+    return action();
+  } catch {
+    return undefined;
+  }
+}

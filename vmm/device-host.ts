@@ -1,0 +1,133 @@
+// Owns the virtio devices of a VM, on the main thread: makes them, answers what vCPU threads ask
+// for them, and has their queues served when the guest notifies. DESIGN.md, "Threads".
+import type { InterruptLine, SharedWords } from "../devices/contracts.js";
+import type { Counters, VirtioDevice } from "../devices/virtio/device.js";
+import { MmioTransport } from "../devices/virtio/mmio-transport.js";
+import type { EventLoop } from "../devices/virtio/event-loop.js";
+import type { DeviceLoop } from "./device-loop.js";
+import type { MappedGuestMemory } from "./memory/guest-memory.js";
+import { answerRegisterCall } from "./vcpu/register-calls.js";
+import type { VmShared } from "./vcpu/shared.js";
+import { VIRTIO_PENDING_WORD, VIRTIO_STATUS_WORD } from "./vcpu/virtio-port.js";
+
+/** What a device may use of the monitor. */
+export interface DeviceServices {
+  readonly memory: MappedGuestMemory;
+  readonly loop: EventLoop;
+  /** Takes a line for the log. */
+  readonly report: (line: string) => void;
+}
+
+/** A device whose host side (a file, a TAP) has been opened and checked; the device itself comes later. */
+export interface DeviceFactory {
+  /** Unique in the VM, such as "vda": what statistics call it. */
+  readonly name: string;
+  create(services: DeviceServices): VirtioDevice;
+}
+
+export interface HostedDevice {
+  readonly factory: DeviceFactory;
+  readonly interrupt: InterruptLine;
+}
+
+/** Available buffer notifications that reach this thread without an exit of the vCPU. */
+export interface NotificationEvents {
+  /** From now on, the guest's writing `queueIndex` to QueueNotify of window `device` calls back. */
+  connect(device: number, queueIndex: number, notified: () => void): void;
+  close(): void;
+}
+
+export interface DeviceHostOptions {
+  readonly devices: readonly HostedDevice[];
+  readonly memory: MappedGuestMemory;
+  readonly shared: VmShared;
+  readonly vcpus: number;
+  /** The words of window `device`. */
+  readonly words: (device: number) => SharedWords;
+  readonly loop: DeviceLoop;
+  readonly report: (line: string) => void;
+  /** Undefined where KVM has none: then every notification is an exit. */
+  readonly events: NotificationEvents | undefined;
+}
+
+export class DeviceHost {
+  /** One for each window, in their order. */
+  readonly transports: readonly MmioTransport[];
+  readonly #names: readonly string[];
+  readonly #words: readonly SharedWords[];
+  readonly #calls: readonly SharedWords[];
+  readonly #loop: DeviceLoop;
+  readonly #events: NotificationEvents | undefined;
+
+  constructor(options: DeviceHostOptions) {
+    const { devices, memory, shared, vcpus, words, loop, report, events } = options;
+    this.#names = devices.map(({ factory }) => factory.name);
+    this.#words = devices.map((_, device) => words(device));
+    this.transports = devices.map(
+      ({ factory, interrupt }, device) =>
+        new MmioTransport({
+          device: factory.create({ memory, loop, report }),
+          memory,
+          interrupt,
+          words: words(device),
+          statusWord: VIRTIO_STATUS_WORD,
+          loop,
+          report,
+        }),
+    );
+    this.#calls = devices.length === 0 ? [] : Array.from({ length: vcpus }, (_, vcpu) => shared.registerCall(vcpu));
+    this.#loop = loop;
+    this.#events = events;
+  }
+
+  /** True while this thread runs a vCPU between the turns of its event loop. */
+  set isRunningVcpu(value: boolean) {
+    this.#loop.isRunningVcpu = value;
+  }
+
+  /** Serves what vCPU threads have left here since the last time. */
+  service(): void {
+    this.#loop.guard(() => {
+      // Notifications first: a thread that has notified and then asks, say, for a reset, means this order.
+      for (let device = 0; device < this.transports.length; device++) this.#servePending(device);
+      for (const words of this.#calls) answerRegisterCall(words, this.transports);
+    });
+  }
+
+  /** From now on notifications come as events; not before this thread has stopped to run a vCPU. */
+  connectEvents(): void {
+    const events = this.#events;
+    if (events === undefined) return;
+    this.transports.forEach((transport, device) => {
+      transport.device.queueMaxSizes.forEach((_, queueIndex) => {
+        events.connect(device, queueIndex, () => {
+          this.#loop.guard(() => transport.notify(queueIndex));
+        });
+      });
+    });
+  }
+
+  /** What each device has done, by name. */
+  counters(): Record<string, Counters> {
+    return Object.fromEntries(
+      this.transports.map((transport, device) => [
+        this.#names[device] ?? "",
+        { ...transport.device.counters, ...transport.counters },
+      ]),
+    );
+  }
+
+  close(): void {
+    this.#events?.close();
+    for (const transport of this.transports) transport.device.reset();
+  }
+
+  #servePending(device: number): void {
+    const words = this.#words[device];
+    if (words === undefined || Atomics.load(words, VIRTIO_PENDING_WORD) === 0) return;
+    const pending = Atomics.exchange(words, VIRTIO_PENDING_WORD, 0);
+    for (let queueIndex = 0; pending >>> queueIndex !== 0 && queueIndex < 32; queueIndex++) {
+      if ((pending & (1 << queueIndex)) !== 0) this.transports[device]?.notify(queueIndex);
+    }
+  }
+}

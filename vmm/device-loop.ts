@@ -1,0 +1,52 @@
+// The event loop of the thread that owns the devices, which while it boots vCPU 0 itself is
+// often inside KVM_RUN: later turns and timers must then bring it out. And the place where a
+// defect in a device surfaces, because nobody stands above a callback of the loop.
+import type { EventLoop } from "../devices/virtio/event-loop.js";
+import { nodeEventLoop } from "./event-loop.js";
+
+/** How late a timer may be while the thread runs a vCPU, `ms`. */
+const COARSE_MS = 20;
+
+export interface DeviceLoopHooks {
+  /** Has the thread come back to its event loop instead of entering KVM_RUN. */
+  comeBack(): void;
+  /** Interrupts KVM_RUN in `delayMs`, and then again and again. */
+  alarm(delayMs: number): void;
+  /** A device has thrown what no guest can make it throw. */
+  failed(error: unknown): void;
+}
+
+export class DeviceLoop implements EventLoop {
+  /** True while the thread runs a vCPU between its turns. */
+  isRunningVcpu = false;
+  readonly #hooks: DeviceLoopHooks;
+  readonly #loop: EventLoop;
+
+  constructor(hooks: DeviceLoopHooks, loop: EventLoop = nodeEventLoop) {
+    this.#hooks = hooks;
+    this.#loop = loop;
+  }
+
+  now(): number {
+    return this.#loop.now();
+  }
+
+  defer(task: () => void): void {
+    this.#loop.defer(() => this.guard(task));
+    if (this.isRunningVcpu) this.#hooks.comeBack();
+  }
+
+  after(delayMs: number, task: () => void): () => void {
+    if (this.isRunningVcpu) this.#hooks.alarm(Math.max(1, Math.min(Math.ceil(delayMs), COARSE_MS)));
+    return this.#loop.after(delayMs, () => this.guard(task));
+  }
+
+  /** Runs code of the devices. */
+  guard(task: () => void): void {
+    try {
+      task();
+    } catch (error) {
+      this.#hooks.failed(error);
+    }
+  }
+}

@@ -1,0 +1,50 @@
+// Resolved disks -> open files -> block devices.
+import { closeSync } from "node:fs";
+import { BlockDevice } from "../devices/virtio/block/device.js";
+import { openDiskFile, type DiskFile } from "./backends/disk-file.js";
+import { FileDisk } from "./backends/file-disk.js";
+import { diskName, type ResolvedDisk } from "./config/disks.js";
+import type { DeviceFactory } from "./device-host.js";
+import { DiskError } from "./errors.js";
+
+/** Opens every disk, or none: throws one DiskError about all that cannot be a disk. */
+export function openDisks(disks: readonly ResolvedDisk[]): DiskFile[] {
+  const files: DiskFile[] = [];
+  const failures: DiskError[] = [];
+  for (const { path, isReadonly, blockSize } of disks) {
+    try {
+      files.push(openDiskFile({ path, isReadOnly: isReadonly, blockSize }));
+    } catch (error) {
+      if (!(error instanceof DiskError)) throw error;
+      failures.push(error);
+    }
+  }
+  const [first, ...more] = failures;
+  if (first === undefined) return files;
+  for (const { fd } of files) closeSync(fd);
+  if (more.length === 0) throw first;
+  const cures = new Set(failures.flatMap(({ cure }) => cure ?? []));
+  throw new DiskError(failures.map(({ message }) => message).join("\n"), {
+    cause: first.cause,
+    cure: cures.size === 0 ? undefined : [...cures].join("; "),
+  });
+}
+
+/** The device of disk `index`, over its open file. */
+export function diskFactory(index: number, disk: ResolvedDisk, file: DiskFile): DeviceFactory {
+  const name = diskName(index);
+  return {
+    name,
+    create: ({ memory, loop, report }) =>
+      new BlockDevice({
+        name,
+        backend: new FileDisk(file, memory),
+        id: disk.id,
+        blockSize: disk.blockSize,
+        cache: disk.cache,
+        rateLimiter: disk.rateLimiter,
+        loop,
+        report,
+      }),
+  };
+}

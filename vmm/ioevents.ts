@@ -1,0 +1,42 @@
+// QueueNotify by KVM_IOEVENTFD: the guest's write ends in the kernel, the vCPU goes on at once,
+// and the event loop hears of it. KVM api.rst §4.59.
+import { closeSync } from "node:fs";
+import { VIRTIO_MMIO_QUEUE_NOTIFY } from "../devices/virtio/constants.js";
+import type { NotificationEvents } from "./device-host.js";
+import type { VmFd } from "./kvm/vm-fd.js";
+import { KVM_IOEVENTFD_FLAG_DATAMATCH } from "./sys/kvm-abi.js";
+import { drainEventfd, eventfd, pollReadable, type PollHandle } from "./sys/libc.js";
+import type { VirtioMmioWindow } from "./x86/acpi/dsdt.js";
+
+export class IoEvents implements NotificationEvents {
+  readonly #vm: VmFd;
+  readonly #windows: readonly VirtioMmioWindow[];
+  // The handles are kept because a collected one would go silent.
+  readonly #events: { readonly fd: number; readonly poll: PollHandle }[] = [];
+
+  constructor(vm: VmFd, windows: readonly VirtioMmioWindow[]) {
+    this.#vm = vm;
+    this.#windows = windows;
+  }
+
+  connect(device: number, queueIndex: number, notified: () => void): void {
+    const window = this.#windows[device];
+    if (window === undefined) return;
+    const fd = eventfd();
+    const poll = pollReadable(fd, () => {
+      // Before the queue is looked at: a notification in between makes it readable again.
+      drainEventfd(fd);
+      notified();
+    });
+    this.#events.push({ fd, poll });
+    const register = window.gpa + VIRTIO_MMIO_QUEUE_NOTIFY;
+    this.#vm.connectIoeventfd(fd, register, 4, KVM_IOEVENTFD_FLAG_DATAMATCH, BigInt(queueIndex));
+  }
+
+  close(): void {
+    for (const { fd, poll } of this.#events.splice(0)) {
+      poll.close();
+      closeSync(fd);
+    }
+  }
+}

@@ -1,0 +1,75 @@
+// Register accesses that only the owner of the devices can answer, from any vCPU thread: the
+// thread writes its access into its slot, wakes the owner and blocks until the answer is there.
+// That is what a trap to a device model costs anyway; the frequent registers do without it
+// (virtio-port.ts).
+import type { AccessSize, BusDevice, SharedWords } from "../../devices/contracts.js";
+import type { VmShared } from "./shared.js";
+
+// Words of a slot, see VmShared.registerCall.
+const STATE = 0;
+/** Device, direction, size and offset in one word. */
+const ACCESS = 1;
+const VALUE = 2;
+export const REGISTER_CALL_WORDS = 3;
+
+const IDLE = 0;
+const ASKED = 1;
+const ANSWERED = 2;
+
+const OFFSET_MASK = 0xfff;
+const SIZE_SHIFT = 12;
+const SIZE_MASK = 0x7;
+const IS_WRITE = 1 << 15;
+const DEVICE_SHIFT = 16;
+
+/** The answer comes within microseconds; only an owner that is gone keeps a thread waiting, `ms`. */
+const RECHECK_MS = 100;
+
+/** The asking side, one for each vCPU thread. */
+export class RegisterCalls {
+  readonly #shared: VmShared;
+  readonly #words: SharedWords;
+  readonly #wakeOwner: () => void;
+
+  constructor(shared: VmShared, vcpu: number, wakeOwner: () => void) {
+    this.#shared = shared;
+    this.#words = shared.registerCall(vcpu);
+    this.#wakeOwner = wakeOwner;
+  }
+
+  read(device: number, offset: number, size: AccessSize): number {
+    return this.#call((device << DEVICE_SHIFT) | (size << SIZE_SHIFT) | offset, 0);
+  }
+
+  write(device: number, offset: number, size: AccessSize, value: number): void {
+    this.#call((device << DEVICE_SHIFT) | IS_WRITE | (size << SIZE_SHIFT) | offset, value);
+  }
+
+  #call(access: number, value: number): number {
+    const words = this.#words;
+    words[ACCESS] = access;
+    words[VALUE] = value | 0;
+    Atomics.store(words, STATE, ASKED);
+    this.#wakeOwner();
+    while (Atomics.wait(words, STATE, ASKED, RECHECK_MS) === "timed-out") {
+      // Nobody may answer any more, and the guest will not see what it gets.
+      if (this.#shared.isStopping()) return 0;
+    }
+    const answer = words[VALUE] >>> 0;
+    Atomics.store(words, STATE, IDLE);
+    return answer;
+  }
+}
+
+/** The owner's side: answers what the vCPU asks, if it does. */
+export function answerRegisterCall(words: SharedWords, devices: readonly BusDevice[]): void {
+  if (Atomics.load(words, STATE) !== ASKED) return;
+  const access = words[ACCESS] ?? 0;
+  const device = devices[access >>> DEVICE_SHIFT];
+  const offset = access & OFFSET_MASK;
+  const size = ((access >>> SIZE_SHIFT) & SIZE_MASK) as AccessSize;
+  if ((access & IS_WRITE) !== 0) device?.write(offset, size, (words[VALUE] ?? 0) >>> 0);
+  else words[VALUE] = (device?.read(offset, size) ?? 0) | 0;
+  Atomics.store(words, STATE, ANSWERED);
+  Atomics.notify(words, STATE);
+}

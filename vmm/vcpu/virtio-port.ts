@@ -1,0 +1,56 @@
+// A virtio-mmio window as a vCPU thread serves it: what is frequent, the interrupt status and
+// notifications, on the spot through shared words; everything else by asking the owner of the
+// devices. virtio 1.2 §4.2.2. DESIGN.md, "Threads".
+import type { AccessSize, BusDevice, SharedWords } from "../../devices/contracts.js";
+import {
+  VIRTIO_MMIO_INTERRUPT_ACK,
+  VIRTIO_MMIO_INTERRUPT_STATUS,
+  VIRTIO_MMIO_QUEUE_NOTIFY,
+} from "../../devices/virtio/constants.js";
+import type { RegisterCalls } from "./register-calls.js";
+
+// Words of a device.
+/** InterruptStatus. */
+export const VIRTIO_STATUS_WORD = 0;
+/** Bit q: queue q has been notified and the owner has not looked yet. */
+export const VIRTIO_PENDING_WORD = 1;
+export const VIRTIO_PORT_WORDS = 2;
+
+/** As many as PENDING has bits; no device here has more. */
+export const MAX_NOTIFIED_QUEUES = 32;
+
+export class VirtioPort implements BusDevice {
+  readonly name: string;
+  readonly #device: number;
+  readonly #words: SharedWords;
+  readonly #calls: RegisterCalls;
+  readonly #wakeOwner: () => void;
+
+  /** `device` counts the windows; `words` are the device's VIRTIO_PORT_WORDS. */
+  constructor(device: number, words: SharedWords, calls: RegisterCalls, wakeOwner: () => void) {
+    this.name = `virtio${String(device)}`;
+    this.#device = device;
+    this.#words = words;
+    this.#calls = calls;
+    this.#wakeOwner = wakeOwner;
+  }
+
+  read(offset: number, size: AccessSize): number {
+    if (offset === VIRTIO_MMIO_INTERRUPT_STATUS && size === 4) {
+      return Atomics.load(this.#words, VIRTIO_STATUS_WORD) >>> 0;
+    }
+    return this.#calls.read(this.#device, offset, size);
+  }
+
+  write(offset: number, size: AccessSize, value: number): void {
+    if (offset === VIRTIO_MMIO_INTERRUPT_ACK && size === 4) {
+      Atomics.and(this.#words, VIRTIO_STATUS_WORD, ~value);
+    } else if (offset === VIRTIO_MMIO_QUEUE_NOTIFY && size === 4) {
+      if (value >= MAX_NOTIFIED_QUEUES) return;
+      Atomics.or(this.#words, VIRTIO_PENDING_WORD, 1 << value);
+      this.#wakeOwner();
+    } else {
+      this.#calls.write(this.#device, offset, size, value);
+    }
+  }
+}
