@@ -43,6 +43,7 @@ export function parseSurvey(output: string): Survey {
   const skipped: Record<string, string> = {};
   let isolation: Isolation | undefined;
   for (const text of output.split(/\r?\n/)) {
+    if (text.startsWith("probe: ")) throw new Error(text);
     if (!text.startsWith("{")) continue;
     let line: Line;
     try {

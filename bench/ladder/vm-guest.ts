@@ -9,9 +9,12 @@ export function vmKernel(): string {
   return join(packageRoot(), "guest/out/default/vmlinux");
 }
 
-/** `reboot`: "k" for a monitor with an i8042, "t" (a triple fault) for one without. */
-export function vmCmdline(program: readonly string[], reboot: "k" | "t"): string {
-  const exec = Buffer.from(program.join("\0")).toString("base64url");
+/**
+ * The program ends in a reboot, because this kernel (without ACPI) cannot switch off what is not
+ * vmlet's. `reboot`: "k" for a monitor with an i8042, "t" (a triple fault) for one without.
+ */
+export function vmCmdline([file = "", ...argv]: readonly string[], reboot: "k" | "t"): string {
+  const exec = Buffer.from([file, "then-reboot", ...argv].join("\0")).toString("base64url");
   const words = OWN_KERNEL_CMDLINE.replace("reboot=k", `reboot=${reboot}`);
   return `${words} ${QUIET_CMDLINE} vmlet.exec=${exec} vmlet.tty=raw`;
 }

@@ -5,7 +5,12 @@
  *   probe isolation PID KERNEL      the marker, then one line of JSON: what it sees
  *   probe survey BUDGET_MS PID KERNEL   the last two in one start, for rungs that are slow to start
  *   probe nothing                   ends at once; what fork+exec executes
+ *   probe then-reboot ...           any of these, then a reboot: what ends a VM whose kernel has no way to
+ *                                   switch the machine off
  */
+#include <asm/ioctls.h>
+#include <linux/reboot.h>
+
 #include "probe.h"
 #include "runtime.h"
 
@@ -43,10 +48,31 @@ void skip(const char *name, const char *reason)
 	print("\"}\n");
 }
 
+/* One processor, as a small VM has: two processes on two would go beyond the limit of CPU time, and
+ * wait for the next period; and a switch between processes would be none. */
+static void stay_on_this_processor(void)
+{
+	unsigned int processor = 0;
+	uint64_t mask[16] = { 0 };
+
+	CALL(__NR_getcpu, &processor, 0, 0);
+	mask[processor / 64 % 16] = 1ULL << processor % 64;
+	long error = CALL(__NR_sched_setaffinity, 0, sizeof mask, mask);
+
+	if (error < 0)
+		die("sched_setaffinity", error);
+}
+
 static void work(const char *budget_ms)
 {
+	static const char self[] = "bin/probe";
+
 	uint64_t budget_ns = (uint64_t)parse_number(budget_ms) * 1000000ULL;
 
+	/* Not all rungs start it in "/", and a plain process's root is not this one. */
+	if (CALL(__NR_access, self, 0) < 0)
+		CALL(__NR_chdir, "/");
+	stay_on_this_processor();
 	integer_work(budget_ns);
 	memory_work(budget_ns);
 	system_calls(budget_ns);
@@ -57,12 +83,17 @@ static void work(const char *budget_ms)
 	disk(budget_ns);
 }
 
-int main(int argc, char **argv)
+static void reboot(void)
+{
+	/* tcdrain(3): what the serial port still holds would be lost. */
+	CALL(__NR_ioctl, 1, TCSBRK, 1);
+	CALL(__NR_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_RESTART);
+}
+
+static int run(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "";
 
-	if (is_equal(what, "nothing"))
-		return 0;
 	print(MARKER);
 	flush();
 	if (is_equal(what, "first"))
@@ -85,4 +116,14 @@ int main(int argc, char **argv)
 	}
 	print("usage: probe first | idle | work MS | isolation PID KERNEL | survey MS PID KERNEL\n");
 	return USAGE;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc > 1 && is_equal(argv[1], "nothing"))
+		return 0;
+	if (argc < 2 || !is_equal(argv[1], "then-reboot"))
+		return run(argc, argv);
+	at_end = reboot;
+	return run(argc - 1, argv + 1);
 }

@@ -32,6 +32,8 @@ void flush(void);
 /* Prints what failed and the errno (positive or negative), and ends. */
 void die(const char *what, long error) __attribute__((noreturn));
 void end(int status) __attribute__((noreturn));
+/* Called by end(), if it is set. */
+extern void (*at_end)(void);
 
 int is_equal(const char *a, const char *b);
 int64_t parse_number(const char *text);
