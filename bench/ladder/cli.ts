@@ -28,7 +28,13 @@ export async function bench(argv: readonly string[]): Promise<number> {
   // A file that cannot be read is said now, not after half an hour.
   const old = options.compare === undefined ? undefined : read(options.compare);
   const resumed = options.resume !== undefined && existsSync(options.resume) ? read(options.resume) : undefined;
-  if (options.from !== undefined) return publish(options, read(options.from), old);
+  if (options.from !== undefined) {
+    try {
+      return await publish(options, read(options.from), old);
+    } catch (error) {
+      return complain(error);
+    }
+  }
   await offerPackages(options.rungs, options.yes);
   return measure(options, resumed, old);
 }
@@ -90,12 +96,7 @@ async function measure(
   } catch (error) {
     line.clear();
     if (signal !== undefined) return EXIT_SIGNAL_BASE + signal;
-    if (error instanceof CannotWrite) {
-      process.stderr.write(`vmlet: ${error.message}\n`);
-      return EXIT_CANNOT_WRITE;
-    }
-    process.stderr.write(`vmlet: ${error instanceof Error ? error.message : String(error)}\n`);
-    return EXIT_HOST;
+    return complain(error);
   } finally {
     line.clear();
     for (const [name, handler] of handlers) process.removeListener(name, handler);
@@ -103,6 +104,13 @@ async function measure(
 }
 
 class CannotWrite extends Error {}
+
+/** What is none of these is a defect, and says where. */
+function complain(error: unknown): number {
+  if (error instanceof UsageError || !(error instanceof Error)) throw error;
+  process.stderr.write(`vmlet: ${error.message}\n`);
+  return error instanceof CannotWrite ? EXIT_CANNOT_WRITE : EXIT_HOST;
+}
 
 function write(path: string, text: string): void {
   try {
@@ -115,6 +123,12 @@ function write(path: string, text: string): void {
 async function publish(options: BenchOptions, result: LadderResult, old: LadderResult | undefined): Promise<number> {
   process.stdout.write(`${formatLadder(result)}\n`);
   if (old !== undefined) process.stdout.write(`\n${formatChanges(old, result)}\n`);
-  if (options.json !== undefined) write(options.json, `${JSON.stringify(result, null, 1)}\n`);
-  return Promise.resolve(0);
+  if (options.json !== undefined) write(options.json, `${JSON.stringify(result)}\n`);
+  if (options.html !== undefined || options.svg !== undefined) {
+    // The library that draws is bigger than all the rest.
+    const { page, startSvg } = await import("./html/page.js");
+    if (options.html !== undefined) write(options.html, page(result));
+    if (options.svg !== undefined) write(options.svg, `${startSvg(result)}\n`);
+  }
+  return 0;
 }

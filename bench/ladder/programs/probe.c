@@ -15,6 +15,7 @@
 #include "runtime.h"
 
 #define USAGE 64
+#define BATCHES 4
 
 void measure(const char *name, void (*batch)(long n), uint64_t budget_ns)
 {
@@ -24,9 +25,17 @@ void measure(const char *name, void (*batch)(long n), uint64_t budget_ns)
 		batch(n);
 		uint64_t took = now_ns() - started;
 
-		/* The last batch alone counts: the earlier ones were the warm-up. */
-		if (took * 2 < budget_ns && n < 1L << 40)
+		if (took * 2 * BATCHES < budget_ns && n < 1L << 40)
 			continue;
+		/* The least of a few: what the others took longer is another program's time on this processor. */
+		for (int i = 1; i < BATCHES; i++) {
+			started = now_ns();
+			batch(n);
+			uint64_t again = now_ns() - started;
+
+			if (again < took)
+				took = again;
+		}
 		print("{\"metric\":\"");
 		print(name);
 		print("\",\"total_ns\":");

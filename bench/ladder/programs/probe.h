@@ -8,7 +8,7 @@
 /* What the launcher waits for. */
 #define MARKER "vmlet-ladder-first\n"
 
-/* Runs batch(n) with n doubled until it takes the budget, and prints the last batch:
+/* Runs batch(n) with n doubled until a few batches take the budget, and prints the fastest of them:
  * {"metric":"NAME","total_ns":1234,"count":4096}. Doubling keeps reads of the clock rare: on some
  * rungs even that is slow. */
 void measure(const char *name, void (*batch)(long n), uint64_t budget_ns);
