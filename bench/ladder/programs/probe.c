@@ -16,16 +16,39 @@
 
 #define USAGE 64
 #define BATCHES 4
+/* Of the clock, in a batch: a step more or less is 5 % then. */
+#define STEPS 20
+
+/* What the clock cannot tell apart: its ticks, or the time that reading it takes. */
+static uint64_t clock_step(void)
+{
+	uint64_t widest = 0;
+
+	for (int i = 0; i < 3; i++) {
+		uint64_t before = now_ns(), after;
+
+		while ((after = now_ns()) == before)
+			;
+		if (after - before > widest)
+			widest = after - before;
+	}
+	return widest;
+}
 
 void measure(const char *name, void (*batch)(long n), uint64_t budget_ns)
 {
+	uint64_t least = budget_ns / (2 * BATCHES);
+	const uint64_t countable = STEPS * clock_step();
+
+	if (least < countable)
+		least = countable;
 	for (long n = 1;; n *= 2) {
 		uint64_t started = now_ns();
 
 		batch(n);
 		uint64_t took = now_ns() - started;
 
-		if (took * 2 * BATCHES < budget_ns && n < 1L << 40)
+		if (took < least && n < 1L << 40)
 			continue;
 		/* The least of a few: what the others took longer is another program's time on this processor. */
 		for (int i = 1; i < BATCHES; i++) {
