@@ -54,7 +54,8 @@ function read(path: string): LadderResult {
   } catch (error) {
     throw new UsageError(`${path}: ${error instanceof Error ? error.message : String(error)}`);
   }
-  if (value.schema !== SCHEMA) throw new UsageError(`${path}: not a result of vmlet bench --json, schema ${String(SCHEMA)}`);
+  if (value.schema !== SCHEMA)
+    throw new UsageError(`${path}: not a result of vmlet bench --json, schema ${String(SCHEMA)}`);
   return value as LadderResult;
 }
 

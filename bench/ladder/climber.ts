@@ -82,7 +82,7 @@ export class Climber {
   }
 
   async #try<T>(count: number, start: () => Promise<T>): Promise<T> {
-    for (let left = TRIES; ; ) {
+    for (let left = TRIES; ;) {
       this.#starts += count;
       try {
         return await start();

@@ -31,7 +31,9 @@ export function changes(before: LadderResult, after: LadderResult): { changed: C
 
 export function formatChanges(before: LadderResult, after: LadderResult): string {
   const { changed, compared } = changes(before, after);
-  const lines = [`Against the run of ${before.stamp.date} (${before.stamp.commit}): ${String(changed.length)} of ${String(compared)} figures changed beyond noise`];
+  const lines = [
+    `Against the run of ${before.stamp.date} (${before.stamp.commit}): ${String(changed.length)} of ${String(compared)} figures changed beyond noise`,
+  ];
   if (before.stamp.cpu !== after.stamp.cpu || before.stamp.kernel !== after.stamp.kernel) {
     lines.push(`Another host: ${before.stamp.cpu}, Linux ${before.stamp.kernel}. Differences may be the host's.`);
   }
@@ -42,5 +44,7 @@ export function formatChanges(before: LadderResult, after: LadderResult): string
     formatNumber(now),
     `${formatNumber(now / old)}x`,
   ]);
-  return rows.length === 0 ? lines.join("\n") : `${lines.join("\n")}\n${formatColumns([["", "", "before", "now", ""], ...rows], 2)}`;
+  return rows.length === 0
+    ? lines.join("\n")
+    : `${lines.join("\n")}\n${formatColumns([["", "", "before", "now", ""], ...rows], 2)}`;
 }

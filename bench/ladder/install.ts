@@ -6,8 +6,9 @@ import { isRoot } from "./detect.js";
 import type { Rung } from "./rung.js";
 
 function missingPackages(rungs: readonly Rung[]): string[] {
-  return rungs.flatMap(({ detect, debianPackage }) => {
-    const detected = detect();
+  return rungs.flatMap((rung) => {
+    const { debianPackage } = rung;
+    const detected = rung.detect();
     const isMissing = "missing" in detected && detected.missing.includes("is not installed");
     return isMissing && debianPackage !== undefined ? [debianPackage] : [];
   });
@@ -27,7 +28,10 @@ export async function offerPackages(rungs: readonly Rung[], yes: boolean): Promi
   if (packages.length === 0 || !isRoot() || findProgram("apt-get") === undefined) return;
   if (!yes && !(await asks(packages))) return;
   const environment = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
-  for (const argv of [["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", ...packages]]) {
+  for (const argv of [
+    ["update", "-qq"],
+    ["install", "-y", "-qq", "--no-install-recommends", ...packages],
+  ]) {
     const { status } = spawnSync("apt-get", argv, { env: environment, stdio: ["ignore", "ignore", "inherit"] });
     if (status !== 0) process.stderr.write(`vmlet: apt-get ${argv.join(" ")} failed (${String(status)})\n`);
   }

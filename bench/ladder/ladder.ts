@@ -87,7 +87,9 @@ export async function runLadder(run: Run): Promise<LadderResult> {
       return result === undefined ? [] : [withEarlier(result, run.resumed)];
     }),
     stages,
-    notes: [`Load average ${String(at.load)} at the start, ${String(loadAverage())} at the end, on ${String(at.cpus)} CPUs.`],
+    notes: [
+      `Load average ${String(at.load)} at the start, ${String(loadAverage())} at the end, on ${String(at.cpus)} CPUs.`,
+    ],
   });
 
   try {

@@ -101,10 +101,7 @@ export async function launch(
   const timeoutMs = rung.timeoutMs * count;
   const firsts = new Map<number, number>();
   const ends: (Event & { event: "end" })[] = [];
-  const argv = [
-    ...launcherArguments(site, subject, count, timeoutMs),
-    ...open.command({ name: pattern, program }),
-  ];
+  const argv = [...launcherArguments(site, subject, count, timeoutMs), ...open.command({ name: pattern, program })];
   try {
     const { child, done } = spawnLauncher(site, open, argv, (event) => {
       if (event.event === "first") firsts.set(event.instance, event.ms);
@@ -135,12 +132,7 @@ export interface Held {
 }
 
 /** Starts `count` idle instances and keeps them until `release`. Throws if one does not come up. */
-export async function hold(
-  site: Site,
-  subject: Subject,
-  program: readonly string[],
-  count: number,
-): Promise<Held> {
+export async function hold(site: Site, subject: Subject, program: readonly string[], count: number): Promise<Held> {
   const { rung, open } = subject;
   const { pattern, real } = names(site, count);
   const timeoutMs = rung.timeoutMs * count;

@@ -7,7 +7,7 @@ export function notesOf(result: LadderResult): string[] {
   const notes = [...result.notes];
   notes.push(
     "Every rung runs the same static program in the same root directory, with 128 MiB of memory and one CPU. " +
-      "The row \"process\" is the floor: it contains what the measuring itself costs.",
+      'The row "process" is the floor: it contains what the measuring itself costs.',
   );
   if (has("software KVM")) {
     notes.push(
@@ -22,10 +22,14 @@ export function notesOf(result: LadderResult): string[] {
     );
   }
   if (result.stages.work !== undefined) {
-    notes.push("A rung whose root file system is in memory (VMs have an initramfs) has no figures for the disk, and its files are not comparable.");
+    notes.push(
+      "A rung whose root file system is in memory (VMs have an initramfs) has no figures for the disk, and its files are not comparable.",
+    );
   }
   if (result.stages.memory !== undefined) {
-    notes.push("Memory is the proportional set size of all processes that an instance adds; the kernel's own memory is not in it.");
+    notes.push(
+      "Memory is the proportional set size of all processes that an instance adds; the kernel's own memory is not in it.",
+    );
   }
   if (result.quick) notes.push("A quick run: few rounds, for a first look, not for figures to keep.");
   return notes;

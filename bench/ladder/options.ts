@@ -96,7 +96,9 @@ function chosen(list: string): Rung[] {
   const names = list.split(",").map((name) => name.trim());
   const unknown = names.filter((name) => !RUNGS.some((rung) => rung.name === name));
   if (unknown.length > 0) {
-    throw new UsageError(`--only ${unknown.join(",")}: no such rung; there are ${RUNGS.map(({ name }) => name).join(", ")}`);
+    throw new UsageError(
+      `--only ${unknown.join(",")}: no such rung; there are ${RUNGS.map(({ name }) => name).join(", ")}`,
+    );
   }
   return RUNGS.filter(({ name }) => names.includes(name));
 }

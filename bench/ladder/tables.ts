@@ -37,7 +37,18 @@ function times(interval: Interval | undefined): string {
 
 function startTable(result: LadderResult): Table {
   const metric = "start_first_output_ms";
-  const head = ["", "first output", "q1 to q3", "min", "max", "out", "whole life", "x process (95 %)", "x runc (95 %)", "n"];
+  const head = [
+    "",
+    "first output",
+    "q1 to q3",
+    "min",
+    "max",
+    "out",
+    "whole life",
+    "x process (95 %)",
+    "x runc (95 %)",
+    "n",
+  ];
   const rows = present(result).flatMap(({ name }) => {
     const first = seriesOf(result, "start", name, metric);
     if (first === undefined) return [];
@@ -57,7 +68,11 @@ function startTable(result: LadderResult): Table {
       ],
     ];
   });
-  return table(`Start-up, ms: launch to the program's first output; "out": samples beyond 1.5 IQR, not dropped`, head, rows);
+  return table(
+    `Start-up, ms: launch to the program's first output; "out": samples beyond 1.5 IQR, not dropped`,
+    head,
+    rows,
+  );
 }
 
 const PHASES = [
@@ -80,7 +95,9 @@ function phaseTable(result: LadderResult): Table {
 
 function atOnceTable(result: LadderResult): Table {
   const series = result.stages["at-once"]?.series ?? [];
-  const counts = [...new Set(series.map(({ metric }) => Number(/^at_once_(\d+)/.exec(metric)?.[1])))].sort((a, b) => a - b);
+  const counts = [...new Set(series.map(({ metric }) => Number(/^at_once_(\d+)/.exec(metric)?.[1])))].sort(
+    (a, b) => a - b,
+  );
   const rows = present(result)
     .map(({ name }) => [
       name,
@@ -174,7 +191,8 @@ export function troubles(result: LadderResult): string[] {
   const lines: string[] = [];
   for (const { name, skipped, failed_starts: failed, starts, last_failure: last } of result.rungs) {
     if (skipped !== null) lines.push(`not measured: ${name}: ${skipped}`);
-    if (failed > 0) lines.push(`${name}: ${String(failed)} of ${String(starts)} starts failed; the last: ${last ?? ""}`);
+    if (failed > 0)
+      lines.push(`${name}: ${String(failed)} of ${String(starts)} starts failed; the last: ${last ?? ""}`);
     for (const stage of STAGES) {
       const failure = failureOf(result, stage, name);
       if (failure !== undefined) lines.push(`not measured: ${name}, ${stage}: ${failure}`);

@@ -38,6 +38,7 @@ export function memoryChart(result: LadderResult): string {
       icon: "circle",
       itemWidth: 9,
       itemHeight: 9,
+      itemGap: 28,
       textStyle: { color: standIn("ink") },
     },
     grid: { left: 70, right: 110, top: 50, bottom: 50 },

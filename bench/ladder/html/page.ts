@@ -44,7 +44,9 @@ function figure(svg: string, caption: string): string {
 }
 
 function list(lines: readonly string[]): string {
-  return lines.length === 0 ? "" : `<ul class="note">${lines.map((line) => `<li>${escape(line)}</li>`).join("\n")}</ul>`;
+  return lines.length === 0
+    ? ""
+    : `<ul class="note">${lines.map((line) => `<li>${escape(line)}</li>`).join("\n")}</ul>`;
 }
 
 function rungList(result: LadderResult): Table {

@@ -72,6 +72,7 @@ export function startChart(result: LadderResult): string {
       icon: "circle",
       itemWidth: 9,
       itemHeight: 9,
+      itemGap: 28,
       textStyle: { color: standIn("ink") },
     },
     grid: { ...MARGINS },

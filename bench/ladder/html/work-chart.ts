@@ -47,7 +47,9 @@ export function workChart(result: LadderResult): string {
     xAxis: panels.map(({ bars }, i) => ({
       ...logAxis(""),
       gridIndex: i,
-      min: 0.1,
+      // Bars begin where nothing is lost or won.
+      startValue: 1,
+      min: 0.3,
       max: Math.max(10, ...bars.map(({ ratio }) => 10 ** Math.ceil(Math.log10(ratio) + 0.3))),
       axisLabel: { color: standIn("muted"), fontSize: 10, formatter: (value: number) => `${plain(value)}×` },
       splitLine: { show: false },
@@ -90,7 +92,12 @@ export function workChart(result: LadderResult): string {
   };
   const rows = Math.ceil(panels.length / COLUMNS);
   const width = PANEL.left + COLUMNS * PANEL.width + (COLUMNS - 1) * PANEL.gapX + 60;
-  return draw(option, width, rows * (panelHeight + PANEL.gapY) + PANEL.top, "Work against the plain process; the table has the figures");
+  return draw(
+    option,
+    width,
+    rows * (panelHeight + PANEL.gapY) + PANEL.top,
+    "Work against the plain process; the table has the figures",
+  );
 }
 
 function plain(value: number): string {

@@ -4,7 +4,7 @@ import { CONTAINER_TIMEOUT_MS, type Rung } from "../rung.js";
 
 export const bubblewrap: Rung = {
   name: "bubblewrap",
-  adds: "namespaces, no capabilities, /proc and /dev of its own",
+  adds: "namespaces, no new privileges, /proc and /dev of its own",
   family: "runtime",
   limits: "group",
   debianPackage: "bubblewrap",

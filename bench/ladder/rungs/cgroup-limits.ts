@@ -29,9 +29,7 @@ export const cgroupLimits: Rung = {
     return {
       // The number's place may stand once in an argument: the name arrives as one of its own.
       command: ({ name, program }) => {
-        const text = script(groupOf("$name"))
-          .replaceAll("'", '"')
-          .replace("set -e", "set -e; name=$1; shift");
+        const text = script(groupOf("$name")).replaceAll("'", '"').replace("set -e", "set -e; name=$1; shift");
         return [hostProgram("sh"), "-c", text, "sh", name, hostProgram("chroot"), site.root, ...program];
       },
       remove: (name) => {

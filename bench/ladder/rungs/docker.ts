@@ -39,7 +39,11 @@ async function startEngine(site: Site, client: string): Promise<Engine> {
   );
   let said = "";
   child.stdout.setEncoding("latin1").on("data", (text: string) => (said += text));
-  const ended = new Promise<void>((resolve) => child.once("close", () => resolve()));
+  const ended = new Promise<void>((resolve) => {
+    child.once("close", () => {
+      resolve();
+    });
+  });
   const stop = async (): Promise<void> => {
     const pid = /"pid":(\d+)/.exec(said)?.[1];
     // Asked to end, it unmounts and tidies; killed by the launcher, it cannot.
@@ -60,9 +64,7 @@ async function startEngine(site: Site, client: string): Promise<Engine> {
 async function open(site: Site): Promise<OpenRung> {
   const client = hostProgram("docker");
   const running = tryProgram(client, ["version"]);
-  const engine: Engine = running
-    ? { host: [], stop: () => Promise.resolve() }
-    : await startEngine(site, client);
+  const engine: Engine = running ? { host: [], stop: () => Promise.resolve() } : await startEngine(site, client);
   const image = `${site.run}:1`;
   const removeImage = (): void => void tryProgram(client, [...engine.host, "image", "rm", "--force", image]);
   try {

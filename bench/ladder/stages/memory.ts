@@ -67,7 +67,8 @@ export async function densityTurn(climber: Climber, steps: readonly number[], bu
   }
   const [first] = seen;
   const last = seen.at(-1);
-  if (first === undefined || last === undefined) throw new Error(`one instance needs more than ${String(budgetMib)} MiB`);
+  if (first === undefined || last === undefined)
+    throw new Error(`one instance needs more than ${String(budgetMib)} MiB`);
   const more = last.count - first.count;
   return {
     density_count: last.count,
