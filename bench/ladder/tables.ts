@@ -22,7 +22,9 @@ function table(title: string, head: readonly string[], rows: readonly (readonly 
 }
 
 function cell(series: Series | undefined): string {
-  return series === undefined ? NONE : formatNumber(series.summary.median);
+  if (series === undefined) return NONE;
+  const { median } = series.summary;
+  return series.metric.endsWith("_count") ? String(Math.round(median)) : formatNumber(median);
 }
 
 function hasFigures(row: readonly string[]): boolean {

@@ -26,9 +26,41 @@ function pointsOf(result: LadderResult): Point[] {
   });
 }
 
+/** Points so close that their names would lie on each other share one, under the first of them. */
+const NEAR_DECADES = 0.3;
+const NEAR_CALLS = 16;
+/** So many of the namespaces get one name. */
+const MANY = 3;
+
+function captions(points: readonly Point[]): ReadonlyMap<Point, string> {
+  const groups: Point[][] = [];
+  for (const point of points.toSorted((a, b) => a.mib - b.mib)) {
+    const near = groups.find(([first]) => {
+      if (first === undefined) return false;
+      return Math.log10(point.mib / first.mib) < NEAR_DECADES && Math.abs(point.calls - first.calls) < NEAR_CALLS;
+    });
+    if (near === undefined) groups.push([point]);
+    else near.push(point);
+  }
+  return new Map(
+    groups.flatMap((group): [Point, string][] => {
+      const [first] = group;
+      const names = group.map(({ rung }) => rung.name);
+      const single = names.filter((name) => name.startsWith("ns-"));
+      const shown =
+        single.length < MANY ? names : [...names.filter((name) => !single.includes(name)), "single namespaces"];
+      return first === undefined ? [] : [[first, shown.join("\n")]];
+    }),
+  );
+}
+
+/** Below this, a name goes above its point: there is the axis. */
+const LOW_CALLS = 60;
+
 export function memoryChart(result: LadderResult): string {
   const points = pointsOf(result);
   if (points.length === 0) return "";
+  const names = captions(points);
   const families = [...new Set(points.map(({ rung }) => rung.family))];
   const option: EChartsCoreOption = {
     legend: {
@@ -41,7 +73,7 @@ export function memoryChart(result: LadderResult): string {
       itemGap: 28,
       textStyle: { color: standIn("ink") },
     },
-    grid: { left: 70, right: 110, top: 50, bottom: 50 },
+    grid: { left: 70, right: 60, top: 50, bottom: 50 },
     xAxis: logAxis("memory of one idle instance, MiB PSS (log)"),
     yAxis: {
       type: "value",
@@ -60,16 +92,12 @@ export function memoryChart(result: LadderResult): string {
       itemStyle: { opacity: 0.8 },
       data: points
         .filter(({ rung }) => rung.family === family)
-        .map(({ rung, mib, calls }) => ({ value: [mib, calls], name: rung.name })),
-      label: {
-        // Eight namespaces lie on one point; their names would be a heap.
-        show: true,
-        position: "right",
-        color: standIn("ink"),
-        fontSize: 11,
-        formatter: ({ name }: { name: string }) => (name.startsWith("ns-") ? "" : name),
-      },
-      labelLayout: { moveOverlap: "shiftY" },
+        .map((point) => ({
+          value: [point.mib, point.calls],
+          name: names.get(point) ?? "",
+          label: { position: point.calls < LOW_CALLS ? "top" : "bottom" },
+        })),
+      label: { show: true, color: standIn("ink"), fontSize: 11, formatter: "{b}" },
     })),
   };
   return draw(option, WIDTH, HEIGHT, "Memory against isolation; the tables have the figures");

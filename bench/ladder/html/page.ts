@@ -13,11 +13,11 @@ import { workChart } from "./work-chart.js";
 
 const CSS = `${THEME_CSS}
 html{background:var(--page);color:var(--ink);font:15px/1.55 system-ui,-apple-system,"Segoe UI",sans-serif;color-scheme:light dark}
-body{max-width:60rem;margin:2rem auto;padding:0 1rem}
+body{max-width:72rem;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.8rem;margin:0 0 .5rem}h2{font-size:1.25rem;margin:2.5rem 0 .5rem}h3{font-size:1rem;margin:1.5rem 0 .25rem}
 p,li{max-width:44rem}a{color:var(--runtime)}
 .host,.note,figcaption{color:var(--muted);font-size:.87rem}.host p{margin:0}
-figure{margin:1rem 0}figure svg{width:100%;height:auto;display:block}
+figure{margin:1rem 0;max-width:60rem}figure svg{width:100%;height:auto;display:block}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;font-size:.8rem;font-variant-numeric:tabular-nums;margin:.5rem 0}
 caption{text-align:left;color:var(--muted);padding:.3rem 0}
@@ -39,8 +39,17 @@ function tableHtml({ title, head, rows, wordColumns }: Table): string {
 <tbody>${body}</tbody></table></div>`;
 }
 
-function figure(svg: string, caption: string): string {
-  return svg === "" ? "" : `<figure>${svg}<figcaption>${caption}</figcaption></figure>`;
+function figure(result: LadderResult, svg: string, caption: string): string {
+  if (svg === "") return "";
+  return `<figure>${svg}<figcaption>${caption}${accelerators(result)}</figcaption></figure>`;
+}
+
+/** What executes the VMs' code, for under each chart. */
+function accelerators(result: LadderResult): string {
+  const known = result.rungs.flatMap(({ name, accelerator }) =>
+    accelerator === null ? [] : [`${name} on ${accelerator}`],
+  );
+  return known.length === 0 ? "" : ` Here, ${escape(known.join(", "))}, on ${escape(result.stamp.cpu)}.`;
 }
 
 function list(lines: readonly string[]): string {
@@ -74,15 +83,15 @@ export function page(result: LadderResult): string {
     .map((line) => `<p>${escape(line)}</p>`)
     .join("")}</div>
 <h2>Start-up</h2>
-${figure(startChart(result), "Each dot is one start, the bar their median, the band the middle half. Left is faster; each line of the grid is ten times the one before.")}
+${figure(result, startChart(result), "Each dot is one start, the bar their median, the band the middle half. Left is faster; each line of the grid is ten times the one before.")}
 ${table("start")}
 ${table("phases")}
 ${table("atOnce")}
 <h2>Work</h2>
-${figure(workChart(result), "The same static program on every rung, against the plain process (1×, whose time stands beside the name). Longer is slower.")}
+${figure(result, workChart(result), "The same static program on every rung, against the plain process (1×, whose time stands beside the name). Longer is slower.")}
 ${table("work")}
 <h2>Memory and isolation</h2>
-${figure(memoryChart(result), "Low and left would be best: little memory, little of the host's kernel in reach. A virtual machine's program reaches none of the host's system calls; what it can reach is the monitor and KVM.")}
+${figure(result, memoryChart(result), "Low and left would be best: little memory, little of the host's kernel in reach. A virtual machine's program reaches none of the host's system calls; what it can reach is the monitor and KVM.")}
 ${table("memory")}
 ${table("isolation")}
 <h2>What these figures can tell</h2>

@@ -10,11 +10,12 @@ import { FAMILY_NAMES, standIn } from "./palette.js";
 const METRIC = "start_first_output_ms";
 const WIDTH = 920;
 const ROW_HEIGHT = 24;
-const MARGINS = { left: 130, right: 90, top: 40, bottom: 50 };
+const MARGINS = { left: 130, right: 150, top: 40, bottom: 50 };
 
 interface Row {
   readonly name: string;
   readonly family: Family;
+  readonly accelerator: string | null;
   readonly samples: readonly number[];
   readonly median: number;
   readonly q1: number;
@@ -22,11 +23,11 @@ interface Row {
 }
 
 function rowsOf(result: LadderResult): Row[] {
-  return present(result).flatMap(({ name, family }) => {
+  return present(result).flatMap(({ name, family, accelerator }) => {
     const series = seriesOf(result, "start", name, METRIC);
     if (series === undefined) return [];
     const { median, q1, q3 } = series.summary;
-    return [{ name, family, samples: series.samples, median, q1, q3 }];
+    return [{ name, family, accelerator, samples: series.samples, median, q1, q3 }];
   });
 }
 
@@ -105,14 +106,17 @@ export function startChart(result: LadderResult): string {
         // The figure itself, right of the last sample.
         type: "scatter",
         symbolSize: 0.1,
-        data: inFamily(family).map(({ row, index }) => [Math.max(...row.samples), index, row.median]),
+        data: inFamily(family).map(({ row, index }) => ({
+          value: [Math.max(...row.samples), index],
+          name: `${formatNumber(row.median)} ms${row.accelerator === null ? "" : `, ${row.accelerator}`}`,
+        })),
         label: {
           show: true,
           position: "right",
           distance: 8,
           color: standIn("muted"),
           fontSize: 11,
-          formatter: ({ value }: { value: readonly number[] }) => `${formatNumber(value[2] ?? 0)} ms`,
+          formatter: "{b}",
         },
       },
     ]),

@@ -51,7 +51,7 @@ export function workChart(result: LadderResult): string {
       startValue: 1,
       min: 0.3,
       max: Math.max(10, ...bars.map(({ ratio }) => 10 ** Math.ceil(Math.log10(ratio) + 0.3))),
-      axisLabel: { color: standIn("muted"), fontSize: 10, formatter: (value: number) => `${plain(value)}×` },
+      axisLabel: { color: standIn("muted"), fontSize: 10, formatter: plain },
       splitLine: { show: false },
     })),
     yAxis: panels.map((_, i) => ({
@@ -100,6 +100,8 @@ export function workChart(result: LadderResult): string {
   );
 }
 
+/** The axis begins at an odd place below 1, which needs no name. */
 function plain(value: number): string {
-  return value >= 1000 ? value.toExponential(0).replace("e+", "e") : String(value);
+  if (value < 1) return "";
+  return value >= 1000 ? `10${"⁰¹²³⁴⁵⁶⁷⁸⁹"[Math.round(Math.log10(value))] ?? ""}×` : `${String(value)}×`;
 }

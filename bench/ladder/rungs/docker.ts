@@ -48,15 +48,18 @@ async function startEngine(site: Site, client: string): Promise<Engine> {
     const pid = /"pid":(\d+)/.exec(said)?.[1];
     // Asked to end, it unmounts and tidies; killed by the launcher, it cannot.
     if (pid !== undefined && child.exitCode === null) process.kill(Number(pid), "SIGTERM");
-    await Promise.race([ended, delay(ENGINE_STOPS_MS, undefined, { ref: false })]);
+    await Promise.race([ended, delay(ENGINE_STOPS_MS)]);
     child.stdin.end();
     await ended;
   };
   const host = ["--host", socket];
-  for (const started = performance.now(); !tryProgram(client, [...host, "version"]); await delay(POLL_MS)) {
-    if (child.exitCode === null && !site.signal.aborted && performance.now() - started < ENGINE_STARTS_MS) continue;
-    await stop();
-    throw new Error(`dockerd did not start: ${/"errors":"(.*)"/.exec(said)?.[1] ?? "it does not answer"}`);
+  const started = performance.now();
+  while (!tryProgram(client, [...host, "version"])) {
+    if (child.exitCode !== null || site.signal.aborted || performance.now() - started > ENGINE_STARTS_MS) {
+      await stop();
+      throw new Error(`dockerd did not start: ${/"errors":"(.*)"/.exec(said)?.[1] ?? "it does not answer"}`);
+    }
+    await delay(POLL_MS);
   }
   return { host, process: child, stop };
 }
@@ -66,7 +69,6 @@ async function open(site: Site): Promise<OpenRung> {
   const running = tryProgram(client, ["version"]);
   const engine: Engine = running ? { host: [], stop: () => Promise.resolve() } : await startEngine(site, client);
   const image = `${site.run}:1`;
-  const removeImage = (): void => void tryProgram(client, [...engine.host, "image", "rm", "--force", image]);
   try {
     const archive = join(site.folder, "docker-root.tar");
     runProgram("tar", ["-C", site.root, "-cf", archive, "."]);
@@ -88,7 +90,7 @@ async function open(site: Site): Promise<OpenRung> {
     },
     ...(pid === undefined ? {} : { engine: pid }),
     close: async () => {
-      removeImage();
+      tryProgram(client, [...engine.host, "image", "rm", "--force", image]);
       await engine.stop();
     },
   };
