@@ -14,6 +14,7 @@ import {
   type CgroupLayout,
 } from "./cgroup.js";
 import { isRoot } from "./detect.js";
+import { unmountBelow, watchRunFolders } from "./leftovers.js";
 import { runProgram } from "./run-program.js";
 
 const PREFIX = "vmlet-ladder-";
@@ -83,6 +84,11 @@ function quote(word: string): string {
   return `'${word.replaceAll("'", "'\\''")}'`;
 }
 
+function removeFolder(folder: string): void {
+  unmountBelow(folder);
+  rmSync(folder, { recursive: true, force: true });
+}
+
 /** Runs that were ended by SIGKILL could not clean up: the next run does. */
 export function sweepStale(): void {
   const layout = cgroupLayout();
@@ -91,7 +97,7 @@ export function sweepStale(): void {
     return pid !== undefined && !existsSync(`/proc/${pid}`);
   };
   for (const name of readdirSync(tmpdir())) {
-    if (isStale(name)) rmSync(join(tmpdir(), name), { recursive: true, force: true });
+    if (isStale(name)) removeFolder(join(tmpdir(), name));
   }
   for (const group of topGroups(layout)) if (isStale(basename(group))) removeGroupTree(group);
 }
@@ -101,6 +107,7 @@ export function openSite(signal: AbortSignal): Site {
   const run = `${PREFIX}${String(process.pid)}`;
   const cgroups = cgroupLayout();
   const groupsBefore = topGroups(cgroups);
+  const removeRunFolders = watchRunFolders();
   const folder = mkdtempSync(join(tmpdir(), `${run}-`));
   const close = (): void => {
     for (const group of topGroups(cgroups)) {
@@ -108,7 +115,8 @@ export function openSite(signal: AbortSignal): Site {
       const isEngines = ENGINE_GROUPS.some((known) => name.startsWith(known));
       if (name.startsWith(run) || (isEngines && !groupsBefore.has(group))) removeGroupTree(group);
     }
-    rmSync(folder, { recursive: true, force: true });
+    removeFolder(folder);
+    removeRunFolders();
   };
   try {
     const launcher = compile(folder);

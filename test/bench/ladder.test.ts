@@ -17,6 +17,7 @@ import type { Plan } from "../../bench/ladder/plan.js";
 import type { LadderResult, RungResult, StageName } from "../../bench/ladder/result.js";
 import type { Rung } from "../../bench/ladder/rung.js";
 import { plainProcess } from "../../bench/ladder/rungs/plain-process.js";
+import { sweepStale } from "../../bench/ladder/site.js";
 import { parseSurvey, reachableCalls, type Isolation } from "../../bench/ladder/survey.js";
 import { formatLadder } from "../../bench/ladder/text.js";
 import { summarize } from "../../bench/statistics.js";
@@ -160,15 +161,30 @@ describe("bench: ladder", function () {
     assert.ok(html.includes("<svg") && !html.includes("<script") && !/(?:src|href)="(?!https:\/\/)/.test(html));
   });
 
-  it("SIGTERM in the midst of it: 143, and nothing is left", async () => {
-    const child = spawn("dist/vmlet.js", ["bench", "--only", "process,runc,podman,docker"], {
-      stdio: ["ignore", "ignore", "ignore"],
-    });
+  async function interrupted(signal: NodeJS.Signals): Promise<{ pid: number; status: number | null }> {
+    const child = spawn("dist/vmlet.js", ["bench", "--only", "process,runc,podman,docker"], { stdio: "ignore" });
     const ended = new Promise<number | null>((done) => child.once("close", done));
     await delay(4000);
-    child.kill("SIGTERM");
-    assert.equal(await ended, 143);
-    assert.deepEqual(leftBy(child.pid ?? 0), []);
+    child.kill(signal);
+    return { pid: child.pid ?? 0, status: await ended };
+  }
+
+  it("SIGTERM in the midst of it: 143, and nothing is left", async () => {
+    const { pid, status } = await interrupted("SIGTERM");
+    assert.equal(status, 143);
+    assert.deepEqual(leftBy(pid), []);
+  });
+
+  it("SIGKILL: the instances and the engine go with it, and the next run sweeps the rest", async () => {
+    const { pid } = await interrupted("SIGKILL");
+    // The launchers get a signal and have to kill.
+    await delay(1500);
+    assert.deepEqual(
+      leftBy(pid).filter((what) => what.startsWith("process")),
+      [],
+    );
+    sweepStale();
+    assert.deepEqual(leftBy(pid), []);
   });
 });
 
