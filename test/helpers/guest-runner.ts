@@ -12,6 +12,7 @@ import { LabError } from "../../vmm/errors.js";
 import { LabSession, type LabResult } from "../../vmm/lab/session.js";
 import type { Report } from "../../vmm/cli/report.js";
 import { countBoot } from "./booted.js";
+import { buildGuestPrograms } from "./guest-programs.js";
 import { makeRootDisk, withDebianModules } from "./guest-images.js";
 
 const LAB_MEMORY_MIB = 1536;
@@ -30,6 +31,8 @@ export interface GuestFiles {
   readonly vmlinux: string;
   readonly bzImage: string;
   readonly initramfs: string;
+  /** The same with the programs of test/programs/. */
+  readonly programs: string;
   readonly debianKernel: string;
   /** The package's initramfs, with the Debian kernel's virtio modules in /modules. */
   readonly debianInitramfs: string;
@@ -104,6 +107,7 @@ async function labRunner(): Promise<GuestRunner> {
     { from: base.kernel, to: "kernels/debian-vmlinuz" },
     { from: withDebianModules(base.kernel, folder), to: "kernels/debian-initramfs.cpio" },
     { from: makeRootDisk(folder), to: "kernels/root.ext4" },
+    { from: buildGuestPrograms(folder), to: "kernels/programs.cpio" },
   ];
   const start = (): Promise<LabSession> =>
     LabSession.start({ packageRoot, memoryMib: LAB_MEMORY_MIB, cpus: LAB_CPUS, inputs });
@@ -128,6 +132,7 @@ async function labRunner(): Promise<GuestRunner> {
       vmlinux: "/input/kernels/vmlinux",
       bzImage: "/input/kernels/bzImage",
       initramfs: "/input/kernels/initramfs.cpio",
+      programs: "/input/kernels/programs.cpio",
       debianKernel: "/input/kernels/debian-vmlinuz",
       debianInitramfs: "/input/kernels/debian-initramfs.cpio",
       rootDisk: "/input/kernels/root.ext4",
@@ -168,6 +173,7 @@ async function hostRunner(): Promise<GuestRunner> {
       vmlinux: resolve("guest/out/default/vmlinux"),
       bzImage: resolve("guest/out/default/bzImage"),
       initramfs: resolve("guest/out/initramfs.cpio"),
+      programs: buildGuestPrograms(folder),
       debianKernel: base.kernel,
       debianInitramfs: withDebianModules(base.kernel, folder),
       rootDisk: makeRootDisk(folder),
