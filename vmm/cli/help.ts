@@ -5,6 +5,7 @@ export const HELP = `vmlet boots Linux in a micro-VM through /dev/kvm.
 Usage:
   vmlet boot [options] [-- COMMAND...]   boot a guest; run COMMAND or a shell in it
   vmlet doctor [--json]                  what this host can do, and what would make it better
+  vmlet bench [options]                  what isolation costs here, from chroot to a micro-VM
   vmlet lab [-- COMMAND...]              a shell or a command in the lab: an emulated host with AMD-V
   vmlet --version | --help
 
@@ -14,7 +15,7 @@ Examples:
   vmlet boot --memory 2G --cpus 4 --report boot.json -- nproc
   vmlet boot --kernel ./vmlinux --initrd ./rootfs.cpio --cmdline "debug"
 
-"vmlet boot --help" lists the options.
+"vmlet boot --help" and "vmlet bench --help" list the options.
 `;
 
 export const BOOT_HELP = `Boots a guest kernel and shows its serial console.
