@@ -62,7 +62,7 @@ const MESSAGE_MS = 20;
 /** How long output gathers after some has been written, `ms`. */
 const GATHER_MS = 2;
 /** How long output may sit in KVM's ring when the guest does nothing else, `ms`. */
-const IDLE_DRAIN_MS = 20;
+const IDLE_DRAIN_MS = 50;
 /** What the last output of a VM that shall stop may take to be written, `ms`. */
 const LAST_OUTPUT_MS = 2000;
 

@@ -16,6 +16,7 @@ import { Vm } from "../vm.js";
 
 const STDIN = 0;
 const STDOUT = 1;
+const STDERR = 2;
 const SIGPIPE = 13;
 
 /** What a guest without command and terminal runs: who it is. */
@@ -112,8 +113,10 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
   const parts = buildVm(config, { known: { quirks }, deviceSupport });
   let signal: number | undefined;
   let terminal: Terminal | undefined;
+  const progress = quirks === undefined ? undefined : await showBooting();
   const vm: Vm = new Vm(parts, {
     output: (bytes, done) => {
+      progress?.done();
       writeOutput(bytes, done, () => {
         signal ??= SIGPIPE;
         vm.stop();
@@ -121,6 +124,7 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
     },
     inputRoom: () => terminal?.resume(),
     commandStarted: () => {
+      progress?.done();
       openInput();
     },
     log: (line) => process.stderr.write(`vmlet: ${line}${isTerminal(STDIN) ? "\r" : ""}\n`),
@@ -158,12 +162,20 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
     }
     return exitCode;
   } finally {
+    progress?.done();
     removeHandlers();
     terminal?.close();
     metrics?.close();
     // The VM is not closed: the process ends with it, without waiting for a thread that may
     // still be starting, and the kernel frees everything.
   }
+}
+
+/** Where kernel code is emulated, a guest is silent for seconds. A log needs no animation. */
+async function showBooting() {
+  if (!isTerminal(STDERR)) return undefined;
+  const { Progress } = await import("./progress.js");
+  return new Progress("the guest is booting");
 }
 
 async function openMetrics(path: string, vm: Vm) {
