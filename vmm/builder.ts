@@ -3,6 +3,7 @@
 import { closeSync } from "node:fs";
 import type { ResolvedConfig } from "./config/types.js";
 import { ConfigError, HostError } from "./errors.js";
+import { deviceCount } from "./config/devices.js";
 import { softwareKvmCmdline } from "./config/software-kvm.js";
 import type { DeviceFactory } from "./device-host.js";
 import type { DeviceSupport } from "./device-support.js";
@@ -65,6 +66,8 @@ export interface LiveParts {
   readonly ioEvents: IoEvents | undefined;
   /** What this KVM leaves to the monitor; undefined on hardware. */
   readonly quirks: Quirks | undefined;
+  /** Closes what the devices hold on the host, the last one first: files, interfaces, sockets. */
+  closeDevices(): void;
   /** Frees everything; only once no thread uses it any more. */
   close(): void;
 }
@@ -118,7 +121,7 @@ export function checkGuest(config: ResolvedConfig): void {
     undo.add(() => {
       memory.unmap();
     });
-    loadGuest(config, virtioWindows(config.disks.length), memory, images);
+    loadGuest(config, virtioWindows(deviceCount(config)), memory, images);
   } finally {
     undo.run();
   }
@@ -147,8 +150,12 @@ function build(config: ResolvedConfig, undo: UndoStack, { known, deviceSupport }
   });
   const images = openImages(config, files);
 
-  if (deviceSupport === undefined && config.disks.length > 0) throw new Error("Devices without device support");
-  const factories = deviceSupport?.openDevices(config, (close) => undo.add(close)) ?? [];
+  if (deviceSupport === undefined && deviceCount(config) > 0) throw new Error("Devices without device support");
+  const hostSides = new UndoStack();
+  undo.add(() => {
+    hostSides.run();
+  });
+  const factories = deviceSupport?.openDevices(config, (close) => hostSides.add(close)) ?? [];
   const windows = virtioWindows(factories.length);
 
   const system = KvmSystem.open();
@@ -226,6 +233,9 @@ function build(config: ResolvedConfig, undo: UndoStack, { known, deviceSupport }
       coalescesSerial,
       virtioDevices: devices.length,
       quirks,
+    },
+    closeDevices: () => {
+      hostSides.run();
     },
     close: () => {
       undo.run();

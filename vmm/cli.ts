@@ -12,6 +12,8 @@ async function main([command, ...rest]: readonly string[]): Promise<number> {
       return (await import("./cli/doctor.js")).doctor(rest);
     case "bench":
       return bench(rest);
+    case "stats":
+      return (await import("./cli/stats.js")).stats(rest);
     case "lab":
       return (await import("./cli/lab.js")).lab(rest);
     case "--version":
@@ -26,7 +28,7 @@ async function main([command, ...rest]: readonly string[]): Promise<number> {
     case undefined:
       throw new UsageError("No command is given; try: vmlet --help");
     default:
-      throw new UsageError(`Unknown command ${JSON.stringify(command)}; known are bench, boot, doctor, lab`);
+      throw new UsageError(`Unknown command ${JSON.stringify(command)}; known are bench, boot, doctor, lab, stats`);
   }
 }
 

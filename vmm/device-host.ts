@@ -1,14 +1,48 @@
 // Owns the virtio devices of a VM, on the main thread: makes them, answers what vCPU threads ask
 // for them, and has their queues served when the guest notifies. DESIGN.md, "Threads".
 import type { InterruptLine, SharedWords } from "../devices/contracts.js";
+import type { BalloonStatistics } from "../devices/virtio/balloon/statistics.js";
+import type { ConsoleHost } from "../devices/virtio/console/backend.js";
 import type { Counters, VirtioDevice } from "../devices/virtio/device.js";
 import { MmioTransport } from "../devices/virtio/mmio-transport.js";
 import type { EventLoop } from "../devices/virtio/event-loop.js";
+import type { ResolvedConfig } from "./config/types.js";
 import type { DeviceLoop } from "./device-loop.js";
 import type { MappedGuestMemory } from "./memory/guest-memory.js";
 import { answerRegisterCall } from "./vcpu/register-calls.js";
 import type { VmShared } from "./vcpu/shared.js";
 import { VIRTIO_PENDING_WORD, VIRTIO_STATUS_WORD } from "./vcpu/virtio-port.js";
+
+/** What a VM has to say to its console while it runs. */
+export interface ConsoleControls {
+  /** Input: how many bytes were taken. */
+  receive(bytes: Uint8Array): number;
+  /** The host takes output again. */
+  outputReady(): void;
+  resize(size: { readonly columns: number; readonly rows: number }): void;
+}
+
+/** All in `bytes`. */
+export interface BalloonReport {
+  /** What the guest is asked to give up ... */
+  readonly targetBytes: number;
+  /** ... and what it has given up. */
+  readonly actualBytes: number;
+  /** What the guest has last said about its memory. */
+  readonly guest: BalloonStatistics | undefined;
+}
+
+export interface BalloonControls {
+  setTarget(bytes: number): void;
+  /** Asks the guest for news and answers with what is known. */
+  statistics(): BalloonReport;
+}
+
+/** Devices that the VM itself talks to, if it has them. */
+export interface DeviceControls {
+  console?: ConsoleControls;
+  balloon?: BalloonControls;
+}
 
 /** What a device may use of the monitor. */
 export interface DeviceServices {
@@ -16,14 +50,23 @@ export interface DeviceServices {
   readonly loop: EventLoop;
   /** Takes a line for the log. */
   readonly report: (line: string) => void;
+  /** The terminal behind a console. */
+  readonly consoleHost: ConsoleHost;
+  /** Takes what the VM may ask of the device. */
+  readonly offer: (controls: DeviceControls) => void;
 }
 
 /** A device whose host side (a file, a TAP) has been opened and checked; the device itself comes later. */
 export interface DeviceFactory {
   /** Unique in the VM, such as "vda": what statistics call it. */
   readonly name: string;
+  /** What comes to it from the host reaches it through the event loop: it wants to turn often. */
+  readonly hearsHost?: boolean;
   create(services: DeviceServices): VirtioDevice;
 }
+
+/** Opens the host side of all devices of one kind; `undo` takes what closes it. */
+export type DeviceOpener = (config: ResolvedConfig, undo: (close: () => void) => void) => DeviceFactory[];
 
 export interface HostedDevice {
   readonly factory: DeviceFactory;
@@ -46,6 +89,7 @@ export interface DeviceHostOptions {
   readonly words: (device: number) => SharedWords;
   readonly loop: DeviceLoop;
   readonly report: (line: string) => void;
+  readonly consoleHost: ConsoleHost;
   /** Undefined where KVM has none: then every notification is an exit. */
   readonly events: NotificationEvents | undefined;
 }
@@ -53,6 +97,9 @@ export interface DeviceHostOptions {
 export class DeviceHost {
   /** One for each window, in their order. */
   readonly transports: readonly MmioTransport[];
+  readonly controls: Readonly<DeviceControls>;
+  /** A device waits for events of the host. */
+  readonly hearsHost: boolean;
   readonly #names: readonly string[];
   readonly #words: readonly SharedWords[];
   readonly #calls: readonly SharedWords[];
@@ -60,13 +107,17 @@ export class DeviceHost {
   readonly #events: NotificationEvents | undefined;
 
   constructor(options: DeviceHostOptions) {
-    const { devices, memory, shared, vcpus, words, loop, report, events } = options;
+    const { devices, memory, shared, vcpus, words, loop, report, consoleHost, events } = options;
+    const controls: DeviceControls = {};
+    this.controls = controls;
+    this.hearsHost = devices.some(({ factory }) => factory.hearsHost === true);
+    const offer = (offered: DeviceControls): void => void Object.assign(controls, offered);
     this.#names = devices.map(({ factory }) => factory.name);
     this.#words = devices.map((_, device) => words(device));
     this.transports = devices.map(
       ({ factory, interrupt }, device) =>
         new MmioTransport({
-          device: factory.create({ memory, loop, report }),
+          device: factory.create({ memory, loop, report, consoleHost, offer }),
           memory,
           interrupt,
           words: words(device),

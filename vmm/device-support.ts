@@ -1,9 +1,11 @@
 // What only a VM with virtio devices needs, behind one door: the command line walks through it
 // when a configuration asks for a device, because every start pays for code that it loads.
 import type { LiveParts } from "./builder.js";
-import { DeviceHost } from "./device-host.js";
+import { DeviceHost, type DeviceFactory } from "./device-host.js";
 import { DeviceLoop, type DeviceLoopHooks } from "./device-loop.js";
-import { openDevices } from "./devices.js";
+import type { ConsoleHost } from "../devices/virtio/console/backend.js";
+import type { ResolvedConfig } from "./config/types.js";
+import { loadOpeners, openDevices, type DeviceOpeners } from "./devices.js";
 import { IoEvents } from "./ioevents.js";
 import type { VmFd } from "./kvm/vm-fd.js";
 import { signalEventfd } from "./sys/libc.js";
@@ -15,6 +17,8 @@ import type { VirtioMmioWindow } from "./x86/acpi/dsdt.js";
 export interface DeviceHostHooks extends DeviceLoopHooks {
   /** Takes a line for the log. */
   report(line: string): void;
+  /** The terminal behind a virtio console. */
+  readonly consoleHost: ConsoleHost;
 }
 
 function createHost(parts: LiveParts, hooks: DeviceHostHooks): DeviceHost {
@@ -37,18 +41,26 @@ function createHost(parts: LiveParts, hooks: DeviceHostHooks): DeviceHost {
     report: (line) => {
       hooks.report(line);
     },
+    consoleHost: hooks.consoleHost,
     events: parts.ioEvents,
   });
 }
 
 export interface DeviceSupport {
-  readonly openDevices: typeof openDevices;
+  openDevices(config: ResolvedConfig, undo: (close: () => void) => void): DeviceFactory[];
   readonly createHost: typeof createHost;
   createEvents(vm: VmFd, windows: readonly VirtioMmioWindow[]): IoEvents;
 }
 
-export const deviceSupport: DeviceSupport = {
-  openDevices,
-  createHost,
-  createEvents: (vm, windows) => new IoEvents(vm, windows),
-};
+export function deviceSupport(openers: DeviceOpeners): DeviceSupport {
+  return {
+    openDevices: (config, undo) => openDevices(openers, config, undo),
+    createHost,
+    createEvents: (vm, windows) => new IoEvents(vm, windows),
+  };
+}
+
+/** With the kinds of devices that the configuration asks for. */
+export async function loadDeviceSupport(config: ResolvedConfig): Promise<DeviceSupport> {
+  return deviceSupport(await loadOpeners(config));
+}

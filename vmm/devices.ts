@@ -1,20 +1,35 @@
-// Every virtio device that a configuration asks for, in the order of the windows: opened on the
-// host here, before the VM exists; device-host.ts makes the devices themselves.
-import { closeSync } from "node:fs";
+// Every virtio device that a configuration asks for, in the order of the windows: its host side is
+// opened here, before the VM exists; device-host.ts makes the devices themselves.
+import { DEVICE_KINDS, countDevices, type DeviceKind } from "./config/devices.js";
 import type { ResolvedConfig } from "./config/types.js";
-import type { DeviceFactory } from "./device-host.js";
-import { diskFactory, openDisks } from "./disks.js";
+import type { DeviceFactory, DeviceOpener } from "./device-host.js";
 
-/** `undo` takes what closes the host's side again. Throws what the user has to hear about a disk. */
-export function openDevices(config: ResolvedConfig, undo: (close: () => void) => void): DeviceFactory[] {
-  const files = openDisks(config.disks);
-  for (const { fd } of files) {
-    undo(() => {
-      closeSync(fd);
-    });
-  }
-  return config.disks.flatMap((disk, index) => {
-    const file = files[index];
-    return file === undefined ? [] : diskFactory(index, disk, file);
+/** What opens each kind; a configuration's kinds at least. */
+export type DeviceOpeners = Readonly<Partial<Record<DeviceKind, DeviceOpener>>>;
+
+/** `undo` takes what closes the host's side again. Throws what the user has to hear about a device. */
+export function openDevices(
+  openers: DeviceOpeners,
+  config: ResolvedConfig,
+  undo: (close: () => void) => void,
+): DeviceFactory[] {
+  const counts = countDevices(config);
+  return DEVICE_KINDS.filter((kind) => counts[kind] > 0).flatMap((kind) => {
+    const open = openers[kind];
+    if (open === undefined) throw new Error(`Nothing opens devices of kind ${kind}`);
+    return open(config, undo);
   });
+}
+
+/** Loads what a configuration needs and no more: each kind costs a start milliseconds, sockets most. */
+export async function loadOpeners(config: ResolvedConfig): Promise<DeviceOpeners> {
+  const counts = countDevices(config);
+  return {
+    ...(counts.disk > 0 && { disk: (await import("./attach/disks.js")).attachDisks }),
+    ...(counts.net > 0 && { net: (await import("./attach/nets.js")).attachNets }),
+    ...(counts.vsock > 0 && { vsock: (await import("./attach/vsock.js")).attachVsock }),
+    ...(counts.console > 0 && { console: (await import("./attach/console.js")).attachConsole }),
+    ...(counts.rng > 0 && { rng: (await import("./attach/rng.js")).attachRng }),
+    ...(counts.balloon > 0 && { balloon: (await import("./attach/balloon.js")).attachBalloon }),
+  };
 }

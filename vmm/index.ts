@@ -1,16 +1,19 @@
 // The public door: everything that a program may use, and nothing else.
+import { allOpeners } from "./attach/all.js";
 import { buildVm } from "./builder.js";
 import { resolveConfig } from "./config/resolve.js";
 import type { VmConfig } from "./config/types.js";
 import { deviceSupport } from "./device-support.js";
 import { Vm, type VmHost } from "./vm.js";
 
+const support = deviceSupport(allOpeners);
+
 /**
  * Builds a VM; `vm.start()` runs it, `vm.close()` frees it.
  * Throws ConfigError, DiskError, KernelImageError, HostError or KvmIoctlError, and leaves nothing behind then.
  */
 export function createVm(config: VmConfig, host: VmHost): Vm {
-  return new Vm(buildVm(resolveConfig(config), { deviceSupport }), host);
+  return new Vm(buildVm(resolveConfig(config), { deviceSupport: support }), host);
 }
 
 export {
@@ -27,8 +30,12 @@ export {
   VmmError,
   type ErrorCode,
 } from "./errors.js";
+export type { BalloonConfig } from "./config/balloon.js";
 export type { DiskCache, DiskConfig } from "./config/disks.js";
-export type { BootProtocol, VmConfig } from "./config/types.js";
+export type { NetConfig } from "./config/nets.js";
+export type { VsockConfig } from "./config/vsock.js";
+export type { BalloonReport } from "./device-host.js";
+export type { BootProtocol, ConsoleKind, VmConfig } from "./config/types.js";
 export type { StartOptions, VmHost } from "./vm.js";
 export type { GuestOutcome, Milestones, VmExit, VmStatistics } from "./vm-exit.js";
 export { Vm };

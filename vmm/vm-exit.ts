@@ -1,5 +1,6 @@
 // How a VM ended and what it took, as plain data.
 import type { ConsoleWatcher } from "./console-watcher.js";
+import type { BalloonReport } from "./device-host.js";
 import type { Counters } from "../devices/virtio/device.js";
 import { FIXUP_NAMES } from "./fixups/fixup.js";
 import { exitKey } from "./vcpu/exit-names.js";
@@ -29,9 +30,11 @@ export interface VmStatistics {
   readonly exits: Readonly<Record<string, number>>;
   /** What each virtio device has done, by name ("vda"). */
   readonly devices: Readonly<Record<string, Counters>>;
+  /** Undefined without a balloon. */
+  readonly balloon: BalloonReport | undefined;
 }
 
-export interface VmExit extends VmStatistics {
+export interface VmExit extends Omit<VmStatistics, "balloon"> {
   readonly outcome: GuestOutcome;
   /** What the guest's init reported, 0 to 255. */
   readonly exitStatus: number | undefined;

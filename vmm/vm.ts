@@ -2,10 +2,13 @@
 // DESIGN.md, "Threads", has the picture and the reasons.
 import type { LiveParts } from "./builder.js";
 import { nowMs } from "./clock.js";
+import { balloonProblem } from "./config/balloon.js";
+import { ConsoleOutput } from "./console-output.js";
 import { ConsoleWatcher } from "./console-watcher.js";
 import type { DeviceHost } from "./device-host.js";
-import { HostError, VcpuExitError } from "./errors.js";
+import { ConfigError, HostError, VcpuExitError } from "./errors.js";
 import { HALT_WATCH_MS, HaltWatcher } from "./halt-watcher.js";
+import { MIB } from "./memory/layout.js";
 import { alarmMainThread, installKickHandler } from "./sys/kick.js";
 import { drainEventfd, pollReadable, type PollHandle } from "./sys/libc.js";
 import { describeRegisters, explainExit } from "./vcpu/explain-exit.js";
@@ -55,6 +58,8 @@ const MAIN_PHASE_MS = 2000;
 const AFTER_INIT_MS = 100;
 /** A successor rings when it is ready; only one that never gets there is waited for like this, `ms`. */
 const SUCCESSOR_MS = 5000;
+/** How long what comes from the host waits while the main thread runs vCPU 0, `ms`. */
+const HOST_TURN_MS = 20;
 /** With more vCPUs, their threads are started this long after vCPU 0, `ms`. */
 const SMP_START_MS = 2;
 /** What a message of a thread that has just stopped may take, `ms`. */
@@ -63,6 +68,8 @@ const MESSAGE_MS = 20;
 const GATHER_MS = 2;
 /** How long output may sit in KVM's ring when the guest does nothing else, `ms`. */
 const IDLE_DRAIN_MS = 50;
+/** Ctrl-O: Linux's hvc console takes it for a break. */
+const HVC_SYSRQ = Uint8Array.of(0x0f);
 /** What the last output of a VM that shall stop may take to be written, `ms`. */
 const LAST_OUTPUT_MS = 2000;
 
@@ -73,6 +80,10 @@ export class Vm {
   readonly #machine: ThreadMachine;
   readonly #devices: DeviceHost | undefined;
   readonly #console = new ConsoleWatcher();
+  /** What a virtio console has to say. */
+  readonly #virtioOutput = new ConsoleOutput();
+  /** The virtio console waits until its output has been taken. */
+  #isVirtioOutputStopped = false;
   readonly #threads: VcpuThread[] = [];
   #doorbell: PollHandle | undefined;
   #failure: Error | undefined;
@@ -100,6 +111,10 @@ export class Vm {
         this.#fail(error);
       },
       report: (line) => this.#host.log?.(line),
+      consoleHost: {
+        transmit: (bytes) => this.#takeVirtioOutput(bytes),
+        roomAvailable: () => this.#host.inputRoom?.(),
+      },
     });
     this.#machine = new ThreadMachine(parts.descriptor, 0, boot, this.#devices?.transports ?? []);
   }
@@ -141,19 +156,41 @@ export class Vm {
     return reportExit(shared, this.#console, this.#faultRegisters, this.#devices?.counters() ?? {});
   }
 
-  /** Gives bytes to the serial port; the number that it takes now. The rest fits after `inputRoom`. */
+  /** Gives bytes to the guest's terminal; the number that it takes now. The rest fits after `inputRoom`. */
   input(bytes: Uint8Array): number {
-    return this.#machine.serial.receive(bytes);
+    return this.#devices?.controls.console?.receive(bytes) ?? this.#machine.serial.receive(bytes);
   }
 
-  /** A break condition on the serial line (Linux: SysRq). */
+  /** A break condition on the serial line (Linux: SysRq), and what stands for one on a virtio console. */
   inputBreak(): void {
-    this.#machine.serial.receiveBreak();
+    const console = this.#devices?.controls.console;
+    if (console === undefined) this.#machine.serial.receiveBreak();
+    else console.receive(HVC_SYSRQ);
+  }
+
+  /** Tells the guest the size of its terminal; only a virtio console can. */
+  resize(size: { readonly columns: number; readonly rows: number }): void {
+    this.#devices?.controls.console?.resize(size);
+  }
+
+  /** Asks the guest to give up so many `MiB` of its memory in all. Throws ConfigError without a balloon, or for too many. */
+  setBalloon(targetMib: number): void {
+    const balloon = this.#devices?.controls.balloon;
+    const problem =
+      balloon === undefined
+        ? "This VM has no balloon"
+        : balloonProblem(targetMib, this.#parts.descriptor.memorySize / MIB);
+    if (problem !== undefined) throw new ConfigError([problem]);
+    balloon?.setTarget(targetMib * MIB);
   }
 
   /** What the VM has used so far. */
   statistics(): VmStatistics {
-    return { exits: exitsByReason(this.#machine.shared), devices: this.#devices?.counters() ?? {} };
+    return {
+      exits: exitsByReason(this.#machine.shared),
+      devices: this.#devices?.counters() ?? {},
+      balloon: this.#devices?.controls.balloon?.statistics(),
+    };
   }
 
   /** Ends the guest as it stands, or the wait for its last output after it has ended by itself. */
@@ -163,13 +200,22 @@ export class Vm {
     this.#service();
   }
 
+  /**
+   * Lets go of what the devices hold on the host: files, network interfaces, socket files. Only after
+   * `start` has settled, and enough for a process that ends then.
+   */
+  closeDevices(): void {
+    this.#devices?.close();
+    this.#parts.closeDevices();
+  }
+
   /** Frees everything. Only after `start` has settled; later calls do nothing. */
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
     this.#doorbell?.close();
     await Promise.all(this.#threads.map((thread) => thread.ended()));
-    this.#devices?.close();
+    this.closeDevices();
     this.#parts.close();
   }
 
@@ -195,7 +241,7 @@ export class Vm {
     let smpStarted = vcpus.length === 1;
     let successorStarted = false;
     let initSeen: number | undefined;
-    alarmMainThread(deadline);
+    this.#alarm(deadline);
     this.#setRunningVcpu(true);
     const started = nowMs();
     shared.setVcpuThread(0, process.pid);
@@ -219,25 +265,25 @@ export class Vm {
       if (shared.isStopping()) break;
       // Let signals, standard input and finished writes in.
       await new Promise((resolve) => setImmediate(resolve));
-      if (shared.outputIsHigh()) await this.#written();
+      if (shared.outputIsHigh() || this.#isVirtioOutputStopped) await this.#written();
       if (shared.isStopping()) break;
 
       if (!smpStarted && nowMs() - started >= deadline) {
         smpStarted = true;
         await this.#startThreads(1, false);
         deadline = MAIN_PHASE_MS;
-        alarmMainThread(deadline);
+        this.#alarm(deadline);
       }
       if (initSeen === undefined && shared.milestone(MILESTONE_INIT) !== undefined) {
         initSeen = nowMs();
-        if (!successorStarted) alarmMainThread(AFTER_INIT_MS);
+        if (!successorStarted) this.#alarm(AFTER_INIT_MS);
       }
       const mayLeave =
         nowMs() - started >= MAIN_PHASE_MS || (initSeen !== undefined && nowMs() - initSeen >= AFTER_INIT_MS);
       if (!successorStarted && mayLeave) {
         successorStarted = true;
         // Not again and again: each alarm is an exit, and takes its time from the guest.
-        alarmMainThread(SUCCESSOR_MS);
+        this.#alarm(SUCCESSOR_MS);
         await this.#addThread(0, true);
       }
       if (shared.vcpuState(0) === VCPU_STANDBY && successorStarted) {
@@ -254,6 +300,12 @@ export class Vm {
     shared.setVcpuThread(0, 0);
     shared.setVcpuState(0, VCPU_STOPPED);
     this.#service();
+  }
+
+  /** Gets the main thread out of KVM_RUN again and again, at least so often. */
+  #alarm(everyMs: number): void {
+    const mostMs = this.#devices?.hearsHost === true ? HOST_TURN_MS : everyMs;
+    alarmMainThread(Math.min(everyMs, mostMs));
   }
 
   #setRunningVcpu(value: boolean): void {
@@ -303,10 +355,22 @@ export class Vm {
     if (running === 0) this.#onStopped?.();
   }
 
+  /** False if the console should wait, until `outputReady`. */
+  #takeVirtioOutput(bytes: Uint8Array): boolean {
+    const { shared, kicker } = this.#machine;
+    this.#virtioOutput.push(bytes);
+    this.#isVirtioOutputStopped = this.#virtioOutput.isHigh;
+    // Inside the main thread's exit: what has been written is only seen in a turn of the event loop.
+    if (shared.mainRunsVcpu) kicker.wakeMain();
+    else if (!shared.isGathering() || this.#isVirtioOutputStopped) this.#pumpOutput();
+    return !this.#isVirtioOutputStopped;
+  }
+
   #pumpOutput(): void {
     const { shared } = this.#machine;
     if (this.#isWriting) return;
-    const bytes = shared.peekOutput();
+    const serial = shared.peekOutput();
+    const bytes = serial.length > 0 ? serial : this.#virtioOutput.take();
     if (bytes.length === 0) {
       for (const resolve of this.#writtenWaiters.splice(0)) resolve();
       return;
@@ -316,8 +380,13 @@ export class Vm {
     this.#gather();
     this.#host.output(bytes, () => {
       this.#isWriting = false;
-      shared.consumeOutput(bytes.length);
-      if (!shared.isGathering() || shared.outputIsHigh() || this.#writtenWaiters.length > 0) this.#pumpOutput();
+      shared.consumeOutput(serial.length);
+      if (this.#isVirtioOutputStopped && !this.#virtioOutput.isHigh) {
+        this.#isVirtioOutputStopped = false;
+        this.#devices?.controls.console?.outputReady();
+      }
+      const isUrgent = shared.outputIsHigh() || this.#virtioOutput.isHigh || this.#writtenWaiters.length > 0;
+      if (!shared.isGathering() || isUrgent) this.#pumpOutput();
     });
   }
 

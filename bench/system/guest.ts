@@ -1,7 +1,7 @@
 // What every monitor boots in these benches: the same kernel, initramfs and command line, up to
 // the word that says how to reboot. The guest's command ends in a reboot because that ends all
 // three monitors at once: QEMU's microvm has no i8042 and takes a triple fault instead.
-import { DEFAULT_CMDLINE, DEFAULT_MEMORY_MIB, QUIET_CMDLINE } from "../../vmm/config/defaults.js";
+import { DEFAULT_CMDLINE, DEFAULT_MEMORY_MIB, QUIET_CMDLINE, consoleParameter } from "../../vmm/config/defaults.js";
 
 export const GUEST_MIB = DEFAULT_MEMORY_MIB;
 /** A stock kernel unpacks itself and needs more. */
@@ -11,7 +11,7 @@ export const DEBIAN_MIB = 256;
 export function cmdline(command: readonly string[], reboot: "k" | "t"): string {
   const words = DEFAULT_CMDLINE.replace("reboot=k", `reboot=${reboot}`);
   const exec = Buffer.from(command.join("\0")).toString("base64url");
-  return `${words} ${QUIET_CMDLINE} vmlet.exec=${exec} vmlet.tty=raw`;
+  return `${consoleParameter("serial")} ${words} ${QUIET_CMDLINE} vmlet.exec=${exec} vmlet.tty=raw`;
 }
 
 export interface GuestImages {

@@ -1,6 +1,7 @@
 /* PID 1 of a micro-VM: marks the milestone, mounts what programs expect, runs the command
  * that the kernel command line names, reaps, and powers off with the command's exit status.
  *
+ *   console=NAME,...      the terminal, the last one if there are several; without it: ttyS0
  *   vmlet.root=DEVICE     disk to change into before anything runs
  *   vmlet.exec=BASE64URL  argv, its strings separated by NUL; without it: /bin/sh
  *   vmlet.tty=raw         no echo and no newline translation, for a host that is not a terminal
@@ -59,6 +60,7 @@ static char *environment[] = {
 static struct window_size window;
 static int raw_tty;
 static char root_device[32];
+static char terminal_device[32] = "/dev/ttyS0";
 static long terminal = -1;
 
 /* What a signal handler returns to: the kernel wants it from user space on x86-64. */
@@ -246,6 +248,13 @@ static void read_cmdline(void)
 			decode_arguments(value);
 		} else if ((value = value_of(word, "vmlet.tty=raw"))) {
 			raw_tty = 1;
+		} else if ((value = value_of(word, "console="))) {
+			/* What follows a comma is the line's speed. */
+			size_t i = 5;
+
+			for (; i < sizeof(terminal_device) - 1 && *value > ' ' && *value != ','; i++, value++)
+				terminal_device[i] = *value;
+			terminal_device[i] = 0;
 		} else if ((value = value_of(word, "vmlet.root="))) {
 			for (size_t i = 0; i < sizeof(root_device) - 1 && *value > ' '; i++, value++)
 				root_device[i] = *value;
@@ -265,14 +274,14 @@ static void read_cmdline(void)
 }
 
 /*
- * The serial port becomes the controlling terminal of init's own session, and stays it when the
+ * The console becomes the controlling terminal of init's own session, and stays it when the
  * command ends: the end of a session's leader hangs its terminal up, and what the port has not
  * sent by then is lost.
  */
 static void open_terminal(void)
 {
 	call0(setsid);
-	terminal = call3(open, "/dev/ttyS0", O_RDWR, 0);
+	terminal = call3(open, terminal_device, O_RDWR, 0);
 	if (terminal < 0)
 		terminal = call3(open, "/dev/console", O_RDWR, 0);
 	if (terminal < 0)

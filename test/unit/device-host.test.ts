@@ -63,6 +63,7 @@ describe("device-host", () => {
       words,
       loop: deviceLoop,
       report: () => undefined,
+      consoleHost: { transmit: () => true, roomAvailable: () => undefined },
       events: source,
     });
     const wake = (): void => {

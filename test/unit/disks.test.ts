@@ -10,7 +10,7 @@ import { changeRootArguments, chooseInitrd } from "../../vmm/cli/root-disk.js";
 import { MAX_VIRTIO_DEVICES } from "../../vmm/config/defaults.js";
 import { diskName, type DiskConfig } from "../../vmm/config/disks.js";
 import { resolveConfig } from "../../vmm/config/resolve.js";
-import { openDisks } from "../../vmm/disks.js";
+import { openDisks } from "../../vmm/attach/disks.js";
 import { ConfigError, DiskError } from "../../vmm/errors.js";
 import { VIRTIO_GSIS } from "../../vmm/memory/layout.js";
 import { virtioParameters, virtioWindows } from "../../vmm/x86/virtio-windows.js";
@@ -186,7 +186,11 @@ describe("metrics", () => {
   it("a line at the end, each counter under the name of the reports", () => {
     const folder = mkdtempSync(join(tmpdir(), "vmlet-test-"));
     const path = join(folder, "metrics");
-    const file = new MetricsFile(path, () => ({ exits: { io: 3 }, devices: { vda: { readBytes: 512 } } }));
+    const file = new MetricsFile(path, () => ({
+      exits: { io: 3 },
+      devices: { vda: { readBytes: 512 } },
+      balloon: undefined,
+    }));
     file.close();
     const lines = readFileSync(path, "utf8").trimEnd().split("\n");
     assert.equal(lines.length, 1);

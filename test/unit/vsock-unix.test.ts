@@ -59,7 +59,7 @@ function isOver(socket: Socket): Promise<void> {
 
 async function refusal(at: string): Promise<HostError> {
   try {
-    await (await UnixVsock.listen(at, () => undefined)).close();
+    await UnixVsock.listen(at, () => undefined).close();
   } catch (error) {
     assert.ok(error instanceof HostError);
     return error;
@@ -73,10 +73,10 @@ describe("vsock over Unix sockets", () => {
   let isRefusing: boolean;
   const servers: Server[] = [];
 
-  beforeEach(async () => {
+  beforeEach(() => {
     opened = [];
     isRefusing = false;
-    vsock = await UnixVsock.listen(path, (line) => assert.fail(line));
+    vsock = UnixVsock.listen(path, (line) => assert.fail(line));
     vsock.accept({
       open: (port, stream) => {
         if (isRefusing) return undefined;
@@ -245,6 +245,6 @@ describe("vsock over Unix sockets", () => {
     assert.equal(existsSync(path), true);
     await vsock.close();
     assert.equal(existsSync(path), false);
-    vsock = await UnixVsock.listen(path, () => undefined);
+    vsock = UnixVsock.listen(path, () => undefined);
   });
 });

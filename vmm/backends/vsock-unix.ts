@@ -1,7 +1,7 @@
 // The socket device's backend over Unix sockets, with Firecracker's protocol: a host program
 // connects to PATH, writes "CONNECT <port>\n" and gets "OK <host port>\n" once the guest has
 // accepted; what the guest connects to is the program that listens at PATH_<port>.
-import { lstatSync, statSync } from "node:fs";
+import { accessSync, constants, lstatSync, statSync } from "node:fs";
 import { createConnection, createServer, type Server, type Socket } from "node:net";
 import { dirname } from "node:path";
 import type { HostStream, StreamAcceptor, StreamEvents, VsockBackend } from "../../devices/virtio/vsock/backend.js";
@@ -35,16 +35,15 @@ export class UnixVsock implements VsockBackend {
   }
 
   /** Listens at `path`; throws HostError if that cannot be. `report` takes a line for the log. */
-  static async listen(path: string, report: (line: string) => void): Promise<UnixVsock> {
+  static listen(path: string, report: (line: string) => void): UnixVsock {
     checkPath(path);
     const server = createServer({ allowHalfOpen: true, pauseOnConnect: true });
     server.maxConnections = MAX_SOCKETS;
-    await new Promise<void>((resolve, reject) => {
-      server.once("error", (error: NodeJS.ErrnoException) => reject(listenError(path, error)));
-      server.listen(path, resolve);
-    });
-    server.removeAllListeners("error");
     server.on("error", (error) => report(`${path}: ${error.message}`));
+    // A path, unlike a name to be looked up, is bound within the call; only its error event comes later.
+    server.listen(path);
+    if (!server.listening)
+      throw new HostError(`vsock socket ${path}: cannot be made`, { cure: `look at ${dirname(path)}` });
     return new UnixVsock(path, server);
   }
 
@@ -132,15 +131,14 @@ function checkPath(path: string): void {
   if (statSync(folder, { throwIfNoEntry: false })?.isDirectory() !== true) {
     throw new HostError(`vsock socket ${path}: no such folder: ${folder}`, { cure: `make it: mkdir -p ${folder}` });
   }
-  if (lstatSync(path, { throwIfNoEntry: false }) !== undefined) throw inUse(path);
-}
-
-function inUse(path: string, cause?: unknown): HostError {
-  const cure = `if no other VM uses it, remove it: rm ${path}`;
-  return new HostError(`vsock socket ${path}: exists already`, { cause, cure });
-}
-
-function listenError(path: string, error: NodeJS.ErrnoException): HostError {
-  if (error.code === "EADDRINUSE") return inUse(path, error);
-  return new HostError(`vsock socket ${path}: cannot be made (${error.code ?? error.message})`, { cause: error });
+  if (lstatSync(path, { throwIfNoEntry: false }) !== undefined) {
+    const cure = `if no other VM uses it, remove it: rm ${path}`;
+    throw new HostError(`vsock socket ${path}: exists already`, { cure });
+  }
+  try {
+    accessSync(folder, constants.W_OK);
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? String(error);
+    throw new HostError(`vsock socket ${path}: cannot be made in ${folder} (${code})`, { cause: error });
+  }
 }

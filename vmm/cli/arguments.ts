@@ -1,14 +1,21 @@
 // argv -> options of one command, by Node's own parser; values that need more than a string
 // are read here, with the value and the limit in the message.
 import { parseArgs, type ParseArgsConfig } from "node:util";
+import type { BalloonConfig } from "../config/balloon.js";
 import type { DiskConfig } from "../config/disks.js";
-import type { BootProtocol } from "../config/types.js";
+import type { NetConfig } from "../config/nets.js";
+import type { BootProtocol, ConsoleKind } from "../config/types.js";
+import type { VsockConfig } from "../config/vsock.js";
+import { parseBalloon } from "./balloon-argument.js";
 import { parseDisk } from "./disk-argument.js";
 import { UsageError } from "./exit-codes.js";
+import { parseNet } from "./net-argument.js";
+import { parseVsock } from "./vsock-argument.js";
 
 export const ACCELERATORS = ["auto", "kvm", "lab"] as const;
 export type AcceleratorChoice = (typeof ACCELERATORS)[number];
 const PROTOCOLS: readonly BootProtocol[] = ["auto", "linux64", "pvh"];
+const CONSOLES: readonly ConsoleKind[] = ["serial", "virtio"];
 
 export interface BootOptions {
   readonly kernel: string | undefined;
@@ -22,6 +29,11 @@ export interface BootOptions {
   readonly protocol: BootProtocol;
   readonly nested: boolean;
   readonly disks: readonly DiskConfig[];
+  readonly nets: readonly NetConfig[];
+  readonly vsock: VsockConfig | undefined;
+  readonly console: ConsoleKind;
+  readonly rng: boolean;
+  readonly balloon: BalloonConfig | undefined;
   readonly report: string | undefined;
   readonly metrics: string | undefined;
   readonly quiet: boolean;
@@ -42,6 +54,11 @@ export const BOOT_FLAGS = {
   protocol: { type: "string" },
   nested: { type: "boolean" },
   disk: { type: "string", multiple: true },
+  net: { type: "string", multiple: true },
+  vsock: { type: "string" },
+  console: { type: "string" },
+  rng: { type: "boolean" },
+  balloon: { type: "string" },
   report: { type: "string" },
   metrics: { type: "string" },
   quiet: { type: "boolean", short: "q" },
@@ -86,6 +103,11 @@ export function parseBoot(argv: readonly string[]): BootOptions {
     protocol: oneOf("--protocol", values.protocol ?? "auto", PROTOCOLS),
     nested: values.nested ?? false,
     disks: (values.disk ?? []).map(parseDisk),
+    nets: (values.net ?? []).map(parseNet),
+    vsock: values.vsock === undefined ? undefined : parseVsock(values.vsock),
+    console: oneOf("--console", values.console ?? "serial", CONSOLES),
+    rng: values.rng ?? false,
+    balloon: values.balloon === undefined ? undefined : parseBalloon(values.balloon),
     report: values.report,
     metrics: values.metrics,
     quiet: values.quiet ?? false,
@@ -98,6 +120,28 @@ export function parseLab(argv: readonly string[]): { help: boolean; command: str
   const [args, command] = split(argv);
   const values = parseOptions(args, { help: { type: "boolean", short: "h" } }, "vmlet lab");
   return { help: values.help ?? false, command };
+}
+
+export function parseStats(argv: readonly string[]): {
+  help: boolean;
+  json: boolean;
+  follow: boolean;
+  file: string | undefined;
+} {
+  const options = {
+    help: { type: "boolean", short: "h" },
+    json: { type: "boolean" },
+    follow: { type: "boolean", short: "f" },
+  } as const;
+  const files = argv.filter((word) => !word.startsWith("-"));
+  const values = parseOptions(
+    argv.filter((word) => word.startsWith("-")),
+    options,
+    "vmlet stats",
+  );
+  if (values.help !== true && files.length !== 1)
+    throw new UsageError("vmlet stats: give one FILE, the one of --metrics");
+  return { help: values.help ?? false, json: values.json ?? false, follow: values.follow ?? false, file: files[0] };
 }
 
 export function parseDoctor(argv: readonly string[]): { help: boolean; json: boolean } {

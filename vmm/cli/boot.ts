@@ -1,6 +1,7 @@
 // `vmlet boot`: options -> VM -> exit code. DESIGN.md, "Boot".
 import { buildVm, checkGuest } from "../builder.js";
-import { OWN_KERNEL_CMDLINE } from "../config/defaults.js";
+import { OWN_KERNEL_CMDLINE, consoleParameter } from "../config/defaults.js";
+import { deviceCount } from "../config/devices.js";
 import { resolveConfig } from "../config/resolve.js";
 import type { ResolvedConfig } from "../config/types.js";
 import { ConfigError } from "../errors.js";
@@ -67,7 +68,7 @@ function vmConfig(options: BootOptions) {
   const usesOwnCmdline = options.kernel === undefined && !options.bareCmdline;
   const initrd = chooseInitrd(options);
   const cmdline = [
-    ...(usesOwnCmdline ? [OWN_KERNEL_CMDLINE] : []),
+    ...(usesOwnCmdline ? [consoleParameter(options.console), OWN_KERNEL_CMDLINE] : []),
     ...(options.cmdline === undefined ? [] : [options.cmdline]),
     ...changeRootArguments(options),
     ...initArguments(options, initrd),
@@ -83,6 +84,11 @@ function vmConfig(options: BootOptions) {
     protocol: options.protocol,
     quiet: options.quiet,
     disks: options.disks,
+    nets: options.nets,
+    vsock: options.vsock,
+    console: options.console,
+    rng: options.rng,
+    balloon: options.balloon,
   };
 }
 
@@ -108,12 +114,18 @@ function initArguments(options: BootOptions, initrd: string | undefined): string
 }
 
 async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks | undefined): Promise<number> {
-  const hasDevices = config.disks.length > 0;
-  const { deviceSupport } = hasDevices ? await import("../device-support.js") : { deviceSupport: undefined };
-  const parts = buildVm(config, { known: { quirks }, deviceSupport });
+  const support = deviceCount(config) === 0 ? undefined : await import("../device-support.js");
+  const deviceSupport = await support?.loadDeviceSupport(config);
   let signal: number | undefined;
   let terminal: Terminal | undefined;
   const progress = quirks === undefined ? undefined : await showBooting();
+  let stop = (): void => undefined;
+  // Before the devices leave something on the host that a signal must not leave behind.
+  const removeHandlers = onEndSignals((number) => {
+    signal ??= number;
+    stop();
+  });
+  const parts = buildVm(config, { known: { quirks }, deviceSupport });
   const vm: Vm = new Vm(parts, {
     output: (bytes, done) => {
       progress?.done();
@@ -146,10 +158,10 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
   const awaitsCommand = config.cmdline.includes("vmlet.exec=") && !isTerminal(STDIN);
   if (isTerminal(STDIN)) process.stderr.write("vmlet: Ctrl-A x leaves\r\n");
   if (!awaitsCommand) setImmediate(openInput);
-  const removeHandlers = onEndSignals((number) => {
-    signal ??= number;
+  stop = () => {
     vm.stop();
-  });
+  };
+  const removeResize = config.console === "virtio" && isTerminal(STDOUT) ? followSize(vm) : undefined;
   const metrics = options.metrics === undefined ? undefined : await openMetrics(options.metrics, vm);
   try {
     const exit = await vm.start({ threads: "main-first" });
@@ -165,8 +177,10 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
     progress?.done();
     removeHandlers();
     terminal?.close();
+    removeResize?.();
     metrics?.close();
-    // The VM is not closed: the process ends with it, without waiting for a thread that may
+    vm.closeDevices();
+    // The rest of the VM is not closed: the process ends with it, without waiting for a thread that may
     // still be starting, and the kernel frees everything.
   }
 }
@@ -176,6 +190,17 @@ async function showBooting() {
   if (!isTerminal(STDERR)) return undefined;
   const { Progress } = await import("./progress.js");
   return new Progress("the guest is booting");
+}
+
+/** Hands the size of this process's terminal to the guest's, now and whenever it changes. */
+function followSize(vm: Vm): () => void {
+  const { stdout } = process;
+  const onResize = (): void => {
+    vm.resize({ columns: stdout.columns, rows: stdout.rows });
+  };
+  onResize();
+  stdout.on("resize", onResize);
+  return () => stdout.off("resize", onResize);
 }
 
 async function openMetrics(path: string, vm: Vm) {

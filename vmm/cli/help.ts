@@ -4,6 +4,7 @@ export const HELP = `vmlet boots Linux in a micro-VM through /dev/kvm.
 
 Usage:
   vmlet boot [options] [-- COMMAND...]   boot a guest; run COMMAND or a shell in it
+  vmlet stats [--follow] FILE            what a running guest uses; FILE is that of boot's --metrics
   vmlet doctor [--json]                  what this host can do, and what would make it better
   vmlet bench [options]                  what isolation costs here, from chroot to a micro-VM
   vmlet lab [-- COMMAND...]              a shell or a command in the lab: an emulated host with AMD-V
@@ -37,6 +38,11 @@ Options:
       --protocol NAME   entry of an ELF kernel: auto, linux64 or pvh
       --nested          show the guest VT-x or AMD-V
       --disk SPEC       attach a raw image or block device as /dev/vda, /dev/vdb, ...; repeatable
+      --net NET         a network device on a TAP interface of this host; repeatable
+      --vsock VSOCK     sockets between programs of the guest and of this host
+      --console KIND    the guest's terminal: serial, or virtio (hvc0, follows the window's size); default serial
+      --rng             an entropy device, /dev/hwrng
+      --balloon BALLOON memory that the guest gives back to this host
       --report FILE     write what happened as JSON: times, exits by reason, devices, outcome
       --metrics FILE    write a line of JSON a second: memory, exits by reason, devices
   -q, --quiet           keep the kernel's log off the console
@@ -50,6 +56,20 @@ SPEC of a disk: path=FILE[,root][,readonly][,id=NAME][,cache=MODE][,block=512|40
   cache=MODE   writeback (default): what the guest flushes is on the host's medium; unsafe: it is not
   bw=, ops=    limits per second: bytes (with K, M, G) and requests
 
+NET: tap=NAME|auto[,mac=ADDRESS][,mtu=BYTES][,ip=ADDRESS/PREFIX][,bw=SIZE][,ops=N]
+  tap=         an interface that exists, or auto: a new one that goes with the guest (root rights)
+  ip=          IPv4 address of this host's end of a new interface
+  bw=, ops=    limits per second and direction: bytes and frames
+
+VSOCK: cid=N,path=SOCKET
+  cid=         the guest's context id, from 3 on
+  path=        a Unix socket that vmlet makes: connect, write "CONNECT PORT\n", read "OK ...\n"; the
+               guest's connections to port PORT of this host (context id 2) go to SOCKET_PORT
+
+BALLOON: MIB[,deflate-on-oom][,reporting]
+  deflate-on-oom   the guest takes memory back before it runs out of it
+  reporting        the guest tells which pages it does not use, and this host gets them back
+
 On a terminal: Ctrl-A x leaves, Ctrl-A b sends a break, Ctrl-A Ctrl-A sends one Ctrl-A.
 
 Exit status: the guest's own when it powers off; 64 bad usage, 65 bad configuration or kernel
@@ -62,7 +82,20 @@ Examples:
   vmlet boot --quiet -- sh -c 'cat /proc/cpuinfo; exit 3'
   vmlet boot --kernel /boot/vmlinuz-6.1.0-28-cloud-amd64 --memory 512 --cpus 2
   vmlet boot --disk path=root.ext4,root
+  vmlet boot --net tap=auto,ip=172.16.0.1/24 -- sh -c 'ip addr add 172.16.0.2/24 dev eth0; ...'
   vmlet boot --disk path=data.ext4 -- sh -c 'mount /dev/vda /mnt && ls /mnt'
+`;
+
+export const STATS_HELP = `Shows what a guest uses, from the file that "vmlet boot --metrics FILE" writes.
+
+Usage: vmlet stats [--follow] [--json] FILE
+
+  -f, --follow   again every second, until the guest ends
+      --json     the last line of the file, and rates since the one before it
+  -h, --help
+
+Example:
+  vmlet boot --metrics vm.metrics --balloon 64 & vmlet stats --follow vm.metrics
 `;
 
 export const DOCTOR_HELP = `Tells what this host can do for VMs.

@@ -1,5 +1,6 @@
 // --metrics FILE: what a running VM has used so far, one line of JSON a second and one at the end.
 import { closeSync, openSync, writeSync } from "node:fs";
+import type { BalloonReport } from "../device-host.js";
 import type { VmStatistics } from "../vm-exit.js";
 import { deviceCounters, type DeviceCounters } from "./report.js";
 
@@ -13,8 +14,22 @@ export interface MetricsLine {
   readonly memory_resident_bytes: number;
   /** Processor time of the whole process, guest included. */
   readonly cpu_ms: number;
+  /** "ended" on the last line. */
+  readonly state: "running" | "ended";
   readonly exits: VmStatistics["exits"];
   readonly devices: DeviceCounters;
+  /** Null without a balloon. */
+  readonly balloon: BalloonMetrics | null;
+}
+
+/** The guest's memory; what the guest has not told is null. */
+export interface BalloonMetrics {
+  readonly target_bytes: number;
+  readonly actual_bytes: number;
+  readonly guest_total_bytes: number | null;
+  readonly guest_available_bytes: number | null;
+  readonly guest_free_bytes: number | null;
+  readonly guest_cache_bytes: number | null;
 }
 
 export class MetricsFile {
@@ -26,26 +41,39 @@ export class MetricsFile {
   constructor(path: string, read: () => VmStatistics) {
     this.#fd = openSync(path, "w");
     this.#read = read;
-    this.#timer = setInterval(() => this.#write(), INTERVAL_MS).unref();
+    this.#timer = setInterval(() => this.#write("running"), INTERVAL_MS).unref();
   }
 
   /** Writes the last line. */
   close(): void {
     clearInterval(this.#timer);
-    this.#write();
+    this.#write("ended");
     closeSync(this.#fd);
   }
 
-  #write(): void {
+  #write(state: MetricsLine["state"]): void {
     const { user, system } = process.cpuUsage();
-    const { exits, devices } = this.#read();
+    const { exits, devices, balloon } = this.#read();
     const line: MetricsLine = {
       time_ms: Math.round(performance.now()),
       memory_resident_bytes: process.memoryUsage.rss(),
       cpu_ms: Math.round((user + system) / 1000),
+      state,
       exits,
       devices: deviceCounters(devices),
+      balloon: balloon === undefined ? null : balloonMetrics(balloon),
     };
     writeSync(this.#fd, `${JSON.stringify(line)}\n`);
   }
+}
+
+function balloonMetrics({ targetBytes, actualBytes, guest = {} }: BalloonReport): BalloonMetrics {
+  return {
+    target_bytes: targetBytes,
+    actual_bytes: actualBytes,
+    guest_total_bytes: guest.totalMemory ?? null,
+    guest_available_bytes: guest.availableMemory ?? null,
+    guest_free_bytes: guest.freeMemory ?? null,
+    guest_cache_bytes: guest.diskCaches ?? null,
+  };
 }

@@ -1,4 +1,5 @@
 // Every default of a VM, named, with the reason for its value.
+import type { ConsoleKind } from "./types.js";
 
 /** Room for our kernel, busybox and a small program; Firecracker's default as well. */
 export const DEFAULT_MEMORY_MIB = 128;
@@ -14,9 +15,13 @@ export const MAX_CPUS = 32;
 /** As many virtio devices as memory/layout.ts has interrupt lines for. */
 export const MAX_VIRTIO_DEVICES = 14;
 
+/** What the kernel's console and the guest's terminal is; the first word of every command line that is not bare. */
+export function consoleParameter(console: ConsoleKind): string {
+  return console === "virtio" ? "console=hvc0" : "console=ttyS0";
+}
+
 /**
  * The command line that every guest gets unless the caller asks for a bare one.
- * - `console=ttyS0`: the serial port is the terminal
  * - `reboot=k panic=-1`: a reboot or panic ends in the i8042 reset, which the monitor sees at once
  * - `i8042.noaux i8042.nomux i8042.dumbkbd`: no half-second probe for a keyboard that is not there
  * - `8250.nr_uarts=1`: probe one serial port, not four
@@ -24,10 +29,10 @@ export const MAX_VIRTIO_DEVICES = 14;
  * - `no_timer_check`: the interrupt controllers are KVM's, they need no test loop
  */
 export const DEFAULT_CMDLINE =
-  "console=ttyS0 reboot=k panic=-1 i8042.noaux i8042.nomux i8042.dumbkbd 8250.nr_uarts=1 tsc=reliable no_timer_check";
+  "reboot=k panic=-1 i8042.noaux i8042.nomux i8042.dumbkbd 8250.nr_uarts=1 tsc=reliable no_timer_check";
 
 /** The same for the package's own kernels, which are told less: every word is looked up many times. */
-export const OWN_KERNEL_CMDLINE = "console=ttyS0 reboot=k panic=-1 tsc=reliable no_timer_check";
+export const OWN_KERNEL_CMDLINE = "reboot=k panic=-1 tsc=reliable no_timer_check";
 
 /** Keeps all but emergencies off the console: each line is serial exits. */
 export const QUIET_CMDLINE = "quiet loglevel=1";

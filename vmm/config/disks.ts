@@ -1,6 +1,8 @@
 // The disks of a VM: what a caller may ask for, checked as far as that goes without the host.
 import { basename } from "node:path";
-import type { RateLimiterConfig, TokenBucketConfig } from "../../devices/virtio/rate-limiter.js";
+import type { RateLimiterConfig } from "../../devices/virtio/rate-limiter.js";
+import { checkKeys } from "./checks.js";
+import { checkRateLimiter } from "./rate-limits.js";
 
 /** "unsafe" ignores the guest's flushes: fast, and lost if the host crashes. */
 export type DiskCache = "writeback" | "unsafe";
@@ -32,7 +34,6 @@ export interface ResolvedDisk {
 /** VIRTIO_BLK_ID_BYTES. */
 const MAX_ID_LENGTH = 20;
 const KEYS: readonly (keyof DiskConfig)[] = ["path", "isRoot", "isReadonly", "id", "cache", "blockSize", "rateLimiter"];
-const BUCKET_KEYS: readonly (keyof TokenBucketConfig)[] = ["size", "oneTimeBurst", "refillTimeMs"];
 
 /** Linux's name of the virtio disk `index`: vda to vdz. */
 export function diskName(index: number): string {
@@ -61,11 +62,7 @@ export function rootParameters(disks: readonly ResolvedDisk[]): string[] {
 }
 
 function resolveDisk(disk: DiskConfig, what: string, problems: string[]): ResolvedDisk {
-  for (const key of Object.keys(disk)) {
-    if (!(KEYS as readonly string[]).includes(key)) {
-      problems.push(`${what}: unknown option ${JSON.stringify(key)}; known are ${KEYS.join(", ")}`);
-    }
-  }
+  checkKeys(what, disk, KEYS, problems);
   // What comes from JavaScript may lack it.
   const path = (disk.path as string | undefined) ?? "";
   const { id, cache = "writeback", blockSize = 512, rateLimiter } = disk;
@@ -98,19 +95,4 @@ function defaultId(path: string): string {
   return basename(path)
     .replace(/[^\x21-\x7e]/g, "_")
     .slice(0, MAX_ID_LENGTH);
-}
-
-function checkRateLimiter(limiter: RateLimiterConfig | undefined, what: string, problems: string[]): void {
-  for (const [name, bucket] of Object.entries(limiter ?? {}) as [string, Partial<TokenBucketConfig>][]) {
-    if (name !== "bandwidth" && name !== "operations") {
-      problems.push(`${what}: unknown rate limit ${JSON.stringify(name)}; known are bandwidth, operations`);
-      continue;
-    }
-    for (const key of BUCKET_KEYS) {
-      const value = bucket[key];
-      if (value === undefined || !Number.isSafeInteger(value) || value < 0) {
-        problems.push(`${what}: ${name}.${key} ${String(value)} is not a whole number from 0 on`);
-      }
-    }
-  }
 }

@@ -1,7 +1,10 @@
 // VmConfig -> ResolvedConfig: unknown keys refused, all problems reported at once,
 // nothing of the host touched yet.
 import { ConfigError } from "../errors.js";
+import { resolveBalloon } from "./balloon.js";
+import { integerProblem } from "./checks.js";
 import {
+  consoleParameter,
   DEFAULT_CMDLINE,
   DEFAULT_CPUS,
   DEFAULT_MEMORY_MIB,
@@ -11,8 +14,11 @@ import {
   MIN_MEMORY_MIB,
   QUIET_CMDLINE,
 } from "./defaults.js";
+import { deviceCount } from "./devices.js";
 import { resolveDisks, rootParameters } from "./disks.js";
-import type { ResolvedConfig, VmConfig } from "./types.js";
+import { resolveNets } from "./nets.js";
+import type { ConsoleKind, ResolvedConfig, VmConfig } from "./types.js";
+import { resolveVsock } from "./vsock.js";
 
 const KEYS: readonly (keyof VmConfig)[] = [
   "kernel",
@@ -25,12 +31,13 @@ const KEYS: readonly (keyof VmConfig)[] = [
   "protocol",
   "quiet",
   "disks",
+  "nets",
+  "vsock",
+  "console",
+  "rng",
+  "balloon",
 ];
-
-function integerProblem(name: string, value: number, min: number, max: number, unit: string): string | undefined {
-  if (Number.isInteger(value) && value >= min && value <= max) return undefined;
-  return `${name} ${String(value)} is not a whole number from ${String(min)} to ${String(max)}${unit}`;
-}
+const CONSOLES: readonly ConsoleKind[] = ["serial", "virtio"];
 
 /** Throws ConfigError with one line a problem. */
 export function resolveConfig(config: VmConfig): ResolvedConfig {
@@ -53,15 +60,27 @@ export function resolveConfig(config: VmConfig): ResolvedConfig {
   if (!["auto", "linux64", "pvh"].includes(protocol)) {
     problems.push(`Boot protocol ${JSON.stringify(protocol)} is not one of auto, linux64, pvh`);
   }
-  const disks = resolveDisks(config.disks ?? [], problems);
-  if (disks.length > MAX_VIRTIO_DEVICES) {
-    problems.push(`Number of devices ${String(disks.length)} is more than ${String(MAX_VIRTIO_DEVICES)}`);
+  const console = config.console ?? "serial";
+  if (!CONSOLES.includes(console)) {
+    problems.push(`Console ${JSON.stringify(console)} is not one of ${CONSOLES.join(", ")}`);
+  }
+  const devices = {
+    disks: resolveDisks(config.disks ?? [], problems),
+    nets: resolveNets(config.nets ?? [], problems),
+    vsock: resolveVsock(config.vsock, problems),
+    console,
+    rng: config.rng ?? false,
+    balloon: resolveBalloon(config.balloon, memoryMib, problems),
+  };
+  const count = deviceCount(devices);
+  if (count > MAX_VIRTIO_DEVICES) {
+    problems.push(`Number of devices ${String(count)} is more than ${String(MAX_VIRTIO_DEVICES)}`);
   }
   if (problems.length > 0) throw new ConfigError(problems);
 
-  const parts = config.bareCmdline === true ? [] : [DEFAULT_CMDLINE];
+  const parts = config.bareCmdline === true ? [] : [consoleParameter(console), DEFAULT_CMDLINE];
   // Before the caller's own words, of which the last `root=` counts.
-  parts.push(...rootParameters(disks));
+  parts.push(...rootParameters(devices.disks));
   if (config.quiet === true) parts.push(QUIET_CMDLINE);
   if (config.cmdline !== undefined && config.cmdline !== "") parts.push(config.cmdline);
   return {
@@ -72,6 +91,6 @@ export function resolveConfig(config: VmConfig): ResolvedConfig {
     cpus,
     nested: config.nested ?? false,
     protocol,
-    disks,
+    ...devices,
   };
 }

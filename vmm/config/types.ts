@@ -1,9 +1,15 @@
 // What a caller may ask for (VmConfig) and what the monitor works with (ResolvedConfig).
 
+import type { BalloonConfig, ResolvedBalloon } from "./balloon.js";
 import type { DiskConfig, ResolvedDisk } from "./disks.js";
+import type { NetConfig, ResolvedNet } from "./nets.js";
+import type { ResolvedVsock, VsockConfig } from "./vsock.js";
 
 /** How an ELF kernel that offers both is entered. */
 export type BootProtocol = "auto" | "linux64" | "pvh";
+
+/** The guest's terminal: its serial port, or hvc0, a virtio console, which knows the window's size. */
+export type ConsoleKind = "serial" | "virtio";
 
 /** A virtual machine as the caller describes it; every field but the kernel has a default. */
 export interface VmConfig {
@@ -27,6 +33,15 @@ export interface VmConfig {
   readonly quiet?: boolean | undefined;
   /** virtio disks, /dev/vda first. */
   readonly disks?: readonly DiskConfig[] | undefined;
+  /** virtio network devices, eth0 first. */
+  readonly nets?: readonly NetConfig[] | undefined;
+  /** Sockets between programs of the guest and of the host. */
+  readonly vsock?: VsockConfig | undefined;
+  /** Where the guest's terminal is; "virtio" is also the kernel's console unless the command line is bare. */
+  readonly console?: ConsoleKind | undefined;
+  /** A virtio entropy device: /dev/hwrng. */
+  readonly rng?: boolean | undefined;
+  readonly balloon?: BalloonConfig | undefined;
 }
 
 /** A checked configuration with every default filled in. */
@@ -39,4 +54,9 @@ export interface ResolvedConfig {
   readonly nested: boolean;
   readonly protocol: BootProtocol;
   readonly disks: readonly ResolvedDisk[];
+  readonly nets: readonly ResolvedNet[];
+  readonly vsock: ResolvedVsock | undefined;
+  readonly console: ConsoleKind;
+  readonly rng: boolean;
+  readonly balloon: ResolvedBalloon | undefined;
 }

@@ -1,11 +1,13 @@
 // `vmlet boot` through the lab: the same command in there, with the same files and result.
 import { closeSync, writeFileSync } from "node:fs";
 import type { BootOptions } from "../cli/arguments.js";
+import { formatBalloon } from "../cli/balloon-argument.js";
 import { formatDisk } from "../cli/disk-argument.js";
 import { packageRoot } from "../cli/guest-files.js";
 import type { Report } from "../cli/report.js";
 import type { ResolvedConfig } from "../config/types.js";
-import { openDisks } from "../disks.js";
+import { openDisks } from "../attach/disks.js";
+import { ConfigError } from "../errors.js";
 import { LAB_CLI, packageInputs } from "./checkout.js";
 import { runInLab } from "./connect.js";
 import type { LabInput } from "./image.js";
@@ -21,6 +23,7 @@ const METRICS = "metrics.jsonl";
 
 /** The result is the exit code of the command in the lab. */
 export async function bootInLab(options: BootOptions, config: ResolvedConfig): Promise<number> {
+  refuseHostDevices(options);
   // Said here and with the user's own paths, not by the command in the lab.
   for (const { fd } of openDisks(config.disks)) closeSync(fd);
   const inputs: LabInput[] = [...packageInputs(packageRoot()), { from: config.kernel, to: "boot/kernel" }];
@@ -45,6 +48,15 @@ export async function bootInLab(options: BootOptions, config: ResolvedConfig): P
   return result.status;
 }
 
+/** The lab is a host of its own: an interface or a socket of it would lead nowhere. */
+function refuseHostDevices({ nets, vsock }: BootOptions): void {
+  const given = [...(nets.length > 0 ? ["--net"] : []), ...(vsock === undefined ? [] : ["--vsock"])];
+  if (given.length === 0) return;
+  throw new ConfigError([
+    `${given.join(" and ")} cannot reach this host from the lab: leave it out, or use a host with a /dev/kvm`,
+  ]);
+}
+
 function labArguments(options: BootOptions, config: ResolvedConfig): string[] {
   const argv = ["node", "--no-rehash-snapshot", LAB_CLI, "boot", "--accel", "kvm"];
   argv.push("--kernel", KERNEL, ...(config.initrd === undefined ? ["--no-initrd"] : ["--initrd", INITRD]));
@@ -54,6 +66,9 @@ function labArguments(options: BootOptions, config: ResolvedConfig): string[] {
   if (config.nested) argv.push("--nested");
   // Which one is the root is on the command line already, too.
   config.disks.forEach((disk, index) => argv.push("--disk", formatDisk(disk, labDiskPath(index))));
+  if (config.console === "virtio") argv.push("--console", "virtio");
+  if (config.rng) argv.push("--rng");
+  if (config.balloon !== undefined) argv.push("--balloon", formatBalloon(config.balloon));
   if (options.report !== undefined) argv.push("--report", `/output/${REPORT}`);
   if (options.metrics !== undefined) argv.push("--metrics", `/output/${METRICS}`);
   return argv;

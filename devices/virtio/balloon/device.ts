@@ -163,6 +163,9 @@ export class BalloonDevice implements VirtioDevice {
       ranges: new PageRanges(memory, this.#pages, this.counters, this.#onError),
       inflating: new DescriptorChain(QUEUE_SIZE),
     };
+    // Linux hands the first buffer in, and says so, before DRIVER_OK, when nobody may look yet.
+    const { statistics } = this.#session;
+    if (statistics !== undefined) context.serve(queues.indexOf(statistics));
   }
 
   /** The pages are the guest's again: a new driver begins with an empty balloon. */

@@ -1,11 +1,11 @@
 // Resolved disks -> open files -> block devices.
 import { closeSync } from "node:fs";
-import { BlockDevice } from "../devices/virtio/block/device.js";
-import { openDiskFile, type DiskFile } from "./backends/disk-file.js";
-import { FileDisk } from "./backends/file-disk.js";
-import { diskName, type ResolvedDisk } from "./config/disks.js";
-import type { DeviceFactory } from "./device-host.js";
-import { DiskError } from "./errors.js";
+import { BlockDevice } from "../../devices/virtio/block/device.js";
+import { openDiskFile, type DiskFile } from "../backends/disk-file.js";
+import { FileDisk } from "../backends/file-disk.js";
+import { diskName, type ResolvedDisk } from "../config/disks.js";
+import type { DeviceFactory, DeviceOpener } from "../device-host.js";
+import { DiskError } from "../errors.js";
 
 /** Opens every disk, or none: throws one DiskError about all that cannot be a disk. */
 export function openDisks(disks: readonly ResolvedDisk[]): DiskFile[] {
@@ -30,8 +30,21 @@ export function openDisks(disks: readonly ResolvedDisk[]): DiskFile[] {
   });
 }
 
+export const attachDisks: DeviceOpener = ({ disks }, undo) => {
+  const files = openDisks(disks);
+  for (const { fd } of files) {
+    undo(() => {
+      closeSync(fd);
+    });
+  }
+  return disks.flatMap((disk, index) => {
+    const file = files[index];
+    return file === undefined ? [] : diskFactory(index, disk, file);
+  });
+};
+
 /** The device of disk `index`, over its open file. */
-export function diskFactory(index: number, disk: ResolvedDisk, file: DiskFile): DeviceFactory {
+function diskFactory(index: number, disk: ResolvedDisk, file: DiskFile): DeviceFactory {
   const name = diskName(index);
   return {
     name,

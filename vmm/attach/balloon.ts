@@ -1,0 +1,48 @@
+// The balloon over guest memory, and what statistics say about it.
+import { BalloonDevice } from "../../devices/virtio/balloon/device.js";
+import type { BalloonStatistics } from "../../devices/virtio/balloon/statistics.js";
+import { MappedGuestPages } from "../backends/guest-pages.js";
+import type { DeviceOpener } from "../device-host.js";
+import { MIB } from "../memory/layout.js";
+
+const NAME = "balloon0";
+
+export const attachBalloon: DeviceOpener = ({ balloon }) => {
+  if (balloon === undefined) return [];
+  const { targetMib, deflateOnOom, reporting } = balloon;
+  return [
+    {
+      name: NAME,
+      create: ({ memory, loop, report, offer }) => {
+        let targetBytes = targetMib * MIB;
+        let guest: BalloonStatistics | undefined;
+        const device = new BalloonDevice({
+          name: NAME,
+          pages: new MappedGuestPages(memory),
+          targetBytes,
+          deflateOnOom,
+          pageReporting: reporting,
+          onStatistics: (statistics) => {
+            guest = statistics;
+          },
+          loop,
+          report,
+        });
+        offer({
+          balloon: {
+            setTarget: (bytes) => {
+              targetBytes = bytes;
+              device.setTarget(bytes);
+            },
+            statistics: () => {
+              // The answer comes in its own time; what is told now is the last one.
+              device.requestStatistics();
+              return { targetBytes, actualBytes: device.actualBytes, guest };
+            },
+          },
+        });
+        return device;
+      },
+    },
+  ];
+};
