@@ -13,6 +13,9 @@ use([
 
 export const FONT = "system-ui, -apple-system, 'Segoe UI', sans-serif";
 
+/** What ECharts' own script would use in a browser; nothing here has a script. */
+const FOR_SCRIPTS = / (?:ecmeta_\w+|class)="[^"]*"/g;
+
 /** `label`: what a screen reader says instead of the picture. */
 export function draw(option: EChartsCoreOption, width: number, height: number, label: string): string {
   const chart = init(null, null, { renderer: "svg", ssr: true, width, height });
@@ -23,7 +26,10 @@ export function draw(option: EChartsCoreOption, width: number, height: number, l
   });
   const svg = chart.renderToSVGString();
   chart.dispose();
-  return withVariables(svg).replace("<svg ", `<svg role="img" aria-label="${label.replaceAll('"', "&quot;")}" `);
+  return withVariables(svg.replaceAll(FOR_SCRIPTS, "")).replace(
+    "<svg ",
+    `<svg role="img" aria-label="${label.replaceAll('"', "&quot;")}" `,
+  );
 }
 
 /** Axis that counts in powers of ten. */

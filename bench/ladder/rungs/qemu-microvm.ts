@@ -24,7 +24,7 @@ export const qemuMicrovm: Rung = {
         ...["-display", "none", "-no-reboot", "-serial", "stdio"],
         ...["-kernel", vmKernel(), "-initrd", site.initrd, "-append", vmCmdline(program, "t")],
       ],
-      accelerator: () => (isInterpreted ? "QEMU TCG (interpreted)" : "hardware"),
+      accelerator: () => (isInterpreted ? "QEMU TCG, interpreted" : "hardware"),
     };
   },
 };
