@@ -1,6 +1,7 @@
 // `vmlet bench`: options -> run -> table, JSON, page. A bundle of its own, so that no other command loads it.
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
-import { EXIT_CANNOT_WRITE, EXIT_HOST, EXIT_SIGNAL_BASE, UsageError } from "../../vmm/cli/exit-codes.js";
+import { EXIT_CANNOT_WRITE, EXIT_HOST, EXIT_SIGNAL_BASE, EXIT_USAGE, UsageError } from "../../vmm/cli/exit-codes.js";
+import { checkWritable } from "../../vmm/cli/report.js";
 import { formatColumns } from "../table.js";
 import { formatChanges } from "./compare.js";
 import { offerPackages } from "./install.js";
@@ -14,8 +15,18 @@ import { formatLadder } from "./text.js";
 
 const SIGNALS = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const;
 
-/** The exit code. */
+/** The exit code. Complains itself: the caller's bundle has error classes of its own. */
 export async function bench(argv: readonly string[]): Promise<number> {
+  try {
+    return await run(argv);
+  } catch (error) {
+    if (!(error instanceof UsageError || error instanceof CannotWrite)) throw error;
+    process.stderr.write(`vmlet: ${error.message}\n`);
+    return error instanceof UsageError ? EXIT_USAGE : EXIT_CANNOT_WRITE;
+  }
+}
+
+async function run(argv: readonly string[]): Promise<number> {
   const options = parseBench(argv);
   if (options.help) {
     process.stdout.write(BENCH_HELP);
@@ -25,15 +36,14 @@ export async function bench(argv: readonly string[]): Promise<number> {
     list(options);
     return 0;
   }
-  // A file that cannot be read is said now, not after half an hour.
+  // A file that cannot be read or written is said now, not after half an hour.
+  for (const path of [options.json, options.html, options.svg, options.resume]) {
+    if (path !== undefined) tryWriting(path, checkWritable);
+  }
   const old = options.compare === undefined ? undefined : read(options.compare);
   const resumed = options.resume !== undefined && existsSync(options.resume) ? read(options.resume) : undefined;
   if (options.from !== undefined) {
-    try {
-      return await publish(options, read(options.from), old);
-    } catch (error) {
-      return complain(error);
-    }
+    return publish(options, read(options.from), old);
   }
   await offerPackages(options.rungs, options.yes);
   return measure(options, resumed, old);
@@ -97,7 +107,9 @@ async function measure(
   } catch (error) {
     line.clear();
     if (signal !== undefined) return EXIT_SIGNAL_BASE + signal;
-    return complain(error);
+    if (error instanceof UsageError || error instanceof CannotWrite || !(error instanceof Error)) throw error;
+    process.stderr.write(`vmlet: ${error.message}\n`);
+    return EXIT_HOST;
   } finally {
     line.clear();
     for (const [name, handler] of handlers) process.removeListener(name, handler);
@@ -106,19 +118,18 @@ async function measure(
 
 class CannotWrite extends Error {}
 
-/** What is none of these is a defect, and says where. */
-function complain(error: unknown): number {
-  if (error instanceof UsageError || !(error instanceof Error)) throw error;
-  process.stderr.write(`vmlet: ${error.message}\n`);
-  return error instanceof CannotWrite ? EXIT_CANNOT_WRITE : EXIT_HOST;
-}
-
-function write(path: string, text: string): void {
+function tryWriting(path: string, attempt: (path: string) => void): void {
   try {
-    writeFileSync(path, text);
+    attempt(path);
   } catch (error) {
     throw new CannotWrite(`${path}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
   }
+}
+
+function write(path: string, text: string): void {
+  tryWriting(path, () => {
+    writeFileSync(path, text);
+  });
 }
 
 async function publish(options: BenchOptions, result: LadderResult, old: LadderResult | undefined): Promise<number> {

@@ -1,7 +1,7 @@
 // Needs: root, gcc, cpio; each rung that is there. Every rung really starts and stops an instance;
 // what hangs, crashes or lies does not stop the rest; nothing is left behind.
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { existsSync, readFileSync, readdirSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -189,6 +189,16 @@ describe("bench: ladder", function () {
 });
 
 describe("bench: ladder's words", () => {
+  it("bad usage is 64, a file that cannot be written 73, both before anything is measured", () => {
+    const status = (...argv: string[]): number | null =>
+      spawnSync("dist/vmlet.js", ["bench", ...argv], { stdio: "ignore", timeout: 5000 }).status;
+    assert.equal(status("--rounds", "0"), 64);
+    assert.equal(status("--only", "nonsense"), 64);
+    assert.equal(status("--from", "package.json"), 64);
+    assert.equal(status("--html", "/nonexistent/page.html"), 73);
+    assert.equal(status("--list"), 0);
+  });
+
   const EPERM = 1;
   const ENOSYS = 38;
   const isolation = (calls: number[], ownKernel = false): Isolation => ({
