@@ -138,7 +138,7 @@ describe("boot: linux", function () {
 
   for (const program of ["exercise", "exercise-dynamic"]) {
     it(`${program}: floating point, signals, threads, timers and breakpoints hold`, async () => {
-      const { status, stdout } = await guest.boot(["--quiet", "--initrd", guest.files.programs, "--", program]);
+      const { status, stdout } = await guest.boot(["--quiet", "--initrd", guest.files.exercises, "--", program]);
       // Where the processor has no AVX2, the program says so.
       assert.equal(stdout.replace("no avx2 here\n", ""), EXERCISES.map((name) => `ok ${name}\n`).join(""));
       assert.equal(status, 0);

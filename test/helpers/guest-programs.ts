@@ -26,12 +26,24 @@ export function buildGuestPrograms(folder: string): string {
     mkdirSync(join(root, dirname(library)), { recursive: true });
     copyFileSync(realpathSync(library), join(root, library));
   }
-  const archive = execFileSync("sh", ["-c", "find . -mindepth 1 | cpio --quiet -o -H newc"], {
-    cwd: root,
-    maxBuffer: 2 ** 26,
-  });
+  const archive = archiveOf(root);
   rmSync(root, { recursive: true });
   const initramfs = join(folder, "programs.cpio");
   writeFileSync(initramfs, Buffer.concat([readFileSync("guest/out/initramfs.cpio"), archive]));
   return initramfs;
+}
+
+/** The package's initramfs with /bin/vsock, in `folder`. */
+export function withVsockProgram(folder: string): string {
+  const root = join(folder, "vsock-root");
+  mkdirSync(join(root, "bin"), { recursive: true });
+  const program = join(root, "bin/vsock");
+  execFileSync("gcc", ["-O2", "-Wall", "-Wextra", "-Werror", "-static", "-s", "-o", program, "test/programs/vsock.c"]);
+  const image = join(folder, "vsock-initramfs.cpio");
+  writeFileSync(image, Buffer.concat([readFileSync("guest/out/initramfs.cpio"), archiveOf(root)]));
+  return image;
+}
+
+function archiveOf(root: string): Buffer {
+  return execFileSync("sh", ["-c", "find . -mindepth 1 | cpio --quiet -o -H newc"], { cwd: root, maxBuffer: 2 ** 26 });
 }

@@ -12,7 +12,7 @@ import { LabError } from "../../vmm/errors.js";
 import { LabSession, type LabResult } from "../../vmm/lab/session.js";
 import type { Report } from "../../vmm/cli/report.js";
 import { countBoot } from "./booted.js";
-import { buildGuestPrograms } from "./guest-programs.js";
+import { buildGuestPrograms, withVsockProgram } from "./guest-programs.js";
 import { makeRootDisk, withDebianModules } from "./guest-images.js";
 
 const LAB_MEMORY_MIB = 1536;
@@ -31,13 +31,17 @@ export interface GuestFiles {
   readonly vmlinux: string;
   readonly bzImage: string;
   readonly initramfs: string;
-  /** The same with the programs of test/programs/. */
-  readonly programs: string;
+  /** The same with test/programs/exercise.c. */
+  readonly exercises: string;
   readonly debianKernel: string;
   /** The package's initramfs, with the Debian kernel's virtio modules in /modules. */
   readonly debianInitramfs: string;
   /** A root disk to copy: its init counts the boots of the disk, says so and powers off. */
   readonly rootDisk: string;
+  /** The package's initramfs, with test/programs/vsock.c as /bin/vsock. */
+  readonly vsockInitramfs: string;
+  /** Folder of test/programs, for what runs on the host. */
+  readonly programs: string;
   /** The bundled library. */
   readonly library: string;
 }
@@ -50,8 +54,18 @@ export interface BootOptions {
   readonly isBare?: boolean;
 }
 
+/** A command on a terminal, as the test meets it. */
+export interface TerminalCommand {
+  input(text: string): void;
+  resize(rows: number, columns: number): void;
+}
+
 export interface GuestRunner {
+  /** The host is the lab: its commands are root's, and may do there what they want. */
+  readonly isLab: boolean;
   readonly files: GuestFiles;
+  /** A shell command on a terminal of 33 rows and 101 columns; `onOutput` gets all output so far. Only the lab has one. */
+  terminal?(script: string, onOutput: (text: string, command: TerminalCommand) => void): Promise<Boot>;
   /** `vmlet boot` with these arguments and a report. */
   boot(args: readonly string[], options?: BootOptions): Promise<Boot>;
   /** A shell command where vmlet runs; $VMLET starts it. */
@@ -107,13 +121,16 @@ async function labRunner(): Promise<GuestRunner> {
     { from: base.kernel, to: "kernels/debian-vmlinuz" },
     { from: withDebianModules(base.kernel, folder), to: "kernels/debian-initramfs.cpio" },
     { from: makeRootDisk(folder), to: "kernels/root.ext4" },
-    { from: buildGuestPrograms(folder), to: "kernels/programs.cpio" },
+    { from: buildGuestPrograms(folder), to: "kernels/exercises.cpio" },
+    { from: withVsockProgram(folder), to: "kernels/vsock-initramfs.cpio" },
+    { from: "test/programs", to: "programs" },
   ];
   const start = (): Promise<LabSession> =>
     LabSession.start({ packageRoot, memoryMib: LAB_MEMORY_MIB, cpus: LAB_CPUS, inputs });
   let session = await start();
+  const env = { VMLET: `node --no-rehash-snapshot ${LAB_CLI}` };
   const run = async (text: string, stdin = ""): Promise<Boot> => {
-    const command = { argv: ["sh", "-c", text], env: { VMLET: `node --no-rehash-snapshot ${LAB_CLI}` }, stdin };
+    const command = { argv: ["sh", "-c", text], env, stdin };
     let done: LabResult;
     try {
       done = await session.run(command);
@@ -127,15 +144,36 @@ async function labRunner(): Promise<GuestRunner> {
     }
     return result(done.status, done.stdout, done.stderr, done.files.get("report.json"));
   };
+  const command: TerminalCommand = {
+    input: (text) => void session.input(Buffer.from(text)),
+    resize: (rows, columns) => session.resize(rows, columns),
+  };
+  const terminal: GuestRunner["terminal"] = async (text, onOutput) => {
+    let output = "";
+    const { status } = await session.run({
+      argv: ["sh", "-c", text],
+      env,
+      terminal: { rows: 33, columns: 101 },
+      onOutput: (bytes) => {
+        output += bytes.toString("latin1");
+        onOutput(output, command);
+      },
+    });
+    return { status, stdout: output, stderr: "", report: undefined };
+  };
   return {
+    isLab: true,
+    terminal,
     files: {
       vmlinux: "/input/kernels/vmlinux",
       bzImage: "/input/kernels/bzImage",
       initramfs: "/input/kernels/initramfs.cpio",
-      programs: "/input/kernels/programs.cpio",
+      exercises: "/input/kernels/exercises.cpio",
       debianKernel: "/input/kernels/debian-vmlinuz",
       debianInitramfs: "/input/kernels/debian-initramfs.cpio",
       rootDisk: "/input/kernels/root.ext4",
+      vsockInitramfs: "/input/kernels/vsock-initramfs.cpio",
+      programs: "/input/programs",
       library: `${LAB_PACKAGE}/dist/index.js`,
     },
     boot: (args, options = {}) => {
@@ -169,14 +207,17 @@ async function hostRunner(): Promise<GuestRunner> {
     return result(status, Buffer.concat(stdout), Buffer.concat(stderr), bytes);
   };
   return {
+    isLab: false,
     files: {
       vmlinux: resolve("guest/out/default/vmlinux"),
       bzImage: resolve("guest/out/default/bzImage"),
       initramfs: resolve("guest/out/initramfs.cpio"),
-      programs: buildGuestPrograms(folder),
+      exercises: buildGuestPrograms(folder),
       debianKernel: base.kernel,
       debianInitramfs: withDebianModules(base.kernel, folder),
       rootDisk: makeRootDisk(folder),
+      vsockInitramfs: withVsockProgram(folder),
+      programs: resolve("test/programs"),
       library: resolve("dist/index.js"),
     },
     boot: (args, options = {}) => run(script(args, report, options), options.stdin),
