@@ -10,7 +10,6 @@ import { BENCH_HELP, parseBench, type BenchOptions } from "./options.js";
 import { planFor } from "./plan.js";
 import { ProgressLine } from "./progress-line.js";
 import { SCHEMA, type LadderResult } from "./result.js";
-import { sweepStale } from "./site.js";
 import { formatLadder } from "./text.js";
 
 const SIGNALS = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const;
@@ -86,7 +85,6 @@ async function measure(
   });
   const line = new ProgressLine();
   try {
-    sweepStale();
     const plan = planFor(options.quick, options.rounds);
     const result = await runLadder({
       rungs: options.rungs,

@@ -104,6 +104,7 @@ export function sweepStale(): void {
 
 /** Throws with the cause if the programs cannot be built; nothing is left then. */
 export function openSite(signal: AbortSignal): Site {
+  sweepStale();
   const run = `${PREFIX}${String(process.pid)}`;
   const cgroups = cgroupLayout();
   const groupsBefore = topGroups(cgroups);
