@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 MOCHA := node_modules/.bin/mocha --no-config --reporter build/test/helpers/reporter.js
-SOURCES := $(shell find vmm devices -name '*.ts') vmm/bundle.mjs package.json
+SOURCES := $(shell find vmm devices bench/ladder -name '*.ts') bench/harness.ts bench/stamp.ts bench/statistics.ts bench/table.ts vmm/bundle.mjs package.json
 
 .PHONY: help setup build guest rootfs boot lab doctor check types lint format imports test test-unit test-kvm test-boot fuzz bench clean
 
@@ -66,8 +66,10 @@ test-boot: setup guest build types ## real kernels, on this host or in the lab
 fuzz: setup types ## the guest's side at random, for longer than the tests do; FUZZ="--seed N --iters N"
 	@node build/test/fuzz/run.js $(FUZZ)
 
-bench: setup guest build types ## measure; see bench/README.md
+bench: setup guest build types ## measure; see bench/README.md; LADDER="--quick --yes" for the ladder
 	@node build/bench/run.js
+	@mkdir -p bench/results
+	@dist/vmlet.js bench --json bench/results/ladder.json --html bench/results/ladder.html $(LADDER)
 
 clean: ## remove what was built here; the cache of kernels stays
 	rm -rf build dist guest/out bench/results bench/out

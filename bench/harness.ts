@@ -7,6 +7,8 @@ export type Sample = Readonly<Record<string, number>>;
 
 export interface Variant {
   readonly name: string;
+  /** It takes part in so many rounds, the first ones; without it, in all. */
+  readonly rounds?: number;
   /** One turn. A throw ends this variant's part in the bench and becomes a row with the error. */
   turn(): Sample | Promise<Sample>;
 }
@@ -74,6 +76,7 @@ export async function measure(variants: readonly Variant[], context: BenchContex
     for (const index of turnOrder(variants.length, round)) {
       const variant = variants[index];
       if (variant === undefined || failures.has(index)) continue;
+      if (round - context.warmups >= (variant.rounds ?? context.rounds)) continue;
       const phase = isWarmup ? "warm-up" : `round ${String(round - context.warmups + 1)} of ${String(context.rounds)}`;
       context.progress(`${phase}: ${variant.name}`);
       try {

@@ -1,4 +1,4 @@
-// Bundles the command line, the vCPU thread and the library into dist/, one CommonJS file
+// Bundles the command line, the vCPU thread, the library and the ladder into dist/, one CommonJS file
 // each: fewer files to find and parse is what makes the start fast. The command line comes with
 // what V8 has made of it, so that a start need not parse it either.
 import { build } from "esbuild";
@@ -26,6 +26,7 @@ const outputs = [
   { entry: "vmm/cli.ts", file: "dist/cli.js" },
   { entry: "vmm/vcpu/worker.ts", file: "dist/vcpu-worker.js" },
   { entry: "vmm/index.ts", file: "dist/index.js" },
+  { entry: "bench/ladder/cli.ts", file: "dist/ladder.js" },
 ];
 
 await Promise.all(

@@ -1,4 +1,5 @@
 // The command line's entry: the only reader of process.argv and the only caller of exit.
+import { createRequire } from "node:module";
 import { boot } from "./cli/boot.js";
 import { exitCodeOfError, UsageError } from "./cli/exit-codes.js";
 import { ConfigError, VmmError } from "./errors.js";
@@ -9,6 +10,8 @@ async function main([command, ...rest]: readonly string[]): Promise<number> {
       return boot(rest);
     case "doctor":
       return (await import("./cli/doctor.js")).doctor(rest);
+    case "bench":
+      return bench(rest);
     case "stats":
       return (await import("./cli/stats.js")).stats(rest);
     case "lab":
@@ -25,8 +28,15 @@ async function main([command, ...rest]: readonly string[]): Promise<number> {
     case undefined:
       throw new UsageError("No command is given; try: vmlet --help");
     default:
-      throw new UsageError(`Unknown command ${JSON.stringify(command)}; known are boot, stats, doctor, lab`);
+      throw new UsageError(`Unknown command ${JSON.stringify(command)}; known are bench, boot, doctor, lab, stats`);
   }
+}
+
+/** In a file of its own: it is as big as all the rest, and only this command reads it. */
+async function bench(argv: readonly string[]): Promise<number> {
+  const file = "./ladder.js";
+  const ladder = createRequire(import.meta.url)(file) as { bench(argv: readonly string[]): Promise<number> };
+  return ladder.bench(argv);
 }
 
 function complain(error: unknown): void {

@@ -67,7 +67,7 @@ const MESSAGE_MS = 20;
 /** How long output gathers after some has been written, `ms`. */
 const GATHER_MS = 2;
 /** How long output may sit in KVM's ring when the guest does nothing else, `ms`. */
-const IDLE_DRAIN_MS = 20;
+const IDLE_DRAIN_MS = 50;
 /** Ctrl-O: Linux's hvc console takes it for a break. */
 const HVC_SYSRQ = Uint8Array.of(0x0f);
 /** What the last output of a VM that shall stop may take to be written, `ms`. */

@@ -7,6 +7,7 @@
  * To the host:    R ready   O standard output   2 standard error
  *                 F a file of /output (name, NUL, content)
  *                 Z the command has ended (u32 exit status, u32 signal)
+ *                 H nothing has happened for a while, but the lab is alive
  * One command at a time. When the host hangs up, the lab powers off.
  */
 #define _GNU_SOURCE
@@ -31,6 +32,7 @@
 
 #define OUTPUT_FOLDER "/output"
 #define CHUNK 32768
+#define HEARTBEAT_MS 5000
 #define MAX_FRAME (1 << 20)
 #define MAX_STRINGS 512
 #define REQUEST_PTY 1
@@ -420,7 +422,8 @@ int main(void)
 			{ .fd = pending != NULL ? child.input : -1, .events = POLLOUT },
 		};
 
-		poll(polls, 5, -1);
+		if (poll(polls, 5, HEARTBEAT_MS) == 0)
+			send_frame('H', NULL, 0);
 		if (polls[0].revents & POLLHUP)
 			power_off();
 		if (polls[0].revents & POLLIN)

@@ -1,6 +1,7 @@
 // Needs: hardware KVM, or the lab. Real kernels, seen through the program's command line.
 import assert from "node:assert/strict";
 import { guestRunner, whyNoBoot, type GuestRunner } from "../helpers/guest-runner.js";
+import { EXERCISES } from "../helpers/guest-programs.js";
 import { skip } from "../helpers/skip.js";
 
 describe("boot: linux", function () {
@@ -132,6 +133,15 @@ describe("boot: linux", function () {
     it(`${what}: exit status ${String(expected)}, outcome ${outcome}`, async () => {
       const { status, report } = await guest.boot(["--quiet", "--", "sh", "-c", command]);
       assert.deepEqual([status, report?.outcome, report?.exit_code], [expected, outcome, expected]);
+    });
+  }
+
+  for (const program of ["exercise", "exercise-dynamic"]) {
+    it(`${program}: floating point, signals, threads, timers and breakpoints hold`, async () => {
+      const { status, stdout } = await guest.boot(["--quiet", "--initrd", guest.files.exercises, "--", program]);
+      // Where the processor has no AVX2, the program says so.
+      assert.equal(stdout.replace("no avx2 here\n", ""), EXERCISES.map((name) => `ok ${name}\n`).join(""));
+      assert.equal(status, 0);
     });
   }
 

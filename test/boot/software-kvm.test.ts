@@ -8,11 +8,10 @@ import type { Report } from "../../vmm/cli/report.js";
 import { probeQuirks } from "../../vmm/fixups/probe.js";
 import { KvmSystem } from "../../vmm/kvm/system.js";
 import { countBoot } from "../helpers/booted.js";
-import { buildGuestPrograms, type GuestPrograms } from "../helpers/guest-programs.js";
+import { EXERCISES, buildGuestPrograms } from "../helpers/guest-programs.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
 import { skip } from "../helpers/skip.js";
 
-const EXERCISES = ["float", "avx", "signals", "threads", "timers", "int3"];
 /** Emulated, on a machine that may be busy with other tests, `ms`. */
 const BOOT_LIMIT_MS = 400_000;
 
@@ -37,17 +36,16 @@ interface Boot {
 describe("boot: software KVM", function () {
   this.timeout(BOOT_LIMIT_MS + 10_000);
   let folder = "";
-  let programs: GuestPrograms;
+  let programs = "";
 
   before(function () {
     const reason = whyNoSoftwareKvm();
     if (reason !== undefined) skip(this, reason);
     folder = mkdtempSync(join(tmpdir(), "vmlet-test-"));
-    programs = buildGuestPrograms();
+    programs = buildGuestPrograms(folder);
   });
   after(() => {
     if (folder === "") return;
-    programs.remove();
     rmSync(folder, { recursive: true });
   });
 
@@ -78,7 +76,7 @@ describe("boot: software KVM", function () {
 
   for (const program of ["exercise", "exercise-dynamic"]) {
     it(`${program}: vector state, floating point, signals, threads, timers and breakpoints hold`, async () => {
-      const { status, stdout } = await boot("--initrd", programs.initramfs, "--", program);
+      const { status, stdout } = await boot("--initrd", programs, "--", program);
       assert.equal(stdout, EXERCISES.map((name) => `ok ${name}\n`).join(""));
       assert.equal(status, 0);
     });

@@ -1,25 +1,20 @@
 // The initramfs of the package with the test programs beside it: a static and a dynamic build,
 // the latter with its loader and libraries. The kernel unpacks archives that follow each other.
 import { execFileSync } from "node:child_process";
-import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { copyFileSync, mkdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 
-export interface GuestPrograms {
-  /** Path of the initramfs. */
-  readonly initramfs: string;
-  remove(): void;
-}
+/** What `exercise` says "ok" of, in this order. */
+export const EXERCISES = ["float", "avx", "signals", "threads", "timers", "int3"] as const;
 
 function libraries(program: string): string[] {
   const listed = execFileSync("ldd", [program], { encoding: "utf8" });
   return [...listed.matchAll(/(\/[^ ]+)/g)].map(([, path = ""]) => path);
 }
 
-/** Builds /bin/exercise and /bin/exercise-dynamic into a copy of guest/out/initramfs.cpio. */
-export function buildGuestPrograms(): GuestPrograms {
-  const folder = mkdtempSync(join(tmpdir(), "vmlet-test-"));
-  const root = join(folder, "root");
+/** Builds /bin/exercise and /bin/exercise-dynamic into a copy of guest/out/initramfs.cpio; its path, below `folder`. */
+export function buildGuestPrograms(folder: string): string {
+  const root = join(folder, "programs");
   mkdirSync(join(root, "bin"), { recursive: true });
   const source = resolve("test/programs/exercise.c");
   const flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-pthread"];
@@ -33,14 +28,9 @@ export function buildGuestPrograms(): GuestPrograms {
   }
   const archive = archiveOf(root);
   rmSync(root, { recursive: true });
-  const initramfs = join(folder, "initramfs.cpio");
+  const initramfs = join(folder, "programs.cpio");
   writeFileSync(initramfs, Buffer.concat([readFileSync("guest/out/initramfs.cpio"), archive]));
-  return {
-    initramfs,
-    remove: () => {
-      rmSync(folder, { recursive: true });
-    },
-  };
+  return initramfs;
 }
 
 /** The package's initramfs with /bin/vsock, in `folder`. */

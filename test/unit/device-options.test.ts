@@ -38,8 +38,9 @@ describe("device options: configuration", () => {
       balloon: { targetMib: 64 },
       console: "virtio",
     });
-    const net = config.nets[0];
-    assert.deepEqual(net?.hostAddress, { address: "172.16.0.1", prefixLength: 24 });
+    const [net] = config.nets;
+    assert.ok(net !== undefined);
+    assert.deepEqual(net.hostAddress, { address: "172.16.0.1", prefixLength: 24 });
     assert.deepEqual([...(net.mac ?? [])], [0x52, 0x54, 0, 0x12, 0x34, 0x56]);
     assert.deepEqual(config.balloon, { targetMib: 64, deflateOnOom: false, reporting: false });
     assert.match(config.cmdline, /^console=hvc0 /);

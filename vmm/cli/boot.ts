@@ -17,6 +17,7 @@ import { Vm } from "../vm.js";
 
 const STDIN = 0;
 const STDOUT = 1;
+const STDERR = 2;
 const SIGPIPE = 13;
 
 /** What a guest without command and terminal runs: who it is. */
@@ -117,6 +118,7 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
   const deviceSupport = await support?.loadDeviceSupport(config);
   let signal: number | undefined;
   let terminal: Terminal | undefined;
+  const progress = quirks === undefined ? undefined : await showBooting();
   let stop = (): void => undefined;
   // Before the devices leave something on the host that a signal must not leave behind.
   const removeHandlers = onEndSignals((number) => {
@@ -126,6 +128,7 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
   const parts = buildVm(config, { known: { quirks }, deviceSupport });
   const vm: Vm = new Vm(parts, {
     output: (bytes, done) => {
+      progress?.done();
       writeOutput(bytes, done, () => {
         signal ??= SIGPIPE;
         vm.stop();
@@ -133,6 +136,7 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
     },
     inputRoom: () => terminal?.resume(),
     commandStarted: () => {
+      progress?.done();
       openInput();
     },
     log: (line) => process.stderr.write(`vmlet: ${line}${isTerminal(STDIN) ? "\r" : ""}\n`),
@@ -170,6 +174,7 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
     }
     return exitCode;
   } finally {
+    progress?.done();
     removeHandlers();
     terminal?.close();
     removeResize?.();
@@ -178,6 +183,13 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
     // The rest of the VM is not closed: the process ends with it, without waiting for a thread that may
     // still be starting, and the kernel frees everything.
   }
+}
+
+/** Where kernel code is emulated, a guest is silent for seconds. A log needs no animation. */
+async function showBooting() {
+  if (!isTerminal(STDERR)) return undefined;
+  const { Progress } = await import("./progress.js");
+  return new Progress("the guest is booting");
 }
 
 /** Hands the size of this process's terminal to the guest's, now and whenever it changes. */

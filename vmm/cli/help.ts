@@ -6,6 +6,7 @@ Usage:
   vmlet boot [options] [-- COMMAND...]   boot a guest; run COMMAND or a shell in it
   vmlet stats [--follow] FILE            what a running guest uses; FILE is that of boot's --metrics
   vmlet doctor [--json]                  what this host can do, and what would make it better
+  vmlet bench [options]                  what isolation costs here, from chroot to a micro-VM
   vmlet lab [-- COMMAND...]              a shell or a command in the lab: an emulated host with AMD-V
   vmlet --version | --help
 
@@ -15,7 +16,7 @@ Examples:
   vmlet boot --memory 2G --cpus 4 --report boot.json -- nproc
   vmlet boot --kernel ./vmlinux --initrd ./rootfs.cpio --cmdline "debug"
 
-"vmlet boot --help" lists the options.
+"vmlet boot --help" and "vmlet bench --help" list the options.
 `;
 
 export const BOOT_HELP = `Boots a guest kernel and shows its serial console.

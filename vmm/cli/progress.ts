@@ -21,6 +21,7 @@ export class Progress {
   done(): void {
     clearInterval(this.#timer);
     if (this.#shown && this.#isTerminal) process.stderr.write("\r\x1b[K");
+    this.#shown = false;
   }
 
   #show(): void {

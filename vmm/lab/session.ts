@@ -65,6 +65,8 @@ const LAB_CPU = "max,xsave=off";
 const LAB_CMDLINE =
   "console=ttyS0 quiet loglevel=4 panic=-1 softlockup_panic=1 mitigations=off random.trust_cpu=on rdinit=/init";
 const CONSOLE_TAIL_LINES = 15;
+/** The agent says something every 5 s. An emulated host that is silent for so long hangs, `ms`. */
+const SILENCE_MS = 60_000;
 const MAX_COMPLAINT_CHARS = 4000;
 
 interface Pending {
@@ -85,6 +87,7 @@ export class LabSession {
   #ready: (() => void) | undefined;
   #isClosed = false;
   #complaints = "";
+  #silence: NodeJS.Timeout | undefined;
   #lastWords = "";
 
   private constructor(qemu: ChildProcess, folder: string) {
@@ -102,6 +105,7 @@ export class LabSession {
     });
     this.#ended = new Promise((resolve) => {
       qemu.once("close", () => {
+        clearTimeout(this.#silence);
         this.#lastWords = this.#consoleTail();
         resolve();
         this.#pending?.reject(new LabError(`The lab has stopped unexpectedly\n${this.#lastWords}`));
@@ -223,7 +227,17 @@ export class LabSession {
     }
   }
 
+  /** Two emulated processors can lock each other up for good: that must not look like a slow command. */
+  #expectLife(): void {
+    clearTimeout(this.#silence);
+    this.#silence = setTimeout(() => {
+      this.#complaints += `\nThe emulated host has been silent for ${String(SILENCE_MS / 1000)} s and was stopped: try again\n`;
+      this.#qemu.kill("SIGKILL");
+    }, SILENCE_MS).unref();
+  }
+
   #take({ type, payload }: Frame): void {
+    this.#expectLife();
     const pending = this.#pending;
     switch (type) {
       case "R":
@@ -265,7 +279,7 @@ export class LabSession {
     } catch {
       // QEMU stopped before it made the file: its complaint is what there is.
     }
-    const lines = `${this.#complaints}${log}`.trimEnd().split(/\r?\n/);
+    const lines = `${log}${this.#complaints}`.trimEnd().split(/\r?\n/);
     return lines.slice(-CONSOLE_TAIL_LINES).join("\n");
   }
 

@@ -1,0 +1,144 @@
+// `vmlet bench`: options -> run -> table, JSON, page. A bundle of its own, so that no other command loads it.
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { EXIT_CANNOT_WRITE, EXIT_HOST, EXIT_SIGNAL_BASE, EXIT_USAGE, UsageError } from "../../vmm/cli/exit-codes.js";
+import { checkWritable } from "../../vmm/cli/report.js";
+import { formatColumns } from "../table.js";
+import { formatChanges } from "./compare.js";
+import { offerPackages } from "./install.js";
+import { runLadder } from "./ladder.js";
+import { BENCH_HELP, parseBench, type BenchOptions } from "./options.js";
+import { planFor } from "./plan.js";
+import { ProgressLine } from "./progress-line.js";
+import { SCHEMA, type LadderResult } from "./result.js";
+import { formatLadder } from "./text.js";
+
+const SIGNALS = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const;
+
+/** The exit code. Complains itself: the caller's bundle has error classes of its own. */
+export async function bench(argv: readonly string[]): Promise<number> {
+  try {
+    return await run(argv);
+  } catch (error) {
+    if (!(error instanceof UsageError || error instanceof CannotWrite)) throw error;
+    process.stderr.write(`vmlet: ${error.message}\n`);
+    return error instanceof UsageError ? EXIT_USAGE : EXIT_CANNOT_WRITE;
+  }
+}
+
+async function run(argv: readonly string[]): Promise<number> {
+  const options = parseBench(argv);
+  if (options.help) {
+    process.stdout.write(BENCH_HELP);
+    return 0;
+  }
+  if (options.list) {
+    list(options);
+    return 0;
+  }
+  // A file that cannot be read or written is said now, not after half an hour.
+  for (const path of [options.json, options.html, options.svg, options.resume]) {
+    if (path !== undefined) tryWriting(path, checkWritable);
+  }
+  const old = options.compare === undefined ? undefined : read(options.compare);
+  const resumed = options.resume !== undefined && existsSync(options.resume) ? read(options.resume) : undefined;
+  if (options.from !== undefined) {
+    return publish(options, read(options.from), old);
+  }
+  await offerPackages(options.rungs, options.yes);
+  return measure(options, resumed, old);
+}
+
+function list({ rungs }: BenchOptions): void {
+  const rows = rungs.map((rung) => {
+    const detected = rung.detect();
+    return [rung.name, rung.adds, "missing" in detected ? `not here: ${detected.missing}` : detected.version];
+  });
+  process.stdout.write(`${formatColumns(rows, 3)}\n`);
+}
+
+function read(path: string): LadderResult {
+  let value: Partial<LadderResult>;
+  try {
+    value = JSON.parse(readFileSync(path, "utf8")) as Partial<LadderResult>;
+  } catch (error) {
+    throw new UsageError(`${path}: ${error instanceof Error ? error.message : String(error)}`);
+  }
+  if (value.schema !== SCHEMA)
+    throw new UsageError(`${path}: not a result of vmlet bench --json, schema ${String(SCHEMA)}`);
+  return value as LadderResult;
+}
+
+async function measure(
+  options: BenchOptions,
+  resumed: LadderResult | undefined,
+  old: LadderResult | undefined,
+): Promise<number> {
+  const controller = new AbortController();
+  let signal: number | undefined;
+  const handlers = Object.entries(SIGNALS).map(([name, number]) => {
+    const handler = (): void => {
+      signal ??= number;
+      controller.abort(new Error(`ended by ${name}`));
+    };
+    process.on(name, handler);
+    return [name, handler] as const;
+  });
+  const line = new ProgressLine();
+  try {
+    const plan = planFor(options.quick, options.rounds);
+    const result = await runLadder({
+      rungs: options.rungs,
+      plan,
+      quick: options.quick,
+      rounds: plan.rounds.start.fast,
+      signal: controller.signal,
+      resumed,
+      progress: (text) => {
+        line.show(text);
+      },
+      save: (sofar) => {
+        if (options.resume !== undefined) write(options.resume, JSON.stringify(sofar));
+      },
+    });
+    line.clear();
+    return await publish(options, result, old);
+  } catch (error) {
+    line.clear();
+    if (signal !== undefined) return EXIT_SIGNAL_BASE + signal;
+    if (error instanceof UsageError || error instanceof CannotWrite || !(error instanceof Error)) throw error;
+    process.stderr.write(`vmlet: ${error.message}\n`);
+    return EXIT_HOST;
+  } finally {
+    line.clear();
+    for (const [name, handler] of handlers) process.removeListener(name, handler);
+  }
+}
+
+class CannotWrite extends Error {}
+
+function tryWriting(path: string, attempt: (path: string) => void): void {
+  try {
+    attempt(path);
+  } catch (error) {
+    throw new CannotWrite(`${path}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+  }
+}
+
+function write(path: string, text: string): void {
+  tryWriting(path, () => {
+    writeFileSync(path, text);
+  });
+}
+
+async function publish(options: BenchOptions, result: LadderResult, old: LadderResult | undefined): Promise<number> {
+  process.stdout.write(`${formatLadder(result)}\n`);
+  if (old !== undefined) process.stdout.write(`\n${formatChanges(old, result)}\n`);
+  if (options.json !== undefined) write(options.json, `${JSON.stringify(result)}\n`);
+  if (options.html !== undefined || options.svg !== undefined) {
+    // The library that draws is bigger than all the rest.
+    const { page, startSvg } = await import("./html/page.js");
+    if (options.html !== undefined) write(options.html, page(result));
+    if (options.svg !== undefined) write(options.svg, `${startSvg(result)}\n`);
+  }
+  return 0;
+}

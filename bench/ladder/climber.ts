@@ -1,0 +1,97 @@
+// One rung during a run: started instances, tries again after a failed start, and what is known of it.
+import { release, version } from "node:os";
+import type { Sample } from "../harness.js";
+import { hold, launch, type Ended, type Held, type Subject } from "./launch.js";
+import type { RungResult } from "./result.js";
+import type { Rung } from "./rung.js";
+import type { Site } from "./site.js";
+import type { Isolation, Skipped } from "./survey.js";
+
+/** A start that fails is counted and tried again; a rung that fails so often in a row is given up. */
+const TRIES = 4;
+
+export const PROBE = "/bin/probe";
+export const HOST_KERNEL = `${release()} ${version()}`;
+
+export class Climber {
+  readonly rung: Rung;
+  readonly version: string;
+  readonly #site: Site;
+  readonly #subject: Subject;
+  readonly #reports = new WeakMap<Ended, Sample>();
+  firstStartMs: number | undefined;
+  isolation: Isolation | undefined;
+  namespaces: readonly string[] | undefined;
+  skippedWork: Skipped = {};
+  #starts = 0;
+  #failed = 0;
+  #lastFailure: string | undefined;
+
+  constructor(site: Site, subject: Subject, version: string) {
+    this.#site = site;
+    this.#subject = subject;
+    this.rung = subject.rung;
+    this.version = version;
+  }
+
+  get engine(): number | undefined {
+    return this.#subject.open.engine;
+  }
+
+  /** What the rung itself says of an instance that has ended. */
+  report(ended: Ended): Sample {
+    return this.#reports.get(ended) ?? {};
+  }
+
+  async start(program: readonly string[], count = 1): Promise<readonly Ended[]> {
+    return this.#try(count, () =>
+      launch(this.#site, this.#subject, [PROBE, ...program], count, (one) => {
+        const report = this.#subject.open.ended?.(one.name);
+        if (report !== undefined) this.#reports.set(one, report);
+      }),
+    );
+  }
+
+  async startOne(program: readonly string[]): Promise<Ended> {
+    const [one] = await this.start(program);
+    if (one === undefined) throw new Error("the launcher said nothing");
+    return one;
+  }
+
+  async hold(count: number): Promise<Held> {
+    return this.#try(count, () => hold(this.#site, this.#subject, [PROBE, "idle"], count));
+  }
+
+  async close(): Promise<void> {
+    await this.#subject.open.close?.();
+  }
+
+  result(): Omit<RungResult, "skipped" | "version"> & { readonly version: string } {
+    const { name, adds, family, limits } = this.rung;
+    return {
+      ...{ name, adds, family, limits, version: this.version },
+      accelerator: this.#subject.open.accelerator?.() ?? null,
+      first_start_ms: this.firstStartMs ?? null,
+      failed_starts: this.#failed,
+      starts: this.#starts,
+      last_failure: this.#lastFailure ?? null,
+      isolation: this.isolation ?? null,
+      namespaces: this.namespaces ?? null,
+      skipped_work: this.skippedWork,
+    };
+  }
+
+  async #try<T>(count: number, start: () => Promise<T>): Promise<T> {
+    for (let left = TRIES; ;) {
+      this.#starts += count;
+      try {
+        return await start();
+      } catch (error) {
+        this.#failed++;
+        this.#lastFailure = error instanceof Error ? error.message : String(error);
+        // What hangs once may hang for ever: the time is better spent on the others.
+        if (--left === 0 || this.#site.signal.aborted || this.#lastFailure.startsWith("hangs")) throw error;
+      }
+    }
+  }
+}

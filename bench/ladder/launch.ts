@@ -1,0 +1,176 @@
+// Starts instances through programs/launch.c and reads what it says, line by line.
+import { spawn } from "node:child_process";
+import { createInterface } from "node:readline";
+import type { OpenRung, Rung } from "./rung.js";
+import type { Site } from "./site.js";
+
+export const MARKER = "vmlet-ladder-first";
+/** Beyond the launcher's own limit; it has to kill and report. */
+const GRACE_MS = 5000;
+/** Of an instance's words, in an error. */
+const QUOTED = 200;
+
+export interface Ended {
+  readonly instance: number;
+  /** Real name. */
+  readonly name: string;
+  /** Start to the program's first output, `ms`. */
+  readonly firstMs: number;
+  /** Start to exit, `ms`. */
+  readonly lifeMs: number;
+  /** First start of all to this one's exit, `ms`. */
+  readonly endMs: number;
+  readonly output: string;
+}
+
+type Event =
+  | { readonly event: "start"; readonly instance: number; readonly pid: number }
+  | { readonly event: "first"; readonly instance: number; readonly ms: number }
+  | {
+      readonly event: "end";
+      readonly instance: number;
+      readonly ms: number;
+      readonly end_ms: number;
+      readonly status?: number;
+      readonly timeout?: boolean;
+      readonly output: string;
+      readonly errors: string;
+    };
+
+export interface Subject {
+  readonly rung: Rung;
+  readonly open: OpenRung;
+}
+
+let serial = 0;
+
+/** Names of `count` instances: the pattern for the launcher, and the real ones. */
+function names(site: Site, count: number): { pattern: string; real: string[] } {
+  const stem = `${site.run}-${String(serial++)}`;
+  return { pattern: `${stem}-@I@`, real: Array.from({ length: count }, (_, i) => `${stem}-${String(i)}`) };
+}
+
+function launcherArguments(site: Site, { rung, open }: Subject, count: number, timeoutMs: number): string[] {
+  const groups = rung.limits === "group" ? site.limits.flatMap((folder) => ["-c", folder]) : [];
+  const hidden = open.hides === undefined ? [] : ["-u", open.hides];
+  return ["-n", String(count), "-t", String(timeoutMs), ...groups, ...hidden, "-m", MARKER, "--"];
+}
+
+/** Started instances; `onEvent` sees the launcher's lines, `done` resolves with its end. */
+function spawnLauncher(site: Site, open: OpenRung, argv: readonly string[], onEvent: (event: Event) => void) {
+  site.signal.throwIfAborted();
+  // In the root tree, whose paths the program takes from its working directory: "/" on all other rungs.
+  const env = { ...process.env, ...open.environment };
+  const child = spawn(site.launcher, argv, { cwd: site.root, env, stdio: ["pipe", "pipe", "pipe"] });
+  const stop = (): void => void child.kill("SIGTERM");
+  site.signal.addEventListener("abort", stop, { once: true });
+  let errors = "";
+  child.stderr.setEncoding("latin1").on("data", (text: string) => (errors += text));
+  createInterface({ input: child.stdout }).on("line", (line) => {
+    onEvent(JSON.parse(line) as Event);
+  });
+  const done = new Promise<void>((resolve, reject) => {
+    child.once("error", reject);
+    child.once("close", (status) => {
+      site.signal.removeEventListener("abort", stop);
+      if (site.signal.aborted) reject(new Error("interrupted"));
+      else if (status === 0) resolve();
+      else reject(new Error(errors.trim() || `the launcher ended with status ${String(status)}`));
+    });
+  });
+  return { child, done };
+}
+
+function why(end: Event & { event: "end" }, timeoutMs: number): string {
+  const words = [end.errors, end.output].map((text) => text.trim()).find((text) => text !== "");
+  const said = words === undefined ? "" : `: ${words.split("\n").at(-1)?.slice(0, QUOTED) ?? ""}`;
+  if (end.timeout === true) return `hangs: not done after ${String(timeoutMs / 1000)} s${said}`;
+  return end.status === 0 ? `ended without its first line${said}` : `exit status ${String(end.status)}${said}`;
+}
+
+/** Runs `program` in `count` instances at once; `onEnded` sees each before it is removed. Throws if one fails, hangs or prints something else. */
+export async function launch(
+  site: Site,
+  subject: Subject,
+  program: readonly string[],
+  count = 1,
+  onEnded: (one: Ended) => void = () => undefined,
+): Promise<readonly Ended[]> {
+  const { rung, open } = subject;
+  const { pattern, real } = names(site, count);
+  const timeoutMs = rung.timeoutMs * count;
+  const firsts = new Map<number, number>();
+  const ends: (Event & { event: "end" })[] = [];
+  const argv = [...launcherArguments(site, subject, count, timeoutMs), ...open.command({ name: pattern, program })];
+  try {
+    const { child, done } = spawnLauncher(site, open, argv, (event) => {
+      if (event.event === "first") firsts.set(event.instance, event.ms);
+      if (event.event === "end") ends.push(event);
+    });
+    const guard = setTimeout(() => child.kill("SIGKILL"), timeoutMs + GRACE_MS);
+    await done.finally(() => {
+      clearTimeout(guard);
+    });
+    return ends.map((end): Ended => {
+      const firstMs = firsts.get(end.instance);
+      if (end.status !== 0 || firstMs === undefined) throw new Error(why(end, timeoutMs));
+      const name = real[end.instance] ?? "";
+      const one = { instance: end.instance, name, firstMs, lifeMs: end.ms, endMs: end.end_ms, output: end.output };
+      // Before what it left, a report for example, is removed.
+      onEnded(one);
+      return one;
+    });
+  } finally {
+    for (const name of real) open.remove?.(name);
+  }
+}
+
+export interface Held {
+  /** Process of the launcher: the instances descend from it. */
+  readonly launcher: number;
+  release(): Promise<void>;
+}
+
+/** Starts `count` idle instances and keeps them until `release`. Throws if one does not come up. */
+export async function hold(site: Site, subject: Subject, program: readonly string[], count: number): Promise<Held> {
+  const { rung, open } = subject;
+  const { pattern, real } = names(site, count);
+  const timeoutMs = rung.timeoutMs * count;
+  let up = 0;
+  let failed: string | undefined;
+  let settle: () => void = () => undefined;
+  const settled = new Promise<void>((resolve) => (settle = resolve));
+  // Twice the time: the first half to come up, the second to be looked at.
+  const { child, done } = spawnLauncher(
+    site,
+    open,
+    [...launcherArguments(site, subject, count, 2 * timeoutMs), ...open.command({ name: pattern, program })],
+    (event) => {
+      if (event.event === "first" && ++up === count) settle();
+      if (event.event === "end") {
+        failed ??= why(event, timeoutMs);
+        settle();
+      }
+    },
+  );
+  const ended = done.catch((error: unknown) => {
+    failed ??= error instanceof Error ? error.message : String(error);
+  });
+  const release = async (): Promise<void> => {
+    for (const name of real) open.remove?.(name);
+    child.stdin.end();
+    await ended;
+    for (const name of real) open.remove?.(name);
+  };
+  const guard = setTimeout(() => {
+    failed ??= `hangs: not up after ${String(timeoutMs / 1000)} s`;
+    settle();
+  }, timeoutMs);
+  await Promise.race([settled, ended]);
+  clearTimeout(guard);
+  if (failed !== undefined || child.pid === undefined) {
+    await release();
+    throw new Error(failed ?? "the launcher did not start");
+  }
+  return { launcher: child.pid, release };
+}

@@ -1,0 +1,104 @@
+// argv of `vmlet bench` -> options.
+import { parseArgs } from "node:util";
+import { UsageError } from "../../vmm/cli/exit-codes.js";
+import { RUNGS } from "./all-rungs.js";
+import type { Rung } from "./rung.js";
+
+export const BENCH_FLAGS = {
+  quick: { type: "boolean" },
+  only: { type: "string" },
+  rounds: { type: "string" },
+  json: { type: "string" },
+  html: { type: "string" },
+  svg: { type: "string" },
+  compare: { type: "string" },
+  resume: { type: "string" },
+  from: { type: "string" },
+  yes: { type: "boolean" },
+  list: { type: "boolean" },
+  help: { type: "boolean", short: "h" },
+} as const;
+
+export const BENCH_HELP = `Measures what isolation costs on this host, from a plain process over containers to a micro-VM.
+
+Usage: vmlet bench [options]
+
+Every rung of the ladder starts the same static program in the same root directory with the same
+limits, the real way: unshare, bubblewrap, systemd-nspawn, LXC, runc, crun, podman, Docker, VMs.
+What is not there is a row with the reason. Most rungs need root. Nothing is left behind.
+
+Options:
+      --quick          a first look in under 3 minutes: fewer rounds, no density
+      --only A,B       only these rungs (names: --list); ratios need "process" and "runc" among them
+      --rounds N       rounds of the start-up stage, 1 or more
+      --json FILE      all figures with all samples
+      --html FILE      one page with charts and the story behind them
+      --svg FILE       the chart of the start-up alone
+      --compare OLD    what has changed beyond noise against OLD, a file of --json
+      --resume FILE    keep FILE up to date after each stage; if it is there, go on from it
+      --from FILE      measure nothing: table and page of FILE, a file of --json
+      --yes            install Debian packages of rungs that are missing, without asking
+      --list           the rungs, and which are there
+  -h, --help
+
+Exit status: 0; 64 bad usage, 69 the host cannot, 73 a file cannot be written, 130 or 143 interrupted.
+
+Examples:
+  sudo vmlet bench --quick
+  sudo vmlet bench --json ladder.json --html ladder.html
+  sudo vmlet bench --only process,runc,vmlet --rounds 30 --compare ladder.json
+`;
+
+export interface BenchOptions {
+  readonly quick: boolean;
+  readonly rungs: readonly Rung[];
+  readonly rounds: number | undefined;
+  readonly json: string | undefined;
+  readonly html: string | undefined;
+  readonly svg: string | undefined;
+  readonly compare: string | undefined;
+  readonly resume: string | undefined;
+  readonly from: string | undefined;
+  readonly yes: boolean;
+  readonly list: boolean;
+  readonly help: boolean;
+}
+
+export function parseBench(argv: readonly string[]): BenchOptions {
+  let values;
+  try {
+    values = parseArgs({ args: [...argv], options: BENCH_FLAGS, strict: true, allowPositionals: false }).values;
+  } catch (error) {
+    // Node's messages end in advice about "--" that does not fit here.
+    const [first = ""] = (error as Error).message.split(". ");
+    throw new UsageError(`vmlet bench: ${first.replace(/\.$/, "")}`);
+  }
+  if (values.rounds !== undefined && !/^[1-9]\d*$/.test(values.rounds)) {
+    throw new UsageError(`--rounds ${values.rounds}: not a whole number from 1`);
+  }
+  return {
+    quick: values.quick ?? false,
+    rungs: values.only === undefined ? RUNGS : chosen(values.only),
+    rounds: values.rounds === undefined ? undefined : Number(values.rounds),
+    json: values.json,
+    html: values.html,
+    svg: values.svg,
+    compare: values.compare,
+    resume: values.resume,
+    from: values.from,
+    yes: values.yes ?? false,
+    list: values.list ?? false,
+    help: values.help ?? false,
+  };
+}
+
+function chosen(list: string): Rung[] {
+  const names = list.split(",").map((name) => name.trim());
+  const unknown = names.filter((name) => !RUNGS.some((rung) => rung.name === name));
+  if (unknown.length > 0) {
+    throw new UsageError(
+      `--only ${unknown.join(",")}: no such rung; there are ${RUNGS.map(({ name }) => name).join(", ")}`,
+    );
+  }
+  return RUNGS.filter(({ name }) => names.includes(name));
+}

@@ -1,0 +1,51 @@
+// The ladder's JSON: everything that was measured, with every sample. README.md describes it.
+import type { Measurements } from "../harness.js";
+import type { Stamp } from "../stamp.js";
+import type { Family } from "./rung.js";
+import type { Isolation, Skipped } from "./survey.js";
+
+/** Raised when a reader of the old form would misread the new one. */
+export const SCHEMA = 1;
+
+/** In the order in which they are measured. */
+export const STAGES = ["start", "at-once", "work", "memory", "density"] as const;
+export type StageName = (typeof STAGES)[number];
+
+export interface RungResult {
+  readonly name: string;
+  readonly adds: string;
+  readonly family: Family;
+  /** Of the program that makes the rung; null if it is not there. */
+  readonly version: string | null;
+  /** Why there are no figures; null if there are. */
+  readonly skipped: string | null;
+  /** What executes the kernel's code of a VM; null for what shares the host's. */
+  readonly accelerator: string | null;
+  /** "own" limits, or those of a group that the harness puts it into. */
+  readonly limits: "own" | "group";
+  /** The very first start, `ms` to the first output: files may come from the disk, caches are cold. */
+  readonly first_start_ms: number | null;
+  /** Starts that failed and were tried again, of all. */
+  readonly failed_starts: number;
+  readonly starts: number;
+  /** What was said by the last failed start. */
+  readonly last_failure: string | null;
+  readonly isolation: Isolation | null;
+  /** Kinds of namespaces that are not the host's, seen from the host; null for VMs. */
+  readonly namespaces: readonly string[] | null;
+  /** Workloads that it cannot run, and why. */
+  readonly skipped_work: Skipped;
+}
+
+export interface LadderResult {
+  readonly schema: typeof SCHEMA;
+  readonly stamp: Stamp;
+  /** Root directory's file system, cgroup layout. */
+  readonly host: { readonly cgroups: string; readonly hostname: string };
+  readonly quick: boolean;
+  readonly rounds: number;
+  readonly rungs: readonly RungResult[];
+  /** By stage; one that is not there has not been measured. */
+  readonly stages: Partial<Readonly<Record<StageName, Measurements>>>;
+  readonly notes: readonly string[];
+}

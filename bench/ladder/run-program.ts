@@ -1,0 +1,26 @@
+// Programs of the host that a rung needs besides the launcher: engines' clients, tar, cpio.
+import { spawnSync } from "node:child_process";
+
+const LIMIT_MS = 60_000;
+
+/** Standard output. Throws with the program's words. */
+export function runProgram(
+  file: string,
+  argv: readonly string[],
+  options: { readonly cwd?: string; readonly input?: Uint8Array } = {},
+): string {
+  const { status, stdout, stderr, error } = spawnSync(file, argv, {
+    encoding: "utf8",
+    timeout: LIMIT_MS,
+    maxBuffer: 2 ** 28,
+    ...options,
+  });
+  if (status === 0) return stdout;
+  const words = stderr.trim().split("\n").at(-1) ?? "";
+  throw new Error(`${file} ${argv.slice(0, 3).join(" ")}: ${error?.message ?? (words || `status ${String(status)}`)}`);
+}
+
+/** For what may already be gone: true if the program said that it worked. */
+export function tryProgram(file: string, argv: readonly string[]): boolean {
+  return spawnSync(file, argv, { stdio: "ignore", timeout: LIMIT_MS }).status === 0;
+}

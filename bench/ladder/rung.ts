@@ -1,0 +1,65 @@
+// What every rung of the ladder offers. A rung is one file in rungs/; the measuring code knows
+// nothing of chroot, runc or VMs beyond this.
+import type { Sample } from "../harness.js";
+import type { Site } from "./site.js";
+
+/** What stands between the program and the host. */
+export type Family = "process" | "namespaces" | "runtime" | "engine" | "vm";
+
+export type Detection =
+  | { readonly version: string }
+  | {
+      /** Why the rung is not there, for its row. */
+      readonly missing: string;
+    };
+
+export interface Instance {
+  /** Unique on this host; holds "@I@" where the launcher puts the number of the instance. */
+  readonly name: string;
+  /** argv inside the rung's root file system. */
+  readonly program: readonly string[];
+}
+
+/** A rung that is ready to start instances. Everything it makes lies in the site's folder or is taken back by `close`. */
+export interface OpenRung {
+  /** argv on the host. */
+  command(instance: Instance): readonly string[];
+  /** Called with the instance's real name (its number filled in) once it has ended: what the rung reports about it. */
+  ended?(name: string): Sample;
+  /** Takes back what an instance left, or one that still runs; must not mind if there is nothing. */
+  remove?(name: string): void;
+  /** Process that all processes of the engine descend from, for rungs with one. */
+  readonly engine?: number;
+  /** Added to the environment of its starts. */
+  readonly environment?: Readonly<Record<string, string>>;
+  /** A mount that the rung must not see. */
+  readonly hides?: string;
+  /** What executes kernel code, in words; for VMs, known after the first start. */
+  accelerator?(): string | undefined;
+  close?(): void | Promise<void>;
+}
+
+export interface Rung {
+  /** As in `--only`, kebab-case. */
+  readonly name: string;
+  /** What it adds to the rungs below, in a few words. */
+  readonly adds: string;
+  readonly family: Family;
+  /** "own" for rungs that can limit memory and CPU themselves; the others are put into a group that does. */
+  readonly limits: "own" | "group";
+  /** Debian's package that brings it. */
+  readonly debianPackage?: string;
+  /** One start may take this long, `ms`; times the number of instances at once. */
+  readonly timeoutMs: number;
+  detect(): Detection;
+  open(site: Site): OpenRung | Promise<OpenRung>;
+}
+
+/** The same for all that have limits: what a small guest has. */
+export const MEMORY_MIB = 128;
+export const CPUS = 1;
+
+/** One start of what shares the host's kernel, `ms`. */
+export const CONTAINER_TIMEOUT_MS = 20_000;
+/** One boot where kernel code is emulated and the machine is busy, `ms`. */
+export const VM_TIMEOUT_MS = 120_000;

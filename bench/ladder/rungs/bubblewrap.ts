@@ -1,0 +1,20 @@
+// bubblewrap: namespaces for programs of the desktop, set up by one small program.
+import { detectProgram, program as hostProgram } from "../detect.js";
+import { CONTAINER_TIMEOUT_MS, type Rung } from "../rung.js";
+
+export const bubblewrap: Rung = {
+  name: "bubblewrap",
+  adds: "namespaces, no new privileges, /proc and /dev of its own",
+  family: "runtime",
+  limits: "group",
+  debianPackage: "bubblewrap",
+  timeoutMs: CONTAINER_TIMEOUT_MS,
+  detect: () => detectProgram("bwrap", "bubblewrap"),
+  open: (site) => {
+    const flags = [
+      ...["--unshare-all", "--die-with-parent", "--bind", site.root, "/", "--proc", "/proc", "--dev", "/dev"],
+      ...["--chdir", "/"],
+    ];
+    return { command: ({ program }) => [hostProgram("bwrap"), ...flags, ...program] };
+  },
+};

@@ -1,0 +1,14 @@
+// 1979: another root directory, and nothing else.
+import { detectProgram, program as hostProgram } from "../detect.js";
+import { CONTAINER_TIMEOUT_MS, type Rung } from "../rung.js";
+
+export const chroot: Rung = {
+  name: "chroot",
+  adds: "a root directory of its own",
+  family: "process",
+  limits: "group",
+  debianPackage: "coreutils",
+  timeoutMs: CONTAINER_TIMEOUT_MS,
+  detect: () => detectProgram("chroot", "coreutils"),
+  open: (site) => ({ command: ({ program }) => [hostProgram("chroot"), site.root, ...program] }),
+};

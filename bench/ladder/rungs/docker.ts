@@ -1,0 +1,114 @@
+// Docker: the engine that runs here, or one of the benchmark's own, started and stopped by it.
+import { spawn, type ChildProcess } from "node:child_process";
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { detectProgram, program as hostProgram } from "../detect.js";
+import { findProgram } from "../../../vmm/lab/programs.js";
+import { CONTAINER_TIMEOUT_MS, CPUS, MEMORY_MIB, type OpenRung, type Rung } from "../rung.js";
+import { runProgram, tryProgram } from "../run-program.js";
+import type { Site } from "../site.js";
+
+const ENGINE_STARTS_MS = 30_000;
+const ENGINE_STOPS_MS = 10_000;
+const POLL_MS = 100;
+const DAY_MS = 86_400_000;
+
+interface Engine {
+  /** Options of the client. */
+  readonly host: readonly string[];
+  /** The launcher above the engine: what descends from it is Docker's. */
+  readonly process?: ChildProcess;
+  stop(): Promise<void>;
+}
+
+/** Below the launcher, which ends it if we die. */
+async function startEngine(site: Site, client: string): Promise<Engine> {
+  const folder = join(site.folder, "docker");
+  mkdirSync(folder);
+  const socket = `unix://${join(folder, "socket")}`;
+  const pidFile = join(folder, "pid");
+  const flags = [
+    ...["--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver=vfs", "--log-level=error"],
+    ...["--data-root", join(folder, "data"), "--exec-root", join(folder, "exec"), "--pidfile", pidFile, "-H", socket],
+  ];
+  const child = spawn(
+    site.launcher,
+    ["-t", String(DAY_MS), "-m", "an engine prints no marker", "--", hostProgram("dockerd"), ...flags],
+    { stdio: ["pipe", "pipe", "ignore"] },
+  );
+  let said = "";
+  child.stdout.setEncoding("latin1").on("data", (text: string) => (said += text));
+  const ended = new Promise<void>((resolve) => {
+    child.once("close", () => {
+      resolve();
+    });
+  });
+  const stop = async (): Promise<void> => {
+    const pid = /"pid":(\d+)/.exec(said)?.[1];
+    // Asked to end, it unmounts and tidies; killed by the launcher, it cannot.
+    if (pid !== undefined && child.exitCode === null) process.kill(Number(pid), "SIGTERM");
+    await Promise.race([ended, delay(ENGINE_STOPS_MS)]);
+    child.stdin.end();
+    await ended;
+  };
+  const host = ["--host", socket];
+  const started = performance.now();
+  while (!tryProgram(client, [...host, "version"])) {
+    if (child.exitCode !== null || site.signal.aborted || performance.now() - started > ENGINE_STARTS_MS) {
+      await stop();
+      throw new Error(`dockerd did not start: ${/"errors":"(.*)"/.exec(said)?.[1] ?? "it does not answer"}`);
+    }
+    await delay(POLL_MS);
+  }
+  return { host, process: child, stop };
+}
+
+async function open(site: Site): Promise<OpenRung> {
+  const client = hostProgram("docker");
+  const running = tryProgram(client, ["version"]);
+  const engine: Engine = running ? { host: [], stop: () => Promise.resolve() } : await startEngine(site, client);
+  const image = `${site.run}:1`;
+  try {
+    const archive = join(site.folder, "docker-root.tar");
+    runProgram("tar", ["-C", site.root, "-cf", archive, "."]);
+    runProgram(client, [...engine.host, "import", archive, image]);
+  } catch (error) {
+    await engine.stop();
+    throw error;
+  }
+  const limits = ["--memory", `${String(MEMORY_MIB)}m`, "--cpus", String(CPUS), "--cgroup-parent", `/${site.run}`];
+  const pid = engine.process?.pid;
+  return {
+    command: ({ name, program }) => [
+      client,
+      ...engine.host,
+      ...["run", "--rm", "--name", name, "--network", "none", ...limits, image, ...program],
+    ],
+    remove: (name) => {
+      tryProgram(client, [...engine.host, "rm", "--force", name]);
+    },
+    ...(pid === undefined ? {} : { engine: pid }),
+    close: async () => {
+      tryProgram(client, [...engine.host, "image", "rm", "--force", image]);
+      await engine.stop();
+    },
+  };
+}
+
+export const docker: Rung = {
+  name: "docker",
+  adds: "an engine with a daemon: images, layers, an API",
+  family: "engine",
+  limits: "own",
+  debianPackage: "docker.io",
+  timeoutMs: CONTAINER_TIMEOUT_MS,
+  detect: () => {
+    const client = detectProgram("docker", "docker.io");
+    if ("missing" in client || findProgram("dockerd") !== undefined) return client;
+    return tryProgram(hostProgram("docker"), ["version"])
+      ? client
+      : { missing: "no engine runs, and dockerd is not installed (Debian: docker.io)" };
+  },
+  open,
+};

@@ -1,0 +1,38 @@
+// systemd-nspawn, without systemd-machined: it need not run for this.
+import { rmdirSync } from "node:fs";
+import { detectProgram, program as hostProgram } from "../detect.js";
+import { CONTAINER_TIMEOUT_MS, type Rung } from "../rung.js";
+
+const PROPAGATE = "/run/systemd/nspawn/propagate";
+
+export const nspawn: Rung = {
+  name: "nspawn",
+  adds: "an init as PID 1, a system-call filter",
+  family: "runtime",
+  limits: "group",
+  debianPackage: "systemd-container",
+  timeoutMs: CONTAINER_TIMEOUT_MS,
+  detect: () => detectProgram("systemd-nspawn", "systemd-container"),
+  open: (site) => {
+    const flags = ["--quiet", "--register=no", "--keep-unit", "--as-pid2", "--private-network", "--pipe"];
+    return {
+      // Else, only one instance at a time may have the directory.
+      environment: { SYSTEMD_NSPAWN_LOCK: "0" },
+      command: ({ name, program }) => [
+        hostProgram("systemd-nspawn"),
+        ...flags,
+        `--machine=${name}`,
+        `--directory=${site.root}`,
+        ...program,
+      ],
+      remove: (name) => {
+        try {
+          // It leaves this where /run is not a tmpfs.
+          rmdirSync(`${PROPAGATE}/${name}`);
+        } catch (error) {
+          if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+        }
+      },
+    };
+  },
+};

@@ -1,0 +1,66 @@
+// Firecracker and Cloud Hypervisor, for those who have them (Debian has not), with vmlet's kernel
+// and initramfs. Both need VT-x or AMD-V.
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { detectProgram, program as hostProgram } from "../detect.js";
+import { CPUS, MEMORY_MIB, VM_TIMEOUT_MS, type Detection, type Rung } from "../rung.js";
+import { findProgram } from "../../../vmm/lab/programs.js";
+import { vmCmdline, vmKernel, whyNoHardware } from "../vm-guest.js";
+
+function detectMonitor(name: string): Detection {
+  if (findProgram(name) === undefined) return { missing: `${name} is not installed` };
+  const reason = whyNoHardware();
+  return reason === undefined ? detectProgram(name, name) : { missing: reason };
+}
+
+export const firecracker: Rung = {
+  name: "firecracker",
+  adds: "the same kernel and root under Firecracker",
+  family: "vm",
+  limits: "own",
+  timeoutMs: VM_TIMEOUT_MS,
+  detect: () => detectMonitor("firecracker"),
+  open: (site) => {
+    const files = new Map<string, string>();
+    const fileFor = (program: readonly string[]): string => {
+      const key = program.join("\0");
+      const known = files.get(key);
+      if (known !== undefined) return known;
+      const file = join(site.folder, `firecracker-${String(files.size)}.json`);
+      const config = {
+        "boot-source": {
+          kernel_image_path: vmKernel(),
+          initrd_path: site.initrd,
+          boot_args: vmCmdline(program, "k"),
+        },
+        "machine-config": { vcpu_count: CPUS, mem_size_mib: MEMORY_MIB },
+        drives: [],
+      };
+      writeFileSync(file, JSON.stringify(config));
+      files.set(key, file);
+      return file;
+    };
+    return {
+      command: ({ program }) => [hostProgram("firecracker"), "--no-api", "--config-file", fileFor(program)],
+      accelerator: () => "hardware",
+    };
+  },
+};
+
+export const cloudHypervisor: Rung = {
+  name: "cloud-hypervisor",
+  adds: "the same kernel and root under Cloud Hypervisor",
+  family: "vm",
+  limits: "own",
+  timeoutMs: VM_TIMEOUT_MS,
+  detect: () => detectMonitor("cloud-hypervisor"),
+  open: (site) => ({
+    command: ({ program }) => [
+      hostProgram("cloud-hypervisor"),
+      ...["--kernel", vmKernel(), "--initramfs", site.initrd, "--cmdline", vmCmdline(program, "k")],
+      ...["--memory", `size=${String(MEMORY_MIB)}M`, "--cpus", `boot=${String(CPUS)}`],
+      ...["--serial", "tty", "--console", "off"],
+    ],
+    accelerator: () => "hardware",
+  }),
+};

@@ -1,0 +1,16 @@
+// The floor: fork and exec of the program, and what the harness itself costs.
+import { join } from "node:path";
+import { release } from "node:os";
+import { CONTAINER_TIMEOUT_MS, type Rung } from "../rung.js";
+
+export const plainProcess: Rung = {
+  name: "process",
+  adds: "nothing: a process of the host",
+  family: "process",
+  limits: "group",
+  timeoutMs: CONTAINER_TIMEOUT_MS,
+  detect: () => ({ version: `Linux ${release()}` }),
+  open: (site) => ({
+    command: ({ program }) => [join(site.root, program[0] ?? ""), ...program.slice(1)],
+  }),
+};

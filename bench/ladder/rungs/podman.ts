@@ -1,0 +1,42 @@
+// podman: an engine without a daemon. Its state lies in the site's folder.
+import { join } from "node:path";
+import { detectProgram, program as hostProgram } from "../detect.js";
+import { findProgram } from "../../../vmm/lab/programs.js";
+import { CONTAINER_TIMEOUT_MS, CPUS, MEMORY_MIB, type Rung } from "../rung.js";
+import { tryProgram } from "../run-program.js";
+
+/** Below any hard limit that a host sets, so that no right to raise one is needed. */
+const ULIMITS = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"];
+
+export const podman: Rung = {
+  name: "podman",
+  adds: "an engine: images, storage, a monitor a container",
+  family: "engine",
+  limits: "own",
+  debianPackage: "podman",
+  timeoutMs: CONTAINER_TIMEOUT_MS,
+  detect: () => detectProgram("podman", "podman"),
+  open: (site) => {
+    const podmanPath = hostProgram("podman");
+    const folder = join(site.folder, "podman");
+    // crun refuses hosts that mount cgroups v1 and v2 side by side.
+    const runtime = findProgram("crun") !== undefined && site.cgroups.kind === "v2" ? "crun" : "runc";
+    const flags = [
+      ...["--root", join(folder, "data"), "--runroot", join(folder, "run"), "--tmpdir", join(folder, "tmp")],
+      ...["--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--events-backend", "none"],
+      ...["--runtime", runtime],
+    ];
+    const limits = ["--memory", `${String(MEMORY_MIB)}m`, "--cpus", String(CPUS), "--cgroup-parent", `/${site.run}`];
+    return {
+      command: ({ name, program }) => [
+        podmanPath,
+        ...flags,
+        ...["run", "--rm", "--name", name, "--network", "none", ...limits, ...ULIMITS, "--rootfs", site.root],
+        ...program,
+      ],
+      remove: (name) => {
+        tryProgram(podmanPath, [...flags, "rm", "--force", "--time", "0", "--ignore", name]);
+      },
+    };
+  },
+};

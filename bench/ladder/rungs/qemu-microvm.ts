@@ -1,0 +1,30 @@
+// QEMU's microvm machine with vmlet's kernel and initramfs; interpreted (TCG) where KVM has no hardware.
+import { detectProgram, program as hostProgram } from "../detect.js";
+import { CPUS, MEMORY_MIB, VM_TIMEOUT_MS, type Rung } from "../rung.js";
+import { vmCmdline, vmKernel, whyNoHardware } from "../vm-guest.js";
+
+export const qemuMicrovm: Rung = {
+  name: "qemu-microvm",
+  adds: "the same kernel and root under QEMU",
+  family: "vm",
+  limits: "own",
+  debianPackage: "qemu-system-x86",
+  timeoutMs: VM_TIMEOUT_MS,
+  detect: () => detectProgram("qemu-system-x86_64", "qemu-system-x86"),
+  open: (site) => {
+    const isInterpreted = whyNoHardware() !== undefined;
+    const machine = isInterpreted
+      ? ["-M", "microvm,accel=tcg", "-cpu", "max"]
+      : ["-M", "microvm,accel=kvm", "-cpu", "host"];
+    return {
+      command: ({ program }) => [
+        hostProgram("qemu-system-x86_64"),
+        ...machine,
+        ...["-m", String(MEMORY_MIB), "-smp", String(CPUS), "-nodefaults", "-no-user-config"],
+        ...["-display", "none", "-no-reboot", "-serial", "stdio"],
+        ...["-kernel", vmKernel(), "-initrd", site.initrd, "-append", vmCmdline(program, "t")],
+      ],
+      accelerator: () => (isInterpreted ? "QEMU TCG, interpreted" : "hardware"),
+    };
+  },
+};

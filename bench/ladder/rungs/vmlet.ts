@@ -1,0 +1,97 @@
+// vmlet, cold: a process, a VM, a kernel that boots, init, the program.
+import { existsSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { packageRoot } from "../../../vmm/cli/guest-files.js";
+import { VERSION } from "../../../vmm/cli/version.js";
+import type { Report } from "../../../vmm/cli/report.js";
+import type { Detection, OpenRung, Rung } from "../rung.js";
+import { CPUS, MEMORY_MIB, VM_TIMEOUT_MS } from "../rung.js";
+import type { Site } from "../site.js";
+import { whyNoHardware } from "../vm-guest.js";
+import type { Sample } from "../../harness.js";
+
+/** A stock kernel unpacks itself and needs more. */
+const DEBIAN_MEMORY_MIB = 256;
+const DEBIAN_KERNEL = /^vmlinuz-6\..*-amd64$/;
+
+const ACCELERATORS: Readonly<Record<string, string>> = {
+  "kvm-intel": "hardware (VT-x)",
+  "kvm-amd": "hardware (AMD-V)",
+  "kvm-pvm": "software KVM",
+};
+
+function vmletProgram(): string {
+  return join(packageRoot(), "dist/vmlet.js");
+}
+
+/** Phases of one boot, by the monitor's own report, `ms`. */
+function phases({ phases_ms: ms, exits }: Report): Sample {
+  const known: [string, number | null][] = [
+    ["phase_monitor_ms", ms.process_to_first_run],
+    ["phase_kernel_ms", ms.first_run_to_init],
+    ["phase_init_and_program_ms", ms.init_to_exit],
+  ];
+  return {
+    ...Object.fromEntries(known.filter((entry): entry is [string, number] => entry[1] !== null)),
+    exits_count: exits["total"] ?? 0,
+  };
+}
+
+function open(site: Site, kernel: readonly string[], memoryMib: number): OpenRung {
+  let accelerator: string | undefined;
+  return {
+    command: ({ name, program }) => [
+      vmletProgram(),
+      ...["boot", "--quiet", "--initrd", site.initrd, ...kernel, "--memory", String(memoryMib), "--cpus", String(CPUS)],
+      ...["--report", join(site.folder, `${name}.json`), "--", ...program],
+    ],
+    ended: (name) => {
+      const report = JSON.parse(readFileSync(join(site.folder, `${name}.json`), "utf8")) as Report;
+      const { kind, lab } = report.accelerator;
+      accelerator = lab ? `lab (${kind} emulated by QEMU TCG)` : (ACCELERATORS[kind] ?? kind);
+      return phases(report);
+    },
+    remove: (name) => {
+      rmSync(join(site.folder, `${name}.json`), { force: true });
+    },
+    accelerator: () => accelerator,
+  };
+}
+
+function detectVmlet(): Detection {
+  return existsSync(vmletProgram()) ? { version: `vmlet ${VERSION}` } : { missing: "dist/vmlet.js is not built" };
+}
+
+/** Newest of the host's own kernels, or undefined. */
+function debianKernel(): string | undefined {
+  const names = readdirSync("/boot").filter((name) => DEBIAN_KERNEL.test(name));
+  const newest = names.sort().at(-1);
+  return newest === undefined ? undefined : join("/boot", newest);
+}
+
+export const vmlet: Rung = {
+  name: "vmlet",
+  adds: "a kernel of its own, on virtual hardware",
+  family: "vm",
+  limits: "own",
+  timeoutMs: VM_TIMEOUT_MS,
+  detect: detectVmlet,
+  open: (site) => open(site, [], MEMORY_MIB),
+};
+
+export const vmletDebian: Rung = {
+  name: "vmlet-debian",
+  adds: "the same with Debian's stock kernel",
+  family: "vm",
+  limits: "own",
+  timeoutMs: VM_TIMEOUT_MS,
+  detect: () => {
+    const found = detectVmlet();
+    if ("missing" in found) return found;
+    const reason = whyNoHardware();
+    if (reason !== undefined) return { missing: reason };
+    const kernel = debianKernel();
+    return kernel === undefined ? { missing: "no Debian kernel in /boot" } : { version: `${found.version}, ${kernel}` };
+  },
+  open: (site) => open(site, ["--kernel", debianKernel() ?? ""], DEBIAN_MEMORY_MIB),
+};

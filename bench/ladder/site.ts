@@ -1,0 +1,137 @@
+// The place where a run works: one folder with the root file system, the initramfs and the
+// programs, one control group, one name that everything carries. Closing it leaves nothing.
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
+import { packageRoot } from "../../vmm/cli/guest-files.js";
+import {
+  cgroupLayout,
+  createGroup,
+  createParentGroup,
+  limitedGroup,
+  removeGroupTree,
+  topGroups,
+  type CgroupLayout,
+} from "./cgroup.js";
+import { isRoot } from "./detect.js";
+import { unmountBelow, watchRunFolders } from "./leftovers.js";
+import { runProgram } from "./run-program.js";
+
+const PREFIX = "vmlet-ladder-";
+/** Groups that engines make for themselves and leave; removed if they were not there before and are empty. */
+const ENGINE_GROUPS = ["docker", "lxc.pivot", "libpod_parent"];
+const PROBE_SOURCES = ["probe.c", "runtime.c", "processor.c", "kernel.c", "storage.c", "isolation.c"];
+const C_FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror"];
+/** For a static program without a C library. */
+const FREESTANDING_FLAGS = [
+  ...["-ffreestanding", "-fno-stack-protector", "-fno-asynchronous-unwind-tables", "-fno-pie", "-fcf-protection=none"],
+  ...["-nostdlib", "-static", "-no-pie", "-s"],
+  ...["-Wl,--build-id=none", "-Wl,-z,noseparate-code", "-Wl,-z,max-page-size=4096"],
+];
+
+export interface Site {
+  /** Name of the run: in every container's name and every group's path. */
+  readonly run: string;
+  readonly folder: string;
+  /** The tree that is the root of every rung that has files. */
+  readonly root: string;
+  /** The same tree as an initramfs. */
+  readonly initrd: string;
+  readonly launcher: string;
+  readonly cgroups: CgroupLayout;
+  /** Folders of the group with the limits; empty without root. */
+  readonly limits: readonly string[];
+  /** Aborted by Ctrl-C and kill. */
+  readonly signal: AbortSignal;
+  close(): void;
+}
+
+function compile(folder: string): string {
+  const sources = join(packageRoot(), "bench/ladder/programs");
+  const launcher = join(folder, "launch");
+  runProgram("gcc", [...C_FLAGS, "-o", launcher, join(sources, "launch.c")]);
+  const probe = join(folder, "probe");
+  const all = PROBE_SOURCES.map((name) => join(sources, name));
+  runProgram("gcc", [...C_FLAGS, ...FREESTANDING_FLAGS, "-o", probe, ...all]);
+  return launcher;
+}
+
+/** The guest's smallest initramfs (init and nothing else) with the probe: a folder, and an archive of the same. */
+function buildRoot(folder: string): { root: string; initrd: string } {
+  const root = join(folder, "root");
+  const added = join(folder, "added");
+  const base = readFileSync(join(packageRoot(), "guest/out/tiny.cpio"));
+  mkdirSync(join(added, "bin"), { recursive: true });
+  mkdirSync(join(added, "scratch"));
+  // What container runtimes mount over, and what systemd-nspawn takes as the sign of an operating system.
+  for (const name of ["proc", "sys", "tmp", "run", "dev", "usr"]) mkdirSync(join(added, name));
+  runProgram("cp", [join(folder, "probe"), join(added, "bin/probe")]);
+  const archive = runProgramBytes("sh", ["-c", "find . -mindepth 1 | cpio --quiet -o -H newc"], added);
+  const initrd = join(folder, "initramfs.cpio");
+  // The kernel unpacks archives that follow each other.
+  writeFileSync(initrd, Buffer.concat([base, archive]));
+  mkdirSync(root);
+  for (const input of [base, archive]) runProgram("cpio", ["--quiet", "-idmu"], { cwd: root, input });
+  rmSync(added, { recursive: true });
+  return { root, initrd };
+}
+
+function runProgramBytes(file: string, argv: readonly string[], cwd: string): Buffer {
+  return Buffer.from(runProgram("sh", ["-c", `${[file, ...argv.map(quote)].join(" ")} | base64`], { cwd }), "base64");
+}
+
+function quote(word: string): string {
+  return `'${word.replaceAll("'", "'\\''")}'`;
+}
+
+function removeFolder(folder: string): void {
+  unmountBelow(folder);
+  rmSync(folder, { recursive: true, force: true });
+}
+
+/** Runs that were ended by SIGKILL could not clean up: the next run does. */
+export function sweepStale(): void {
+  const layout = cgroupLayout();
+  const isStale = (name: string): boolean => {
+    const pid = /^vmlet-ladder-(\d+)/.exec(name)?.[1];
+    return pid !== undefined && !existsSync(`/proc/${pid}`);
+  };
+  for (const name of readdirSync(tmpdir())) {
+    if (isStale(name)) removeFolder(join(tmpdir(), name));
+  }
+  for (const group of topGroups(layout)) if (isStale(basename(group))) removeGroupTree(group);
+}
+
+/** Throws with the cause if the programs cannot be built; nothing is left then. */
+export function openSite(signal: AbortSignal): Site {
+  sweepStale();
+  const run = `${PREFIX}${String(process.pid)}`;
+  const cgroups = cgroupLayout();
+  const groupsBefore = topGroups(cgroups);
+  const removeRunFolders = watchRunFolders();
+  const folder = mkdtempSync(join(tmpdir(), `${run}-`));
+  const close = (): void => {
+    for (const group of topGroups(cgroups)) {
+      const name = basename(group);
+      const isEngines = ENGINE_GROUPS.some((known) => name.startsWith(known));
+      if (name.startsWith(run) || (isEngines && !groupsBefore.has(group))) removeGroupTree(group);
+    }
+    removeFolder(folder);
+    removeRunFolders();
+  };
+  try {
+    const launcher = compile(folder);
+    const { root, initrd } = buildRoot(folder);
+    let limits: string[] = [];
+    if (isRoot() && cgroups.kind !== "none") {
+      createParentGroup(cgroups, run);
+      const group = limitedGroup(cgroups, `${run}/limits`);
+      createGroup(group);
+      limits = group.map((one) => one.folder);
+    }
+    return { run, folder, root, initrd, launcher, cgroups, limits, signal, close };
+  } catch (error) {
+    close();
+    throw error;
+  }
+}

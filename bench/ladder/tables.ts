@@ -1,0 +1,229 @@
+// The ladder's tables: what the terminal and the page show.
+import type { Series } from "../harness.js";
+import type { Interval } from "../statistics.js";
+import { formatNumber } from "../table.js";
+import { WORKLOADS, failureOf, outliers, present, ratio, seriesOf } from "./figures.js";
+import { STAGES, type LadderResult, type RungResult } from "./result.js";
+import { reachableCalls } from "./survey.js";
+
+export interface Table {
+  readonly title: string;
+  readonly head: readonly string[];
+  /** The first cell of each is a rung's name. */
+  readonly rows: readonly (readonly string[])[];
+  /** So many of the first columns hold words, the others figures. */
+  readonly wordColumns: number;
+}
+
+const NONE = "-";
+
+function table(title: string, head: readonly string[], rows: readonly (readonly string[])[], wordColumns = 1): Table {
+  return { title, head, rows, wordColumns };
+}
+
+function cell(series: Series | undefined): string {
+  if (series === undefined) return NONE;
+  const { median } = series.summary;
+  return series.metric.endsWith("_count") ? String(Math.round(median)) : formatNumber(median);
+}
+
+function hasFigures(row: readonly string[]): boolean {
+  return row.slice(1).some((text) => text !== NONE);
+}
+
+function times(interval: Interval | undefined): string {
+  if (interval === undefined) return NONE;
+  const { median, low, high } = interval;
+  return `${formatNumber(median)} (${formatNumber(low)} to ${formatNumber(high)})`;
+}
+
+function startTable(result: LadderResult): Table {
+  const metric = "start_first_output_ms";
+  const head = [
+    "",
+    "first output",
+    "q1 to q3",
+    "min",
+    "max",
+    "out",
+    "whole life",
+    "x process (95 %)",
+    "x runc (95 %)",
+    "n",
+  ];
+  const rows = present(result).flatMap(({ name }) => {
+    const first = seriesOf(result, "start", name, metric);
+    if (first === undefined) return [];
+    const { summary: s } = first;
+    return [
+      [
+        name,
+        formatNumber(s.median),
+        `${formatNumber(s.q1)} to ${formatNumber(s.q3)}`,
+        formatNumber(s.min),
+        formatNumber(s.max),
+        String(outliers(first).length),
+        cell(seriesOf(result, "start", name, "start_whole_life_ms")),
+        times(ratio(result, "start", metric, name, "process")),
+        times(ratio(result, "start", metric, name, "runc")),
+        String(s.count),
+      ],
+    ];
+  });
+  return table(
+    `Start-up, ms: launch to the program's first output; "out": samples beyond 1.5 IQR, not dropped`,
+    head,
+    rows,
+  );
+}
+
+const PHASES = [
+  ["phase_monitor_ms", "monitor"],
+  ["phase_kernel_ms", "kernel"],
+  ["phase_init_and_program_ms", "init, program, exit"],
+  ["exits_count", "exits"],
+] as const;
+
+function phaseTable(result: LadderResult): Table {
+  const rows = present(result)
+    .map(({ name, accelerator }) => [
+      name,
+      ...PHASES.map(([metric]) => cell(seriesOf(result, "start", name, metric))),
+      accelerator ?? "",
+    ])
+    .filter((row) => row[1] !== NONE);
+  return table("Phases of VMs, ms", ["", ...PHASES.map(([, label]) => label), "accelerator"], rows);
+}
+
+function atOnceTable(result: LadderResult): Table {
+  const series = result.stages["at-once"]?.series ?? [];
+  const counts = [...new Set(series.map(({ metric }) => Number(/^at_once_(\d+)/.exec(metric)?.[1])))].sort(
+    (a, b) => a - b,
+  );
+  const rows = present(result)
+    .map(({ name }) => [
+      name,
+      ...counts.flatMap((count) => [
+        cell(seriesOf(result, "at-once", name, `at_once_${String(count)}_first_output_ms`)),
+        cell(seriesOf(result, "at-once", name, `at_once_${String(count)}_starts_per_s`)),
+      ]),
+    ])
+    .filter(hasFigures);
+  const head = ["", ...counts.flatMap((count) => [`${String(count)} at once, ms`, "starts/s"])];
+  return table("Several at once: first output, ms, and rate", head, rows);
+}
+
+function workTable(result: LadderResult): Table {
+  const rows = present(result).map(({ name }) => [
+    name,
+    ...WORKLOADS.map(([metric]) => {
+      const base = seriesOf(result, "work", "process", metric);
+      const own = seriesOf(result, "work", name, metric);
+      if (name === "process" || base === undefined) return own === undefined ? NONE : `${cell(own)} ns`;
+      return own === undefined ? NONE : `${formatNumber(own.summary.median / base.summary.median)}x`;
+    }),
+  ]);
+  const head = ["", ...WORKLOADS.map(([, label]) => label)];
+  return table("Work: time against the plain process (higher is slower)", head, rows.filter(hasFigures));
+}
+
+function memoryTable(result: LadderResult): Table {
+  const rows = present(result).map(({ name }) => [
+    name,
+    cell(seriesOf(result, "memory", name, "idle_pss_kib")),
+    cell(seriesOf(result, "memory", name, "idle_processes_count")),
+    cell(seriesOf(result, "memory", name, "engine_pss_kib")),
+    cell(seriesOf(result, "density", name, "density_one_more_kib")),
+    cell(seriesOf(result, "density", name, "density_count")),
+  ]);
+  const head = ["", "one idle instance", "processes", "engine, once", "one more", "instances started"];
+  return table("Memory, KiB (PSS)", head, rows.filter(hasFigures));
+}
+
+function yes(value: boolean): string {
+  return value ? "own" : "host's";
+}
+
+/** Undefined for a rung that was not asked. */
+function isolationRow(result: LadderResult, rung: RungResult): string[] | undefined {
+  const { isolation, namespaces } = rung;
+  if (isolation === null) return undefined;
+  const plain = result.rungs.find(({ name }) => name === "process")?.isolation;
+  const own = (kind: string): string =>
+    isolation.own_kernel ? "own" : namespaces === null ? NONE : yes(namespaces.includes(kind));
+  return [
+    rung.name,
+    yes(isolation.own_kernel),
+    isolation.pid === 1 ? "is PID 1" : own("pid"),
+    own("uts"),
+    own("net"),
+    isolation.interfaces.join(" ") || "none",
+    own("user"),
+    isolation.sees_host_processes ? "seen" : "hidden",
+    String(isolation.capabilities),
+    isolation.seccomp === 2 ? "yes" : "no",
+    plain === undefined || plain === null ? NONE : String(reachableCalls(isolation, plain)),
+  ];
+}
+
+const ISOLATION_HEAD = [
+  "",
+  "kernel",
+  "process ids",
+  "host name",
+  "network",
+  "interfaces",
+  "users",
+  "host's processes",
+  "capabilities",
+  "call filter",
+  "host's system calls",
+];
+
+function isolationTable(result: LadderResult): Table {
+  const rows = present(result).flatMap((rung) => {
+    const row = isolationRow(result, rung);
+    return row === undefined ? [] : [row];
+  });
+  return table("Isolation, as the program and the host see it", ISOLATION_HEAD, rows, 8);
+}
+
+/** One line a thing that went wrong or is not there. */
+export function troubles(result: LadderResult): string[] {
+  const lines: string[] = [];
+  for (const { name, skipped, failed_starts: failed, starts, last_failure: last } of result.rungs) {
+    if (skipped !== null) lines.push(`not measured: ${name}: ${skipped}`);
+    if (failed > 0)
+      lines.push(`${name}: ${String(failed)} of ${String(starts)} starts failed; the last: ${last ?? ""}`);
+    for (const stage of STAGES) {
+      const failure = failureOf(result, stage, name);
+      if (failure !== undefined) lines.push(`not measured: ${name}, ${stage}: ${failure}`);
+    }
+  }
+  return lines;
+}
+
+/** Which program ran on which machine: one line each. */
+export function describeStamp({ stamp, host, quick, rounds }: LadderResult): string[] {
+  const { cpu, cpus, memory_mib: memory, kernel, node, commit, date, accelerator } = stamp;
+  return [
+    `${cpu}, ${String(cpus)} CPUs, ${String(memory)} MiB, Linux ${kernel}, cgroups ${host.cgroups}, Node ${node}`,
+    `/dev/kvm: ${accelerator}`,
+    `vmlet ${commit}, ${date}, ${String(rounds)} rounds${quick ? " (quick)" : ""}`,
+  ];
+}
+
+const TABLES = {
+  start: startTable,
+  phases: phaseTable,
+  atOnce: atOnceTable,
+  work: workTable,
+  memory: memoryTable,
+  isolation: isolationTable,
+} as const;
+
+/** Tables without a row are not there. */
+export function tablesOf(result: LadderResult): Partial<Record<keyof typeof TABLES, Table>> {
+  const all = Object.entries(TABLES).map(([name, make]) => [name, make(result)] as const);
+  return Object.fromEntries(all.filter(([, { rows }]) => rows.length > 0));
+}

@@ -1,0 +1,281 @@
+// Needs: root, gcc, cpio; each rung that is there. Every rung really starts and stops an instance;
+// what hangs, crashes or lies does not stop the rest; nothing is left behind.
+import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { existsSync, readFileSync, readdirSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { RUNGS } from "../../bench/ladder/all-rungs.js";
+import { cgroupLayout, topGroups } from "../../bench/ladder/cgroup.js";
+import { changes } from "../../bench/ladder/compare.js";
+import { isRoot } from "../../bench/ladder/detect.js";
+import { outliers, ratio } from "../../bench/ladder/figures.js";
+import { page } from "../../bench/ladder/html/page.js";
+import { runLadder } from "../../bench/ladder/ladder.js";
+import type { Plan } from "../../bench/ladder/plan.js";
+import type { LadderResult, RungResult, StageName } from "../../bench/ladder/result.js";
+import type { Rung } from "../../bench/ladder/rung.js";
+import { plainProcess } from "../../bench/ladder/rungs/plain-process.js";
+import { sweepStale } from "../../bench/ladder/site.js";
+import { parseSurvey, reachableCalls, type Isolation } from "../../bench/ladder/survey.js";
+import { formatLadder } from "../../bench/ladder/text.js";
+import { summarize } from "../../bench/statistics.js";
+import { skip } from "../helpers/skip.js";
+
+const SMOKE_LIMIT_MS = 240_000;
+const NONE = { fast: 0, slow: 0 };
+
+function plan(rounds: Partial<Plan["rounds"]>): Plan {
+  return {
+    rounds: { start: NONE, "at-once": NONE, work: NONE, memory: NONE, density: NONE, ...rounds },
+    workBudgetMs: 1,
+    atOnce: [2],
+    atOnceSlow: [2],
+    densitySteps: [1, 2],
+    densityStepsSlow: [1],
+    densityBudgetMib: 64,
+  };
+}
+
+function climb(rungs: readonly Rung[], chosen: Plan, signal = new AbortController().signal): Promise<LadderResult> {
+  return runLadder({
+    rungs,
+    plan: chosen,
+    quick: true,
+    rounds: 1,
+    signal,
+    resumed: undefined,
+    progress: () => undefined,
+    save: () => undefined,
+  });
+}
+
+/** What carries the name of the run of this process: files, groups, mounts, processes. */
+function leftBy(pid: number): string[] {
+  const name = `vmlet-ladder-${String(pid)}`;
+  const processes = readdirSync("/proc").flatMap((entry) => {
+    const path = `/proc/${entry}/cmdline`;
+    if (!/^\d+$/.test(entry) || !existsSync(path)) return [];
+    try {
+      const words = readFileSync(path, "latin1");
+      return words.includes(name) ? [`process ${words.replaceAll("\0", " ")}`] : [];
+    } catch {
+      // It has ended.
+      return [];
+    }
+  });
+  return [
+    ...readdirSync(tmpdir()).filter((entry) => entry.startsWith(name)),
+    ...[...topGroups(cgroupLayout())].filter((group) => group.includes(name)),
+    ...readFileSync("/proc/self/mounts", "utf8")
+      .split("\n")
+      .filter((line) => line.includes(name)),
+    ...processes,
+  ];
+}
+
+/** A rung whose instances are this shell script. */
+function fake(name: string, script: string, timeoutMs = 5000): Rung {
+  return {
+    ...{ name, adds: "", family: "process", limits: "own", timeoutMs },
+    detect: () => ({ version: "1" }),
+    open: () => ({ command: () => ["/bin/sh", "-c", script] }),
+  };
+}
+
+function rowOf({ rungs }: LadderResult, name: string): RungResult {
+  const found = rungs.find((rung) => rung.name === name);
+  assert.ok(found, `no row for ${name}`);
+  return found;
+}
+
+describe("bench: ladder", function () {
+  this.timeout(SMOKE_LIMIT_MS);
+  before(function () {
+    if (!isRoot()) skip(this, "most rungs need root");
+  });
+
+  it("what hangs, crashes, prints garbage or is missing is a row with its error, and the rest goes on", async () => {
+    const missing: Rung = { ...fake("missing", ""), detect: () => ({ missing: "not here" }) };
+    const broken: Rung = {
+      ...fake("broken", ""),
+      open: () => {
+        throw new Error("cannot be set up");
+      },
+    };
+    const rungs = [
+      fake("hangs", "sleep 1000", 500),
+      fake("crashes", "echo dying >&2; kill -SEGV $$"),
+      fake("garbage", "echo '{]'"),
+      missing,
+      broken,
+      plainProcess,
+    ];
+    const result = await climb(rungs, plan({ start: { fast: 2, slow: 0 } }));
+    assert.match(rowOf(result, "hangs").skipped ?? "", /^hangs: not done after 0.5 s/);
+    assert.match(rowOf(result, "crashes").skipped ?? "", /exit status 139: .*/);
+    assert.match(rowOf(result, "garbage").skipped ?? "", /without its first line: \{\]/);
+    assert.equal(rowOf(result, "missing").skipped, "not here");
+    assert.equal(rowOf(result, "broken").skipped, "cannot be set up");
+    assert.equal(rowOf(result, "process").skipped, null);
+    assert.deepEqual(
+      result.stages.start?.series.map(({ variant, metric, samples }) => [variant, metric, samples.length]),
+      [
+        ["process", "start_first_output_ms", 2],
+        ["process", "start_whole_life_ms", 2],
+      ],
+    );
+    assert.deepEqual(leftBy(process.pid), []);
+  });
+
+  it("a rung that fails later keeps its row, without figures of that stage", async () => {
+    const silent = fake("no-survey", "echo vmlet-ladder-first");
+    const result = await climb([plainProcess, silent], plan({ work: { fast: 1, slow: 0 } }));
+    assert.match(result.stages.work?.failures[0]?.error ?? "", /said nothing of what it sees/);
+    assert.ok(result.stages.work?.series.some(({ variant }) => variant === "process"));
+    assert.match(formatLadder(result), /not measured: no-survey, work: /);
+  });
+
+  it("every rung that is here starts, runs and stops its instance; nothing is left", async () => {
+    const result = await climb(RUNGS, plan({ work: { fast: 1, slow: 0 }, memory: { fast: 1, slow: 0 } }));
+    for (const { name, skipped } of result.rungs) if (skipped !== null) console.log(`      ${name}: ${skipped}`);
+    const absent = (reason: string): boolean => /is not installed|needs |no Debian kernel|no .*namespaces/.test(reason);
+    assert.deepEqual(
+      result.rungs
+        .filter(({ skipped }) => skipped !== null && !absent(skipped))
+        .map(({ name, skipped }) => [name, skipped]),
+      [],
+    );
+    const failures = (["work", "memory"] as const).flatMap((stage) => result.stages[stage]?.failures ?? []);
+    assert.deepEqual(failures, []);
+    assert.deepEqual(leftBy(process.pid), []);
+    const isolation = (name: string): Isolation | null => rowOf(result, name).isolation;
+    assert.equal(isolation("process")?.sees_host_processes, true);
+    assert.equal(isolation("ns-pid")?.pid, 1);
+    assert.equal(isolation("ns-pid")?.sees_host_processes, false);
+    assert.deepEqual(isolation("namespaces")?.interfaces, ["lo"]);
+    assert.deepEqual(rowOf(result, "ns-net").namespaces, ["net"]);
+    assert.equal(rowOf(result, "namespaces").namespaces?.length, 8);
+    const html = page(result);
+    assert.ok(html.includes("<svg") && !html.includes("<script") && !/(?:src|href)="(?!https:\/\/)/.test(html));
+  });
+
+  async function interrupted(signal: NodeJS.Signals): Promise<{ pid: number; status: number | null }> {
+    const child = spawn("dist/vmlet.js", ["bench", "--only", "process,runc,podman,docker"], { stdio: "ignore" });
+    const ended = new Promise<number | null>((done) => child.once("close", done));
+    await delay(4000);
+    child.kill(signal);
+    return { pid: child.pid ?? 0, status: await ended };
+  }
+
+  it("SIGTERM in the midst of it: 143, and nothing is left", async () => {
+    const { pid, status } = await interrupted("SIGTERM");
+    assert.equal(status, 143);
+    assert.deepEqual(leftBy(pid), []);
+  });
+
+  it("SIGKILL: the instances and the engine go with it, and the next run sweeps the rest", async () => {
+    const { pid } = await interrupted("SIGKILL");
+    // The launchers get a signal and have to kill.
+    await delay(1500);
+    assert.deepEqual(
+      leftBy(pid).filter((what) => what.startsWith("process")),
+      [],
+    );
+    sweepStale();
+    assert.deepEqual(leftBy(pid), []);
+  });
+});
+
+describe("bench: ladder's words", () => {
+  it("bad usage is 64, a file that cannot be written 73, both before anything is measured", () => {
+    const status = (...argv: string[]): number | null =>
+      spawnSync("dist/vmlet.js", ["bench", ...argv], { stdio: "ignore", timeout: 5000 }).status;
+    assert.equal(status("--rounds", "0"), 64);
+    assert.equal(status("--only", "nonsense"), 64);
+    assert.equal(status("--from", "package.json"), 64);
+    assert.equal(status("--html", "/nonexistent/page.html"), 73);
+    assert.equal(status("--list"), 0);
+  });
+
+  const EPERM = 1;
+  const ENOSYS = 38;
+  const isolation = (calls: number[], ownKernel = false): Isolation => ({
+    kernel: "6.1",
+    hostname: "h",
+    own_kernel: ownKernel,
+    pid: 1,
+    uid: 0,
+    sees_host_processes: false,
+    interfaces: [],
+    capabilities: 0,
+    seccomp: 0,
+    no_new_privileges: false,
+    calls,
+  });
+
+  it("calls that a plain process reaches and a rung refuses are not reachable; what nobody has does not count", () => {
+    const plain = isolation([0, 22, EPERM, ENOSYS, 14, -1]);
+    assert.equal(reachableCalls(plain, plain), 3);
+    assert.equal(reachableCalls(isolation([0, EPERM, EPERM, ENOSYS, 1000, -1]), plain), 1);
+    assert.equal(reachableCalls(isolation([], true), plain), 0);
+  });
+
+  it("a survey: figures an operation, what is skipped, and no garbage", () => {
+    const survey = parseSurvey('x\n{"metric":"a_ns","total_ns":50,"count":4}\r\n{"metric":"b_ns","skipped":"why"}\n');
+    assert.deepEqual(survey, { work: { a_ns: 12.5 }, skipped: { b_ns: "why" }, isolation: undefined });
+    assert.throws(() => parseSurvey('{"metric":'), /garbage/);
+    assert.throws(() => parseSurvey("probe: fork: errno 11"), /errno 11/);
+  });
+
+  const stage = (samples: Readonly<Record<string, readonly number[]>>): LadderResult =>
+    ({
+      stages: {
+        start: {
+          failures: [],
+          series: Object.entries(samples).map(([variant, values]) => ({
+            variant,
+            metric: "m",
+            samples: values,
+            summary: summarize(values),
+          })),
+        },
+      } satisfies Partial<Record<StageName, unknown>>,
+      stamp: { date: "d", commit: "c", cpu: "x", kernel: "k" },
+    }) as unknown as LadderResult;
+
+  it("a ratio pairs the rounds that both took part in; outliers are named", () => {
+    const result = stage({ process: [1, 1, 1, 9, 9], vm: [10, 10, 10] });
+    assert.deepEqual(ratio(result, "start", "m", "vm", "process"), { median: 10, low: 10, high: 10 });
+    assert.equal(ratio(result, "start", "m", "vm", "runc"), undefined);
+    const series = stage({ a: [1, 2, 3, 4, 100] }).stages.start?.series[0];
+    assert.ok(series);
+    assert.deepEqual(outliers(series), [100]);
+  });
+
+  it("a comparison names what changed beyond noise, and no more", () => {
+    const before = stage({ same: [10, 11, 12, 11, 10], slower: [10, 11, 12, 11, 10], few: [1, 1] });
+    const after = stage({ same: [11, 10, 12, 10, 11], slower: [20, 21, 22, 21, 20], few: [9, 9] });
+    const { changed, compared } = changes(before, after);
+    assert.deepEqual(changed, [{ rung: "slower", metric: "m", before: 11, after: 21 }]);
+    assert.equal(compared, 2);
+  });
+
+  it("cgroup mounts: v1, hybrid, v2", () => {
+    const v1 = "cgroup /c/memory cgroup rw,memory 0 0\ncgroup /c/cpu cgroup rw,cpu,cpuacct 0 0\n";
+    const v2 = "cgroup2 /c/unified cgroup2 rw 0 0\n";
+    assert.equal(cgroupLayout(v1).kind, "v1");
+    assert.deepEqual([cgroupLayout(v1).memory, cgroupLayout(v1).cpu], ["/c/memory", "/c/cpu"]);
+    assert.equal(cgroupLayout(v1 + v2).kind, "hybrid");
+    assert.equal(cgroupLayout(v2).kind, "v2");
+    assert.equal(cgroupLayout("").kind, "none");
+  });
+
+  it("HISTORY.md is part of the page, and its rungs exist", () => {
+    const history = readFileSync(join("bench/ladder/HISTORY.md"), "utf8");
+    for (const name of ["bubblewrap", "nspawn", "lxc", "runc", "podman", "docker", "vmlet"]) {
+      assert.ok(RUNGS.some((rung) => rung.name === name) && history.includes(name), name);
+    }
+  });
+});
