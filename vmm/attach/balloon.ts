@@ -6,6 +6,8 @@ import type { DeviceOpener } from "../device-host.js";
 import { MIB } from "../memory/layout.js";
 
 const NAME = "balloon0";
+/** The guest is asked no more often than this, `ms`: an answer is an interrupt and some work in an idle guest. */
+const ASK_MS = 5000;
 
 export const attachBalloon: DeviceOpener = ({ balloon }) => {
   if (balloon === undefined) return [];
@@ -16,6 +18,7 @@ export const attachBalloon: DeviceOpener = ({ balloon }) => {
       create: ({ memory, loop, report, offer }) => {
         let targetBytes = targetMib * MIB;
         let guest: BalloonStatistics | undefined;
+        let askedMs = -Infinity;
         const device = new BalloonDevice({
           name: NAME,
           pages: new MappedGuestPages(memory),
@@ -36,7 +39,7 @@ export const attachBalloon: DeviceOpener = ({ balloon }) => {
             },
             statistics: () => {
               // The answer comes in its own time; what is told now is the last one.
-              device.requestStatistics();
+              if (loop.now() - askedMs >= ASK_MS && device.requestStatistics()) askedMs = loop.now();
               return { targetBytes, actualBytes: device.actualBytes, guest };
             },
           },
