@@ -176,6 +176,8 @@ function build(config: ResolvedConfig, undo: UndoStack, { known, deviceSupport }
   undo.add(() => {
     vm.close();
   });
+  // Before the irqchip, like the slots: afterwards each costs a grace period of the host's kernel.
+  if (quirks?.syscallStaysInUserMode === true) vm.exitOnMsrWrites([MSR_STAR, MSR_LSTAR, MSR_SYSCALL_MASK]);
   // Every slot before the irqchip: see VmFd.setMemoryRegion.
   memory.regions.forEach((region, slot) => {
     vm.setMemoryRegion(slot, region);
@@ -206,7 +208,6 @@ function build(config: ResolvedConfig, undo: UndoStack, { known, deviceSupport }
   // Only the transmitter: reads still exit, and find the writes before them in the ring.
   if (coalescesSerial) vm.coalescePortWrites(SERIAL0_PORT, 1);
 
-  if (quirks?.syscallStaysInUserMode === true) vm.exitOnMsrWrites([MSR_STAR, MSR_LSTAR, MSR_SYSCALL_MASK]);
   const mmapSize = system.vcpuMmapSize();
   const vcpus = createVcpus(system, vm, config, mmapSize, undo);
   setEntryState(vcpus, kernel);
