@@ -51,9 +51,11 @@ export class RegisterCalls {
     words[VALUE] = value | 0;
     Atomics.store(words, STATE, ASKED);
     this.#wakeOwner();
-    while (Atomics.wait(words, STATE, ASKED, RECHECK_MS) === "timed-out") {
+    // A wake-up alone is no answer: that of the call before may arrive only now.
+    while (Atomics.load(words, STATE) === ASKED) {
+      const isLate = Atomics.wait(words, STATE, ASKED, RECHECK_MS) === "timed-out";
       // Nobody may answer any more, and the guest will not see what it gets.
-      if (this.#shared.isStopping()) return 0;
+      if (isLate && this.#shared.isStopping()) return 0;
     }
     const answer = words[VALUE] >>> 0;
     Atomics.store(words, STATE, IDLE);
