@@ -1,13 +1,13 @@
 // The command line's entry: the only reader of process.argv and the only caller of exit.
 import { createRequire } from "node:module";
-import { boot } from "./cli/boot.js";
 import { exitCodeOfError, UsageError } from "./cli/exit-codes.js";
+import { say } from "./cli/say.js";
 import { ConfigError, VmmError } from "./errors.js";
 
 async function main([command, ...rest]: readonly string[]): Promise<number> {
   switch (command) {
     case "boot":
-      return boot(rest);
+      return (await import("./cli/boot.js")).boot(rest);
     case "doctor":
       return (await import("./cli/doctor.js")).doctor(rest);
     case "bench":
@@ -41,13 +41,13 @@ async function bench(argv: readonly string[]): Promise<number> {
 
 function complain(error: unknown): void {
   if (error instanceof UsageError) {
-    process.stderr.write(`vmlet: ${error.message}\n`);
+    say(error.message);
   } else if (error instanceof VmmError) {
     const lines = error instanceof ConfigError ? error.problems : [error.message];
-    for (const line of lines) process.stderr.write(`vmlet: ${line}\n`);
-    if (error.cure !== undefined) process.stderr.write(`vmlet: what helps: ${error.cure}\n`);
+    for (const line of lines) say(line);
+    if (error.cure !== undefined) say(`what helps: ${error.cure}`);
   } else {
-    process.stderr.write(`vmlet: internal error: ${error instanceof Error ? (error.stack ?? "") : String(error)}\n`);
+    say(`internal error: ${error instanceof Error ? (error.stack ?? "") : String(error)}`);
   }
 }
 

@@ -11,6 +11,7 @@ import { parseBoot, type BootOptions } from "./arguments.js";
 import { EXIT_SIGNAL_BASE, exitCodeOf } from "./exit-codes.js";
 import { defaultKernel, fastKernel } from "./guest-files.js";
 import { changeRootArguments, chooseInitrd } from "./root-disk.js";
+import { say } from "./say.js";
 import { Terminal, onEndSignals, writeOutput } from "./terminal.js";
 import { isTerminal } from "../sys/libc.js";
 import { Vm } from "../vm.js";
@@ -46,12 +47,12 @@ export async function boot(argv: readonly string[]): Promise<number> {
   if (choice.kind === "lab") {
     // Said here, at once and with the user's own paths, not by the command in the lab.
     checkGuest(config);
-    if (choice.reason !== undefined) process.stderr.write(`vmlet: ${choice.reason}\n`);
+    if (choice.reason !== undefined) say(choice.reason);
     const { bootInLab } = await import("../lab/boot-in-lab.js");
     return bootInLab(options, config);
   }
   if (choice.quirks !== undefined && !options.quiet) {
-    process.stderr.write("vmlet: this host's /dev/kvm emulates guest kernel code: expect a boot of seconds\n");
+    say("this host's /dev/kvm emulates guest kernel code: expect a boot of seconds");
   }
   return run(options, withFittingKernel(options, config, choice.quirks), choice.quirks);
 }
@@ -139,7 +140,9 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
       progress?.done();
       openInput();
     },
-    log: (line) => process.stderr.write(`vmlet: ${line}${isTerminal(STDIN) ? "\r" : ""}\n`),
+    log: (line) => {
+      say(line, { returns: isTerminal(STDIN) });
+    },
   });
   const openInput = (): void => {
     if (terminal !== undefined) return;
@@ -156,7 +159,7 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
   };
   // Input for a command waits until the guest's terminal is set up, or it would be flushed away.
   const awaitsCommand = config.cmdline.includes("vmlet.exec=") && !isTerminal(STDIN);
-  if (isTerminal(STDIN)) process.stderr.write("vmlet: Ctrl-A x leaves\r\n");
+  if (isTerminal(STDIN)) say("Ctrl-A x leaves", { returns: true });
   if (!awaitsCommand) setImmediate(openInput);
   stop = () => {
     vm.stop();
@@ -210,5 +213,5 @@ async function openMetrics(path: string, vm: Vm) {
 
 async function explain(exit: Awaited<ReturnType<Vm["start"]>>): Promise<void> {
   const { describeOutcome } = await import("./outcome-text.js");
-  process.stderr.write(`vmlet: ${describeOutcome(exit)}\n`);
+  say(describeOutcome(exit));
 }

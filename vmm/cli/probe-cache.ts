@@ -1,7 +1,6 @@
 // What the probe has found, kept until the host boots again or its KVM modules change: the probe
 // makes a VM, which costs milliseconds at every start.
 import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, statSync, writeFileSync } from "node:fs";
-import { homedir, release } from "node:os";
 import { dirname, join } from "node:path";
 import type { Quirks } from "../fixups/quirks.js";
 import { VERSION } from "./version.js";
@@ -12,38 +11,41 @@ interface Entry {
   readonly quirks: Quirks | null;
 }
 
-function cacheFolder(): string {
-  const { VMLET_CACHE: own, XDG_CACHE_HOME: cache } = process.env;
-  return own ?? join(cache ?? join(homedir(), ".cache"), "vmlet");
+/** Undefined without a home. Not by node:os: it is loaded for nothing else on the way to a VM. */
+function cacheFolder(): string | undefined {
+  const { VMLET_CACHE: own, XDG_CACHE_HOME: cache, HOME: home } = process.env;
+  if (own !== undefined) return own;
+  const parent = cache ?? (home === undefined ? undefined : join(home, ".cache"));
+  return parent === undefined ? undefined : join(parent, "vmlet");
 }
 
-/** Changes with the host's boot, its kernel, and every load of a KVM module. */
+/** Changes with the host's boot and every load of a KVM module. */
 function hostKey(): string {
   const boot = readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim();
   const modules = readdirSync("/sys/module")
     .filter((name) => name.startsWith("kvm"))
     .map((name) => `${name}@${String(statSync(`/sys/module/${name}`).ino)}`);
-  return [VERSION, boot, release(), String(statSync("/dev/kvm").ino), ...modules].join(" ");
+  return [VERSION, boot, String(statSync("/dev/kvm").ino), ...modules].join(" ");
 }
 
 /** The remembered result, or that of `probe`. A cache that cannot be used costs its time and nothing else. */
 export function remembered(probe: () => Quirks | undefined): Quirks | undefined {
-  const file = join(cacheFolder(), "kvm-probe.json");
+  const folder = cacheFolder();
   const key = ignoring(hostKey);
+  if (folder === undefined || key === undefined) return probe();
+  const file = join(folder, "kvm-probe.json");
   const entry = ignoring(() => JSON.parse(readFileSync(file, "utf8")) as Entry);
-  if (entry !== undefined && key !== undefined && entry.key === key) return entry.quirks ?? undefined;
+  if (entry?.key === key) return entry.quirks ?? undefined;
   const quirks = probe();
-  if (key !== undefined) {
-    ignoring(() => {
-      // One level at a time: Node's recursive mkdir never returns where a file system answers ENOENT.
-      for (const folder of [dirname(cacheFolder()), cacheFolder()]) {
-        if (!existsSync(folder)) mkdirSync(folder);
-      }
-      const own = `${file}.${String(process.pid)}`;
-      writeFileSync(own, JSON.stringify({ key, quirks: quirks ?? null } satisfies Entry));
-      renameSync(own, file);
-    });
-  }
+  ignoring(() => {
+    // One level at a time: Node's recursive mkdir never returns where a file system answers ENOENT.
+    for (const one of [dirname(folder), folder]) {
+      if (!existsSync(one)) mkdirSync(one);
+    }
+    const own = `${file}.${String(process.pid)}`;
+    writeFileSync(own, JSON.stringify({ key, quirks: quirks ?? null } satisfies Entry));
+    renameSync(own, file);
+  });
   return quirks;
 }
 

@@ -7,6 +7,7 @@ import { acceleratorKind, hostFacts, isInLab, type AcceleratorKind, type HostFac
 import type { Milestones, VmExit } from "../vm-exit.js";
 import type { KernelFormat } from "../x86/kernel.js";
 import { EXIT_CANNOT_WRITE } from "./exit-codes.js";
+import { say } from "./say.js";
 import { VERSION } from "./version.js";
 
 /** `ms`, null where the guest never got there. */
@@ -105,6 +106,6 @@ export function writeReport(path: string, report: Report): number {
 
 export function complainUnwritable(path: string, error: unknown, flag = "report"): number {
   const why = error instanceof Error ? error.message : String(error);
-  process.stderr.write(`vmlet: --${flag} ${path}: cannot be written: ${why}\n`);
+  say(`--${flag} ${path}: cannot be written: ${why}`);
   return EXIT_CANNOT_WRITE;
 }

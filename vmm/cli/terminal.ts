@@ -1,7 +1,6 @@
 // The user's side of the console: raw mode, the Ctrl-A prefix, standard input with
 // back-pressure, standard output that survives slow and vanished readers.
 import { write } from "node:fs";
-import { constants } from "node:os";
 
 const STDOUT = 1;
 /** Ctrl-A, as in QEMU and screen. */
@@ -117,8 +116,8 @@ export class Terminal {
 /** Calls back for the signals that shall end the VM cleanly; the result takes the handlers away. */
 export function onEndSignals(callback: (number: number) => void): () => void {
   const signals = (["SIGINT", "SIGTERM", "SIGHUP"] as const).map((name) => {
-    const handler = (): void => {
-      callback(constants.signals[name]);
+    const handler = (_: NodeJS.Signals, number: number): void => {
+      callback(number);
     };
     process.on(name, handler);
     return [name, handler] as const;

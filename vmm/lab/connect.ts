@@ -1,5 +1,4 @@
 // Joins this process's terminal or pipes to a command in the lab, for as long as it runs.
-import { constants } from "node:os";
 import { EXIT_SIGNAL_BASE } from "../cli/exit-codes.js";
 import { Progress } from "../cli/progress.js";
 import { onEndSignals } from "../cli/terminal.js";
@@ -73,8 +72,8 @@ function connectInput(session: LabSession): () => void {
 
   let grace: NodeJS.Timeout | undefined;
   const handlers = (["SIGINT", "SIGTERM", "SIGHUP"] as const).map((name) => {
-    const handler = (): void => {
-      session.signal(constants.signals[name]);
+    const handler = (_: NodeJS.Signals, number: number): void => {
+      session.signal(number);
       grace ??= setTimeout(() => void session.close(), GRACE_MS).unref();
     };
     process.on(name, handler);
