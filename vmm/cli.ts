@@ -4,9 +4,13 @@ import { exitCodeOfError, UsageError } from "./cli/exit-codes.js";
 import { say } from "./cli/say.js";
 import { ConfigError, VmmError } from "./errors.js";
 
+/** Ends a process whose VM may have threads; only a boot loads it. */
+let exitVm: ((code: number) => never) | undefined;
+
 async function main([command, ...rest]: readonly string[]): Promise<number> {
   switch (command) {
     case "boot":
+      exitVm = (await import("./sys/exit.js")).exitNow;
       return (await import("./cli/boot.js")).boot(rest);
     case "doctor":
       return (await import("./cli/doctor.js")).doctor(rest);
@@ -59,8 +63,7 @@ async function run(): Promise<void> {
     complain(error);
     exitCode = exitCodeOfError(error);
   }
-  // A VM may have threads; the other commands have not even loaded what ends a process with them.
-  if (process.argv[2] === "boot") (await import("./sys/exit.js")).exitNow(exitCode);
+  exitVm?.(exitCode);
   process.exit(exitCode);
 }
 
