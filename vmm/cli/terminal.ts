@@ -1,7 +1,10 @@
 // The user's side of the console: raw mode, the Ctrl-A prefix, standard input with
 // back-pressure, standard output that survives slow and vanished readers.
 import { write } from "node:fs";
+import { isTerminal } from "../sys/libc.js";
+import { FileInput, TerminalInput, type InputSource } from "./input-source.js";
 
+const STDIN = 0;
 const STDOUT = 1;
 /** Ctrl-A, as in QEMU and screen. */
 const PREFIX = 0x01;
@@ -35,7 +38,8 @@ export interface InputTarget {
 
 /** Standard input on its way to the guest. */
 export class Terminal {
-  readonly isInteractive = process.stdin.isTTY;
+  readonly #isInteractive = isTerminal(STDIN);
+  readonly #source: InputSource = this.#isInteractive ? new TerminalInput() : new FileInput();
   readonly #target: InputTarget;
   #pending: Uint8Array = new Uint8Array();
   #afterPrefix = false;
@@ -48,25 +52,18 @@ export class Terminal {
 
   /** Starts reading. Call `close` on every way out: it restores the terminal. */
   open(): void {
-    const { stdin } = process;
-    if (this.isInteractive) stdin.setRawMode(true);
-    stdin.on("data", (chunk: Buffer) => {
-      this.#take(chunk);
-    });
-    stdin.on("end", () => {
-      this.#end();
-    });
-    // Standard input may be closed or a directory: then there is no input, and that is all.
-    stdin.on("error", () => {
-      this.#end();
-    });
+    this.#source.open(
+      (bytes) => {
+        this.#take(bytes);
+      },
+      () => {
+        this.#end();
+      },
+    );
   }
 
   close(): void {
-    const { stdin } = process;
-    if (this.isInteractive && stdin.isRaw) stdin.setRawMode(false);
-    stdin.removeAllListeners("data");
-    stdin.pause();
+    this.#source.close();
   }
 
   /** The guest has room again. */
@@ -75,7 +72,7 @@ export class Terminal {
   }
 
   #take(chunk: Uint8Array): void {
-    const bytes = this.isInteractive ? this.#withoutCommands(chunk) : chunk;
+    const bytes = this.#isInteractive ? this.#withoutCommands(chunk) : chunk;
     this.#lastByte = bytes.at(-1) ?? this.#lastByte;
     this.#pending = this.#pending.length === 0 ? bytes : Buffer.concat([this.#pending, bytes]);
     this.#flush();
@@ -84,8 +81,8 @@ export class Terminal {
   #flush(): void {
     if (this.#pending.length > 0) this.#pending = this.#pending.subarray(this.#target.input(this.#pending));
     if (this.#ended) return;
-    if (this.#pending.length > 0) process.stdin.pause();
-    else process.stdin.resume();
+    if (this.#pending.length > 0) this.#source.pause();
+    else this.#source.resume();
   }
 
   /** The end of a file or pipe: an unfinished line needs one EOT to be delivered, the end another. */
