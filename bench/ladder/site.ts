@@ -13,6 +13,7 @@ import {
   topGroups,
   type CgroupLayout,
 } from "./cgroup.js";
+import { C_FLAGS, FREESTANDING_FLAGS } from "../c-flags.js";
 import { isRoot } from "./detect.js";
 import { unmountBelow, watchRunFolders } from "./leftovers.js";
 import { runProgram } from "./run-program.js";
@@ -21,13 +22,6 @@ const PREFIX = "vmlet-ladder-";
 /** Groups that engines make for themselves and leave; removed if they were not there before and are empty. */
 const ENGINE_GROUPS = ["docker", "lxc.pivot", "libpod_parent"];
 const PROBE_SOURCES = ["probe.c", "runtime.c", "processor.c", "kernel.c", "storage.c", "isolation.c"];
-const C_FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror"];
-/** For a static program without a C library. */
-const FREESTANDING_FLAGS = [
-  ...["-ffreestanding", "-fno-stack-protector", "-fno-asynchronous-unwind-tables", "-fno-pie", "-fcf-protection=none"],
-  ...["-nostdlib", "-static", "-no-pie", "-s"],
-  ...["-Wl,--build-id=none", "-Wl,-z,noseparate-code", "-Wl,-z,max-page-size=4096"],
-];
 
 export interface Site {
   /** Name of the run: in every container's name and every group's path. */
