@@ -84,18 +84,17 @@ function vmlet(host: LabHost): Variant {
 }
 
 /**
- * QEMU as somebody would set it up who wants it fast: virtio 1 registers, which it does not use by itself,
- * the disk on a thread of its own. Of aio=threads, io_uring and native with cache=writeback and
- * none, with and without that thread, this was the fastest (bench/README.md).
+ * QEMU as somebody would set it up who wants it fast: virtio 1, which its virtio-mmio does not use by
+ * itself, and the fastest of aio=threads, io_uring and native with cache=writeback and none, with
+ * and without a thread of the disk's own (bench/README.md).
  */
 function qemu(host: LabHost, name: string, command: readonly string[], vhost: "on" | "off"): Variant {
   const argv = [
     ...[LAB_QEMU, ...qemuArguments(IMAGES, command)],
     // Without ACPI, which our kernel does not have, it names the devices on the command line.
     ...["-machine", "acpi=off", "-global", "virtio-mmio.force-legacy=false"],
-    ...["-object", "iothread,id=disk-thread"],
-    ...["-drive", `file=${DISK},format=raw,if=none,id=disk,readonly=on,cache=writeback,aio=threads`],
-    ...["-device", "virtio-blk-device,drive=disk,iothread=disk-thread"],
+    ...["-drive", `file=${DISK},format=raw,if=none,id=disk,readonly=on,cache=writeback,aio=io_uring`],
+    ...["-device", "virtio-blk-device,drive=disk"],
     ...["-netdev", `tap,id=net,ifname=${TAP},script=no,downscript=no,vhost=${vhost}`],
     ...["-device", "virtio-net-device,netdev=net"],
   ];

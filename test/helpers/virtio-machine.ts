@@ -1,7 +1,7 @@
 // The machine around one virtio device: memory, an interrupt line, a loop, the driver.
 import type { GuestMemory } from "../../devices/contracts.js";
 import type { VirtioDevice } from "../../devices/virtio/device.js";
-import { MmioTransport } from "../../devices/virtio/mmio-transport.js";
+import { MmioTransport, VIRTIO_MMIO_REGISTER_WORDS } from "../../devices/virtio/mmio-transport.js";
 import { FakeLoop } from "./fake-loop.js";
 import { FakeMemory } from "./fake-memory.js";
 import { VirtioDriver } from "./virtio-driver.js";
@@ -36,8 +36,7 @@ export function virtioMachine(
     device,
     memory,
     interrupt: { trigger: () => machine.interrupts++ },
-    words: new Int32Array(new SharedArrayBuffer(4)),
-    statusWord: 0,
+    registers: new Int32Array(VIRTIO_MMIO_REGISTER_WORDS),
     loop,
     report: (line) => log.push(line),
   });
