@@ -20,10 +20,10 @@
 
 #define MS 1000000ULL
 /* A monitor that starts threads after the boot has done so by then. */
-#define SETTLE_MS 4000
+#define SETTLE_MS 3000
 /* Of each load: what a just-in-time compiler takes to see which code is hot, then what is measured. */
-#define WARM_UP_MS 1500
-#define MEASURE_MS 1500
+#define WARM_UP_MS 3000
+#define MEASURE_MS 1000
 
 #define SEQUENTIAL_BYTES (1UL << 20)
 #define RANDOM_BYTES 4096UL
