@@ -11,6 +11,8 @@ export interface VirtioMachine<Memory extends GuestMemory = FakeMemory> {
   readonly loop: FakeLoop;
   readonly transport: MmioTransport;
   readonly driver: VirtioDriver;
+  /** The window as a guest reads it. */
+  readonly registers: Int32Array;
   /** How often the interrupt line has fired. */
   interrupts: number;
   /** What was reported. */
@@ -32,14 +34,16 @@ export function virtioMachine(
   memory: GuestMemory = new FakeMemory(MACHINE_MEMORY_SIZE),
 ): VirtioMachine<GuestMemory> {
   const log: string[] = [];
+  const registers = new Int32Array(VIRTIO_MMIO_REGISTER_WORDS);
   const transport = new MmioTransport({
     device,
     memory,
     interrupt: { trigger: () => machine.interrupts++ },
-    registers: new Int32Array(VIRTIO_MMIO_REGISTER_WORDS),
+    registers,
     loop,
     report: (line) => log.push(line),
   });
-  const machine = { memory, loop, transport, driver: new VirtioDriver(transport, memory), interrupts: 0, log };
+  const driver = new VirtioDriver(transport, memory);
+  const machine = { memory, loop, transport, driver, registers, interrupts: 0, log };
   return machine;
 }
