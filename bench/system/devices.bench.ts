@@ -141,6 +141,7 @@ function targets(measured: Measurements): Target[] {
 const NOTES = [
   "In the lab: AMD-V emulated by QEMU TCG, Debian's kernel and its kvm_amd, 2 CPUs. Times are many times those of hardware.",
   "One vCPU; figures by the guest's clock, after a warm-up of each load. The disk is read with O_DIRECT; its image lies in the host's page cache.",
+  "first_second: without any warm-up, as the first requests after the boot meet a monitor.",
   "A target says how many times as much QEMU moves as vmlet does: up to 1 is vmlet's.",
 ];
 
