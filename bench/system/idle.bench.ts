@@ -4,6 +4,7 @@ import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { tapProblem } from "../../test/helpers/tap-guard.js";
 import { acceleratorInWords } from "../stamp.js";
@@ -22,11 +23,12 @@ import {
 import { qemuArguments, vmletArguments } from "./guest.js";
 import { LAB_QEMU, LAB_VMLET, LabHost, OUR_KERNEL } from "./lab-host.js";
 
-const COMMAND = ["sleep", "1000"];
-/** By then a guest sleeps and its monitor has done what it does after the boot, `s`. */
+const READY = "ready";
+const COMMAND = ["sh", "-c", `echo ${READY}; sleep 1000`];
+/** A kernel that is interpreted boots for long, `s`. */
+const LIMIT_S = 120;
+/** Then the guest sleeps and its monitor has done what it does after the boot, `s`. */
 const SETTLED_S = 10;
-/** A kernel that is interpreted boots for longer, `s`. */
-const SETTLED_NATIVELY_S = 25;
 const WATCHED_S = 20;
 /** Of /proc/PID/stat, `Hz`: what the kernel shows to programs, whatever it counts in itself. */
 const USER_HZ = 100;
@@ -55,6 +57,24 @@ function percent(before: string, after: string): number {
   return ((ticks(after) - ticks(before)) / USER_HZ / WATCHED_S) * 100;
 }
 
+/** True once `word` has come, false if it does not come in time. */
+function says(output: Readable, word: string): Promise<boolean> {
+  let text = "";
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => resolve(false), LIMIT_S * 1000);
+    output.setEncoding("utf8").on("data", (chunk: string) => {
+      text += chunk;
+      if (!text.includes(word)) return;
+      clearTimeout(timer);
+      resolve(true);
+    });
+    output.once("close", () => {
+      clearTimeout(timer);
+      resolve(false);
+    });
+  });
+}
+
 function onHost(hasTap: boolean): Variant {
   return {
     name: ON_HOST,
@@ -62,11 +82,12 @@ function onHost(hasTap: boolean): Variant {
       const folder = mkdtempSync(join(tmpdir(), "vmlet-bench-"));
       writeFileSync(`${folder}/disk`, Buffer.alloc(2 ** 20));
       const argv = ["--no-rehash-snapshot", "dist/vmlet.js", "boot", "--quiet", ...everyDevice(folder, hasTap)];
-      const monitor = spawn(process.execPath, [...argv, "--", ...COMMAND], { stdio: "ignore" });
+      const monitor = spawn(process.execPath, [...argv, "--", ...COMMAND], { stdio: ["ignore", "pipe", "ignore"] });
       const ended = new Promise((resolve) => monitor.once("close", resolve));
       try {
         const stat = `/proc/${String(monitor.pid)}/stat`;
-        await sleep(SETTLED_NATIVELY_S * 1000);
+        if (!(await says(monitor.stdout, READY))) throw new Error("The guest does not come up");
+        await sleep(SETTLED_S * 1000);
         const before = readFileSync(stat, "utf8");
         await sleep(WATCHED_S * 1000);
         return { [CPU]: percent(before, readFileSync(stat, "utf8")) };
@@ -82,7 +103,9 @@ function onHost(hasTap: boolean): Variant {
 const quote = (word: string): string => `'${word.replaceAll("'", "'\\''")}'`;
 
 function inLab(host: LabHost, name: string, argv: readonly string[]): Variant {
-  const script = `${argv.map(quote).join(" ")} </dev/null >/dev/null 2>&1 & pid=$!
+  const script = `rm -f /tmp/said; ${argv.map(quote).join(" ")} </dev/null >/tmp/said 2>&1 & pid=$!
+    tries=0; until grep -q ${READY} /tmp/said; do
+      tries=$((tries + 1)); [ $tries -lt ${String(LIMIT_S)} ] || exit 1; sleep 1; done
     sleep ${String(SETTLED_S)}; cat /proc/$pid/stat >/output/before || exit 1
     sleep ${String(WATCHED_S)}; cat /proc/$pid/stat >/output/after || exit 1; kill $pid; wait $pid; true`;
   return {
