@@ -1,5 +1,5 @@
 // `vmlet bench`: options -> run -> table, JSON, page. A bundle of its own, so that no other command loads it.
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { EXIT_CANNOT_WRITE, EXIT_HOST, EXIT_SIGNAL_BASE, EXIT_USAGE, UsageError } from "../../vmm/cli/exit-codes.js";
 import { checkWritable } from "../../vmm/cli/report.js";
 import { formatColumns } from "../table.js";
@@ -41,6 +41,9 @@ async function run(argv: readonly string[]): Promise<number> {
   }
   const old = options.compare === undefined ? undefined : read(options.compare);
   const resumed = options.resume !== undefined && existsSync(options.resume) ? read(options.resume) : undefined;
+  if (resumed !== undefined && resumed.quick !== options.quick) {
+    throw new UsageError(`--resume ${options.resume ?? ""}: that run was ${resumed.quick ? "" : "not "}a --quick one`);
+  }
   if (options.from !== undefined) {
     return publish(options, read(options.from), old);
   }
@@ -97,7 +100,7 @@ async function measure(
         line.show(text);
       },
       save: (sofar) => {
-        if (options.resume !== undefined) write(options.resume, JSON.stringify(sofar));
+        if (options.resume !== undefined) replace(options.resume, JSON.stringify(sofar));
       },
     });
     line.clear();
@@ -127,6 +130,14 @@ function tryWriting(path: string, attempt: (path: string) => void): void {
 function write(path: string, text: string): void {
   tryWriting(path, () => {
     writeFileSync(path, text);
+  });
+}
+
+/** All of the new text or all of the old, whenever this process ends. */
+function replace(path: string, text: string): void {
+  tryWriting(path, () => {
+    writeFileSync(`${path}.new`, text);
+    renameSync(`${path}.new`, path);
   });
 }
 

@@ -48,7 +48,15 @@ export const WORKLOADS: readonly (readonly [metric: string, label: string])[] = 
   ["pipe_round_trip_ns", "pipe, 2 switches"],
   ["page_fault_ns", "page fault"],
   ["fork_exec_ns", "fork+exec"],
-  ["file_link_stat_unlink_ns", "file names"],
-  ["disk_write_256k_ns", "disk write"],
-  ["disk_read_4k_ns", "disk read"],
+  ["file_create_stat_unlink_ns", "file create, stat, unlink"],
+  ["disk_write_256k_ns", "disk write, 256 KiB in order"],
+  ["disk_write_4k_ns", "disk write, 4 KiB anywhere"],
+  ["disk_read_256k_ns", "disk read, 256 KiB in order"],
+  ["disk_read_4k_ns", "disk read, 4 KiB anywhere"],
+];
+
+export const NETWORK: readonly (readonly [metric: string, label: string])[] = [
+  ["network_round_trip_ns", "network round trip"],
+  ["network_send_64k_ns", "network, 64 KiB out"],
+  ["network_receive_64k_ns", "network, 64 KiB in"],
 ];

@@ -35,7 +35,7 @@ Options:
       --html FILE      one page with charts and the story behind them
       --svg FILE       the chart of the start-up alone
       --compare OLD    what has changed beyond noise against OLD, a file of --json
-      --resume FILE    keep FILE up to date after each stage; if it is there, go on from it
+      --resume FILE    keep FILE up to date after each round; if it is there, go on from it
       --from FILE      measure nothing: table and page of FILE, a file of --json
       --yes            install Debian packages of rungs that are missing, without asking
       --list           the rungs, and which are there

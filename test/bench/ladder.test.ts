@@ -28,13 +28,12 @@ const NONE = { fast: 0, slow: 0 };
 
 function plan(rounds: Partial<Plan["rounds"]>): Plan {
   return {
-    rounds: { start: NONE, "at-once": NONE, work: NONE, memory: NONE, density: NONE, ...rounds },
+    rounds: { start: NONE, "at-once": NONE, work: NONE, network: NONE, memory: NONE, density: NONE, ...rounds },
     workBudgetMs: 1,
     atOnce: [2],
     atOnceSlow: [2],
-    densitySteps: [1, 2],
-    densityStepsSlow: [1],
-    densityBudgetMib: 64,
+    density: { share: 0.01, timeMs: 2000, instances: 3 },
+    densitySlow: { share: 0.01, timeMs: 2000, instances: 1 },
   };
 }
 
@@ -78,7 +77,7 @@ function leftBy(pid: number): string[] {
 /** A rung whose instances are this shell script. */
 function fake(name: string, script: string, timeoutMs = 5000): Rung {
   return {
-    ...{ name, adds: "", family: "process", limits: "own", timeoutMs },
+    ...{ name, adds: "", family: "process", limits: "own", network: "host", timeoutMs },
     detect: () => ({ version: "1" }),
     open: () => ({ command: () => ["/bin/sh", "-c", script] }),
   };

@@ -1,12 +1,16 @@
 /* The program that runs on every rung:
  *   probe first                     prints the marker and ends
  *   probe idle                      prints the marker and waits to be killed
+ *   probe idle-work-idle PAUSE_MS BUDGET_MS   the marker, a pause, the work, the marker again, and waits
+ *   probe network ADDRESS PORT BUDGET_MS      the marker, then one line of JSON a workload against peer.c
  *   probe work BUDGET_MS            the marker, then one line of JSON a workload
  *   probe isolation PID KERNEL      the marker, then one line of JSON: what it sees
  *   probe survey BUDGET_MS PID KERNEL   the last two in one start, for rungs that are slow to start
  *   probe nothing                   ends at once; what fork+exec executes
- *   probe then-reboot ...           any of these, then a reboot: what ends a VM whose kernel has no way to
- *                                   switch the machine off
+ * In a VM, any of these after:
+ *   then-reboot                     a reboot at the end: this kernel has no way to switch every machine off
+ *   with-disk DEVICE                its ext4 file system is scratch/
+ *   with-address NAME ADDRESS NETMASK   brings an interface up
  */
 #include <asm/ioctls.h>
 #include <linux/reboot.h>
@@ -81,30 +85,36 @@ void skip(const char *name, const char *reason)
 }
 
 /* One processor, as a small VM has: two processes on two would go beyond the limit of CPU time, and
- * wait for the next period; and a switch between processes would be none. */
-static void stay_on_this_processor(void)
+ * wait for the next period; and a switch between processes would be none. The first one: peer.c takes
+ * the last, so that a message always goes to another processor, if there is one. */
+static void stay_on_the_first_processor(void)
 {
-	unsigned int processor = 0;
-	uint64_t mask[16] = { 0 };
+	uint64_t allowed[16] = { 0 }, mask[16] = { 0 };
+	long error = CALL(__NR_sched_getaffinity, 0, sizeof allowed, allowed);
+	size_t word = 0;
 
-	CALL(__NR_getcpu, &processor, 0, 0);
-	mask[processor / 64 % 16] = 1ULL << processor % 64;
-	long error = CALL(__NR_sched_setaffinity, 0, sizeof mask, mask);
+	if (error < 0)
+		die("sched_getaffinity", error);
+	while (word < 15 && allowed[word] == 0)
+		word++;
+	mask[word] = allowed[word] & -allowed[word];
+	error = CALL(__NR_sched_setaffinity, 0, sizeof mask, mask);
 
 	if (error < 0)
 		die("sched_setaffinity", error);
 }
 
-static void work(const char *budget_ms)
+/* Not all rungs start it in "/", and a plain process's root is not this one. */
+static void find_root(void)
 {
-	static const char self[] = "bin/probe";
-
-	uint64_t budget_ns = (uint64_t)parse_number(budget_ms) * 1000000ULL;
-
-	/* Not all rungs start it in "/", and a plain process's root is not this one. */
-	if (CALL(__NR_access, self, 0) < 0)
+	if (CALL(__NR_access, "bin/probe", 0) < 0)
 		CALL(__NR_chdir, "/");
-	stay_on_this_processor();
+}
+
+static void work(uint64_t budget_ns)
+{
+	find_root();
+	stay_on_the_first_processor();
 	integer_work(budget_ns);
 	memory_work(budget_ns);
 	system_calls(budget_ns);
@@ -115,26 +125,58 @@ static void work(const char *budget_ms)
 	disk(budget_ns);
 }
 
-static void reboot(void)
+static int then_reboots, has_disk;
+
+static void finish(void)
 {
+	if (has_disk)
+		unmount_scratch();
+	if (!then_reboots)
+		return;
 	/* tcdrain(3): what the serial port still holds would be lost. */
 	CALL(__NR_ioctl, 1, TCSBRK, 1);
 	CALL(__NR_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_RESTART);
+}
+
+static void mark(void)
+{
+	print(MARKER);
+	flush();
+}
+
+static void idle(void)
+{
+	for (;;)
+		CALL(__NR_pause);
+}
+
+static uint64_t budget(const char *ms)
+{
+	return (uint64_t)parse_number(ms) * 1000000ULL;
 }
 
 static int run(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "";
 
-	print(MARKER);
-	flush();
+	mark();
 	if (is_equal(what, "first"))
 		return 0;
 	if (is_equal(what, "idle"))
-		for (;;)
-			CALL(__NR_pause);
+		idle();
+	if (is_equal(what, "idle-work-idle") && argc == 4) {
+		rest_ms(parse_number(argv[2]));
+		work(budget(argv[3]));
+		mark();
+		idle();
+	}
 	if (is_equal(what, "work") && argc == 3) {
-		work(argv[2]);
+		work(budget(argv[2]));
+		return 0;
+	}
+	if (is_equal(what, "network") && argc == 5) {
+		stay_on_the_first_processor();
+		network(argv[2], argv[3], budget(argv[4]));
 		return 0;
 	}
 	if (is_equal(what, "isolation") && argc == 4) {
@@ -143,10 +185,11 @@ static int run(int argc, char **argv)
 	}
 	if (is_equal(what, "survey") && argc == 5) {
 		isolation(argv[3], argv[4]);
-		work(argv[2]);
+		work(budget(argv[2]));
 		return 0;
 	}
-	print("usage: probe first | idle | work MS | isolation PID KERNEL | survey MS PID KERNEL\n");
+	print("usage: probe first | idle | idle-work-idle MS MS | work MS | network ADDRESS PORT MS | isolation PID KERNEL"
+	      " | survey MS PID KERNEL\n");
 	return USAGE;
 }
 
@@ -154,8 +197,21 @@ int main(int argc, char **argv)
 {
 	if (argc > 1 && is_equal(argv[1], "nothing"))
 		return 0;
-	if (argc < 2 || !is_equal(argv[1], "then-reboot"))
-		return run(argc, argv);
-	at_end = reboot;
-	return run(argc - 1, argv + 1);
+	at_end = finish;
+	for (;;) {
+		if (argc > 1 && is_equal(argv[1], "then-reboot")) {
+			then_reboots = 1;
+			argc -= 1, argv += 1;
+		} else if (argc > 2 && is_equal(argv[1], "with-disk")) {
+			find_root();
+			mount_scratch(argv[2]);
+			has_disk = 1;
+			argc -= 2, argv += 2;
+		} else if (argc > 4 && is_equal(argv[1], "with-address")) {
+			give_address(argv[2], argv[3], argv[4]);
+			argc -= 4, argv += 4;
+		} else {
+			return run(argc, argv);
+		}
+	}
 }

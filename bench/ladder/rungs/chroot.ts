@@ -7,6 +7,7 @@ export const chroot: Rung = {
   adds: "a root directory of its own",
   family: "process",
   limits: "group",
+  network: "host",
   debianPackage: "coreutils",
   timeoutMs: CONTAINER_TIMEOUT_MS,
   detect: () => detectProgram("chroot", "coreutils"),

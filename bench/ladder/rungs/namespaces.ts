@@ -1,6 +1,7 @@
 // Each kind of namespace alone, and all of them: util-linux's unshare, in the same root directory.
 import { existsSync } from "node:fs";
 import { detectProgram, program as hostProgram } from "../detect.js";
+import { entering } from "../network.js";
 import { CONTAINER_TIMEOUT_MS, type Rung } from "../rung.js";
 
 interface Kind {
@@ -29,6 +30,7 @@ function rung(name: string, adds: string, kinds: readonly Kind[]): Rung {
     adds,
     family: "namespaces",
     limits: "group",
+    network: flags.includes("--net") ? "veth" : "host",
     debianPackage: "util-linux",
     timeoutMs: CONTAINER_TIMEOUT_MS,
     detect: () => {
@@ -37,7 +39,12 @@ function rung(name: string, adds: string, kinds: readonly Kind[]): Rung {
       return detectProgram("unshare", "util-linux");
     },
     open: (site) => ({
-      command: ({ program }) => [hostProgram("unshare"), ...flags, `--root=${site.root}`, "--", ...program],
+      command: ({ program, network }) => [
+        ...entering(network),
+        hostProgram("unshare"),
+        ...(network?.kind === "veth" ? flags.filter((flag) => flag !== "--net") : flags),
+        ...[`--root=${site.root}`, "--", ...program],
+      ],
     }),
   };
 }

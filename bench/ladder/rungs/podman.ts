@@ -13,6 +13,7 @@ export const podman: Rung = {
   adds: "an engine: images, storage, a monitor a container",
   family: "engine",
   limits: "own",
+  network: "veth",
   debianPackage: "podman",
   timeoutMs: CONTAINER_TIMEOUT_MS,
   detect: () => detectProgram("podman", "podman"),
@@ -28,14 +29,25 @@ export const podman: Rung = {
     ];
     const limits = ["--memory", `${String(MEMORY_MIB)}m`, "--cpus", String(CPUS), "--cgroup-parent", `/${site.run}`];
     return {
-      command: ({ name, program }) => [
+      command: ({ name, program, network }) => [
         podmanPath,
         ...flags,
-        ...["run", "--rm", "--name", name, "--network", "none", ...limits, ...ULIMITS, "--rootfs", site.root],
+        ...[
+          "run",
+          "--rm",
+          "--name",
+          name,
+          "--network",
+          network?.kind === "veth" ? `ns:${network.namespace}` : "none",
+          ...limits,
+          ...ULIMITS,
+          "--rootfs",
+          site.root,
+        ],
         ...program,
       ],
-      remove: (name) => {
-        tryProgram(podmanPath, [...flags, "rm", "--force", "--time", "0", "--ignore", name]);
+      remove: (names) => {
+        tryProgram(podmanPath, [...flags, "rm", "--force", "--time", "0", "--ignore", ...names]);
       },
     };
   },

@@ -40,9 +40,11 @@ function phases({ phases_ms: ms, exits }: Report): Sample {
 function open(site: Site, kernel: readonly string[], memoryMib: number): OpenRung {
   let accelerator: string | undefined;
   return {
-    command: ({ name, program }) => [
+    command: ({ name, program, disk, network }) => [
       vmletProgram(),
       ...["boot", "--quiet", "--initrd", site.initrd, ...kernel, "--memory", String(memoryMib), "--cpus", String(CPUS)],
+      ...(disk === undefined ? [] : ["--disk", `path=${disk}`]),
+      ...(network?.kind === "tap" ? ["--net", `tap=${network.device}`] : []),
       ...["--report", join(site.folder, `${name}.json`), "--", ...program],
     ],
     ended: (name) => {
@@ -51,8 +53,8 @@ function open(site: Site, kernel: readonly string[], memoryMib: number): OpenRun
       accelerator = lab ? `lab (${kind} emulated by QEMU TCG)` : (ACCELERATORS[kind] ?? kind);
       return phases(report);
     },
-    remove: (name) => {
-      rmSync(join(site.folder, `${name}.json`), { force: true });
+    remove: (names) => {
+      for (const name of names) rmSync(join(site.folder, `${name}.json`), { force: true });
     },
     accelerator: () => accelerator,
   };
@@ -74,6 +76,8 @@ export const vmlet: Rung = {
   adds: "a kernel of its own, on virtual hardware",
   family: "vm",
   limits: "own",
+  network: "tap",
+  takesDisk: true,
   timeoutMs: VM_TIMEOUT_MS,
   detect: detectVmlet,
   open: (site) => open(site, [], MEMORY_MIB),
@@ -84,6 +88,7 @@ export const vmletDebian: Rung = {
   adds: "the same with Debian's stock kernel",
   family: "vm",
   limits: "own",
+  network: { none: "Debian's kernel has its drivers in modules, and the initramfs has none" },
   timeoutMs: VM_TIMEOUT_MS,
   detect: () => {
     const found = detectVmlet();
