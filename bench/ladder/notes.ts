@@ -1,14 +1,11 @@
 // Plain words under the figures: where they come from, and what they can and cannot tell.
 import type { LadderResult } from "./result.js";
 
-export function notesOf(result: LadderResult): string[] {
+/** What a run's accelerators can and cannot tell about hardware. */
+export function accelerationNotes(result: LadderResult): string[] {
   const accelerators = new Set(result.rungs.flatMap(({ accelerator }) => accelerator ?? []));
   const has = (word: string): boolean => [...accelerators].some((name) => name.includes(word));
-  const notes = [...result.notes];
-  notes.push(
-    "Every rung runs the same static program in the same root directory, with 128 MiB of memory and one CPU. " +
-      'The row "process" is the floor: it contains what the measuring itself costs.',
-  );
+  const notes: string[] = [];
   if (has("software KVM")) {
     notes.push(
       "VMs on a software KVM: the guest's programs run at full speed, but each instruction of the guest's kernel is " +
@@ -21,9 +18,20 @@ export function notesOf(result: LadderResult): string[] {
       "VMs under QEMU TCG are interpreted, user and kernel code alike: their figures compare with each other, not with hardware.",
     );
   }
+  return notes;
+}
+
+export function notesOf(result: LadderResult): string[] {
+  const notes = [...result.notes];
+  notes.push(
+    "Every rung runs the same static program in the same root directory, with 128 MiB of memory and one CPU. " +
+      'The row "process" is the floor: it contains what the measuring itself costs.',
+  );
+  notes.push(...accelerationNotes(result));
   if (result.stages.work !== undefined) {
     notes.push(
-      "A rung whose root file system is in memory (VMs have an initramfs) has no figures for the disk, and its files are not comparable.",
+      "Files and disk: a VM has an ext4 file system of its own on a virtio disk, a file of the host in the folder where the other " +
+        "rungs have their files. What it reads past its own page cache may still come from the host's.",
     );
   }
   if (result.stages.memory !== undefined) {

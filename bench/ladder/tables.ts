@@ -2,9 +2,19 @@
 import type { Series } from "../harness.js";
 import type { Interval } from "../statistics.js";
 import { formatNumber } from "../table.js";
-import { WORKLOADS, failureOf, outliers, present, ratio, seriesOf } from "./figures.js";
+import {
+  WORKLOADS,
+  failureOf,
+  formatDuration,
+  outliers,
+  present,
+  ratio,
+  seriesOf,
+  stageOf,
+  type Workloads,
+} from "./figures.js";
 import { STAGES, type LadderResult, type RungResult } from "./result.js";
-import { reachableCalls } from "./survey.js";
+import { reachableCalls, type Skipped } from "./survey.js";
 
 export interface Table {
   readonly title: string;
@@ -113,31 +123,46 @@ function atOnceTable(result: LadderResult): Table {
   return table("Several at once: first output, ms, and rate", head, rows);
 }
 
-function workTable(result: LadderResult): Table {
+function workTable(result: LadderResult, title: string, workloads: Workloads): Table {
   const rows = present(result).map(({ name }) => [
     name,
-    ...WORKLOADS.map(([metric]) => {
-      const base = seriesOf(result, "work", "process", metric);
-      const own = seriesOf(result, "work", name, metric);
-      if (name === "process" || base === undefined) return own === undefined ? NONE : `${cell(own)} ns`;
-      return own === undefined ? NONE : `${formatNumber(own.summary.median / base.summary.median)}x`;
+    ...workloads.map(([metric]) => {
+      const base = seriesOf(result, stageOf(metric), "process", metric);
+      const own = seriesOf(result, stageOf(metric), name, metric);
+      if (own === undefined) return NONE;
+      if (name === "process" || base === undefined) return formatDuration(own.summary.median);
+      return `${formatNumber(own.summary.median / base.summary.median)}x`;
     }),
   ]);
-  const head = ["", ...WORKLOADS.map(([, label]) => label)];
-  return table("Work: time against the plain process (higher is slower)", head, rows.filter(hasFigures));
+  const head = ["", ...workloads.map(([, label]) => label)];
+  return table(`${title}: time against the plain process (higher is slower)`, head, rows.filter(hasFigures));
+}
+
+/** "~": not started, but reckoned from what the last ones cost. */
+function inBudget({ density }: RungResult): string {
+  if (density === null) return NONE;
+  return `${density.is_extrapolated ? "~" : ""}${density.in_budget.toLocaleString("en-US")}`;
 }
 
 function memoryTable(result: LadderResult): Table {
-  const rows = present(result).map(({ name }) => [
-    name,
-    cell(seriesOf(result, "memory", name, "idle_pss_kib")),
-    cell(seriesOf(result, "memory", name, "idle_processes_count")),
-    cell(seriesOf(result, "memory", name, "engine_pss_kib")),
-    cell(seriesOf(result, "density", name, "density_one_more_kib")),
-    cell(seriesOf(result, "density", name, "density_count")),
+  const budget = result.rungs.find(({ density }) => density !== null)?.density?.budget_mib;
+  const rows = present(result).map((rung) => [
+    rung.name,
+    ...["idle_pss_kib", "after_work_pss_kib", "idle_processes_count", "engine_pss_kib"].map((metric) =>
+      cell(seriesOf(result, "memory", rung.name, metric)),
+    ),
+    cell(seriesOf(result, "density", rung.name, "density_one_more_kib")),
+    cell(seriesOf(result, "density", rung.name, "density_host_one_more_kib")),
+    cell(seriesOf(result, "density", rung.name, "density_count")),
+    inBudget(rung),
   ]);
-  const head = ["", "one idle instance", "processes", "engine, once", "one more", "instances started"];
-  return table("Memory, KiB (PSS)", head, rows.filter(hasFigures));
+  const fits = budget === undefined ? "in the budget" : `fit in ${budget.toLocaleString("en-US")} MiB`;
+  const head = ["", "idle", "after work", "processes", "engine, once", "one more", "one more, host", "started", fits];
+  return table(
+    'Memory, KiB of PSS; "host": what the host has less of; "~": extrapolated',
+    head,
+    rows.filter(hasFigures),
+  );
 }
 
 function yes(value: boolean): string {
@@ -188,13 +213,35 @@ function isolationTable(result: LadderResult): Table {
   return table("Isolation, as the program and the host see it", ISOLATION_HEAD, rows, 8);
 }
 
+/** Workloads with the same reason share a line. */
+function reasonsOf(skipped: Skipped): [what: string, reason: string][] {
+  const reasons = [...new Set(Object.values(skipped))];
+  return reasons.map((reason) => {
+    const metrics = Object.keys(skipped).filter((metric) => skipped[metric] === reason);
+    return [[...new Set(metrics.map((metric) => metric.split("_")[0]))].join(", "), reason];
+  });
+}
+
 /** One line a thing that went wrong or is not there. */
 export function troubles(result: LadderResult): string[] {
   const lines: string[] = [];
-  for (const { name, skipped, failed_starts: failed, starts, last_failure: last } of result.rungs) {
+  for (const rung of result.rungs) {
+    const {
+      name,
+      skipped,
+      failed_starts: failed,
+      starts,
+      last_failure: last,
+      skipped_work: skippedWork,
+      density,
+    } = rung;
     if (skipped !== null) lines.push(`not measured: ${name}: ${skipped}`);
     if (failed > 0)
       lines.push(`${name}: ${String(failed)} of ${String(starts)} starts failed; the last: ${last ?? ""}`);
+    for (const [what, reason] of reasonsOf(skippedWork)) lines.push(`${name}, ${what}: no figures: ${reason}`);
+    if (density?.is_extrapolated === true) {
+      lines.push(`${name}, density: ${density.stopped}, with ${String(density.started)}: the rest is extrapolated`);
+    }
     for (const stage of STAGES) {
       const failure = failureOf(result, stage, name);
       if (failure !== undefined) lines.push(`not measured: ${name}, ${stage}: ${failure}`);
@@ -217,7 +264,9 @@ const TABLES = {
   start: startTable,
   phases: phaseTable,
   atOnce: atOnceTable,
-  work: workTable,
+  work: (result: LadderResult) => workTable(result, "Work", WORKLOADS.kernel),
+  files: (result: LadderResult) => workTable(result, "Files and disk", WORKLOADS.files),
+  network: (result: LadderResult) => workTable(result, "Network", WORKLOADS.network),
   memory: memoryTable,
   isolation: isolationTable,
 } as const;

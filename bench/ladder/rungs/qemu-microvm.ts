@@ -15,9 +15,10 @@ export const qemuMicrovm: Rung = {
   detect: () => detectProgram("qemu-system-x86_64", "qemu-system-x86"),
   open: (site) => {
     const isInterpreted = whyNoHardware() !== undefined;
+    // Without ACPI, QEMU names its virtio devices on the command line: the kernel knows no other way.
     const machine = isInterpreted
-      ? ["-M", "microvm,accel=tcg", "-cpu", "max"]
-      : ["-M", "microvm,accel=kvm", "-cpu", "host"];
+      ? ["-M", "microvm,acpi=off,accel=tcg", "-cpu", "max"]
+      : ["-M", "microvm,acpi=off,accel=kvm", "-cpu", "host"];
     return {
       command: ({ program, disk, network }) => [
         hostProgram("qemu-system-x86_64"),
