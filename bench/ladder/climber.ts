@@ -3,7 +3,7 @@ import { release, version } from "node:os";
 import type { Sample } from "../harness.js";
 import { hold, launch, type Ended, type Held, type Order, type Subject } from "./launch.js";
 import type { Joint } from "./network.js";
-import type { DensityEnd, RungResult } from "./result.js";
+import type { DensityEnd, Outside, RungResult } from "./result.js";
 import type { Equipment, Rung } from "./rung.js";
 import type { Site } from "./site.js";
 import type { Isolation, Skipped } from "./survey.js";
@@ -33,6 +33,7 @@ export class Climber {
   firstStartMs: number | undefined;
   isolation: Isolation | undefined;
   namespaces: readonly string[] | undefined;
+  outside: Outside | undefined;
   /** How the density ended. */
   density: DensityEnd | undefined;
   #skippedWork: Skipped = {};
@@ -100,7 +101,8 @@ export class Climber {
   result(): Omit<RungResult, "skipped" | "version"> & { readonly version: string } {
     const { name, adds, family, limits } = this.rung;
     return {
-      ...{ name, adds, family, limits, version: this.version },
+      ...{ name, adds, family, version: this.version },
+      limits: limits === "group" && this.#site.limits.length === 0 ? "none" : limits,
       accelerator: this.#subject.open.accelerator?.() ?? null,
       first_start_ms: this.firstStartMs ?? null,
       failed_starts: this.#failed,
@@ -108,6 +110,7 @@ export class Climber {
       last_failure: this.#lastFailure ?? null,
       isolation: this.isolation ?? null,
       namespaces: this.namespaces ?? null,
+      outside: this.outside ?? null,
       skipped_work: this.#skippedWork,
       density: this.density ?? null,
     };

@@ -67,7 +67,7 @@ function absent({ name, adds, family, limits }: Rung, version: string | null, re
   return {
     ...{ name, adds, family, limits, version, skipped: reason },
     ...{ accelerator: null, first_start_ms: null, failed_starts: 0, starts: 0, last_failure: null },
-    ...{ isolation: null, namespaces: null, skipped_work: {}, density: null },
+    ...{ isolation: null, namespaces: null, outside: null, skipped_work: {}, density: null },
   };
 }
 
@@ -173,6 +173,7 @@ function withEarlier(result: RungResult, resumed: LadderResult | undefined): Run
     last_failure: result.last_failure ?? earlier.last_failure,
     isolation: result.isolation ?? earlier.isolation,
     namespaces: result.namespaces ?? earlier.namespaces,
+    outside: result.outside ?? earlier.outside,
     skipped_work: { ...earlier.skipped_work, ...result.skipped_work },
     density: result.density ?? earlier.density,
   };

@@ -28,6 +28,10 @@ export function notesOf(result: LadderResult): string[] {
       'The row "process" is the floor: it contains what the measuring itself costs.',
   );
   notes.push(...accelerationNotes(result));
+  const unlimited = result.rungs.filter(({ limits, skipped }) => limits === "none" && skipped === null);
+  if (unlimited.length > 0) {
+    notes.push(`Not root: no limits of memory and CPU on ${unlimited.map(({ name }) => name).join(", ")}.`);
+  }
   if (result.stages.work !== undefined) {
     notes.push(
       "Files and disk: a VM has an ext4 file system of its own on a virtio disk, a file of the host in the folder where the other " +

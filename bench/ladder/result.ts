@@ -11,6 +11,15 @@ export const SCHEMA = 2;
 export const STAGES = ["start", "at-once", "work", "network", "memory", "density"] as const;
 export type StageName = (typeof STAGES)[number];
 
+/** From /proc/PID/status. */
+export interface Outside {
+  /** Effective, in the host's numbers. */
+  readonly uid: number;
+  /** Effective ones; of a process with users of its own, they hold among those. */
+  readonly capabilities: number;
+  readonly has_filter: boolean;
+}
+
 /** How the stage about density ended for a rung. */
 export interface DensityEnd {
   /** MiB, a share of the memory that was available then. */
@@ -34,8 +43,8 @@ export interface RungResult {
   readonly skipped: string | null;
   /** What executes the kernel's code of a VM; null for what shares the host's. */
   readonly accelerator: string | null;
-  /** "own" limits, or those of a group that the harness puts it into. */
-  readonly limits: "own" | "group";
+  /** "own" limits, those of a group that the harness puts it into, or "none": a group needs root. */
+  readonly limits: "own" | "group" | "none";
   /** The very first start, `ms` to the first output: files may come from the disk, caches are cold. */
   readonly first_start_ms: number | null;
   /** Starts that failed and were tried again, of all. */
@@ -46,6 +55,8 @@ export interface RungResult {
   readonly isolation: Isolation | null;
   /** Kinds of namespaces that are not the host's, seen from the host; null for VMs. */
   readonly namespaces: readonly string[] | null;
+  /** What the host sees of the process that is or holds the program: of a VM, its monitor. */
+  readonly outside: Outside | null;
   /** Workloads that it cannot run, and why; "network" and "disk" for all of their kind. */
   readonly skipped_work: Skipped;
   readonly density: DensityEnd | null;

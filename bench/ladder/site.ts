@@ -7,6 +7,7 @@ import {
   readFileSync,
   readdirSync,
   rmSync,
+  statSync,
   truncateSync,
   writeFileSync,
 } from "node:fs";
@@ -124,10 +125,14 @@ export function sweepStale(): void {
     const pid = /^vmlet-ladder-(\d+)/.exec(name)?.[1];
     return pid !== undefined && isDead(Number(pid));
   };
-  sweepNetworks(isDead);
+  if (isRoot()) sweepNetworks(isDead);
   for (const name of readdirSync(tmpdir())) {
-    if (isStale(name)) removeFolder(join(tmpdir(), name));
+    // Another user's run is that user's to sweep.
+    if (isStale(name) && (isRoot() || statSync(join(tmpdir(), name)).uid === process.getuid?.())) {
+      removeFolder(join(tmpdir(), name));
+    }
   }
+  if (!isRoot()) return;
   for (const group of topGroups(layout)) if (isStale(basename(group))) removeGroupTree(group);
 }
 
@@ -142,7 +147,7 @@ export async function openSite(signal: AbortSignal): Promise<Site> {
   let network: Network | undefined;
   const close = (): void => {
     network?.close();
-    for (const group of topGroups(cgroups)) {
+    for (const group of isRoot() ? topGroups(cgroups) : []) {
       const name = basename(group);
       const isEngines = ENGINE_GROUPS.some((known) => name.startsWith(known));
       if (name.startsWith(run) || (isEngines && !groupsBefore.has(group))) removeGroupTree(group);

@@ -13,7 +13,7 @@ import {
   stageOf,
   type Workloads,
 } from "./figures.js";
-import { STAGES, type LadderResult, type RungResult } from "./result.js";
+import { STAGES, type LadderResult, type Outside, type RungResult } from "./result.js";
 import { reachableCalls, type Skipped } from "./survey.js";
 
 export interface Table {
@@ -28,7 +28,15 @@ export interface Table {
 const NONE = "-";
 
 function table(title: string, head: readonly string[], rows: readonly (readonly string[])[], wordColumns = 1): Table {
-  return { title, head, rows, wordColumns };
+  // What was not measured on this run, needs no column.
+  const used = head.map((_, i) => i === 0 || rows.some((row) => row[i] !== NONE));
+  const kept = (row: readonly string[]): string[] => row.filter((_, i) => used[i]);
+  return {
+    title,
+    head: kept(head),
+    rows: rows.map(kept),
+    wordColumns: used.slice(0, wordColumns).filter(Boolean).length,
+  };
 }
 
 function cell(series: Series | undefined): string {
@@ -169,9 +177,13 @@ function yes(value: boolean): string {
   return value ? "own" : "host's";
 }
 
+function describeOutside({ uid, capabilities, has_filter: hasFilter }: Outside): string {
+  return `uid ${String(uid)}, ${String(capabilities)} capabilities, ${hasFilter ? "filter" : "no filter"}`;
+}
+
 /** Undefined for a rung that was not asked. */
 function isolationRow(result: LadderResult, rung: RungResult): string[] | undefined {
-  const { isolation, namespaces } = rung;
+  const { isolation, namespaces, outside } = rung;
   if (isolation === null) return undefined;
   const plain = result.rungs.find(({ name }) => name === "process")?.isolation;
   const own = (kind: string): string =>
@@ -187,6 +199,7 @@ function isolationRow(result: LadderResult, rung: RungResult): string[] | undefi
     isolation.sees_host_processes ? "seen" : "hidden",
     String(isolation.capabilities),
     isolation.seccomp === 2 ? "yes" : "no",
+    outside === null ? NONE : describeOutside(outside),
     plain === undefined || plain === null ? NONE : String(reachableCalls(isolation, plain)),
   ];
 }
@@ -202,6 +215,7 @@ const ISOLATION_HEAD = [
   "host's processes",
   "capabilities",
   "call filter",
+  "on the host, the program or its monitor is",
   "host's system calls",
 ];
 
@@ -210,7 +224,7 @@ function isolationTable(result: LadderResult): Table {
     const row = isolationRow(result, rung);
     return row === undefined ? [] : [row];
   });
-  return table("Isolation, as the program and the host see it", ISOLATION_HEAD, rows, 8);
+  return table("Isolation, as the program and the host see it", ISOLATION_HEAD, rows, 11);
 }
 
 /** Workloads with the same reason share a line. */

@@ -146,7 +146,8 @@ ${section("Files and disk", charts.files, table("files"))}
 ${section("Network", charts.network, table("network"))}
 ${section("Memory and isolation", charts.memory, table("memory"), table("isolation"))}
 ${section("What these figures can tell", list(notesOf(result)), list(troubles(result)))}
-${history.replace("<h2>", '<h2 id="history">')}
+<section class="history">
+${history}</section>
 </body></html>
 `;
 }

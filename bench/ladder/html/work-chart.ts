@@ -63,7 +63,7 @@ export function workChart(result: LadderResult, title: string, workloads: Worklo
       min: FLOOR,
       max: Math.max(10, ...bars.map(({ ratio }) => ratio * 10 ** ROOM)),
       axisLabel: { color: standIn("muted"), fontSize: 10, formatter: decade, showMaxLabel: false, hideOverlap: true },
-      splitLine: { lineStyle: { color: standIn("grid") } },
+      splitLine: { showMinLine: false, showMaxLine: false, lineStyle: { color: standIn("grid") } },
     })),
     yAxis: panels.map((_, i) => ({
       type: "category",

@@ -3,7 +3,7 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { detectProgram, program as hostProgram } from "../detect.js";
+import { detectRootProgram, program as hostProgram } from "../detect.js";
 import { findProgram } from "../../../vmm/lab/programs.js";
 import { CONTAINER_TIMEOUT_MS, CPUS, MEMORY_MIB, type OpenRung, type Rung } from "../rung.js";
 import { runProgram, tryProgram } from "../run-program.js";
@@ -110,7 +110,7 @@ export const docker: Rung = {
   debianPackage: "docker.io",
   timeoutMs: CONTAINER_TIMEOUT_MS,
   detect: () => {
-    const client = detectProgram("docker", "docker.io");
+    const client = detectRootProgram("docker", "docker.io");
     if ("missing" in client || findProgram("dockerd") !== undefined) return client;
     return tryProgram(hostProgram("docker"), ["version"])
       ? client

@@ -1,7 +1,7 @@
 // LXC with Debian's own defaults for all containers: capabilities, devices, system-call filter.
 import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { detectProgram, program as hostProgram } from "../detect.js";
+import { detectRootProgram, program as hostProgram } from "../detect.js";
 import type { Joint } from "../network.js";
 import { CONTAINER_TIMEOUT_MS, CPUS, MEMORY_MIB, type Rung } from "../rung.js";
 import { tryProgram } from "../run-program.js";
@@ -28,7 +28,7 @@ export const lxc: Rung = {
   network: "veth",
   debianPackage: "lxc",
   timeoutMs: CONTAINER_TIMEOUT_MS,
-  detect: () => detectProgram("lxc-execute", "lxc"),
+  detect: () => detectRootProgram("lxc-execute", "lxc"),
   open: (site) => {
     const path = join(site.folder, "lxc");
     mkdirSync(path);

@@ -1,6 +1,6 @@
 // systemd-nspawn, without systemd-machined: it need not run for this.
 import { existsSync, rmdirSync } from "node:fs";
-import { detectProgram, program as hostProgram } from "../detect.js";
+import { detectRootProgram, program as hostProgram } from "../detect.js";
 import { CONTAINER_TIMEOUT_MS, type Rung } from "../rung.js";
 
 const PROPAGATE = "/run/systemd/nspawn/propagate";
@@ -13,7 +13,7 @@ export const nspawn: Rung = {
   network: "veth",
   debianPackage: "systemd-container",
   timeoutMs: CONTAINER_TIMEOUT_MS,
-  detect: () => detectProgram("systemd-nspawn", "systemd-container"),
+  detect: () => detectRootProgram("systemd-nspawn", "systemd-container"),
   open: (site) => {
     const flags = ["--quiet", "--register=no", "--keep-unit", "--as-pid2", "--pipe"];
     return {

@@ -2,7 +2,7 @@
 // each writes as its own default (`spec`), plus the ladder's limits.
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { detectProgram, program as hostProgram } from "../detect.js";
+import { detectRootProgram, program as hostProgram } from "../detect.js";
 import type { Joint } from "../network.js";
 import { CONTAINER_TIMEOUT_MS, CPUS, MEMORY_MIB, type OpenRung, type Rung } from "../rung.js";
 import { runProgram, tryProgram } from "../run-program.js";
@@ -74,7 +74,7 @@ function rung(name: "runc" | "crun", adds: string): Rung {
     network: "veth",
     debianPackage: name,
     timeoutMs: CONTAINER_TIMEOUT_MS,
-    detect: () => detectProgram(name, name),
+    detect: () => detectRootProgram(name, name),
     open: (site) => open(site, name),
   };
 }

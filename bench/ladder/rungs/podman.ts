@@ -1,6 +1,6 @@
 // podman: an engine without a daemon. Its state lies in the site's folder.
 import { join } from "node:path";
-import { detectProgram, program as hostProgram } from "../detect.js";
+import { detectRootProgram, program as hostProgram } from "../detect.js";
 import { findProgram } from "../../../vmm/lab/programs.js";
 import { CONTAINER_TIMEOUT_MS, CPUS, MEMORY_MIB, type Rung } from "../rung.js";
 import { tryProgram } from "../run-program.js";
@@ -16,7 +16,7 @@ export const podman: Rung = {
   network: "veth",
   debianPackage: "podman",
   timeoutMs: CONTAINER_TIMEOUT_MS,
-  detect: () => detectProgram("podman", "podman"),
+  detect: () => detectRootProgram("podman", "podman"),
   open: (site) => {
     const podmanPath = hostProgram("podman");
     const folder = join(site.folder, "podman");

@@ -3,7 +3,8 @@ import { readlinkSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Sample } from "../../harness.js";
 import { PROBE, type Climber } from "../climber.js";
-import { commandLine, descendants, totalPssKib } from "../processes.js";
+import { commandLine, descendants, statusOf, totalPssKib } from "../processes.js";
+import type { Outside } from "../result.js";
 
 /** After the first output, engines still tidy up, `ms`. */
 export const SETTLE_MS = 300;
@@ -21,13 +22,40 @@ function namespaceOf(pid: number | "self", kind: string): string | undefined {
 }
 
 /** Undefined where no process of the host is the program: in a VM. */
-function ownNamespaces(pids: readonly number[]): string[] | undefined {
-  const probe = pids.find((pid) => {
+function probeAmong(pids: readonly number[]): number | undefined {
+  return pids.find((pid) => {
     const [file, what] = commandLine(pid);
     return file?.endsWith(PROBE) === true && what?.startsWith("idle") === true;
   });
-  if (probe === undefined) return undefined;
+}
+
+function ownNamespaces(probe: number): string[] {
   return NAMESPACES.filter((kind) => namespaceOf(probe, kind) !== namespaceOf("self", kind));
+}
+
+const SECCOMP_MODE_FILTER = "2";
+
+export function parseStatus(status: string): Outside {
+  const field = (pattern: RegExp): string => {
+    const found = pattern.exec(status)?.[1];
+    if (found === undefined) throw new Error(`/proc/PID/status without ${String(pattern)}`);
+    return found;
+  };
+  const bits = BigInt(`0x${field(/^CapEff:\s*([0-9a-f]+)/m)}`).toString(2);
+  return {
+    uid: Number(field(/^Uid:\s*\d+\s+(\d+)/m)),
+    capabilities: bits.replaceAll("0", "").length,
+    has_filter: field(/^Seccomp:\s*(\d)/m) === SECCOMP_MODE_FILTER,
+  };
+}
+
+/** The program, or the monitor that holds it: the biggest of a VM's processes. */
+function lookFromOutside(climber: Climber, pids: readonly number[]): void {
+  const probe = probeAmong(pids);
+  const [biggest] = pids.toSorted((a, b) => totalPssKib([b]) - totalPssKib([a]));
+  const status = statusOf(probe ?? biggest ?? 0);
+  if (status !== undefined) climber.outside = parseStatus(status);
+  if (probe !== undefined) climber.namespaces = ownNamespaces(probe);
 }
 
 function engineProcesses({ engine }: Climber): number[] {
@@ -51,7 +79,7 @@ export async function memoryTurn(climber: Climber, budgetMs: number): Promise<Sa
     await delay(SETTLE_MS);
     const idle = added();
     const idleKib = totalPssKib(idle);
-    climber.namespaces = ownNamespaces(idle);
+    lookFromOutside(climber, idle);
     if (held.isAgain()) throw new Error("the program worked before it could be looked at");
     await held.again();
     await delay(SETTLE_MS);
