@@ -25,7 +25,7 @@ export interface Plan {
 /** A quarter leaves the host room to breathe, and other programs theirs. */
 const SHARE = 0.25;
 const DENSITY: DensityLimits = { share: SHARE, timeMs: 8000, instances: 256 };
-const DENSITY_SLOW: DensityLimits = { share: SHARE, timeMs: 40_000, instances: 256 };
+const DENSITY_SLOW: DensityLimits = { share: SHARE, timeMs: 25_000, instances: 256 };
 
 export function planFor(isQuick: boolean, rounds: number | undefined): Plan {
   if (isQuick) {
@@ -49,9 +49,9 @@ export function planFor(isQuick: boolean, rounds: number | undefined): Plan {
     rounds: {
       start: { fast: rounds ?? 20, slow: rounds ?? 10 },
       "at-once": { fast: 5, slow: 1 },
-      work: { fast: 5, slow: 2 },
-      network: { fast: 5, slow: 2 },
-      memory: { fast: 3, slow: 2 },
+      work: { fast: 10, slow: 2 },
+      network: { fast: 10, slow: 2 },
+      memory: { fast: 2, slow: 1 },
       density: { fast: 1, slow: 1 },
     },
     workBudgetMs: 40,

@@ -1,5 +1,6 @@
 // The place where a run works: one folder with the root file system, the initramfs and the
 // programs, one control group, one name that everything carries. Closing it leaves nothing.
+import { setMaxListeners } from "node:events";
 import {
   existsSync,
   mkdirSync,
@@ -139,6 +140,8 @@ export function sweepStale(): void {
 /** Throws with the cause if the programs cannot be built; nothing is left then. */
 export async function openSite(signal: AbortSignal): Promise<Site> {
   sweepStale();
+  // Each launcher that is held listens to it.
+  setMaxListeners(0, signal);
   const run = `${PREFIX}${String(process.pid)}`;
   const cgroups = cgroupLayout();
   const groupsBefore = topGroups(cgroups);

@@ -9,6 +9,7 @@
  *   probe nothing                   ends at once; what fork+exec executes
  * In a VM, any of these after:
  *   then-reboot                     a reboot at the end: this kernel has no way to switch every machine off
+ *   then-switch-off                 ends a VM of Cloud Hypervisor, to which a reboot is none of its ends
  *   with-disk DEVICE                its ext4 file system is scratch/
  *   with-address NAME ADDRESS NETMASK   brings an interface up
  */
@@ -132,16 +133,23 @@ static void work(uint64_t budget_ns)
 	disk(budget_ns);
 }
 
-static int then_reboots, has_disk;
+/* Cloud Hypervisor's ACPI shutdown device, for kernels without ACPI: sleep state 5, and "go". */
+#define SWITCH_OFF_PORT 0x600
+#define SWITCH_OFF (5 << 2 | 1 << 5)
+#define IOPL_ALL 3
+
+static int then_reboots, then_switches_off, has_disk;
 
 static void finish(void)
 {
 	if (has_disk)
 		unmount_scratch();
-	if (!then_reboots)
+	if (!then_reboots && !then_switches_off)
 		return;
 	/* tcdrain(3): what the serial port still holds would be lost. */
 	CALL(__NR_ioctl, 1, TCSBRK, 1);
+	if (then_switches_off && CALL(__NR_iopl, IOPL_ALL) == 0)
+		__asm__ volatile("outb %0, %1" : : "a"((unsigned char)SWITCH_OFF), "Nd"((unsigned short)SWITCH_OFF_PORT));
 	CALL(__NR_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_RESTART);
 }
 
@@ -208,6 +216,9 @@ int main(int argc, char **argv)
 	for (;;) {
 		if (argc > 1 && is_equal(argv[1], "then-reboot")) {
 			then_reboots = 1;
+			argc -= 1, argv += 1;
+		} else if (argc > 1 && is_equal(argv[1], "then-switch-off")) {
+			then_switches_off = 1;
 			argc -= 1, argv += 1;
 		} else if (argc > 2 && is_equal(argv[1], "with-disk")) {
 			find_root();

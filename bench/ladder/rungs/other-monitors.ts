@@ -64,7 +64,7 @@ export const cloudHypervisor: Rung = {
   open: (site) => ({
     command: ({ program }) => [
       hostProgram("cloud-hypervisor"),
-      ...["--kernel", vmKernel(), "--initramfs", site.initrd, "--cmdline", vmCmdline(program, "k")],
+      ...["--kernel", vmKernel(), "--initramfs", site.initrd, "--cmdline", vmCmdline(program, "switch-off")],
       ...["--memory", `size=${String(MEMORY_MIB)}M`, "--cpus", `boot=${String(CPUS)}`],
       ...["--serial", "tty", "--console", "off"],
     ],

@@ -9,7 +9,7 @@ import type { Outside } from "../result.js";
 /** After the first output, engines still tidy up, `ms`. */
 export const SETTLE_MS = 300;
 /** Between the program's first output and its work: long enough to be looked at, `ms`. */
-const PAUSE_MS = 1500;
+const PAUSE_MS = 1000;
 const NAMESPACES = ["uts", "ipc", "pid", "mnt", "net", "user", "cgroup", "time"];
 
 /** Undefined for a process that has ended. */
