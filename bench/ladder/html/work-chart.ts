@@ -10,8 +10,8 @@ const COLUMNS = 3;
 /** Names stand once, left of the first column; `room`: for the figures right of the bars, in it. */
 const PANEL = { width: 250, gapX: 22, left: 104, top: 50, gapY: 84, right: 8 };
 const BAR = { height: 17, gap: 6 };
-/** Decades right of the longest bar for its figure. */
-const ROOM = 0.75;
+/** Pixels right of the longest bar, for its figure. */
+const ROOM = 60;
 const FLOOR = 0.3;
 
 interface Panel {
@@ -61,7 +61,7 @@ export function workChart(result: LadderResult, title: string, workloads: Worklo
       // Bars begin where nothing is lost or won.
       startValue: 1,
       min: FLOOR,
-      max: Math.max(10, ...bars.map(({ ratio }) => ratio * 10 ** ROOM)),
+      max: axisEnd(bars),
       axisLabel: { color: standIn("muted"), fontSize: 10, formatter: decade, showMaxLabel: false, hideOverlap: true },
       splitLine: { showMinLine: false, showMaxLine: false, lineStyle: { color: standIn("grid") } },
     })),
@@ -113,8 +113,13 @@ export function workChart(result: LadderResult, title: string, workloads: Worklo
 
 /** Of a bar from the ratio to 1, in pixels. */
 function widthOf(ratio: number, bars: Panel["bars"]): number {
-  const max = Math.max(10, ...bars.map((bar) => bar.ratio * 10 ** ROOM));
-  return (Math.log10(1 / Math.max(ratio, FLOOR)) / Math.log10(max / FLOOR)) * PANEL.width;
+  return (Math.log10(1 / Math.max(ratio, FLOOR)) / Math.log10(axisEnd(bars) / FLOOR)) * PANEL.width;
+}
+
+/** So far that the longest bar leaves room. */
+function axisEnd(bars: Panel["bars"]): number {
+  const longest = Math.max(2, ...bars.map(({ ratio }) => ratio));
+  return FLOOR * (longest / FLOOR) ** (PANEL.width / (PANEL.width - ROOM));
 }
 
 /** The axis begins and ends at odd places, which need no name. */
