@@ -10,7 +10,8 @@ export function accelerationNotes(result: LadderResult): string[] {
     notes.push(
       "VMs on a software KVM: the guest's programs run at full speed, but each instruction of the guest's kernel is " +
         "emulated. Boot, system calls, page faults and processes are then some hundred to a thousand times slower than " +
-        "on VT-x or AMD-V; those figures say nothing about hardware. Integer and memory work, and the monitor's own start, do.",
+        "on VT-x or AMD-V; those figures say nothing about hardware. Integer and memory work, and the monitor's own start, do. " +
+        'vmlet boots its kernel "fast" there, which has fewer instructions to emulate; other monitors get its usual one.',
     );
   }
   if (has("TCG")) {
@@ -40,7 +41,8 @@ export function notesOf(result: LadderResult): string[] {
   }
   if (result.stages.memory !== undefined) {
     notes.push(
-      "Memory is the proportional set size of all processes that an instance adds; the kernel's own memory is not in it.",
+      "Memory is the proportional set size of all processes that an instance adds. What the host's kernel keeps for it (page tables, " +
+        "namespaces, control groups, KVM) is only in what the host has less of, and so is whatever else took memory meanwhile.",
     );
   }
   if (result.quick) notes.push("A quick run: few rounds, for a first look, not for figures to keep.");

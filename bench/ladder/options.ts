@@ -25,7 +25,7 @@ Usage: vmlet bench [options]
 
 Every rung of the ladder starts the same static program in the same root directory with the same
 limits, the real way: unshare, bubblewrap, systemd-nspawn, LXC, runc, crun, podman, Docker, VMs.
-What is not there is a row with the reason. Most rungs need root. Nothing is left behind.
+What is not there is a row with the reason. Most rungs need root; without it, the rest runs. Nothing is left behind.
 
 Options:
       --quick          a first look in under 3 minutes: fewer rounds, no density

@@ -178,7 +178,7 @@ function yes(value: boolean): string {
 }
 
 function describeOutside({ uid, capabilities, has_filter: hasFilter }: Outside): string {
-  return `uid ${String(uid)}, ${String(capabilities)} capabilities, ${hasFilter ? "filter" : "no filter"}`;
+  return `${String(uid)}, ${String(capabilities)}, ${hasFilter ? "yes" : "no"}`;
 }
 
 /** Undefined for a rung that was not asked. */
@@ -215,7 +215,7 @@ const ISOLATION_HEAD = [
   "host's processes",
   "capabilities",
   "call filter",
-  "on the host, the program or its monitor is",
+  "on the host: user id, capabilities, filter",
   "host's system calls",
 ];
 
