@@ -29,7 +29,9 @@ function phases({ phases_ms: ms, exits }: Report): Sample {
   const known: [string, number | null][] = [
     ["phase_monitor_ms", ms.process_to_first_run],
     ["phase_kernel_ms", ms.first_run_to_init],
-    ["phase_init_and_program_ms", ms.init_to_exit],
+    ["phase_init_ms", ms.init_to_command],
+    ["phase_program_ms", ms.command],
+    ["phase_exit_ms", ms.command_to_exit],
   ];
   return {
     ...Object.fromEntries(known.filter((entry): entry is [string, number] => entry[1] !== null)),
