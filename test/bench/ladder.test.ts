@@ -177,10 +177,11 @@ describe("bench: ladder", function () {
     for (const name of fast) {
       assert.ok(withFigures("work", "file_create_stat_unlink_ns").includes(name), name);
       assert.ok(withFigures("memory", "after_work_pss_kib").includes(name), name);
-      assert.equal(rowOf(result, name).density?.started, 3, name);
+      assert.ok((rowOf(result, name).density?.started ?? 0) >= 1, name);
       const { network } = rowOf(result, name).skipped_work;
       assert.equal(network === undefined, withFigures("network", "network_round_trip_ns").includes(name), name);
     }
+    assert.equal(rowOf(result, "process").density?.started, 3);
     assert.equal(isolation("process")?.sees_host_processes, true);
     assert.equal(isolation("ns-pid")?.pid, 1);
     assert.equal(isolation("ns-pid")?.sees_host_processes, false);
