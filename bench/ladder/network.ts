@@ -49,6 +49,11 @@ export function entering(joint: Joint | undefined): string[] {
 
 /** The kernel allows 15 characters: no room for the run's whole name. */
 const DEVICE = /^vml(\d+)[htb]$/;
+/** An interface that a run has made, not the host. */
+export function isOwnDevice(name: string): boolean {
+  return DEVICE.test(name);
+}
+
 const NETMASK_30 = "255.255.255.252";
 /** How long the peer may take to say its ports, `ms`. */
 const PEER_STARTS_MS = 5000;

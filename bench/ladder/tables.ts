@@ -13,6 +13,7 @@ import {
   stageOf,
   type Workloads,
 } from "./figures.js";
+import { isOwnDevice } from "./network.js";
 import { STAGES, type LadderResult, type Outside, type RungResult } from "./result.js";
 import { reachableCalls, type Skipped } from "./survey.js";
 
@@ -198,7 +199,7 @@ function isolationRow(result: LadderResult, rung: RungResult): string[] | undefi
     isolation.pid === 1 ? "is PID 1" : own("pid"),
     own("uts"),
     own("net"),
-    isolation.interfaces.join(" ") || "none",
+    isolation.interfaces.filter((device) => !isOwnDevice(device)).join(" ") || "none",
     own("user"),
     isolation.sees_host_processes ? "seen" : "hidden",
     String(isolation.capabilities),
