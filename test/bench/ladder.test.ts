@@ -192,18 +192,28 @@ describe("bench: ladder", function () {
     assert.ok(html.includes("<svg") && !html.includes("<script") && !/(?:src|href)="(?!https:\/\/)/.test(html));
   });
 
-  async function interrupted(signal: NodeJS.Signals): Promise<{ pid: number; status: number | null }> {
-    const child = spawn("dist/vmlet.js", ["bench", "--only", "process,runc,podman,docker,vmlet"], { stdio: "ignore" });
+  /** `isGroup`: as a terminal does it for Ctrl-C, to all processes in the foreground. */
+  async function interrupted(signal: NodeJS.Signals, isGroup = false): Promise<{ pid: number; status: number | null }> {
+    const argv = ["bench", "--only", "process,runc,podman,docker,vmlet"];
+    const child = spawn("dist/vmlet.js", argv, { stdio: "ignore", detached: true });
     const ended = new Promise<number | null>((done) => child.once("close", done));
     // The engine runs by then, and a VM is on its way.
     await delay(6000);
-    child.kill(signal);
-    return { pid: child.pid ?? 0, status: await ended };
+    const { pid } = child;
+    assert.ok(pid);
+    process.kill(isGroup ? -pid : pid, signal);
+    return { pid, status: await ended };
   }
 
   it("SIGTERM in the midst of it: 143, and nothing is left", async () => {
     const { pid, status } = await interrupted("SIGTERM");
     assert.equal(status, 143);
+    assert.deepEqual(leftBy(pid), []);
+  });
+
+  it("Ctrl-C: 130, and nothing is left", async () => {
+    const { pid, status } = await interrupted("SIGINT", true);
+    assert.equal(status, 130);
     assert.deepEqual(leftBy(pid), []);
   });
 
