@@ -6,6 +6,7 @@ import { formatColumns } from "../table.js";
 import { formatChanges } from "./compare.js";
 import { offerPackages } from "./install.js";
 import { runLadder } from "./ladder.js";
+import { markdownOf } from "./markdown.js";
 import { BENCH_HELP, parseBench, type BenchOptions } from "./options.js";
 import { planFor } from "./plan.js";
 import { ProgressLine } from "./progress-line.js";
@@ -36,7 +37,7 @@ async function run(argv: readonly string[]): Promise<number> {
     return 0;
   }
   // A file that cannot be read or written is said now, not after half an hour.
-  for (const path of [options.json, options.html, options.svg, options.resume]) {
+  for (const path of [options.json, options.html, options.svg, options.markdown, options.resume]) {
     if (path !== undefined) tryWriting(path, checkWritable);
   }
   const old = options.compare === undefined ? undefined : read(options.compare);
@@ -145,6 +146,7 @@ async function publish(options: BenchOptions, result: LadderResult, old: LadderR
   process.stdout.write(`${formatLadder(result)}\n`);
   if (old !== undefined) process.stdout.write(`\n${formatChanges(old, result)}\n`);
   if (options.json !== undefined) write(options.json, `${JSON.stringify(result)}\n`);
+  if (options.markdown !== undefined) write(options.markdown, markdownOf(result));
   if (options.html !== undefined || options.svg !== undefined) {
     // The library that draws is bigger than all the rest.
     const { page, startSvg } = await import("./html/page.js");

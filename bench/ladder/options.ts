@@ -11,6 +11,7 @@ export const BENCH_FLAGS = {
   json: { type: "string" },
   html: { type: "string" },
   svg: { type: "string" },
+  markdown: { type: "string" },
   compare: { type: "string" },
   resume: { type: "string" },
   from: { type: "string" },
@@ -34,6 +35,7 @@ Options:
       --json FILE      all figures with all samples
       --html FILE      one page with charts and the story behind them
       --svg FILE       the chart of the start-up alone
+      --markdown FILE  the most telling figures as a Markdown table
       --compare OLD    what has changed beyond noise against OLD, a file of --json
       --resume FILE    keep FILE up to date after each round; if it is there, go on from it
       --from FILE      measure nothing: table and page of FILE, a file of --json
@@ -56,6 +58,7 @@ export interface BenchOptions {
   readonly json: string | undefined;
   readonly html: string | undefined;
   readonly svg: string | undefined;
+  readonly markdown: string | undefined;
   readonly compare: string | undefined;
   readonly resume: string | undefined;
   readonly from: string | undefined;
@@ -83,6 +86,7 @@ export function parseBench(argv: readonly string[]): BenchOptions {
     json: values.json,
     html: values.html,
     svg: values.svg,
+    markdown: values.markdown,
     compare: values.compare,
     resume: values.resume,
     from: values.from,

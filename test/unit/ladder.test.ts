@@ -14,6 +14,7 @@ import {
 } from "../../bench/ladder/cgroup.js";
 import { formatDuration } from "../../bench/ladder/figures.js";
 import { entering, type Joint } from "../../bench/ladder/network.js";
+import { markdownOf } from "../../bench/ladder/markdown.js";
 import { planFor } from "../../bench/ladder/plan.js";
 import type { OpenRung, Rung } from "../../bench/ladder/rung.js";
 import { bubblewrap } from "../../bench/ladder/rungs/bubblewrap.js";
@@ -265,6 +266,17 @@ describe("ladder: words", () => {
     assert.ok(lines.includes("not measured: runc, density: no more"));
     assert.ok(lines.includes("not measured: firecracker: firecracker is not installed"));
     assert.match(formatLadder(result), /Files and disk: time against the plain process/);
+  });
+
+  it("a Markdown table has a row a rung with figures, but for the single namespaces", () => {
+    const lines = markdownOf(madeUpResult()).split("\n");
+    assert.match(lines[0] ?? "", /^\| Rung \| first output/);
+    assert.deepEqual(
+      lines.slice(2, 7).map((line) => line.split(" | ")[0]),
+      ["| process", "| namespaces", "| runc", "| docker", "| vmlet (software KVM)"],
+    );
+    assert.match(lines[4] ?? "", /^\| runc \| 19\.\d ms \(.* to .*\) \| 1 \| /);
+    assert.match(lines.at(-2) ?? "", /A CPU, .*A note\./);
   });
 
   it("a whole run has at least ten rounds of what has noise; a quick one has no density", () => {
