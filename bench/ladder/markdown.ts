@@ -11,7 +11,7 @@ const NONE = "–";
 
 interface Column {
   readonly head: string;
-  cell(result: LadderResult, rung: RungResult): string | undefined;
+  readonly cell: (result: LadderResult, rung: RungResult) => string | undefined;
 }
 
 function duration(metric: string): Column["cell"] {
