@@ -1,4 +1,5 @@
-/* The lab's PID 1: runs commands for the host over one virtio-serial port.
+/* The lab's PID 1: runs commands for the host over one virtio-serial port, or over two serial
+ * lines whose names it is given: the one that it writes to and the one that it reads from.
  *
  * A frame is a type byte, a little-endian u32 length and that many bytes.
  * From the host:  X run a command (struct request, then NUL-terminated strings: working
@@ -7,14 +8,17 @@
  * To the host:    R ready   O standard output   2 standard error
  *                 F a file of /output (name, NUL, content)
  *                 Z the command has ended (u32 exit status, u32 signal)
+ *                 A the command has taken the input of one I frame, or will never: the next may come
+ *                 P how far the start is, in words (sent before the agent runs)
  *                 H nothing has happened for a while, but the lab is alive
- * One command at a time. When the host hangs up, the lab powers off.
+ * One command at a time. When the host hangs up, the lab powers off; a serial line does not tell.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
+#include <linux/serial.h>
 #include <poll.h>
 #include <pty.h>
 #include <signal.h>
@@ -28,6 +32,7 @@
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 #define OUTPUT_FOLDER "/output"
@@ -43,7 +48,8 @@ struct request {
 	uint16_t rows, columns, argc, envc;
 } __attribute__((packed));
 
-static int port = -1;
+/* The same port twice, or one line each way. */
+static int port = -1, port_in = -1;
 
 static struct {
 	pid_t pid;
@@ -116,6 +122,8 @@ static void close_one(int *fd)
 
 static void drop_pending(void)
 {
+	if (pending != NULL)
+		send_frame('A', NULL, 0);
 	free(pending);
 	pending = NULL;
 	pending_length = pending_done = 0;
@@ -226,8 +234,10 @@ static void take_frame(char type, char *payload, size_t length)
 			start_command(payload, length);
 		break;
 	case 'I':
-		if (child.input < 0)
+		if (child.input < 0) {
+			send_frame('A', NULL, 0);
 			break;
+		}
 		pending = malloc(length);
 		memcpy(pending, payload, length);
 		pending_length = length;
@@ -259,7 +269,7 @@ static void take_frame(char type, char *payload, size_t length)
 static void serve_port(void)
 {
 	if (frame_length < sizeof(frame)) {
-		ssize_t count = read(port, frame + frame_length, sizeof(frame) - frame_length);
+		ssize_t count = read(port_in, frame + frame_length, sizeof(frame) - frame_length);
 
 		if (count == 0 || (count < 0 && errno != EAGAIN && errno != EINTR))
 			power_off();
@@ -368,6 +378,29 @@ static void finish_command(void)
 	send_frame('Z', end, sizeof(end));
 }
 
+/* Every byte as it is. Without the UART's FIFO: the emulated one drops what does not fit in,
+ * while a line without it waits for the byte before to be read. */
+static int open_line(const char *path, int flags)
+{
+	struct serial_struct serial;
+	struct termios mode;
+	int fd = open(path, flags | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+
+	if (fd < 0 || tcgetattr(fd, &mode) < 0 || ioctl(fd, TIOCGSERIAL, &serial) < 0) {
+		fprintf(stderr, "lab: %s: %s\n", path, strerror(errno));
+		power_off();
+	}
+	cfmakeraw(&mode);
+	mode.c_cflag |= CLOCAL | CREAD;
+	cfsetspeed(&mode, B115200);
+	tcsetattr(fd, TCSANOW, &mode);
+	if (flags == O_RDONLY) {
+		serial.type = PORT_16450;
+		ioctl(fd, TIOCSSERIAL, &serial);
+	}
+	return fd;
+}
+
 static void open_port(void)
 {
 	for (int tries = 0; tries < 500; tries++) {
@@ -376,6 +409,7 @@ static void open_port(void)
 		if (glob("/dev/vport*p1", 0, NULL, &found) == 0) {
 			port = open(found.gl_pathv[0], O_RDWR | O_NONBLOCK | O_CLOEXEC);
 			globfree(&found);
+			port_in = port;
 			if (port >= 0)
 				return;
 		}
@@ -385,7 +419,7 @@ static void open_port(void)
 	power_off();
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	mount_one("devtmpfs", "/dev", "mode=0755");
 	mkdir("/dev/pts", 0755);
@@ -411,11 +445,16 @@ int main(void)
 	signal(SIGPIPE, SIG_IGN);
 	int children = signalfd(-1, &signals, SFD_NONBLOCK | SFD_CLOEXEC);
 
-	open_port();
+	if (argc == 3) {
+		port = open_line(argv[1], O_WRONLY);
+		port_in = open_line(argv[2], O_RDONLY);
+	} else {
+		open_port();
+	}
 	send_frame('R', NULL, 0);
 	for (;;) {
 		struct pollfd polls[] = {
-			{ .fd = pending == NULL ? port : -1, .events = POLLIN },
+			{ .fd = pending == NULL ? port_in : -1, .events = POLLIN },
 			{ .fd = children, .events = POLLIN },
 			{ .fd = child.output, .events = POLLIN },
 			{ .fd = child.error, .events = POLLIN },
