@@ -18,7 +18,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
-#include <linux/serial.h>
 #include <poll.h>
 #include <pty.h>
 #include <signal.h>
@@ -67,8 +66,10 @@ static int pending_end;
 static char frame[MAX_FRAME + 5];
 static size_t frame_length;
 
-static void power_off(void)
+/* `why` is for the console, which the host shows when the lab has gone. */
+static void power_off(const char *why)
 {
+	fprintf(stderr, "lab: %s\n", why);
 	sync();
 	reboot(RB_POWER_OFF);
 	for (;;)
@@ -90,9 +91,9 @@ static void write_all(const void *bytes, size_t length)
 
 			poll(&wait, 1, -1);
 			if (wait.revents & POLLHUP)
-				power_off();
+				power_off("the host has hung up");
 		} else if (count < 0 && errno != EINTR) {
-			power_off();
+			power_off(strerror(errno));
 		}
 	}
 }
@@ -180,7 +181,7 @@ static void start_command(char *payload, size_t length)
 		int in[2], out[2], err[2];
 
 		if (pipe2(in, O_CLOEXEC) < 0 || pipe2(out, O_CLOEXEC) < 0 || pipe2(err, O_CLOEXEC) < 0)
-			power_off();
+			power_off(strerror(errno));
 		child.pid = fork();
 		if (child.pid == 0) {
 			setsid();
@@ -272,7 +273,7 @@ static void serve_port(void)
 		ssize_t count = read(port_in, frame + frame_length, sizeof(frame) - frame_length);
 
 		if (count == 0 || (count < 0 && errno != EAGAIN && errno != EINTR))
-			power_off();
+			power_off(count == 0 ? "the host has hung up" : strerror(errno));
 		if (count > 0)
 			frame_length += (size_t)count;
 	}
@@ -285,7 +286,7 @@ static void take_frames(void)
 
 		memcpy(&size, frame + 1, 4);
 		if (size > MAX_FRAME)
-			power_off();
+			power_off("bytes from the host have been lost");
 		if (frame_length < 5 + size)
 			return;
 		/* The payload ends in a NUL that is the next frame's type: keep it. */
@@ -378,26 +379,20 @@ static void finish_command(void)
 	send_frame('Z', end, sizeof(end));
 }
 
-/* Every byte as it is. Without the UART's FIFO: the emulated one drops what does not fit in,
- * while a line without it waits for the byte before to be read. */
+/* Every byte as it is. */
 static int open_line(const char *path, int flags)
 {
-	struct serial_struct serial;
 	struct termios mode;
 	int fd = open(path, flags | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
 
-	if (fd < 0 || tcgetattr(fd, &mode) < 0 || ioctl(fd, TIOCGSERIAL, &serial) < 0) {
-		fprintf(stderr, "lab: %s: %s\n", path, strerror(errno));
-		power_off();
+	if (fd < 0 || tcgetattr(fd, &mode) < 0) {
+		fprintf(stderr, "lab: %s: ", path);
+		power_off(strerror(errno));
 	}
 	cfmakeraw(&mode);
 	mode.c_cflag |= CLOCAL | CREAD;
 	cfsetspeed(&mode, B115200);
 	tcsetattr(fd, TCSANOW, &mode);
-	if (flags == O_RDONLY) {
-		serial.type = PORT_16450;
-		ioctl(fd, TIOCSSERIAL, &serial);
-	}
 	return fd;
 }
 
@@ -415,8 +410,7 @@ static void open_port(void)
 		}
 		usleep(10000);
 	}
-	fprintf(stderr, "lab: no virtio-serial port\n");
-	power_off();
+	power_off("no virtio-serial port");
 }
 
 int main(int argc, char **argv)
@@ -464,7 +458,7 @@ int main(int argc, char **argv)
 		if (poll(polls, 5, HEARTBEAT_MS) == 0)
 			send_frame('H', NULL, 0);
 		if (polls[0].revents & POLLHUP)
-			power_off();
+			power_off("the host has hung up");
 		if (polls[0].revents & POLLIN)
 			serve_port();
 		if (polls[4].revents)

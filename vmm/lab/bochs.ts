@@ -55,8 +55,8 @@ function start(options: LabOptions, base: LabBase, inputDisk: string, folder: st
   const commands = join(folder, "debugger-commands");
   writeFileSync(commands, "c\n");
 
-  const fromAgent = openLine(output);
-  const toAgent = openLine(input);
+  const fromAgent = openLine(output, { readable: true });
+  const toAgent = openLine(input, { writable: true });
   // A serial line does not tell the agent that this process is gone: the kernel must end Bochs then.
   const bochs = spawn(
     findProgram("setpriv") ?? "setpriv",
@@ -87,10 +87,11 @@ function start(options: LabOptions, base: LabBase, inputDisk: string, folder: st
   };
 }
 
-/** Both ends in one: opening waits for nobody, and nobody's end is the end of the line. */
-function openLine(path: string): Socket {
+/** Opened for both: so opening waits for nobody, and nobody's end is the end of the line. */
+function openLine(path: string, use: { readable: true } | { writable: true }): Socket {
   const fd = openSync(path, constants.O_RDWR | constants.O_NONBLOCK);
-  const line = new Socket({ fd, readable: true, writable: true });
+  // What is written must not be read back by the one who wrote it.
+  const line = new Socket({ fd, readable: "readable" in use, writable: "writable" in use });
   // What goes wrong with it shows as the end of Bochs.
   line.on("error", () => undefined);
   return line;

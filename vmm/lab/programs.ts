@@ -6,34 +6,30 @@ export const BOCHS_BIOS = "/usr/share/bochs/BIOS-bochs-latest";
 export const BOCHS_VGA_BIOS = "/usr/share/vgabios/vgabios.bin";
 const BOCHS_SCREEN = "/usr/lib/x86_64-linux-gnu/bochs/plugins/libbx_term_gui.so";
 
-type Needed = readonly (readonly [program: string, debianPackage: string])[];
+type Packages = readonly (readonly [program: string, debianPackage: string])[];
 
-const NEEDED: Needed = [
+/** What the lab is made of: a program, or the path of a file, and the Debian package that brings it. */
+export const LAB_PACKAGES: Packages = [
+  ["qemu-system-x86_64", "qemu-system-x86"],
   ["gcc", "gcc"],
   ["cpio", "cpio"],
   ["busybox", "busybox-static"],
   ["mke2fs", "e2fsprogs"],
   ["dpkg-deb", "dpkg"],
 ];
-const NEEDED_BY_CPU: Readonly<Record<LabCpu, Needed>> = {
-  amd: [["qemu-system-x86_64", "qemu-system-x86"]],
-  intel: [
-    ["bochs-bin", "bochs"],
-    ["objcopy", "binutils"],
-    ["lz4", "lz4"],
-    ["xz", "xz-utils"],
-    ["setpriv", "util-linux"],
-  ],
-};
-/** Files that programs bring along, and the packages that hold them. */
-const FILES_BY_CPU: Readonly<Record<LabCpu, Needed>> = {
-  amd: [],
-  intel: [
-    [BOCHS_SCREEN, "bochs-term"],
-    [BOCHS_BIOS, "bochsbios"],
-    [BOCHS_VGA_BIOS, "vgabios"],
-  ],
-};
+
+/** The same for the Intel lab. */
+export const INTEL_LAB_PACKAGES: Packages = [
+  ["bochs-bin", "bochs"],
+  [BOCHS_SCREEN, "bochs-term"],
+  [BOCHS_BIOS, "bochsbios"],
+  [BOCHS_VGA_BIOS, "vgabios"],
+  ["objcopy", "binutils"],
+  ["lz4", "lz4"],
+  ["xz", "xz-utils"],
+  ["setpriv", "util-linux"],
+  ...LAB_PACKAGES.slice(1),
+];
 
 /** PATH, and where Debian keeps what only root has in its PATH. */
 export function searchPath(): string[] {
@@ -49,7 +45,7 @@ export function findProgram(name: string): string | undefined {
 
 /** Debian packages that are missing; empty if the lab can be built and started. */
 export function missingLabPrograms(cpu: LabCpu = "amd"): string[] {
-  const programs = [...NEEDED_BY_CPU[cpu], ...NEEDED].filter(([program]) => findProgram(program) === undefined);
-  const files = FILES_BY_CPU[cpu].filter(([path]) => !existsSync(path));
-  return [...programs, ...files].map(([, debianPackage]) => debianPackage);
+  return (cpu === "amd" ? LAB_PACKAGES : INTEL_LAB_PACKAGES)
+    .filter(([name]) => (name.startsWith("/") ? !existsSync(name) : findProgram(name) === undefined))
+    .map(([, debianPackage]) => debianPackage);
 }

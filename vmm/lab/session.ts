@@ -70,6 +70,7 @@ export class LabSession {
   #ready: (() => void) | undefined;
   #onProgress: ((text: string) => void) | undefined;
   #isClosed = false;
+  #hasEnded = false;
   #silence: NodeJS.Timeout | undefined;
   #lastWords = "";
 
@@ -88,6 +89,7 @@ export class LabSession {
     machine.output.on("error", () => undefined);
     this.#ended = machine.ended.then(() => {
       clearTimeout(this.#silence);
+      this.#hasEnded = true;
       this.#lastWords = this.#consoleTail() + this.#lastWords;
       this.#pending?.reject(new LabError(`The lab has stopped unexpectedly\n${this.#lastWords}`));
       this.#pending = undefined;
@@ -123,6 +125,7 @@ export class LabSession {
 
   /** Runs one command; a second one may only start after the first has ended. */
   run(command: LabCommand): Promise<LabResult> {
+    if (this.#hasEnded) return Promise.reject(new LabError(`The lab has stopped unexpectedly\n${this.#lastWords}`));
     if (this.#pending !== undefined) return Promise.reject(new LabError("The lab runs one command at a time"));
     return new Promise((resolve, reject) => {
       this.#pending = { command, stdout: [], stderr: [], files: new Map(), resolve, reject };
