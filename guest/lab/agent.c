@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
+#include <linux/serial.h>
 #include <poll.h>
 #include <pty.h>
 #include <signal.h>
@@ -379,16 +380,29 @@ static void finish_command(void)
 	send_frame('Z', end, sizeof(end));
 }
 
+/* The emulated UART drops what does not fit into its FIFO; without one it waits until a byte is read.
+ * The driver gives errors for an open line that changes its type: it is opened for this alone. */
+static void turn_off_fifo(const char *path)
+{
+	struct serial_struct serial;
+	int fd = open(path, O_RDONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+
+	if (fd < 0 || ioctl(fd, TIOCGSERIAL, &serial) < 0)
+		power_off(path);
+	serial.type = PORT_16450;
+	if (ioctl(fd, TIOCSSERIAL, &serial) < 0)
+		power_off(path);
+	close(fd);
+}
+
 /* Every byte as it is. */
 static int open_line(const char *path, int flags)
 {
 	struct termios mode;
 	int fd = open(path, flags | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
 
-	if (fd < 0 || tcgetattr(fd, &mode) < 0) {
-		fprintf(stderr, "lab: %s: ", path);
-		power_off(strerror(errno));
-	}
+	if (fd < 0 || tcgetattr(fd, &mode) < 0)
+		power_off(path);
 	cfmakeraw(&mode);
 	mode.c_cflag |= CLOCAL | CREAD;
 	cfsetspeed(&mode, B115200);
@@ -440,6 +454,7 @@ int main(int argc, char **argv)
 	int children = signalfd(-1, &signals, SFD_NONBLOCK | SFD_CLOEXEC);
 
 	if (argc == 3) {
+		turn_off_fifo(argv[2]);
 		port = open_line(argv[1], O_WRONLY);
 		port_in = open_line(argv[2], O_RDONLY);
 	} else {

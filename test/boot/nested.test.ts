@@ -34,12 +34,12 @@ describe("boot: nested", function () {
     const inner = "uname -sm; grep -c -w -E 'vmx|svm' /proc/cpuinfo; exit 5";
     const script = `
       for module in ${NESTED_MODULES.join(" ")}; do insmod /modules/$module.ko; done
-      mount -t ext4 -o ro /dev/vda /mnt; mount -t ext4 -o ro /dev/vdb /mnt/input
+      mkdir -p /mnt; mount -t ext4 -o ro /dev/vda /mnt; mount -t ext4 -o ro /dev/vdb /mnt/input
       for folder in dev proc sys; do mount -o bind /$folder /mnt/$folder; done
       for folder in tmp root; do mount -t tmpfs tmpfs /mnt/$folder; done
       export HOME=/root
       chroot /mnt node --no-rehash-snapshot /input/vmlet/dist/vmlet.js boot --accel kvm --quiet --kernel /input/kernels/vmlinux \\
-        --initrd /input/kernels/initramfs.cpio --memory 96 -- sh -c "${inner}"`;
+        --initrd /input/kernels/initramfs.cpio --memory 96 -- sh -c "${inner}" </dev/null`;
     const { status, stdout, stderr } = await guest.boot(
       [
         ...["--quiet", "--nested", "--memory", "640", "--kernel", debianKernel, "--initrd", nestedInitramfs],
