@@ -1,8 +1,8 @@
 // Needs: the built guest and Bochs; minutes. The monitor on Debian's kvm_intel, on an interpreted VT-x.
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { missingLabPrograms } from "../../vmm/lab/programs.js";
@@ -145,4 +145,45 @@ describe("vtx: the command line", function () {
     const left = spawnSync("ls", ["-A", temporary], { encoding: "utf8" });
     assert.equal(left.stdout, "");
   });
+
+  for (const [signal, status, what] of [
+    ["SIGTERM", 143, "neither Bochs nor a file"],
+    ["SIGKILL", null, "no Bochs"],
+  ] as const) {
+    it(`${signal} while it starts leaves ${what} behind`, async () => {
+      assert.ok(folder !== undefined);
+      const temporary = mkdtempSync(join(folder, "tmp-"));
+      const child = spawn(process.execPath, ["dist/vmlet.js", "lab", "--cpu", "intel", "--", "true"], {
+        stdio: "ignore",
+        env: { ...process.env, TMPDIR: temporary },
+      });
+      const closed = new Promise<number | null>((done) => child.once("close", done));
+      await until(() => bochsIn(temporary) > 0);
+      child.kill(signal);
+      assert.equal(await closed, status);
+      await until(() => bochsIn(temporary) === 0);
+      if (signal === "SIGTERM") assert.deepEqual(readdirSync(temporary), []);
+    });
+  }
 });
+
+/** How many Bochs run with their files in `folder`. */
+function bochsIn(folder: string): number {
+  return readdirSync("/proc").filter((name) => {
+    try {
+      const words = /^\d+$/.test(name) ? readFileSync(`/proc/${name}/cmdline`, "latin1") : "";
+      return words.includes("bochs-bin") && words.includes(folder);
+    } catch {
+      // It has ended since.
+      return false;
+    }
+  }).length;
+}
+
+/** The base may have to be built first. */
+async function until(condition: () => boolean, seconds = 120): Promise<void> {
+  for (let i = 0; !condition(); i++) {
+    assert.ok(i < seconds * 10, "does not happen");
+    await new Promise((done) => setTimeout(done, 100));
+  }
+}
