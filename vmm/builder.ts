@@ -49,7 +49,7 @@ import { placeInitrd, type InitrdRange } from "./x86/initrd.js";
 import { loadKernel, type KernelFormat, type LoadedKernel } from "./x86/kernel.js";
 import { wireLocalInterrupts } from "./x86/lapic.js";
 import { writeMpTable } from "./x86/mptable.js";
-import { BOOT_MSRS } from "./x86/msrs.js";
+import { bootMsrs } from "./x86/msrs.js";
 import { writePageTables } from "./x86/page-tables.js";
 import { writeStartInfo } from "./x86/pvh.js";
 import { entryCode, entryRegs, setEntrySregs } from "./x86/regs.js";
@@ -312,8 +312,9 @@ function createVcpus(system: KvmSystem, vm: VmFd, config: ResolvedConfig, mmapSi
     undo.add(() => {
       vcpu.close();
     });
-    vcpu.setCpuid(guestCpuid(supported, { index, count: config.cpus, nested: config.nested, tscDeadline }));
-    vcpu.setMsrs(BOOT_MSRS);
+    const cpuid = guestCpuid(supported, { index, count: config.cpus, nested: config.nested, tscDeadline });
+    vcpu.setCpuid(cpuid);
+    vcpu.setMsrs(bootMsrs(cpuid));
     vcpu.resetFpu();
     const lapic = vcpu.getLapic();
     wireLocalInterrupts(lapic, index === 0);

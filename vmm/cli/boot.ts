@@ -49,7 +49,7 @@ export async function boot(argv: readonly string[]): Promise<number> {
     checkGuest(config);
     if (choice.reason !== undefined) say(choice.reason);
     const { bootInLab } = await import("../lab/boot-in-lab.js");
-    return bootInLab(options, config);
+    return bootInLab(options, config, choice.cpu);
   }
   if (choice.quirks !== undefined && !options.quiet) {
     say("this host's /dev/kvm emulates guest kernel code: expect a boot of seconds");
