@@ -57,7 +57,7 @@ test: setup guest build types ## all tests; fails if no guest could be booted an
 test-unit: setup types ## tests that need nothing
 	@$(MOCHA) 'build/test/{unit,fuzz}/**/*.test.js'
 
-test-kvm: setup types ## guests of a few bytes on this host's /dev/kvm
+test-kvm: setup build types ## guests of a few bytes on this host's /dev/kvm
 	@$(MOCHA) 'build/test/kvm/**/*.test.js'
 
 test-boot: setup guest build types ## real kernels, on this host or in the lab

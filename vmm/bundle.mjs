@@ -52,6 +52,10 @@ writeFileSync("dist/package.json", '{"type":"commonjs"}\n');
 // The cache is V8's own: one of another version or with other flags is refused and costs nothing
 // but the parsing. All characters are ASCII (esbuild escapes the rest), hence latin1.
 const LOADER = `"use strict";
+if (process.platform !== "linux" || process.arch !== "x64") {
+  process.stderr.write("vmlet: runs on Linux on x86-64 alone; this Node is for " + process.platform + " on " + process.arch + "\\n");
+  process.exit(69);
+}
 const { readFileSync } = require("node:fs");
 const { Script } = require("node:vm");
 const filename = __dirname + "/cli.js";

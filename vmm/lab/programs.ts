@@ -1,7 +1,8 @@
 // The programs that the lab is made of, and the Debian packages that bring them.
 import { statSync } from "node:fs";
 
-const NEEDED: readonly (readonly [program: string, debianPackage: string])[] = [
+/** What the lab is made of: a program, and the Debian package that brings it. */
+export const LAB_PACKAGES: readonly (readonly [program: string, debianPackage: string])[] = [
   ["qemu-system-x86_64", "qemu-system-x86"],
   ["gcc", "gcc"],
   ["cpio", "cpio"],
@@ -19,10 +20,21 @@ export function searchPath(): string[] {
 export function findProgram(name: string): string | undefined {
   return searchPath()
     .map((folder) => `${folder}/${name}`)
-    .find((path) => statSync(path, { throwIfNoEntry: false })?.isFile() === true);
+    .find(isFile);
+}
+
+/** A folder of another user's in the PATH (sudo keeps it) may not even be looked into. */
+function isFile(path: string): boolean {
+  try {
+    return statSync(path).isFile();
+  } catch {
+    return false;
+  }
 }
 
 /** Debian packages that are missing; empty if the lab can be built and started. */
 export function missingLabPrograms(): string[] {
-  return NEEDED.filter(([program]) => findProgram(program) === undefined).map(([, debianPackage]) => debianPackage);
+  return LAB_PACKAGES.filter(([program]) => findProgram(program) === undefined).map(
+    ([, debianPackage]) => debianPackage,
+  );
 }
