@@ -9,7 +9,9 @@ export function withPrivateDev(kvm: string, script: string, mountOptions = "mode
     "cd /tmp/vmlet-dev-$$",
     "mknod -m 666 null c 1 3",
     "mknod -m 666 zero c 1 5",
+    "mknod -m 666 random c 1 8",
     "mknod -m 666 urandom c 1 9",
+    "mkdir net && mknod -m 666 net/tun c 10 200",
     kvm,
     // Files that are open keep their device; new ones find only what is here.
     "cd / && mount --bind /tmp/vmlet-dev-$$ /dev",

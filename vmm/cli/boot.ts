@@ -51,6 +51,7 @@ export async function boot(argv: readonly string[]): Promise<number> {
     const { bootInLab } = await import("../lab/boot-in-lab.js");
     return bootInLab(options, config);
   }
+  if (config.nets.length > 0) (await import("./rights.js")).checkRights(config.nets);
   if (choice.quirks !== undefined && !options.quiet) {
     say("this host's /dev/kvm emulates guest kernel code: expect a boot of seconds");
   }
