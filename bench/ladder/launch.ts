@@ -1,6 +1,7 @@
 // Starts instances through programs/launch.c and reads what it says, line by line.
 import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
+import { allowanceMs } from "./allowance.js";
 import type { OpenRung, Rung } from "./rung.js";
 import type { Site } from "./site.js";
 
@@ -98,7 +99,7 @@ export async function launch(
 ): Promise<readonly Ended[]> {
   const { rung, open } = subject;
   const { pattern, real } = names(site, count);
-  const timeoutMs = rung.timeoutMs * count;
+  const timeoutMs = allowanceMs(rung) * count;
   const firsts = new Map<number, number>();
   const ends: (Event & { event: "end" })[] = [];
   const argv = [...launcherArguments(site, subject, count, timeoutMs), ...open.command({ name: pattern, program })];
@@ -135,7 +136,7 @@ export interface Held {
 export async function hold(site: Site, subject: Subject, program: readonly string[], count: number): Promise<Held> {
   const { rung, open } = subject;
   const { pattern, real } = names(site, count);
-  const timeoutMs = rung.timeoutMs * count;
+  const timeoutMs = allowanceMs(rung) * count;
   let up = 0;
   let failed: string | undefined;
   let settle: () => void = () => undefined;

@@ -11,6 +11,7 @@ import { missingLabPrograms } from "../../vmm/lab/programs.js";
 import { LabError } from "../../vmm/errors.js";
 import { LabSession, type LabResult } from "../../vmm/lab/session.js";
 import type { Report } from "../../vmm/cli/report.js";
+import { timeLimit } from "../../vmm/time-limit.js";
 import { countBoot } from "./booted.js";
 import { buildGuestPrograms, withVsockProgram } from "./guest-programs.js";
 import { makeRootDisk, withDebianModules } from "./guest-images.js";
@@ -98,7 +99,8 @@ const quote = (word: string): string => `'${word.replaceAll("'", "'\\''")}'`;
 
 function script(args: readonly string[], report: string, { stdin, shell = "" }: BootOptions): string {
   const input = stdin === undefined ? "</dev/null" : "";
-  return `${shell} timeout ${String(LIMIT_S)} $VMLET boot --accel kvm --report ${report} ${args.map(quote).join(" ")} ${input}`;
+  const limitS = timeLimit("a guest", LIMIT_S * 1000) / 1000;
+  return `${shell} timeout ${String(limitS)} $VMLET boot --accel kvm --report ${report} ${args.map(quote).join(" ")} ${input}`;
 }
 
 function result(status: number, stdout: Buffer, stderr: Buffer, report: Buffer | undefined): Boot {

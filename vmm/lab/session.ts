@@ -8,6 +8,7 @@ import type { Duplex } from "node:stream";
 import { LabError } from "../errors.js";
 import { FrameReader, MAX_PAYLOAD, encodeFrame, encodeRequest, encodeWindowSize, type Frame } from "./frames.js";
 import { labBase, makeInputDisk, type LabInput } from "./image.js";
+import { timeLimit } from "../time-limit.js";
 import { findProgram } from "./programs.js";
 
 /** A disk of this host that the lab sees as it is. */
@@ -208,10 +209,11 @@ export class LabSession {
     const failed = this.#ended.then(() => {
       throw new LabError(`QEMU has stopped while the lab was starting\n${this.#lastWords}`);
     });
+    const limitMs = timeLimit("the lab's start", START_TIMEOUT_MS);
     const late = new Promise<never>((_, reject) => {
       timer = setTimeout(() => {
-        reject(new LabError(`The lab is not up after ${String(START_TIMEOUT_MS / 1000)} s\n${this.#consoleTail()}`));
-      }, START_TIMEOUT_MS);
+        reject(new LabError(`The lab is not up after ${String(limitMs / 1000)} s\n${this.#consoleTail()}`));
+      }, limitMs);
     });
     // After the start, the end is reported to whoever runs a command.
     failed.catch(() => undefined);
@@ -230,10 +232,11 @@ export class LabSession {
   /** Two emulated processors can lock each other up for good: that must not look like a slow command. */
   #expectLife(): void {
     clearTimeout(this.#silence);
+    const limitMs = timeLimit("a sign of life from the lab", SILENCE_MS);
     this.#silence = setTimeout(() => {
-      this.#complaints += `\nThe emulated host has been silent for ${String(SILENCE_MS / 1000)} s and was stopped: try again\n`;
+      this.#complaints += `\nThe emulated host has been silent for ${String(limitMs / 1000)} s and was stopped: try again\n`;
       this.#qemu.kill("SIGKILL");
-    }, SILENCE_MS).unref();
+    }, limitMs).unref();
   }
 
   #take({ type, payload }: Frame): void {
