@@ -3,7 +3,8 @@
 // what V8 has made of it, so that a start need not parse it either.
 import { build } from "esbuild";
 import { spawnSync } from "node:child_process";
-import { chmodSync, rmSync, writeFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { chmodSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 
 // NODE_EXTRA_CA_CERTS, where it is set, costs every start of Node 20 some 60 ms and is of no
 // use to a VM; it cannot be unset from inside. The hash seed of the start-up snapshot need not
@@ -21,6 +22,15 @@ const ownRequire = {
     }));
   },
 };
+
+/** Of all that the guest is built from: an installed package keeps its guest in the cache under this name. */
+function guestKey() {
+  const hash = createHash("sha256");
+  for (const folder of ["guest/kernel", "guest/init"]) {
+    for (const name of readdirSync(folder).sort()) hash.update(name).update(readFileSync(`${folder}/${name}`));
+  }
+  return hash.digest("hex").slice(0, 16);
+}
 
 const outputs = [
   { entry: "vmm/cli.ts", file: "dist/cli.js" },
@@ -41,7 +51,7 @@ await Promise.all(
       minifyWhitespace: true,
       minifySyntax: true,
       banner: { js: IMPORT_META_URL },
-      define: { "import.meta.url": "importMetaUrl" },
+      define: { "import.meta.url": "importMetaUrl", VMLET_GUEST_KEY: JSON.stringify(guestKey()) },
       plugins: [ownRequire],
       logLevel: "warning",
     }),

@@ -3,7 +3,7 @@
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
-import { packageRoot } from "../../vmm/cli/guest-files.js";
+import { guestFile, packageRoot } from "../../vmm/cli/guest-files.js";
 import {
   cgroupLayout,
   createGroup,
@@ -60,7 +60,7 @@ function compile(folder: string): string {
 function buildRoot(folder: string): { root: string; initrd: string } {
   const root = join(folder, "root");
   const added = join(folder, "added");
-  const base = readFileSync(join(packageRoot(), "guest/out/tiny.cpio"));
+  const base = readFileSync(guestFile("tiny.cpio"));
   mkdirSync(join(added, "bin"), { recursive: true });
   mkdirSync(join(added, "scratch"));
   // What container runtimes mount over, and what systemd-nspawn takes as the sign of an operating system.

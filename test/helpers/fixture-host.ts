@@ -1,6 +1,6 @@
 // A host for the doctor that exists as text: a tree of /proc, /sys and /dev, and what KVM answers.
 import { dirname } from "node:path";
-import type { CpuidRegisters, FileFacts, HostView, KvmView } from "../../vmm/doctor/host-view.js";
+import type { CpuidRegisters, FileFacts, GuestView, HostView, KvmView } from "../../vmm/doctor/host-view.js";
 
 /** Text of a file, or facts of one that has none; undefined takes a file of the usual host away. */
 export type Entry = string | Partial<FileFacts> | undefined;
@@ -49,6 +49,7 @@ export interface Fixture {
   readonly files?: Tree;
   readonly environment?: Readonly<Record<string, string>>;
   readonly kvm?: Partial<KvmView>;
+  readonly guest?: GuestView;
   /** Errno of open(2) on /dev/kvm. */
   readonly openFails?: string;
   readonly cpuid?: Readonly<Record<number, Partial<CpuidRegisters>>>;
@@ -100,6 +101,7 @@ export function fixtureHost(fixture: Fixture = {}): HostView {
     },
     environment,
     kvm: { ...WORKS, ...failed, ...fixture.kvm },
+    guest: fixture.guest ?? { isBuilt: true, missingPackages: [] },
     cpuid: (leaf) => ({ eax: 0, ebx: 0, ecx: 0, edx: 0, ...cpuid[leaf] }),
     msr: (index) => msrs[index],
     kernelLog: () => log,

@@ -16,7 +16,7 @@ class VmletReporter extends mocha.reporters.Spec {
     const stretch = (runnable: mocha.Runnable): void => {
       if (stretched.has(runnable) || runnable.timeout() === 0) return;
       stretched.add(runnable);
-      runnable.timeout(timeLimit(`"${runnable.title}"`, runnable.timeout()));
+      runnable.timeout(timeLimit(runnable.title, runnable.timeout()));
     };
     runner.on(EVENT_TEST_BEGIN, stretch);
     runner.on(EVENT_HOOK_BEGIN, stretch);

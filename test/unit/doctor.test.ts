@@ -394,6 +394,14 @@ const CASES: readonly Case[] = [
     status: "note",
   },
   {
+    code: "guest",
+    when: "it cannot be built",
+    host: { guest: { isBuilt: false, missingPackages: ["flex", "bison"] } },
+    detail: /not built yet.*flex, bison/,
+    cure: /apt-get install .*flex bison/,
+    status: "note",
+  },
+  {
     code: "lab",
     when: "QEMU is missing",
     host: { without: ["qemu-system-x86_64"] },

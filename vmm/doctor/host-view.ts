@@ -58,10 +58,18 @@ export interface KvmView {
   readonly quirks: Quirks | undefined;
 }
 
+/** The guest that the package brings as sources. */
+export interface GuestView {
+  readonly isBuilt: boolean;
+  /** Debian packages that building it lacks; empty if it is built. */
+  readonly missingPackages: readonly string[];
+}
+
 export interface HostView {
   readonly files: HostFiles;
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly kvm: KvmView;
+  readonly guest: GuestView;
   /** The processor's own answer, which no kernel has edited; undefined where it cannot be asked. */
   readonly cpuid: (leaf: number) => CpuidRegisters | undefined;
   /** A model-specific register; undefined without root rights or the msr module. */

@@ -1,8 +1,20 @@
 // The host that this process runs on, as the checks see it.
-import { closeSync, constants, openSync, readFileSync, readSync, readdirSync, statSync, type Stats } from "node:fs";
+import {
+  closeSync,
+  constants,
+  existsSync,
+  openSync,
+  readFileSync,
+  readSync,
+  readdirSync,
+  statSync,
+  type Stats,
+} from "node:fs";
+import { ALL_TARGETS, missingPackages } from "../cli/first-use.js";
+import { defaultInitrd, defaultKernel, fastKernel } from "../cli/guest-files.js";
 import { findProgram } from "../lab/programs.js";
 import { cpuid } from "../sys/cpuid.js";
-import type { FileFacts, HostFiles, HostView } from "./host-view.js";
+import type { FileFacts, GuestView, HostFiles, HostView } from "./host-view.js";
 import { viewKvm } from "./kvm-view.js";
 
 /** A record of /dev/kmsg is at most this long, `bytes` (CONSOLE_EXT_LOG_MAX). */
@@ -74,11 +86,17 @@ function readMsr(index: number): bigint | undefined {
   });
 }
 
+function viewGuest(): GuestView {
+  const isBuilt = [defaultKernel(), fastKernel(), defaultInitrd()].every((path) => existsSync(path));
+  return { isBuilt, missingPackages: isBuilt ? [] : missingPackages(ALL_TARGETS) };
+}
+
 export function thisHost(): HostView {
   return {
     files: filesBelow(""),
     environment: process.env,
     kvm: viewKvm(),
+    guest: viewGuest(),
     cpuid: (leaf) => orUndefined(() => cpuid(leaf)),
     msr: readMsr,
     kernelLog,

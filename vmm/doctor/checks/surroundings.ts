@@ -56,6 +56,27 @@ export const tap: Check = {
   },
 };
 
+export const guest: Check = {
+  code: "guest",
+  concern: "extra",
+  worst: "note",
+  look: ({ guest: { isBuilt, missingPackages } }) => {
+    const title = "Guest";
+    if (isBuilt) return { status: "ok", title, detail: "kernels and initramfs are built" };
+    if (missingPackages.length === 0) {
+      return { status: "ok", title, detail: "the first boot builds it, once, in some minutes" };
+    }
+    const install = `sudo apt-get install --no-install-recommends ${missingPackages.join(" ")}`;
+    return {
+      status: "note",
+      title,
+      detail: `not built yet, and building it needs: ${missingPackages.join(", ")}`,
+      cure: install,
+      commands: [here(install)],
+    };
+  },
+};
+
 export const lab: Check = {
   code: "lab",
   concern: "lab",
