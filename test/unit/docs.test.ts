@@ -14,6 +14,7 @@ const DOCUMENTS = [
   "guest/README.md",
   "test/README.md",
   "vmm/doctor/README.md",
+  "recipes/README.md",
 ] as const;
 const text = Object.fromEntries(DOCUMENTS.map((path) => [path, readFileSync(path, "utf8")])) as Record<
   (typeof DOCUMENTS)[number],

@@ -410,6 +410,14 @@ const CASES: readonly Case[] = [
     status: "note",
   },
   {
+    code: "lab",
+    when: "this is not Debian",
+    host: { files: { "/etc/os-release": 'NAME="Ubuntu"\nID=ubuntu\nID_LIKE=debian\n' } },
+    detail: /this is ubuntu/,
+    cure: /node:20-bookworm/,
+    status: "note",
+  },
+  {
     code: "iommu",
     when: "it is off",
     host: {},

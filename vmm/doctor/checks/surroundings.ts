@@ -81,10 +81,19 @@ export const lab: Check = {
   code: "lab",
   concern: "lab",
   worst: "note",
-  look: ({ findProgram }) => {
+  look: ({ findProgram, files }) => {
     const missing = LAB_PACKAGES.filter(([program]) => findProgram(program) === undefined).map(([, name]) => name);
     const title = "Lab";
     const qemu = findProgram("qemu-system-x86_64");
+    const system = /^ID="?([\w.-]+)/m.exec(files.read("/etc/os-release") ?? "")?.[1];
+    if (system !== undefined && system !== "debian") {
+      return {
+        status: "note",
+        title,
+        detail: `it is built from Debian's own kernel package, and this is ${system}`,
+        cure: "run vmlet in a container of Debian 12, such as node:20-bookworm",
+      };
+    }
     if (missing.length === 0) return { status: "ok", title, detail: qemu ?? "complete" };
     const install = `sudo apt-get install --no-install-recommends ${missing.join(" ")}`;
     return {
