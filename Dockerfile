@@ -17,16 +17,17 @@ COPY . .
 # Debian packages that the guest is made of.
 RUN if [ ! -e dist/vmlet.js ] || [ ! -e guest/out/fast/vmlinux ] || [ ! -e guest/out/initramfs.cpio ]; then \
       guest/packages && make build guest; \
-    fi
-RUN mkdir -p /vmlet/guest/out/default /vmlet/guest/out/fast \
- && cp -r package.json LICENSE dist /node_modules /vmlet/ \
- && cp guest/out/default/vmlinux /vmlet/guest/out/default/ \
- && cp guest/out/fast/vmlinux /vmlet/guest/out/fast/ \
- && cp guest/out/initramfs.cpio guest/out/tiny.cpio /vmlet/guest/out/
+    fi \
+ && lib=/image/usr/local/lib/vmlet \
+ && mkdir -p "$lib/guest/out/default" "$lib/guest/out/fast" /image/usr/local/bin \
+ && cp -r package.json LICENSE dist /node_modules "$lib/" \
+ && cp guest/out/default/vmlinux "$lib/guest/out/default/" \
+ && cp guest/out/fast/vmlinux "$lib/guest/out/fast/" \
+ && cp guest/out/initramfs.cpio guest/out/tiny.cpio "$lib/guest/out/" \
+ && ln -s ../lib/vmlet/dist/vmlet.js /image/usr/local/bin/vmlet
 
 FROM ${BASE}
-COPY --from=build /vmlet /usr/local/lib/vmlet
-RUN ln -s ../lib/vmlet/dist/vmlet.js /usr/local/bin/vmlet
+COPY --from=build /image /
 USER 1000:1000
 ENTRYPOINT ["vmlet"]
 CMD ["boot"]

@@ -1,8 +1,8 @@
 // Docker for a test: an engine of our own (that of the ladder), and images that need no registry.
-import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, statfsSync, symlinkSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { isRoot, program } from "../../bench/ladder/detect.js";
-import { startEngine } from "../../bench/ladder/docker-engine.js";
+import { startEngine } from "../../bench/ladder/rungs/docker.js";
 import { runProgram } from "../../bench/ladder/run-program.js";
 import { openSite } from "../../bench/ladder/site.js";
 import { cacheFolder } from "../../vmm/cache-folder.js";
@@ -25,10 +25,19 @@ export function whyNoDocker(): string | undefined {
   return missing.length === 0 ? undefined : `not installed: ${missing.join(", ")} (Debian: docker.io gcc cpio)`;
 }
 
+/** Of struct statfs: linux/magic.h. */
+const OVERLAYFS_SUPER_MAGIC = 0x794c7630;
+
+/** An overlay on an overlay, as in a container, does not work. */
+function storageDriver(folder: string): string {
+  const knowsOverlay = readFileSync("/proc/filesystems", "latin1").includes("overlay");
+  return knowsOverlay && statfsSync(folder).type !== OVERLAYFS_SUPER_MAGIC ? "overlay2" : "vfs";
+}
+
 export async function openDocker(): Promise<DockerHost> {
   const site = openSite(new AbortController().signal);
   try {
-    const engine = await startEngine(site, program("docker"));
+    const engine = await startEngine(site, program("docker"), storageDriver(site.folder));
     const client = [program("docker"), ...engine.host];
     return {
       client,
