@@ -83,6 +83,17 @@ describe("kvm: doctor", function () {
     assert.deepEqual(seen.bad, ["kvm-device", "device-mode", "kvm-open"]);
   });
 
+  it("a boot that wants /dev/kvm says the same in two lines", () => {
+    const words = `${NOBODY} node ${resolve("dist/vmlet.js")} boot --accel kvm -- true`;
+    const [file = "", ...argv] = withPrivateDev("mknod -m 000 kvm c 10 232", words);
+    const { status, stderr } = spawnSync(file, argv, { encoding: "utf8" });
+    assert.equal(status, EXIT_HOST);
+    const [cause = "", cure = "", ...more] = stderr.trim().split("\n");
+    assert.match(cause, /^vmlet: \/dev\/kvm may not be opened by this user: mode 0000, owner root:root/);
+    assert.match(cure, /^vmlet: what helps: a udev rule/);
+    assert.deepEqual(more, []);
+  });
+
   it("mode 0660 of a group, as nobody: the group", () => {
     const seen = examine(withPrivateDev("mknod -m 660 kvm c 10 232 && chgrp 100 kvm", `${NOBODY} ${DOCTOR}`));
     assert.ok(seen.bad.includes("device-group"), seen.bad.join());
