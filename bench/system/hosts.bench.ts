@@ -8,7 +8,7 @@ import { ACCELERATORS } from "../../vmm/cli/arguments.js";
 import type { Report } from "../../vmm/cli/report.js";
 import { missingLabPrograms } from "../../vmm/lab/programs.js";
 import { timeLimit } from "../../vmm/time-limit.js";
-import { bareContainer, openDocker, whyNoDocker, type DockerHost } from "../../test/helpers/docker-host.js";
+import { bareContainer, openDocker, whyNoBareContainer, type DockerHost } from "../../test/helpers/docker-host.js";
 import { measure, type Bench, type BenchContext, type BenchResult, type Failure, type Variant } from "../harness.js";
 import { acceleratorInWords } from "../stamp.js";
 import { GUEST_MIB } from "./guest.js";
@@ -79,7 +79,7 @@ async function run(context: BenchContext): Promise<BenchResult> {
   const failures: Failure[] = [];
   let docker: DockerHost | undefined;
   try {
-    const noDocker = whyNoDocker();
+    const noDocker = whyNoBareContainer();
     if (noDocker === undefined) {
       context.progress("Docker is starting");
       docker = await openDocker();
@@ -89,7 +89,7 @@ async function run(context: BenchContext): Promise<BenchResult> {
       const volumes = ["--volume", `${guest}:/guest:ro`, "--volume", `${reports}:/reports`];
       const vmlet = inContainer(
         ["--device", "/dev/kvm", ...volumes],
-        ["node", "--no-rehash-snapshot", "/vmlet/dist/vmlet.js"],
+        [process.execPath, "--no-rehash-snapshot", "/vmlet/dist/vmlet.js"],
       );
       const place = { vmlet, guest: "/guest", reports: "/reports" };
       variants.push(boot("this host, in Docker", place, join(reports, "report.json"), { accel: "kvm" }));

@@ -24,7 +24,7 @@ interface Ended {
 /** `vmlet WORDS` as nobody, in an environment that holds a PATH and no more. */
 function asNobody(folder: string, words: string): Promise<Ended> {
   const user = `setpriv --reuid=${String(NOBODY)} --regid=${String(NOBODY)} --clear-groups --inh-caps=-all`;
-  const script = `env -i -C ${folder} PATH=/usr/sbin:/usr/bin:/sbin:/bin ${user} node ${resolve("dist/vmlet.js")} ${words}`;
+  const script = `env -i -C ${folder} PATH=/usr/sbin:/usr/bin:/sbin:/bin ${user} ${process.execPath} ${resolve("dist/vmlet.js")} ${words}`;
   const [file = "", ...argv] = withPrivateDev("mknod -m 666 kvm c 10 232", script);
   return new Promise((done, reject) => {
     const child = spawn(file, argv, { stdio: ["ignore", "pipe", "pipe"] });

@@ -62,6 +62,11 @@ export async function openDocker(): Promise<DockerHost> {
 
 const BARE_IMAGE = "vmlet-bare:1";
 
+/** Why a container with this host's /usr could not run Node; undefined if it can. */
+export function whyNoBareContainer(): string | undefined {
+  return process.execPath.startsWith("/usr/") ? whyNoDocker() : `Node is not below /usr: ${process.execPath}`;
+}
+
 /** An image without a distribution, whose /usr is this host's and whose /vmlet is this package: argv of a container without network. */
 export function bareContainer(
   docker: DockerHost,

@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import type { Diagnosis } from "../../vmm/cli/doctor.js";
 import { findProgram } from "../../vmm/lab/programs.js";
-import { bareContainer, openDocker, whyNoDocker, type DockerHost } from "../helpers/docker-host.js";
+import { bareContainer, openDocker, whyNoBareContainer, type DockerHost } from "../helpers/docker-host.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
 import { withPrivateDev } from "../helpers/private-dev.js";
 import { skip } from "../helpers/skip.js";
@@ -191,14 +191,14 @@ describe("kvm: doctor", function () {
   describe("in Docker", () => {
     let docker: DockerHost | undefined;
     let container: ReturnType<typeof bareContainer> | undefined;
-    const command = ["node", "/vmlet/dist/vmlet.js", "doctor", "--json"];
+    const command = [process.execPath, "/vmlet/dist/vmlet.js", "doctor", "--json"];
     const inContainer = (options: readonly string[]): Seen => {
       assert.ok(container !== undefined);
       return examine(container(options, command));
     };
 
     before(async function () {
-      const reason = whyNoDocker();
+      const reason = whyNoBareContainer();
       if (reason !== undefined) skip(this, reason);
       docker = await openDocker();
       container = bareContainer(docker);
