@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { detectProgram, program as hostProgram } from "../detect.js";
 import { findProgram } from "../../../vmm/lab/programs.js";
+import { timeLimit } from "../../../vmm/time-limit.js";
 import { CONTAINER_TIMEOUT_MS, CPUS, MEMORY_MIB, type OpenRung, type Rung } from "../rung.js";
 import { runProgram, tryProgram } from "../run-program.js";
 import type { Site } from "../site.js";
@@ -59,9 +60,10 @@ export async function startEngine(site: Site, client: string, storageDriver = "v
     await ended;
   };
   const host = ["--host", socket];
+  const limitMs = timeLimit("the start of Docker", ENGINE_STARTS_MS);
   const started = performance.now();
   while (!tryProgram(client, [...host, "version"])) {
-    if (child.exitCode !== null || site.signal.aborted || performance.now() - started > ENGINE_STARTS_MS) {
+    if (child.exitCode !== null || site.signal.aborted || performance.now() - started > limitMs) {
       await stop();
       throw new Error(`dockerd did not start: ${/"errors":"(.*)"/.exec(said)?.[1] ?? "it does not answer"}`);
     }
