@@ -84,6 +84,8 @@ export function bareContainer(
   ];
 }
 
+/** Some forty packages to fetch and unpack, `ms`. */
+const DEBIAN_LIMIT_MS = 300_000;
 const HOST_CERTIFICATES = "/etc/ssl/certs/of-the-host.crt";
 
 /**
@@ -94,13 +96,8 @@ export function importDebianWithNode(docker: DockerHost, image: string): void {
   const archive = join(cacheFolder() ?? docker.folder, "test/bookworm.tar");
   if (!existsSync(archive)) {
     mkdirSync(dirname(archive), { recursive: true });
-    runProgram("mmdebstrap", [
-      "--quiet",
-      "--variant=apt",
-      "--include=ca-certificates",
-      "bookworm",
-      `${archive}.new.tar`,
-    ]);
+    const words = ["--quiet", "--variant=apt", "--include=ca-certificates", "bookworm", `${archive}.new.tar`];
+    runProgram("mmdebstrap", words, { limitMs: DEBIAN_LIMIT_MS });
     runProgram("mv", [`${archive}.new.tar`, archive]);
   }
   const root = join(docker.folder, "debian");
