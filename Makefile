@@ -2,9 +2,9 @@
 
 SHELL := /bin/bash
 MOCHA := node_modules/.bin/mocha --no-config --reporter build/test/helpers/reporter.js
-SOURCES := $(shell find vmm devices bench/ladder -name '*.ts') bench/harness.ts bench/stamp.ts bench/statistics.ts bench/table.ts vmm/bundle.mjs package.json $(wildcard guest/kernel/* guest/init/*)
+SOURCES := $(shell find vmm devices bench/ladder -name '*.ts') bench/c-flags.ts bench/harness.ts bench/stamp.ts bench/statistics.ts bench/table.ts vmm/bundle.mjs package.json $(wildcard guest/kernel/* guest/init/*)
 
-.PHONY: help setup build guest rootfs pack boot lab doctor check types lint format imports test test-unit test-kvm test-boot fuzz bench clean
+.PHONY: help setup build guest rootfs pack boot lab doctor check types lint format imports test test-unit test-kvm test-boot test-vtx fuzz bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
@@ -34,8 +34,8 @@ pack: setup build types ## the npm package: vmlet-VERSION.tgz
 boot: setup guest build ## boot a guest: a shell, or a description of itself without a terminal
 	@dist/vmlet.js boot --quiet
 
-lab: setup guest build ## a shell in the lab, an emulated host with AMD-V
-	@dist/vmlet.js lab
+lab: setup guest build ## a shell in the lab, an emulated host with AMD-V; LAB="--cpu intel" for VT-x
+	@dist/vmlet.js lab $(LAB)
 
 doctor: setup build ## what this host can do
 	@dist/vmlet.js doctor
@@ -54,8 +54,8 @@ format: setup
 imports: types
 	@$(MOCHA) build/test/unit/imports.test.js
 
-test: setup guest build types ## all tests; fails if no guest could be booted anywhere
-	@$(MOCHA) --reporter-option need-boot=1 'build/test/**/*.test.js'
+test: setup guest build types ## all tests but those on VT-x; fails if no guest could be booted anywhere
+	@$(MOCHA) --reporter-option need-boot=1 --ignore 'build/test/vtx/**' 'build/test/**/*.test.js'
 
 test-unit: setup types ## tests that need nothing
 	@$(MOCHA) 'build/test/{unit,fuzz}/**/*.test.js'
@@ -65,6 +65,10 @@ test-kvm: setup build types ## guests of a few bytes on this host's /dev/kvm
 
 test-boot: setup guest build types ## real kernels, on this host or in the lab
 	@$(MOCHA) --reporter-option need-boot=1 'build/test/boot/**/*.test.js'
+
+test-vtx: setup guest build types ## real kernels on an interpreted VT-x; minutes
+	@guest/packages --intel
+	@$(MOCHA) --reporter-option need-boot=1 'build/test/vtx/**/*.test.js'
 
 fuzz: setup types ## the guest's side at random, for longer than the tests do; FUZZ="--seed N --iters N"
 	@node build/test/fuzz/run.js $(FUZZ)

@@ -48,9 +48,19 @@ export interface BenchResult extends Measurements {
   readonly notes: readonly string[];
 }
 
+/** What an interrupted bench had after so many whole rounds. */
+export interface RoundsDone {
+  readonly rounds: number;
+  readonly measurements: Measurements;
+}
+
 export interface BenchContext {
   readonly rounds: number;
   readonly warmups: number;
+  /** Goes on after these rounds; there is no warm-up then. */
+  readonly resume?: RoundsDone | undefined;
+  /** After each whole round. A throw ends the bench. */
+  afterRound?(done: RoundsDone): void;
   /** One line that replaces the last one on a terminal. */
   progress(text: string): void;
 }
@@ -67,11 +77,43 @@ export function turnOrder(count: number, round: number): number[] {
   return round % 2 === 0 ? order : order.reverse();
 }
 
-export async function measure(variants: readonly Variant[], context: BenchContext): Promise<Measurements> {
-  const samples = variants.map(() => new Map<string, number[]>());
+/** Samples and failures by the index of the variant. */
+interface Collected {
+  readonly samples: readonly Map<string, number[]>[];
+  readonly failures: Map<number, Failure>;
+}
+
+function collectedSoFar(variants: readonly Variant[], done: RoundsDone | undefined): Collected {
+  const samples = variants.map(({ name }) => {
+    const own = done?.measurements.series.filter(({ variant }) => variant === name) ?? [];
+    return new Map(own.map(({ metric, samples: list }) => [metric, [...list]]));
+  });
   const failures = new Map<number, Failure>();
+  for (const failure of done?.measurements.failures ?? []) {
+    const index = variants.findIndex(({ name }) => name === failure.variant);
+    if (index >= 0) failures.set(index, failure);
+  }
+  return { samples, failures };
+}
+
+function asMeasurements(variants: readonly Variant[], { samples, failures }: Collected): Measurements {
+  const series = variants.flatMap(({ name }, index) =>
+    [...(samples[index] ?? [])].map(([metric, list]) => ({
+      variant: name,
+      metric,
+      summary: summarize(list),
+      samples: [...list],
+    })),
+  );
+  return { series, failures: [...failures.values()] };
+}
+
+export async function measure(variants: readonly Variant[], context: BenchContext): Promise<Measurements> {
+  const collected = collectedSoFar(variants, context.resume);
+  const { samples, failures } = collected;
   const total = context.warmups + context.rounds;
-  for (let round = 0; round < total; round++) {
+  const first = context.resume === undefined ? 0 : context.warmups + context.resume.rounds;
+  for (let round = first; round < total; round++) {
     const isWarmup = round < context.warmups;
     for (const index of turnOrder(variants.length, round)) {
       const variant = variants[index];
@@ -93,16 +135,14 @@ export async function measure(variants: readonly Variant[], context: BenchContex
         failures.set(index, { variant: variant.name, error: error instanceof Error ? error.message : String(error) });
       }
     }
+    if (!isWarmup) {
+      context.afterRound?.({
+        rounds: round - context.warmups + 1,
+        measurements: asMeasurements(variants, collected),
+      });
+    }
   }
-  const series = variants.flatMap(({ name }, index) =>
-    [...(samples[index] ?? [])].map(([metric, list]) => ({
-      variant: name,
-      metric,
-      summary: summarize(list),
-      samples: list,
-    })),
-  );
-  return { series, failures: [...failures.values()] };
+  return asMeasurements(variants, collected);
 }
 
 /** Throws for a series that is not there, with those that are. */

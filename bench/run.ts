@@ -9,13 +9,15 @@ import { bindings } from "./micro/bindings.bench.js";
 import { exits } from "./micro/exits.bench.js";
 import { loadAverage, stamp } from "./stamp.js";
 import { boot } from "./system/boot.bench.js";
+import { devices } from "./system/devices.bench.js";
+import { idle } from "./system/idle.bench.js";
 import { hosts } from "./system/hosts.bench.js";
 import { memory } from "./system/memory.bench.js";
 import { softwareKvm } from "./system/software-kvm.bench.js";
 import { start } from "./system/start.bench.js";
 import { formatColumns, formatResult } from "./table.js";
 
-const BENCHES: readonly Bench[] = [bindings, exits, start, boot, memory, softwareKvm, hosts];
+const BENCHES: readonly Bench[] = [bindings, exits, start, boot, devices, idle, memory, softwareKvm, hosts];
 const ROUNDS = 10;
 const WARMUPS = 1;
 const QUICK_ROUNDS = 3;

@@ -18,6 +18,7 @@ import type { VcpuFd } from "./kvm/vcpu-fd.js";
 import type { VmFd } from "./kvm/vm-fd.js";
 import { e820Entries } from "./memory/e820.js";
 import { MappedGuestMemory } from "./memory/guest-memory.js";
+import { RegisterPages } from "./memory/register-pages.js";
 import { KVM_IDENTITY_MAP_GPA, KVM_TSS_GPA, MIB, SERIAL0_GSI, SERIAL0_PORT } from "./memory/layout.js";
 import {
   KVM_CAP_COALESCED_PIO,
@@ -27,10 +28,12 @@ import {
   KVM_CAP_IRQFD,
   KVM_CAP_MAX_VCPUS,
   KVM_CAP_PIT2,
+  KVM_CAP_READONLY_MEM,
   KVM_CAP_SET_IDENTITY_MAP_ADDR,
   KVM_CAP_SET_TSS_ADDR,
   KVM_CAP_TSC_DEADLINE_TIMER,
   KVM_CAP_USER_MEMORY,
+  KVM_MEM_READONLY,
 } from "./sys/kvm-abi.js";
 import { eventfd } from "./sys/libc.js";
 import type { MachineDescriptor } from "./vcpu/messages.js";
@@ -46,7 +49,7 @@ import { placeInitrd, type InitrdRange } from "./x86/initrd.js";
 import { loadKernel, type KernelFormat, type LoadedKernel } from "./x86/kernel.js";
 import { wireLocalInterrupts } from "./x86/lapic.js";
 import { writeMpTable } from "./x86/mptable.js";
-import { BOOT_MSRS } from "./x86/msrs.js";
+import { bootMsrs } from "./x86/msrs.js";
 import { writePageTables } from "./x86/page-tables.js";
 import { writeStartInfo } from "./x86/pvh.js";
 import { entryCode, entryRegs, setEntrySregs } from "./x86/regs.js";
@@ -60,8 +63,12 @@ export interface LiveParts {
   readonly kernelFormat: KernelFormat;
   /** Undefined without devices. */
   readonly deviceSupport: DeviceSupport | undefined;
-  /** One for each virtio-mmio window, and the irqfd of its interrupt. */
-  readonly devices: readonly { readonly factory: DeviceFactory; readonly irqFd: number }[];
+  /** One for each virtio-mmio window, with the irqfd of its interrupt and the registers as the guest reads them. */
+  readonly devices: readonly {
+    readonly factory: DeviceFactory;
+    readonly irqFd: number;
+    readonly registers: Int32Array;
+  }[];
   /** Undefined where KVM has no ioeventfd. */
   readonly ioEvents: IoEvents | undefined;
   /** What this KVM leaves to the monitor; undefined on hardware. */
@@ -182,6 +189,13 @@ function build(config: ResolvedConfig, undo: UndoStack, { known, deviceSupport }
   memory.regions.forEach((region, slot) => {
     vm.setMemoryRegion(slot, region);
   });
+  const pages = windows.length === 0 ? undefined : RegisterPages.map(windows.length);
+  undo.add(() => {
+    pages?.unmap();
+  });
+  if (pages !== undefined && system.checkExtension(KVM_CAP_READONLY_MEM) > 0) {
+    vm.setMemoryRegion(memory.regions.length, pages.region, KVM_MEM_READONLY);
+  }
   if (system.checkExtension(KVM_CAP_SET_IDENTITY_MAP_ADDR) > 0) vm.setIdentityMapAddress(KVM_IDENTITY_MAP_GPA);
   if (system.checkExtension(KVM_CAP_SET_TSS_ADDR) > 0) vm.setTssAddress(KVM_TSS_GPA);
   vm.createIrqchip();
@@ -200,7 +214,7 @@ function build(config: ResolvedConfig, undo: UndoStack, { known, deviceSupport }
   const devices = factories.map((factory, index) => {
     const irqFd = newEventfd();
     vm.connectIrqfd(irqFd, windows[index]?.gsi ?? 0);
-    return { factory, irqFd };
+    return { factory, irqFd, registers: pages?.words(index) ?? new Int32Array(0) };
   });
   const hasIoeventfd = system.checkExtension(KVM_CAP_IOEVENTFD) > 0;
   const ioEvents = hasIoeventfd ? deviceSupport?.createEvents(vm, windows) : undefined;
@@ -298,8 +312,9 @@ function createVcpus(system: KvmSystem, vm: VmFd, config: ResolvedConfig, mmapSi
     undo.add(() => {
       vcpu.close();
     });
-    vcpu.setCpuid(guestCpuid(supported, { index, count: config.cpus, nested: config.nested, tscDeadline }));
-    vcpu.setMsrs(BOOT_MSRS);
+    const cpuid = guestCpuid(supported, { index, count: config.cpus, nested: config.nested, tscDeadline });
+    vcpu.setCpuid(cpuid);
+    vcpu.setMsrs(bootMsrs(cpuid));
     vcpu.resetFpu();
     const lapic = vcpu.getLapic();
     wireLocalInterrupts(lapic, index === 0);

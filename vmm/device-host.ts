@@ -11,7 +11,7 @@ import type { DeviceLoop } from "./device-loop.js";
 import type { MappedGuestMemory } from "./memory/guest-memory.js";
 import { answerRegisterCall } from "./vcpu/register-calls.js";
 import type { VmShared } from "./vcpu/shared.js";
-import { VIRTIO_PENDING_WORD, VIRTIO_STATUS_WORD } from "./vcpu/virtio-port.js";
+import { VIRTIO_PENDING_WORD } from "./vcpu/virtio-port.js";
 
 /** What a VM has to say to its console while it runs. */
 export interface ConsoleControls {
@@ -71,12 +71,16 @@ export type DeviceOpener = (config: ResolvedConfig, undo: (close: () => void) =>
 export interface HostedDevice {
   readonly factory: DeviceFactory;
   readonly interrupt: InterruptLine;
+  /** Its window, as the guest reads it. */
+  readonly registers: Int32Array;
 }
 
 /** Available buffer notifications that reach this thread without an exit of the vCPU. */
 export interface NotificationEvents {
   /** From now on, the guest's writing `queueIndex` to QueueNotify of window `device` calls back. */
   connect(device: number, queueIndex: number, notified: () => void): void;
+  /** From now on, the guest's acknowledging used buffers, and nothing else, in window `device` is heard by nobody. */
+  silenceAcknowledgements(device: number): void;
   close(): void;
 }
 
@@ -115,13 +119,12 @@ export class DeviceHost {
     this.#names = devices.map(({ factory }) => factory.name);
     this.#words = devices.map((_, device) => words(device));
     this.transports = devices.map(
-      ({ factory, interrupt }, device) =>
+      ({ factory, interrupt, registers }) =>
         new MmioTransport({
           device: factory.create({ memory, loop, report, consoleHost, offer }),
           memory,
           interrupt,
-          words: words(device),
-          statusWord: VIRTIO_STATUS_WORD,
+          registers,
           loop,
           report,
         }),
@@ -150,6 +153,7 @@ export class DeviceHost {
     const events = this.#events;
     if (events === undefined) return;
     this.transports.forEach((transport, device) => {
+      events.silenceAcknowledgements(device);
       transport.device.queueMaxSizes.forEach((_, queueIndex) => {
         events.connect(device, queueIndex, () => {
           this.#loop.guard(() => transport.notify(queueIndex));

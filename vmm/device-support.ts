@@ -25,8 +25,9 @@ function createHost(parts: LiveParts, hooks: DeviceHostHooks): DeviceHost {
   const vcpus = parts.vcpus.length;
   const shared = VmShared.attach(parts.descriptor.shared, vcpus, DEVICE_WORDS);
   return new DeviceHost({
-    devices: parts.devices.map(({ factory, irqFd }) => ({
+    devices: parts.devices.map(({ factory, irqFd, registers }) => ({
       factory,
+      registers,
       interrupt: {
         trigger: () => {
           signalEventfd(irqFd);

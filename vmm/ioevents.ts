@@ -1,7 +1,11 @@
-// QueueNotify by KVM_IOEVENTFD: the guest's write ends in the kernel, the vCPU goes on at once,
-// and the event loop hears of it. KVM api.rst §4.59.
+// Registers by KVM_IOEVENTFD: the guest's write ends in the kernel and the vCPU goes on at once. Of a
+// QueueNotify the event loop hears, of an InterruptACK nobody. KVM api.rst §4.59.
 import { closeSync } from "node:fs";
-import { VIRTIO_MMIO_QUEUE_NOTIFY } from "../devices/virtio/constants.js";
+import {
+  VIRTIO_MMIO_INTERRUPT_ACK,
+  VIRTIO_MMIO_INT_VRING,
+  VIRTIO_MMIO_QUEUE_NOTIFY,
+} from "../devices/virtio/constants.js";
 import type { NotificationEvents } from "./device-host.js";
 import type { VmFd } from "./kvm/vm-fd.js";
 import { KVM_IOEVENTFD_FLAG_DATAMATCH } from "./sys/kvm-abi.js";
@@ -12,6 +16,8 @@ export class IoEvents implements NotificationEvents {
   readonly #vm: VmFd;
   readonly #windows: readonly VirtioMmioWindow[];
   // The handles are kept because a collected one would go silent.
+  /** Nobody reads it. */
+  #unheardFd: number | undefined;
   readonly #events: { readonly fd: number; readonly poll: PollHandle }[] = [];
 
   constructor(vm: VmFd, windows: readonly VirtioMmioWindow[]) {
@@ -33,7 +39,29 @@ export class IoEvents implements NotificationEvents {
     this.#vm.connectIoeventfd(fd, register, 4, KVM_IOEVENTFD_FLAG_DATAMATCH, BigInt(queueIndex));
   }
 
+  /**
+   * An interrupt would cost two exits otherwise, more than all else together. The price: "used buffers"
+   * stays set in InterruptStatus once it has been. A driver that looks then finds its rings empty; and
+   * it does not wait for the bit to change, because an interrupt is an edge.
+   */
+  silenceAcknowledgements(device: number): void {
+    const window = this.#windows[device];
+    if (window === undefined) return;
+    this.#unheardFd ??= eventfd();
+    const register = window.gpa + VIRTIO_MMIO_INTERRUPT_ACK;
+    // Together with a configuration change it is another number, and an exit.
+    this.#vm.connectIoeventfd(
+      this.#unheardFd,
+      register,
+      4,
+      KVM_IOEVENTFD_FLAG_DATAMATCH,
+      BigInt(VIRTIO_MMIO_INT_VRING),
+    );
+  }
+
   close(): void {
+    if (this.#unheardFd !== undefined) closeSync(this.#unheardFd);
+    this.#unheardFd = undefined;
     for (const { fd, poll } of this.#events.splice(0)) {
       poll.close();
       closeSync(fd);

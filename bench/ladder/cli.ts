@@ -1,11 +1,12 @@
 // `vmlet bench`: options -> run -> table, JSON, page. A bundle of its own, so that no other command loads it.
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { EXIT_CANNOT_WRITE, EXIT_HOST, EXIT_SIGNAL_BASE, EXIT_USAGE, UsageError } from "../../vmm/cli/exit-codes.js";
 import { checkWritable } from "../../vmm/cli/report.js";
 import { formatColumns } from "../table.js";
 import { formatChanges } from "./compare.js";
 import { offerPackages } from "./install.js";
 import { runLadder } from "./ladder.js";
+import { markdownOf } from "./markdown.js";
 import { BENCH_HELP, parseBench, type BenchOptions } from "./options.js";
 import { planFor } from "./plan.js";
 import { ProgressLine } from "./progress-line.js";
@@ -36,11 +37,14 @@ async function run(argv: readonly string[]): Promise<number> {
     return 0;
   }
   // A file that cannot be read or written is said now, not after half an hour.
-  for (const path of [options.json, options.html, options.svg, options.resume]) {
+  for (const path of [options.json, options.html, options.svg, options.markdown, options.resume]) {
     if (path !== undefined) tryWriting(path, checkWritable);
   }
   const old = options.compare === undefined ? undefined : read(options.compare);
   const resumed = options.resume !== undefined && existsSync(options.resume) ? read(options.resume) : undefined;
+  if (resumed !== undefined && resumed.quick !== options.quick) {
+    throw new UsageError(`--resume ${options.resume ?? ""}: that run was ${resumed.quick ? "" : "not "}a --quick one`);
+  }
   if (options.from !== undefined) {
     return publish(options, read(options.from), old);
   }
@@ -97,7 +101,7 @@ async function measure(
         line.show(text);
       },
       save: (sofar) => {
-        if (options.resume !== undefined) write(options.resume, JSON.stringify(sofar));
+        if (options.resume !== undefined) replace(options.resume, JSON.stringify(sofar));
       },
     });
     line.clear();
@@ -130,10 +134,19 @@ function write(path: string, text: string): void {
   });
 }
 
+/** All of the new text or all of the old, whenever this process ends. */
+function replace(path: string, text: string): void {
+  tryWriting(path, () => {
+    writeFileSync(`${path}.new`, text);
+    renameSync(`${path}.new`, path);
+  });
+}
+
 async function publish(options: BenchOptions, result: LadderResult, old: LadderResult | undefined): Promise<number> {
   process.stdout.write(`${formatLadder(result)}\n`);
   if (old !== undefined) process.stdout.write(`\n${formatChanges(old, result)}\n`);
   if (options.json !== undefined) write(options.json, `${JSON.stringify(result)}\n`);
+  if (options.markdown !== undefined) write(options.markdown, markdownOf(result));
   if (options.html !== undefined || options.svg !== undefined) {
     // The library that draws is bigger than all the rest.
     const { page, startSvg } = await import("./html/page.js");

@@ -1,9 +1,10 @@
 // One rung during a run: started instances, tries again after a failed start, and what is known of it.
 import { release, version } from "node:os";
 import type { Sample } from "../harness.js";
-import { hold, launch, type Ended, type Held, type Subject } from "./launch.js";
-import type { RungResult } from "./result.js";
-import type { Rung } from "./rung.js";
+import { hold, launch, type Ended, type Held, type Order, type Subject } from "./launch.js";
+import type { Joint } from "./network.js";
+import type { DensityEnd, Outside, RungResult } from "./result.js";
+import type { Equipment, Rung } from "./rung.js";
 import type { Site } from "./site.js";
 import type { Isolation, Skipped } from "./survey.js";
 
@@ -12,6 +13,16 @@ const TRIES = 4;
 
 export const PROBE = "/bin/probe";
 export const HOST_KERNEL = `${release()} ${version()}`;
+
+/** The probe with what it has to do first to use its equipment. */
+function inside({ program, equipment, ...rest }: Order): Order {
+  const { disk, network } = equipment ?? {};
+  const first = [
+    ...(disk === undefined ? [] : ["with-disk", "/dev/vda"]),
+    ...(network?.kind === "tap" ? ["with-address", "eth0", network.guestAddress, network.netmask] : []),
+  ];
+  return { ...rest, program: [PROBE, ...first, ...program], ...(equipment === undefined ? {} : { equipment }) };
+}
 
 export class Climber {
   readonly rung: Rung;
@@ -22,7 +33,10 @@ export class Climber {
   firstStartMs: number | undefined;
   isolation: Isolation | undefined;
   namespaces: readonly string[] | undefined;
-  skippedWork: Skipped = {};
+  outside: Outside | undefined;
+  /** How the density ended. */
+  density: DensityEnd | undefined;
+  #skippedWork: Skipped = {};
   #starts = 0;
   #failed = 0;
   #lastFailure: string | undefined;
@@ -43,23 +57,41 @@ export class Climber {
     return this.#reports.get(ended) ?? {};
   }
 
-  async start(program: readonly string[], count = 1): Promise<readonly Ended[]> {
-    return this.#try(count, () =>
-      launch(this.#site, this.#subject, [PROBE, ...program], count, (one) => {
+  /** Where its instances meet the peer, or why they cannot. */
+  get joint(): Joint | { readonly missing: string } {
+    const { network } = this.rung;
+    if (typeof network !== "string") return { missing: network.none };
+    const { noNetwork } = this.#subject.open;
+    if (noNetwork !== undefined) return { missing: noNetwork };
+    return this.#site.network.joints[network] ?? { missing: this.#site.network.missing };
+  }
+
+  /** A disk of its own for a VM's files; nothing for what has the host's. */
+  disk(): Equipment {
+    return this.rung.takesDisk === true ? { disk: this.#site.freshDisk(this.rung.name) } : {};
+  }
+
+  skip(reasons: Skipped): void {
+    this.#skippedWork = { ...this.#skippedWork, ...reasons };
+  }
+
+  async start(order: Order): Promise<readonly Ended[]> {
+    return this.#try(order.count ?? 1, () =>
+      launch(this.#site, this.#subject, inside(order), (one) => {
         const report = this.#subject.open.ended?.(one.name);
         if (report !== undefined) this.#reports.set(one, report);
       }),
     );
   }
 
-  async startOne(program: readonly string[]): Promise<Ended> {
-    const [one] = await this.start(program);
+  async startOne(order: Order): Promise<Ended> {
+    const [one] = await this.start(order);
     if (one === undefined) throw new Error("the launcher said nothing");
     return one;
   }
 
-  async hold(count: number): Promise<Held> {
-    return this.#try(count, () => hold(this.#site, this.#subject, [PROBE, "idle"], count));
+  async hold(order: Order): Promise<Held> {
+    return this.#try(order.count ?? 1, () => hold(this.#site, this.#subject, inside(order)));
   }
 
   async close(): Promise<void> {
@@ -69,7 +101,8 @@ export class Climber {
   result(): Omit<RungResult, "skipped" | "version"> & { readonly version: string } {
     const { name, adds, family, limits } = this.rung;
     return {
-      ...{ name, adds, family, limits, version: this.version },
+      ...{ name, adds, family, version: this.version },
+      limits: limits === "group" && this.#site.limits.length === 0 ? "none" : limits,
       accelerator: this.#subject.open.accelerator?.() ?? null,
       first_start_ms: this.firstStartMs ?? null,
       failed_starts: this.#failed,
@@ -77,7 +110,9 @@ export class Climber {
       last_failure: this.#lastFailure ?? null,
       isolation: this.isolation ?? null,
       namespaces: this.namespaces ?? null,
-      skipped_work: this.skippedWork,
+      outside: this.outside ?? null,
+      skipped_work: this.#skippedWork,
+      density: this.density ?? null,
     };
   }
 

@@ -13,12 +13,17 @@ export function isRoot(): boolean {
   return process.getuid?.() === 0;
 }
 
-/** A program that only root can use to start something. */
+/** A program that anybody can use. */
 export function detectProgram(name: string, debianPackage: string, argv: readonly string[] = ["--version"]): Detection {
   const path = findProgram(name);
   if (path === undefined) return { missing: `${name} is not installed (Debian: ${debianPackage})` };
-  if (!isRoot()) return { missing: "needs root" };
   return { version: firstLineOf(path, argv)?.trim() ?? "unknown version" };
+}
+
+/** A program that only root can use to start something. */
+export function detectRootProgram(name: string, debianPackage: string): Detection {
+  const found = detectProgram(name, debianPackage);
+  return "missing" in found || isRoot() ? found : { missing: "needs root" };
 }
 
 /** Absolute path; throws where `detectProgram` would have said so. */

@@ -11,7 +11,9 @@ import { SCHEMA, STAGES, type LadderResult, type RungResult, type StageName } fr
 import type { Rung } from "./rung.js";
 import { openSite } from "./site.js";
 import { atOnceTurn } from "./stages/at-once.js";
-import { densityTurn, memoryTurn } from "./stages/memory.js";
+import { densityTurn } from "./stages/density.js";
+import { memoryTurn } from "./stages/memory.js";
+import { networkTurn } from "./stages/network.js";
 import { startTurn } from "./stages/start.js";
 import { workTurn } from "./stages/work.js";
 
@@ -21,10 +23,10 @@ export interface Run {
   readonly quick: boolean;
   readonly rounds: number;
   readonly signal: AbortSignal;
-  /** A run that was interrupted: its finished stages are not measured again. */
+  /** A run that was interrupted: its finished stages, and rounds of the next one, are not measured again. */
   readonly resumed: LadderResult | undefined;
   progress(text: string): void;
-  /** After each stage. */
+  /** After each round. */
   save(result: LadderResult): void;
 }
 
@@ -32,6 +34,7 @@ const ABOUT: Readonly<Record<StageName, string>> = {
   start: "start-up",
   "at-once": "several at once",
   work: "work and isolation",
+  network: "network",
   memory: "memory",
   density: "density",
 };
@@ -48,10 +51,15 @@ function turnOf(stage: StageName, climber: Climber, plan: Plan): Promise<Sample>
       return atOnceTurn(climber, isSlow(climber) ? plan.atOnceSlow : plan.atOnce);
     case "work":
       return workTurn(climber, plan.workBudgetMs);
+    case "network": {
+      const { joint } = climber;
+      if ("missing" in joint) throw new Error(joint.missing);
+      return networkTurn(climber, joint, plan.workBudgetMs);
+    }
     case "memory":
-      return memoryTurn(climber);
+      return memoryTurn(climber, plan.workBudgetMs);
     case "density":
-      return densityTurn(climber, isSlow(climber) ? plan.densityStepsSlow : plan.densitySteps, plan.densityBudgetMib);
+      return densityTurn(climber, isSlow(climber) ? plan.densitySlow : plan.density);
   }
 }
 
@@ -59,7 +67,7 @@ function absent({ name, adds, family, limits }: Rung, version: string | null, re
   return {
     ...{ name, adds, family, limits, version, skipped: reason },
     ...{ accelerator: null, first_start_ms: null, failed_starts: 0, starts: 0, last_failure: null },
-    ...{ isolation: null, namespaces: null, skipped_work: {} },
+    ...{ isolation: null, namespaces: null, outside: null, skipped_work: {}, density: null },
   };
 }
 
@@ -70,10 +78,11 @@ function message(error: unknown): string {
 /** Runs everything. Throws when interrupted, and if nothing can be built; nothing is left in either case. */
 export async function runLadder(run: Run): Promise<LadderResult> {
   const at = stamp(availableParallelism());
-  const site = openSite(run.signal);
+  const site = await openSite(run.signal);
   const climbers = new Map<string, Climber>();
   const reasons = new Map<string, RungResult>();
   const stages: Partial<Record<StageName, Measurements>> = { ...run.resumed?.stages };
+  let unfinished = run.resumed?.unfinished ?? null;
 
   const current = (): LadderResult => ({
     schema: SCHEMA,
@@ -87,6 +96,7 @@ export async function runLadder(run: Run): Promise<LadderResult> {
       return result === undefined ? [] : [withEarlier(result, run.resumed)];
     }),
     stages,
+    unfinished,
     notes: [
       `Load average ${String(at.load)} at the start, ${String(loadAverage())} at the end, on ${String(at.cpus)} CPUs.`,
     ],
@@ -103,7 +113,7 @@ export async function runLadder(run: Run): Promise<LadderResult> {
       try {
         const climber = new Climber(site, { rung, open: await rung.open(site) }, detected.version);
         climbers.set(rung.name, climber);
-        climber.firstStartMs = (await climber.startOne(["first"])).firstMs;
+        climber.firstStartMs = (await climber.startOne({ program: ["first"] })).firstMs;
       } catch (error) {
         run.signal.throwIfAborted();
         const failed = climbers.get(rung.name);
@@ -117,6 +127,10 @@ export async function runLadder(run: Run): Promise<LadderResult> {
       const variants = [...climbers.values()].flatMap((climber): Variant[] => {
         const rounds = run.plan.rounds[stage][isSlow(climber) ? "slow" : "fast"];
         if (rounds === 0) return [];
+        if (stage === "network" && "missing" in climber.joint) {
+          climber.skip({ network: climber.joint.missing });
+          return [];
+        }
         return [{ name: climber.rung.name, rounds, turn: () => turnOf(stage, climber, run.plan) }];
       });
       if (variants.length === 0) continue;
@@ -125,11 +139,18 @@ export async function runLadder(run: Run): Promise<LadderResult> {
       stages[stage] = await measure(variants, {
         rounds,
         warmups: 0,
+        resume: unfinished?.stage === stage ? unfinished : undefined,
+        afterRound: (done) => {
+          // A round that was cut short is none.
+          run.signal.throwIfAborted();
+          unfinished = { stage, ...done };
+          run.save(current());
+        },
         progress: (text) => {
           run.progress(`${ABOUT[stage]}: ${text}`);
         },
       });
-      run.signal.throwIfAborted();
+      unfinished = null;
       run.save(current());
     }
     return current();
@@ -152,6 +173,8 @@ function withEarlier(result: RungResult, resumed: LadderResult | undefined): Run
     last_failure: result.last_failure ?? earlier.last_failure,
     isolation: result.isolation ?? earlier.isolation,
     namespaces: result.namespaces ?? earlier.namespaces,
+    outside: result.outside ?? earlier.outside,
     skipped_work: { ...earlier.skipped_work, ...result.skipped_work },
+    density: result.density ?? earlier.density,
   };
 }

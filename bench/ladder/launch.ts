@@ -2,7 +2,7 @@
 import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { allowanceMs } from "./allowance.js";
-import type { OpenRung, Rung } from "./rung.js";
+import type { Equipment, OpenRung, Rung } from "./rung.js";
 import type { Site } from "./site.js";
 
 export const MARKER = "vmlet-ladder-first";
@@ -26,7 +26,7 @@ export interface Ended {
 
 type Event =
   | { readonly event: "start"; readonly instance: number; readonly pid: number }
-  | { readonly event: "first"; readonly instance: number; readonly ms: number }
+  | { readonly event: "first" | "again"; readonly instance: number; readonly ms: number }
   | {
       readonly event: "end";
       readonly instance: number;
@@ -43,6 +43,15 @@ export interface Subject {
   readonly open: OpenRung;
 }
 
+/** What is started. */
+export interface Order {
+  readonly program: readonly string[];
+  readonly count?: number;
+  readonly equipment?: Equipment;
+  /** Not in the group with the limits: many instances together would reach the limit of one. */
+  readonly isUnlimited?: boolean;
+}
+
 let serial = 0;
 
 /** Names of `count` instances: the pattern for the launcher, and the real ones. */
@@ -51,10 +60,11 @@ function names(site: Site, count: number): { pattern: string; real: string[] } {
   return { pattern: `${stem}-@I@`, real: Array.from({ length: count }, (_, i) => `${stem}-${String(i)}`) };
 }
 
-function launcherArguments(site: Site, { rung, open }: Subject, count: number, timeoutMs: number): string[] {
-  const groups = rung.limits === "group" ? site.limits.flatMap((folder) => ["-c", folder]) : [];
+function launcherArguments(site: Site, { rung, open }: Subject, order: Order, timeoutMs: number): string[] {
+  const groups =
+    rung.limits === "group" && order.isUnlimited !== true ? site.limits.flatMap((folder) => ["-c", folder]) : [];
   const hidden = open.hides === undefined ? [] : ["-u", open.hides];
-  return ["-n", String(count), "-t", String(timeoutMs), ...groups, ...hidden, "-m", MARKER, "--"];
+  return ["-n", String(order.count ?? 1), "-t", String(timeoutMs), ...groups, ...hidden, "-m", MARKER, "--"];
 }
 
 /** Started instances; `onEvent` sees the launcher's lines, `done` resolves with its end. */
@@ -89,21 +99,24 @@ function why(end: Event & { event: "end" }, timeoutMs: number): string {
   return end.status === 0 ? `ended without its first line${said}` : `exit status ${String(end.status)}${said}`;
 }
 
-/** Runs `program` in `count` instances at once; `onEnded` sees each before it is removed. Throws if one fails, hangs or prints something else. */
+/** Runs a program in one or several instances at once; `onEnded` sees each before it is removed. Throws if one fails, hangs or prints something else. */
 export async function launch(
   site: Site,
   subject: Subject,
-  program: readonly string[],
-  count = 1,
+  order: Order,
   onEnded: (one: Ended) => void = () => undefined,
 ): Promise<readonly Ended[]> {
   const { rung, open } = subject;
+  const { program, count = 1, equipment } = order;
   const { pattern, real } = names(site, count);
   const timeoutMs = allowanceMs(rung) * count;
   const firsts = new Map<number, number>();
   const ends: (Event & { event: "end" })[] = [];
-  const argv = [...launcherArguments(site, subject, count, timeoutMs), ...open.command({ name: pattern, program })];
   try {
+    const argv = [
+      ...launcherArguments(site, subject, order, timeoutMs),
+      ...open.command({ name: pattern, program, ...equipment }),
+    ];
     const { child, done } = spawnLauncher(site, open, argv, (event) => {
       if (event.event === "first") firsts.set(event.instance, event.ms);
       if (event.event === "end") ends.push(event);
@@ -122,56 +135,88 @@ export async function launch(
       return one;
     });
   } finally {
-    for (const name of real) open.remove?.(name);
+    open.remove?.(real);
   }
 }
 
 export interface Held {
   /** Process of the launcher: the instances descend from it. */
   readonly launcher: number;
+  /** Whether all have printed the marker once more. */
+  isAgain(): boolean;
+  /** Waits for that; throws if one ends before. */
+  again(): Promise<void>;
   release(): Promise<void>;
 }
 
-/** Starts `count` idle instances and keeps them until `release`. Throws if one does not come up. */
-export async function hold(site: Site, subject: Subject, program: readonly string[], count: number): Promise<Held> {
+/** A promise with its ends. */
+interface Latch {
+  readonly promise: Promise<void>;
+  open(): void;
+}
+
+function latch(): Latch {
+  let open: () => void = () => undefined;
+  const promise = new Promise<void>((resolve) => (open = resolve));
+  return { promise, open };
+}
+
+/** Starts instances that idle and keeps them until `release`. Throws if one does not come up. */
+export async function hold(site: Site, subject: Subject, order: Order): Promise<Held> {
   const { rung, open } = subject;
+  const { program, count = 1, equipment } = order;
   const { pattern, real } = names(site, count);
   const timeoutMs = allowanceMs(rung) * count;
   let up = 0;
+  let again = 0;
   let failed: string | undefined;
-  let settle: () => void = () => undefined;
-  const settled = new Promise<void>((resolve) => (settle = resolve));
+  const isUp = latch();
+  const isAgain = latch();
+  const settle = (): void => {
+    isUp.open();
+    isAgain.open();
+  };
   // Twice the time: the first half to come up, the second to be looked at.
-  const { child, done } = spawnLauncher(
-    site,
-    open,
-    [...launcherArguments(site, subject, count, 2 * timeoutMs), ...open.command({ name: pattern, program })],
-    (event) => {
-      if (event.event === "first" && ++up === count) settle();
-      if (event.event === "end") {
-        failed ??= why(event, timeoutMs);
-        settle();
-      }
-    },
-  );
-  const ended = done.catch((error: unknown) => {
-    failed ??= error instanceof Error ? error.message : String(error);
+  const argv = [
+    ...launcherArguments(site, subject, order, 2 * timeoutMs),
+    ...open.command({ name: pattern, program, ...equipment }),
+  ];
+  const { child, done } = spawnLauncher(site, open, argv, (event) => {
+    if (event.event === "first" && ++up === count) isUp.open();
+    if (event.event === "again" && ++again === count) isAgain.open();
+    if (event.event === "end") {
+      failed ??= why(event, timeoutMs);
+      settle();
+    }
   });
+  const ended = done
+    .catch((error: unknown) => {
+      failed ??= error instanceof Error ? error.message : String(error);
+    })
+    .finally(settle);
   const release = async (): Promise<void> => {
-    for (const name of real) open.remove?.(name);
+    open.remove?.(real);
     child.stdin.end();
     await ended;
-    for (const name of real) open.remove?.(name);
+    open.remove?.(real);
   };
   const guard = setTimeout(() => {
     failed ??= `hangs: not up after ${String(timeoutMs / 1000)} s`;
     settle();
   }, timeoutMs);
-  await Promise.race([settled, ended]);
+  await isUp.promise;
   clearTimeout(guard);
   if (failed !== undefined || child.pid === undefined) {
     await release();
     throw new Error(failed ?? "the launcher did not start");
   }
-  return { launcher: child.pid, release };
+  return {
+    launcher: child.pid,
+    release,
+    isAgain: () => again === count,
+    again: async () => {
+      await isAgain.promise;
+      if (again < count) throw new Error(failed ?? "ended before its second line");
+    },
+  };
 }

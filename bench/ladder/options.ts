@@ -11,6 +11,7 @@ export const BENCH_FLAGS = {
   json: { type: "string" },
   html: { type: "string" },
   svg: { type: "string" },
+  markdown: { type: "string" },
   compare: { type: "string" },
   resume: { type: "string" },
   from: { type: "string" },
@@ -25,7 +26,7 @@ Usage: vmlet bench [options]
 
 Every rung of the ladder starts the same static program in the same root directory with the same
 limits, the real way: unshare, bubblewrap, systemd-nspawn, LXC, runc, crun, podman, Docker, VMs.
-What is not there is a row with the reason. Most rungs need root. Nothing is left behind.
+What is not there is a row with the reason. Most rungs need root; without it, the rest runs. Nothing is left behind.
 
 Options:
       --quick          a first look in under 3 minutes: fewer rounds, no density
@@ -34,8 +35,9 @@ Options:
       --json FILE      all figures with all samples
       --html FILE      one page with charts and the story behind them
       --svg FILE       the chart of the start-up alone
+      --markdown FILE  the most telling figures as a Markdown table
       --compare OLD    what has changed beyond noise against OLD, a file of --json
-      --resume FILE    keep FILE up to date after each stage; if it is there, go on from it
+      --resume FILE    keep FILE up to date after each round; if it is there, go on from it
       --from FILE      measure nothing: table and page of FILE, a file of --json
       --yes            install Debian packages of rungs that are missing, without asking
       --list           the rungs, and which are there
@@ -56,6 +58,7 @@ export interface BenchOptions {
   readonly json: string | undefined;
   readonly html: string | undefined;
   readonly svg: string | undefined;
+  readonly markdown: string | undefined;
   readonly compare: string | undefined;
   readonly resume: string | undefined;
   readonly from: string | undefined;
@@ -83,6 +86,7 @@ export function parseBench(argv: readonly string[]): BenchOptions {
     json: values.json,
     html: values.html,
     svg: values.svg,
+    markdown: values.markdown,
     compare: values.compare,
     resume: values.resume,
     from: values.from,

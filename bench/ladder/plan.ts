@@ -1,5 +1,6 @@
 // How often each stage asks each rung, so that --quick takes under 3 minutes and all under 30.
 import type { StageName } from "./result.js";
+import type { DensityLimits } from "./stages/density.js";
 
 /** A rung whose first start took longer than this, `ms`, gets fewer rounds in most stages. */
 export const SLOW_START_MS = 2000;
@@ -16,11 +17,15 @@ export interface Plan {
   readonly workBudgetMs: number;
   readonly atOnce: readonly number[];
   readonly atOnceSlow: readonly number[];
-  /** As many idle instances are started for the density, by steps, within the budget of memory. */
-  readonly densitySteps: readonly number[];
-  readonly densityStepsSlow: readonly number[];
-  readonly densityBudgetMib: number;
+  readonly density: DensityLimits;
+  /** For slow rungs. */
+  readonly densitySlow: DensityLimits;
 }
+
+/** A quarter leaves the host room to breathe, and other programs theirs. */
+const SHARE = 0.25;
+const DENSITY: DensityLimits = { share: SHARE, timeMs: 8000, instances: 256 };
+const DENSITY_SLOW: DensityLimits = { share: SHARE, timeMs: 25_000, instances: 256 };
 
 export function planFor(isQuick: boolean, rounds: number | undefined): Plan {
   if (isQuick) {
@@ -29,30 +34,30 @@ export function planFor(isQuick: boolean, rounds: number | undefined): Plan {
         start: { fast: rounds ?? 5, slow: rounds ?? 2 },
         "at-once": { fast: 1, slow: 0 },
         work: { fast: 1, slow: 1 },
+        network: { fast: 1, slow: 1 },
         memory: { fast: 1, slow: 1 },
         density: { fast: 0, slow: 0 },
       },
       workBudgetMs: 10,
       atOnce: [4],
       atOnceSlow: [],
-      densitySteps: [],
-      densityStepsSlow: [],
-      densityBudgetMib: 0,
+      density: DENSITY,
+      densitySlow: DENSITY_SLOW,
     };
   }
   return {
     rounds: {
       start: { fast: rounds ?? 20, slow: rounds ?? 10 },
       "at-once": { fast: 5, slow: 1 },
-      work: { fast: 5, slow: 2 },
-      memory: { fast: 3, slow: 2 },
+      work: { fast: 10, slow: 2 },
+      network: { fast: 10, slow: 2 },
+      memory: { fast: 2, slow: 1 },
       density: { fast: 1, slow: 1 },
     },
     workBudgetMs: 40,
     atOnce: [1, 2, 4, 8],
     atOnceSlow: [2, 4],
-    densitySteps: [1, 2, 4, 8, 16],
-    densityStepsSlow: [1, 2],
-    densityBudgetMib: 256,
+    density: DENSITY,
+    densitySlow: DENSITY_SLOW,
   };
 }

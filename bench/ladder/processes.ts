@@ -42,6 +42,11 @@ export function totalPssKib(pids: readonly number[]): number {
   return pids.reduce((sum, pid) => sum + pssKib(pid), 0);
 }
 
+/** Text of /proc/PID/status, or undefined for a process that has ended. */
+export function statusOf(pid: number): string | undefined {
+  return readProc(`/proc/${String(pid)}/status`);
+}
+
 export function commandLine(pid: number): string[] {
   return (readProc(`/proc/${String(pid)}/cmdline`) ?? "").split("\0").slice(0, -1);
 }

@@ -1,15 +1,37 @@
 // The ladder's JSON: everything that was measured, with every sample. README.md describes it.
-import type { Measurements } from "../harness.js";
+import type { Measurements, RoundsDone } from "../harness.js";
 import type { Stamp } from "../stamp.js";
 import type { Family } from "./rung.js";
 import type { Isolation, Skipped } from "./survey.js";
 
 /** Raised when a reader of the old form would misread the new one. */
-export const SCHEMA = 1;
+export const SCHEMA = 2;
 
 /** In the order in which they are measured. */
-export const STAGES = ["start", "at-once", "work", "memory", "density"] as const;
+export const STAGES = ["start", "at-once", "work", "network", "memory", "density"] as const;
 export type StageName = (typeof STAGES)[number];
+
+/** From /proc/PID/status. */
+export interface Outside {
+  /** Effective, in the host's numbers. */
+  readonly uid: number;
+  /** Effective ones; of a process with users of its own, they hold among those. */
+  readonly capabilities: number;
+  readonly has_filter: boolean;
+}
+
+/** How the stage about density ended for a rung. */
+export interface DensityEnd {
+  /** MiB, a share of the memory that was available then. */
+  readonly budget_mib: number;
+  /** Idle instances that were there together. */
+  readonly started: number;
+  /** As many as the budget holds: found by starting them, or extrapolated from what the last ones cost. */
+  readonly in_budget: number;
+  readonly is_extrapolated: boolean;
+  /** What ended it. */
+  readonly stopped: string;
+}
 
 export interface RungResult {
   readonly name: string;
@@ -21,8 +43,8 @@ export interface RungResult {
   readonly skipped: string | null;
   /** What executes the kernel's code of a VM; null for what shares the host's. */
   readonly accelerator: string | null;
-  /** "own" limits, or those of a group that the harness puts it into. */
-  readonly limits: "own" | "group";
+  /** "own" limits, those of a group that the harness puts it into, or "none": a group needs root. */
+  readonly limits: "own" | "group" | "none";
   /** The very first start, `ms` to the first output: files may come from the disk, caches are cold. */
   readonly first_start_ms: number | null;
   /** Starts that failed and were tried again, of all. */
@@ -33,8 +55,11 @@ export interface RungResult {
   readonly isolation: Isolation | null;
   /** Kinds of namespaces that are not the host's, seen from the host; null for VMs. */
   readonly namespaces: readonly string[] | null;
-  /** Workloads that it cannot run, and why. */
+  /** What the host sees of the process that is or holds the program: of a VM, its monitor. */
+  readonly outside: Outside | null;
+  /** Workloads that it cannot run, and why; "network" and "disk" for all of their kind. */
   readonly skipped_work: Skipped;
+  readonly density: DensityEnd | null;
 }
 
 export interface LadderResult {
@@ -47,5 +72,7 @@ export interface LadderResult {
   readonly rungs: readonly RungResult[];
   /** By stage; one that is not there has not been measured. */
   readonly stages: Partial<Readonly<Record<StageName, Measurements>>>;
+  /** The stage that was interrupted, with its whole rounds; null if none was. */
+  readonly unfinished: ({ readonly stage: StageName } & RoundsDone) | null;
   readonly notes: readonly string[];
 }

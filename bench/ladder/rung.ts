@@ -1,6 +1,7 @@
 // What every rung of the ladder offers. A rung is one file in rungs/; the measuring code knows
 // nothing of chroot, runc or VMs beyond this.
 import type { Sample } from "../harness.js";
+import type { Joint, JointKind } from "./network.js";
 import type { Site } from "./site.js";
 
 /** What stands between the program and the host. */
@@ -13,7 +14,14 @@ export type Detection =
       readonly missing: string;
     };
 
-export interface Instance {
+/** What an instance gets besides the root directory, if a stage is about it. */
+export interface Equipment {
+  /** For VMs: a raw image, /dev/vda of the guest. */
+  readonly disk?: string;
+  readonly network?: Joint;
+}
+
+export interface Instance extends Equipment {
   /** Unique on this host; holds "@I@" where the launcher puts the number of the instance. */
   readonly name: string;
   /** argv inside the rung's root file system. */
@@ -26,14 +34,16 @@ export interface OpenRung {
   command(instance: Instance): readonly string[];
   /** Called with the instance's real name (its number filled in) once it has ended: what the rung reports about it. */
   ended?(name: string): Sample;
-  /** Takes back what an instance left, or one that still runs; must not mind if there is nothing. */
-  remove?(name: string): void;
+  /** Takes back what instances left, or those that still run; must not mind if there is nothing. */
+  remove?(names: readonly string[]): void;
   /** Process that all processes of the engine descend from, for rungs with one. */
   readonly engine?: number;
   /** Added to the environment of its starts. */
   readonly environment?: Readonly<Record<string, string>>;
   /** A mount that the rung must not see. */
   readonly hides?: string;
+  /** Why there is no network after all. */
+  readonly noNetwork?: string;
   /** What executes kernel code, in words; for VMs, known after the first start. */
   accelerator?(): string | undefined;
   close?(): void | Promise<void>;
@@ -47,6 +57,10 @@ export interface Rung {
   readonly family: Family;
   /** "own" for rungs that can limit memory and CPU themselves; the others are put into a group that does. */
   readonly limits: "own" | "group";
+  /** How its instances reach the host in the stage about networks, or why they cannot. */
+  readonly network: JointKind | { readonly none: string };
+  /** Its root is in its memory, but it can have a disk. */
+  readonly takesDisk?: true;
   /** Debian's package that brings it. */
   readonly debianPackage?: string;
   /** One start may take this long, `ms`; times the number of instances at once. */

@@ -1,9 +1,21 @@
 // The place where a run works: one folder with the root file system, the initramfs and the
 // programs, one control group, one name that everything carries. Closing it leaves nothing.
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { setMaxListeners } from "node:events";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { guestFile, packageRoot } from "../../vmm/cli/guest-files.js";
+import { findProgram } from "../../vmm/lab/programs.js";
 import {
   cgroupLayout,
   createGroup,
@@ -13,21 +25,18 @@ import {
   topGroups,
   type CgroupLayout,
 } from "./cgroup.js";
+import { C_FLAGS, FREESTANDING_FLAGS } from "../c-flags.js";
 import { isRoot } from "./detect.js";
+import { openNetwork, sweepNetworks, type Network } from "./network.js";
 import { unmountBelow, watchRunFolders } from "./leftovers.js";
 import { runProgram } from "./run-program.js";
 
 const PREFIX = "vmlet-ladder-";
 /** Groups that engines make for themselves and leave; removed if they were not there before and are empty. */
 const ENGINE_GROUPS = ["docker", "lxc.pivot", "libpod_parent"];
-const PROBE_SOURCES = ["probe.c", "runtime.c", "processor.c", "kernel.c", "storage.c", "isolation.c"];
-const C_FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror"];
-/** For a static program without a C library. */
-const FREESTANDING_FLAGS = [
-  ...["-ffreestanding", "-fno-stack-protector", "-fno-asynchronous-unwind-tables", "-fno-pie", "-fcf-protection=none"],
-  ...["-nostdlib", "-static", "-no-pie", "-s"],
-  ...["-Wl,--build-id=none", "-Wl,-z,noseparate-code", "-Wl,-z,max-page-size=4096"],
-];
+const PROBE_SOURCES = ["probe.c", "runtime.c", "processor.c", "kernel.c", "storage.c", "network.c", "isolation.c"];
+/** The probe uses 8 MiB of it. */
+const DISK_BYTES = 64 * 2 ** 20;
 
 export interface Site {
   /** Name of the run: in every container's name and every group's path. */
@@ -38,22 +47,36 @@ export interface Site {
   /** The same tree as an initramfs. */
   readonly initrd: string;
   readonly launcher: string;
+  readonly network: Network;
   readonly cgroups: CgroupLayout;
   /** Folders of the group with the limits; empty without root. */
   readonly limits: readonly string[];
   /** Aborted by Ctrl-C and kill. */
   readonly signal: AbortSignal;
+  /** An empty ext4 image; the last one of the same name is no more. */
+  freshDisk(name: string): string;
   close(): void;
 }
 
-function compile(folder: string): string {
+/** The launcher and the peer with the host's C library, the probe without. */
+function compile(folder: string): { launcher: string; peer: string } {
   const sources = join(packageRoot(), "bench/ladder/programs");
   const launcher = join(folder, "launch");
+  const peer = join(folder, "peer");
   runProgram("gcc", [...C_FLAGS, "-o", launcher, join(sources, "launch.c")]);
+  runProgram("gcc", [...C_FLAGS, "-o", peer, join(sources, "peer.c")]);
   const probe = join(folder, "probe");
   const all = PROBE_SOURCES.map((name) => join(sources, name));
   runProgram("gcc", [...C_FLAGS, ...FREESTANDING_FLAGS, "-o", probe, ...all]);
-  return launcher;
+  return { launcher, peer };
+}
+
+function makeDisk(file: string): string {
+  rmSync(file, { force: true });
+  writeFileSync(file, "");
+  truncateSync(file, DISK_BYTES);
+  runProgram(findProgram("mke2fs") ?? "mke2fs", ["-q", "-t", "ext4", "-F", file]);
+  return file;
 }
 
 /** The guest's smallest initramfs (init and nothing else) with the probe: a folder, and an archive of the same. */
@@ -92,26 +115,36 @@ function removeFolder(folder: string): void {
 /** Runs that were ended by SIGKILL could not clean up: the next run does. */
 export function sweepStale(): void {
   const layout = cgroupLayout();
+  const isDead = (pid: number): boolean => !existsSync(`/proc/${String(pid)}`);
   const isStale = (name: string): boolean => {
     const pid = /^vmlet-ladder-(\d+)/.exec(name)?.[1];
-    return pid !== undefined && !existsSync(`/proc/${pid}`);
+    return pid !== undefined && isDead(Number(pid));
   };
+  if (isRoot()) sweepNetworks(isDead);
   for (const name of readdirSync(tmpdir())) {
-    if (isStale(name)) removeFolder(join(tmpdir(), name));
+    // Another user's run is that user's to sweep.
+    if (isStale(name) && (isRoot() || statSync(join(tmpdir(), name)).uid === process.getuid?.())) {
+      removeFolder(join(tmpdir(), name));
+    }
   }
+  if (!isRoot()) return;
   for (const group of topGroups(layout)) if (isStale(basename(group))) removeGroupTree(group);
 }
 
 /** Throws with the cause if the programs cannot be built; nothing is left then. */
-export function openSite(signal: AbortSignal): Site {
+export async function openSite(signal: AbortSignal): Promise<Site> {
   sweepStale();
+  // Each launcher that is held listens to it.
+  setMaxListeners(0, signal);
   const run = `${PREFIX}${String(process.pid)}`;
   const cgroups = cgroupLayout();
   const groupsBefore = topGroups(cgroups);
   const removeRunFolders = watchRunFolders();
   const folder = mkdtempSync(join(tmpdir(), `${run}-`));
+  let network: Network | undefined;
   const close = (): void => {
-    for (const group of topGroups(cgroups)) {
+    network?.close();
+    for (const group of isRoot() ? topGroups(cgroups) : []) {
       const name = basename(group);
       const isEngines = ENGINE_GROUPS.some((known) => name.startsWith(known));
       if (name.startsWith(run) || (isEngines && !groupsBefore.has(group))) removeGroupTree(group);
@@ -120,7 +153,8 @@ export function openSite(signal: AbortSignal): Site {
     removeRunFolders();
   };
   try {
-    const launcher = compile(folder);
+    const { launcher, peer } = compile(folder);
+    network = await openNetwork(folder, peer);
     const { root, initrd } = buildRoot(folder);
     let limits: string[] = [];
     if (isRoot() && cgroups.kind !== "none") {
@@ -129,7 +163,8 @@ export function openSite(signal: AbortSignal): Site {
       createGroup(group);
       limits = group.map((one) => one.folder);
     }
-    return { run, folder, root, initrd, launcher, cgroups, limits, signal, close };
+    const freshDisk = (name: string): string => makeDisk(join(folder, `${name}.disk`));
+    return { run, folder, root, initrd, launcher, network, cgroups, limits, signal, freshDisk, close };
   } catch (error) {
     close();
     throw error;

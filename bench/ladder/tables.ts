@@ -2,9 +2,20 @@
 import type { Series } from "../harness.js";
 import type { Interval } from "../statistics.js";
 import { formatNumber } from "../table.js";
-import { WORKLOADS, failureOf, outliers, present, ratio, seriesOf } from "./figures.js";
-import { STAGES, type LadderResult, type RungResult } from "./result.js";
-import { reachableCalls } from "./survey.js";
+import {
+  WORKLOADS,
+  failureOf,
+  formatDuration,
+  outliers,
+  present,
+  ratio,
+  seriesOf,
+  stageOf,
+  type Workloads,
+} from "./figures.js";
+import { isOwnDevice } from "./network.js";
+import { STAGES, type LadderResult, type Outside, type RungResult } from "./result.js";
+import { reachableCalls, type Skipped } from "./survey.js";
 
 export interface Table {
   readonly title: string;
@@ -18,7 +29,15 @@ export interface Table {
 const NONE = "-";
 
 function table(title: string, head: readonly string[], rows: readonly (readonly string[])[], wordColumns = 1): Table {
-  return { title, head, rows, wordColumns };
+  // What was not measured on this run, needs no column.
+  const used = head.map((_, i) => i === 0 || rows.some((row) => row[i] !== NONE));
+  const kept = (row: readonly string[]): string[] => row.filter((_, i) => used[i]);
+  return {
+    title,
+    head: kept(head),
+    rows: rows.map(kept),
+    wordColumns: used.slice(0, wordColumns).filter(Boolean).length,
+  };
 }
 
 function cell(series: Series | undefined): string {
@@ -41,6 +60,7 @@ function startTable(result: LadderResult): Table {
   const metric = "start_first_output_ms";
   const head = [
     "",
+    "very first",
     "first output",
     "q1 to q3",
     "min",
@@ -51,13 +71,14 @@ function startTable(result: LadderResult): Table {
     "x runc (95 %)",
     "n",
   ];
-  const rows = present(result).flatMap(({ name }) => {
+  const rows = present(result).flatMap(({ name, first_start_ms: veryFirst }) => {
     const first = seriesOf(result, "start", name, metric);
     if (first === undefined) return [];
     const { summary: s } = first;
     return [
       [
         name,
+        veryFirst === null ? NONE : formatNumber(veryFirst),
         formatNumber(s.median),
         `${formatNumber(s.q1)} to ${formatNumber(s.q3)}`,
         formatNumber(s.min),
@@ -71,7 +92,7 @@ function startTable(result: LadderResult): Table {
     ];
   });
   return table(
-    `Start-up, ms: launch to the program's first output; "out": samples beyond 1.5 IQR, not dropped`,
+    `Start-up, ms: launch to the program's first output; "very first": before anything was warm; "out": samples beyond 1.5 IQR, not dropped`,
     head,
     rows,
   );
@@ -80,7 +101,9 @@ function startTable(result: LadderResult): Table {
 const PHASES = [
   ["phase_monitor_ms", "monitor"],
   ["phase_kernel_ms", "kernel"],
-  ["phase_init_and_program_ms", "init, program, exit"],
+  ["phase_init_ms", "init"],
+  ["phase_program_ms", "program"],
+  ["phase_exit_ms", "exit"],
   ["exits_count", "exits"],
 ] as const;
 
@@ -113,40 +136,59 @@ function atOnceTable(result: LadderResult): Table {
   return table("Several at once: first output, ms, and rate", head, rows);
 }
 
-function workTable(result: LadderResult): Table {
+function workTable(result: LadderResult, title: string, workloads: Workloads): Table {
   const rows = present(result).map(({ name }) => [
     name,
-    ...WORKLOADS.map(([metric]) => {
-      const base = seriesOf(result, "work", "process", metric);
-      const own = seriesOf(result, "work", name, metric);
-      if (name === "process" || base === undefined) return own === undefined ? NONE : `${cell(own)} ns`;
-      return own === undefined ? NONE : `${formatNumber(own.summary.median / base.summary.median)}x`;
+    ...workloads.map(([metric]) => {
+      const base = seriesOf(result, stageOf(metric), "process", metric);
+      const own = seriesOf(result, stageOf(metric), name, metric);
+      if (own === undefined) return NONE;
+      if (name === "process" || base === undefined) return formatDuration(own.summary.median);
+      return `${formatNumber(own.summary.median / base.summary.median)}x`;
     }),
   ]);
-  const head = ["", ...WORKLOADS.map(([, label]) => label)];
-  return table("Work: time against the plain process (higher is slower)", head, rows.filter(hasFigures));
+  const head = ["", ...workloads.map(([, label]) => label)];
+  return table(`${title}: time against the plain process (higher is slower)`, head, rows.filter(hasFigures));
+}
+
+/** "~": not started, but reckoned from what the last ones cost. */
+function inBudget({ density }: RungResult): string {
+  if (density === null) return NONE;
+  return `${density.is_extrapolated ? "~" : ""}${density.in_budget.toLocaleString("en-US")}`;
 }
 
 function memoryTable(result: LadderResult): Table {
-  const rows = present(result).map(({ name }) => [
-    name,
-    cell(seriesOf(result, "memory", name, "idle_pss_kib")),
-    cell(seriesOf(result, "memory", name, "idle_processes_count")),
-    cell(seriesOf(result, "memory", name, "engine_pss_kib")),
-    cell(seriesOf(result, "density", name, "density_one_more_kib")),
-    cell(seriesOf(result, "density", name, "density_count")),
+  const budget = result.rungs.find(({ density }) => density !== null)?.density?.budget_mib;
+  const rows = present(result).map((rung) => [
+    rung.name,
+    ...["idle_pss_kib", "after_work_pss_kib", "idle_processes_count", "engine_pss_kib"].map((metric) =>
+      cell(seriesOf(result, "memory", rung.name, metric)),
+    ),
+    cell(seriesOf(result, "density", rung.name, "density_one_more_kib")),
+    cell(seriesOf(result, "density", rung.name, "density_host_one_more_kib")),
+    cell(seriesOf(result, "density", rung.name, "density_count")),
+    inBudget(rung),
   ]);
-  const head = ["", "one idle instance", "processes", "engine, once", "one more", "instances started"];
-  return table("Memory, KiB (PSS)", head, rows.filter(hasFigures));
+  const fits = budget === undefined ? "in the budget" : `fit in ${budget.toLocaleString("en-US")} MiB`;
+  const head = ["", "idle", "after work", "processes", "engine, once", "one more", "one more, host", "started", fits];
+  return table(
+    'Memory, KiB of PSS; "host": what the host has less of; "~": extrapolated',
+    head,
+    rows.filter(hasFigures),
+  );
 }
 
 function yes(value: boolean): string {
   return value ? "own" : "host's";
 }
 
+function describeOutside({ uid, capabilities, has_filter: hasFilter }: Outside): string {
+  return `${String(uid)}, ${String(capabilities)}, ${hasFilter ? "yes" : "no"}`;
+}
+
 /** Undefined for a rung that was not asked. */
 function isolationRow(result: LadderResult, rung: RungResult): string[] | undefined {
-  const { isolation, namespaces } = rung;
+  const { isolation, namespaces, outside } = rung;
   if (isolation === null) return undefined;
   const plain = result.rungs.find(({ name }) => name === "process")?.isolation;
   const own = (kind: string): string =>
@@ -157,11 +199,12 @@ function isolationRow(result: LadderResult, rung: RungResult): string[] | undefi
     isolation.pid === 1 ? "is PID 1" : own("pid"),
     own("uts"),
     own("net"),
-    isolation.interfaces.join(" ") || "none",
+    isolation.interfaces.filter((device) => !isOwnDevice(device)).join(" ") || "none",
     own("user"),
     isolation.sees_host_processes ? "seen" : "hidden",
     String(isolation.capabilities),
     isolation.seccomp === 2 ? "yes" : "no",
+    outside === null ? NONE : describeOutside(outside),
     plain === undefined || plain === null ? NONE : String(reachableCalls(isolation, plain)),
   ];
 }
@@ -177,6 +220,7 @@ const ISOLATION_HEAD = [
   "host's processes",
   "capabilities",
   "call filter",
+  "on the host: user id, capabilities, filter",
   "host's system calls",
 ];
 
@@ -185,16 +229,38 @@ function isolationTable(result: LadderResult): Table {
     const row = isolationRow(result, rung);
     return row === undefined ? [] : [row];
   });
-  return table("Isolation, as the program and the host see it", ISOLATION_HEAD, rows, 8);
+  return table("Isolation, as the program and the host see it", ISOLATION_HEAD, rows, 11);
+}
+
+/** Workloads with the same reason share a line. */
+function reasonsOf(skipped: Skipped): [what: string, reason: string][] {
+  const reasons = [...new Set(Object.values(skipped))];
+  return reasons.map((reason) => {
+    const metrics = Object.keys(skipped).filter((metric) => skipped[metric] === reason);
+    return [[...new Set(metrics.map((metric) => metric.split("_")[0]))].join(", "), reason];
+  });
 }
 
 /** One line a thing that went wrong or is not there. */
 export function troubles(result: LadderResult): string[] {
   const lines: string[] = [];
-  for (const { name, skipped, failed_starts: failed, starts, last_failure: last } of result.rungs) {
+  for (const rung of result.rungs) {
+    const {
+      name,
+      skipped,
+      failed_starts: failed,
+      starts,
+      last_failure: last,
+      skipped_work: skippedWork,
+      density,
+    } = rung;
     if (skipped !== null) lines.push(`not measured: ${name}: ${skipped}`);
     if (failed > 0)
       lines.push(`${name}: ${String(failed)} of ${String(starts)} starts failed; the last: ${last ?? ""}`);
+    for (const [what, reason] of reasonsOf(skippedWork)) lines.push(`${name}, ${what}: no figures: ${reason}`);
+    if (density?.is_extrapolated === true) {
+      lines.push(`${name}, density: ${density.stopped}, with ${String(density.started)}: the rest is extrapolated`);
+    }
     for (const stage of STAGES) {
       const failure = failureOf(result, stage, name);
       if (failure !== undefined) lines.push(`not measured: ${name}, ${stage}: ${failure}`);
@@ -217,7 +283,9 @@ const TABLES = {
   start: startTable,
   phases: phaseTable,
   atOnce: atOnceTable,
-  work: workTable,
+  work: (result: LadderResult) => workTable(result, "Work", WORKLOADS.kernel),
+  files: (result: LadderResult) => workTable(result, "Files and disk", WORKLOADS.files),
+  network: (result: LadderResult) => workTable(result, "Network", WORKLOADS.network),
   memory: memoryTable,
   isolation: isolationTable,
 } as const;

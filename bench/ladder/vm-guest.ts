@@ -9,13 +9,19 @@ export function vmKernel(): string {
   return join(packageRoot(), "guest/out/default/vmlinux");
 }
 
-/**
- * The program ends in a reboot, because this kernel (without ACPI) cannot switch off what is not
- * vmlet's. `reboot`: "k" for a monitor with an i8042, "t" (a triple fault) for one without.
- */
-export function vmCmdline([file = "", ...argv]: readonly string[], reboot: "k" | "t"): string {
-  const exec = Buffer.from([file, "then-reboot", ...argv].join("\0")).toString("base64url");
-  const words = OWN_KERNEL_CMDLINE.replace("reboot=k", `reboot=${reboot}`);
+/** How the guest tells its monitor to end: this kernel (without ACPI) cannot switch off what is not vmlet's. */
+type Ending =
+  /** A reboot through the i8042. */
+  | "k"
+  /** A reboot through a triple fault, where there is no i8042. */
+  | "t"
+  /** Cloud Hypervisor's own port: a reboot would start its guest again. */
+  | "switch-off";
+
+export function vmCmdline([file = "", ...argv]: readonly string[], ending: Ending): string {
+  const first = ending === "switch-off" ? "then-switch-off" : "then-reboot";
+  const exec = Buffer.from([file, first, ...argv].join("\0")).toString("base64url");
+  const words = ending === "t" ? OWN_KERNEL_CMDLINE.replace("reboot=k", "reboot=t") : OWN_KERNEL_CMDLINE;
   return `${words} ${QUIET_CMDLINE} vmlet.exec=${exec} vmlet.tty=raw`;
 }
 

@@ -9,7 +9,7 @@ import { parseArgs } from "node:util";
 import { VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT } from "../../devices/virtio/block/constants.js";
 import { BlockDevice } from "../../devices/virtio/block/device.js";
 import { VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC } from "../../devices/virtio/constants.js";
-import { MmioTransport } from "../../devices/virtio/mmio-transport.js";
+import { MmioTransport, VIRTIO_MMIO_REGISTER_WORDS } from "../../devices/virtio/mmio-transport.js";
 import { Segments } from "../../devices/virtio/segments.js";
 import { VirtioDriver } from "../../test/helpers/virtio-driver.js";
 import { openDiskFile } from "../../vmm/backends/disk-file.js";
@@ -70,8 +70,7 @@ function machine(path: string): Machine {
     device,
     memory,
     interrupt: { trigger: () => undefined },
-    words: new Int32Array(new SharedArrayBuffer(4)),
-    statusWord: 0,
+    registers: new Int32Array(VIRTIO_MMIO_REGISTER_WORDS),
     loop,
     report: (line) => console.error(line),
   });

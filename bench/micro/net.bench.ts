@@ -6,7 +6,7 @@ import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { parseArgs } from "node:util";
 import { VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC } from "../../devices/virtio/constants.js";
-import { MmioTransport } from "../../devices/virtio/mmio-transport.js";
+import { MmioTransport, VIRTIO_MMIO_REGISTER_WORDS } from "../../devices/virtio/mmio-transport.js";
 import type { NetBackend } from "../../devices/virtio/net/backend.js";
 import {
   VIRTIO_NET_F_CSUM,
@@ -89,8 +89,8 @@ function machine(backend: NetBackend): Machine {
   const report = (line: string): void => console.error(line);
   const device = new NetDevice({ name: "net0", backend, mac: Uint8Array.of(2, 0, 0, 0, 0, 7), loop, report });
   const interrupt = { trigger: () => undefined };
-  const words = new Int32Array(new SharedArrayBuffer(4));
-  const transport = new MmioTransport({ device, memory, interrupt, words, statusWord: 0, loop, report });
+  const registers = new Int32Array(VIRTIO_MMIO_REGISTER_WORDS);
+  const transport = new MmioTransport({ device, memory, interrupt, registers, loop, report });
   return { memory, driver: new VirtioDriver(transport, memory, MIB), transport, device };
 }
 

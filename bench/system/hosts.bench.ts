@@ -1,11 +1,12 @@
 // The same boot (kernel, initramfs, command) on every kind of host at hand: this one's /dev/kvm, the same in
-// a Docker container, and each lab that `--accel` knows.
+// a Docker container, and both labs.
 import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { ACCELERATORS } from "../../vmm/cli/arguments.js";
+import type { AcceleratorChoice } from "../../vmm/cli/arguments.js";
 import type { Report } from "../../vmm/cli/report.js";
+import type { LabCpu } from "../../vmm/lab/emulator.js";
 import { missingLabPrograms } from "../../vmm/lab/programs.js";
 import { timeLimit } from "../../vmm/time-limit.js";
 import { bareContainer, openDocker, whyNoBareContainer, type DockerHost } from "../../test/helpers/docker-host.js";
@@ -14,8 +15,11 @@ import { acceleratorInWords } from "../stamp.js";
 import { GUEST_MIB } from "./guest.js";
 
 const BOOT_LIMIT_MS = 600_000;
-/** A lab starts anew for every boot: not more often than it takes to see the spread. */
-const LAB_ROUNDS = 3;
+/** A lab starts anew for every boot: not more often than it takes to see the spread, and Bochs takes minutes. */
+const LABS: readonly (readonly [accel: AcceleratorChoice, cpu: LabCpu, rounds: number])[] = [
+  ["lab", "amd", 3],
+  ["lab-intel", "intel", 1],
+];
 
 interface Place {
   /** argv that starts vmlet there. */
@@ -96,9 +100,9 @@ async function run(context: BenchContext): Promise<BenchResult> {
     } else {
       failures.push({ variant: "this host, in Docker", error: noDocker });
     }
-    const missing = missingLabPrograms();
-    for (const accel of ACCELERATORS.filter((kind) => kind.startsWith("lab"))) {
-      if (missing.length === 0) variants.push(boot(accel, own, report, { accel, rounds: LAB_ROUNDS }));
+    for (const [accel, cpu, rounds] of LABS) {
+      const missing = missingLabPrograms(cpu);
+      if (missing.length === 0) variants.push(boot(accel, own, report, { accel, rounds }));
       else failures.push({ variant: accel, error: `not installed: ${missing.join(", ")}` });
     }
     const measured = await measure(variants, context);

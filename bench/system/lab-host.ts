@@ -34,7 +34,8 @@ export class LabHost {
     this.#session = session;
   }
 
-  static async start(): Promise<LabHost> {
+  /** `more`: files besides those that every bench needs. */
+  static async start(more: readonly LabInput[] = []): Promise<LabHost> {
     const packageRoot = resolve(".");
     const base = await labBase(packageRoot);
     const inputs: LabInput[] = [
@@ -44,6 +45,7 @@ export class LabHost {
       { from: base.kernel, to: "bench/debian" },
       { from: compileProgram("monitor"), to: "bench/monitor" },
       { from: compileProgram("stopwatch"), to: "bench/stopwatch" },
+      ...more,
     ];
     return new LabHost(await LabSession.start({ packageRoot, memoryMib: LAB_MEMORY_MIB, cpus: LAB_CPUS, inputs }));
   }

@@ -1,7 +1,7 @@
 // virtio-mmio, version 2: the register file that a driver finds a device through, and the one
 // place where a device meets the machine. virtio 1.2 §4.2, §2.1, §2.2, §3.1.
 // Left out on purpose: legacy (version 1) registers, queue reset, shared memory regions.
-import type { AccessSize, BusDevice, GuestMemory, InterruptLine, SharedWords } from "../contracts.js";
+import type { AccessSize, BusDevice, GuestMemory, InterruptLine } from "../contracts.js";
 import {
   VIRTIO_CONFIG_S_FAILED,
   VIRTIO_CONFIG_S_NEEDS_RESET,
@@ -53,6 +53,16 @@ import { isLegalTransition, STATUS_DRIVER, STATUS_DRIVER_OK, STATUS_FEATURES_OK 
 /** "vmlt", little-endian: the subsystem vendor; drivers do not care. */
 const VENDOR_ID = 0x746c6d76;
 const TRANSPORT_FEATURES = featureSet(VIRTIO_F_VERSION_1, VIRTIO_RING_F_INDIRECT_DESC, VIRTIO_RING_F_EVENT_IDX);
+const INTERRUPT_STATUS_WORD = VIRTIO_MMIO_INTERRUPT_STATUS >>> 2;
+const NO_SHARED_MEMORY = [
+  VIRTIO_MMIO_SHM_LEN_LOW,
+  VIRTIO_MMIO_SHM_LEN_HIGH,
+  VIRTIO_MMIO_SHM_BASE_LOW,
+  VIRTIO_MMIO_SHM_BASE_HIGH,
+];
+/** Registers and as much configuration space as any device here has. */
+const VIRTIO_MMIO_REGISTER_BYTES = 0x200;
+export const VIRTIO_MMIO_REGISTER_WORDS = VIRTIO_MMIO_REGISTER_BYTES / 4;
 const NO_QUEUE: QueueAddresses = { size: 0, descriptorGpa: 0, availableGpa: 0, usedGpa: 0 };
 
 /** What the machine gives to one virtio-mmio window. */
@@ -60,9 +70,11 @@ export interface MmioTransportOptions {
   readonly device: VirtioDevice;
   readonly memory: GuestMemory;
   readonly interrupt: InterruptLine;
-  /** Holds InterruptStatus in the word `statusWord`; vCPU threads read and acknowledge it there. */
-  readonly words: SharedWords;
-  readonly statusWord: number;
+  /**
+   * VIRTIO_MMIO_REGISTER_WORDS words that are the registers as the driver reads them, which it may do
+   * without asking anybody.
+   */
+  readonly registers: Int32Array;
   readonly loop: EventLoop;
   /** Takes a line for the log. */
   readonly report: (line: string) => void;
@@ -81,8 +93,7 @@ export class MmioTransport implements BusDevice {
   readonly #device: VirtioDevice;
   readonly #memory: GuestMemory;
   readonly #interrupt: InterruptLine;
-  readonly #words: SharedWords;
-  readonly #statusWord: number;
+  readonly #registers: Int32Array;
   readonly #loop: EventLoop;
   readonly #report: LimitedReport;
   readonly #offered: bigint;
@@ -107,14 +118,21 @@ export class MmioTransport implements BusDevice {
     this.#device = options.device;
     this.#memory = options.memory;
     this.#interrupt = options.interrupt;
-    this.#words = options.words;
-    this.#statusWord = options.statusWord;
+    this.#registers = options.registers;
     this.#loop = options.loop;
     this.#report = new LimitedReport(options.loop, options.report);
     this.name = options.device.name;
     this.#offered = options.device.offeredFeatures | TRANSPORT_FEATURES;
     this.#queues = options.device.queueMaxSizes.map((maxSize) => new QueueRegisters(maxSize));
     this.#waiting = this.#queues.map(() => false);
+    this.#show(VIRTIO_MMIO_MAGIC_VALUE, VIRTIO_MMIO_MAGIC);
+    this.#show(VIRTIO_MMIO_VERSION, VIRTIO_MMIO_VERSION_MODERN);
+    this.#show(VIRTIO_MMIO_DEVICE_ID, this.#device.deviceType);
+    this.#show(VIRTIO_MMIO_VENDOR_ID, VENDOR_ID);
+    // "A region that does not exist has a length of -1" (§4.2.2.1).
+    for (const register of NO_SHARED_MEMORY) this.#show(register, 0xffff_ffff);
+    this.#showRegisters();
+    this.#showConfig();
   }
 
   /** The device, for statistics. */
@@ -125,14 +143,18 @@ export class MmioTransport implements BusDevice {
   read(offset: number, size: AccessSize): number {
     if (offset >= VIRTIO_MMIO_CONFIG) return this.#device.readConfig(offset - VIRTIO_MMIO_CONFIG, size);
     // Registers are 32 bits wide and aligned (§4.2.2.2).
-    return size === 4 ? this.#readRegister(offset) : 0;
+    if (size !== 4 || offset % 4 !== 0) return 0;
+    return Atomics.load(this.#registers, offset >>> 2) >>> 0;
   }
 
   write(offset: number, size: AccessSize, value: number): void {
     if (offset >= VIRTIO_MMIO_CONFIG) {
       this.#device.writeConfig(offset - VIRTIO_MMIO_CONFIG, size, value);
+      this.#showConfig();
     } else if (size !== 4 || !this.#writeRegister(offset, value)) {
       this.counters.refusedWrites++;
+    } else if (offset !== VIRTIO_MMIO_QUEUE_NOTIFY && offset !== VIRTIO_MMIO_INTERRUPT_ACK) {
+      this.#showRegisters();
     }
   }
 
@@ -144,38 +166,24 @@ export class MmioTransport implements BusDevice {
     if (this.#waiting[queueIndex] !== true) this.#serve(queueIndex);
   }
 
-  #readRegister(offset: number): number {
+  #show(register: number, value: number): void {
+    this.#registers[register >>> 2] = value;
+  }
+
+  /** What a write of the driver, or a failure, may have changed. */
+  #showRegisters(): void {
     const queue = this.#queues[this.#queueSel];
-    switch (offset) {
-      case VIRTIO_MMIO_MAGIC_VALUE:
-        return VIRTIO_MMIO_MAGIC;
-      case VIRTIO_MMIO_VERSION:
-        return VIRTIO_MMIO_VERSION_MODERN;
-      case VIRTIO_MMIO_DEVICE_ID:
-        return this.#device.deviceType;
-      case VIRTIO_MMIO_VENDOR_ID:
-        return VENDOR_ID;
-      case VIRTIO_MMIO_DEVICE_FEATURES:
-        if (this.#deviceFeaturesSel > 1) return 0;
-        return Number((this.#offered >> BigInt(32 * this.#deviceFeaturesSel)) & 0xffff_ffffn);
-      case VIRTIO_MMIO_QUEUE_NUM_MAX:
-        return queue?.maxSize ?? 0;
-      case VIRTIO_MMIO_QUEUE_READY:
-        return queue?.isReady === true ? 1 : 0;
-      case VIRTIO_MMIO_INTERRUPT_STATUS:
-        return Atomics.load(this.#words, this.#statusWord) >>> 0;
-      case VIRTIO_MMIO_STATUS:
-        return this.#status | (this.#needsReset ? VIRTIO_CONFIG_S_NEEDS_RESET : 0);
-      case VIRTIO_MMIO_SHM_LEN_LOW:
-      case VIRTIO_MMIO_SHM_LEN_HIGH:
-      case VIRTIO_MMIO_SHM_BASE_LOW:
-      case VIRTIO_MMIO_SHM_BASE_HIGH:
-        // "A region that does not exist has a length of -1" (§4.2.2.1).
-        return 0xffff_ffff;
-      case VIRTIO_MMIO_CONFIG_GENERATION:
-        return this.#configGeneration;
-      default:
-        return 0;
+    const word = this.#deviceFeaturesSel;
+    this.#show(VIRTIO_MMIO_DEVICE_FEATURES, word > 1 ? 0 : Number((this.#offered >> BigInt(32 * word)) & 0xffff_ffffn));
+    this.#show(VIRTIO_MMIO_QUEUE_NUM_MAX, queue?.maxSize ?? 0);
+    this.#show(VIRTIO_MMIO_QUEUE_READY, queue?.isReady === true ? 1 : 0);
+    this.#show(VIRTIO_MMIO_STATUS, this.#status | (this.#needsReset ? VIRTIO_CONFIG_S_NEEDS_RESET : 0));
+    this.#show(VIRTIO_MMIO_CONFIG_GENERATION, this.#configGeneration);
+  }
+
+  #showConfig(): void {
+    for (let offset = VIRTIO_MMIO_CONFIG; offset < VIRTIO_MMIO_REGISTER_BYTES; offset += 4) {
+      this.#show(offset, this.#device.readConfig(offset - VIRTIO_MMIO_CONFIG, 4));
     }
   }
 
@@ -199,10 +207,13 @@ export class MmioTransport implements BusDevice {
         this.notify(value);
         return true;
       case VIRTIO_MMIO_INTERRUPT_ACK:
-        Atomics.and(this.#words, this.#statusWord, ~value);
+        Atomics.and(this.#registers, INTERRUPT_STATUS_WORD, ~value);
         return true;
       case VIRTIO_MMIO_STATUS:
-        return this.#writeStatus(value);
+        if (!this.#writeStatus(value)) return false;
+        // A driver takes these steps before it reads the configuration, which may have changed until then.
+        this.#showConfig();
+        return true;
       default:
         return this.#writeQueueRegister(offset, value);
     }
@@ -357,13 +368,15 @@ export class MmioTransport implements BusDevice {
 
   #configChanged(): void {
     this.#configGeneration = (this.#configGeneration + 1) >>> 0;
+    this.#showConfig();
+    this.#showRegisters();
     this.counters.configInterrupts++;
     this.#trigger(VIRTIO_MMIO_INT_CONFIG);
   }
 
   #trigger(bit: number): void {
     // The bit first: the driver's handler looks for it as soon as the line has fired.
-    Atomics.or(this.#words, this.#statusWord, bit);
+    Atomics.or(this.#registers, INTERRUPT_STATUS_WORD, bit);
     this.#interrupt.trigger();
   }
 
@@ -373,6 +386,7 @@ export class MmioTransport implements BusDevice {
     this.#needsReset = true;
     const isLive = this.#status === STATUS_DRIVER_OK;
     this.#letGo();
+    this.#showRegisters();
     if (isLive) this.#configChanged();
     this.#report.line(`${this.name}: ${reason}; the device needs a reset`);
   }
@@ -387,7 +401,7 @@ export class MmioTransport implements BusDevice {
     this.#driverFeatures = 0n;
     this.#queueSel = 0;
     for (const queue of this.#queues) queue.reset();
-    Atomics.store(this.#words, this.#statusWord, 0);
+    Atomics.store(this.#registers, INTERRUPT_STATUS_WORD, 0);
   }
 
   /** Ends the device's life, in whatever it is doing: its queues are dead before it hears of it. */

@@ -9,6 +9,8 @@ export class Segments {
   count = 0;
   /** `bytes` of all ranges. */
   byteLength = 0;
+  /** Another number after every change, for whoever keeps what has been made of the list. */
+  version = 0;
 
   constructor(capacity: number) {
     this.gpas = new Float64Array(capacity);
@@ -18,6 +20,7 @@ export class Segments {
   clear(): void {
     this.count = 0;
     this.byteLength = 0;
+    this.version++;
   }
 
   /** The caller has checked that the range is RAM. */
@@ -28,6 +31,7 @@ export class Segments {
     this.lengths[count] = length;
     this.count = count + 1;
     this.byteLength += length;
+    this.version++;
   }
 
   /** Forgets the first `count` ranges; what follows moves up. */
@@ -36,5 +40,6 @@ export class Segments {
     this.gpas.copyWithin(0, count, this.count);
     this.lengths.copyWithin(0, count, this.count);
     this.count -= count;
+    this.version++;
   }
 }

@@ -1,4 +1,5 @@
-/* The lab's PID 1: runs commands for the host over one virtio-serial port.
+/* The lab's PID 1: runs commands for the host over one virtio-serial port, or over two serial
+ * lines whose names it is given: the one that it writes to and the one that it reads from.
  *
  * A frame is a type byte, a little-endian u32 length and that many bytes.
  * From the host:  X run a command (struct request, then NUL-terminated strings: working
@@ -7,14 +8,17 @@
  * To the host:    R ready   O standard output   2 standard error
  *                 F a file of /output (name, NUL, content)
  *                 Z the command has ended (u32 exit status, u32 signal)
+ *                 A the command has taken the input of one I frame, or will never: the next may come
+ *                 P how far the start is, in words (sent before the agent runs)
  *                 H nothing has happened for a while, but the lab is alive
- * One command at a time. When the host hangs up, the lab powers off.
+ * One command at a time. When the host hangs up, the lab powers off; a serial line does not tell.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
+#include <linux/serial.h>
 #include <poll.h>
 #include <pty.h>
 #include <signal.h>
@@ -28,6 +32,7 @@
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 #define OUTPUT_FOLDER "/output"
@@ -43,7 +48,8 @@ struct request {
 	uint16_t rows, columns, argc, envc;
 } __attribute__((packed));
 
-static int port = -1;
+/* The same port twice, or one line each way. */
+static int port = -1, port_in = -1;
 
 static struct {
 	pid_t pid;
@@ -61,8 +67,10 @@ static int pending_end;
 static char frame[MAX_FRAME + 5];
 static size_t frame_length;
 
-static void power_off(void)
+/* `why` is for the console, which the host shows when the lab has gone. */
+static void power_off(const char *why)
 {
+	fprintf(stderr, "lab: %s\n", why);
 	sync();
 	reboot(RB_POWER_OFF);
 	for (;;)
@@ -84,9 +92,9 @@ static void write_all(const void *bytes, size_t length)
 
 			poll(&wait, 1, -1);
 			if (wait.revents & POLLHUP)
-				power_off();
+				power_off("the host has hung up");
 		} else if (count < 0 && errno != EINTR) {
-			power_off();
+			power_off(strerror(errno));
 		}
 	}
 }
@@ -116,6 +124,8 @@ static void close_one(int *fd)
 
 static void drop_pending(void)
 {
+	if (pending != NULL)
+		send_frame('A', NULL, 0);
 	free(pending);
 	pending = NULL;
 	pending_length = pending_done = 0;
@@ -172,7 +182,7 @@ static void start_command(char *payload, size_t length)
 		int in[2], out[2], err[2];
 
 		if (pipe2(in, O_CLOEXEC) < 0 || pipe2(out, O_CLOEXEC) < 0 || pipe2(err, O_CLOEXEC) < 0)
-			power_off();
+			power_off(strerror(errno));
 		child.pid = fork();
 		if (child.pid == 0) {
 			setsid();
@@ -226,8 +236,10 @@ static void take_frame(char type, char *payload, size_t length)
 			start_command(payload, length);
 		break;
 	case 'I':
-		if (child.input < 0)
+		if (child.input < 0) {
+			send_frame('A', NULL, 0);
 			break;
+		}
 		pending = malloc(length);
 		memcpy(pending, payload, length);
 		pending_length = length;
@@ -259,10 +271,10 @@ static void take_frame(char type, char *payload, size_t length)
 static void serve_port(void)
 {
 	if (frame_length < sizeof(frame)) {
-		ssize_t count = read(port, frame + frame_length, sizeof(frame) - frame_length);
+		ssize_t count = read(port_in, frame + frame_length, sizeof(frame) - frame_length);
 
 		if (count == 0 || (count < 0 && errno != EAGAIN && errno != EINTR))
-			power_off();
+			power_off(count == 0 ? "the host has hung up" : strerror(errno));
 		if (count > 0)
 			frame_length += (size_t)count;
 	}
@@ -275,7 +287,7 @@ static void take_frames(void)
 
 		memcpy(&size, frame + 1, 4);
 		if (size > MAX_FRAME)
-			power_off();
+			power_off("bytes from the host have been lost");
 		if (frame_length < 5 + size)
 			return;
 		/* The payload ends in a NUL that is the next frame's type: keep it. */
@@ -368,6 +380,36 @@ static void finish_command(void)
 	send_frame('Z', end, sizeof(end));
 }
 
+/* The emulated UART drops what does not fit into its FIFO; without one it waits until a byte is read.
+ * The driver gives errors for an open line that changes its type: it is opened for this alone. */
+static void turn_off_fifo(const char *path)
+{
+	struct serial_struct serial;
+	int fd = open(path, O_RDONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+
+	if (fd < 0 || ioctl(fd, TIOCGSERIAL, &serial) < 0)
+		power_off(path);
+	serial.type = PORT_16450;
+	if (ioctl(fd, TIOCSSERIAL, &serial) < 0)
+		power_off(path);
+	close(fd);
+}
+
+/* Every byte as it is. */
+static int open_line(const char *path, int flags)
+{
+	struct termios mode;
+	int fd = open(path, flags | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+
+	if (fd < 0 || tcgetattr(fd, &mode) < 0)
+		power_off(path);
+	cfmakeraw(&mode);
+	mode.c_cflag |= CLOCAL | CREAD;
+	cfsetspeed(&mode, B115200);
+	tcsetattr(fd, TCSANOW, &mode);
+	return fd;
+}
+
 static void open_port(void)
 {
 	for (int tries = 0; tries < 500; tries++) {
@@ -376,16 +418,16 @@ static void open_port(void)
 		if (glob("/dev/vport*p1", 0, NULL, &found) == 0) {
 			port = open(found.gl_pathv[0], O_RDWR | O_NONBLOCK | O_CLOEXEC);
 			globfree(&found);
+			port_in = port;
 			if (port >= 0)
 				return;
 		}
 		usleep(10000);
 	}
-	fprintf(stderr, "lab: no virtio-serial port\n");
-	power_off();
+	power_off("no virtio-serial port");
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	mount_one("devtmpfs", "/dev", "mode=0755");
 	mkdir("/dev/pts", 0755);
@@ -411,11 +453,17 @@ int main(void)
 	signal(SIGPIPE, SIG_IGN);
 	int children = signalfd(-1, &signals, SFD_NONBLOCK | SFD_CLOEXEC);
 
-	open_port();
+	if (argc == 3) {
+		turn_off_fifo(argv[2]);
+		port = open_line(argv[1], O_WRONLY);
+		port_in = open_line(argv[2], O_RDONLY);
+	} else {
+		open_port();
+	}
 	send_frame('R', NULL, 0);
 	for (;;) {
 		struct pollfd polls[] = {
-			{ .fd = pending == NULL ? port : -1, .events = POLLIN },
+			{ .fd = pending == NULL ? port_in : -1, .events = POLLIN },
 			{ .fd = children, .events = POLLIN },
 			{ .fd = child.output, .events = POLLIN },
 			{ .fd = child.error, .events = POLLIN },
@@ -425,7 +473,7 @@ int main(void)
 		if (poll(polls, 5, HEARTBEAT_MS) == 0)
 			send_frame('H', NULL, 0);
 		if (polls[0].revents & POLLHUP)
-			power_off();
+			power_off("the host has hung up");
 		if (polls[0].revents & POLLIN)
 			serve_port();
 		if (polls[4].revents)

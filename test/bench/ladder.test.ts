@@ -2,10 +2,11 @@
 // what hangs, crashes or lies does not stop the rest; nothing is left behind.
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
-import { existsSync, readFileSync, readdirSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { samplesOf, type Measurements } from "../../bench/harness.js";
 import { RUNGS } from "../../bench/ladder/all-rungs.js";
 import { cgroupLayout, topGroups } from "../../bench/ladder/cgroup.js";
 import { changes } from "../../bench/ladder/compare.js";
@@ -14,13 +15,14 @@ import { outliers, ratio } from "../../bench/ladder/figures.js";
 import { page } from "../../bench/ladder/html/page.js";
 import { runLadder } from "../../bench/ladder/ladder.js";
 import type { Plan } from "../../bench/ladder/plan.js";
-import type { LadderResult, RungResult, StageName } from "../../bench/ladder/result.js";
+import { STAGES, type LadderResult, type RungResult, type StageName } from "../../bench/ladder/result.js";
 import type { Rung } from "../../bench/ladder/rung.js";
 import { plainProcess } from "../../bench/ladder/rungs/plain-process.js";
 import { sweepStale } from "../../bench/ladder/site.js";
 import { parseSurvey, reachableCalls, type Isolation } from "../../bench/ladder/survey.js";
 import { formatLadder } from "../../bench/ladder/text.js";
 import { summarize } from "../../bench/statistics.js";
+import { isolation } from "../helpers/ladder-result.js";
 import { skip } from "../helpers/skip.js";
 
 const SMOKE_LIMIT_MS = 240_000;
@@ -28,13 +30,12 @@ const NONE = { fast: 0, slow: 0 };
 
 function plan(rounds: Partial<Plan["rounds"]>): Plan {
   return {
-    rounds: { start: NONE, "at-once": NONE, work: NONE, memory: NONE, density: NONE, ...rounds },
+    rounds: { start: NONE, "at-once": NONE, work: NONE, network: NONE, memory: NONE, density: NONE, ...rounds },
     workBudgetMs: 1,
     atOnce: [2],
     atOnceSlow: [2],
-    densitySteps: [1, 2],
-    densityStepsSlow: [1],
-    densityBudgetMib: 64,
+    density: { share: 0.01, timeMs: 2000, instances: 3 },
+    densitySlow: { share: 0.01, timeMs: 2000, instances: 1 },
   };
 }
 
@@ -51,19 +52,33 @@ function climb(rungs: readonly Rung[], chosen: Plan, signal = new AbortControlle
   });
 }
 
-/** What carries the name of the run of this process: files, groups, mounts, processes. */
+/** Text of a file of /proc; empty for a process that has ended. */
+function procText(pid: string, file: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/${file}`, "latin1");
+  } catch {
+    return "";
+  }
+}
+
+/** Containers of an engine of the host's own that have the name. */
+function containersOf(name: string): string[] {
+  const { status, stdout } = spawnSync("docker", ["ps", "-a", "--format", "{{.Names}}"], { encoding: "utf8" });
+  return status === 0 ? stdout.split("\n").filter((line) => line.includes(name)) : [];
+}
+
+/**
+ * What carries the name of a run: files, control groups, mounts (and with them bound namespaces), network devices,
+ * containers, and processes: launchers, engines, monitors by their arguments, what is in a container by its group.
+ * A namespace that no process, mount or device holds is gone.
+ */
 function leftBy(pid: number): string[] {
   const name = `vmlet-ladder-${String(pid)}`;
   const processes = readdirSync("/proc").flatMap((entry) => {
-    const path = `/proc/${entry}/cmdline`;
-    if (!/^\d+$/.test(entry) || !existsSync(path)) return [];
-    try {
-      const words = readFileSync(path, "latin1");
-      return words.includes(name) ? [`process ${words.replaceAll("\0", " ")}`] : [];
-    } catch {
-      // It has ended.
-      return [];
-    }
+    if (!/^\d+$/.test(entry)) return [];
+    const words = procText(entry, "cmdline");
+    const isOurs = words.includes(name) || procText(entry, "cgroup").includes(name);
+    return isOurs && Number(entry) !== process.pid ? [`process ${words.replaceAll("\0", " ")}`] : [];
   });
   return [
     ...readdirSync(tmpdir()).filter((entry) => entry.startsWith(name)),
@@ -71,6 +86,8 @@ function leftBy(pid: number): string[] {
     ...readFileSync("/proc/self/mounts", "utf8")
       .split("\n")
       .filter((line) => line.includes(name)),
+    ...readdirSync("/sys/class/net").filter((device) => new RegExp(`^vml${String(pid)}[a-z]$`).test(device)),
+    ...containersOf(name),
     ...processes,
   ];
 }
@@ -78,7 +95,7 @@ function leftBy(pid: number): string[] {
 /** A rung whose instances are this shell script. */
 function fake(name: string, script: string, timeoutMs = 5000): Rung {
   return {
-    ...{ name, adds: "", family: "process", limits: "own", timeoutMs },
+    ...{ name, adds: "", family: "process", limits: "own", network: "host", timeoutMs },
     detect: () => ({ version: "1" }),
     open: () => ({ command: () => ["/bin/sh", "-c", script] }),
   };
@@ -138,7 +155,8 @@ describe("bench: ladder", function () {
   });
 
   it("every rung that is here starts, runs and stops its instance; nothing is left", async () => {
-    const result = await climb(RUNGS, plan({ work: { fast: 1, slow: 0 }, memory: { fast: 1, slow: 0 } }));
+    const once = { fast: 1, slow: 0 };
+    const result = await climb(RUNGS, plan({ work: once, network: once, memory: once, density: once }));
     for (const { name, skipped } of result.rungs) if (skipped !== null) console.log(`      ${name}: ${skipped}`);
     const absent = (reason: string): boolean => /is not installed|needs |no Debian kernel|no .*namespaces/.test(reason);
     assert.deepEqual(
@@ -147,10 +165,23 @@ describe("bench: ladder", function () {
         .map(({ name, skipped }) => [name, skipped]),
       [],
     );
-    const failures = (["work", "memory"] as const).flatMap((stage) => result.stages[stage]?.failures ?? []);
+    const failures = STAGES.flatMap((stage) => result.stages[stage]?.failures ?? []);
     assert.deepEqual(failures, []);
     assert.deepEqual(leftBy(process.pid), []);
     const isolation = (name: string): Isolation | null => rowOf(result, name).isolation;
+    const fast = result.rungs
+      .filter(({ skipped, family }) => skipped === null && family !== "vm")
+      .map(({ name }) => name);
+    const withFigures = (stage: StageName, metric: string): string[] =>
+      result.stages[stage]?.series.filter((series) => series.metric === metric).map(({ variant }) => variant) ?? [];
+    for (const name of fast) {
+      assert.ok(withFigures("work", "file_create_stat_unlink_ns").includes(name), name);
+      assert.ok(withFigures("memory", "after_work_pss_kib").includes(name), name);
+      assert.ok((rowOf(result, name).density?.started ?? 0) >= 1, name);
+      const { network } = rowOf(result, name).skipped_work;
+      assert.equal(network === undefined, withFigures("network", "network_round_trip_ns").includes(name), name);
+    }
+    assert.equal(rowOf(result, "process").density?.started, 3);
     assert.equal(isolation("process")?.sees_host_processes, true);
     assert.equal(isolation("ns-pid")?.pid, 1);
     assert.equal(isolation("ns-pid")?.sees_host_processes, false);
@@ -161,12 +192,17 @@ describe("bench: ladder", function () {
     assert.ok(html.includes("<svg") && !html.includes("<script") && !/(?:src|href)="(?!https:\/\/)/.test(html));
   });
 
-  async function interrupted(signal: NodeJS.Signals): Promise<{ pid: number; status: number | null }> {
-    const child = spawn("dist/vmlet.js", ["bench", "--only", "process,runc,podman,docker"], { stdio: "ignore" });
+  /** `isGroup`: as a terminal does it for Ctrl-C, to all processes in the foreground. */
+  async function interrupted(signal: NodeJS.Signals, isGroup = false): Promise<{ pid: number; status: number | null }> {
+    const argv = ["bench", "--only", "process,runc,podman,docker,vmlet"];
+    const child = spawn("dist/vmlet.js", argv, { stdio: "ignore", detached: true });
     const ended = new Promise<number | null>((done) => child.once("close", done));
-    await delay(4000);
-    child.kill(signal);
-    return { pid: child.pid ?? 0, status: await ended };
+    // The engine runs by then, and a VM is on its way.
+    await delay(6000);
+    const { pid } = child;
+    assert.ok(pid);
+    process.kill(isGroup ? -pid : pid, signal);
+    return { pid, status: await ended };
   }
 
   it("SIGTERM in the midst of it: 143, and nothing is left", async () => {
@@ -175,8 +211,15 @@ describe("bench: ladder", function () {
     assert.deepEqual(leftBy(pid), []);
   });
 
+  it("Ctrl-C: 130, and nothing is left", async () => {
+    const { pid, status } = await interrupted("SIGINT", true);
+    assert.equal(status, 130);
+    assert.deepEqual(leftBy(pid), []);
+  });
+
   it("SIGKILL: the instances and the engine go with it, and the next run sweeps the rest", async () => {
     const { pid } = await interrupted("SIGKILL");
+    assert.notDeepEqual(leftBy(pid), []);
     // The launchers get a signal and have to kill.
     await delay(1500);
     assert.deepEqual(
@@ -185,6 +228,57 @@ describe("bench: ladder", function () {
     );
     sweepStale();
     assert.deepEqual(leftBy(pid), []);
+  });
+});
+
+describe("bench: ladder, interrupted", function () {
+  this.timeout(120_000);
+  let folder = "";
+  beforeEach(() => (folder = mkdtempSync(join(tmpdir(), "vmlet-resume-"))));
+  afterEach(() => {
+    rmSync(folder, { recursive: true });
+  });
+
+  const ROUNDS = 40;
+
+  it("killed within a stage, it goes on at the round after, with the samples that it had", async () => {
+    const file = join(folder, "resume.json");
+    const argv = ["bench", "--quick", "--only", "process,ns-user", "--rounds", String(ROUNDS), "--resume", file];
+    const samplesIn = (measurements: Measurements | undefined): readonly number[] =>
+      measurements === undefined ? [] : samplesOf(measurements, "process", "start_first_output_ms");
+    const read = (): LadderResult | undefined =>
+      existsSync(file) ? (JSON.parse(readFileSync(file, "utf8")) as LadderResult) : undefined;
+
+    const child = spawn("dist/vmlet.js", argv, { stdio: "ignore" });
+    const ended = new Promise((done) => child.once("close", done));
+    while ((read()?.unfinished?.rounds ?? 0) < 3) await delay(5);
+    child.kill("SIGKILL");
+    await ended;
+    const unfinished = read()?.unfinished;
+    assert.ok(unfinished);
+    assert.equal(unfinished.stage, "start");
+    const before = samplesIn(unfinished.measurements);
+    assert.equal(before.length, unfinished.rounds);
+    assert.ok(before.length < ROUNDS, "it was over before it could be killed");
+
+    assert.equal(spawnSync("dist/vmlet.js", argv, { stdio: "ignore" }).status, 0);
+    const result = read();
+    assert.ok(result);
+    assert.equal(result.unfinished, null);
+    const after = samplesIn(result.stages.start);
+    assert.equal(after.length, ROUNDS);
+    assert.deepEqual(after.slice(0, before.length), before);
+    sweepStale();
+    assert.deepEqual(leftBy(child.pid ?? 0), []);
+
+    assert.equal(
+      spawnSync(
+        "dist/vmlet.js",
+        argv.filter((word) => word !== "--quick"),
+        { stdio: "ignore" },
+      ).status,
+      64,
+    );
   });
 });
 
@@ -201,20 +295,6 @@ describe("bench: ladder's words", () => {
 
   const EPERM = 1;
   const ENOSYS = 38;
-  const isolation = (calls: number[], ownKernel = false): Isolation => ({
-    kernel: "6.1",
-    hostname: "h",
-    own_kernel: ownKernel,
-    pid: 1,
-    uid: 0,
-    sees_host_processes: false,
-    interfaces: [],
-    capabilities: 0,
-    seccomp: 0,
-    no_new_privileges: false,
-    calls,
-  });
-
   it("calls that a plain process reaches and a rung refuses are not reachable; what nobody has does not count", () => {
     const plain = isolation([0, 22, EPERM, ENOSYS, 14, -1]);
     assert.equal(reachableCalls(plain, plain), 3);
@@ -260,16 +340,6 @@ describe("bench: ladder's words", () => {
     const { changed, compared } = changes(before, after);
     assert.deepEqual(changed, [{ rung: "slower", metric: "m", before: 11, after: 21 }]);
     assert.equal(compared, 2);
-  });
-
-  it("cgroup mounts: v1, hybrid, v2", () => {
-    const v1 = "cgroup /c/memory cgroup rw,memory 0 0\ncgroup /c/cpu cgroup rw,cpu,cpuacct 0 0\n";
-    const v2 = "cgroup2 /c/unified cgroup2 rw 0 0\n";
-    assert.equal(cgroupLayout(v1).kind, "v1");
-    assert.deepEqual([cgroupLayout(v1).memory, cgroupLayout(v1).cpu], ["/c/memory", "/c/cpu"]);
-    assert.equal(cgroupLayout(v1 + v2).kind, "hybrid");
-    assert.equal(cgroupLayout(v2).kind, "v2");
-    assert.equal(cgroupLayout("").kind, "none");
   });
 
   it("HISTORY.md is part of the page, and its rungs exist", () => {

@@ -55,6 +55,14 @@ describe("boot: linux", function () {
     assert.equal(report?.vcpus, 2);
   });
 
+  it("eight vCPUs: all are online, and each runs a program", async () => {
+    const script = "nproc; for cpu in 0 1 2 3 4 5 6 7; do taskset -c $cpu cut -d' ' -f39 /proc/self/stat; done";
+    const { status, stdout, report } = await guest.boot(["--quiet", "--cpus", "8", "--", "sh", "-c", script]);
+    // Field 39 is the processor that a process has last run on.
+    assert.deepEqual([status, stdout.trim().split("\n")], [0, ["8", "0", "1", "2", "3", "4", "5", "6", "7"]]);
+    assert.equal(report?.vcpus, 8);
+  });
+
   it("CPUID tells the topology and hides vmx and svm", async () => {
     const script = "grep -E '^(cpu cores|siblings|apicid|flags)' /proc/cpuinfo";
     const { stdout } = await guest.boot(["--quiet", "--cpus", "2", "--", "sh", "-c", script]);

@@ -35,7 +35,7 @@ function storageDriver(folder: string): string {
 }
 
 export async function openDocker(): Promise<DockerHost> {
-  const site = openSite(new AbortController().signal);
+  const site = await openSite(new AbortController().signal);
   try {
     const engine = await startEngine(site, program("docker"), storageDriver(site.folder));
     const client = [program("docker"), ...engine.host];

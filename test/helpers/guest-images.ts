@@ -9,7 +9,9 @@ echo $((boots + 1)) >/root/boots
 echo "boot $((boots + 1)), init is $(cat /proc/1/comm), root is $(sed -n 's/.* \\/ \\(ext4 r.\\),.*/\\1/p' /proc/mounts)"
 poweroff
 `;
-const MODULES = ["virtio", "virtio_ring", "virtio_mmio", "virtio_blk"];
+const VIRTIO_MODULES = ["virtio_ring", "virtio", "virtio_mmio", "virtio_blk"];
+/** In the order in which they depend on each other; the processor decides about the last. */
+export const NESTED_MODULES = [...VIRTIO_MODULES, "irqbypass", "kvm", "kvm-amd"];
 
 function shell(script: string, ...args: string[]): void {
   execFileSync("bash", ["-euo", "pipefail", "-c", script, "bash", ...args], { stdio: ["ignore", "ignore", "inherit"] });
@@ -28,17 +30,27 @@ export function makeRootDisk(folder: string): string {
 
 /** The package's initramfs and a second archive with modules of the Debian kernel that the lab boots. */
 export function withDebianModules(kernel: string, folder: string): string {
+  return addDebianModules(kernel, folder, "debian-initramfs.cpio", VIRTIO_MODULES);
+}
+
+/** The same with what it takes to run guests in the guest. */
+export function withNestedModules(kernel: string, folder: string): string {
+  return addDebianModules(kernel, folder, "nested-initramfs.cpio", NESTED_MODULES);
+}
+
+function addDebianModules(kernel: string, folder: string, name: string, modules: readonly string[]): string {
   const cache = dirname(dirname(kernel));
   const debs = readdirSync(cache).filter((name) => /^linux-image-.*\.deb$/.test(name));
   const [deb] = debs.sort().slice(-1);
   if (deb === undefined) throw new Error(`No Debian kernel package in ${cache}`);
-  const image = join(folder, "debian-initramfs.cpio");
+  const image = join(folder, name);
+  const work = join(folder, `${name}-tree`);
   shell(
     `mkdir -p "$1/deb" "$1/tree/modules"
-     dpkg-deb --fsys-tarfile "$2" | tar -x -C "$1/deb" --wildcards ${MODULES.map((name) => `'*/${name}.ko'`).join(" ")}
+     dpkg-deb --fsys-tarfile "$2" | tar -x -C "$1/deb" --wildcards ${modules.map((module) => `'*/${module}.ko'`).join(" ")}
      find "$1/deb" -name '*.ko' -exec cp {} "$1/tree/modules/" \\;
      (cd "$1/tree" && find . -mindepth 1 | cpio --quiet -o -H newc) | cat "$3" - >"$4"`,
-    folder,
+    work,
     join(cache, deb),
     resolve("guest/out/initramfs.cpio"),
     image,

@@ -14,7 +14,7 @@ import type { Report } from "../../vmm/cli/report.js";
 import { timeLimit } from "../../vmm/time-limit.js";
 import { countBoot } from "./booted.js";
 import { buildGuestPrograms, withVsockProgram } from "./guest-programs.js";
-import { makeRootDisk, withDebianModules } from "./guest-images.js";
+import { makeRootDisk, withDebianModules, withNestedModules } from "./guest-images.js";
 
 const LAB_MEMORY_MIB = 1536;
 const LAB_CPUS = 2;
@@ -37,6 +37,8 @@ export interface GuestFiles {
   readonly debianKernel: string;
   /** The package's initramfs, with the Debian kernel's virtio modules in /modules. */
   readonly debianInitramfs: string;
+  /** The same with its KVM modules, too: helpers/guest-images.ts, NESTED_MODULES. */
+  readonly nestedInitramfs: string;
   /** A root disk to copy: its init counts the boots of the disk, says so and powers off. */
   readonly rootDisk: string;
   /** The package's initramfs, with test/programs/vsock.c as /bin/vsock. */
@@ -53,6 +55,8 @@ export interface BootOptions {
   readonly shell?: string;
   /** Without the package's kernel and initramfs, which are given otherwise. */
   readonly isBare?: boolean;
+  /** In place of LIMIT_S, `s`. */
+  readonly limitS?: number;
 }
 
 /** A command on a terminal, as the test meets it. */
@@ -97,10 +101,10 @@ after(async () => {
 
 const quote = (word: string): string => `'${word.replaceAll("'", "'\\''")}'`;
 
-function script(args: readonly string[], report: string, { stdin, shell = "" }: BootOptions): string {
+function script(args: readonly string[], report: string, { stdin, shell = "", limitS = LIMIT_S }: BootOptions): string {
   const input = stdin === undefined ? "</dev/null" : "";
-  const limitS = timeLimit("a guest", LIMIT_S * 1000) / 1000;
-  return `${shell} timeout ${String(limitS)} $VMLET boot --accel kvm --report ${report} ${args.map(quote).join(" ")} ${input}`;
+  const allowedS = timeLimit("a guest", limitS * 1000) / 1000;
+  return `${shell} timeout ${String(allowedS)} $VMLET boot --accel kvm --report ${report} ${args.map(quote).join(" ")} ${input}`;
 }
 
 function result(status: number, stdout: Buffer, stderr: Buffer, report: Buffer | undefined): Boot {
@@ -122,6 +126,7 @@ async function labRunner(): Promise<GuestRunner> {
     { from: "guest/out/tiny.cpio", to: "vmlet/guest/out/tiny.cpio" },
     { from: base.kernel, to: "kernels/debian-vmlinuz" },
     { from: withDebianModules(base.kernel, folder), to: "kernels/debian-initramfs.cpio" },
+    { from: withNestedModules(base.kernel, folder), to: "kernels/nested-initramfs.cpio" },
     { from: makeRootDisk(folder), to: "kernels/root.ext4" },
     { from: buildGuestPrograms(folder), to: "kernels/exercises.cpio" },
     { from: withVsockProgram(folder), to: "kernels/vsock-initramfs.cpio" },
@@ -173,6 +178,7 @@ async function labRunner(): Promise<GuestRunner> {
       exercises: "/input/kernels/exercises.cpio",
       debianKernel: "/input/kernels/debian-vmlinuz",
       debianInitramfs: "/input/kernels/debian-initramfs.cpio",
+      nestedInitramfs: "/input/kernels/nested-initramfs.cpio",
       rootDisk: "/input/kernels/root.ext4",
       vsockInitramfs: "/input/kernels/vsock-initramfs.cpio",
       programs: "/input/programs",
@@ -217,6 +223,7 @@ async function hostRunner(): Promise<GuestRunner> {
       exercises: buildGuestPrograms(folder),
       debianKernel: base.kernel,
       debianInitramfs: withDebianModules(base.kernel, folder),
+      nestedInitramfs: withNestedModules(base.kernel, folder),
       rootDisk: makeRootDisk(folder),
       vsockInitramfs: withVsockProgram(folder),
       programs: resolve("test/programs"),

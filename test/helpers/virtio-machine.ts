@@ -1,7 +1,7 @@
 // The machine around one virtio device: memory, an interrupt line, a loop, the driver.
 import type { GuestMemory } from "../../devices/contracts.js";
 import type { VirtioDevice } from "../../devices/virtio/device.js";
-import { MmioTransport } from "../../devices/virtio/mmio-transport.js";
+import { MmioTransport, VIRTIO_MMIO_REGISTER_WORDS } from "../../devices/virtio/mmio-transport.js";
 import { FakeLoop } from "./fake-loop.js";
 import { FakeMemory } from "./fake-memory.js";
 import { VirtioDriver } from "./virtio-driver.js";
@@ -11,6 +11,8 @@ export interface VirtioMachine<Memory extends GuestMemory = FakeMemory> {
   readonly loop: FakeLoop;
   readonly transport: MmioTransport;
   readonly driver: VirtioDriver;
+  /** The window as a guest reads it. */
+  readonly registers: Int32Array;
   /** How often the interrupt line has fired. */
   interrupts: number;
   /** What was reported. */
@@ -32,15 +34,16 @@ export function virtioMachine(
   memory: GuestMemory = new FakeMemory(MACHINE_MEMORY_SIZE),
 ): VirtioMachine<GuestMemory> {
   const log: string[] = [];
+  const registers = new Int32Array(VIRTIO_MMIO_REGISTER_WORDS);
   const transport = new MmioTransport({
     device,
     memory,
     interrupt: { trigger: () => machine.interrupts++ },
-    words: new Int32Array(new SharedArrayBuffer(4)),
-    statusWord: 0,
+    registers,
     loop,
     report: (line) => log.push(line),
   });
-  const machine = { memory, loop, transport, driver: new VirtioDriver(transport, memory), interrupts: 0, log };
+  const driver = new VirtioDriver(transport, memory);
+  const machine = { memory, loop, transport, driver, registers, interrupts: 0, log };
   return machine;
 }

@@ -6,7 +6,10 @@ import { join } from "node:path";
 import {
   VIRTIO_MMIO_CONFIG,
   VIRTIO_MMIO_DEVICE_ID,
+  VIRTIO_MMIO_INTERRUPT_ACK,
   VIRTIO_MMIO_INTERRUPT_STATUS,
+  VIRTIO_MMIO_INT_CONFIG,
+  VIRTIO_MMIO_INT_VRING,
   VIRTIO_MMIO_MAGIC_VALUE,
   VIRTIO_MMIO_QUEUE_NOTIFY,
   VIRTIO_MMIO_STATUS,
@@ -121,6 +124,33 @@ describe("kvm: virtio", function () {
     // While the main thread runs the vCPU, each is an exit.
     const first = await run(code, "main-first");
     assert.equal(first.exit.devices["vda"]?.["notifications"], count + 1);
+  });
+
+  for (const threads of ["main-first", "threads"] as const) {
+    it(`${threads}: registers are read without an exit where KVM has read-only memory`, async () => {
+      const reads = Array.from({ length: 50 }, () => printRegister(VIRTIO_MMIO_INTERRUPT_STATUS));
+      const [many, none] = [
+        await run([startDisk(), ...reads, asm.powerOff(0)], threads),
+        await run([startDisk(), asm.powerOff(0)], threads),
+      ];
+      assert.equal(many.output.length, 200);
+      assert.equal((many.exit.exits["mmio"] ?? 0) - (none.exit.exits["mmio"] ?? 0), 0);
+    });
+  }
+
+  it("threads: acknowledging used buffers does not exit; together with another cause it does, and clears both", async () => {
+    const status = printRegister(VIRTIO_MMIO_INTERRUPT_STATUS);
+    const used = writeRegister(VIRTIO_MMIO_INTERRUPT_ACK, VIRTIO_MMIO_INT_VRING);
+    const both = writeRegister(VIRTIO_MMIO_INTERRUPT_ACK, VIRTIO_MMIO_INT_VRING | VIRTIO_MMIO_INT_CONFIG);
+    const request = [startDisk(), readDisk(1)];
+    const [plain, quiet, loud] = [
+      await run([...request, asm.powerOff(0)], "threads"),
+      await run([...request, ...Array.from({ length: 20 }, () => used), asm.powerOff(0)], "threads"),
+      await run([...request, used, status, both, status, asm.powerOff(0)], "threads"),
+    ];
+    assert.equal(quiet.exit.exits["mmio"], plain.exit.exits["mmio"]);
+    assert.equal((loud.exit.exits["mmio"] ?? 0) - (plain.exit.exits["mmio"] ?? 0), 1);
+    assert.deepEqual([loud.output.readUInt32LE(1), loud.output.readUInt32LE(5)], [VIRTIO_MMIO_INT_VRING, 0]);
   });
 
   it("a vCPU that asks for registers without end is stopped from outside", async () => {

@@ -1,6 +1,6 @@
 // Needs: nothing. The benches' statistics against samples whose figures are known.
 import assert from "node:assert/strict";
-import { atMost, measure, ratioAtMost, samplesOf, turnOrder } from "../../bench/harness.js";
+import { atMost, measure, ratioAtMost, samplesOf, turnOrder, type RoundsDone } from "../../bench/harness.js";
 import { median, medianInterval, pairwise, quantile, summarize } from "../../bench/statistics.js";
 import { monitorMemory } from "../../bench/system/smaps.js";
 import { formatColumns, formatNumber } from "../../bench/table.js";
@@ -102,6 +102,38 @@ describe("bench: harness", () => {
     assert.deepEqual(calls, ["a", "b", "b", "a", "b", "a", "a", "b"]);
     assert.deepEqual(samplesOf(measured, "a", "turn_count"), [4, 6, 7]);
     assert.throws(() => samplesOf(measured, "c", "turn_count"), /there are a turn_count/);
+  });
+
+  it("an interrupted bench goes on after its last whole round, with the samples and failures that it had", async () => {
+    const counts = { steady: 0, breaks: 0 };
+    const variants = [
+      { name: "steady", turn: () => ({ turn_count: ++counts.steady }) },
+      {
+        name: "breaks",
+        turn: () => {
+          counts.breaks++;
+          throw new Error("no more");
+        },
+      },
+    ];
+    const saved: RoundsDone[] = [];
+    const afterRound = (done: RoundsDone): void => {
+      saved.push(done);
+      if (done.rounds === 2) throw new Error("interrupted");
+    };
+    await assert.rejects(measure(variants, { ...context, warmups: 0, rounds: 4, afterRound }), /interrupted/);
+    assert.deepEqual(
+      saved.map(({ rounds, measurements }) => [rounds, samplesOf(measurements, "steady", "turn_count")]),
+      [
+        [1, [1]],
+        [2, [1, 2]],
+      ],
+    );
+    counts.steady = 10;
+    const resumed = await measure(variants, { ...context, rounds: 4, resume: saved.at(-1) });
+    assert.deepEqual(samplesOf(resumed, "steady", "turn_count"), [1, 2, 11, 12]);
+    assert.deepEqual(resumed.failures, [{ variant: "breaks", error: "no more" }]);
+    assert.equal(counts.breaks, 1);
   });
 
   it("a variant that fails is named with its error and leaves the others alone", async () => {

@@ -1,6 +1,7 @@
 // Needs: nothing.
 import assert from "node:assert/strict";
 import { guestCpuid, type CpuidEntry } from "../../vmm/x86/cpuid.js";
+import { bootMsrs } from "../../vmm/x86/msrs.js";
 
 const leaf = (fn: number, values: Partial<CpuidEntry> = {}): CpuidEntry => ({
   function: fn,
@@ -47,6 +48,19 @@ describe("cpuid", () => {
     assert.notEqual((guest(0, 1, true)(1)?.ecx ?? 0) & (1 << 5), 0);
     assert.notEqual((guest(0, 1, true)(0x8000_0001)?.ecx ?? 0) & (1 << 2), 0);
     assert.notEqual(guest(0, 1, true)(0x8000_000a), undefined);
+  });
+
+  it("a guest that sees vmx finds it allowed and locked in IA32_FEATURE_CONTROL, as firmware leaves it; others have no such MSR", () => {
+    const control = (nested: boolean): readonly bigint[] =>
+      bootMsrs(guestCpuid(SUPPORTED, { index: 0, count: 1, nested, tscDeadline: true }))
+        .filter(([index]) => index === 0x3a)
+        .map(([, value]) => value);
+    assert.deepEqual([control(true), control(false)], [[5n], []]);
+    assert.deepEqual(
+      bootMsrs([leaf(0x8000_0001, { ecx: 1 << 2 })]).map(([index]) => index),
+      bootMsrs([]).map(([index]) => index),
+      "AMD-V needs none",
+    );
   });
 
   it("the topology leaf has a thread level, a core level and an end", () => {

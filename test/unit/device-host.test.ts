@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { VIRTIO_MMIO_QUEUE_NOTIFY, VIRTIO_MMIO_STATUS } from "../../devices/virtio/constants.js";
 import { DeviceHost, type NotificationEvents } from "../../vmm/device-host.js";
+import { VIRTIO_MMIO_REGISTER_WORDS } from "../../devices/virtio/mmio-transport.js";
 import { DeviceLoop } from "../../vmm/device-loop.js";
 import { MappedGuestMemory } from "../../vmm/memory/guest-memory.js";
 import { RegisterCalls } from "../../vmm/vcpu/register-calls.js";
@@ -19,6 +20,8 @@ interface Machine {
   readonly failures: unknown[];
   /** What the monitor was asked for, such as "alarm 20". */
   readonly asked: string[];
+  /** Windows whose acknowledgements nobody hears. */
+  readonly silent: readonly number[];
   /** Callbacks of connected events, by "device.queue". */
   readonly events: Map<string, () => void>;
   /** The first window as vCPU `n` sees it; the owner looks whenever it is woken. */
@@ -46,16 +49,26 @@ describe("device-host", () => {
     const shared = VmShared.create(2, 2 * VIRTIO_PORT_WORDS);
     const device = new EchoDevice();
     const events = new Map<string, () => void>();
+    const silent: number[] = [];
     const source: NotificationEvents = {
       connect: (window, queue, notified) => events.set(`${String(window)}.${String(queue)}`, notified),
+      silenceAcknowledgements: (window) => silent.push(window),
       close: () => events.clear(),
     };
     const words = (window: number): Int32Array<SharedArrayBuffer> =>
       shared.deviceWords(window * VIRTIO_PORT_WORDS, VIRTIO_PORT_WORDS);
     const host = new DeviceHost({
       devices: [
-        { factory: { name: "echo", create: () => device }, interrupt: { trigger: () => result.interrupts++ } },
-        { factory: { name: "other", create: () => new EchoDevice() }, interrupt: { trigger: () => undefined } },
+        {
+          factory: { name: "echo", create: () => device },
+          interrupt: { trigger: () => result.interrupts++ },
+          registers: new Int32Array(VIRTIO_MMIO_REGISTER_WORDS),
+        },
+        {
+          factory: { name: "other", create: () => new EchoDevice() },
+          interrupt: { trigger: () => undefined },
+          registers: new Int32Array(VIRTIO_MMIO_REGISTER_WORDS),
+        },
       ],
       memory,
       shared,
@@ -71,7 +84,7 @@ describe("device-host", () => {
     };
     const port = (vcpu: number): VirtioPort => new VirtioPort(0, words(0), new RegisterCalls(shared, vcpu, wake), wake);
     const result: Machine = {
-      ...{ host, device, loop, deviceLoop, failures, asked, events, port },
+      ...{ host, device, loop, deviceLoop, failures, asked, events, silent, port },
       isOwnerAwake: true,
       interrupts: 0,
     };
@@ -103,9 +116,10 @@ describe("device-host", () => {
   });
 
   it("events stand for QueueNotify, one for each queue of each device", () => {
-    const { host, port, device, events } = machine();
+    const { host, port, device, events, silent } = machine();
     host.connectEvents();
     assert.deepEqual([...events.keys()], ["0.0", "0.1", "1.0", "1.1"]);
+    assert.deepEqual(silent, [0, 1]);
     new VirtioDriver(port(0), memory).start();
     events.get("0.1")?.();
     assert.equal(device.events.at(-1), "available 1");

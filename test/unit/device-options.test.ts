@@ -98,7 +98,7 @@ describe("device options: the lab", () => {
   it("refuses what cannot reach this host from there, before it starts", async () => {
     const argv = ["--net", "tap=auto", "--vsock", "cid=3,path=/tmp/v"];
     const config = resolve({ nets: [{ tap: "auto" }], vsock: { cid: 3, path: "/tmp/v" } });
-    await assert.rejects(bootInLab(parseBoot(argv), config), {
+    await assert.rejects(bootInLab(parseBoot(argv), config, "amd"), {
       code: "ERR_CONFIG",
       message: /^--net and --vsock cannot reach this host from the lab/,
     });

@@ -152,6 +152,23 @@ describe("tap backend", function () {
     assert.equal(length, 0);
   });
 
+  it("a frame goes where the list of buffers says now, not where it said when there was none", async () => {
+    const buffers = segments([0x2000, 2048]);
+    for (let length = 1; length > 0;) length = tap.receive(buffers);
+    memory.slice(0x2000, 64).fill(0xee);
+    buffers.dropFirst(1);
+    buffers.append(0x3000, 2048);
+    ask();
+    for (let tries = 0; tap.receive(buffers) <= 0 || !isReply(0x3000); tries++) {
+      assert.ok(tries < 100, "no reply");
+      await sleep(10);
+    }
+    assert.deepEqual(
+      [...memory.slice(0x2000, 64)],
+      Array.from({ length: 64 }, () => 0xee),
+    );
+  });
+
   it("a frame longer than the buffers says so, and nothing is written beside them", async () => {
     ask();
     memory.slice(0x2000, 64).fill(0xee);

@@ -3,6 +3,7 @@ import { HostError, VmmError } from "../errors.js";
 import { probeQuirks } from "../fixups/probe.js";
 import type { Quirks } from "../fixups/quirks.js";
 import { KvmSystem } from "../kvm/system.js";
+import type { LabCpu } from "../lab/emulator.js";
 import { missingLabPrograms } from "../lab/programs.js";
 import type { AcceleratorChoice } from "./arguments.js";
 import { remembered } from "./probe-cache.js";
@@ -15,13 +16,14 @@ export type Choice =
     }
   | {
       readonly kind: "lab";
+      readonly cpu: LabCpu;
       /** Why the lab, for the one line that the user gets; undefined if it was asked for. */
       readonly reason: string | undefined;
     };
 
 /** Throws HostError for a KVM that was asked for and cannot be used, and if "auto" finds neither. */
 export function chooseAccelerator(wanted: AcceleratorChoice): Choice {
-  if (wanted === "lab") return { kind: "lab", reason: undefined };
+  if (wanted === "lab" || wanted === "lab-intel") return lab(wanted === "lab" ? "amd" : "intel");
   try {
     const system = KvmSystem.open();
     try {
@@ -31,11 +33,23 @@ export function chooseAccelerator(wanted: AcceleratorChoice): Choice {
     }
   } catch (error) {
     if (wanted === "kvm" || !(error instanceof VmmError)) throw error;
-    return lab(error);
+    return labBecause(error);
   }
 }
 
-function lab(why: VmmError): Choice {
+function lab(cpu: LabCpu): Choice {
+  checkLabPrograms(cpu);
+  return { kind: "lab", cpu, reason: undefined };
+}
+
+/** Throws HostError if the lab cannot be built or started. */
+export function checkLabPrograms(cpu: LabCpu): void {
+  const missing = missingLabPrograms(cpu);
+  if (missing.length === 0) return;
+  throw new HostError(`The lab lacks ${missing.join(", ")}`, { cure: `apt-get install ${missing.join(" ")}` });
+}
+
+function labBecause(why: VmmError): Choice {
   const missing = missingLabPrograms();
   if (missing.length > 0) {
     throw new HostError(`${why.message}, and the lab lacks ${missing.join(", ")}`, {
@@ -43,5 +57,5 @@ function lab(why: VmmError): Choice {
       cure: `install what the lab needs: apt-get install ${missing.join(" ")}${why.cure === undefined ? "" : `; or ${why.cure}`}`,
     });
   }
-  return { kind: "lab", reason: `${why.message}: booting in the lab, an emulated host (slower)` };
+  return { kind: "lab", cpu: "amd", reason: `${why.message}: booting in the lab, an emulated host (slower)` };
 }

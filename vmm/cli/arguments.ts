@@ -6,13 +6,14 @@ import type { DiskConfig } from "../config/disks.js";
 import type { NetConfig } from "../config/nets.js";
 import type { BootProtocol, ConsoleKind } from "../config/types.js";
 import type { VsockConfig } from "../config/vsock.js";
+import { LAB_CPUS, type LabCpu } from "../lab/emulator.js";
 import { parseBalloon } from "./balloon-argument.js";
 import { parseDisk } from "./disk-argument.js";
 import { UsageError } from "./exit-codes.js";
 import { parseNet } from "./net-argument.js";
 import { parseVsock } from "./vsock-argument.js";
 
-export const ACCELERATORS = ["auto", "kvm", "lab"] as const;
+export const ACCELERATORS = ["auto", "kvm", "lab", "lab-intel"] as const;
 export type AcceleratorChoice = (typeof ACCELERATORS)[number];
 const PROTOCOLS: readonly BootProtocol[] = ["auto", "linux64", "pvh"];
 const CONSOLES: readonly ConsoleKind[] = ["serial", "virtio"];
@@ -116,10 +117,11 @@ export function parseBoot(argv: readonly string[]): BootOptions {
   };
 }
 
-export function parseLab(argv: readonly string[]): { help: boolean; command: string[] } {
+export function parseLab(argv: readonly string[]): { help: boolean; cpu: LabCpu; command: string[] } {
   const [args, command] = split(argv);
-  const values = parseOptions(args, { help: { type: "boolean", short: "h" } }, "vmlet lab");
-  return { help: values.help ?? false, command };
+  const options = { help: { type: "boolean", short: "h" }, cpu: { type: "string" } } as const;
+  const values = parseOptions(args, options, "vmlet lab");
+  return { help: values.help ?? false, cpu: oneOf("--cpu", values.cpu ?? "amd", LAB_CPUS), command };
 }
 
 export function parseStats(argv: readonly string[]): {

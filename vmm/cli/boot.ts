@@ -58,7 +58,7 @@ export async function boot(argv: readonly string[]): Promise<number> {
       say(`${choice.reason}${why === undefined ? "" : `; better: ${why.detail}: ${why.cure}`}`);
     }
     const { bootInLab } = await import("../lab/boot-in-lab.js");
-    return bootInLab(options, config);
+    return bootInLab(options, config, choice.cpu);
   }
   if (choice.quirks !== undefined && !options.quiet) {
     say("this host's /dev/kvm emulates guest kernel code: expect a boot of seconds");

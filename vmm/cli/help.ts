@@ -7,7 +7,7 @@ Usage:
   vmlet stats [--follow] FILE            what a running guest uses; FILE is that of boot's --metrics
   vmlet doctor [--json | --fix]          what this host can do, and what would make it better
   vmlet bench [options]                  what isolation costs here, from chroot to a micro-VM
-  vmlet lab [-- COMMAND...]              a shell or a command in the lab: an emulated host with AMD-V
+  vmlet lab [--cpu CPU] [-- COMMAND...]  a shell or a command in the lab: an emulated host with AMD-V or VT-x
   vmlet --version | --help
 
 Examples:
@@ -34,7 +34,8 @@ Options:
       --bare-cmdline    do not add vmlet's own defaults to it
   -m, --memory SIZE     guest RAM in MiB, or with a unit: 256, 512M, 2G; default 128
       --cpus N          number of vCPUs, 1 to 32; default 1
-      --accel KIND      auto, kvm (this host's /dev/kvm), or lab (an emulated host); default auto
+      --accel KIND      auto, kvm (this host's /dev/kvm), lab (an emulated host with AMD-V), or lab-intel
+                        (one with VT-x, slower); default auto
       --protocol NAME   entry of an ELF kernel: auto, linux64 or pvh
       --nested          show the guest VT-x or AMD-V
       --disk SPEC       attach a raw image or block device as /dev/vda, /dev/vdb, ...; repeatable
@@ -114,9 +115,14 @@ will use, why, and what would make it better. It changes nothing.
 Exit status: 0 if "vmlet boot" works on this host's /dev/kvm, 72 if only in the lab, 69 if not at all.
 `;
 
-export const LAB_HELP = `Runs a command in the lab: QEMU emulating a CPU with AMD-V, Debian's own kernel with kvm_amd.
+export const LAB_HELP = `Runs a command in the lab: an emulated CPU with AMD-V or VT-x, Debian's own kernel with its KVM.
 
-Usage: vmlet lab [-- COMMAND...]
+Usage: vmlet lab [--cpu amd|intel] [-- COMMAND...]
+
+Options:
+      --cpu CPU         amd (default): QEMU, which is up in seconds; intel: Bochs, with one processor and
+                        2 GiB at most, which is up in half a minute or more
+  -h, --help
 
 Without COMMAND: a shell. It starts in /input/vmlet, where the package lies, read-only; files
 written to /output appear in the working directory of this host afterwards.
@@ -125,5 +131,5 @@ The lab needs no /dev/kvm and no root rights. It is slow: everything in it is em
 Examples:
   vmlet lab
   vmlet lab -- node dist/vmlet.js doctor
-  vmlet lab -- sh -c 'dmesg | grep kvm'
+  vmlet lab --cpu intel -- sh -c 'grep -o -m1 -w vmx /proc/cpuinfo; grep . /sys/module/kvm_intel/parameters/*'
 `;

@@ -2,27 +2,24 @@
 import { writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { basename } from "node:path";
-import { HostError } from "../errors.js";
 import { LAB_PACKAGE, checkoutInputs } from "../lab/checkout.js";
 import { runInLab } from "../lab/connect.js";
-import { missingLabPrograms } from "../lab/programs.js";
+import { checkLabPrograms } from "./accelerator.js";
 import { parseLab } from "./arguments.js";
 import { packageRoot } from "./guest-files.js";
 
 const LAB_MEMORY_MIB = 1536;
 
 export async function lab(argv: readonly string[]): Promise<number> {
-  const { help, command } = parseLab(argv);
+  const { help, cpu, command } = parseLab(argv);
   if (help) {
     process.stdout.write((await import("./help.js")).LAB_HELP);
     return 0;
   }
-  const missing = missingLabPrograms();
-  if (missing.length > 0) {
-    throw new HostError(`The lab lacks ${missing.join(", ")}`, { cure: `apt-get install ${missing.join(" ")}` });
-  }
+  checkLabPrograms(cpu);
   const result = await runInLab(
     {
+      cpu,
       packageRoot: packageRoot(),
       memoryMib: LAB_MEMORY_MIB,
       cpus: Math.max(2, availableParallelism()),

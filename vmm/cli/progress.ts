@@ -5,7 +5,7 @@ const REFRESH_MS = 250;
 
 export class Progress {
   readonly #started = performance.now();
-  readonly #text: string;
+  #text: string;
   readonly #timer: NodeJS.Timeout;
   readonly #isTerminal = process.stderr.isTTY;
   #shown = false;
@@ -16,6 +16,13 @@ export class Progress {
       this.#show();
     }, REFRESH_MS);
     this.#timer.unref();
+  }
+
+  /** What is being waited for now; a log gets a line each. */
+  update(text: string): void {
+    this.#text = text;
+    if (!this.#isTerminal) this.#shown = false;
+    this.#show();
   }
 
   done(): void {

@@ -15,6 +15,10 @@ export interface PhasesMs {
   readonly process_to_first_run: number | null;
   readonly first_run_to_init: number | null;
   readonly init_to_exit: number | null;
+  /** The three parts of it, with a command. */
+  readonly init_to_command: number | null;
+  readonly command: number | null;
+  readonly command_to_exit: number | null;
   readonly total: number;
 }
 
@@ -45,7 +49,7 @@ export function checkWritable(path: string): void {
   accessSync(stat === undefined ? dirname(path) : path, constants.W_OK);
 }
 
-export function phases({ firstRun, init, end }: Milestones): PhasesMs {
+export function phases({ firstRun, init, commandStart, commandEnd, end }: Milestones): PhasesMs {
   // performance.now() counts from the start of the process, hrtime from an arbitrary point.
   const sinceStart = (time: bigint): number => performance.now() - Number(process.hrtime.bigint() - time) / 1e6;
   const between = (from: bigint | undefined, to: bigint | undefined): number | null =>
@@ -54,6 +58,9 @@ export function phases({ firstRun, init, end }: Milestones): PhasesMs {
     process_to_first_run: firstRun === undefined ? null : round(sinceStart(firstRun)),
     first_run_to_init: between(firstRun, init),
     init_to_exit: between(init, end),
+    init_to_command: between(init, commandStart),
+    command: between(commandStart, commandEnd),
+    command_to_exit: between(commandEnd, end),
     total: round(sinceStart(end)),
   };
 }

@@ -10,6 +10,7 @@ import { openDisks } from "../attach/disks.js";
 import { ConfigError } from "../errors.js";
 import { LAB_CLI, packageInputs } from "./checkout.js";
 import { runInLab } from "./connect.js";
+import type { LabCpu } from "./emulator.js";
 import type { LabInput } from "./image.js";
 import { labDiskPath } from "./session.js";
 
@@ -22,7 +23,7 @@ const REPORT = "report.json";
 const METRICS = "metrics.jsonl";
 
 /** The result is the exit code of the command in the lab. */
-export async function bootInLab(options: BootOptions, config: ResolvedConfig): Promise<number> {
+export async function bootInLab(options: BootOptions, config: ResolvedConfig, cpu: LabCpu): Promise<number> {
   refuseHostDevices(options);
   // Said here and with the user's own paths, not by the command in the lab.
   for (const { fd } of openDisks(config.disks)) closeSync(fd);
@@ -30,6 +31,7 @@ export async function bootInLab(options: BootOptions, config: ResolvedConfig): P
   if (config.initrd !== undefined) inputs.push({ from: config.initrd, to: "boot/initrd" });
   const result = await runInLab(
     {
+      cpu,
       packageRoot: packageRoot(),
       memoryMib: LAB_OWN_MIB + config.memoryMib,
       cpus: Math.max(LAB_CPUS, Math.min(config.cpus + 1, 8)),

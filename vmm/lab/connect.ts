@@ -4,7 +4,8 @@ import { Progress } from "../cli/progress.js";
 import { onEndSignals } from "../cli/terminal.js";
 import { LabError } from "../errors.js";
 import { timeLimit } from "../time-limit.js";
-import { LabSession, type LabOptions, type LabResult } from "./session.js";
+import type { LabOptions } from "./emulator.js";
+import { LabSession, type LabResult } from "./session.js";
 
 export interface ConnectedCommand {
   readonly argv: readonly string[];
@@ -15,8 +16,12 @@ export interface ConnectedCommand {
 /** How long the command has to end by itself after a signal, `ms`. */
 const GRACE_MS = 5000;
 
+const SLOW =
+  "the Intel lab is slow: Bochs interprets every instruction, so its start takes half a minute or more, a guest's as long again";
+
 /** Starts a lab, runs the command in it as if it ran here, and takes the lab down. */
 export async function runInLab(options: LabOptions, command: ConnectedCommand): Promise<LabResult> {
+  if (options.cpu === "intel") process.stderr.write(`vmlet: ${SLOW}\n`);
   const progress = new Progress("the lab is starting");
   const abort = new AbortController();
   let signal: number | undefined;
@@ -26,7 +31,12 @@ export async function runInLab(options: LabOptions, command: ConnectedCommand): 
   });
   let session: LabSession;
   try {
-    session = await LabSession.start(options, abort.signal);
+    session = await LabSession.start(options, {
+      abort: abort.signal,
+      onProgress: (text) => {
+        progress.update(`the lab is starting: ${text}`);
+      },
+    });
   } catch (error) {
     if (signal === undefined) throw error;
     return { status: EXIT_SIGNAL_BASE + signal, stdout: Buffer.alloc(0), stderr: Buffer.alloc(0), files: new Map() };

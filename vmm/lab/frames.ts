@@ -6,7 +6,7 @@ export interface Frame {
 }
 
 const HEADER_LENGTH = 5;
-/** The agent takes no longer frame. */
+/** Of an I frame: less than a serial line buffers for the agent. */
 export const MAX_PAYLOAD = 32 * 1024;
 
 export function encodeFrame(type: string, payload: Uint8Array = new Uint8Array()): Buffer {

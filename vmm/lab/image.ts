@@ -4,13 +4,14 @@ import { spawn, spawnSync } from "node:child_process";
 import { cpSync, mkdirSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { LabError } from "../errors.js";
+import type { LabCpu } from "./emulator.js";
 import { findProgram } from "./programs.js";
 
 export interface LabBase {
+  /** Holds what guest/lab/build says. */
+  readonly folder: string;
+  /** Debian's bzImage. */
   readonly kernel: string;
-  readonly initrd: string;
-  /** ext4 image of the root file system. */
-  readonly disk: string;
 }
 
 /** A file or folder of this host and where it appears below /input in the lab. */
@@ -20,9 +21,9 @@ export interface LabInput {
 }
 
 /** Builds the base if the cache does not have it; its progress goes to standard error. */
-export async function labBase(packageRoot: string): Promise<LabBase> {
+export async function labBase(packageRoot: string, cpu: LabCpu = "amd"): Promise<LabBase> {
   const script = join(packageRoot, "guest/lab/build");
-  const child = spawn(script, [process.execPath], { stdio: ["ignore", "pipe", "inherit"] });
+  const child = spawn(script, [process.execPath, cpu], { stdio: ["ignore", "pipe", "inherit"] });
   let output = "";
   child.stdout.setEncoding("utf8").on("data", (text: string) => (output += text));
   const code = await new Promise<number | null>((resolve, reject) => {
@@ -31,7 +32,7 @@ export async function labBase(packageRoot: string): Promise<LabBase> {
   });
   if (code !== 0) throw new LabError("The lab could not be built; the lines above say why");
   const folder = output.trim();
-  return { kernel: join(folder, "vmlinuz"), initrd: join(folder, "initrd.gz"), disk: join(folder, "base.ext4") };
+  return { folder, kernel: join(folder, "vmlinuz") };
 }
 
 function bytesBelow(path: string): number {

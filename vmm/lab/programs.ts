@@ -1,8 +1,15 @@
 // The programs that the lab is made of, and the Debian packages that bring them.
-import { statSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
+import type { LabCpu } from "./emulator.js";
 
-/** What the lab is made of: a program, and the Debian package that brings it. */
-export const LAB_PACKAGES: readonly (readonly [program: string, debianPackage: string])[] = [
+export const BOCHS_BIOS = "/usr/share/bochs/BIOS-bochs-latest";
+export const BOCHS_VGA_BIOS = "/usr/share/vgabios/vgabios.bin";
+const BOCHS_SCREEN = "/usr/lib/x86_64-linux-gnu/bochs/plugins/libbx_term_gui.so";
+
+type Packages = readonly (readonly [program: string, debianPackage: string])[];
+
+/** What the lab is made of: a program, or the path of a file, and the Debian package that brings it. */
+export const LAB_PACKAGES: Packages = [
   ["qemu-system-x86_64", "qemu-system-x86"],
   ["gcc", "gcc"],
   ["cpio", "cpio"],
@@ -11,30 +18,44 @@ export const LAB_PACKAGES: readonly (readonly [program: string, debianPackage: s
   ["dpkg-deb", "dpkg"],
 ];
 
+/** The same for the Intel lab. */
+export const INTEL_LAB_PACKAGES: Packages = [
+  ["bochs-bin", "bochs"],
+  [BOCHS_SCREEN, "bochs-term"],
+  [BOCHS_BIOS, "bochsbios"],
+  [BOCHS_VGA_BIOS, "vgabios"],
+  ["objcopy", "binutils"],
+  ["lz4", "lz4"],
+  ["xz", "xz-utils"],
+  ["setpriv", "util-linux"],
+  ...LAB_PACKAGES.slice(1),
+];
+
 /** PATH, and where Debian keeps what only root has in its PATH. */
 export function searchPath(): string[] {
   return [...(process.env["PATH"] ?? "").split(":"), "/sbin", "/usr/sbin"].filter((folder) => folder !== "");
 }
 
-/** Absolute path of a program, or undefined. */
+function isFile(path: string): boolean {
+  try {
+    return statSync(path, { throwIfNoEntry: false })?.isFile() === true;
+  } catch (error) {
+    // A folder of another user's PATH, inherited through sudo or su.
+    if ((error as NodeJS.ErrnoException).code === "EACCES") return false;
+    throw error;
+  }
+}
+
+/** Absolute path of a program that this user can see, or undefined. */
 export function findProgram(name: string): string | undefined {
   return searchPath()
     .map((folder) => `${folder}/${name}`)
     .find(isFile);
 }
 
-/** A folder of another user's in the PATH (sudo keeps it) may not even be looked into. */
-function isFile(path: string): boolean {
-  try {
-    return statSync(path).isFile();
-  } catch {
-    return false;
-  }
-}
-
 /** Debian packages that are missing; empty if the lab can be built and started. */
-export function missingLabPrograms(): string[] {
-  return LAB_PACKAGES.filter(([program]) => findProgram(program) === undefined).map(
-    ([, debianPackage]) => debianPackage,
-  );
+export function missingLabPrograms(cpu: LabCpu = "amd"): string[] {
+  return (cpu === "amd" ? LAB_PACKAGES : INTEL_LAB_PACKAGES)
+    .filter(([name]) => (name.startsWith("/") ? !existsSync(name) : findProgram(name) === undefined))
+    .map(([, debianPackage]) => debianPackage);
 }

@@ -1,32 +1,17 @@
-// A running lab: QEMU with an emulated AMD CPU, and the agent in it that runs our commands.
-// DESIGN.md, "The lab".
-import { spawn, type ChildProcess } from "node:child_process";
+// A running lab: an emulated machine, and the agent in it that runs our commands. DESIGN.md, "The lab".
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Duplex } from "node:stream";
 import { LabError } from "../errors.js";
-import { FrameReader, MAX_PAYLOAD, encodeFrame, encodeRequest, encodeWindowSize, type Frame } from "./frames.js";
-import { labBase, makeInputDisk, type LabInput } from "./image.js";
+import { BOCHS } from "./bochs.js";
+import type { Emulator, LabCpu, LabMachine, LabOptions } from "./emulator.js";
+import { FrameReader, encodeFrame, encodeRequest, encodeWindowSize, type Frame } from "./frames.js";
+import { labBase, makeInputDisk } from "./image.js";
+import { InputQueue } from "./input-queue.js";
 import { timeLimit } from "../time-limit.js";
-import { findProgram } from "./programs.js";
+import { QEMU } from "./qemu.js";
 
-/** A disk of this host that the lab sees as it is. */
-export interface LabDisk {
-  readonly path: string;
-  readonly isReadonly: boolean;
-  readonly cache: "writeback" | "unsafe";
-}
-
-export interface LabOptions {
-  /** Top folder of the package, for guest/lab/build. */
-  readonly packageRoot: string;
-  /** RAM of the lab in `MiB`, its own kernel and programs included. */
-  readonly memoryMib: number;
-  readonly cpus: number;
-  readonly inputs: readonly LabInput[];
-  readonly disks?: readonly LabDisk[];
-}
+const EMULATORS: Readonly<Record<LabCpu, Emulator>> = { amd: QEMU, intel: BOCHS };
 
 /** Path in the lab of the disk `index`: the base and the input disk come first. */
 export function labDiskPath(index: number): string {
@@ -57,18 +42,7 @@ const ENVIRONMENT = {
   HOME: "/root",
   VMLET_IN_LAB: "1",
 };
-/** An emulated machine may be slow to start when the host is busy, `ms`. */
-const START_TIMEOUT_MS = 120_000;
-// KVM under TCG does not see the second level's XSETBV, so CPUID leaf 0xD would lie to it: no XSAVE at all.
-const LAB_CPU = "max,xsave=off";
-// A processor of the lab that hangs in its kernel (seen now and then under TCG) ends the lab with a
-// message; without softlockup_panic, whoever waits for the lab would wait for ever.
-const LAB_CMDLINE =
-  "console=ttyS0 quiet loglevel=4 panic=-1 softlockup_panic=1 mitigations=off random.trust_cpu=on rdinit=/init";
 const CONSOLE_TAIL_LINES = 15;
-/** The agent says something every 5 s. An emulated host that is silent for so long hangs, `ms`. */
-const SILENCE_MS = 60_000;
-const MAX_COMPLAINT_CHARS = 4000;
 
 interface Pending {
   readonly command: LabCommand;
@@ -79,64 +53,64 @@ interface Pending {
   readonly reject: (error: Error) => void;
 }
 
+/** How a start can be watched and given up. */
+export interface StartOptions {
+  /** Ends it without leaving anything. */
+  readonly abort?: AbortSignal;
+  /** How far the start is, in words; a fast emulator says nothing. */
+  readonly onProgress?: (text: string) => void;
+}
+
 export class LabSession {
-  readonly #qemu: ChildProcess;
-  readonly #port: Duplex;
+  readonly #emulator: Emulator;
+  readonly #machine: LabMachine;
   readonly #folder: string;
   readonly #ended: Promise<void>;
+  readonly #input: InputQueue;
   #pending: Pending | undefined;
   #ready: (() => void) | undefined;
+  #onProgress: ((text: string) => void) | undefined;
   #isClosed = false;
-  #complaints = "";
+  #hasEnded = false;
   #silence: NodeJS.Timeout | undefined;
   #lastWords = "";
 
-  private constructor(qemu: ChildProcess, folder: string) {
-    this.#qemu = qemu;
+  private constructor(emulator: Emulator, machine: LabMachine, folder: string) {
+    this.#emulator = emulator;
+    this.#machine = machine;
     this.#folder = folder;
-    this.#port = qemu.stdio[3] as Duplex;
+    this.#input = new InputQueue((type, payload) => {
+      this.#send(type, payload);
+    });
     const reader = new FrameReader();
-    this.#port.on("data", (chunk: Buffer) => {
+    machine.output.on("data", (chunk: Buffer) => {
       for (const frame of reader.push(chunk)) this.#take(frame);
     });
-    // A broken connection shows as QEMU's end, which is where it is reported.
-    this.#port.on("error", () => undefined);
-    qemu.stderr?.setEncoding("utf8").on("data", (text: string) => {
-      this.#complaints = (this.#complaints + text).slice(-MAX_COMPLAINT_CHARS);
-    });
-    this.#ended = new Promise((resolve) => {
-      qemu.once("close", () => {
-        clearTimeout(this.#silence);
-        this.#lastWords = this.#consoleTail();
-        resolve();
-        this.#pending?.reject(new LabError(`The lab has stopped unexpectedly\n${this.#lastWords}`));
-        this.#pending = undefined;
-        this.#removeFiles();
-      });
-      qemu.once("error", () => {
-        resolve();
-      });
+    // A broken connection shows as the emulator's end, which is where it is reported.
+    machine.output.on("error", () => undefined);
+    this.#ended = machine.ended.then(() => {
+      clearTimeout(this.#silence);
+      this.#hasEnded = true;
+      this.#lastWords = this.#consoleTail() + this.#lastWords;
+      this.#pending?.reject(new LabError(`The lab has stopped unexpectedly\n${this.#lastWords}`));
+      this.#pending = undefined;
+      this.#removeFiles();
     });
   }
 
-  /** Resolves once the emulated host is up and takes commands; `abort` ends it without leaving anything. */
-  static async start(options: LabOptions, abort?: AbortSignal): Promise<LabSession> {
-    const base = await labBase(options.packageRoot);
+  /** Resolves once the emulated host is up and takes commands. */
+  static async start(options: LabOptions, { abort, onProgress }: StartOptions = {}): Promise<LabSession> {
+    const { cpu = "amd" } = options;
+    const emulator = EMULATORS[cpu];
+    emulator.check(options);
+    const base = await labBase(options.packageRoot, cpu);
     abort?.throwIfAborted();
     const folder = mkdtempSync(join(tmpdir(), "vmlet-lab-"));
     let session: LabSession;
     try {
       const disk = makeInputDisk(folder, options.inputs);
-      const qemu = spawn(
-        findProgram("qemu-system-x86_64") ?? "qemu-system-x86_64",
-        qemuArguments(options, base, disk, folder),
-        {
-          // Its own group: a Ctrl-C at the terminal is for us to handle.
-          detached: true,
-          stdio: ["ignore", "ignore", "pipe", "pipe"],
-        },
-      );
-      session = new LabSession(qemu, folder);
+      session = new LabSession(emulator, emulator.start(options, base, disk, folder), folder);
+      session.#onProgress = onProgress;
     } catch (error) {
       rmSync(folder, { recursive: true, force: true });
       throw error;
@@ -152,6 +126,7 @@ export class LabSession {
 
   /** Runs one command; a second one may only start after the first has ended. */
   run(command: LabCommand): Promise<LabResult> {
+    if (this.#hasEnded) return Promise.reject(new LabError(`The lab has stopped unexpectedly\n${this.#lastWords}`));
     if (this.#pending !== undefined) return Promise.reject(new LabError("The lab runs one command at a time"));
     return new Promise((resolve, reject) => {
       this.#pending = { command, stdout: [], stderr: [], files: new Map(), resolve, reject };
@@ -166,18 +141,15 @@ export class LabSession {
 
   /** False if the caller should wait for `onceDrained` before it gives more. */
   input(bytes: Uint8Array): boolean {
-    let roomy = true;
-    for (let at = 0; at < bytes.length; at += MAX_PAYLOAD)
-      roomy = this.#send("I", bytes.subarray(at, at + MAX_PAYLOAD));
-    return roomy;
+    return this.#input.push(bytes);
   }
 
   onceDrained(callback: () => void): void {
-    this.#port.once("drain", callback);
+    this.#input.onceDrained(callback);
   }
 
   endInput(): void {
-    this.#send("E");
+    this.#input.end();
   }
 
   signal(number: number): void {
@@ -192,24 +164,23 @@ export class LabSession {
   async close(): Promise<void> {
     if (!this.#isClosed) {
       this.#isClosed = true;
-      this.#port.destroy();
-      this.#qemu.kill("SIGKILL");
+      this.#machine.kill();
     }
     await this.#ended;
     this.#removeFiles();
   }
 
-  #send(type: string, payload?: Uint8Array): boolean {
-    return this.#port.writable && this.#port.write(encodeFrame(type, payload));
+  #send(type: string, payload?: Uint8Array): void {
+    if (this.#machine.input.writable) this.#machine.input.write(encodeFrame(type, payload));
   }
 
   async #waitUntilReady(abort: AbortSignal | undefined): Promise<void> {
     let timer: NodeJS.Timeout | undefined;
     const ready = new Promise<void>((resolve) => (this.#ready = resolve));
     const failed = this.#ended.then(() => {
-      throw new LabError(`QEMU has stopped while the lab was starting\n${this.#lastWords}`);
+      throw new LabError(`${this.#emulator.name} has stopped while the lab was starting\n${this.#lastWords}`);
     });
-    const limitMs = timeLimit("the lab's start", START_TIMEOUT_MS);
+    const limitMs = timeLimit("the lab's start", this.#emulator.startLimitMs);
     const late = new Promise<never>((_, reject) => {
       timer = setTimeout(() => {
         reject(new LabError(`The lab is not up after ${String(limitMs / 1000)} s\n${this.#consoleTail()}`));
@@ -232,10 +203,10 @@ export class LabSession {
   /** Two emulated processors can lock each other up for good: that must not look like a slow command. */
   #expectLife(): void {
     clearTimeout(this.#silence);
-    const limitMs = timeLimit("a sign of life from the lab", SILENCE_MS);
+    const limitMs = timeLimit("a sign of life from the lab", this.#emulator.silenceMs);
     this.#silence = setTimeout(() => {
-      this.#complaints += `\nThe emulated host has been silent for ${String(limitMs / 1000)} s and was stopped: try again\n`;
-      this.#qemu.kill("SIGKILL");
+      this.#lastWords = `\nThe emulated host has been silent for ${String(limitMs / 1000)} s and was stopped: try again`;
+      this.#machine.kill();
     }, limitMs).unref();
   }
 
@@ -245,6 +216,12 @@ export class LabSession {
     switch (type) {
       case "R":
         this.#ready?.();
+        break;
+      case "P":
+        this.#onProgress?.(payload.toString("utf8"));
+        break;
+      case "A":
+        this.#input.acknowledge();
         break;
       case "O":
       case "2": {
@@ -261,6 +238,7 @@ export class LabSession {
       case "Z": {
         const signal = payload.readUInt32LE(4);
         this.#pending = undefined;
+        this.#input.clear();
         pending?.resolve({
           status: signal === 0 ? payload.readUInt32LE(0) : 128 + signal,
           stdout: Buffer.concat(pending.stdout),
@@ -274,48 +252,19 @@ export class LabSession {
     }
   }
 
-  /** What QEMU complained of and the last lines of the emulated console. */
+  /** What the emulator complained of and the last lines of the emulated console. */
   #consoleTail(): string {
     let log = "";
     try {
       log = readFileSync(join(this.#folder, "console.log"), "utf8");
     } catch {
-      // QEMU stopped before it made the file: its complaint is what there is.
+      // The emulator stopped before it made the file: its complaint is what there is.
     }
-    const lines = `${log}${this.#complaints}`.trimEnd().split(/\r?\n/);
+    const lines = `${log}${this.#machine.complaints()}`.trimEnd().split(/\r?\n/);
     return lines.slice(-CONSOLE_TAIL_LINES).join("\n");
   }
 
   #removeFiles(): void {
     rmSync(this.#folder, { recursive: true, force: true });
   }
-}
-
-function qemuArguments(
-  { memoryMib, cpus, disks = [] }: LabOptions,
-  base: { kernel: string; initrd: string; disk: string },
-  inputDisk: string,
-  folder: string,
-): string[] {
-  const drive = (file: string, options: string): string[] => [
-    "-drive",
-    `file=${file.replaceAll(",", ",,")},format=raw,if=virtio,${options}`,
-  ];
-  const disk = (file: string): string[] => drive(file, "readonly=on");
-  return [
-    ...["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
-    ...["-machine", "pc", "-accel", "tcg,thread=multi", "-cpu", LAB_CPU],
-    ...["-smp", String(cpus), "-m", String(memoryMib)],
-    ...["-kernel", base.kernel, "-initrd", base.initrd],
-    ...["-append", LAB_CMDLINE],
-    ...disk(base.disk),
-    ...disk(inputDisk),
-    ...disks.flatMap(({ path, isReadonly, cache }) =>
-      isReadonly ? disk(path) : drive(path, `cache=${cache},discard=unmap,detect-zeroes=off`),
-    ),
-    ...["-chardev", `file,id=console,path=${join(folder, "console.log").replaceAll(",", ",,")}`],
-    ...["-serial", "chardev:console"],
-    ...["-device", "virtio-serial-pci", "-chardev", "socket,id=agent,fd=3"],
-    ...["-device", "virtserialport,chardev=agent,name=vmlet.agent"],
-  ];
 }

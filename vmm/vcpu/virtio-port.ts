@@ -1,20 +1,15 @@
-// A virtio-mmio window as a vCPU thread serves it: what is frequent, the interrupt status and
-// notifications, on the spot through shared words; everything else by asking the owner of the
-// devices. virtio 1.2 §4.2.2. DESIGN.md, "Threads".
+// A virtio-mmio window as a vCPU thread serves it: notifications on the spot through a shared word,
+// everything else by asking the owner of the devices. What is frequent never gets here where KVM
+// can spare it: reads are of memory (memory/register-pages.ts), and ioevents.ts takes the rest.
+// virtio 1.2 §4.2.2. DESIGN.md, "Threads".
 import type { AccessSize, BusDevice, SharedWords } from "../../devices/contracts.js";
-import {
-  VIRTIO_MMIO_INTERRUPT_ACK,
-  VIRTIO_MMIO_INTERRUPT_STATUS,
-  VIRTIO_MMIO_QUEUE_NOTIFY,
-} from "../../devices/virtio/constants.js";
+import { VIRTIO_MMIO_QUEUE_NOTIFY } from "../../devices/virtio/constants.js";
 import type { RegisterCalls } from "./register-calls.js";
 
 // Words of a device.
-/** InterruptStatus. */
-export const VIRTIO_STATUS_WORD = 0;
 /** Bit q: queue q has been notified and the owner has not looked yet. */
-export const VIRTIO_PENDING_WORD = 1;
-export const VIRTIO_PORT_WORDS = 2;
+export const VIRTIO_PENDING_WORD = 0;
+export const VIRTIO_PORT_WORDS = 1;
 
 /** As many as PENDING has bits; no device here has more. */
 export const MAX_NOTIFIED_QUEUES = 32;
@@ -36,16 +31,11 @@ export class VirtioPort implements BusDevice {
   }
 
   read(offset: number, size: AccessSize): number {
-    if (offset === VIRTIO_MMIO_INTERRUPT_STATUS && size === 4) {
-      return Atomics.load(this.#words, VIRTIO_STATUS_WORD) >>> 0;
-    }
     return this.#calls.read(this.#device, offset, size);
   }
 
   write(offset: number, size: AccessSize, value: number): void {
-    if (offset === VIRTIO_MMIO_INTERRUPT_ACK && size === 4) {
-      Atomics.and(this.#words, VIRTIO_STATUS_WORD, ~value);
-    } else if (offset === VIRTIO_MMIO_QUEUE_NOTIFY && size === 4) {
+    if (offset === VIRTIO_MMIO_QUEUE_NOTIFY && size === 4) {
       if (value >= MAX_NOTIFIED_QUEUES) return;
       Atomics.or(this.#words, VIRTIO_PENDING_WORD, 1 << value);
       this.#wakeOwner();

@@ -55,6 +55,11 @@ export function guestCpuid(supported: readonly CpuidEntry[], options: CpuidOptio
   return entries;
 }
 
+/** True if a guest with these entries may use VT-x. */
+export function hasVmx(entries: readonly CpuidEntry[]): boolean {
+  return entries.some((entry) => entry.function === 1 && (entry.ecx & ECX_VMX) !== 0);
+}
+
 function adjust(entry: CpuidEntry, { index, count, nested, tscDeadline }: CpuidOptions): CpuidEntry {
   switch (entry.function) {
     case 0x1: {

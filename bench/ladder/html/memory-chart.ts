@@ -26,8 +26,8 @@ function pointsOf(result: LadderResult): Point[] {
   });
 }
 
-/** Points so close that their names would lie on each other share one, under the first of them. */
-const NEAR_DECADES = 0.3;
+/** Points so close that their names would lie on each other share one. */
+const NEAR_DECADES = 0.32;
 const NEAR_CALLS = 16;
 /** So many of the namespaces get one name. */
 const MANY = 3;
@@ -44,12 +44,13 @@ function captions(points: readonly Point[]): ReadonlyMap<Point, string> {
   }
   return new Map(
     groups.flatMap((group): [Point, string][] => {
-      const [first] = group;
+      // Under the lowest of them: no other point lies on the words.
+      const lowest = group.toSorted((a, b) => a.calls - b.calls)[0];
       const names = group.map(({ rung }) => rung.name);
       const single = names.filter((name) => name.startsWith("ns-"));
       const shown =
         single.length < MANY ? names : [...names.filter((name) => !single.includes(name)), "single namespaces"];
-      return first === undefined ? [] : [[first, shown.join("\n")]];
+      return lowest === undefined ? [] : [[lowest, shown.join("\n")]];
     }),
   );
 }

@@ -14,6 +14,7 @@ const COLOURS = {
   muted: { standIn: "#020202", light: "#656d76", dark: "#9198a1" },
   grid: { standIn: "#030303", light: "#d8dee4", dark: "#30363d" },
   page: { standIn: "#040404", light: "#ffffff", dark: "#0d1117" },
+  shade: { standIn: "#0a0a0a", light: "#f6f8fa", dark: "#161b22" },
   process: { standIn: "#050505", light: "#6e7781", dark: "#8b949e" },
   namespaces: { standIn: "#060606", light: "#1a7f37", dark: "#3fb950" },
   runtime: { standIn: "#070707", light: "#0969da", dark: "#58a6ff" },

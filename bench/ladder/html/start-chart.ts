@@ -1,7 +1,7 @@
 // The start-up ladder: a row a rung, a log axis, every sample a dot, the median a bar across them.
 import type { EChartsCoreOption } from "echarts/core";
-import { formatNumber } from "../../table.js";
 import { present, seriesOf } from "../figures.js";
+import { formatMs } from "../story.js";
 import type { LadderResult } from "../result.js";
 import type { Family } from "../rung.js";
 import { draw, logAxis } from "./draw.js";
@@ -108,7 +108,7 @@ export function startChart(result: LadderResult): string {
         symbolSize: 0.1,
         data: inFamily(family).map(({ row, index }) => ({
           value: [Math.max(...row.samples), index],
-          name: `${formatNumber(row.median)} ms${row.accelerator === null ? "" : `, ${row.accelerator}`}`,
+          name: `${formatMs(row.median)}${row.accelerator === null ? "" : `, ${row.accelerator}`}`,
         })),
         label: {
           show: true,
@@ -122,6 +122,6 @@ export function startChart(result: LadderResult): string {
     ]),
   };
   const height = MARGINS.top + MARGINS.bottom + rows.length * ROW_HEIGHT;
-  const label = `Start-up times: ${rows.map(({ name, median }) => `${name} ${formatNumber(median)} ms`).join(", ")}`;
+  const label = `Start-up times: ${rows.map(({ name, median }) => `${name} ${formatMs(median)}`).join(", ")}`;
   return draw(option, WIDTH, height, label);
 }

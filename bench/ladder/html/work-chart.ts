@@ -1,47 +1,58 @@
 // Overhead: a panel a workload, a bar a rung, against the plain process.
 import type { EChartsCoreOption } from "echarts/core";
 import { formatNumber } from "../../table.js";
-import { WORKLOADS, present, seriesOf } from "../figures.js";
+import { formatDuration, present, seriesOf, stageOf, type Workloads } from "../figures.js";
 import type { LadderResult, RungResult } from "../result.js";
 import { draw, logAxis } from "./draw.js";
 import { standIn } from "./palette.js";
 
 const COLUMNS = 3;
-const PANEL = { width: 210, gapX: 100, left: 100, top: 34, gapY: 60 };
-const BAR_HEIGHT = 16;
+/** Names stand once, left of the first column; `room`: for the figures right of the bars, in it. */
+const PANEL = { width: 250, gapX: 22, left: 104, top: 50, gapY: 84, right: 8 };
+const BAR = { height: 17, gap: 6 };
+/** Pixels right of the longest bar, for its figure. */
+const ROOM = 60;
+const FLOOR = 0.3;
 
 interface Panel {
   readonly label: string;
+  readonly base: string;
   readonly bars: readonly { readonly rung: RungResult; readonly ratio: number }[];
 }
 
-function panelsOf(result: LadderResult): Panel[] {
+function panelsOf(result: LadderResult, workloads: Workloads): Panel[] {
   // A namespace alone costs nothing while the program runs; all of them together stand for it.
   const rungs = present(result).filter(({ name }) => !name.startsWith("ns-") && name !== "process");
-  return WORKLOADS.flatMap(([metric, label]) => {
-    const base = seriesOf(result, "work", "process", metric)?.summary.median;
+  return workloads.flatMap(([metric, label]) => {
+    const stage = stageOf(metric);
+    const base = seriesOf(result, stage, "process", metric)?.summary.median;
     if (base === undefined) return [];
     const bars = rungs.flatMap((rung) => {
-      const own = seriesOf(result, "work", rung.name, metric)?.summary.median;
+      const own = seriesOf(result, stage, rung.name, metric)?.summary.median;
       return own === undefined ? [] : [{ rung, ratio: own / base }];
     });
-    return bars.length === 0 ? [] : [{ label: `${label} (${formatNumber(base)} ns)`, bars }];
+    return bars.length === 0 ? [] : [{ label, base: formatDuration(base), bars }];
   });
 }
 
-export function workChart(result: LadderResult): string {
-  const panels = panelsOf(result);
+export function workChart(result: LadderResult, title: string, workloads: Workloads): string {
+  const panels = panelsOf(result, workloads);
   if (panels.length === 0) return "";
   const names = [...new Set(panels.flatMap(({ bars }) => bars.map(({ rung }) => rung.name)))];
-  const panelHeight = names.length * BAR_HEIGHT;
-  const x = (i: number): number => PANEL.left + (i % COLUMNS) * (PANEL.width + PANEL.gapX);
-  const y = (i: number): number => PANEL.top + Math.floor(i / COLUMNS) * (panelHeight + PANEL.gapY);
+  const columns = Math.min(COLUMNS, panels.length);
+  const panelHeight = names.length * BAR.height;
+  const x = (i: number): number => PANEL.left + (i % columns) * (PANEL.width + PANEL.gapX);
+  const y = (i: number): number => PANEL.top + Math.floor(i / columns) * (panelHeight + PANEL.gapY);
   const option: EChartsCoreOption = {
-    title: panels.map(({ label }, i) => ({
+    title: panels.map(({ label, base }, i) => ({
       text: label,
+      subtext: `plain process: ${base}`,
       left: x(i),
-      top: y(i) - 26,
+      top: y(i) - 42,
+      padding: 0,
+      itemGap: 3,
       textStyle: { fontSize: 13, fontWeight: 600, color: standIn("ink") },
+      subtextStyle: { fontSize: 11, color: standIn("muted") },
     })),
     grid: panels.map((_, i) => ({ left: x(i), top: y(i), width: PANEL.width, height: panelHeight })),
     xAxis: panels.map(({ bars }, i) => ({
@@ -49,10 +60,10 @@ export function workChart(result: LadderResult): string {
       gridIndex: i,
       // Bars begin where nothing is lost or won.
       startValue: 1,
-      min: 0.3,
-      max: Math.max(10, ...bars.map(({ ratio }) => 10 ** Math.ceil(Math.log10(ratio) + 0.3))),
-      axisLabel: { color: standIn("muted"), fontSize: 10, formatter: plain },
-      splitLine: { show: false },
+      min: FLOOR,
+      max: axisEnd(bars),
+      axisLabel: { color: standIn("muted"), fontSize: 10, formatter: decade, showMaxLabel: false, hideOverlap: true },
+      splitLine: { showMinLine: false, showMaxLine: false, lineStyle: { color: standIn("grid") } },
     })),
     yAxis: panels.map((_, i) => ({
       type: "category",
@@ -61,24 +72,28 @@ export function workChart(result: LadderResult): string {
       data: names,
       axisTick: { show: false },
       axisLine: { show: false },
-      axisLabel: { color: standIn("ink"), interval: 0, fontSize: 11 },
+      axisLabel: { show: i % columns === 0, color: standIn("ink"), interval: 0, fontSize: 12, margin: 10 },
     })),
     series: panels.map(({ bars }, i) => ({
       type: "bar",
       xAxisIndex: i,
       yAxisIndex: i,
-      barWidth: BAR_HEIGHT - 5,
+      barWidth: BAR.height - BAR.gap,
       data: names.map((name) => {
         const bar = bars.find(({ rung }) => rung.name === name);
         return bar === undefined
           ? { value: "-" }
-          : { value: bar.ratio, itemStyle: { color: standIn(bar.rung.family), opacity: 0.85 } };
+          : {
+              value: bar.ratio,
+              itemStyle: { color: standIn(bar.rung.family), borderRadius: bar.ratio < 1 ? [2, 0, 0, 2] : [0, 2, 2, 0] },
+              // A bar to the left has its figure on the right all the same: there is room.
+              label: { position: "right", distance: bar.ratio < 1 ? widthOf(bar.ratio, bars) + 5 : 5 },
+            };
       }),
       label: {
         show: true,
-        position: "right",
-        fontSize: 10,
-        color: standIn("muted"),
+        fontSize: 11,
+        color: standIn("ink"),
         formatter: ({ value }: { value: unknown }) => (typeof value === "number" ? `${formatNumber(value)}×` : ""),
       },
       markLine: {
@@ -90,18 +105,26 @@ export function workChart(result: LadderResult): string {
       },
     })),
   };
-  const rows = Math.ceil(panels.length / COLUMNS);
-  const width = PANEL.left + COLUMNS * PANEL.width + (COLUMNS - 1) * PANEL.gapX + 60;
-  return draw(
-    option,
-    width,
-    rows * (panelHeight + PANEL.gapY) + PANEL.top,
-    "Work against the plain process; the table has the figures",
-  );
+  const rows = Math.ceil(panels.length / columns);
+  const width = PANEL.left + columns * PANEL.width + (columns - 1) * PANEL.gapX + PANEL.right;
+  const height = PANEL.top + rows * panelHeight + (rows - 1) * PANEL.gapY + 30;
+  return draw(option, width, height, `${title} against the plain process; the table has the figures`);
 }
 
-/** The axis begins at an odd place below 1, which needs no name. */
-function plain(value: number): string {
-  if (value < 1) return "";
-  return value >= 1000 ? `10${"⁰¹²³⁴⁵⁶⁷⁸⁹"[Math.round(Math.log10(value))] ?? ""}×` : `${String(value)}×`;
+/** Of a bar from the ratio to 1, in pixels. */
+function widthOf(ratio: number, bars: Panel["bars"]): number {
+  return (Math.log10(1 / Math.max(ratio, FLOOR)) / Math.log10(axisEnd(bars) / FLOOR)) * PANEL.width;
+}
+
+/** So far that the longest bar leaves room. */
+function axisEnd(bars: Panel["bars"]): number {
+  const longest = Math.max(2, ...bars.map(({ ratio }) => ratio));
+  return FLOOR * (longest / FLOOR) ** (PANEL.width / (PANEL.width - ROOM));
+}
+
+/** The axis begins and ends at odd places, which need no name. */
+function decade(value: number): string {
+  const exponent = Math.log10(value);
+  if (value < 1 || !Number.isInteger(exponent)) return "";
+  return exponent >= 4 ? `10${"⁰¹²³⁴⁵⁶⁷⁸⁹"[exponent] ?? ""}×` : `${value.toLocaleString("en-US")}×`;
 }

@@ -17,7 +17,8 @@
 
 /* The highest number that x86-64 has today is below this; numbers without a call answer ENOSYS everywhere. */
 #define SYSTEM_CALLS 470
-#define INTERFACES 64
+/* Numbers of interfaces that are gone are not given again: this many are looked at. */
+#define INTERFACES 1024
 #define NOT_TRIED (-1)
 #define KILLED 1000
 

@@ -9,6 +9,7 @@
  * It prints one line of JSON an event:
  *   {"event":"start","instance":0,"pid":17}
  *   {"event":"first","instance":0,"ms":1.234}              MARKER came, counted from the fork
+ *   {"event":"again","instance":0,"ms":1.345}              MARKER came once more
  *   {"event":"end","instance":0,"ms":2.345,"end_ms":2.4,"status":0,"output":"...","errors":"..."}
  * end_ms counts from the first fork of all. "status" is 128 + N for signal N; one that had to be
  * stopped has "timeout":true instead. When standard input ends or SIGTERM comes, everything that was
@@ -49,7 +50,10 @@ struct text {
 struct instance {
 	pid_t pid;
 	double started;
-	int seen, ended;
+	int ended;
+	/* Markers so far; the next is looked for from here on. */
+	int seen;
+	size_t looked_at;
 	int status;
 	double ended_at;
 	int reported;
@@ -245,11 +249,12 @@ static void look_for_marker(int i)
 {
 	struct instance *one = &instances[i];
 
-	if (one->seen || !strstr(one->output.bytes, marker))
-		return;
-	one->seen = 1;
-	printf("{\"event\":\"first\",\"instance\":%d,\"ms\":%.4f}\n", i, now_ms() - one->started);
-	fflush(stdout);
+	for (const char *at; (at = strstr(one->output.bytes + one->looked_at, marker)) != NULL;) {
+		one->looked_at = (size_t)(at - one->output.bytes) + strlen(marker);
+		printf("{\"event\":\"%s\",\"instance\":%d,\"ms\":%.4f}\n", one->seen++ ? "again" : "first", i,
+		       now_ms() - one->started);
+		fflush(stdout);
+	}
 }
 
 static void run(double deadline, int signals)

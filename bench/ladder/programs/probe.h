@@ -24,6 +24,13 @@ void context_switches(uint64_t budget_ns);
 void page_faults(uint64_t budget_ns);
 void files(uint64_t budget_ns);
 void disk(uint64_t budget_ns);
+/* Against peer.c; skipped if it does not answer. */
+void network(const char *address, const char *port, uint64_t budget_ns);
 void isolation(const char *host_pid, const char *host_kernel);
+
+/* What the harness gives a guest with its devices. */
+void give_address(const char *interface, const char *address, const char *netmask);
+void mount_scratch(const char *device);
+void unmount_scratch(void);
 
 #endif

@@ -118,6 +118,13 @@ uint64_t now_ns(void)
 	return (uint64_t)t.seconds * 1000000000ULL + (uint64_t)t.nanoseconds;
 }
 
+void rest_ms(int64_t milliseconds)
+{
+	struct { int64_t seconds, nanoseconds; } t = { milliseconds / 1000, milliseconds % 1000 * 1000000 };
+
+	CALL(__NR_nanosleep, &t, 0);
+}
+
 void *allocate(size_t bytes)
 {
 	long at = CALL(__NR_mmap, 0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

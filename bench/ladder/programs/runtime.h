@@ -38,8 +38,10 @@ extern void (*at_end)(void);
 int is_equal(const char *a, const char *b);
 int64_t parse_number(const char *text);
 uint64_t now_ns(void);
+void rest_ms(int64_t milliseconds);
 /* Zeroed pages. */
 void *allocate(size_t bytes);
+void *memcpy(void *to, const void *from, size_t length);
 /* Waits for one child; its status as wait4(2) gives it. */
 int wait_for(long pid);
 

@@ -1,4 +1,5 @@
 // bubblewrap: namespaces for programs of the desktop, set up by one small program.
+import { entering } from "../network.js";
 import { detectProgram, program as hostProgram } from "../detect.js";
 import { CONTAINER_TIMEOUT_MS, type Rung } from "../rung.js";
 
@@ -7,6 +8,7 @@ export const bubblewrap: Rung = {
   adds: "namespaces, no new privileges, /proc and /dev of its own",
   family: "runtime",
   limits: "group",
+  network: "veth",
   debianPackage: "bubblewrap",
   timeoutMs: CONTAINER_TIMEOUT_MS,
   detect: () => detectProgram("bwrap", "bubblewrap"),
@@ -15,6 +17,11 @@ export const bubblewrap: Rung = {
       ...["--unshare-all", "--die-with-parent", "--bind", site.root, "/", "--proc", "/proc", "--dev", "/dev"],
       ...["--chdir", "/"],
     ];
-    return { command: ({ program }) => [hostProgram("bwrap"), ...flags, ...program] };
+    return {
+      command: ({ program, network }) => [
+        ...entering(network),
+        ...[hostProgram("bwrap"), ...flags, ...(network === undefined ? [] : ["--share-net"]), ...program],
+      ],
+    };
   },
 };

@@ -18,6 +18,7 @@ export const cgroupLimits: Rung = {
   adds: "limits of memory and CPU time, in the same root directory",
   family: "namespaces",
   limits: "own",
+  network: "host",
   timeoutMs: CONTAINER_TIMEOUT_MS,
   detect: () => {
     const { kind } = cgroupLayout();
@@ -32,8 +33,8 @@ export const cgroupLimits: Rung = {
         const text = script(groupOf("$name")).replaceAll("'", '"').replace("set -e", "set -e; name=$1; shift");
         return [hostProgram("sh"), "-c", text, "sh", name, hostProgram("chroot"), site.root, ...program];
       },
-      remove: (name) => {
-        for (const { folder } of groupOf(name)) removeGroupTree(folder);
+      remove: (names) => {
+        for (const { folder } of names.flatMap(groupOf)) removeGroupTree(folder);
       },
     };
   },

@@ -1,5 +1,5 @@
 // 1979: another root directory, and nothing else.
-import { detectProgram, program as hostProgram } from "../detect.js";
+import { detectRootProgram, program as hostProgram } from "../detect.js";
 import { CONTAINER_TIMEOUT_MS, type Rung } from "../rung.js";
 
 export const chroot: Rung = {
@@ -7,8 +7,9 @@ export const chroot: Rung = {
   adds: "a root directory of its own",
   family: "process",
   limits: "group",
+  network: "host",
   debianPackage: "coreutils",
   timeoutMs: CONTAINER_TIMEOUT_MS,
-  detect: () => detectProgram("chroot", "coreutils"),
+  detect: () => detectRootProgram("chroot", "coreutils"),
   open: (site) => ({ command: ({ program }) => [hostProgram("chroot"), site.root, ...program] }),
 };

@@ -3,7 +3,7 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { detectProgram, program as hostProgram } from "../detect.js";
+import { detectRootProgram, program as hostProgram } from "../detect.js";
 import { findProgram } from "../../../vmm/lab/programs.js";
 import { timeLimit } from "../../../vmm/time-limit.js";
 import { CONTAINER_TIMEOUT_MS, CPUS, MEMORY_MIB, type OpenRung, type Rung } from "../rung.js";
@@ -29,14 +29,11 @@ export async function startEngine(site: Site, client: string, storageDriver = "v
   mkdirSync(folder);
   const socket = `unix://${join(folder, "socket")}`;
   const pidFile = join(folder, "pid");
+  // Without addresses to masquerade and ports to forward, it need not touch the host's packet filter.
+  const bridge = site.network.joints.bridge?.device ?? "none";
   const flags = [
-    ...[
-      "--iptables=false",
-      "--ip6tables=false",
-      "--bridge=none",
-      `--storage-driver=${storageDriver}`,
-      "--log-level=error",
-    ],
+    ...["--iptables=false", "--ip6tables=false", "--ip-forward=false", "--userland-proxy=false", `--bridge=${bridge}`],
+    ...[`--storage-driver=${storageDriver}`, "--log-level=error"],
     ...["--data-root", join(folder, "data"), "--exec-root", join(folder, "exec"), "--pidfile", pidFile, "-H", socket],
   ];
   const child = spawn(
@@ -88,13 +85,15 @@ async function open(site: Site): Promise<OpenRung> {
   const limits = ["--memory", `${String(MEMORY_MIB)}m`, "--cpus", String(CPUS), "--cgroup-parent", `/${site.run}`];
   const pid = engine.process?.pid;
   return {
-    command: ({ name, program }) => [
+    command: ({ name, program, network }) => [
       client,
       ...engine.host,
-      ...["run", "--rm", "--name", name, "--network", "none", ...limits, image, ...program],
+      ...["run", "--rm", "--name", name, "--network", network === undefined ? "none" : "bridge", ...limits],
+      ...[image, ...program],
     ],
-    remove: (name) => {
-      tryProgram(client, [...engine.host, "rm", "--force", name]);
+    ...(running ? { noNetwork: "the engine that runs here has a network of its own, which stays as it is" } : {}),
+    remove: (names) => {
+      tryProgram(client, [...engine.host, "rm", "--force", ...names]);
     },
     ...(pid === undefined ? {} : { engine: pid }),
     close: async () => {
@@ -109,10 +108,11 @@ export const docker: Rung = {
   adds: "an engine with a daemon: images, layers, an API",
   family: "engine",
   limits: "own",
+  network: "bridge",
   debianPackage: "docker.io",
   timeoutMs: CONTAINER_TIMEOUT_MS,
   detect: () => {
-    const client = detectProgram("docker", "docker.io");
+    const client = detectRootProgram("docker", "docker.io");
     if ("missing" in client || findProgram("dockerd") !== undefined) return client;
     return tryProgram(hostProgram("docker"), ["version"])
       ? client

@@ -1,6 +1,7 @@
 // Each kind of namespace alone, and all of them: util-linux's unshare, in the same root directory.
 import { existsSync } from "node:fs";
-import { detectProgram, program as hostProgram } from "../detect.js";
+import { detectProgram, detectRootProgram, program as hostProgram } from "../detect.js";
+import { entering } from "../network.js";
 import { CONTAINER_TIMEOUT_MS, type Rung } from "../rung.js";
 
 interface Kind {
@@ -29,15 +30,24 @@ function rung(name: string, adds: string, kinds: readonly Kind[]): Rung {
     adds,
     family: "namespaces",
     limits: "group",
+    network: flags.includes("--net") ? "veth" : "host",
     debianPackage: "util-linux",
     timeoutMs: CONTAINER_TIMEOUT_MS,
     detect: () => {
       const absent = kinds.find(({ file }) => !existsSync(`/proc/self/ns/${file}`));
       if (absent !== undefined) return { missing: `the kernel has no ${absent.file} namespaces` };
-      return detectProgram("unshare", "util-linux");
+      // With users of its own, a process is root among them whoever made it.
+      return flags.includes("--user")
+        ? detectProgram("unshare", "util-linux")
+        : detectRootProgram("unshare", "util-linux");
     },
     open: (site) => ({
-      command: ({ program }) => [hostProgram("unshare"), ...flags, `--root=${site.root}`, "--", ...program],
+      command: ({ program, network }) => [
+        ...entering(network),
+        hostProgram("unshare"),
+        ...(network?.kind === "veth" ? flags.filter((flag) => flag !== "--net") : flags),
+        ...[`--root=${site.root}`, "--", ...program],
+      ],
     }),
   };
 }

@@ -1,6 +1,6 @@
 // systemd-nspawn, without systemd-machined: it need not run for this.
-import { rmdirSync } from "node:fs";
-import { detectProgram, program as hostProgram } from "../detect.js";
+import { existsSync, rmdirSync } from "node:fs";
+import { detectRootProgram, program as hostProgram } from "../detect.js";
 import { CONTAINER_TIMEOUT_MS, type Rung } from "../rung.js";
 
 const PROPAGATE = "/run/systemd/nspawn/propagate";
@@ -10,28 +10,26 @@ export const nspawn: Rung = {
   adds: "an init as PID 1, a system-call filter",
   family: "runtime",
   limits: "group",
+  network: "veth",
   debianPackage: "systemd-container",
   timeoutMs: CONTAINER_TIMEOUT_MS,
-  detect: () => detectProgram("systemd-nspawn", "systemd-container"),
+  detect: () => detectRootProgram("systemd-nspawn", "systemd-container"),
   open: (site) => {
-    const flags = ["--quiet", "--register=no", "--keep-unit", "--as-pid2", "--private-network", "--pipe"];
+    const flags = ["--quiet", "--register=no", "--keep-unit", "--as-pid2", "--pipe"];
     return {
       // Else, only one instance at a time may have the directory.
       environment: { SYSTEMD_NSPAWN_LOCK: "0" },
-      command: ({ name, program }) => [
+      command: ({ name, program, network }) => [
         hostProgram("systemd-nspawn"),
         ...flags,
+        network?.kind === "veth" ? `--network-namespace-path=${network.namespace}` : "--private-network",
         `--machine=${name}`,
         `--directory=${site.root}`,
         ...program,
       ],
-      remove: (name) => {
-        try {
-          // It leaves this where /run is not a tmpfs.
-          rmdirSync(`${PROPAGATE}/${name}`);
-        } catch (error) {
-          if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
-        }
+      remove: (names) => {
+        // It leaves these where /run is not a tmpfs.
+        for (const folder of names.map((name) => `${PROPAGATE}/${name}`)) if (existsSync(folder)) rmdirSync(folder);
       },
     };
   },

@@ -2,7 +2,8 @@
 // each writes as its own default (`spec`), plus the ladder's limits.
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { detectProgram, program as hostProgram } from "../detect.js";
+import { detectRootProgram, program as hostProgram } from "../detect.js";
+import type { Joint } from "../network.js";
 import { CONTAINER_TIMEOUT_MS, CPUS, MEMORY_MIB, type OpenRung, type Rung } from "../rung.js";
 import { runProgram, tryProgram } from "../run-program.js";
 import type { Site } from "../site.js";
@@ -11,7 +12,7 @@ import type { Site } from "../site.js";
 interface OciConfig {
   process: { terminal: boolean; args: readonly string[] };
   root: { path: string; readonly: boolean };
-  linux: { resources?: Record<string, unknown> };
+  linux: { resources?: Record<string, unknown>; namespaces: readonly { type: string; path?: string }[] };
 }
 
 function open(site: Site, runtime: string): OpenRung {
@@ -23,8 +24,8 @@ function open(site: Site, runtime: string): OpenRung {
   const base = JSON.parse(readFileSync(join(folder, "config.json"), "utf8")) as OciConfig;
   const bundles = new Map<string, string>();
 
-  const bundleFor = (program: readonly string[]): string => {
-    const key = program.join("\0");
+  const bundleFor = (program: readonly string[], network: Joint | undefined): string => {
+    const key = [network?.kind ?? "", ...program].join("\0");
     const known = bundles.get(key);
     if (known !== undefined) return known;
     const bundle = join(folder, `bundle-${String(bundles.size)}`);
@@ -35,6 +36,10 @@ function open(site: Site, runtime: string): OpenRung {
       root: { path: site.root, readonly: false },
       linux: {
         ...base.linux,
+        // What a CNI plug-in does: a namespace that has a link already.
+        namespaces: base.linux.namespaces.map((one) =>
+          one.type === "network" && network?.kind === "veth" ? { ...one, path: network.namespace } : one,
+        ),
         resources: {
           ...base.linux.resources,
           memory: { limit: MEMORY_MIB * 2 ** 20 },
@@ -50,9 +55,11 @@ function open(site: Site, runtime: string): OpenRung {
   // crun refuses hosts that mount v1 and v2 side by side; without v2 in its sight it works.
   const hides = runtime === "crun" && site.cgroups.kind === "hybrid" ? site.cgroups.unified : undefined;
   return {
-    command: ({ name, program }) => [path, "--root", state, "run", "--bundle", bundleFor(program), name],
-    remove: (name) => {
-      tryProgram(path, ["--root", state, "delete", "--force", name]);
+    command: ({ name, program, network }) => [
+      ...[path, "--root", state, "run", "--bundle", bundleFor(program, network), name],
+    ],
+    remove: (names) => {
+      for (const name of names) tryProgram(path, ["--root", state, "delete", "--force", name]);
     },
     ...(hides === undefined ? {} : { hides }),
   };
@@ -64,9 +71,10 @@ function rung(name: "runc" | "crun", adds: string): Rung {
     adds,
     family: "runtime",
     limits: "own",
+    network: "veth",
     debianPackage: name,
     timeoutMs: CONTAINER_TIMEOUT_MS,
-    detect: () => detectProgram(name, name),
+    detect: () => detectRootProgram(name, name),
     open: (site) => open(site, name),
   };
 }

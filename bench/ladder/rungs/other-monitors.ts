@@ -3,7 +3,7 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { detectProgram, program as hostProgram } from "../detect.js";
-import { CPUS, MEMORY_MIB, VM_TIMEOUT_MS, type Detection, type Rung } from "../rung.js";
+import { CPUS, MEMORY_MIB, VM_TIMEOUT_MS, type Detection, type Instance, type Rung } from "../rung.js";
 import { findProgram } from "../../../vmm/lab/programs.js";
 import { vmCmdline, vmKernel, whyNoHardware } from "../vm-guest.js";
 
@@ -18,11 +18,13 @@ export const firecracker: Rung = {
   adds: "the same kernel and root under Firecracker",
   family: "vm",
   limits: "own",
+  network: "tap",
+  takesDisk: true,
   timeoutMs: VM_TIMEOUT_MS,
   detect: () => detectMonitor("firecracker"),
   open: (site) => {
     const files = new Map<string, string>();
-    const fileFor = (program: readonly string[]): string => {
+    const fileFor = ({ program, disk, network }: Instance): string => {
       const key = program.join("\0");
       const known = files.get(key);
       if (known !== undefined) return known;
@@ -34,20 +36,25 @@ export const firecracker: Rung = {
           boot_args: vmCmdline(program, "k"),
         },
         "machine-config": { vcpu_count: CPUS, mem_size_mib: MEMORY_MIB },
-        drives: [],
+        drives:
+          disk === undefined
+            ? []
+            : [{ drive_id: "disk", path_on_host: disk, is_root_device: false, is_read_only: false }],
+        "network-interfaces": network?.kind === "tap" ? [{ iface_id: "net", host_dev_name: network.device }] : [],
       };
       writeFileSync(file, JSON.stringify(config));
       files.set(key, file);
       return file;
     };
     return {
-      command: ({ program }) => [hostProgram("firecracker"), "--no-api", "--config-file", fileFor(program)],
+      command: (instance) => [hostProgram("firecracker"), "--no-api", "--config-file", fileFor(instance)],
       accelerator: () => "hardware",
     };
   },
 };
 
 export const cloudHypervisor: Rung = {
+  network: { none: "its devices are on a PCI bus, which vmlet's kernel does not have" },
   name: "cloud-hypervisor",
   adds: "the same kernel and root under Cloud Hypervisor",
   family: "vm",
@@ -57,7 +64,7 @@ export const cloudHypervisor: Rung = {
   open: (site) => ({
     command: ({ program }) => [
       hostProgram("cloud-hypervisor"),
-      ...["--kernel", vmKernel(), "--initramfs", site.initrd, "--cmdline", vmCmdline(program, "k")],
+      ...["--kernel", vmKernel(), "--initramfs", site.initrd, "--cmdline", vmCmdline(program, "switch-off")],
       ...["--memory", `size=${String(MEMORY_MIB)}M`, "--cpus", `boot=${String(CPUS)}`],
       ...["--serial", "tty", "--console", "off"],
     ],

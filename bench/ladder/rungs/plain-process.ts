@@ -8,6 +8,7 @@ export const plainProcess: Rung = {
   adds: "nothing: a process of the host",
   family: "process",
   limits: "group",
+  network: "host",
   timeoutMs: CONTAINER_TIMEOUT_MS,
   detect: () => ({ version: `Linux ${release()}` }),
   open: (site) => ({

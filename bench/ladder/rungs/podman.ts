@@ -1,6 +1,6 @@
 // podman: an engine without a daemon. Its state lies in the site's folder.
 import { join } from "node:path";
-import { detectProgram, program as hostProgram } from "../detect.js";
+import { detectRootProgram, program as hostProgram } from "../detect.js";
 import { findProgram } from "../../../vmm/lab/programs.js";
 import { CONTAINER_TIMEOUT_MS, CPUS, MEMORY_MIB, type Rung } from "../rung.js";
 import { tryProgram } from "../run-program.js";
@@ -13,9 +13,10 @@ export const podman: Rung = {
   adds: "an engine: images, storage, a monitor a container",
   family: "engine",
   limits: "own",
+  network: "veth",
   debianPackage: "podman",
   timeoutMs: CONTAINER_TIMEOUT_MS,
-  detect: () => detectProgram("podman", "podman"),
+  detect: () => detectRootProgram("podman", "podman"),
   open: (site) => {
     const podmanPath = hostProgram("podman");
     const folder = join(site.folder, "podman");
@@ -28,14 +29,25 @@ export const podman: Rung = {
     ];
     const limits = ["--memory", `${String(MEMORY_MIB)}m`, "--cpus", String(CPUS), "--cgroup-parent", `/${site.run}`];
     return {
-      command: ({ name, program }) => [
+      command: ({ name, program, network }) => [
         podmanPath,
         ...flags,
-        ...["run", "--rm", "--name", name, "--network", "none", ...limits, ...ULIMITS, "--rootfs", site.root],
+        ...[
+          "run",
+          "--rm",
+          "--name",
+          name,
+          "--network",
+          network?.kind === "veth" ? `ns:${network.namespace}` : "none",
+          ...limits,
+          ...ULIMITS,
+          "--rootfs",
+          site.root,
+        ],
         ...program,
       ],
-      remove: (name) => {
-        tryProgram(podmanPath, [...flags, "rm", "--force", "--time", "0", "--ignore", name]);
+      remove: (names) => {
+        tryProgram(podmanPath, [...flags, "rm", "--force", "--time", "0", "--ignore", ...names]);
       },
     };
   },

@@ -29,7 +29,9 @@ function phases({ phases_ms: ms, exits }: Report): Sample {
   const known: [string, number | null][] = [
     ["phase_monitor_ms", ms.process_to_first_run],
     ["phase_kernel_ms", ms.first_run_to_init],
-    ["phase_init_and_program_ms", ms.init_to_exit],
+    ["phase_init_ms", ms.init_to_command],
+    ["phase_program_ms", ms.command],
+    ["phase_exit_ms", ms.command_to_exit],
   ];
   return {
     ...Object.fromEntries(known.filter((entry): entry is [string, number] => entry[1] !== null)),
@@ -40,9 +42,11 @@ function phases({ phases_ms: ms, exits }: Report): Sample {
 function open(site: Site, kernel: readonly string[], memoryMib: number): OpenRung {
   let accelerator: string | undefined;
   return {
-    command: ({ name, program }) => [
+    command: ({ name, program, disk, network }) => [
       vmletProgram(),
       ...["boot", "--quiet", "--initrd", site.initrd, ...kernel, "--memory", String(memoryMib), "--cpus", String(CPUS)],
+      ...(disk === undefined ? [] : ["--disk", `path=${disk}`]),
+      ...(network?.kind === "tap" ? ["--net", `tap=${network.device}`] : []),
       ...["--report", join(site.folder, `${name}.json`), "--", ...program],
     ],
     ended: (name) => {
@@ -51,8 +55,8 @@ function open(site: Site, kernel: readonly string[], memoryMib: number): OpenRun
       accelerator = lab ? `lab (${kind} emulated by QEMU TCG)` : (ACCELERATORS[kind] ?? kind);
       return phases(report);
     },
-    remove: (name) => {
-      rmSync(join(site.folder, `${name}.json`), { force: true });
+    remove: (names) => {
+      for (const name of names) rmSync(join(site.folder, `${name}.json`), { force: true });
     },
     accelerator: () => accelerator,
   };
@@ -74,6 +78,8 @@ export const vmlet: Rung = {
   adds: "a kernel of its own, on virtual hardware",
   family: "vm",
   limits: "own",
+  network: "tap",
+  takesDisk: true,
   timeoutMs: VM_TIMEOUT_MS,
   detect: detectVmlet,
   open: (site) => open(site, [], MEMORY_MIB),
@@ -84,6 +90,7 @@ export const vmletDebian: Rung = {
   adds: "the same with Debian's stock kernel",
   family: "vm",
   limits: "own",
+  network: { none: "Debian's kernel has its drivers in modules, and the initramfs has none" },
   timeoutMs: VM_TIMEOUT_MS,
   detect: () => {
     const found = detectVmlet();

@@ -6,7 +6,7 @@ import type { Climber } from "../climber.js";
 export async function atOnceTurn(climber: Climber, counts: readonly number[]): Promise<Sample> {
   const sample: Record<string, number> = {};
   for (const count of counts) {
-    const all = await climber.start(["first"], count);
+    const all = await climber.start({ program: ["first"], count });
     const endMs = Math.max(...all.map((one) => one.endMs));
     sample[`at_once_${String(count)}_first_output_ms`] = median(all.map((one) => one.firstMs));
     sample[`at_once_${String(count)}_starts_per_s`] = (count / endMs) * 1000;

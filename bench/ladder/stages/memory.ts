@@ -1,12 +1,15 @@
-// What idle instances add on the host, and which of their namespaces are their own.
+// What an instance adds on the host, idle and after its work, and which of their namespaces are their own.
 import { readlinkSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Sample } from "../../harness.js";
 import { PROBE, type Climber } from "../climber.js";
-import { commandLine, descendants, totalPssKib } from "../processes.js";
+import { commandLine, descendants, statusOf, totalPssKib } from "../processes.js";
+import type { Outside } from "../result.js";
 
 /** After the first output, engines still tidy up, `ms`. */
-const SETTLE_MS = 300;
+export const SETTLE_MS = 300;
+/** Between the program's first output and its work: long enough to be looked at, `ms`. */
+const PAUSE_MS = 1000;
 const NAMESPACES = ["uts", "ipc", "pid", "mnt", "net", "user", "cgroup", "time"];
 
 /** Undefined for a process that has ended. */
@@ -19,60 +22,74 @@ function namespaceOf(pid: number | "self", kind: string): string | undefined {
 }
 
 /** Undefined where no process of the host is the program: in a VM. */
-function ownNamespaces(pids: readonly number[]): string[] | undefined {
-  const probe = pids.find((pid) => {
+function probeAmong(pids: readonly number[]): number | undefined {
+  return pids.find((pid) => {
     const [file, what] = commandLine(pid);
-    return file?.endsWith(PROBE) === true && what === "idle";
+    return file?.endsWith(PROBE) === true && what?.startsWith("idle") === true;
   });
-  if (probe === undefined) return undefined;
+}
+
+function ownNamespaces(probe: number): string[] {
   return NAMESPACES.filter((kind) => namespaceOf(probe, kind) !== namespaceOf("self", kind));
+}
+
+const SECCOMP_MODE_FILTER = "2";
+
+export function parseStatus(status: string): Outside {
+  const field = (pattern: RegExp): string => {
+    const found = pattern.exec(status)?.[1];
+    if (found === undefined) throw new Error(`/proc/PID/status without ${String(pattern)}`);
+    return found;
+  };
+  const bits = BigInt(`0x${field(/^CapEff:\s*([0-9a-f]+)/m)}`).toString(2);
+  return {
+    uid: Number(field(/^Uid:\s*\d+\s+(\d+)/m)),
+    capabilities: bits.replaceAll("0", "").length,
+    has_filter: field(/^Seccomp:\s*(\d)/m) === SECCOMP_MODE_FILTER,
+  };
+}
+
+/** The program, or the monitor that holds it: the biggest of a VM's processes. */
+function lookFromOutside(climber: Climber, pids: readonly number[]): void {
+  const probe = probeAmong(pids);
+  const [biggest] = pids.toSorted((a, b) => totalPssKib([b]) - totalPssKib([a]));
+  const status = statusOf(probe ?? biggest ?? 0);
+  if (status !== undefined) climber.outside = parseStatus(status);
+  if (probe !== undefined) climber.namespaces = ownNamespaces(probe);
 }
 
 function engineProcesses({ engine }: Climber): number[] {
   return engine === undefined ? [] : descendants(engine);
 }
 
-/** Starts `count` idle instances and looks at their processes: below the launcher, and new below the engine. */
-async function withIdle<T>(climber: Climber, count: number, look: (pids: readonly number[]) => T): Promise<T> {
-  const before = engineProcesses(climber);
-  const held = await climber.hold(count);
+/**
+ * One instance: idle when it has come up, then after it has done all the work of the stage "work". What a VM's kernel has
+ * touched by then (page cache, slabs) stays with the host, unlike what a process has given back.
+ */
+export async function memoryTurn(climber: Climber, budgetMs: number): Promise<Sample> {
+  const engine = engineProcesses(climber);
+  const engineKib: Sample = engine.length === 0 ? {} : { engine_pss_kib: totalPssKib(engine) };
+  const program = ["idle-work-idle", String(PAUSE_MS), String(budgetMs)];
+  const held = await climber.hold({ program, equipment: climber.disk() });
+  const added = (): number[] => [
+    ...descendants(held.launcher),
+    ...engineProcesses(climber).filter((pid) => !engine.includes(pid)),
+  ];
   try {
     await delay(SETTLE_MS);
-    const added = engineProcesses(climber).filter((pid) => !before.includes(pid));
-    return look([...descendants(held.launcher), ...added]);
+    const idle = added();
+    const idleKib = totalPssKib(idle);
+    lookFromOutside(climber, idle);
+    if (held.isAgain()) throw new Error("the program worked before it could be looked at");
+    await held.again();
+    await delay(SETTLE_MS);
+    return {
+      idle_pss_kib: idleKib,
+      idle_processes_count: idle.length,
+      after_work_pss_kib: totalPssKib(added()),
+      ...engineKib,
+    };
   } finally {
     await held.release();
   }
-}
-
-export async function memoryTurn(climber: Climber): Promise<Sample> {
-  const engine = engineProcesses(climber);
-  const engineKib: Sample = engine.length === 0 ? {} : { engine_pss_kib: totalPssKib(engine) };
-  return withIdle(climber, 1, (pids) => {
-    climber.namespaces = ownNamespaces(pids);
-    return { idle_pss_kib: totalPssKib(pids), idle_processes_count: pids.length, ...engineKib };
-  });
-}
-
-/**
- * More and more idle instances, by steps, until their memory goes beyond the budget. `density_count`
- * is the last step that kept within; the further ones are what one more instance costs.
- */
-export async function densityTurn(climber: Climber, steps: readonly number[], budgetMib: number): Promise<Sample> {
-  const seen: { count: number; kib: number }[] = [];
-  for (const count of steps) {
-    const kib = await withIdle(climber, count, totalPssKib);
-    if (kib > budgetMib * 1024) break;
-    seen.push({ count, kib });
-  }
-  const [first] = seen;
-  const last = seen.at(-1);
-  if (first === undefined || last === undefined)
-    throw new Error(`one instance needs more than ${String(budgetMib)} MiB`);
-  const more = last.count - first.count;
-  return {
-    density_count: last.count,
-    density_pss_kib: last.kib,
-    ...(more === 0 ? {} : { density_one_more_kib: (last.kib - first.kib) / more }),
-  };
 }

@@ -258,6 +258,26 @@ describe("mmio-transport", () => {
     assert.throws(() => m.driver.notify(0), TypeError);
   });
 
+  it("a guest that reads the window as memory sees the configuration as it is, announced or not", () => {
+    const m = machine();
+    let field = 1;
+    m.device.readConfig = (offset) => (offset === 8 ? field : 0);
+    const shown = (): number | undefined => m.registers[(VIRTIO_MMIO_CONFIG + 8) / 4];
+    const change = (): number => ++field;
+    // Before there is a driver nobody announces anything; its first step shows what has changed until then.
+    change();
+    m.driver.start();
+    assert.equal(shown(), 2);
+    change();
+    assert.equal(shown(), 2);
+    m.device.context?.configChanged();
+    assert.equal(shown(), 3);
+    m.device.writeConfig = change;
+    m.driver.write(VIRTIO_MMIO_CONFIG, 0);
+    assert.equal(shown(), 4);
+    assert.equal(m.registers[VIRTIO_MMIO_STATUS / 4], ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK);
+  });
+
   it("QueueReady 0 stops a live queue", () => {
     const m = machine();
     const [queue] = m.driver.start();

@@ -1,0 +1,68 @@
+// The ladder for a document: its most telling columns as a Markdown table, and where it was measured.
+import { formatNumber } from "../table.js";
+import { formatDuration, present, ratio, seriesOf } from "./figures.js";
+import type { LadderResult, RungResult } from "./result.js";
+import { callsOf, formatKib } from "./story.js";
+import { describeStamp } from "./tables.js";
+
+const FIRST = "start_first_output_ms";
+const NS_PER_MS = 1e6;
+const NONE = "–";
+
+interface Column {
+  readonly head: string;
+  readonly cell: (result: LadderResult, rung: RungResult) => string | undefined;
+}
+
+function duration(metric: string): Column["cell"] {
+  return (result, { name }) => {
+    const series = seriesOf(result, metric.startsWith("network") ? "network" : "work", name, metric);
+    return series === undefined ? undefined : formatDuration(series.summary.median);
+  };
+}
+
+function firstOutput(result: LadderResult, { name }: RungResult): string | undefined {
+  const series = seriesOf(result, "start", name, FIRST);
+  if (series === undefined) return undefined;
+  const { median, q1, q3 } = series.summary;
+  const [middle, low, high] = [median, q1, q3].map((ms) => formatDuration(ms * NS_PER_MS));
+  return `${middle ?? ""} (${low ?? ""} to ${high ?? ""})`;
+}
+
+function againstRunc(result: LadderResult, { name }: RungResult): string | undefined {
+  const interval = ratio(result, "start", FIRST, name, "runc");
+  if (interval === undefined) return undefined;
+  const [median, low, high] = [interval.median, interval.low, interval.high].map(formatNumber);
+  return name === "runc" ? "1" : `${median ?? ""} (${low ?? ""} to ${high ?? ""})`;
+}
+
+function oneMore(result: LadderResult, { name }: RungResult): string | undefined {
+  const series = seriesOf(result, "density", name, "density_host_one_more_kib");
+  return series === undefined ? undefined : formatKib(series.summary.median);
+}
+
+const COLUMNS: readonly Column[] = [
+  { head: "first output (middle half)", cell: firstOutput },
+  { head: "× runc (95 %)", cell: againstRunc },
+  { head: "one more idle, of the host's memory", cell: oneMore },
+  { head: "system call", cell: duration("system_call_ns") },
+  { head: "file made, removed", cell: duration("file_create_stat_unlink_ns") },
+  { head: "network, there and back", cell: duration("network_round_trip_ns") },
+  { head: "host's system calls", cell: (result, rung) => callsOf(result, rung)?.toString() },
+];
+
+function row(cells: readonly string[]): string {
+  return `| ${cells.join(" | ")} |`;
+}
+
+/** Without the single namespaces, which are much alike. */
+export function markdownOf(result: LadderResult): string {
+  const rows = present(result)
+    .filter(({ name }) => !name.startsWith("ns-"))
+    .map((rung) => {
+      const name = rung.accelerator === null ? rung.name : `${rung.name} (${rung.accelerator})`;
+      return row([name, ...COLUMNS.map(({ cell }) => cell(result, rung) ?? NONE)]);
+    });
+  const lines = [row(["Rung", ...COLUMNS.map(({ head }) => head)]), row(["---", ...COLUMNS.map(() => "--:")]), ...rows];
+  return `${lines.join("\n")}\n\n${describeStamp(result).join("; ")}. ${result.notes.join(" ")}\n`;
+}

@@ -1,0 +1,64 @@
+// Standard input on its way to the agent: one frame at a time, the next when the command has taken
+// the last, because a serial line has no other way to tell that there is no room.
+import { MAX_PAYLOAD } from "./frames.js";
+
+export class InputQueue {
+  readonly #send: (type: string, payload?: Uint8Array) => void;
+  #chunks: Uint8Array[] = [];
+  #hasEnded = false;
+  /** Frames that the agent has not acknowledged. */
+  #underWay = 0;
+  #drained: (() => void) | undefined;
+
+  constructor(send: (type: string, payload?: Uint8Array) => void) {
+    this.#send = send;
+  }
+
+  /** False if some of it waits; `onceDrained` tells when it does no more. */
+  push(bytes: Uint8Array): boolean {
+    for (let at = 0; at < bytes.length; at += MAX_PAYLOAD) this.#chunks.push(bytes.subarray(at, at + MAX_PAYLOAD));
+    this.#next();
+    return this.#chunks.length === 0;
+  }
+
+  /** After all that was pushed. */
+  end(): void {
+    this.#hasEnded = true;
+    this.#next();
+  }
+
+  onceDrained(callback: () => void): void {
+    this.#drained = callback;
+  }
+
+  acknowledge(): void {
+    this.#underWay--;
+    this.#next();
+  }
+
+  /** The command has ended: what it has not read is for nobody. The agent still answers what was sent. */
+  clear(): void {
+    this.#chunks = [];
+    this.#hasEnded = false;
+    this.#tellDrained();
+  }
+
+  #next(): void {
+    if (this.#underWay > 0) return;
+    const chunk = this.#chunks.shift();
+    if (chunk !== undefined) {
+      this.#underWay++;
+      this.#send("I", chunk);
+    } else if (this.#hasEnded) {
+      this.#hasEnded = false;
+      this.#send("E");
+    }
+    if (this.#chunks.length === 0) this.#tellDrained();
+  }
+
+  #tellDrained(): void {
+    const callback = this.#drained;
+    this.#drained = undefined;
+    callback?.();
+  }
+}

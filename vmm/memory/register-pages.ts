@@ -1,0 +1,32 @@
+// The virtio-mmio windows as pages that the guest may read and not write: a read of a register is a
+// load, which does not exit; a write is an exit as ever. KVM api.rst §4.35, KVM_MEM_READONLY.
+import { mmapAnonymous, munmap, viewMemory } from "../sys/libc.js";
+import type { MemoryRegion } from "./guest-memory.js";
+import { VIRTIO_MMIO_GPA, VIRTIO_MMIO_LENGTH } from "./layout.js";
+
+export class RegisterPages {
+  /** What the memory slot of all windows has to be. */
+  readonly region: MemoryRegion;
+  readonly #view: ArrayBuffer;
+
+  private constructor(region: MemoryRegion) {
+    this.region = region;
+    // SAFETY: as many bytes as are mapped; unmap() is for when no device is left that holds a view.
+    this.#view = viewMemory(region.hva, region.size);
+  }
+
+  /** For `count` windows, at least one. */
+  static map(count: number): RegisterPages {
+    const size = count * VIRTIO_MMIO_LENGTH;
+    return new RegisterPages({ gpa: VIRTIO_MMIO_GPA, size, hva: mmapAnonymous(size) });
+  }
+
+  /** The registers of window `device`. */
+  words(device: number): Int32Array {
+    return new Int32Array(this.#view, device * VIRTIO_MMIO_LENGTH, VIRTIO_MMIO_LENGTH / 4);
+  }
+
+  unmap(): void {
+    munmap(this.region.hva, this.region.size);
+  }
+}
