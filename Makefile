@@ -2,9 +2,9 @@
 
 SHELL := /bin/bash
 MOCHA := node_modules/.bin/mocha --no-config --reporter build/test/helpers/reporter.js
-SOURCES := $(shell find vmm devices bench/ladder -name '*.ts') bench/c-flags.ts bench/harness.ts bench/stamp.ts bench/statistics.ts bench/table.ts vmm/bundle.mjs package.json
+SOURCES := $(shell find vmm devices bench/ladder -name '*.ts') bench/c-flags.ts bench/harness.ts bench/stamp.ts bench/statistics.ts bench/table.ts vmm/bundle.mjs package.json $(wildcard guest/kernel/* guest/init/*)
 
-.PHONY: help setup build guest rootfs boot lab doctor check types lint format imports test test-unit test-kvm test-boot test-vtx fuzz bench clean
+.PHONY: help setup build guest rootfs pack boot lab doctor check types lint format imports test test-unit test-kvm test-boot test-vtx fuzz bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
@@ -27,6 +27,9 @@ guest: setup ## build the guest kernel (once, minutes), init and initramfs
 rootfs: setup ## a root disk with busybox in guest/out/root.ext4; ROOTFS="--debian" for others
 	@mkdir -p guest/out
 	@guest/rootfs/build $(ROOTFS) guest/out/root.ext4
+
+pack: setup build types ## the npm package: vmlet-VERSION.tgz
+	@npm pack --ignore-scripts
 
 boot: setup guest build ## boot a guest: a shell, or a description of itself without a terminal
 	@dist/vmlet.js boot --quiet
@@ -57,7 +60,7 @@ test: setup guest build types ## all tests but those on VT-x; fails if no guest 
 test-unit: setup types ## tests that need nothing
 	@$(MOCHA) 'build/test/{unit,fuzz}/**/*.test.js'
 
-test-kvm: setup types ## guests of a few bytes on this host's /dev/kvm
+test-kvm: setup build types ## guests of a few bytes on this host's /dev/kvm
 	@$(MOCHA) 'build/test/kvm/**/*.test.js'
 
 test-boot: setup guest build types ## real kernels, on this host or in the lab

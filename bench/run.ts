@@ -11,12 +11,13 @@ import { loadAverage, stamp } from "./stamp.js";
 import { boot } from "./system/boot.bench.js";
 import { devices } from "./system/devices.bench.js";
 import { idle } from "./system/idle.bench.js";
+import { hosts } from "./system/hosts.bench.js";
 import { memory } from "./system/memory.bench.js";
 import { softwareKvm } from "./system/software-kvm.bench.js";
 import { start } from "./system/start.bench.js";
 import { formatColumns, formatResult } from "./table.js";
 
-const BENCHES: readonly Bench[] = [bindings, exits, start, boot, devices, idle, memory, softwareKvm];
+const BENCHES: readonly Bench[] = [bindings, exits, start, boot, devices, idle, memory, softwareKvm, hosts];
 const ROUNDS = 10;
 const WARMUPS = 1;
 const QUICK_ROUNDS = 3;

@@ -3,7 +3,8 @@
 // what V8 has made of it, so that a start need not parse it either.
 import { build } from "esbuild";
 import { spawnSync } from "node:child_process";
-import { chmodSync, rmSync, writeFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { chmodSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 
 // NODE_EXTRA_CA_CERTS, where it is set, costs every start of Node 20 some 60 ms and is of no
 // use to a VM; it cannot be unset from inside. The hash seed of the start-up snapshot need not
@@ -21,6 +22,15 @@ const ownRequire = {
     }));
   },
 };
+
+/** Of all that the guest is built from: an installed package keeps its guest in the cache under this name. */
+function guestKey() {
+  const hash = createHash("sha256");
+  for (const folder of ["guest/kernel", "guest/init"]) {
+    for (const name of readdirSync(folder).sort()) hash.update(name).update(readFileSync(`${folder}/${name}`));
+  }
+  return hash.digest("hex").slice(0, 16);
+}
 
 const outputs = [
   { entry: "vmm/cli.ts", file: "dist/cli.js" },
@@ -41,7 +51,7 @@ await Promise.all(
       minifyWhitespace: true,
       minifySyntax: true,
       banner: { js: IMPORT_META_URL },
-      define: { "import.meta.url": "importMetaUrl" },
+      define: { "import.meta.url": "importMetaUrl", VMLET_GUEST_KEY: JSON.stringify(guestKey()) },
       plugins: [ownRequire],
       logLevel: "warning",
     }),
@@ -52,6 +62,10 @@ writeFileSync("dist/package.json", '{"type":"commonjs"}\n');
 // The cache is V8's own: one of another version or with other flags is refused and costs nothing
 // but the parsing. All characters are ASCII (esbuild escapes the rest), hence latin1.
 const LOADER = `"use strict";
+if (process.platform !== "linux" || process.arch !== "x64") {
+  process.stderr.write("vmlet: runs on Linux on x86-64 alone; this Node is for " + process.platform + " on " + process.arch + "\\n");
+  process.exit(69);
+}
 const { readFileSync } = require("node:fs");
 const { Script } = require("node:vm");
 const filename = __dirname + "/cli.js";

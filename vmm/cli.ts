@@ -38,6 +38,10 @@ async function main([command, ...rest]: readonly string[]): Promise<number> {
 
 /** In a file of its own: it is as big as all the rest, and only this command reads it. */
 async function bench(argv: readonly string[]): Promise<number> {
+  const { tinyInitrd } = await import("./cli/guest-files.js");
+  if (!argv.includes("--help") && !argv.includes("-h")) {
+    await (await import("./cli/first-use.js")).buildMissing([tinyInitrd()]);
+  }
   const file = "./ladder.js";
   const ladder = createRequire(import.meta.url)(file) as { bench(argv: readonly string[]): Promise<number> };
   return ladder.bench(argv);

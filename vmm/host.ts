@@ -22,9 +22,9 @@ function exists(path: string): boolean {
 }
 
 /** The vendor part of KVM that is loaded; "kvm" for one that this program does not know. */
-export function acceleratorKind(root = "/"): AcceleratorKind {
-  for (const [name, kind] of MODULES) if (exists(`${root}sys/module/${name}`)) return kind;
-  return exists(`${root}dev/kvm`) ? "kvm" : "none";
+export function acceleratorKind(has: (path: string) => boolean = exists): AcceleratorKind {
+  for (const [name, kind] of MODULES) if (has(`/sys/module/${name}`)) return kind;
+  return has("/dev/kvm") ? "kvm" : "none";
 }
 
 /** True where guest kernel code runs on the processor itself. */

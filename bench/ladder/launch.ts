@@ -1,6 +1,7 @@
 // Starts instances through programs/launch.c and reads what it says, line by line.
 import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
+import { allowanceMs } from "./allowance.js";
 import type { Equipment, OpenRung, Rung } from "./rung.js";
 import type { Site } from "./site.js";
 
@@ -108,7 +109,7 @@ export async function launch(
   const { rung, open } = subject;
   const { program, count = 1, equipment } = order;
   const { pattern, real } = names(site, count);
-  const timeoutMs = rung.timeoutMs * count;
+  const timeoutMs = allowanceMs(rung) * count;
   const firsts = new Map<number, number>();
   const ends: (Event & { event: "end" })[] = [];
   try {
@@ -165,7 +166,7 @@ export async function hold(site: Site, subject: Subject, order: Order): Promise<
   const { rung, open } = subject;
   const { program, count = 1, equipment } = order;
   const { pattern, real } = names(site, count);
-  const timeoutMs = rung.timeoutMs * count;
+  const timeoutMs = allowanceMs(rung) * count;
   let up = 0;
   let again = 0;
   let failed: string | undefined;

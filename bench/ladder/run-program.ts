@@ -1,5 +1,6 @@
 // Programs of the host that a rung needs besides the launcher: engines' clients, tar, cpio.
 import { spawnSync } from "node:child_process";
+import { timeLimit } from "../../vmm/time-limit.js";
 
 const LIMIT_MS = 60_000;
 
@@ -7,11 +8,14 @@ const LIMIT_MS = 60_000;
 export function runProgram(
   file: string,
   argv: readonly string[],
-  options: { readonly cwd?: string; readonly input?: Uint8Array } = {},
+  {
+    limitMs = LIMIT_MS,
+    ...options
+  }: { readonly cwd?: string; readonly input?: Uint8Array; readonly limitMs?: number } = {},
 ): string {
   const { status, stdout, stderr, error } = spawnSync(file, argv, {
     encoding: "utf8",
-    timeout: LIMIT_MS,
+    timeout: timeLimit(file, limitMs),
     maxBuffer: 2 ** 28,
     ...options,
   });
@@ -22,5 +26,5 @@ export function runProgram(
 
 /** For what may already be gone: true if the program said that it worked. */
 export function tryProgram(file: string, argv: readonly string[]): boolean {
-  return spawnSync(file, argv, { stdio: "ignore", timeout: LIMIT_MS }).status === 0;
+  return spawnSync(file, argv, { stdio: "ignore", timeout: timeLimit(file, LIMIT_MS) }).status === 0;
 }

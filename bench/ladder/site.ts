@@ -14,7 +14,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
-import { packageRoot } from "../../vmm/cli/guest-files.js";
+import { guestFile, packageRoot } from "../../vmm/cli/guest-files.js";
 import { findProgram } from "../../vmm/lab/programs.js";
 import {
   cgroupLayout,
@@ -83,7 +83,7 @@ function makeDisk(file: string): string {
 function buildRoot(folder: string): { root: string; initrd: string } {
   const root = join(folder, "root");
   const added = join(folder, "added");
-  const base = readFileSync(join(packageRoot(), "guest/out/tiny.cpio"));
+  const base = readFileSync(guestFile("tiny.cpio"));
   mkdirSync(join(added, "bin"), { recursive: true });
   mkdirSync(join(added, "scratch"));
   // What container runtimes mount over, and what systemd-nspawn takes as the sign of an operating system.

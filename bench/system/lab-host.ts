@@ -3,11 +3,14 @@ import { resolve } from "node:path";
 import { LAB_CLI, packageInputs } from "../../vmm/lab/checkout.js";
 import { labBase, type LabInput } from "../../vmm/lab/image.js";
 import { LabSession } from "../../vmm/lab/session.js";
+import { timeLimit } from "../../vmm/time-limit.js";
 import { compileProgram } from "../programs.js";
 import { DEBIAN_MIB, GUEST_MIB, type GuestImages } from "./guest.js";
 
 const LAB_MEMORY_MIB = 1536;
 const LAB_CPUS = 2;
+/** One monitor from start to end, interpreted, `ms`. */
+const MONITOR_LIMIT_MS = 120_000;
 
 const INITRD = "/input/bench/initramfs.cpio";
 export const OUR_KERNEL: GuestImages = { kernel: "/input/bench/vmlinux", initrd: INITRD, memoryMib: GUEST_MIB };
@@ -49,7 +52,8 @@ export class LabHost {
 
   /** Runs a program to its end; throws if its status is none of `statuses`. */
   async time(program: readonly string[], statuses: readonly number[] = [0]): Promise<Timed> {
-    const argv = ["timeout", "120", "/input/bench/stopwatch", "/output/time.json", ...program];
+    const limitS = timeLimit("a monitor in the lab", MONITOR_LIMIT_MS) / 1000;
+    const argv = ["timeout", String(limitS), "/input/bench/stopwatch", "/output/time.json", ...program];
     const { stdout, stderr, files } = await this.#session.run({ argv, stdin: "" });
     const time = files.get("time.json");
     if (time === undefined) throw new Error(`does not end: ${stderr.toString("utf8").trim()}`);

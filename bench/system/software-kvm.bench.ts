@@ -8,6 +8,7 @@ import { probeQuirks } from "../../vmm/fixups/probe.js";
 import { MSR_LSTAR, MSR_STAR, MSR_SYSCALL_MASK } from "../../vmm/fixups/syscall.js";
 import { KvmSystem } from "../../vmm/kvm/system.js";
 import { findProgram } from "../../vmm/lab/programs.js";
+import { timeLimit } from "../../vmm/time-limit.js";
 import type { Report } from "../../vmm/cli/report.js";
 import { KERNEL_PAGES_GPA, REPORT, kernelGuest } from "../../test/helpers/kernel-guest.js";
 import { measure, type Bench, type BenchContext, type BenchResult, type Variant } from "../harness.js";
@@ -55,7 +56,7 @@ function boot(folder: string, name: string, extra: readonly string[]): Variant {
       const argv = ["boot", "--accel", "kvm", "--quiet", "--report", report, ...extra, "--", "true"];
       const { status, stderr } = spawnSync("dist/vmlet.js", argv, {
         stdio: ["ignore", "ignore", "pipe"],
-        timeout: BOOT_LIMIT_MS,
+        timeout: timeLimit("a boot", BOOT_LIMIT_MS),
         encoding: "utf8",
       });
       if (status !== 0) throw new Error(`Exit status ${String(status)}: ${stderr}`);

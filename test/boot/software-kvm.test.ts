@@ -7,6 +7,7 @@ import { join } from "node:path";
 import type { Report } from "../../vmm/cli/report.js";
 import { probeQuirks } from "../../vmm/fixups/probe.js";
 import { KvmSystem } from "../../vmm/kvm/system.js";
+import { timeLimit } from "../../vmm/time-limit.js";
 import { countBoot } from "../helpers/booted.js";
 import { EXERCISES, buildGuestPrograms } from "../helpers/guest-programs.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
@@ -53,7 +54,7 @@ describe("boot: software KVM", function () {
     const report = join(folder, "report.json");
     const child = spawn("dist/vmlet.js", ["boot", "--quiet", "--report", report, ...args], {
       stdio: ["ignore", "pipe", "pipe"],
-      timeout: BOOT_LIMIT_MS,
+      timeout: timeLimit("a boot", BOOT_LIMIT_MS),
     });
     let stdout = "";
     let stderr = "";

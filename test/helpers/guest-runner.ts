@@ -11,6 +11,7 @@ import { missingLabPrograms } from "../../vmm/lab/programs.js";
 import { LabError } from "../../vmm/errors.js";
 import { LabSession, type LabResult } from "../../vmm/lab/session.js";
 import type { Report } from "../../vmm/cli/report.js";
+import { timeLimit } from "../../vmm/time-limit.js";
 import { countBoot } from "./booted.js";
 import { buildGuestPrograms, withVsockProgram } from "./guest-programs.js";
 import { makeRootDisk, withDebianModules, withNestedModules } from "./guest-images.js";
@@ -102,7 +103,8 @@ const quote = (word: string): string => `'${word.replaceAll("'", "'\\''")}'`;
 
 function script(args: readonly string[], report: string, { stdin, shell = "", limitS = LIMIT_S }: BootOptions): string {
   const input = stdin === undefined ? "</dev/null" : "";
-  return `${shell} timeout ${String(limitS)} $VMLET boot --accel kvm --report ${report} ${args.map(quote).join(" ")} ${input}`;
+  const allowedS = timeLimit("a guest", limitS * 1000) / 1000;
+  return `${shell} timeout ${String(allowedS)} $VMLET boot --accel kvm --report ${report} ${args.map(quote).join(" ")} ${input}`;
 }
 
 function result(status: number, stdout: Buffer, stderr: Buffer, report: Buffer | undefined): Boot {

@@ -1,9 +1,9 @@
 // Needs: nothing. The documents say what the program does.
 import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
-import { ACCELERATORS, BOOT_FLAGS } from "../../vmm/cli/arguments.js";
+import { ACCELERATORS, BOOT_FLAGS, DOCTOR_FLAGS } from "../../vmm/cli/arguments.js";
 import * as exitCodes from "../../vmm/cli/exit-codes.js";
-import { BOOT_HELP } from "../../vmm/cli/help.js";
+import { BOOT_HELP, DOCTOR_HELP } from "../../vmm/cli/help.js";
 import * as layout from "../../vmm/memory/layout.js";
 
 const DOCUMENTS = [
@@ -13,6 +13,8 @@ const DOCUMENTS = [
   "CONTRIBUTING.md",
   "guest/README.md",
   "test/README.md",
+  "vmm/doctor/README.md",
+  "recipes/README.md",
 ] as const;
 const text = Object.fromEntries(DOCUMENTS.map((path) => [path, readFileSync(path, "utf8")])) as Record<
   (typeof DOCUMENTS)[number],
@@ -83,6 +85,21 @@ describe("docs: README", () => {
       declared.filter((name) => !listed.includes(name)),
       [],
     );
+  });
+});
+
+describe("docs: doctor", () => {
+  it("--help has the options that it takes, and its README those that need a word", () => {
+    for (const name of Object.keys(DOCTOR_FLAGS)) {
+      assert.match(DOCTOR_HELP, new RegExp(`--${name}\\b`));
+      if (name !== "help") assert.ok(text["vmm/doctor/README.md"].includes(`--${name}`), name);
+    }
+  });
+
+  it("its README has the exit codes of doctor", () => {
+    const listed = rows(section("vmm/doctor/README.md", "Doctor")).map(([code]) => code);
+    for (const code of [0, exitCodes.EXIT_LAB_ONLY, exitCodes.EXIT_HOST]) assert.ok(listed.includes(String(code)));
+    assert.match(DOCTOR_HELP, new RegExp(`\\b${String(exitCodes.EXIT_LAB_ONLY)} if only in the lab`));
   });
 });
 

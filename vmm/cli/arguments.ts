@@ -146,13 +146,30 @@ export function parseStats(argv: readonly string[]): {
   return { help: values.help ?? false, json: values.json ?? false, follow: values.follow ?? false, file: files[0] };
 }
 
-export function parseDoctor(argv: readonly string[]): { help: boolean; json: boolean } {
-  const values = parseOptions(
-    [...argv],
-    { help: { type: "boolean", short: "h" }, json: { type: "boolean" } },
-    "vmlet doctor",
-  );
-  return { help: values.help ?? false, json: values.json ?? false };
+/** As Node's parseArgs takes them. */
+export const DOCTOR_FLAGS = {
+  json: { type: "boolean" },
+  fix: { type: "boolean" },
+  passthrough: { type: "boolean" },
+  help: { type: "boolean", short: "h" },
+} as const;
+
+export interface DoctorOptions {
+  readonly json: boolean;
+  readonly fix: boolean;
+  readonly passthrough: boolean;
+  readonly help: boolean;
+}
+
+export function parseDoctor(argv: readonly string[]): DoctorOptions {
+  const {
+    json = false,
+    fix = false,
+    passthrough = false,
+    help = false,
+  } = parseOptions([...argv], DOCTOR_FLAGS, "vmlet doctor");
+  if (json && fix) throw new UsageError("vmlet doctor: --json has the commands, too: leave --fix out");
+  return { json, fix, passthrough, help };
 }
 
 /** MiB, or a number with a unit: 256, 256M, 2G, 1.5GiB. */

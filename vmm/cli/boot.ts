@@ -1,12 +1,13 @@
 // `vmlet boot`: options -> VM -> exit code. DESIGN.md, "Boot".
+import { existsSync } from "node:fs";
 import { buildVm, checkGuest } from "../builder.js";
 import { OWN_KERNEL_CMDLINE, consoleParameter } from "../config/defaults.js";
 import { deviceCount } from "../config/devices.js";
 import { resolveConfig } from "../config/resolve.js";
 import type { ResolvedConfig } from "../config/types.js";
-import { ConfigError } from "../errors.js";
+import { ConfigError, HostError, VmmError } from "../errors.js";
 import type { Quirks } from "../fixups/quirks.js";
-import { chooseAccelerator } from "./accelerator.js";
+import { chooseAccelerator, type Choice } from "./accelerator.js";
 import { parseBoot, type BootOptions } from "./arguments.js";
 import { EXIT_SIGNAL_BASE, exitCodeOf } from "./exit-codes.js";
 import { defaultKernel, fastKernel } from "./guest-files.js";
@@ -32,7 +33,7 @@ export async function boot(argv: readonly string[]): Promise<number> {
     process.stdout.write(BOOT_HELP);
     return 0;
   }
-  const config = resolveConfig(vmConfig(options));
+  const resolved = resolveConfig(vmConfig(options));
   for (const flag of ["report", "metrics"] as const) {
     const path = options[flag];
     if (path === undefined) continue;
@@ -43,24 +44,46 @@ export async function boot(argv: readonly string[]): Promise<number> {
       return complainUnwritable(path, error, flag);
     }
   }
-  const choice = chooseAccelerator(options.accel);
+  const choice = await chooseOrExplain(options);
+  const config = withFittingKernel(options, resolved, choice);
+  if (choice.kind === "kvm" && config.nets.length > 0) (await import("./rights.js")).checkRights(config.nets);
+  if (!existsSync(config.kernel) || (config.initrd !== undefined && !existsSync(config.initrd))) {
+    await (await import("./first-use.js")).buildMissing([config.kernel, config.initrd]);
+  }
   if (choice.kind === "lab") {
     // Said here, at once and with the user's own paths, not by the command in the lab.
     checkGuest(config);
-    if (choice.reason !== undefined) say(choice.reason);
+    if (choice.reason !== undefined) {
+      const why = (await import("../doctor/in-a-line.js")).whyNoKvm();
+      say(`${choice.reason}${why === undefined ? "" : `; better: ${why.detail}: ${why.cure}`}`);
+    }
     const { bootInLab } = await import("../lab/boot-in-lab.js");
     return bootInLab(options, config, choice.cpu);
   }
   if (choice.quirks !== undefined && !options.quiet) {
     say("this host's /dev/kvm emulates guest kernel code: expect a boot of seconds");
   }
-  return run(options, withFittingKernel(options, config, choice.quirks), choice.quirks);
+  return run(options, config, choice.quirks);
+}
+
+/** The accelerator; where /dev/kvm was needed and failed, the error says why as the doctor would. */
+async function chooseOrExplain({ accel }: BootOptions): Promise<Choice> {
+  try {
+    return chooseAccelerator(accel);
+  } catch (error) {
+    if (!(error instanceof VmmError)) throw error;
+    const why = (await import("../doctor/in-a-line.js")).whyNoKvm();
+    if (why === undefined) throw error;
+    const other = error.cure === undefined || accel === "kvm" ? "" : `; or ${error.cure}`;
+    throw new HostError(`${error.message}: ${why.detail}`, { cause: error, cure: `${why.cure}${other}` });
+  }
 }
 
 /** Where kernel code is emulated, the package's own kernel is the one with the fewest instructions. */
-function withFittingKernel(options: BootOptions, config: ResolvedConfig, quirks: Quirks | undefined): ResolvedConfig {
+function withFittingKernel(options: BootOptions, config: ResolvedConfig, choice: Choice): ResolvedConfig {
   const wantsDefault = options.kernel === undefined && config.cpus === 1 && config.protocol !== "pvh";
-  return quirks !== undefined && wantsDefault ? { ...config, kernel: fastKernel() } : config;
+  const isEmulated = choice.kind === "kvm" && choice.quirks !== undefined;
+  return isEmulated && wantsDefault ? { ...config, kernel: fastKernel() } : config;
 }
 
 function vmConfig(options: BootOptions) {

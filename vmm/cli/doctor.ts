@@ -1,42 +1,68 @@
 // `vmlet doctor`: what this host can do, for people and for programs.
-import type { Diagnosis, Status } from "../doctor/checks.js";
-import { cgroupFinding, cpuFinding, engineFinding, labFinding, moduleFinding } from "../doctor/host-findings.js";
-import { kvmFindings } from "../doctor/kvm-findings.js";
-import { decide } from "../doctor/verdict.js";
+import { CHECKS, PASSTHROUGH_CHECKS, lookAt } from "../doctor/all-checks.js";
+import type { Finding, Status } from "../doctor/checks.js";
+import { fixScript } from "../doctor/fix-script.js";
+import type { Capability } from "../doctor/host-view.js";
+import { thisHost } from "../doctor/this-host.js";
+import { decide, type Verdict } from "../doctor/verdict.js";
 import { parseDoctor } from "./arguments.js";
-import { EXIT_HOST } from "./exit-codes.js";
+import { EXIT_HOST, EXIT_LAB_ONLY } from "./exit-codes.js";
 import { VERSION } from "./version.js";
 
+/** Raised when a field goes or changes its meaning; new fields and codes do not raise it. */
+const SCHEMA = 1;
+
+/** The JSON of --json. */
+export interface Diagnosis {
+  readonly schema: number;
+  readonly vmlet: string;
+  readonly findings: readonly Finding[];
+  readonly capabilities: readonly Capability[];
+  /** Million guest kernel instructions a second, null if no KVM could be asked. */
+  readonly guest_kernel_mips: number | null;
+  readonly verdict: Verdict;
+  readonly exit_code: number;
+}
+
 const MARKS: Readonly<Record<Status, string>> = { ok: "ok  ", note: "note", bad: "BAD " };
+const EXIT_CODES: Readonly<Record<Verdict["accelerator"], number>> = { kvm: 0, lab: EXIT_LAB_ONLY, none: EXIT_HOST };
 
 export async function doctor(argv: readonly string[]): Promise<number> {
-  const { help, json } = parseDoctor(argv);
+  const { help, json, fix, passthrough } = parseDoctor(argv);
   if (help) {
     process.stdout.write((await import("./help.js")).DOCTOR_HELP);
     return 0;
   }
-  const diagnosis = diagnose();
-  process.stdout.write(json ? `${JSON.stringify(diagnosis, null, 2)}\n` : describe(diagnosis));
-  return diagnosis.verdict.accelerator === "none" ? EXIT_HOST : 0;
+  const diagnosis = diagnose(passthrough);
+  process.stdout.write(
+    json
+      ? `${JSON.stringify(diagnosis, null, 2)}\n`
+      : fix
+        ? fixScript(diagnosis.findings)
+        : describeDiagnosis(diagnosis),
+  );
+  return diagnosis.exit_code;
 }
 
-function diagnose(): Diagnosis {
-  const kvm = kvmFindings();
-  const lab = labFinding();
-  const findings = [cpuFinding(), moduleFinding(), ...kvm.findings, cgroupFinding(), engineFinding(), lab];
+function diagnose(passthrough: boolean): Diagnosis {
+  const host = thisHost();
+  const findings = lookAt(host, passthrough ? [...CHECKS, ...PASSTHROUGH_CHECKS] : CHECKS);
+  const verdict = decide(host, findings);
   return {
+    schema: SCHEMA,
     vmlet: VERSION,
     findings,
-    capabilities: kvm.capabilities,
-    guest_kernel_mips: kvm.mips ?? null,
-    verdict: decide(kvm.isUsable, kvm.quirks, lab.status === "ok", findings),
+    capabilities: host.kvm.capabilities,
+    guest_kernel_mips: host.kvm.mips ?? null,
+    verdict,
+    exit_code: EXIT_CODES[verdict.accelerator],
   };
 }
 
-function describe({ findings, capabilities, verdict }: Diagnosis): string {
+function describeDiagnosis({ findings, capabilities, verdict }: Diagnosis): string {
   const width = Math.max(...findings.map(({ title }) => title.length));
-  const lines = findings.flatMap(({ status, title, detail, cure }) => [
-    `${MARKS[status]}  ${title.padEnd(width)}  ${detail}`,
+  const lines = findings.flatMap(({ status, title, detail, cure, code }) => [
+    `${MARKS[status]}  ${title.padEnd(width)}  ${detail}${status === "bad" ? ` [${code}]` : ""}`,
     ...(cure === undefined ? [] : [`      ${"".padEnd(width)}  what helps: ${cure}`]),
   ]);
   const asked = capabilities.map(({ name, present }) => `${name.replace("KVM_CAP_", "")} ${present ? "yes" : "no"}`);

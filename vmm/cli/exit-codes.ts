@@ -7,6 +7,8 @@ export const EXIT_USAGE = 64;
 export const EXIT_CONFIG = 65;
 export const EXIT_HOST = 69;
 export const EXIT_INTERNAL = 70;
+/** `vmlet doctor`: no /dev/kvm can be used, the lab can. EX_OSFILE. */
+export const EXIT_LAB_ONLY = 72;
 export const EXIT_CANNOT_WRITE = 73;
 export const EXIT_REBOOT = 100;
 export const EXIT_PANIC = 101;

@@ -5,7 +5,7 @@ export const HELP = `vmlet boots Linux in a micro-VM through /dev/kvm.
 Usage:
   vmlet boot [options] [-- COMMAND...]   boot a guest; run COMMAND or a shell in it
   vmlet stats [--follow] FILE            what a running guest uses; FILE is that of boot's --metrics
-  vmlet doctor [--json]                  what this host can do, and what would make it better
+  vmlet doctor [--json | --fix]          what this host can do, and what would make it better
   vmlet bench [options]                  what isolation costs here, from chroot to a micro-VM
   vmlet lab [--cpu CPU] [-- COMMAND...]  a shell or a command in the lab: an emulated host with AMD-V or VT-x
   vmlet --version | --help
@@ -101,13 +101,18 @@ Example:
 
 export const DOCTOR_HELP = `Tells what this host can do for VMs.
 
-Usage: vmlet doctor [--json]
+Usage: vmlet doctor [--json | --fix] [--passthrough]
 
-Looks at the CPU, the KVM modules, the rights on /dev/kvm, the capabilities of KVM, the speed
-of guest code, cgroups, container engines and QEMU; the last line says what "vmlet boot" will
-use, why, and what would make it better. --json prints the same for programs.
+      --json         the same for programs: findings with stable codes, and the verdict
+      --fix          the cures as shell commands; they are printed, not run
+      --passthrough  also what handing a device to a guest would need: IOMMU, VFIO, locked memory
+  -h, --help
 
-Exit status: 0 if "vmlet boot" works here, 69 if not.
+Looks at the CPU, the level above, the KVM modules, the rights on /dev/kvm, what may forbid it,
+the speed of guest code, memory, container engines and QEMU; the last line says what "vmlet boot"
+will use, why, and what would make it better. It changes nothing.
+
+Exit status: 0 if "vmlet boot" works on this host's /dev/kvm, 72 if only in the lab, 69 if not at all.
 `;
 
 export const LAB_HELP = `Runs a command in the lab: an emulated CPU with AMD-V or VT-x, Debian's own kernel with its KVM.

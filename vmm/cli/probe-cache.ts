@@ -2,6 +2,7 @@
 // makes a VM, which costs milliseconds at every start.
 import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { cacheFolder } from "../cache-folder.js";
 import type { Quirks } from "../fixups/quirks.js";
 import { VERSION } from "./version.js";
 
@@ -9,14 +10,6 @@ interface Entry {
   readonly key: string;
   /** null: this KVM leaves nothing to the monitor. */
   readonly quirks: Quirks | null;
-}
-
-/** Undefined without a home. Not by node:os: it is loaded for nothing else on the way to a VM. */
-function cacheFolder(): string | undefined {
-  const { VMLET_CACHE: own, XDG_CACHE_HOME: cache, HOME: home } = process.env;
-  if (own !== undefined) return own;
-  const parent = cache ?? (home === undefined ? undefined : join(home, ".cache"));
-  return parent === undefined ? undefined : join(parent, "vmlet");
 }
 
 /** Changes with the host's boot and every load of a KVM module. */

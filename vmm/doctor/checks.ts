@@ -1,37 +1,46 @@
-// What `vmlet doctor` reports: one finding a line, with a stable code for programs.
+// What `vmlet doctor` is made of: checks, each with a stable code, and what they find.
+import type { HostView } from "./host-view.js";
 
+/** "note": works, with less than it could; "bad": something that is needed does not work. */
 export type Status = "ok" | "note" | "bad";
 
-export interface Finding {
-  /** Stable name for programs, such as "kvm-device". */
-  readonly code: string;
+/** Where a command has to run: in this system, on the host of this container, or on the machine that runs this VM. */
+export type Place = "here" | "container-host" | "level-above";
+
+export interface Command {
+  readonly place: Place;
+  /** One line for a shell; what the reader has to fill in is a <NAME>. */
+  readonly line: string;
+}
+
+export interface Look {
   readonly status: Status;
   readonly title: string;
+  /** What was seen; for a problem, its cause in one line. */
   readonly detail: string;
-  /** What to do about it, one sentence. */
+  /** What to do about it, in one line. */
   readonly cure?: string | undefined;
+  /** The cure as commands, where it can be given as such. */
+  readonly commands?: readonly Command[] | undefined;
 }
 
-export interface Capability {
-  /** UAPI name. */
-  readonly name: string;
-  readonly present: boolean;
-  /** Without it, no guest boots. */
-  readonly required: boolean;
+export interface Finding extends Look {
+  /** Stable name for programs, such as "kvm-device"; README.md of this folder lists all. */
+  readonly code: string;
 }
 
-export interface Verdict {
-  readonly accelerator: "kvm" | "lab" | "none";
-  readonly reason: string;
-  /** What would make it better; empty if nothing is known. */
-  readonly better: readonly string[];
+/** What depends on a check: any guest, the guests on /dev/kvm, those in the lab, or only what somebody may ask for. */
+export type Concern = "host" | "kvm" | "lab" | "extra";
+
+export interface Check {
+  readonly code: string;
+  readonly concern: Concern;
+  /** The worst that it can find; "ok" for what is a fact and nothing else. */
+  readonly worst: Status;
+  /** Undefined where there is nothing to say. Must not change anything on the host. */
+  readonly look: (host: HostView) => Look | undefined;
 }
 
-export interface Diagnosis {
-  readonly vmlet: string;
-  readonly findings: readonly Finding[];
-  readonly capabilities: readonly Capability[];
-  /** Million guest kernel instructions a second, null if no KVM could be asked. */
-  readonly guest_kernel_mips: number | null;
-  readonly verdict: Verdict;
-}
+export const here = (line: string): Command => ({ place: "here", line });
+export const onContainerHost = (line: string): Command => ({ place: "container-host", line });
+export const onLevelAbove = (line: string): Command => ({ place: "level-above", line });

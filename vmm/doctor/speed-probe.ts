@@ -1,6 +1,6 @@
 // How fast this KVM runs a guest's kernel code: a counted loop in real mode, which is privilege
 // level 0. Hardware runs it at the processor's speed; a software KVM emulates each instruction.
-import { KvmSystem } from "../kvm/system.js";
+import type { KvmSystem } from "../kvm/system.js";
 import { MappedGuestMemory } from "../memory/guest-memory.js";
 import { PAGE_SIZE } from "../memory/layout.js";
 import { KVM_EXIT_HLT, kvm_regs, kvm_segment, kvm_sregs, SIZEOF_KVM_REGS } from "../sys/kvm-abi.js";
@@ -22,16 +22,15 @@ const MAX_COUNT = 2 ** 31;
 export const HARDWARE_MIPS = 100;
 
 /** Million instructions a second. Throws if this KVM cannot run even this. */
-export function measureGuestKernelMips(): number {
+export function measureGuestKernelMips(system: KvmSystem): number {
   for (let count = FIRST_COUNT; ; count *= 8) {
-    const ms = timeLoop(count);
+    const ms = timeLoop(system, count);
     if (ms >= ENOUGH_MS || count * 8 >= MAX_COUNT) return (count * INSTRUCTIONS_PER_TURN) / 1000 / ms;
   }
 }
 
 /** A fresh VM for each try: its time includes nothing but KVM_RUN. */
-function timeLoop(count: number): number {
-  const system = KvmSystem.open();
+function timeLoop(system: KvmSystem, count: number): number {
   const memory = MappedGuestMemory.map(4 * PAGE_SIZE);
   const vm = system.createVm();
   try {
@@ -61,6 +60,5 @@ function timeLoop(count: number): number {
   } finally {
     vm.close();
     memory.unmap();
-    system.close();
   }
 }

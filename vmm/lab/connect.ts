@@ -3,6 +3,7 @@ import { EXIT_SIGNAL_BASE } from "../cli/exit-codes.js";
 import { Progress } from "../cli/progress.js";
 import { onEndSignals } from "../cli/terminal.js";
 import { LabError } from "../errors.js";
+import { timeLimit } from "../time-limit.js";
 import type { LabOptions } from "./emulator.js";
 import { LabSession, type LabResult } from "./session.js";
 
@@ -84,7 +85,7 @@ function connectInput(session: LabSession): () => void {
   const handlers = (["SIGINT", "SIGTERM", "SIGHUP"] as const).map((name) => {
     const handler = (_: NodeJS.Signals, number: number): void => {
       session.signal(number);
-      grace ??= setTimeout(() => void session.close(), GRACE_MS).unref();
+      grace ??= setTimeout(() => void session.close(), timeLimit("the command's end", GRACE_MS)).unref();
     };
     process.on(name, handler);
     return [name, handler] as const;

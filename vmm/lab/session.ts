@@ -8,6 +8,7 @@ import type { Emulator, LabCpu, LabMachine, LabOptions } from "./emulator.js";
 import { FrameReader, encodeFrame, encodeRequest, encodeWindowSize, type Frame } from "./frames.js";
 import { labBase, makeInputDisk } from "./image.js";
 import { InputQueue } from "./input-queue.js";
+import { timeLimit } from "../time-limit.js";
 import { QEMU } from "./qemu.js";
 
 const EMULATORS: Readonly<Record<LabCpu, Emulator>> = { amd: QEMU, intel: BOCHS };
@@ -179,11 +180,11 @@ export class LabSession {
     const failed = this.#ended.then(() => {
       throw new LabError(`${this.#emulator.name} has stopped while the lab was starting\n${this.#lastWords}`);
     });
-    const { startLimitMs } = this.#emulator;
+    const limitMs = timeLimit("the lab's start", this.#emulator.startLimitMs);
     const late = new Promise<never>((_, reject) => {
       timer = setTimeout(() => {
-        reject(new LabError(`The lab is not up after ${String(startLimitMs / 1000)} s\n${this.#consoleTail()}`));
-      }, startLimitMs);
+        reject(new LabError(`The lab is not up after ${String(limitMs / 1000)} s\n${this.#consoleTail()}`));
+      }, limitMs);
     });
     // After the start, the end is reported to whoever runs a command.
     failed.catch(() => undefined);
@@ -202,11 +203,11 @@ export class LabSession {
   /** Two emulated processors can lock each other up for good: that must not look like a slow command. */
   #expectLife(): void {
     clearTimeout(this.#silence);
-    const { silenceMs } = this.#emulator;
+    const limitMs = timeLimit("a sign of life from the lab", this.#emulator.silenceMs);
     this.#silence = setTimeout(() => {
-      this.#lastWords = `\nThe emulated host has been silent for ${String(silenceMs / 1000)} s and was stopped: try again`;
+      this.#lastWords = `\nThe emulated host has been silent for ${String(limitMs / 1000)} s and was stopped: try again`;
       this.#machine.kill();
-    }, silenceMs).unref();
+    }, limitMs).unref();
   }
 
   #take({ type, payload }: Frame): void {

@@ -24,6 +24,10 @@ export interface Koffi {
   load(path: string | null): Library;
   view(address: number, length: number): ArrayBuffer;
   errno(): number;
+  /** A function's type, from its C declaration. */
+  proto(declaration: string): unknown;
+  /** Calls machine code at an address. */
+  call(address: bigint, prototype: unknown, ...args: (number | ArrayBufferView)[]): unknown;
   readonly node: {
     poll(
       fd: number,

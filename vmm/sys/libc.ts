@@ -15,6 +15,7 @@ export const EOPNOTSUPP = 95;
 
 const PROT_READ = 1;
 const PROT_WRITE = 2;
+const PROT_EXEC = 4;
 const MAP_SHARED = 0x01;
 const MAP_PRIVATE = 0x02;
 const MAP_ANONYMOUS = 0x20;
@@ -102,6 +103,14 @@ export function mmapFile(fd: number, length: number): number {
 /** Asks for huge pages where the kernel has them; a kernel without refuses, which costs nothing but time. */
 export function preferHugePages(address: number, length: number): void {
   nativeMadvise(address, length, MADV_HUGEPAGE);
+}
+
+/** Memory for machine code that is written by this process. */
+export function mmapExecutable(length: number): number {
+  const protection = PROT_READ | PROT_WRITE | PROT_EXEC;
+  const address = nativeMmap(0, length, protection, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (address === -1) throw systemCallError("mmap");
+  return address;
 }
 
 export function munmap(address: number, length: number): void {

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { detectRootProgram, program as hostProgram } from "../detect.js";
 import { findProgram } from "../../../vmm/lab/programs.js";
+import { timeLimit } from "../../../vmm/time-limit.js";
 import { CONTAINER_TIMEOUT_MS, CPUS, MEMORY_MIB, type OpenRung, type Rung } from "../rung.js";
 import { runProgram, tryProgram } from "../run-program.js";
 import type { Site } from "../site.js";
@@ -14,7 +15,7 @@ const ENGINE_STOPS_MS = 10_000;
 const POLL_MS = 100;
 const DAY_MS = 86_400_000;
 
-interface Engine {
+export interface Engine {
   /** Options of the client. */
   readonly host: readonly string[];
   /** The launcher above the engine: what descends from it is Docker's. */
@@ -22,8 +23,8 @@ interface Engine {
   stop(): Promise<void>;
 }
 
-/** Below the launcher, which ends it if we die. */
-async function startEngine(site: Site, client: string): Promise<Engine> {
+/** Below the launcher, which ends it if we die. "vfs" works on every file system, and copies every layer whole. */
+export async function startEngine(site: Site, client: string, storageDriver = "vfs"): Promise<Engine> {
   const folder = join(site.folder, "docker");
   mkdirSync(folder);
   const socket = `unix://${join(folder, "socket")}`;
@@ -32,7 +33,7 @@ async function startEngine(site: Site, client: string): Promise<Engine> {
   const bridge = site.network.joints.bridge?.device ?? "none";
   const flags = [
     ...["--iptables=false", "--ip6tables=false", "--ip-forward=false", "--userland-proxy=false", `--bridge=${bridge}`],
-    ...["--storage-driver=vfs", "--log-level=error"],
+    ...[`--storage-driver=${storageDriver}`, "--log-level=error"],
     ...["--data-root", join(folder, "data"), "--exec-root", join(folder, "exec"), "--pidfile", pidFile, "-H", socket],
   ];
   const child = spawn(
@@ -56,9 +57,10 @@ async function startEngine(site: Site, client: string): Promise<Engine> {
     await ended;
   };
   const host = ["--host", socket];
+  const limitMs = timeLimit("the start of Docker", ENGINE_STARTS_MS);
   const started = performance.now();
   while (!tryProgram(client, [...host, "version"])) {
-    if (child.exitCode !== null || site.signal.aborted || performance.now() - started > ENGINE_STARTS_MS) {
+    if (child.exitCode !== null || site.signal.aborted || performance.now() - started > limitMs) {
       await stop();
       throw new Error(`dockerd did not start: ${/"errors":"(.*)"/.exec(said)?.[1] ?? "it does not answer"}`);
     }

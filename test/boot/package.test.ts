@@ -1,0 +1,114 @@
+// Needs: npm with its registry or cache (for koffi); a /dev/kvm of any kind and the Debian packages of
+// the guest for the boot. The package as its users get it: packed, installed into an empty project.
+import assert from "node:assert/strict";
+import { spawnSync, type SpawnSyncReturns } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import type { Diagnosis } from "../../vmm/cli/doctor.js";
+import { ALL_TARGETS, missingPackages } from "../../vmm/cli/first-use.js";
+import { findProgram } from "../../vmm/lab/programs.js";
+import { timeLimit } from "../../vmm/time-limit.js";
+import { countBoot } from "../helpers/booted.js";
+import { whyNoKvm } from "../helpers/kvm-guard.js";
+import { skip } from "../helpers/skip.js";
+
+/** With a guest kernel to build, where no cache has it. */
+const LIMIT_MS = 1_200_000;
+const NO_NETWORK = /ENOTFOUND|EAI_AGAIN|ETIMEDOUT|ECONNREFUSED|ECONNRESET|ENOTCACHED/;
+/** What the scripts need to say what they lack. */
+const FEW_PROGRAMS = ["node", "env", "bash", "dirname", "realpath", "stat", "mkdir", "make"];
+
+describe("boot: the npm package", function () {
+  this.timeout(LIMIT_MS);
+  let project = "";
+
+  function run(file: string, argv: readonly string[], env: NodeJS.ProcessEnv = {}): SpawnSyncReturns<string> {
+    const timeout = timeLimit("a command of the package", LIMIT_MS);
+    return spawnSync(file, argv, { cwd: project, encoding: "utf8", timeout, env: { ...process.env, ...env } });
+  }
+
+  before(function () {
+    if (!existsSync("dist/vmlet.js") || !existsSync("build/vmm/index.d.ts")) skip(this, "not built: make build types");
+    project = mkdtempSync(join(tmpdir(), "vmlet-test-"));
+    const packed = spawnSync("npm", ["pack", "--ignore-scripts", "--silent", "--pack-destination", project], {
+      encoding: "utf8",
+    });
+    assert.equal(packed.status, 0, packed.stderr);
+    writeFileSync(join(project, "package.json"), '{"name":"empty","private":true,"type":"module"}\n');
+    const flags = ["--no-audit", "--no-fund", "--ignore-scripts", "--prefer-offline", "--fetch-retries=1"];
+    const installed = run("npm", ["install", ...flags, `./${packed.stdout.trim()}`]);
+    if (installed.status !== 0 && NO_NETWORK.test(installed.stderr)) skip(this, "npm's registry is out of reach");
+    assert.equal(installed.status, 0, installed.stderr);
+  });
+  after(() => {
+    if (project !== "") rmSync(project, { recursive: true });
+  });
+
+  it("brings what runs and the guest's sources, and nothing of the checkout besides", () => {
+    const top = readdirSync(join(project, "node_modules/vmlet")).sort();
+    assert.deepEqual(top, ["LICENSE", "README.md", "bench", "build", "dist", "guest", "package.json"]);
+    const guest = readdirSync(join(project, "node_modules/vmlet/guest"));
+    assert.ok(guest.includes("kernel") && guest.includes("init") && !guest.includes("out"), guest.join());
+    assert.deepEqual(readdirSync(join(project, "node_modules/vmlet/build")).sort(), ["devices", "vmm"]);
+  });
+
+  it("npx vmlet doctor", () => {
+    const { status, stdout, stderr } = run("npx", ["vmlet", "doctor", "--json"]);
+    assert.ok(stdout.startsWith("{"), stderr);
+    const diagnosis = JSON.parse(stdout) as Diagnosis;
+    assert.equal(status, diagnosis.exit_code);
+    assert.ok(diagnosis.findings.some(({ code }) => code === "guest"));
+  });
+
+  it("its library has names and types", () => {
+    const program = `import { createVm, ConfigError, type VmConfig, type Vm } from "vmlet";
+const config: VmConfig = { kernel: "/nonexistent", memoryMib: -1 };
+try {
+  const vm: Vm = createVm(config, { output: (_bytes: Uint8Array, done: () => void) => done() });
+  await vm.close();
+} catch (error) {
+  console.log(error instanceof ConfigError ? error.code : error);
+}
+`;
+    writeFileSync(join(project, "main.ts"), program);
+    const types = ["--types", "node", "--typeRoots", resolve("node_modules/@types")];
+    const flags = ["--module", "nodenext", "--target", "es2022", "--strict", "--noEmitOnError", ...types];
+    const compiled = run(process.execPath, [resolve("node_modules/typescript/bin/tsc"), ...flags, "main.ts"]);
+    assert.equal(compiled.status, 0, compiled.stdout);
+    const { stdout, stderr } = run(process.execPath, ["main.js"]);
+    assert.equal(stdout, "ERR_CONFIG\n", stderr);
+  });
+
+  it("a boot without a guest, and without what builds one, names the Debian packages", () => {
+    const bin = join(project, "few-programs");
+    mkdirSync(bin);
+    for (const name of FEW_PROGRAMS) symlinkSync(findProgram(name) ?? name, join(bin, name));
+    const cli = join(project, "node_modules/vmlet/dist/vmlet.js");
+    const env = { PATH: bin, VMLET_CACHE: join(project, "cache") };
+    const argv = ["boot", "--accel", "lab", "--quiet", "--", "true"];
+    const { status, stdout, stderr } = run(process.execPath, [cli, ...argv], env);
+    assert.deepEqual([status, stdout], [69, ""], stderr);
+    assert.match(stderr, /is not built yet.*missing: .*\bgcc\b.*\bflex\b/);
+    assert.match(stderr, /what helps: sudo apt-get install --no-install-recommends .*\bbusybox-static\b/);
+  });
+
+  it("npx vmlet boot: the first one builds the guest, all of them run the command", function () {
+    const reason = whyNoKvm();
+    if (reason !== undefined) skip(this, reason);
+    const missing = missingPackages(ALL_TARGETS);
+    if (missing.length > 0) skip(this, `Debian packages are missing: ${missing.join(" ")}`);
+    const { status, stdout, stderr } = run("npx", [
+      "vmlet",
+      "boot",
+      "--quiet",
+      "--",
+      "sh",
+      "-c",
+      "echo from the guest; exit 3",
+    ]);
+    assert.equal(stdout, "from the guest\n", stderr);
+    assert.equal(status, 3);
+    countBoot();
+  });
+});

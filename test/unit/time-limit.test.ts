@@ -1,0 +1,37 @@
+// Needs: nothing. Limits grow with what this host is slower at, and say so once.
+import assert from "node:assert/strict";
+import { guestSlowness, hostSlowness, slownessOf, timeLimit } from "../../vmm/time-limit.js";
+
+describe("time limit", () => {
+  it("the middle turn counts: one that was interrupted does not", () => {
+    assert.equal(slownessOf([2, 2, 90]), 1);
+    assert.equal(slownessOf([8, 7, 6, 90, 2]), 3.5);
+    // A fast host keeps the limit; it is no reason to be impatient.
+    assert.equal(slownessOf([0.5, 0.5, 0.5]), 1);
+  });
+
+  it("a guest is as slow as the probe says", () => {
+    assert.equal(guestSlowness(5000), 1);
+    assert.equal(guestSlowness(0.4), 4);
+  });
+
+  it("this host has a slowness", () => {
+    const first = hostSlowness();
+    assert.ok(first >= 1 && first < 1000, String(first));
+    assert.equal(hostSlowness(), first);
+  });
+
+  it("is as it was where the host is not slower, stretched and said once where it is", () => {
+    const said: string[] = [];
+    const say = (line: string): void => void said.push(line);
+    assert.equal(timeLimit("the start", 120_000, 1, say), 120_000);
+    assert.equal(timeLimit("the start", 120_000, 1.4, say), 120_000);
+    assert.deepEqual(said, []);
+    assert.equal(timeLimit("the start", 120_000, 3.21, say), 385_200);
+    assert.equal(timeLimit("a sign of life", 60_000, 3.21, say), 192_600);
+    // This process may have spoken before, of a limit of its own.
+    assert.ok(said.length <= 1);
+    for (const line of said)
+      assert.equal(line, "this host is 3.2 times slower than usual: the start may take 385 s, not 120 s");
+  });
+});

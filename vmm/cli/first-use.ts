@@ -1,0 +1,71 @@
+// An installed package brings its guest as sources: the first use builds kernel and initramfs, which
+// takes minutes once, and keeps them in the cache.
+import { spawn, spawnSync } from "node:child_process";
+import { existsSync, mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { HostError } from "../errors.js";
+import { findProgram } from "../lab/programs.js";
+import { guestCache, packageRoot, type GuestFile } from "./guest-files.js";
+import { say } from "./say.js";
+
+/** Targets of guest/Makefile. */
+type Target = "kernel" | "fast-kernel" | "init";
+
+const TARGETS: Readonly<Record<GuestFile, Target>> = {
+  "default/vmlinux": "kernel",
+  "fast/vmlinux": "fast-kernel",
+  "initramfs.cpio": "init",
+  "tiny.cpio": "init",
+};
+const SCRIPTS: Readonly<Record<Target, string>> = {
+  kernel: "kernel/build",
+  "fast-kernel": "kernel/build",
+  init: "init/build",
+};
+export const ALL_TARGETS: readonly Target[] = ["kernel", "fast-kernel", "init"];
+
+/** Debian packages without which the targets cannot be built. */
+export function missingPackages(targets: readonly Target[]): string[] {
+  if (findProgram("bash") === undefined) return ["bash"];
+  const scripts = new Set(targets.map((target) => join(packageRoot(), "guest", SCRIPTS[target])));
+  const names = [...scripts].flatMap((script) =>
+    spawnSync("bash", [script, "--missing"], { encoding: "utf8" }).stdout.split("\n").filter(Boolean),
+  );
+  return [...new Set(findProgram("make") === undefined ? ["make", ...names] : names)];
+}
+
+/** Builds what of these paths is the package's and does not exist. Throws HostError with the packages that are missing. */
+export async function buildMissing(paths: readonly (string | undefined)[]): Promise<void> {
+  const folder = guestCache();
+  const missing = (Object.keys(TARGETS) as GuestFile[]).filter((name) => {
+    const path = join(folder, name);
+    return paths.includes(path) && !existsSync(path);
+  });
+  if (missing.length === 0) return;
+  const targets = [...new Set(missing.map((name) => TARGETS[name]))];
+  const packages = missingPackages(targets);
+  if (packages.length > 0) {
+    throw new HostError(
+      `The guest (${targets.join(", ")}) is not built yet, and building it needs Debian packages that are missing: ${packages.join(" ")}`,
+      {
+        cure: `sudo apt-get install --no-install-recommends ${packages.join(" ")}; or bring a guest: --kernel, --initrd`,
+      },
+    );
+  }
+  if (targets.some((target) => target !== "init")) {
+    say("first use: the guest kernel is built from Debian's source, once, in some minutes");
+  }
+  mkdirSync(folder, { recursive: true });
+  const child = spawn(
+    "make",
+    ["--no-print-directory", "-C", join(packageRoot(), "guest"), `OUT=${folder}`, ...targets],
+    {
+      stdio: ["ignore", "ignore", "inherit"],
+    },
+  );
+  const status = await new Promise<number | null>((resolve, reject) => {
+    child.once("error", reject);
+    child.once("close", resolve);
+  });
+  if (status !== 0) throw new HostError("The guest could not be built; the lines above say why");
+}

@@ -1,0 +1,44 @@
+// Every check, in the order in which a reader wants to know: the machine, KVM and what stands in
+// its way, memory, then what else there is.
+import type { Check, Finding } from "./checks.js";
+import {
+  deviceGroup,
+  deviceLogin,
+  deviceMissing,
+  deviceMode,
+  deviceNoDriver,
+  deviceNotInContainer,
+  deviceWrong,
+  kvmDevice,
+} from "./checks/device.js";
+import { deviceCgroup, deviceNodev, lsmApparmor, lsmOther, lsmSelinux, seccomp } from "./checks/forbidden.js";
+import { kvmCapabilities, kvmOpen, kvmQuirks, kvmSpeed } from "./checks/kvm-api.js";
+import { kvmBusy, kvmModule, kvmNotBuilt, kvmNotLoaded } from "./checks/kvm-module.js";
+import { hugePages, memoryCgroup, memoryFree, memoryRlimit } from "./checks/memory.js";
+import { hostGvisor, hostUserModeLinux, hostWsl1 } from "./checks/odd-hosts.js";
+import { nestedOff } from "./checks/nested.js";
+import { iommu, vfio, vfioMemlock } from "./checks/passthrough.js";
+import { cpu, firmwareOff } from "./checks/processor.js";
+import { cgroups, containers, guest, lab, tap } from "./checks/surroundings.js";
+import type { HostView } from "./host-view.js";
+
+export const CHECKS: readonly Check[] = [
+  ...[hostGvisor, hostWsl1, hostUserModeLinux],
+  ...[cpu, firmwareOff, nestedOff],
+  ...[kvmModule, kvmNotLoaded, kvmNotBuilt],
+  ...[kvmDevice, deviceNotInContainer, deviceMissing, deviceWrong, deviceNoDriver],
+  ...[deviceGroup, deviceLogin, deviceMode, deviceNodev, deviceCgroup, lsmApparmor, lsmSelinux, lsmOther],
+  ...[kvmOpen, seccomp, kvmBusy, kvmCapabilities, kvmSpeed, kvmQuirks],
+  ...[memoryFree, memoryCgroup, memoryRlimit, hugePages],
+  ...[tap, cgroups, containers, guest, lab],
+];
+
+/** Only for those who ask. */
+export const PASSTHROUGH_CHECKS: readonly Check[] = [iommu, vfio, vfioMemlock];
+
+export function lookAt(host: HostView, checks: readonly Check[]): Finding[] {
+  return checks.flatMap(({ code, look }) => {
+    const seen = look(host);
+    return seen === undefined ? [] : [{ code, ...seen }];
+  });
+}

@@ -1,0 +1,70 @@
+// For those who want to hand a device of the host to a guest (doctor --passthrough). vmlet itself
+// attaches none: guests of other monitors on the same host need the same.
+import { here, type Check } from "../checks.js";
+import type { HostView } from "../host-view.js";
+import { softLimit } from "./memory.js";
+
+const GROUPS = "/sys/kernel/iommu_groups";
+const MIB = 2 ** 20;
+
+export const iommu: Check = {
+  code: "iommu",
+  concern: "extra",
+  worst: "note",
+  look: ({ files }) => {
+    const title = "IOMMU";
+    const groups = files.list(GROUPS).length;
+    const units = files.list("/sys/class/iommu").join(", ");
+    if (groups > 0)
+      return { status: "ok", title, detail: `${String(groups)} groups${units === "" ? "" : ` (${units})`}` };
+    const isIntel = /^vendor_id\s*:\s*GenuineIntel/m.test(files.read("/proc/cpuinfo") ?? "");
+    const word = isIntel ? "intel_iommu=on" : "amd_iommu=on";
+    return {
+      status: "note",
+      title,
+      detail: "no groups: the IOMMU is off or not there",
+      cure: `turn on ${isIntel ? "VT-d" : "AMD-Vi (IOMMU)"} in the firmware, and ${word} on the kernel's command line`,
+      commands: [
+        here(`sudo sed -i 's/^GRUB_CMDLINE_LINUX="/&${word} iommu=pt /' /etc/default/grub && sudo update-grub`),
+      ],
+    };
+  },
+};
+
+export const vfio: Check = {
+  code: "vfio",
+  concern: "extra",
+  worst: "note",
+  look: ({ files }) => {
+    const title = "VFIO";
+    if (files.facts("/dev/vfio/vfio") !== undefined) {
+      const bound = files.list("/dev/vfio").filter((name) => name !== "vfio").length;
+      return { status: "ok", title, detail: `${String(bound)} groups of devices are bound to it` };
+    }
+    return {
+      status: "note",
+      title,
+      detail: "there is no /dev/vfio/vfio",
+      cure: "load vfio-pci and bind the device to it",
+      commands: [here("sudo modprobe vfio-pci"), here("sudo driverctl set-override <DEVICE> vfio-pci")],
+    };
+  },
+};
+
+export const vfioMemlock: Check = {
+  code: "vfio-memlock",
+  concern: "extra",
+  worst: "note",
+  look: ({ files }: HostView) => {
+    const limit = softLimit(files, "Max locked memory");
+    const title = "Locked memory";
+    if (limit === undefined) return { status: "ok", title, detail: "without a limit" };
+    return {
+      status: "note",
+      title,
+      detail: `RLIMIT_MEMLOCK is ${String(Math.floor(limit / MIB))} MiB: VFIO locks all of a guest's RAM`,
+      cure: "ulimit -l unlimited, or LimitMEMLOCK=infinity in the unit",
+      commands: [here("ulimit -l unlimited")],
+    };
+  },
+};
