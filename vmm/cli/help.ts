@@ -49,12 +49,14 @@ Options:
   -q, --quiet           keep the kernel's log off the console
   -h, --help
 
-SPEC of a disk: path=FILE[,root][,readonly][,id=NAME][,cache=MODE][,block=512|4096][,bw=SIZE][,ops=N]
+SPEC of a disk: path=FILE[,root][,readonly][,id=NAME][,cache=MODE][,block=512|4096][,lock=on|off]
+             [,bw=SIZE][,ops=N]
   root         the guest's root file system; without --initrd and COMMAND the kernel starts its
                /sbin/init, with COMMAND the command runs in it
   readonly     the guest cannot write to it
   id=NAME      serial number in the guest; default: the start of the file's name
   cache=MODE   writeback (default): what the guest flushes is on the host's medium; unsafe: it is not
+  lock=off     do not care who else has the disk; else one that is written is refused to all others
   bw=, ops=    limits per second: bytes (with K, M, G) and requests
 
 NET: tap=NAME|auto[,mac=ADDRESS][,mtu=BYTES][,ip=ADDRESS/PREFIX][,bw=SIZE][,ops=N]

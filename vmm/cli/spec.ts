@@ -30,6 +30,12 @@ export class SpecWord {
     return this.#value === undefined ? true : this.#wrong(`${this.key} takes no value`);
   }
 
+  /** KEY=on or KEY=off. */
+  isOn(): boolean {
+    const text = this.text();
+    return text === "on" || text === "off" ? text === "on" : this.#wrong(`${this.key} ${text} is not one of on, off`);
+  }
+
   /** A whole number. */
   number(): number {
     const text = this.text();

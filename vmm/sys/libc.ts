@@ -60,6 +60,7 @@ const nativePreadv = lazy("preadv", "int64_t", ["int", "void *", "int", "int64_t
 const nativePwritev = lazy("pwritev", "int64_t", ["int", "void *", "int", "int64_t"]);
 const nativeReadv = lazy("readv", "int64_t", ["int", "void *", "int"]);
 const nativeWritev = lazy("writev", "int64_t", ["int", "void *", "int"]);
+const nativeFcntl = lazy("fcntl", "int", ["int", "int", "void *"]);
 const nativeSocket = lazy("socket", "int", ["int", "int", "int"]);
 const nativeFdatasync = lazy("fdatasync", "int", ["int"]);
 const nativeFallocate = lazy("fallocate", "int", ["int", "int", "int64_t", "int64_t"]);
@@ -220,6 +221,34 @@ export function interfaceSocket(): number {
   const fd = nativeSocket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (fd < 0) throw systemCallError("socket");
   return fd;
+}
+
+const F_OFD_GETLK = 36;
+const F_OFD_SETLK = 37;
+const F_RDLCK = 0;
+const F_WRLCK = 1;
+const F_UNLCK = 2;
+
+/** struct flock of one byte, from the file's start (SEEK_SET); l_pid must be 0 for these locks. */
+function flockOf(type: number, byte: number): DataView {
+  const flock = new DataView(new ArrayBuffer(32));
+  flock.setInt16(0, type, true);
+  flock.setBigInt64(8, BigInt(byte), true);
+  flock.setBigInt64(16, 1n, true);
+  return flock;
+}
+
+/** A shared lock on one byte of an open file, for as long as this opening of it lives. */
+export function lockByteShared(fd: number, byte: number): void {
+  // SAFETY: the size of struct flock, used during this call only; so below.
+  if (nativeFcntl(fd, F_OFD_SETLK, flockOf(F_RDLCK, byte)) < 0) throw systemCallError("F_OFD_SETLK");
+}
+
+/** Whether another opening of the file has any lock on this byte. */
+export function isByteLocked(fd: number, byte: number): boolean {
+  const flock = flockOf(F_WRLCK, byte);
+  if (nativeFcntl(fd, F_OFD_GETLK, flock) < 0) throw systemCallError("F_OFD_GETLK");
+  return flock.getInt16(0, true) !== F_UNLCK;
 }
 
 export const MADV_DONTNEED = 4;
