@@ -1,9 +1,11 @@
 // Needs: a /dev/kvm that emulates kernel code. Boots directly on it, without the lab.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { MetricsLine } from "../../vmm/cli/metrics.js";
 import type { Report } from "../../vmm/cli/report.js";
 import { probeQuirks } from "../../vmm/fixups/probe.js";
@@ -108,12 +110,28 @@ describe("boot: software KVM", function () {
       ip link set eth0 up; ip addr add 172.31.248.2/24 dev eth0; ping -c 2 172.31.248.1 | grep -c ttl=
       head -c 512 /dev/hwrng | wc -c; ls /dev/vsock; tty; sleep 8`;
     // The kernel with the fewest instructions knows no sockets to the host.
-    const { status, stdout, stderr, report } = await boot(
+    const running = boot(
       ...["--kernel", "guest/out/default/vmlinux", "--initrd", "guest/out/initramfs.cpio"],
       ...["--disk", `path=${at("a.img")}`, "--disk", `path=${at("b.img")},readonly`, "--console", "virtio", "--rng"],
       ...["--net", "tap=auto,ip=172.31.248.1/24", "--vsock", `cid=3,path=${at("sock")}`],
-      ...["--balloon", "16,deflate-on-oom,reporting", "--metrics", at("metrics"), "--", "sh", "-c", script],
+      ...[
+        "--balloon",
+        "16,deflate-on-oom,reporting",
+        "--metrics",
+        at("metrics"),
+        "--control",
+        at("control"),
+        "--",
+        "sh",
+        "-c",
+        script,
+      ],
     );
+    while (!existsSync(at("control"))) await sleep(20);
+    const control = spawn("dist/vmlet.js", ["balloon", at("control"), "24"], { stdio: "inherit" });
+    const [controlStatus] = (await once(control, "close")) as [number | null];
+    const { status, stdout, stderr, report } = await running;
+    assert.deepEqual([controlStatus, existsSync(at("control"))], [0, false]);
     const ids = "0x0002 0x0002 0x0001 0x0013 0x0003 0x0004 0x0005 ";
     assert.deepEqual([stdout, stderr, status], [`${ids}\nsecond\n1\n2\n512\n/dev/vsock\n/dev/hvc0\n`, "", 0]);
     assert.equal(readFileSync(at("a.img"), "latin1").slice(0, 5), "FIRST");
@@ -124,7 +142,7 @@ describe("boot: software KVM", function () {
     const lines = readFileSync(at("metrics"), "utf8").trim().split("\n");
     const last = JSON.parse(lines.at(-1) ?? "") as MetricsLine;
     assert.ok(lines.length >= 8, `${String(lines.length)} lines`);
-    assert.deepEqual([last.state, last.balloon?.actual_bytes], ["ended", 16 * 2 ** 20]);
+    assert.deepEqual([last.state, last.balloon?.actual_bytes], ["ended", 24 * 2 ** 20]);
     assert.ok((last.devices["vda"]?.["flushes"] ?? 0) >= 1 && (last.devices["rng0"]?.["bytes"] ?? 0) >= 512);
   });
 

@@ -56,8 +56,12 @@ export async function bootInLab(options: BootOptions, config: ResolvedConfig, cp
 }
 
 /** The lab is a host of its own: an interface or a socket of it would lead nowhere. */
-function refuseHostDevices({ nets, vsock }: BootOptions): void {
-  const given = [...(nets.length > 0 ? ["--net"] : []), ...(vsock === undefined ? [] : ["--vsock"])];
+function refuseHostDevices({ nets, vsock, control }: BootOptions): void {
+  const given = [
+    ...(nets.length > 0 ? ["--net"] : []),
+    ...(vsock === undefined ? [] : ["--vsock"]),
+    ...(control === undefined ? [] : ["--control"]),
+  ];
   if (given.length === 0) return;
   throw new ConfigError([
     `${given.join(" and ")} cannot reach this host from the lab: leave it out, or use a host with a /dev/kvm`,
