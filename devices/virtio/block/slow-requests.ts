@@ -10,7 +10,7 @@ import { SECTOR_SIZE, VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_IN } from "./constants.js
 import type { BlockRequest } from "./request.js";
 
 /** Requests at a time: with the size of a piece, what a guest may make the host hold in memory. */
-const MAX_REQUESTS = 16;
+export const MAX_SLOW_REQUESTS = 16;
 /** `bytes` */
 const PIECE_LENGTH = 1024 * 1024;
 
@@ -45,7 +45,7 @@ export class SlowRequests {
 
   /** No more until one is finished. */
   get isFull(): boolean {
-    return this.#count >= MAX_REQUESTS;
+    return this.#count >= MAX_SLOW_REQUESTS;
   }
 
   start(request: BlockRequest, chain: DescriptorChain, memory: GuestMemory, isWanted: () => boolean): void {

@@ -7,6 +7,7 @@ import {
   VIRTIO_BLK_T_IN,
   VIRTIO_BLK_T_OUT,
 } from "../../../devices/virtio/block/constants.js";
+import { MAX_SLOW_REQUESTS } from "../../../devices/virtio/block/slow-requests.js";
 import { FEATURES, readable, rig, writable, writeHeader, type Rig } from "../../helpers/block-rig.js";
 import type { DriverBuffer } from "../../helpers/driver-queue.js";
 
@@ -16,8 +17,6 @@ const STATUSES = 0x21_0000;
 const BUFFERS = 0x22_0000;
 /** Where a buffer of 1.5 MiB fits. */
 const LARGE = 0x24_0000;
-/** Requests at a time. */
-const LIMIT = 16;
 
 /** Adds request `index`, with places of its own, and notifies. */
 function ask(m: Rig, index: number, type: number, sector: number, ...data: readonly DriverBuffer[]): number {
@@ -110,17 +109,17 @@ describe("block device: a slow medium", () => {
 
   it("holds the queue at a number of them, and goes on by itself", () => {
     const m = slowRig();
-    for (let index = 0; index < LIMIT + 4; index++) {
+    for (let index = 0; index < MAX_SLOW_REQUESTS + 4; index++) {
       ask(m, index, VIRTIO_BLK_T_IN, index, writable(512, BUFFERS + 512 * index));
     }
-    assert.equal(m.disk.later.length, LIMIT);
+    assert.equal(m.disk.later.length, MAX_SLOW_REQUESTS);
     m.driver.notify(0);
-    assert.equal(m.disk.later.length, LIMIT, "a notification gets nobody ahead");
+    assert.equal(m.disk.later.length, MAX_SLOW_REQUESTS, "a notification gets nobody ahead");
     finishOne(m);
-    assert.equal(m.disk.later.length, LIMIT);
+    assert.equal(m.disk.later.length, MAX_SLOW_REQUESTS);
     while (m.disk.finishOne()) m.loop.settle();
-    assert.equal(m.queue.collect().length, LIMIT + 4);
-    for (let index = 0; index < LIMIT + 4; index++) assert.equal(status(m, index), OK);
+    assert.equal(m.queue.collect().length, MAX_SLOW_REQUESTS + 4);
+    for (let index = 0; index < MAX_SLOW_REQUESTS + 4; index++) assert.equal(status(m, index), OK);
   });
 
   it("reads and writes what is larger than a piece, piece by piece", () => {
@@ -155,7 +154,7 @@ describe("block device: a slow medium", () => {
     it(`type ${String(type)}: after a reset, nothing of it reaches guest memory, and the next driver is served`, () => {
       const m = slowRig();
       const data = type === VIRTIO_BLK_T_IN ? [writable(512, BUFFERS)] : [readable(512, BUFFERS)];
-      for (let index = 0; index < LIMIT; index++) {
+      for (let index = 0; index < MAX_SLOW_REQUESTS; index++) {
         ask(m, index, type, 0, ...(type === VIRTIO_BLK_T_FLUSH ? [] : data));
       }
       m.memory.slice(BUFFERS, 512).fill(UNTOUCHED);
@@ -163,10 +162,10 @@ describe("block device: a slow medium", () => {
       const [queue] = m.driver.start({ features: FEATURES });
       assert.ok(queue !== undefined);
       const next: Rig = { ...m, queue };
-      const head = ask(next, LIMIT, VIRTIO_BLK_T_IN, 1, writable(512, BUFFERS + 512));
+      const head = ask(next, MAX_SLOW_REQUESTS, VIRTIO_BLK_T_IN, 1, writable(512, BUFFERS + 512));
       while (m.disk.finishOne()) m.loop.settle();
       assert.deepEqual(queue.collect(), [{ id: head, length: 513 }]);
-      for (let index = 0; index < LIMIT; index++) assert.equal(status(m, index), UNTOUCHED);
+      for (let index = 0; index < MAX_SLOW_REQUESTS; index++) assert.equal(status(m, index), UNTOUCHED);
       assert.ok(m.memory.slice(BUFFERS, 512).every((byte) => byte === UNTOUCHED));
     });
   }
