@@ -18,6 +18,8 @@ async function main([command, ...rest]: readonly string[]): Promise<number> {
       return bench(rest);
     case "stats":
       return (await import("./cli/stats.js")).stats(rest);
+    case "balloon":
+      return (await import("./cli/balloon.js")).balloon(rest);
     case "lab":
       return (await import("./cli/lab.js")).lab(rest);
     case "--version":
@@ -32,7 +34,9 @@ async function main([command, ...rest]: readonly string[]): Promise<number> {
     case undefined:
       throw new UsageError("No command is given; try: vmlet --help");
     default:
-      throw new UsageError(`Unknown command ${JSON.stringify(command)}; known are bench, boot, doctor, lab, stats`);
+      throw new UsageError(
+        `Unknown command ${JSON.stringify(command)}; known are balloon, bench, boot, doctor, lab, stats`,
+      );
   }
 }
 

@@ -48,6 +48,8 @@ export interface DeviceControls {
 export interface DeviceServices {
   readonly memory: MappedGuestMemory;
   readonly loop: EventLoop;
+  /** This thread runs a vCPU between its turns: it may wait for itself, and hears late of what others have done. */
+  readonly runsVcpu: () => boolean;
   /** Takes a line for the log. */
   readonly report: (line: string) => void;
   /** The terminal behind a console. */
@@ -121,7 +123,7 @@ export class DeviceHost {
     this.transports = devices.map(
       ({ factory, interrupt, registers }) =>
         new MmioTransport({
-          device: factory.create({ memory, loop, report, consoleHost, offer }),
+          device: factory.create({ memory, loop, runsVcpu: () => loop.isRunningVcpu, report, consoleHost, offer }),
           memory,
           interrupt,
           registers,

@@ -26,10 +26,18 @@ export async function loadOpeners(config: ResolvedConfig): Promise<DeviceOpeners
   const counts = countDevices(config);
   return {
     ...(counts.disk > 0 && { disk: (await import("./attach/disks.js")).attachDisks }),
-    ...(counts.net > 0 && { net: (await import("./attach/nets.js")).attachNets }),
+    ...(counts.net > 0 && { net: await loadNets(config) }),
     ...(counts.vsock > 0 && { vsock: (await import("./attach/vsock.js")).attachVsock }),
     ...(counts.console > 0 && { console: (await import("./attach/console.js")).attachConsole }),
     ...(counts.rng > 0 && { rng: (await import("./attach/rng.js")).attachRng }),
     ...(counts.balloon > 0 && { balloon: (await import("./attach/balloon.js")).attachBalloon }),
   };
+}
+
+async function loadNets({ nets }: ResolvedConfig): Promise<DeviceOpener> {
+  const { netOpener } = await import("./attach/nets.js");
+  return netOpener({
+    ...(nets.some(({ user }) => user === undefined) && { tap: (await import("./attach/tap.js")).openTapSide }),
+    ...(nets.some(({ user }) => user !== undefined) && { user: (await import("./attach/user-net.js")).openUserSide }),
+  });
 }

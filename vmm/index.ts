@@ -33,6 +33,7 @@ export {
 export type { BalloonConfig } from "./config/balloon.js";
 export type { DiskCache, DiskConfig } from "./config/disks.js";
 export type { NetConfig } from "./config/nets.js";
+export type { PortForward, UserNetConfig } from "./config/user-net.js";
 export type { VsockConfig } from "./config/vsock.js";
 export type { BalloonReport } from "./device-host.js";
 export type { BootProtocol, ConsoleKind, VmConfig } from "./config/types.js";

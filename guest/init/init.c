@@ -7,6 +7,7 @@
  *   vmlet.tty=raw         no echo and no newline translation, for a host that is not a terminal
  *   vmlet.term=NAME       TERM
  *   vmlet.size=ROWSxCOLS  window size
+ *   ip=CLIENT:...         the network (network.h)
  *
  * The monitor listens at one MMIO page (devices/pseudo/boot-timer.ts), reached through /dev/mem.
  */
@@ -19,6 +20,7 @@
 #include <linux/reboot.h>
 #include <linux/stat.h>
 
+#include "network.h"
 #include "syscall.h"
 
 #define BOOT_TIMER_GPA 0xc0000000UL
@@ -60,6 +62,7 @@ static char *environment[] = {
 static struct window_size window;
 static int raw_tty;
 static char root_device[32];
+static const char *network;
 static char terminal_device[32] = "/dev/ttyS0";
 static long terminal = -1;
 
@@ -258,6 +261,8 @@ static void read_cmdline(void)
 		} else if ((value = value_of(word, "vmlet.root="))) {
 			for (size_t i = 0; i < sizeof(root_device) - 1 && *value > ' '; i++, value++)
 				root_device[i] = *value;
+		} else if ((value = value_of(word, "ip="))) {
+			network = value;
 		} else if ((value = value_of(word, "vmlet.term="))) {
 			for (size_t i = 5; i < sizeof(term) - 1 && *value > ' '; i++, value++)
 				term[i] = *value, term[i + 1] = 0;
@@ -443,6 +448,8 @@ __attribute__((used)) static void start(void)
 		root_device[0] = 0;
 		power_off(STATUS_CANNOT_RUN);
 	}
+	if (network && !configure_network(network, root_device[0]))
+		say("init: cannot set up the network of the command line's ip=\n");
 	long child = call0(fork);
 
 	if (child == 0)

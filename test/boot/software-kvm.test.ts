@@ -1,9 +1,12 @@
 // Needs: a /dev/kvm that emulates kernel code. Boots directly on it, without the lab.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { once } from "node:events";
+import { existsSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { MetricsLine } from "../../vmm/cli/metrics.js";
 import type { Report } from "../../vmm/cli/report.js";
 import { probeQuirks } from "../../vmm/fixups/probe.js";
 import { KvmSystem } from "../../vmm/kvm/system.js";
@@ -12,6 +15,7 @@ import { countBoot } from "../helpers/booted.js";
 import { EXERCISES, buildGuestPrograms } from "../helpers/guest-programs.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
 import { skip } from "../helpers/skip.js";
+import { tapProblem } from "../helpers/tap-guard.js";
 
 /** Emulated, on a machine that may be busy with other tests, `ms`. */
 const BOOT_LIMIT_MS = 400_000;
@@ -93,6 +97,54 @@ describe("boot: software KVM", function () {
   it("the kernel for hardware, with two vCPUs, boots here too", async () => {
     const { status, stdout, report } = await boot("--cpus", "2", "--initrd", "guest/out/initramfs.cpio", "--", "nproc");
     assert.deepEqual([status, stdout, report.vcpus], [0, "2\n", 2]);
+  });
+
+  it("all virtio devices at once, each with something to do, and a line of metrics a second", async function () {
+    const problem = tapProblem();
+    if (problem !== undefined) skip(this, problem);
+    const at = (name: string): string => join(folder, name);
+    writeFileSync(at("a.img"), "first");
+    writeFileSync(at("b.img"), "second");
+    for (const name of ["a.img", "b.img"]) truncateSync(at(name), 2 ** 20);
+    const script = `cat /sys/bus/virtio/devices/virtio*/device | tr '\\n' ' '; echo
+      printf FIRST | dd of=/dev/vda conv=notrunc,fsync 2>/dev/null; head -c 6 /dev/vdb; echo; blockdev --getro /dev/vdb
+      ip link set eth0 up; ip addr add 172.31.248.2/24 dev eth0; ping -c 2 172.31.248.1 | grep -c ttl=
+      head -c 512 /dev/hwrng | wc -c; ls /dev/vsock; tty; sleep 8`;
+    // The kernel with the fewest instructions knows no sockets to the host.
+    const running = boot(
+      ...["--kernel", "guest/out/default/vmlinux", "--initrd", "guest/out/initramfs.cpio"],
+      ...["--disk", `path=${at("a.img")}`, "--disk", `path=${at("b.img")},readonly`, "--console", "virtio", "--rng"],
+      ...["--net", "tap=auto,ip=172.31.248.1/24", "--vsock", `cid=3,path=${at("sock")}`],
+      ...[
+        "--balloon",
+        "16,deflate-on-oom,reporting",
+        "--metrics",
+        at("metrics"),
+        "--control",
+        at("control"),
+        "--",
+        "sh",
+        "-c",
+        script,
+      ],
+    );
+    while (!existsSync(at("control"))) await sleep(20);
+    const control = spawn("dist/vmlet.js", ["balloon", at("control"), "24"], { stdio: "inherit" });
+    const [controlStatus] = (await once(control, "close")) as [number | null];
+    const { status, stdout, stderr, report } = await running;
+    assert.deepEqual([controlStatus, existsSync(at("control"))], [0, false]);
+    const ids = "0x0002 0x0002 0x0001 0x0013 0x0003 0x0004 0x0005 ";
+    assert.deepEqual([stdout, stderr, status], [`${ids}\nsecond\n1\n2\n512\n/dev/vsock\n/dev/hvc0\n`, "", 0]);
+    assert.equal(readFileSync(at("a.img"), "latin1").slice(0, 5), "FIRST");
+    assert.equal(existsSync(at("sock")), false);
+    const names = ["vda", "vdb", "net0", "vsock0", "console0", "rng0", "balloon0"];
+    assert.deepEqual(Object.keys(report.devices), names);
+    for (const name of names) assert.equal(report.devices[name]?.["failures"], 0, name);
+    const lines = readFileSync(at("metrics"), "utf8").trim().split("\n");
+    const last = JSON.parse(lines.at(-1) ?? "") as MetricsLine;
+    assert.ok(lines.length >= 8, `${String(lines.length)} lines`);
+    assert.deepEqual([last.state, last.balloon?.actual_bytes], ["ended", 24 * 2 ** 20]);
+    assert.ok((last.devices["vda"]?.["flushes"] ?? 0) >= 1 && (last.devices["rng0"]?.["bytes"] ?? 0) >= 512);
   });
 
   it("powers off, reboots and panics with the same codes as everywhere", async () => {

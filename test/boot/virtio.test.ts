@@ -129,6 +129,21 @@ describe("boot: virtio", function () {
     assert.deepEqual([status, report?.devices["vda"]?.["failures"]], [0, 0]);
   });
 
+  it("two VMs share a disk only if neither writes it", async () => {
+    const boot = `timeout 100 $VMLET boot --accel kvm --quiet --kernel ${guest.files.vmlinux} --initrd ${guest.files.initramfs} --disk path=${DISK}`;
+    const { stdout } = await guest.shell(`rm -f ${DISK} /tmp/out; truncate -s 1M ${DISK}
+      ${boot},readonly -- sh -c 'echo ready; sleep 90' </dev/null >/tmp/out 2>&1 & first=$!
+      until grep -q ready /tmp/out; do sleep 1; done
+      ${boot},readonly -- echo shared </dev/null 2>&1
+      ${boot} -- echo written </dev/null 2>&1; echo "status $?"
+      ${boot},lock=off -- echo "at own risk" </dev/null 2>&1
+      kill $first; wait $first; ${boot} -- echo free </dev/null 2>&1`);
+    assert.match(
+      stdout,
+      /^shared\nvmlet: .*vmlet-disk\.img: in use by process \d+ \(.+\), which reads it .*\n.*readonly in both\nstatus 65\nat own risk\nfree\n$/,
+    );
+  });
+
   it("kill -9 of the monitor loses nothing that the guest has flushed", async () => {
     const write =
       "mke2fs -F /dev/vda >/dev/null 2>&1; mkdir /mnt; mount /dev/vda /mnt; echo flushed >/mnt/f; sync; echo ready; sleep 100";

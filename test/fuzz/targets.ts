@@ -1,7 +1,7 @@
 // Every fuzzer of the tree, by name.
 import type { FuzzTarget } from "./target.js";
 import { balloonTarget } from "./targets/balloon.js";
-import { blockTarget } from "./targets/block.js";
+import { blockTarget, slowBlockTarget } from "./targets/block.js";
 import { consoleTarget } from "./targets/console.js";
 import { netTarget } from "./targets/net.js";
 import { fixupsTarget } from "./targets/fixups.js";
@@ -14,6 +14,7 @@ export const FUZZ_TARGETS: readonly FuzzTarget[] = [
   queueTarget,
   transportTarget,
   blockTarget,
+  slowBlockTarget,
   rngTarget,
   consoleTarget,
   netTarget,

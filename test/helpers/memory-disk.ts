@@ -1,6 +1,6 @@
 // A disk in an array, whose failures a test orders.
 import type { GuestMemory } from "../../devices/contracts.js";
-import type { BlockBackend } from "../../devices/virtio/block/backend.js";
+import { BACKEND_BUSY, type BlockBackend } from "../../devices/virtio/block/backend.js";
 import type { Segments } from "../../devices/virtio/segments.js";
 
 export class MemoryDisk implements BlockBackend {
@@ -11,6 +11,10 @@ export class MemoryDisk implements BlockBackend {
   readonly log: string[] = [];
   /** Answer to every request from now on, if not 0. */
   error = 0;
+  /** Reads, writes and flushes say so, and wait for `finishOne`. */
+  isSlow = false;
+  /** What waits, the first one first. */
+  readonly later: (() => void)[] = [];
   readonly #memory: GuestMemory;
 
   constructor(memory: GuestMemory, size: number, isReadOnly = false) {
@@ -22,6 +26,7 @@ export class MemoryDisk implements BlockBackend {
 
   read(position: number, data: Segments): number {
     this.log.push(`read ${String(position)}+${String(data.byteLength)}`);
+    if (this.isSlow) return BACKEND_BUSY;
     if (this.error !== 0) return this.error;
     this.#eachSegment(data, (bytes, offset) => {
       bytes.set(this.bytes.subarray(position + offset, position + offset + bytes.length));
@@ -31,6 +36,7 @@ export class MemoryDisk implements BlockBackend {
 
   write(position: number, data: Segments): number {
     this.log.push(`write ${String(position)}+${String(data.byteLength)}`);
+    if (this.isSlow) return BACKEND_BUSY;
     if (this.error !== 0) return this.error;
     this.#eachSegment(data, (bytes, offset) => this.bytes.set(bytes, position + offset));
     return 0;
@@ -38,7 +44,32 @@ export class MemoryDisk implements BlockBackend {
 
   flush(): number {
     this.log.push("flush");
-    return this.error;
+    return this.isSlow ? BACKEND_BUSY : this.error;
+  }
+
+  readLater(position: number, length: number, done: (error: number, bytes: Uint8Array) => void): void {
+    this.log.push(`read later ${String(position)}+${String(length)}`);
+    this.later.push(() => done(this.error, this.bytes.slice(position, position + length)));
+  }
+
+  writeLater(position: number, bytes: Uint8Array, done: (error: number) => void): void {
+    this.log.push(`write later ${String(position)}+${String(bytes.length)}`);
+    this.later.push(() => {
+      if (this.error === 0) this.bytes.set(bytes, position);
+      done(this.error);
+    });
+  }
+
+  flushLater(done: (error: number) => void): void {
+    this.log.push("flush later");
+    this.later.push(() => done(this.error));
+  }
+
+  /** False if nothing waits. */
+  finishOne(): boolean {
+    const next = this.later.shift();
+    next?.();
+    return next !== undefined;
   }
 
   discard(position: number, length: number): number {

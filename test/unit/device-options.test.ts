@@ -60,13 +60,39 @@ describe("device options: configuration", () => {
       'Network device 1: "01:00:00:00:00:01" is no address of one interface, such as 52:54:00:12:34:56',
       "Network device 1: MTU 67 is not a whole number from 68 to 65535 bytes",
       'Network device 1: "172.16.0.256/24" is no IPv4 address with a prefix, such as 172.16.0.1/24',
-      'Network device 2: unknown option "color"; known are tap, mac, mtu, hostAddress, rateLimiter',
+      'Network device 2: unknown option "color"; known are tap, user, mac, mtu, hostAddress, rateLimiter',
       'Network device 2: "10.0.0.1/33" is no IPv4 address with a prefix, such as 172.16.0.1/24',
-      'Network device 2: the interface tap0 has the addresses that its owner gave it; "auto" can be given one',
-      'Network device 3: the interface tap0 has the addresses that its owner gave it; "auto" can be given one',
+      'Network device 2: the interface tap0 has addresses already; "auto" can be given one',
+      'Network device 3: the interface tap0 has addresses already; "auto" can be given one',
       "Socket device: no path is given",
       "Socket device: context id 2 is not a whole number from 3 to 4294967294",
       "Balloon of 129 is not a whole number from 0 to 128 MiB, the guest's memory",
+    ]);
+  });
+
+  it("a network in user mode: defaults, and the guest's address on the command line", () => {
+    const nets = [{ tap: "tap0" }, { user: { forwards: [{ hostPort: 8080, guestPort: 80 }] } }];
+    const config = resolve({ nets, cmdline: "ip=dhcp" });
+    const forward = { protocol: "tcp", hostAddress: "127.0.0.1", hostPort: 8080, guestPort: 80 };
+    assert.deepEqual(config.nets[1]?.user, { forwards: [forward], reachesHost: true });
+    assert.match(config.cmdline, / ip=10\.0\.2\.15::10\.0\.2\.2:255\.255\.255\.0::eth1:off:10\.0\.2\.3 ip=dhcp$/);
+    assert.doesNotMatch(resolve({ nets: [{ tap: "tap0" }] }).cmdline, / ip=/);
+  });
+
+  it("a network in user mode: reports everything that is wrong at once", () => {
+    const forwards = [{ hostPort: 0, guestPort: 80.5, protocol: "icmp", hostAddress: "::1", to: 1 }];
+    const nets = [{ user: { forwards, open: true } }, { user: {}, tap: "tap0", hostAddress: "10.0.0.1/8" }, {}];
+    assert.deepEqual(problemsOf({ nets } as unknown as Partial<VmConfig>), [
+      "Only one network device can be in user mode",
+      'Network device 1: unknown option "open"; known are forwards, reachesHost',
+      'Network device 1: forward: unknown option "to"; known are protocol, hostAddress, hostPort, guestPort',
+      "Network device 1: host port 0 is not a whole number from 1 to 65535",
+      "Network device 1: guest port 80.5 is not a whole number from 1 to 65535",
+      'Network device 1: protocol "icmp" is not one of tcp, udp',
+      'Network device 1: "::1" is no IPv4 address',
+      "Network device 2: it has the TAP interface tap0 or is in user mode, not both",
+      'Network device 2: a network in user mode has addresses already; "auto" can be given one',
+      "Network device 3: no TAP interface is given, nor user mode",
     ]);
   });
 
@@ -117,6 +143,17 @@ describe("device options: arguments", () => {
         operations: { size: 7, oneTimeBurst: 0, refillTimeMs: 1000 },
       },
     });
+    assert.deepEqual(parseNet("user,forward=8080:80,forward=0.0.0.0:5353:53/udp,host=off,mtu=1500"), {
+      user: {
+        forwards: [
+          { hostPort: 8080, guestPort: 80 },
+          { protocol: "udp", hostAddress: "0.0.0.0", hostPort: 5353, guestPort: 53 },
+        ],
+        reachesHost: false,
+      },
+      mtu: 1500,
+    });
+    assert.deepEqual(parseNet("user"), { user: {} });
     assert.deepEqual(parseVsock("path=/a,,b,cid=42"), { cid: 42, path: "/a,b" });
     const balloon = parseBalloon("64,deflate-on-oom,reporting");
     assert.deepEqual(balloon, { targetMib: 64, deflateOnOom: true, reporting: true });
@@ -130,9 +167,16 @@ describe("device options: arguments", () => {
   });
 
   const bad: [parse: (text: string) => unknown, text: string, message: RegExp][] = [
-    [parseNet, "mac=52:54:00:12:34:56", /no tap= is given/],
+    [parseNet, "mac=52:54:00:12:34:56", /neither user nor tap= is given/],
+    [parseNet, "user=me", /user takes no value/],
+    [parseNet, "user,user", /user is given twice/],
+    [parseNet, "user,forward=80", /forward 80 is not \[ADDRESS:\]HOSTPORT:GUESTPORT/],
+    [parseNet, "user,forward=80:80/sctp", /with \/udp behind it/],
+    [parseNet, "user,host=no", /host no is not one of on, off/],
+    [parseNet, "tap=a,forward=80:80", /forward= is only for user/],
+    [parseNet, "tap=a,host=off", /host= is only for user/],
     [parseNet, "tap=a,mtu=big", /mtu big is not a whole number/],
-    [parseNet, "auto", /unknown "auto"; known are tap=/],
+    [parseNet, "auto", /unknown "auto"; known are user, tap=/],
     [parseVsock, "cid=3", /no path= is given/],
     [parseVsock, "path=a", /no cid= is given/],
     [parseVsock, "cid=-1,path=a", /cid -1 is not a whole number/],

@@ -37,6 +37,7 @@ describe("disks: configuration", () => {
         id: "a_very_long_name_of_",
         cache: "writeback",
         blockSize: 512,
+        lock: true,
         rateLimiter: undefined,
       },
     ]);
@@ -60,7 +61,7 @@ describe("disks: configuration", () => {
       rateLimiter: { bandwidth: { size: -1 }, speed: {} },
     } as unknown as DiskConfig;
     assert.deepEqual(problemsOf(first, second, third), [
-      'Disk 1: unknown option "colour"; known are path, isRoot, isReadonly, id, cache, blockSize, rateLimiter',
+      'Disk 1: unknown option "colour"; known are path, isRoot, isReadonly, id, cache, blockSize, lock, rateLimiter',
       'Disk 2: cache "none" is not one of writeback, unsafe',
       "Disk 2: block size 1024 is not one of 512, 4096",
       "Disk 3: no path is given",
@@ -92,13 +93,14 @@ describe("disks: configuration", () => {
 
 describe("disks: arguments", () => {
   it("reads every key, and a doubled comma as one of the value's", () => {
-    assert.deepEqual(parseDisk("path=a,,b.img,root,readonly,id=x,cache=unsafe,block=4096,bw=20M,ops=500"), {
+    assert.deepEqual(parseDisk("path=a,,b.img,root,readonly,id=x,cache=unsafe,block=4096,lock=off,bw=20M,ops=500"), {
       path: "a,b.img",
       isRoot: true,
       isReadonly: true,
       id: "x",
       cache: "unsafe",
       blockSize: 4096,
+      lock: false,
       rateLimiter: {
         bandwidth: { size: 20 * 2 ** 20, oneTimeBurst: 0, refillTimeMs: 1000 },
         operations: { size: 500, oneTimeBurst: 0, refillTimeMs: 1000 },
@@ -109,7 +111,7 @@ describe("disks: arguments", () => {
   });
 
   it("what the lab is given reads back as the same disk, but for the path and the root", () => {
-    const disk = parseDisk("path=a,root,readonly,id=x,,y,cache=unsafe,block=4096,bw=7,ops=9");
+    const disk = parseDisk("path=a,root,readonly,id=x,,y,cache=unsafe,block=4096,lock=on,bw=7,ops=9");
     const { isRoot, ...rest } = disk;
     assert.equal(isRoot, true);
     assert.deepEqual(parseDisk(formatDisk(disk, "/dev/vdc")), { ...rest, path: "/dev/vdc" });
@@ -122,6 +124,7 @@ describe("disks: arguments", () => {
     ["path", /path needs a value/],
     ["path=a,root=yes", /root takes no value/],
     ["path=a,path=b", /path is given twice/],
+    ["path=a,lock=maybe", /lock maybe is not one of on, off/],
     ["path=a,bw=fast", /bw fast is not a size/],
     ["path=a,ops=-1", /ops -1 is not a number/],
     ["path=a,", /unknown ""/],

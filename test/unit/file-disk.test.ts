@@ -107,6 +107,7 @@ describe("file disk", () => {
   const SIZE = 4 * MIB;
   const memory = MappedGuestMemory.map(16 * MIB);
   const content = Uint8Array.from({ length: SIZE }, (_, index) => (index >> 12) + index * 11);
+  const mayWait = (): boolean => true;
   let file: DiskFile;
   let disk: FileDisk;
 
@@ -114,7 +115,8 @@ describe("file disk", () => {
     writeFileSync(path, content);
     memory.slice(0, 8 * MIB).fill(0);
     file = openDiskFile({ path, isReadOnly: false, blockSize: 512 });
-    disk = new FileDisk(file, memory);
+    // What waits for the medium, and where: file-disk-slow.test.ts.
+    disk = new FileDisk(file, memory, mayWait);
   });
   afterEach(() => closeSync(file.fd));
   after(() => {
@@ -164,10 +166,10 @@ describe("file disk", () => {
   });
 
   it("a full disk is an error with its name, not an exception", () => {
-    const full = new FileDisk({ ...file, fd: openSync("/dev/full", "r+") }, memory);
+    const full = new FileDisk({ ...file, fd: openSync("/dev/full", "r+") }, memory, mayWait);
     const error = full.write(0, segments([0x1000, 512]));
     assert.equal(full.explain(error), "ENOSPC");
-    const closed = new FileDisk({ ...file, fd: 1 << 20 }, memory);
+    const closed = new FileDisk({ ...file, fd: 1 << 20 }, memory, mayWait);
     assert.equal(closed.explain(closed.read(0, segments([0x1000, 512]))), "EBADF");
     assert.equal(closed.explain(closed.flush()), "EBADF");
     assert.equal(closed.explain(closed.discard(0, 512)), "EBADF");

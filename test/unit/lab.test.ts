@@ -95,7 +95,7 @@ describe("lab: what Bochs cannot have is refused before it starts", () => {
     BOCHS.check({ packageRoot: ".", memoryMib: 1024, cpus: 1, inputs: [], ...options });
   };
   const disks = (...paths: string[]): LabOptions["disks"] =>
-    paths.map((path) => ({ path, isReadonly: false, cache: "writeback" }));
+    paths.map((path) => ({ path, isReadonly: false, cache: "writeback", lock: true }));
 
   it("memory, disks that are too many, no files, or of a size that is no product", () => {
     const good = file("good", 2 ** 20);

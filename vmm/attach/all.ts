@@ -3,13 +3,15 @@ import type { DeviceOpeners } from "../devices.js";
 import { attachBalloon } from "./balloon.js";
 import { attachConsole } from "./console.js";
 import { attachDisks } from "./disks.js";
-import { attachNets } from "./nets.js";
+import { netOpener } from "./nets.js";
 import { attachRng } from "./rng.js";
+import { openTapSide } from "./tap.js";
+import { openUserSide } from "./user-net.js";
 import { attachVsock } from "./vsock.js";
 
 export const allOpeners: DeviceOpeners = {
   disk: attachDisks,
-  net: attachNets,
+  net: netOpener({ tap: openTapSide, user: openUserSide }),
   vsock: attachVsock,
   console: attachConsole,
   rng: attachRng,

@@ -11,9 +11,9 @@ import { DiskError } from "../errors.js";
 export function openDisks(disks: readonly ResolvedDisk[]): DiskFile[] {
   const files: DiskFile[] = [];
   const failures: DiskError[] = [];
-  for (const { path, isReadonly, blockSize } of disks) {
+  for (const { path, isReadonly, blockSize, lock } of disks) {
     try {
-      files.push(openDiskFile({ path, isReadOnly: isReadonly, blockSize }));
+      files.push(openDiskFile({ path, isReadOnly: isReadonly, blockSize, isLocked: lock }));
     } catch (error) {
       if (!(error instanceof DiskError)) throw error;
       failures.push(error);
@@ -32,32 +32,37 @@ export function openDisks(disks: readonly ResolvedDisk[]): DiskFile[] {
 
 export const attachDisks: DeviceOpener = ({ disks }, undo) => {
   const files = openDisks(disks);
-  for (const { fd } of files) {
-    undo(() => {
-      closeSync(fd);
-    });
-  }
   return disks.flatMap((disk, index) => {
     const file = files[index];
-    return file === undefined ? [] : diskFactory(index, disk, file);
+    return file === undefined ? [] : attachDisk(index, disk, file, undo);
   });
 };
 
 /** The device of disk `index`, over its open file. */
-function diskFactory(index: number, disk: ResolvedDisk, file: DiskFile): DeviceFactory {
+function attachDisk(
+  index: number,
+  disk: ResolvedDisk,
+  file: DiskFile,
+  undo: (close: () => void) => void,
+): DeviceFactory {
   const name = diskName(index);
+  let close = (): void => closeSync(file.fd);
+  undo(() => close());
   return {
     name,
-    create: ({ memory, loop, report }) =>
-      new BlockDevice({
+    create: ({ memory, loop, runsVcpu, report }) => {
+      const backend = new FileDisk(file, memory, runsVcpu);
+      close = () => backend.close();
+      return new BlockDevice({
         name,
-        backend: new FileDisk(file, memory),
+        backend,
         id: disk.id,
         blockSize: disk.blockSize,
         cache: disk.cache,
         rateLimiter: disk.rateLimiter,
         loop,
         report,
-      }),
+      });
+    },
   };
 }

@@ -1,40 +1,77 @@
-// Resolved network devices -> open TAP interfaces -> network devices.
+// Resolved network devices -> their host sides, opened -> network devices.
 import { randomFillSync } from "node:crypto";
-import { closeSync } from "node:fs";
+import type { NetBackend } from "../../devices/virtio/net/backend.js";
 import { NetDevice } from "../../devices/virtio/net/device.js";
-import { TapBackend } from "../backends/tap.js";
-import { openTap } from "../backends/tap-interface.js";
 import type { ResolvedNet } from "../config/nets.js";
 import type { DeviceFactory, DeviceOpener } from "../device-host.js";
+import type { MappedGuestMemory } from "../memory/guest-memory.js";
+
+/** The host's side of one device, open and without a guest yet. */
+export interface NetSide {
+  /** `bytes` of a packet, told to the guest if given. */
+  readonly mtu: number | undefined;
+  /** Undoes the opening; not after `createBackend`. */
+  close(): void;
+  /** `ended` takes the reason why nothing comes any more. */
+  createBackend(services: {
+    readonly memory: MappedGuestMemory;
+    readonly ended: (why: string) => void;
+  }): NetBackend & { close(): void };
+}
+
+/** Throws HostError. */
+export type NetSideOpener = (net: ResolvedNet) => NetSide;
+
+/** What opens each kind; those that a configuration has at least. */
+export interface NetSideOpeners {
+  readonly tap?: NetSideOpener;
+  readonly user?: NetSideOpener;
+}
 
 /** First byte of an address: for one interface, and given out locally. IEEE 802, "U/L" and "I/G" bits. */
 const LOCAL_UNICAST = 0x02;
 
-export const attachNets: DeviceOpener = ({ nets }, undo) => nets.map((net, index) => attachNet(net, index, undo));
+export function netOpener(openers: NetSideOpeners): DeviceOpener {
+  return ({ nets }, undo) => nets.map((net, index) => attachNet(net, index, openers, undo));
+}
 
-function attachNet(net: ResolvedNet, index: number, undo: (close: () => void) => void): DeviceFactory {
-  const { mtu, rateLimiter } = net;
-  const tap = openTap({ name: net.tap, mtu, hostAddress: net.hostAddress });
-  let close = (): void => closeSync(tap.fd);
+function attachNet(
+  net: ResolvedNet,
+  index: number,
+  openers: NetSideOpeners,
+  undo: (close: () => void) => void,
+): DeviceFactory {
+  const { rateLimiter } = net;
+  const open = net.user === undefined ? openers.tap : openers.user;
+  if (open === undefined) throw new Error("Nothing opens network devices of this kind");
+  const side = open(net);
+  let close = (): void => side.close();
   undo(() => close());
   const name = `net${String(index)}`;
   return {
     name,
     hearsHost: true,
     create: ({ memory, loop, report }) => {
-      const backend = new TapBackend(tap, memory);
+      const backend = side.createBackend({
+        memory,
+        ended: (why) => {
+          report(`${name}: ${why}`);
+          device.setLink(false);
+        },
+      });
       close = () => backend.close();
       const mac = net.mac ?? randomMac();
-      return new NetDevice({
+      const device = new NetDevice({
         name,
         backend,
         mac,
-        mtu,
+        mtu: side.mtu,
         rxRateLimiter: rateLimiter,
         txRateLimiter: rateLimiter,
         loop,
         report,
       });
+      return device;
     },
   };
 }

@@ -1,8 +1,9 @@
 // A raw image or a block device of the host, opened and checked before the guest exists.
-import { closeSync, constants, fstatSync, openSync, type Stats } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, statSync, type Stats } from "node:fs";
 import { DiskError } from "../errors.js";
 import { IOR } from "../sys/ioctl.js";
 import { ioctlStruct } from "../sys/libc.js";
+import { lockDisk } from "./disk-lock.js";
 
 /** linux/fs.h: size of a block device in bytes. */
 const BLKGETSIZE64 = IOR(0x12, 114, 8);
@@ -17,6 +18,7 @@ const OPEN_PROBLEMS: Readonly<Record<string, readonly [problem: string, cure?: s
   ETXTBSY: ["a program that is running"],
   ENXIO: ["a device that is not there"],
   ENOMEDIUM: ["a drive without a medium"],
+  EBUSY: ["in use by this host: mounted, or part of another device", "unmount it, or attach it read-only"],
 };
 
 export interface DiskFileOptions {
@@ -24,6 +26,8 @@ export interface DiskFileOptions {
   readonly isReadOnly: boolean;
   /** `bytes` of the guest's logical block. */
   readonly blockSize: 512 | 4096;
+  /** False: nobody is kept from writing what this one reads, nor from reading what it writes. */
+  readonly isLocked?: boolean;
 }
 
 /** An open disk; whoever opened it closes it. */
@@ -36,9 +40,11 @@ export interface DiskFile {
 }
 
 /** Throws DiskError for what cannot be a disk of the guest. */
-export function openDiskFile({ path, isReadOnly, blockSize }: DiskFileOptions): DiskFile {
+export function openDiskFile({ path, isReadOnly, blockSize, isLocked = true }: DiskFileOptions): DiskFile {
+  // O_EXCL: a block device that is mounted says so; the kernel wants it only for those.
+  const exclusive = isLocked && !isReadOnly && isBlockDevice(path) ? constants.O_EXCL : 0;
   // O_NONBLOCK: a FIFO by mistake is refused below instead of waited for.
-  const fd = open(path, (isReadOnly ? constants.O_RDONLY : constants.O_RDWR) | constants.O_NONBLOCK);
+  const fd = open(path, (isReadOnly ? constants.O_RDONLY : constants.O_RDWR) | constants.O_NONBLOCK | exclusive);
   try {
     const size = sizeOf(path, fd, fstatSync(fd));
     if (size === 0) throw new DiskError(`${path}: empty; a disk has at least one block of ${String(blockSize)} bytes`);
@@ -49,10 +55,20 @@ export function openDiskFile({ path, isReadOnly, blockSize }: DiskFileOptions): 
         { cure: `extend it: truncate -s %${String(blockSize)} FILE` },
       );
     }
+    if (isLocked) lockDisk(path, fd, isReadOnly);
     return { path, fd, size, isReadOnly };
   } catch (error) {
     closeSync(fd);
     throw error;
+  }
+}
+
+function isBlockDevice(path: string): boolean {
+  try {
+    return statSync(path).isBlockDevice();
+  } catch {
+    // What is wrong with it is said when it is opened.
+    return false;
   }
 }
 

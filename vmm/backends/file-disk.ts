@@ -1,10 +1,16 @@
 // The block device's backend over a file or a block device: data moves between the page cache and
-// guest memory in one system call, no byte of it through JavaScript's heap.
+// guest memory in one system call, no byte of it through JavaScript's heap. What would have to wait
+// for the medium is left to Node's thread pool: reads of what is not in the page cache, flushes, and
+// writes once they have been seen to take long.
+import { closeSync, fdatasync, read, statfsSync, write } from "node:fs";
 import { getSystemErrorName } from "node:util";
-import type { BlockBackend } from "../../devices/virtio/block/backend.js";
+import { BACKEND_BUSY, type BlockBackend } from "../../devices/virtio/block/backend.js";
 import type { Segments } from "../../devices/virtio/segments.js";
 import {
+  EAGAIN,
+  EBADF,
   EINTR,
+  EIO,
   ENODEV,
   ENOSYS,
   ENOTTY,
@@ -17,6 +23,7 @@ import {
   IOV_MAX,
   IoVectors,
   mmapAnonymous,
+  preadvCachedRaw,
   preadvRaw,
   pwritevRaw,
 } from "../sys/libc.js";
@@ -30,6 +37,11 @@ const UNSUPPORTED: readonly number[] = [EOPNOTSUPP, ENOTTY, ENOSYS, ENODEV];
 /** `bytes` of zeroes kept to write where a file system cannot make them. */
 const ZEROES_LENGTH = 64 * 1024;
 
+/** `ms`: a write into the page cache takes microseconds, unless the kernel has it wait for the medium. */
+const SLOW_WRITE_MS = 5;
+/** linux/magic.h: file systems whose files are memory. */
+const MEMORY_FILE_SYSTEMS: readonly number[] = [0x01021994 /* TMPFS_MAGIC */, 0x858458f6 /* RAMFS_MAGIC */];
+
 type VectorCall = (fd: number, vectors: IoVectors, position: number) => number;
 
 export class FileDisk implements BlockBackend {
@@ -37,41 +49,147 @@ export class FileDisk implements BlockBackend {
   readonly isReadOnly: boolean;
   readonly #fd: number;
   readonly #memory: HostAddresses;
+  readonly #mayWait: () => boolean;
   readonly #vectors = new IoVectors(IOV_MAX);
   /** fallocate modes that this file has refused: not tried again. */
   readonly #refused = new Set<number>();
   #zeroesAddress: number | undefined;
+  /** How a read that may not wait is made. */
+  #readNow: VectorCall = preadvCachedRaw;
+  /** The last write took long: the next ones do not hold this thread up. */
+  #areWritesSlow = false;
+  /** Something has been written that no flush has covered. What somebody else has left in the cache counts. */
+  #isDirty = true;
+  #flushes = 0;
+  /** Calls that other threads are making. */
+  #calls = 0;
+  #isClosed = false;
 
-  constructor(file: DiskFile, memory: HostAddresses) {
+  /** `mayWait` says whether this thread may wait for the medium, because nobody else needs it just now. */
+  constructor(file: DiskFile, memory: HostAddresses, mayWait: () => boolean = () => false) {
     this.size = file.size;
     this.isReadOnly = file.isReadOnly;
     this.#fd = file.fd;
     this.#memory = memory;
+    this.#mayWait = mayWait;
   }
 
   read(position: number, data: Segments): number {
-    return this.#transfer(preadvRaw, position, data);
+    if (this.#mayWait()) return this.#transfer(preadvRaw, position, data);
+    const result = this.#transfer(this.#readNow, position, data);
+    if (result !== EOPNOTSUPP || this.#readNow !== preadvCachedRaw) return result;
+    this.#readNow = this.#isMemory() ? preadvRaw : alwaysBusy;
+    return this.read(position, data);
   }
 
   write(position: number, data: Segments): number {
-    return this.#transfer(pwritevRaw, position, data);
+    if (this.#areWritesSlow && !this.#mayWait()) return BACKEND_BUSY;
+    const startMs = performance.now();
+    this.#isDirty = true;
+    const result = this.#transfer(pwritevRaw, position, data);
+    this.#areWritesSlow = performance.now() - startMs >= SLOW_WRITE_MS;
+    return result;
   }
 
   flush(): number {
-    return fdatasyncRaw(this.#fd);
+    if (this.#mayWait()) {
+      const error = fdatasyncRaw(this.#fd);
+      this.#isDirty = error !== 0;
+      return error;
+    }
+    return this.#isDirty || this.#flushes > 0 ? BACKEND_BUSY : 0;
+  }
+
+  readLater(position: number, length: number, done: (error: number, bytes: Uint8Array) => void): void {
+    const bytes = new Uint8Array(length);
+    const from = (start: number): void => {
+      this.#call(
+        (called) => read(this.#fd, bytes, start, length - start, position + start, called),
+        (error, count) => {
+          if (error !== 0 || start + count === length) done(error, bytes);
+          else if (count === 0) done(TRUNCATED, bytes);
+          else from(start + count);
+        },
+      );
+    };
+    from(0);
+  }
+
+  writeLater(position: number, bytes: Uint8Array, done: (error: number) => void): void {
+    const startMs = performance.now();
+    const from = (start: number): void => {
+      this.#call(
+        (called) => write(this.#fd, bytes, start, bytes.length - start, position + start, called),
+        (error, count) => {
+          this.#isDirty = true;
+          if (error === 0 && start + count < bytes.length) {
+            from(start + count);
+            return;
+          }
+          this.#areWritesSlow = performance.now() - startMs >= SLOW_WRITE_MS;
+          done(error);
+        },
+      );
+    };
+    from(0);
+  }
+
+  flushLater(done: (error: number) => void): void {
+    // What is written from here on is the next flush's.
+    this.#isDirty = false;
+    this.#flushes++;
+    this.#call(
+      (called) => fdatasync(this.#fd, (error) => called(error, 0)),
+      (error) => {
+        this.#flushes--;
+        if (error !== 0) this.#isDirty = true;
+        done(error);
+      },
+    );
+  }
+
+  /** Closes the file, once nobody uses its descriptor any more: its number may be another file's then. */
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    if (this.#calls === 0) closeSync(this.#fd);
   }
 
   discard(position: number, length: number): number {
+    this.#isDirty = true;
     // Advice: a file system that cannot follow it keeps the bytes, which is allowed.
     const error = this.#allocate(FALLOC_FL_PUNCH_HOLE, position, length);
     return UNSUPPORTED.includes(error) ? 0 : error;
   }
 
   writeZeroes(position: number, length: number, mayUnmap: boolean): number {
+    this.#isDirty = true;
     let error = EOPNOTSUPP;
     if (mayUnmap) error = this.#allocate(FALLOC_FL_PUNCH_HOLE, position, length);
     if (UNSUPPORTED.includes(error)) error = this.#allocate(FALLOC_FL_ZERO_RANGE, position, length);
     return UNSUPPORTED.includes(error) ? this.#storeZeroes(position, length) : error;
+  }
+
+  /** A call of Node's, which makes it on another thread; `done` gets the positive errno, or 0, and the count of bytes. */
+  #call(
+    start: (called: (error: NodeJS.ErrnoException | null, count: number) => void) => void,
+    done: (error: number, count: number) => void,
+  ): void {
+    if (this.#isClosed) {
+      done(EBADF, 0);
+      return;
+    }
+    this.#calls++;
+    start((error, count) => {
+      this.#calls--;
+      if (this.#isClosed && this.#calls === 0) closeSync(this.#fd);
+      done(error === null ? 0 : Math.abs(error.errno ?? EIO), count);
+    });
+  }
+
+  /** Whether nothing of the file is anywhere but in memory. */
+  #isMemory(): boolean {
+    return MEMORY_FILE_SYSTEMS.includes(statfsSync(`/proc/self/fd/${String(this.#fd)}`).type);
   }
 
   explain(error: number): string {
@@ -84,6 +202,7 @@ export class FileDisk implements BlockBackend {
       const moved = call(this.#fd, this.#vectors, position + done);
       if (moved > 0) done += moved;
       else if (moved === 0) return TRUNCATED;
+      else if (moved === -EAGAIN) return BACKEND_BUSY;
       else if (moved !== -EINTR) return -moved;
     }
     return 0;
@@ -115,4 +234,9 @@ export class FileDisk implements BlockBackend {
     }
     return 0;
   }
+}
+
+/** For a file system that waits and cannot tell before. */
+function alwaysBusy(): number {
+  return -EAGAIN;
 }

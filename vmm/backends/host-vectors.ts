@@ -10,17 +10,32 @@ export interface HostAddresses {
 
 /** Makes `vectors` the host ranges of `data` from its byte `from` on, as many as go into one call. */
 export function gatherVectors(vectors: IoVectors, memory: HostAddresses, data: Segments, from: number): void {
-  const { gpas, lengths, count } = data;
   vectors.clear();
+  appendVectors(vectors, memory, data, from, data.byteLength);
+}
+
+/** Adds the host ranges of `data` from its byte `from` on, at most `most` bytes; returns how many bytes. */
+export function appendVectors(
+  vectors: IoVectors,
+  memory: HostAddresses,
+  data: Segments,
+  from: number,
+  most: number,
+): number {
+  const { gpas, lengths, count } = data;
   let skip = from;
-  for (let index = 0; index < count && vectors.count < IOV_MAX; index++) {
+  let left = most;
+  for (let index = 0; index < count && left > 0 && vectors.count < IOV_MAX; index++) {
     const length = lengths[index] ?? 0;
     if (skip >= length) {
       skip -= length;
       continue;
     }
+    const piece = Math.min(length - skip, left);
     // SAFETY: hostAddressOf has checked that all bytes are guest RAM, which outlives the devices.
-    vectors.append(memory.hostAddressOf((gpas[index] ?? 0) + skip, length - skip), length - skip);
+    vectors.append(memory.hostAddressOf((gpas[index] ?? 0) + skip, piece), piece);
+    left -= piece;
     skip = 0;
   }
+  return most - left;
 }

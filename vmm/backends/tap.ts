@@ -13,12 +13,11 @@ import {
   ioctlRaw,
   mmapAnonymous,
   munmap,
-  pollReadable,
   readvRaw,
   writevRaw,
-  type PollHandle,
 } from "../sys/libc.js";
 import { gatherVectors, type HostAddresses } from "./host-vectors.js";
+import { ReadableWatch, type PollFunction } from "./readable-watch.js";
 import type { TapInterface } from "./tap-interface.js";
 
 // linux/if_tun.h: what a frame that is read may leave undone.
@@ -30,14 +29,10 @@ const TUN_F_TSO6 = 0x04;
 /** `bytes` behind the guest's buffers for the end of a frame that they are too short for. */
 const REST_LENGTH = 128 * 1024;
 
-/** Tells when a file descriptor is readable, by calling back in turns of the event loop. */
-export type PollFunction = (fd: number, callback: () => void) => PollHandle;
-
 export class TapBackend implements NetBackend {
   readonly canOffload = true;
   readonly #tap: TapInterface;
   readonly #memory: HostAddresses;
-  readonly #poll: PollFunction;
   readonly #vectors = new IoVectors(IOV_MAX);
   /** What a frame is received into, as made of `#receivedInto` when that had `#receivedVersion`. */
   readonly #receiveVectors = new IoVectors(IOV_MAX);
@@ -45,14 +40,12 @@ export class TapBackend implements NetBackend {
   #receivedVersion = 0;
   /** Lost ends of frames: a read that is too short would not tell that it was. */
   readonly #restAddress = mmapAnonymous(REST_LENGTH);
-  /** Kept for as long as it is watched: a handle that is collected falls silent. */
-  #handle: PollHandle | undefined;
-  #isWatching = false;
+  readonly #watch: ReadableWatch;
 
-  constructor(tap: TapInterface, memory: HostAddresses, poll: PollFunction = pollReadable) {
+  constructor(tap: TapInterface, memory: HostAddresses, poll?: PollFunction) {
     this.#tap = tap;
     this.#memory = memory;
-    this.#poll = poll;
+    this.#watch = new ReadableWatch(tap.fd, poll);
   }
 
   /** Name of the interface on the host. */
@@ -91,16 +84,11 @@ export class TapBackend implements NetBackend {
   }
 
   watch(ready: () => void): void {
-    if (this.#isWatching) return;
-    this.#isWatching = true;
-    if (this.#handle === undefined) this.#handle = this.#poll(this.#tap.fd, ready);
-    else this.#handle.start(ready);
+    this.#watch.start(ready);
   }
 
   unwatch(): void {
-    if (!this.#isWatching) return;
-    this.#isWatching = false;
-    this.#handle?.stop();
+    this.#watch.stop();
   }
 
   explain(error: number): string {
@@ -109,9 +97,7 @@ export class TapBackend implements NetBackend {
 
   /** Lets the interface go; one that was made for this guest disappears. */
   close(): void {
-    this.unwatch();
-    this.#handle?.close();
-    this.#handle = undefined;
+    this.#watch.close();
     closeSync(this.#tap.fd);
     munmap(this.#restAddress, REST_LENGTH);
   }

@@ -1,15 +1,11 @@
 // The socket device's backend over Unix sockets, with Firecracker's protocol: a host program
 // connects to PATH, writes "CONNECT <port>\n" and gets "OK <host port>\n" once the guest has
 // accepted; what the guest connects to is the program that listens at PATH_<port>.
-import { accessSync, constants, lstatSync, statSync } from "node:fs";
 import { createConnection, createServer, type Server, type Socket } from "node:net";
-import { dirname } from "node:path";
 import type { HostStream, StreamAcceptor, StreamEvents, VsockBackend } from "../../devices/virtio/vsock/backend.js";
-import { HostError } from "../errors.js";
 import { SocketStream } from "./socket-stream.js";
+import { listenAtPath } from "./unix-listener.js";
 
-/** `bytes` of sun_path in struct sockaddr_un, less the final zero. */
-const MAX_PATH_BYTES = 107;
 /** "_" and the largest port. */
 const PORT_SUFFIX_BYTES = "_4294967295".length;
 /** `bytes` of "CONNECT 4294967295\n". */
@@ -36,14 +32,10 @@ export class UnixVsock implements VsockBackend {
 
   /** Listens at `path`; throws HostError if that cannot be. `report` takes a line for the log. */
   static listen(path: string, report: (line: string) => void): UnixVsock {
-    checkPath(path);
     const server = createServer({ allowHalfOpen: true, pauseOnConnect: true });
     server.maxConnections = MAX_SOCKETS;
     server.on("error", (error) => report(`${path}: ${error.message}`));
-    // A path, unlike a name to be looked up, is bound within the call; only its error event comes later.
-    server.listen(path);
-    if (!server.listening)
-      throw new HostError(`vsock socket ${path}: cannot be made`, { cure: `look at ${dirname(path)}` });
+    listenAtPath(server, { what: "vsock socket", path, suffixBytes: PORT_SUFFIX_BYTES });
     return new UnixVsock(path, server);
   }
 
@@ -119,26 +111,4 @@ export class UnixVsock implements VsockBackend {
 function connectPort(line: string): number | undefined {
   const port = Number(/^CONNECT (\d{1,10})$/.exec(line)?.[1] ?? NaN);
   return port <= MAX_PORT ? port : undefined;
-}
-
-function checkPath(path: string): void {
-  const length = Buffer.byteLength(path) + PORT_SUFFIX_BYTES;
-  if (path === "" || length > MAX_PATH_BYTES) {
-    const limit = String(MAX_PATH_BYTES - PORT_SUFFIX_BYTES);
-    throw new HostError(`vsock socket ${path}: a path of ${String(Buffer.byteLength(path))} bytes; 1 to ${limit} fit`);
-  }
-  const folder = dirname(path);
-  if (statSync(folder, { throwIfNoEntry: false })?.isDirectory() !== true) {
-    throw new HostError(`vsock socket ${path}: no such folder: ${folder}`, { cure: `make it: mkdir -p ${folder}` });
-  }
-  if (lstatSync(path, { throwIfNoEntry: false }) !== undefined) {
-    const cure = `if no other VM uses it, remove it: rm ${path}`;
-    throw new HostError(`vsock socket ${path}: exists already`, { cure });
-  }
-  try {
-    accessSync(folder, constants.W_OK);
-  } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code ?? String(error);
-    throw new HostError(`vsock socket ${path}: cannot be made in ${folder} (${code})`, { cause: error });
-  }
 }

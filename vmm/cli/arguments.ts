@@ -37,6 +37,7 @@ export interface BootOptions {
   readonly balloon: BalloonConfig | undefined;
   readonly report: string | undefined;
   readonly metrics: string | undefined;
+  readonly control: string | undefined;
   readonly quiet: boolean;
   readonly help: boolean;
   readonly command: readonly string[];
@@ -62,6 +63,7 @@ export const BOOT_FLAGS = {
   balloon: { type: "string" },
   report: { type: "string" },
   metrics: { type: "string" },
+  control: { type: "string" },
   quiet: { type: "boolean", short: "q" },
   help: { type: "boolean", short: "h" },
 } as const;
@@ -111,6 +113,7 @@ export function parseBoot(argv: readonly string[]): BootOptions {
     balloon: values.balloon === undefined ? undefined : parseBalloon(values.balloon),
     report: values.report,
     metrics: values.metrics,
+    control: values.control,
     quiet: values.quiet ?? false,
     help: values.help ?? false,
     command,
@@ -144,6 +147,13 @@ export function parseStats(argv: readonly string[]): {
   if (values.help !== true && files.length !== 1)
     throw new UsageError("vmlet stats: give one FILE, the one of --metrics");
   return { help: values.help ?? false, json: values.json ?? false, follow: values.follow ?? false, file: files[0] };
+}
+
+export function parseBalloonCommand(argv: readonly string[]): { help: boolean; socket: string; targetMib: number } {
+  const [first = "", second = "", ...rest] = argv;
+  if (first === "--help" || first === "-h") return { help: true, socket: "", targetMib: 0 };
+  if (second === "" || rest.length > 0) throw new UsageError("vmlet balloon: give SOCKET, that of --control, and MIB");
+  return { help: false, socket: first, targetMib: parseCount("vmlet balloon: MIB", second) };
 }
 
 /** As Node's parseArgs takes them. */

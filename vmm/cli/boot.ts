@@ -189,7 +189,9 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
   };
   const removeResize = config.console === "virtio" && isTerminal(STDOUT) ? followSize(vm) : undefined;
   const metrics = options.metrics === undefined ? undefined : await openMetrics(options.metrics, vm);
+  let control: { close(): void } | undefined;
   try {
+    control = options.control === undefined ? undefined : await openControl(options.control, vm);
     const exit = await vm.start({ threads: "main-first" });
     const exitCode = signal === undefined ? exitCodeOf(exit.outcome, exit.exitStatus) : EXIT_SIGNAL_BASE + signal;
     terminal?.close();
@@ -205,6 +207,7 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
     terminal?.close();
     removeResize?.();
     metrics?.close();
+    control?.close();
     vm.closeDevices();
     // The rest of the VM is not closed: the process ends with it, without waiting for a thread that may
     // still be starting, and the kernel frees everything.
@@ -232,6 +235,11 @@ function followSize(vm: Vm): () => void {
 async function openMetrics(path: string, vm: Vm) {
   const { MetricsFile } = await import("./metrics.js");
   return new MetricsFile(path, () => vm.statistics());
+}
+
+async function openControl(path: string, vm: Vm) {
+  const { ControlServer } = await import("./control.js");
+  return ControlServer.listen(path, vm);
 }
 
 async function explain(exit: Awaited<ReturnType<Vm["start"]>>): Promise<void> {

@@ -1,8 +1,8 @@
-// --disk path=FILE[,root][,readonly][,id=NAME][,cache=MODE][,block=BYTES][,bw=SIZE][,ops=N].
+// --disk path=FILE[,root][,readonly][,id=NAME][,cache=MODE][,block=BYTES][,lock=on|off][,bw=SIZE][,ops=N].
 import type { DiskCache, DiskConfig } from "../config/disks.js";
 import { RateLimitWords, formatSpec, readSpec, specError } from "./spec.js";
 
-const KEYS = "path=, root, readonly, id=, cache=, block=, bw=, ops=";
+const KEYS = "path=, root, readonly, id=, cache=, block=, lock=, bw=, ops=";
 
 export function parseDisk(text: string): DiskConfig {
   const disk: { -readonly [Key in keyof DiskConfig]: DiskConfig[Key] } = { path: "" };
@@ -14,6 +14,7 @@ export function parseDisk(text: string): DiskConfig {
     else if (word.key === "id") disk.id = word.text();
     else if (word.key === "cache") disk.cache = word.text() as DiskCache;
     else if (word.key === "block") disk.blockSize = Number(word.text()) as 512 | 4096;
+    else if (word.key === "lock") disk.lock = word.isOn();
     else return limits.take(word);
     return true;
   });
@@ -31,6 +32,7 @@ export function formatDisk(disk: DiskConfig, path: string): string {
     ...(disk.id === undefined ? [] : [`id=${disk.id}`]),
     ...(disk.cache === undefined ? [] : [`cache=${disk.cache}`]),
     ...(disk.blockSize === undefined ? [] : [`block=${String(disk.blockSize)}`]),
+    ...(disk.lock === undefined ? [] : [`lock=${disk.lock ? "on" : "off"}`]),
     ...(bandwidth === undefined ? [] : [`bw=${String(bandwidth.size)}`]),
     ...(operations === undefined ? [] : [`ops=${String(operations.size)}`]),
   ]);

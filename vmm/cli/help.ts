@@ -5,6 +5,7 @@ export const HELP = `vmlet boots Linux in a micro-VM through /dev/kvm.
 Usage:
   vmlet boot [options] [-- COMMAND...]   boot a guest; run COMMAND or a shell in it
   vmlet stats [--follow] FILE            what a running guest uses; FILE is that of boot's --metrics
+  vmlet balloon SOCKET MIB               change a running guest; SOCKET is that of boot's --control
   vmlet doctor [--json | --fix]          what this host can do, and what would make it better
   vmlet bench [options]                  what isolation costs here, from chroot to a micro-VM
   vmlet lab [--cpu CPU] [-- COMMAND...]  a shell or a command in the lab: an emulated host with AMD-V or VT-x
@@ -39,25 +40,33 @@ Options:
       --protocol NAME   entry of an ELF kernel: auto, linux64 or pvh
       --nested          show the guest VT-x or AMD-V
       --disk SPEC       attach a raw image or block device as /dev/vda, /dev/vdb, ...; repeatable
-      --net NET         a network device on a TAP interface of this host; repeatable
+      --net NET         a network device: in user mode, or on a TAP interface of this host; repeatable
       --vsock VSOCK     sockets between programs of the guest and of this host
       --console KIND    the guest's terminal: serial, or virtio (hvc0, follows the window's size); default serial
       --rng             an entropy device, /dev/hwrng
       --balloon BALLOON memory that the guest gives back to this host
       --report FILE     write what happened as JSON: times, exits by reason, devices, outcome
+      --control SOCKET  a Unix socket for what may be changed while the guest runs: vmlet balloon
       --metrics FILE    write a line of JSON a second: memory, exits by reason, devices
   -q, --quiet           keep the kernel's log off the console
   -h, --help
 
-SPEC of a disk: path=FILE[,root][,readonly][,id=NAME][,cache=MODE][,block=512|4096][,bw=SIZE][,ops=N]
+SPEC of a disk: path=FILE[,root][,readonly][,id=NAME][,cache=MODE][,block=512|4096][,lock=on|off]
+             [,bw=SIZE][,ops=N]
   root         the guest's root file system; without --initrd and COMMAND the kernel starts its
                /sbin/init, with COMMAND the command runs in it
   readonly     the guest cannot write to it
   id=NAME      serial number in the guest; default: the start of the file's name
   cache=MODE   writeback (default): what the guest flushes is on the host's medium; unsafe: it is not
+  lock=off     do not care who else has the disk; else one that is written is refused to all others
   bw=, ops=    limits per second: bytes (with K, M, G) and requests
 
-NET: tap=NAME|auto[,mac=ADDRESS][,mtu=BYTES][,ip=ADDRESS/PREFIX][,bw=SIZE][,ops=N]
+NET: user[,forward=[ADDRESS:]PORT:PORT[/udp]]...[,host=off] or tap=NAME|auto[,ip=ADDRESS/PREFIX],
+     each with [,mac=ADDRESS][,mtu=BYTES][,bw=SIZE][,ops=N]
+  user         a network that needs no rights (Debian package passt): the guest is 10.0.2.15, this
+               host's 127.0.0.1 is 10.0.2.2; set up in the guest without a word
+  forward=     this host's port, on 127.0.0.1 or ADDRESS, leads to the guest's; repeatable
+  host=off     the guest does not reach this host's 127.0.0.1
   tap=         an interface that exists, or auto: a new one that goes with the guest (root rights)
   ip=          IPv4 address of this host's end of a new interface
   bw=, ops=    limits per second and direction: bytes and frames
@@ -83,6 +92,7 @@ Examples:
   vmlet boot --quiet -- sh -c 'cat /proc/cpuinfo; exit 3'
   vmlet boot --kernel /boot/vmlinuz-6.1.0-28-cloud-amd64 --memory 512 --cpus 2
   vmlet boot --disk path=root.ext4,root
+  vmlet boot --net user,forward=8080:80 -- httpd -f
   vmlet boot --net tap=auto,ip=172.16.0.1/24 -- sh -c 'ip addr add 172.16.0.2/24 dev eth0; ...'
   vmlet boot --disk path=data.ext4 -- sh -c 'mount /dev/vda /mnt && ls /mnt'
 `;
@@ -97,6 +107,17 @@ Usage: vmlet stats [--follow] [--json] FILE
 
 Example:
   vmlet boot --metrics vm.metrics --balloon 64 & vmlet stats --follow vm.metrics
+`;
+
+export const BALLOON_HELP = `Asks a running guest to give up so much of its memory, or to take it back.
+
+Usage: vmlet balloon SOCKET MIB
+
+SOCKET is that of "vmlet boot --balloon ... --control SOCKET"; MIB is how much the guest shall
+have given up in all, from 0 to its memory. The guest does it in its own time: see vmlet stats.
+
+Example:
+  vmlet boot --balloon 0 --control vm.sock --metrics vm.metrics & vmlet balloon vm.sock 64
 `;
 
 export const DOCTOR_HELP = `Tells what this host can do for VMs.

@@ -30,6 +30,12 @@ export class SpecWord {
     return this.#value === undefined ? true : this.#wrong(`${this.key} takes no value`);
   }
 
+  /** KEY=on or KEY=off. */
+  isOn(): boolean {
+    const text = this.text();
+    return text === "on" || text === "off" ? text === "on" : this.#wrong(`${this.key} ${text} is not one of on, off`);
+  }
+
   /** A whole number. */
   number(): number {
     const text = this.text();
@@ -46,15 +52,24 @@ export class SpecWord {
   }
 }
 
-/** Hands each word of `text` to `take`, which answers false for a key that it does not know. */
-export function readSpec(option: string, text: string, known: string, take: (word: SpecWord) => boolean): void {
+/**
+ * Hands each word of `text` to `take`, which answers false for a key that it does not know.
+ * Keys come once, but for those in `repeatable`.
+ */
+export function readSpec(
+  option: string,
+  text: string,
+  known: string,
+  take: (word: SpecWord) => boolean,
+  repeatable: readonly string[] = [],
+): void {
   const wrong = (problem: string): never => {
     throw specError(option, text, problem);
   };
   const seen = new Set<string>();
   for (const part of splitList(text)) {
     const word = new SpecWord(part, wrong);
-    if (seen.has(word.key)) wrong(`${word.key} is given twice`);
+    if (seen.has(word.key) && !repeatable.includes(word.key)) wrong(`${word.key} is given twice`);
     seen.add(word.key);
     if (!take(word)) wrong(`unknown ${JSON.stringify(word.key)}; known are ${known}`);
   }

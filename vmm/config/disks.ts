@@ -18,6 +18,8 @@ export interface DiskConfig {
   readonly cache?: DiskCache | undefined;
   /** `bytes` of a logical block: 512 or 4096. */
   readonly blockSize?: 512 | 4096 | undefined;
+  /** False: no look whether another guest has the image; one that both write, or one writes, is spoiled. */
+  readonly lock?: boolean | undefined;
   readonly rateLimiter?: RateLimiterConfig | undefined;
 }
 
@@ -28,12 +30,22 @@ export interface ResolvedDisk {
   readonly id: string;
   readonly cache: DiskCache;
   readonly blockSize: 512 | 4096;
+  readonly lock: boolean;
   readonly rateLimiter: RateLimiterConfig | undefined;
 }
 
 /** VIRTIO_BLK_ID_BYTES. */
 const MAX_ID_LENGTH = 20;
-const KEYS: readonly (keyof DiskConfig)[] = ["path", "isRoot", "isReadonly", "id", "cache", "blockSize", "rateLimiter"];
+const KEYS: readonly (keyof DiskConfig)[] = [
+  "path",
+  "isRoot",
+  "isReadonly",
+  "id",
+  "cache",
+  "blockSize",
+  "lock",
+  "rateLimiter",
+];
 
 /** Linux's name of the virtio disk `index`: vda to vdz. */
 export function diskName(index: number): string {
@@ -65,7 +77,7 @@ function resolveDisk(disk: DiskConfig, what: string, problems: string[]): Resolv
   checkKeys(what, disk, KEYS, problems);
   // What comes from JavaScript may lack it.
   const path = (disk.path as string | undefined) ?? "";
-  const { id, cache = "writeback", blockSize = 512, rateLimiter } = disk;
+  const { id, cache = "writeback", blockSize = 512, lock = true, rateLimiter } = disk;
   if (path === "") problems.push(`${what}: no path is given`);
   if (path.includes("\0")) problems.push(`${what}: its path has a NUL character`);
   if (id !== undefined && !/^[\x21-\x7e]{1,20}$/.test(id)) {
@@ -87,6 +99,7 @@ function resolveDisk(disk: DiskConfig, what: string, problems: string[]): Resolv
     id: id ?? defaultId(path),
     cache,
     blockSize,
+    lock,
     rateLimiter,
   };
 }

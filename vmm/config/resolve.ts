@@ -18,6 +18,7 @@ import { deviceCount } from "./devices.js";
 import { resolveDisks, rootParameters } from "./disks.js";
 import { resolveNets } from "./nets.js";
 import type { ConsoleKind, ResolvedConfig, VmConfig } from "./types.js";
+import { userNetParameters } from "./user-net.js";
 import { resolveVsock } from "./vsock.js";
 
 const KEYS: readonly (keyof VmConfig)[] = [
@@ -79,8 +80,9 @@ export function resolveConfig(config: VmConfig): ResolvedConfig {
   if (problems.length > 0) throw new ConfigError(problems);
 
   const parts = config.bareCmdline === true ? [] : [consoleParameter(console), DEFAULT_CMDLINE];
-  // Before the caller's own words, of which the last `root=` counts.
+  // Before the caller's own words, of which the last `root=` and `ip=` count.
   parts.push(...rootParameters(devices.disks));
+  parts.push(...userNetParameters(devices.nets));
   if (config.quiet === true) parts.push(QUIET_CMDLINE);
   if (config.cmdline !== undefined && config.cmdline !== "") parts.push(config.cmdline);
   return {

@@ -117,7 +117,7 @@ function bochsConfiguration(
   inputDisk: string,
   folder: string,
 ): string {
-  const own = (path: string): LabDisk => ({ path, isReadonly: true, cache: "unsafe" });
+  const own = (path: string): LabDisk => ({ path, isReadonly: true, cache: "unsafe", lock: false });
   const drives = [own(join(base.folder, "base.img")), own(inputDisk), ...disks];
   return [
     `megs: ${String(memoryMib)}`,

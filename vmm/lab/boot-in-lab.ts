@@ -26,7 +26,12 @@ const METRICS = "metrics.jsonl";
 export async function bootInLab(options: BootOptions, config: ResolvedConfig, cpu: LabCpu): Promise<number> {
   refuseHostDevices(options);
   // Said here and with the user's own paths, not by the command in the lab.
-  for (const { fd } of openDisks(config.disks)) closeSync(fd);
+  const files = openDisks(config.disks);
+  const closeFiles = (): void => {
+    for (const { fd } of files.splice(0)) closeSync(fd);
+  };
+  // QEMU takes the same locks itself; Bochs takes none, and these stay until it has ended.
+  if (cpu === "amd") closeFiles();
   const inputs: LabInput[] = [...packageInputs(packageRoot()), { from: config.kernel, to: "boot/kernel" }];
   if (config.initrd !== undefined) inputs.push({ from: config.initrd, to: "boot/initrd" });
   const result = await runInLab(
@@ -39,7 +44,7 @@ export async function bootInLab(options: BootOptions, config: ResolvedConfig, cp
       disks: config.disks,
     },
     { argv: labArguments(options, config) },
-  );
+  ).finally(closeFiles);
   const report = result.files.get(REPORT);
   const metrics = result.files.get(METRICS);
   if (options.metrics !== undefined && metrics !== undefined) writeFileSync(options.metrics, metrics);
@@ -51,8 +56,12 @@ export async function bootInLab(options: BootOptions, config: ResolvedConfig, cp
 }
 
 /** The lab is a host of its own: an interface or a socket of it would lead nowhere. */
-function refuseHostDevices({ nets, vsock }: BootOptions): void {
-  const given = [...(nets.length > 0 ? ["--net"] : []), ...(vsock === undefined ? [] : ["--vsock"])];
+function refuseHostDevices({ nets, vsock, control }: BootOptions): void {
+  const given = [
+    ...(nets.length > 0 ? ["--net"] : []),
+    ...(vsock === undefined ? [] : ["--vsock"]),
+    ...(control === undefined ? [] : ["--control"]),
+  ];
   if (given.length === 0) return;
   throw new ConfigError([
     `${given.join(" and ")} cannot reach this host from the lab: leave it out, or use a host with a /dev/kvm`,

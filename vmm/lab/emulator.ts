@@ -11,6 +11,7 @@ export interface LabDisk {
   readonly path: string;
   readonly isReadonly: boolean;
   readonly cache: "writeback" | "unsafe";
+  readonly lock: boolean;
 }
 
 export interface LabOptions {

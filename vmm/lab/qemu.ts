@@ -71,9 +71,10 @@ function qemuArguments(
     ...["-append", CMDLINE],
     ...disk(join(base.folder, "base.ext4")),
     ...disk(inputDisk),
-    ...disks.flatMap(({ path, isReadonly, cache }) =>
-      isReadonly ? disk(path) : drive(path, `cache=${cache},discard=unmap,detect-zeroes=off`),
-    ),
+    ...disks.flatMap(({ path, isReadonly, cache, lock }) => {
+      const locking = lock ? "" : ",file.locking=off";
+      return drive(path, `${isReadonly ? "readonly=on" : `cache=${cache},discard=unmap,detect-zeroes=off`}${locking}`);
+    }),
     ...["-chardev", `file,id=console,path=${join(folder, "console.log").replaceAll(",", ",,")}`],
     ...["-serial", "chardev:console"],
     ...["-device", "virtio-serial-pci", "-chardev", "socket,id=agent,fd=3"],

@@ -7,9 +7,12 @@ import { cureFor } from "./cures.js";
 import { koffi, libc, type NativeFunction, type PollHandle } from "./koffi.js";
 
 export const EINTR = 4;
+export const EIO = 5;
+export const EBADF = 9;
 export const EAGAIN = 11;
 export const ENODEV = 19;
 export const ENOTTY = 25;
+export const EPIPE = 32;
 export const ENOSYS = 38;
 export const EOPNOTSUPP = 95;
 
@@ -58,9 +61,13 @@ const nativeRead = lazy("read", "int64_t", ["int", "void *", "size_t"]);
 const nativePread = lazy("pread", "int64_t", ["int", "int64_t", "size_t", "int64_t"]);
 
 const nativePreadv = lazy("preadv", "int64_t", ["int", "void *", "int", "int64_t"]);
+const nativePreadv2 = lazy("preadv2", "int64_t", ["int", "void *", "int", "int64_t", "int"]);
 const nativePwritev = lazy("pwritev", "int64_t", ["int", "void *", "int", "int64_t"]);
 const nativeReadv = lazy("readv", "int64_t", ["int", "void *", "int"]);
 const nativeWritev = lazy("writev", "int64_t", ["int", "void *", "int"]);
+const nativeFcntl = lazy("fcntl", "int", ["int", "int", "void *"]);
+const nativeFcntlNumber = lazy("fcntl", "int", ["int", "int", "int64_t"]);
+const nativeSocketpair = lazy("socketpair", "int", ["int", "int", "int", "void *"]);
 const nativeSocket = lazy("socket", "int", ["int", "int", "int"]);
 const nativeFdatasync = lazy("fdatasync", "int", ["int"]);
 const nativeFallocate = lazy("fallocate", "int", ["int", "int", "int64_t", "int64_t"]);
@@ -199,6 +206,16 @@ export function preadvRaw(fd: number, vectors: IoVectors, position: number): num
   return count < 0 ? -koffi.errno() : count;
 }
 
+/** preadv2(2): EAGAIN instead of waiting for the medium; EOPNOTSUPP where the file system cannot tell. */
+const RWF_NOWAIT = 8;
+
+/** As preadvRaw, for what the host's page cache holds. */
+export function preadvCachedRaw(fd: number, vectors: IoVectors, position: number): number {
+  // SAFETY: as in preadvRaw.
+  const count = nativePreadv2(fd, vectors.words, vectors.count, position, RWF_NOWAIT);
+  return count < 0 ? -koffi.errno() : count;
+}
+
 /** Writes memory to a file at `position`: bytes written, or the negative errno. */
 export function pwritevRaw(fd: number, vectors: IoVectors, position: number): number {
   // SAFETY: as in preadvRaw.
@@ -229,6 +246,49 @@ export function interfaceSocket(): number {
   const fd = nativeSocket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (fd < 0) throw systemCallError("socket");
   return fd;
+}
+
+const AF_UNIX = 1;
+const SOCK_STREAM = 1;
+const F_SETFL = 4;
+const O_NONBLOCK = 0o4000;
+
+/** Two ends of a stream; the first one never waits. Both go when this process starts another program. */
+export function streamPair(): readonly [own: number, other: number] {
+  const pair = new Int32Array(2);
+  // SAFETY: two ints of this buffer, written during this call only.
+  if (nativeSocketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) throw systemCallError("socketpair");
+  const [own = -1, other = -1] = pair;
+  if (nativeFcntlNumber(own, F_SETFL, O_NONBLOCK) < 0) throw systemCallError("F_SETFL");
+  return [own, other];
+}
+
+const F_OFD_GETLK = 36;
+const F_OFD_SETLK = 37;
+const F_RDLCK = 0;
+const F_WRLCK = 1;
+const F_UNLCK = 2;
+
+/** struct flock of one byte, from the file's start (SEEK_SET); l_pid must be 0 for these locks. */
+function flockOf(type: number, byte: number): DataView {
+  const flock = new DataView(new ArrayBuffer(32));
+  flock.setInt16(0, type, true);
+  flock.setBigInt64(8, BigInt(byte), true);
+  flock.setBigInt64(16, 1n, true);
+  return flock;
+}
+
+/** A shared lock on one byte of an open file, for as long as this opening of it lives. */
+export function lockByteShared(fd: number, byte: number): void {
+  // SAFETY: the size of struct flock, used during this call only; so below.
+  if (nativeFcntl(fd, F_OFD_SETLK, flockOf(F_RDLCK, byte)) < 0) throw systemCallError("F_OFD_SETLK");
+}
+
+/** Whether another opening of the file has any lock on this byte. */
+export function isByteLocked(fd: number, byte: number): boolean {
+  const flock = flockOf(F_WRLCK, byte);
+  if (nativeFcntl(fd, F_OFD_GETLK, flock) < 0) throw systemCallError("F_OFD_GETLK");
+  return flock.getInt16(0, true) !== F_UNLCK;
 }
 
 export const MADV_DONTNEED = 4;

@@ -2,7 +2,6 @@
 // Left out on purpose: secure erase, lifetime, zones, several queues, a cache mode that the
 // driver can change.
 import type { AccessSize } from "../../contracts.js";
-import type { DescriptorChain } from "../chain.js";
 import type { ConfigSpace } from "../config-space.js";
 import { VIRTIO_ID_BLOCK } from "../constants.js";
 import { Reader, Writer } from "../cursor.js";
@@ -24,11 +23,15 @@ import {
   VIRTIO_BLK_F_TOPOLOGY,
   VIRTIO_BLK_F_WRITE_ZEROES,
   VIRTIO_BLK_ID_BYTES,
+  VIRTIO_BLK_S_IOERR,
   VIRTIO_BLK_S_OK,
+  VIRTIO_BLK_T_GET_ID,
+  VIRTIO_BLK_T_IN,
 } from "./constants.js";
-import { BlockExecutor, type BlockCounters } from "./executor.js";
+import { BlockExecutor, STATUS_LATER, type BlockCounters } from "./executor.js";
 import { BLOCK_LIMITS, BLOCK_QUEUE_SIZE } from "./limits.js";
 import { BlockRequest } from "./request.js";
+import { SlowRequests, type SlowRequest } from "./slow-requests.js";
 
 /** Batches of one turn; the loop then serves others before it comes back. */
 const TURN_BATCHES = 32;
@@ -80,6 +83,7 @@ export class BlockDevice implements VirtioDevice {
     hostErrors: 0,
     refused: 0,
     throttled: 0,
+    slow: 0,
   } satisfies BlockCounters;
   readonly #backend: BlockBackend;
   readonly #config: ConfigSpace;
@@ -88,7 +92,10 @@ export class BlockDevice implements VirtioDevice {
   readonly #loop: EventLoop;
   readonly #report: LimitedReport;
   readonly #request = new BlockRequest(BLOCK_QUEUE_SIZE);
+  readonly #slow: SlowRequests;
   #session: Session | undefined;
+  /** The queue is held until one of the slow requests is finished. */
+  #isHeld = false;
   /** Takes the timer back for which the rate limiter has the queue wait. */
   #cancelWait: (() => void) | undefined;
 
@@ -103,6 +110,8 @@ export class BlockDevice implements VirtioDevice {
     this.#limiter = limiter.isLimiting ? limiter : undefined;
     this.#loop = loop;
     this.#report = new LimitedReport(loop, options.report);
+    // In a turn of the loop of its own, where a defect is seen to.
+    this.#slow = new SlowRequests(backend, (request, error) => loop.defer(() => this.#onFinished(request, error)));
   }
 
   readConfig(offset: number, size: AccessSize): number {
@@ -131,11 +140,12 @@ export class BlockDevice implements VirtioDevice {
     this.#cancelWait?.();
     this.#cancelWait = undefined;
     this.#session = undefined;
+    this.#isHeld = false;
   }
 
   onAvailable(_queueIndex: number): boolean {
     const session = this.#session;
-    // While the limiter holds the queue, its timer will come back here.
+    // While the limiter or a slow medium holds the queue, its end will come back here.
     if (session === undefined || this.#isWaiting()) return false;
     const { queue, context } = session;
     const endMs = this.#loop.now() + TURN_MS;
@@ -155,6 +165,10 @@ export class BlockDevice implements VirtioDevice {
     const { queue } = session;
     let bytes = 0;
     for (let served = 0; served < BATCH_REQUESTS && bytes < BATCH_BYTES; served++) {
+      if (this.#slow.isFull) {
+        this.#isHeld = true;
+        return false;
+      }
       const chain = queue.pop();
       if (chain === null) return false;
       request.parse(chain, session.reader, session.writer);
@@ -165,24 +179,38 @@ export class BlockDevice implements VirtioDevice {
         return false;
       }
       const status = session.executor.execute(request);
+      if (status === STATUS_LATER) {
+        this.counters.slow++;
+        this.#slow.start(request, chain, session.context.memory, () => this.#session === session);
+        continue;
+      }
       session.writer.writeU8(status);
-      queue.pushUsed(chain.head, this.#usedLength(chain, status));
+      queue.pushUsed(chain.head, usedLength(request.type, chain.writable.byteLength, status));
       bytes += request.data.byteLength;
     }
     return true;
   }
 
-  /**
-   * The used length counts what is filled from the start on (§2.7.8.2): everything if the data is
-   * there, or if the status is all that there is; nothing if data is missing before the status.
-   */
-  #usedLength({ writable }: DescriptorChain, status: number): number {
-    const isFilled = status === VIRTIO_BLK_S_OK && this.#request.isToDriver;
-    return isFilled || writable.byteLength === 1 ? writable.byteLength : 0;
+  /** Answers a request that has been waited for, unless its driver is no more. */
+  #onFinished(request: SlowRequest, error: number): void {
+    const session = this.#session;
+    if (session !== undefined && request.isWanted()) {
+      if (error !== 0) {
+        this.counters.hostErrors++;
+        this.#onHostError(request, error);
+      }
+      const status = error === 0 ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR;
+      session.context.memory.writeU8(request.statusGpa, status);
+      session.queue.pushUsed(request.head, usedLength(request.type, request.writableBytes, status));
+      if (session.queue.publishUsed()) session.context.interrupt();
+    }
+    if (!this.#isHeld) return;
+    this.#isHeld = false;
+    this.#session?.context.serve(0);
   }
 
   #isWaiting(): boolean {
-    return this.#cancelWait !== undefined;
+    return this.#cancelWait !== undefined || this.#isHeld;
   }
 
   #wait(context: ActivationContext, waitMs: number): void {
@@ -193,7 +221,7 @@ export class BlockDevice implements VirtioDevice {
     });
   }
 
-  readonly #onHostError = ({ type, sector }: BlockRequest, error: number): void => {
+  readonly #onHostError = ({ type, sector }: Pick<BlockRequest, "type" | "sector">, error: number): void => {
     const what = `Request of type ${String(type)} at sector ${String(sector)}`;
     this.#report.line(`${this.name}: ${what} failed: ${this.#backend.explain(error)}`);
   };
@@ -203,4 +231,13 @@ function offeredFeatures(isReadOnly: boolean, canFlush: boolean): bigint {
   const always = [VIRTIO_BLK_F_SIZE_MAX, VIRTIO_BLK_F_SEG_MAX, VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_TOPOLOGY];
   const access = isReadOnly ? [VIRTIO_BLK_F_RO] : [VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_WRITE_ZEROES];
   return featureSet(...always, ...access, ...(canFlush ? [VIRTIO_BLK_F_FLUSH] : []));
+}
+
+/**
+ * The used length counts what is filled from the start on (§2.7.8.2): everything if the data is
+ * there, or if the status is all that there is; nothing if data is missing before the status.
+ */
+function usedLength(type: number, writableBytes: number, status: number): number {
+  const isFilled = status === VIRTIO_BLK_S_OK && (type === VIRTIO_BLK_T_IN || type === VIRTIO_BLK_T_GET_ID);
+  return isFilled || writableBytes === 1 ? writableBytes : 0;
 }

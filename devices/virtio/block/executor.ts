@@ -2,7 +2,7 @@
 // carry it out, answers with a VIRTIO_BLK_S_*. virtio 1.2 §5.2.6.2.
 import type { GuestMemory } from "../../contracts.js";
 import { Reader, Writer } from "../cursor.js";
-import type { BlockBackend } from "./backend.js";
+import { BACKEND_BUSY, type BlockBackend } from "./backend.js";
 import {
   SECTOR_SIZE,
   VIRTIO_BLK_ID_BYTES,
@@ -20,6 +20,9 @@ import {
 } from "./constants.js";
 import type { BlockLimits } from "./limits.js";
 import type { BlockRequest } from "./request.js";
+
+/** No status of a request but that of one which a slow medium has to finish first. */
+export const STATUS_LATER = 0x100;
 
 /** What the driver has negotiated, as far as it changes the answer to a request. */
 export interface BlockAbilities {
@@ -43,6 +46,8 @@ export interface BlockCounters {
   refused: number;
   /** Times that the rate limiter has stopped the queue. */
   throttled: number;
+  /** Requests that had to wait for the medium, which others did not notice. */
+  slow: number;
 }
 
 export class BlockExecutor {
@@ -71,7 +76,7 @@ export class BlockExecutor {
     this.#writer = new Writer(memory);
   }
 
-  /** Carries the request out; VIRTIO_BLK_S_*. */
+  /** Carries the request out; VIRTIO_BLK_S_*, or STATUS_LATER for a READ, WRITE or FLUSH that would have to wait. */
   execute(request: BlockRequest): number {
     switch (request.type) {
       case VIRTIO_BLK_T_IN:
@@ -156,6 +161,7 @@ export class BlockExecutor {
 
   #answer(request: BlockRequest, error: number): number {
     if (error === 0) return VIRTIO_BLK_S_OK;
+    if (error === BACKEND_BUSY) return STATUS_LATER;
     this.#counters.hostErrors++;
     this.#onHostError(request, error);
     return VIRTIO_BLK_S_IOERR;

@@ -14,16 +14,16 @@ import {
 import type { DriverQueue } from "../../helpers/driver-queue.js";
 import { FakeLoop } from "../../helpers/fake-loop.js";
 import { virtioMachine } from "../../helpers/virtio-machine.js";
-import { disturb, publishChain } from "../hostile-driver.js";
+import { publishChain } from "../hostile-driver.js";
 import { HostileMemory } from "../hostile-memory.js";
+import { runOperations, troubles } from "../operations.js";
 import type { Random } from "../random.js";
 import type { FuzzTarget } from "../target.js";
 
 const RAM = 0x2_0000;
 const PAGE = 4096;
-const OPERATIONS = 60;
 /** A turn: 4096 page numbers that may be cut into bytes, or 64 chains. */
-const MAX_ACCESSES = 4 * 4096 + 65 * 120 + 100;
+const LIMITS = { count: 60, maxAccesses: 4 * 4096 + 65 * 120 + 100 };
 
 function publishPages(random: Random, memory: HostileMemory, queue: DriverQueue): void {
   memory.asGuest(() => {
@@ -92,21 +92,18 @@ export const balloonTarget: FuzzTarget = {
       () => void device.requestStatistics(),
       () => device.setTarget(PAGE * random.below(100)),
       () => transport.write(VIRTIO_MMIO_CONFIG + random.below(20), random.pick([1, 2, 4]), random.value()),
-      () => {
-        if (random.oneIn(3)) disturb(random, memory, random.pick(queues));
-      },
-      () => {
-        if (random.oneIn(4)) memory.asGuest(() => (queues = start()));
-      },
-      () => {
-        if (random.oneIn(6)) driver.reset();
-      },
+      ...troubles(
+        random,
+        memory,
+        driver,
+        { disturb: 3, restart: 4, reset: 6 },
+        {
+          queue: () => random.pick(queues),
+          restart: () => (queues = start()),
+        },
+      ),
     ];
-    for (let count = 0; count < OPERATIONS; count++) {
-      memory.accesses = 0;
-      random.pick(operations)();
-      assert.ok(memory.accesses <= MAX_ACCESSES, `${String(memory.accesses)} accesses`);
-    }
+    runOperations(random, memory, operations, LIMITS);
     assert.equal(device.counters.releasedBytes, released);
 
     memory.changeOneIn = 0;

@@ -6,15 +6,15 @@ import { VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC } from "../../../d
 import type { DriverQueue } from "../../helpers/driver-queue.js";
 import { FakeLoop } from "../../helpers/fake-loop.js";
 import { virtioMachine } from "../../helpers/virtio-machine.js";
-import { disturb, publishChain } from "../hostile-driver.js";
+import { publishChain } from "../hostile-driver.js";
 import { HostileMemory } from "../hostile-memory.js";
+import { runOperations, troubles } from "../operations.js";
 import type { Random } from "../random.js";
 import type { FuzzTarget } from "../target.js";
 
 const RAM = 0x1_0000;
-const OPERATIONS = 60;
 /** A turn: 64 chains of a queue of 16, each a walk and a window a segment. */
-const MAX_ACCESSES = 65 * 120;
+const LIMITS = { count: 60, maxAccesses: 65 * 120 };
 
 export const consoleTarget: FuzzTarget = {
   name: "console",
@@ -62,21 +62,18 @@ export const consoleTarget: FuzzTarget = {
         assert.ok(taken >= 0 && taken <= length);
       },
       () => device.resize({ columns: random.value(), rows: random.value() }),
-      () => {
-        if (random.oneIn(2)) disturb(random, memory, random.pick(queues));
-      },
-      () => {
-        if (random.oneIn(4)) memory.asGuest(() => (queues = start()));
-      },
-      () => {
-        if (random.oneIn(6)) driver.reset();
-      },
+      ...troubles(
+        random,
+        memory,
+        driver,
+        { disturb: 2, restart: 4, reset: 6 },
+        {
+          queue: () => random.pick(queues),
+          restart: () => (queues = start()),
+        },
+      ),
     ];
-    for (let count = 0; count < OPERATIONS; count++) {
-      memory.accesses = 0;
-      random.pick(operations)();
-      assert.ok(memory.accesses <= MAX_ACCESSES, `${String(memory.accesses)} accesses`);
-    }
+    runOperations(random, memory, operations, LIMITS);
     assert.equal(device.counters.outputBytes, output);
 
     memory.changeOneIn = 0;

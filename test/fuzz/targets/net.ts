@@ -13,15 +13,15 @@ import type { DriverBuffer, DriverQueue } from "../../helpers/driver-queue.js";
 import { FakeLoop } from "../../helpers/fake-loop.js";
 import { frameOf, MemoryNet } from "../../helpers/memory-net.js";
 import { virtioMachine } from "../../helpers/virtio-machine.js";
-import { disturb, publishChain } from "../hostile-driver.js";
+import { publishChain } from "../hostile-driver.js";
 import { HostileMemory } from "../hostile-memory.js";
+import { runOperations, troubles } from "../operations.js";
 import type { Random } from "../random.js";
 import type { FuzzTarget } from "../target.js";
 
 const RAM = 0x2_0000;
-const OPERATIONS = 60;
 /** A turn: 128 frames, each a walk and a window a segment of a queue of 16, and what is held besides. */
-const MAX_ACCESSES = 129 * 200;
+const LIMITS = { count: 60, maxAccesses: 129 * 200 };
 const FEATURES = [
   VIRTIO_NET_F_MRG_RXBUF,
   VIRTIO_NET_F_GUEST_CSUM,
@@ -108,21 +108,18 @@ export const netTarget: FuzzTarget = {
       () => (net.sendResult = random.oneIn(2) ? undefined : random.pick([0, -5])),
       () => (net.receiveError = random.pick([0, 0, 77])),
       () => device.setLink(random.oneIn(2)),
-      () => {
-        if (random.oneIn(3)) disturb(random, memory, random.pick(queues));
-      },
-      () => {
-        if (random.oneIn(4)) memory.asGuest(() => (queues = start()));
-      },
-      () => {
-        if (random.oneIn(6)) driver.reset();
-      },
+      ...troubles(
+        random,
+        memory,
+        driver,
+        { disturb: 3, restart: 4, reset: 6 },
+        {
+          queue: () => random.pick(queues),
+          restart: () => (queues = start()),
+        },
+      ),
     ];
-    for (let count = 0; count < OPERATIONS; count++) {
-      memory.accesses = 0;
-      random.pick(operations)();
-      assert.ok(memory.accesses <= MAX_ACCESSES, `${String(memory.accesses)} accesses`);
-    }
+    runOperations(random, memory, operations, LIMITS);
 
     memory.changeOneIn = 0;
     net.sendResult = undefined;

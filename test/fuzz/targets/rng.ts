@@ -5,15 +5,15 @@ import { RNG_REQUEST_BYTES, RngDevice } from "../../../devices/virtio/rng/device
 import type { DriverQueue } from "../../helpers/driver-queue.js";
 import { FakeLoop } from "../../helpers/fake-loop.js";
 import { virtioMachine } from "../../helpers/virtio-machine.js";
-import { disturb, publishChain } from "../hostile-driver.js";
+import { publishChain } from "../hostile-driver.js";
 import { HostileMemory } from "../hostile-memory.js";
+import { runOperations, troubles } from "../operations.js";
 import type { Random } from "../random.js";
 import type { FuzzTarget } from "../target.js";
 
 const RAM = 0x1_0000;
-const OPERATIONS = 40;
 /** A turn: 16 requests of a queue of 16, each a walk and a window a segment. */
-const MAX_ACCESSES = 17 * 120;
+const LIMITS = { count: 40, maxAccesses: 17 * 120 };
 
 export const rngTarget: FuzzTarget = {
   name: "rng",
@@ -46,21 +46,18 @@ export const rngTarget: FuzzTarget = {
       () => transport.notify(0),
       () => void loop.turn(),
       () => loop.advance(random.below(30)),
-      () => {
-        if (random.oneIn(2)) disturb(random, memory, queue);
-      },
-      () => {
-        if (random.oneIn(4)) memory.asGuest(() => (queue = start()));
-      },
-      () => {
-        if (random.oneIn(6)) driver.reset();
-      },
+      ...troubles(
+        random,
+        memory,
+        driver,
+        { disturb: 2, restart: 4, reset: 6 },
+        {
+          queue: () => queue,
+          restart: () => (queue = start()),
+        },
+      ),
     ];
-    for (let count = 0; count < OPERATIONS; count++) {
-      memory.accesses = 0;
-      random.pick(operations)();
-      assert.ok(memory.accesses <= MAX_ACCESSES, `${String(memory.accesses)} accesses`);
-    }
+    runOperations(random, memory, operations, LIMITS);
     assert.equal(device.counters.bytes, filled);
 
     memory.changeOneIn = 0;

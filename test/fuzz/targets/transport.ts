@@ -16,14 +16,14 @@ import { FakeLoop } from "../../helpers/fake-loop.js";
 import { virtioMachine } from "../../helpers/virtio-machine.js";
 import { disturb, publishChain, randomGpa } from "../hostile-driver.js";
 import { HostileMemory } from "../hostile-memory.js";
+import { runOperations } from "../operations.js";
 import type { Random } from "../random.js";
 import type { FuzzTarget } from "../target.js";
 
 const RAM = 0x8000;
-const OPERATIONS = 80;
 const QUEUE_GPA = 0x4000;
 /** Far more than a turn's worth of chains can take. */
-const MAX_ACCESSES = 2000;
+const LIMITS = { count: 80, maxAccesses: 2000 };
 
 export const transportTarget: FuzzTarget = {
   name: "transport",
@@ -73,11 +73,7 @@ export const transportTarget: FuzzTarget = {
       () => transport.notify(random.value()),
       () => void loop.turn(),
     ];
-    for (let count = 0; count < OPERATIONS; count++) {
-      memory.accesses = 0;
-      random.pick(operations)();
-      assert.ok(memory.accesses <= MAX_ACCESSES, `${String(memory.accesses)} accesses`);
-    }
+    runOperations(random, memory, operations, LIMITS);
 
     memory.changeOneIn = 0;
     const [clean] = driver.start({ features: [VIRTIO_RING_F_EVENT_IDX] });

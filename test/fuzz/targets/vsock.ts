@@ -13,17 +13,17 @@ import type { DriverQueue } from "../../helpers/driver-queue.js";
 import { FakeLoop } from "../../helpers/fake-loop.js";
 import { FakeStream, FakeStreams } from "../../helpers/fake-streams.js";
 import { virtioMachine } from "../../helpers/virtio-machine.js";
-import { disturb, publishChain } from "../hostile-driver.js";
+import { publishChain } from "../hostile-driver.js";
 import { HostileMemory } from "../hostile-memory.js";
+import { runOperations, troubles } from "../operations.js";
 import type { Random } from "../random.js";
 import type { FuzzTarget } from "../target.js";
 
 const RAM = 0x2_0000;
-const OPERATIONS = 100;
 const CID = 5;
 const MAX_CONNECTIONS = 4;
 /** A turn of both queues: 64 packets each of a queue of 16, a walk, a header and its data each. */
-const MAX_ACCESSES = 130 * 250;
+const LIMITS = { count: 100, maxAccesses: 130 * 250 };
 
 /** A host program that keeps the rules and checks that the device does. */
 class CheckedStream extends FakeStream {
@@ -172,24 +172,22 @@ export const vsockTarget: FuzzTarget = {
       () => {
         if (random.oneIn(4)) publishChain(random, memory, random.pick(queues));
       },
-      () => {
-        if (random.oneIn(4)) disturb(random, memory, random.pick(queues));
-      },
-      () => {
-        if (random.oneIn(6)) memory.asGuest(() => (queues = start()));
-      },
-      () => {
-        if (random.oneIn(10)) driver.reset();
-      },
+      ...troubles(
+        random,
+        memory,
+        driver,
+        { disturb: 4, restart: 6, reset: 10 },
+        {
+          queue: () => random.pick(queues),
+          restart: () => (queues = start()),
+        },
+      ),
     ];
-    for (let count = 0; count < OPERATIONS; count++) {
-      memory.accesses = 0;
-      random.pick(operations)();
-      assert.ok(memory.accesses <= MAX_ACCESSES, `${String(memory.accesses)} accesses`);
+    runOperations(random, memory, operations, LIMITS, () => {
       assert.ok(device.connectionCount <= MAX_CONNECTIONS, `${String(device.connectionCount)} connections`);
       const living = backend.streams.filter(({ isDestroyed }) => !isDestroyed).length;
       assert.ok(living <= device.connectionCount, `${String(living)} streams`);
-    }
+    });
 
     memory.changeOneIn = 0;
     driver.reset();

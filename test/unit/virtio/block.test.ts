@@ -21,103 +21,23 @@ import {
   VIRTIO_BLK_T_OUT,
   VIRTIO_BLK_T_WRITE_ZEROES,
 } from "../../../devices/virtio/block/constants.js";
-import { BlockDevice, type BlockDeviceOptions } from "../../../devices/virtio/block/device.js";
-import {
-  VIRTIO_CONFIG_S_NEEDS_RESET,
-  VIRTIO_MMIO_CONFIG,
-  VIRTIO_RING_F_EVENT_IDX,
-  VIRTIO_RING_F_INDIRECT_DESC,
-} from "../../../devices/virtio/constants.js";
+import { VIRTIO_CONFIG_S_NEEDS_RESET, VIRTIO_MMIO_CONFIG } from "../../../devices/virtio/constants.js";
 import { hasFeature } from "../../../devices/virtio/features.js";
-import type { DriverBuffer, DriverQueue } from "../../helpers/driver-queue.js";
-import { FakeLoop } from "../../helpers/fake-loop.js";
-import { FakeMemory } from "../../helpers/fake-memory.js";
-import { MemoryDisk } from "../../helpers/memory-disk.js";
-import { MACHINE_MEMORY_SIZE, virtioMachine, type VirtioMachine } from "../../helpers/virtio-machine.js";
-
-const FEATURES = [
-  VIRTIO_BLK_F_FLUSH,
-  VIRTIO_BLK_F_DISCARD,
-  VIRTIO_BLK_F_WRITE_ZEROES,
-  VIRTIO_RING_F_EVENT_IDX,
-  VIRTIO_RING_F_INDIRECT_DESC,
-];
-const SECTORS = 64;
-const HEADER = 0x20_0000;
-const DATA = 0x20_1000;
-const STATUS = 0x2f_0000;
-/** What no device writes as a status. */
-const UNTOUCHED = 0xaa;
-
-interface Rig extends VirtioMachine {
-  readonly disk: MemoryDisk;
-  readonly device: BlockDevice;
-  readonly queue: DriverQueue;
-}
-
-function rig(options: Partial<BlockDeviceOptions> & { isReadOnly?: boolean; features?: readonly number[] } = {}): Rig {
-  const memory = new FakeMemory(MACHINE_MEMORY_SIZE);
-  const loop = new FakeLoop();
-  const disk = new MemoryDisk(memory, SECTORS * 512, options.isReadOnly);
-  const log: string[] = [];
-  const device = new BlockDevice({
-    name: "block0",
-    backend: disk,
-    id: "a disk",
-    blockSize: 512,
-    cache: "writeback",
-    loop,
-    report: (line) => log.push(line),
-    ...options,
-  });
-  const machine = virtioMachine(device, loop, memory);
-  const [queue] = machine.driver.start({ features: options.features ?? FEATURES });
-  assert.ok(queue !== undefined);
-  return Object.assign(machine, { disk, device, queue, log });
-}
-
-function writeHeader({ memory }: Rig, type: number, sector: number, at = HEADER): void {
-  memory.writeU32(at, type);
-  memory.writeU32(at + 4, 0);
-  memory.writeU64(at + 8, BigInt(sector));
-}
-
-function readable(length: number, gpa = DATA): DriverBuffer {
-  return { gpa, length };
-}
-
-function writable(length: number, gpa = DATA): DriverBuffer {
-  return { gpa, length, writable: true };
-}
-
-interface Answer {
-  readonly status: number;
-  readonly used: number | undefined;
-}
-
-/** One request: header, `data`, status byte. */
-function request(m: Rig, type: number, sector: number, ...data: readonly DriverBuffer[]): Answer {
-  writeHeader(m, type, sector);
-  m.memory.writeU8(STATUS, UNTOUCHED);
-  const head = m.queue.add([readable(16, HEADER), ...data, writable(1, STATUS)]);
-  m.driver.notify(0);
-  m.loop.settle();
-  const [used] = m.queue.collect();
-  if (used !== undefined) assert.equal(used.id, head);
-  return { status: m.memory.readU8(STATUS), used: used?.length };
-}
-
-function writeRanges(
-  m: Rig,
-  ranges: readonly (readonly [sector: number, sectors: number, flags: number])[],
-): DriverBuffer {
-  ranges.forEach(([sector, sectors, flags], index) => {
-    m.memory.writeU64(DATA + 16 * index, BigInt(sector));
-    m.memory.writeU32(DATA + 16 * index + 8, sectors);
-    m.memory.writeU32(DATA + 16 * index + 12, flags);
-  });
-  return readable(16 * ranges.length);
-}
+import type { DriverBuffer } from "../../helpers/driver-queue.js";
+import {
+  DATA,
+  HEADER,
+  SECTORS,
+  STATUS,
+  UNTOUCHED,
+  readable,
+  request,
+  rig,
+  writable,
+  writeHeader,
+  writeRanges,
+  type Rig,
+} from "../../helpers/block-rig.js";
 
 describe("block device", () => {
   it("says what it is: capacity, limits, features", () => {

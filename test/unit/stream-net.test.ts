@@ -1,0 +1,208 @@
+// Needs: nothing. Frames between guest memory and a stream socket, whole or in pieces.
+import assert from "node:assert/strict";
+import { closeSync, readSync, writeSync } from "node:fs";
+import { Segments } from "../../devices/virtio/segments.js";
+import { StreamNet } from "../../vmm/backends/stream-net.js";
+import { MappedGuestMemory } from "../../vmm/memory/guest-memory.js";
+import { MIB } from "../../vmm/memory/layout.js";
+import { streamPair, type PollHandle } from "../../vmm/sys/libc.js";
+
+const HEADER = 12;
+const BUFFERS_GPA = MIB;
+const FRAME_GPA = 4 * MIB;
+
+function segments(...ranges: readonly (readonly [gpa: number, length: number])[]): Segments {
+  const list = new Segments(64);
+  for (const [gpa, length] of ranges) list.append(gpa, length);
+  return list;
+}
+
+/** Bytes of a frame, none of them 0. */
+function bytesOf(length: number, first = 1): Buffer {
+  return Buffer.from(Uint8Array.from({ length }, (_, index) => 1 + ((first + index) % 255)));
+}
+
+function prefixed(frame: Uint8Array): Buffer {
+  const prefix = Buffer.alloc(4);
+  prefix.writeUInt32BE(frame.length);
+  return Buffer.concat([prefix, frame]);
+}
+
+describe("stream network", () => {
+  const memory = MappedGuestMemory.map(16 * MIB);
+  let peer: number;
+  let net: StreamNet;
+  let ends: number;
+  let isPeerOpen: boolean;
+  let watched: (() => void) | undefined;
+
+  beforeEach(() => {
+    const [own, other] = streamPair();
+    peer = other;
+    isPeerOpen = true;
+    ends = 0;
+    watched = undefined;
+    const handle: PollHandle = {
+      start: (callback) => (watched = callback),
+      stop: () => (watched = undefined),
+      close: () => (watched = undefined),
+      ref: () => undefined,
+      unref: () => undefined,
+    };
+    const poll = (_: number, callback: () => void): PollHandle => {
+      watched = callback;
+      return handle;
+    };
+    net = new StreamNet(own, memory, () => ends++, poll);
+    memory.slice(BUFFERS_GPA, MIB).fill(0xee);
+  });
+  afterEach(() => {
+    net.close();
+    closePeer();
+  });
+  after(() => memory.unmap());
+
+  function closePeer(): void {
+    if (isPeerOpen) closeSync(peer);
+    isPeerOpen = false;
+  }
+
+  /** What has come at the other end, at most `length` bytes. */
+  function take(length: number): Buffer {
+    const bytes = Buffer.alloc(length);
+    return bytes.subarray(0, readSync(peer, bytes));
+  }
+
+  /** A frame of the guest behind its header, in one range. */
+  function frame(bytes: Uint8Array): Segments {
+    memory.slice(FRAME_GPA, HEADER).fill(0xff);
+    memory.slice(FRAME_GPA + HEADER, bytes.length).set(bytes);
+    return segments([FRAME_GPA, HEADER + bytes.length]);
+  }
+
+  function received(length: number): Buffer {
+    return Buffer.from(memory.slice(BUFFERS_GPA, length));
+  }
+
+  const BUFFERS = segments([BUFFERS_GPA, 2048]);
+
+  it("sends a frame behind its length and without the driver's header, from one range or many", () => {
+    const bytes = bytesOf(100);
+    assert.equal(net.send(frame(bytes)), HEADER + 100);
+    assert.deepEqual(take(1000), prefixed(bytes));
+    const cut = segments([FRAME_GPA, 5], [FRAME_GPA + 5, 20], [FRAME_GPA + 25, HEADER + 100 - 25]);
+    assert.equal(net.send(cut), HEADER + 100);
+    assert.deepEqual(take(1000), prefixed(bytes));
+  });
+
+  it("receives frames one by one, each behind an empty header", () => {
+    const frames = [bytesOf(60), bytesOf(1514, 7), bytesOf(61, 9)];
+    writeSync(peer, Buffer.concat(frames.map(prefixed)));
+    for (const bytes of frames) {
+      memory.slice(BUFFERS_GPA, 2048).fill(0xee);
+      assert.equal(net.receive(BUFFERS), HEADER + bytes.length);
+      assert.deepEqual(received(HEADER + bytes.length), Buffer.concat([Buffer.alloc(HEADER), bytes]));
+      assert.equal(memory.slice(BUFFERS_GPA + HEADER + bytes.length, 1)[0], 0xee);
+    }
+    assert.equal(net.receive(BUFFERS), 0);
+    assert.equal(ends, 0);
+  });
+
+  it("puts a frame together that comes byte by byte, the header over small ranges", () => {
+    const stream = prefixed(bytesOf(70));
+    const small = segments([BUFFERS_GPA, 5], [BUFFERS_GPA + 5, 3], [BUFFERS_GPA + 8, 2000]);
+    for (const byte of stream.subarray(0, -1)) {
+      writeSync(peer, Uint8Array.of(byte));
+      assert.equal(net.receive(small), 0);
+    }
+    writeSync(peer, stream.subarray(-1));
+    assert.equal(net.receive(small), HEADER + 70);
+    assert.deepEqual(received(HEADER + 70), Buffer.concat([Buffer.alloc(HEADER), bytesOf(70)]));
+  });
+
+  it("the end of a frame that finds no room is lost, and told; the next frame is whole", () => {
+    writeSync(peer, Buffer.concat([prefixed(bytesOf(1000)), prefixed(bytesOf(80))]));
+    const small = segments([BUFFERS_GPA, 500]);
+    assert.equal(net.receive(small), HEADER + 1000);
+    assert.equal(memory.slice(BUFFERS_GPA + 500, 1)[0], 0xee);
+    assert.equal(net.receive(small), HEADER + 80);
+    assert.deepEqual(received(HEADER + 80).subarray(HEADER), bytesOf(80));
+  });
+
+  it("a new driver gets no half of a frame that its predecessor has begun", () => {
+    const stream = prefixed(bytesOf(200));
+    writeSync(peer, stream.subarray(0, 100));
+    assert.equal(net.receive(BUFFERS), 0);
+    net.setGuestOffloads();
+    memory.slice(BUFFERS_GPA, 2048).fill(0xee);
+    writeSync(peer, Buffer.concat([stream.subarray(100), prefixed(bytesOf(60, 3))]));
+    assert.equal(net.receive(BUFFERS), HEADER + 60);
+    assert.deepEqual(received(HEADER + 60).subarray(HEADER), bytesOf(60, 3));
+    assert.equal(memory.slice(BUFFERS_GPA + HEADER + 60, 1)[0], 0xee);
+  });
+
+  /** Sends until the socket is full; how many frames went out whole. */
+  function fill(bytes: Uint8Array): number {
+    for (let frames = 0; ; frames++) {
+      const result = net.send(frame(bytes));
+      if (result === 0) return frames;
+      assert.equal(result, HEADER + bytes.length);
+      assert.ok(frames < 10_000);
+    }
+  }
+
+  it("a socket that is full: try again, and nothing is lost or torn", () => {
+    const bytes = bytesOf(60_000);
+    let sent = fill(bytes);
+    let stream = Buffer.alloc(0);
+    for (let rounds = 0; rounds < 50; rounds++) {
+      stream = Buffer.concat([stream, take(10_000)]);
+      if (net.send(frame(bytes)) > 0) sent++;
+    }
+    while (stream.length < sent * (4 + 60_000)) stream = Buffer.concat([stream, take(100_000)]);
+    for (let index = 0; index < sent; index++) {
+      const at = index * (4 + 60_000);
+      assert.ok(stream.subarray(at, at + 4 + 60_000).equals(prefixed(bytes)), `frame ${String(index)}`);
+    }
+    assert.ok(sent > 5);
+  });
+
+  it("a guest that takes back what was begun gets it finished with zeroes, and the stream stays in step", () => {
+    const sent = fill(bytesOf(60_000));
+    const other = bytesOf(90, 5);
+    let stream = Buffer.alloc(0);
+    let result = 0;
+    while (result === 0) {
+      stream = Buffer.concat([stream, take(65_536)]);
+      result = net.send(frame(other));
+    }
+    while (stream.length < (sent + 1) * 60_004 + 94) stream = Buffer.concat([stream, take(65_536)]);
+    const begun = stream.subarray(sent * 60_004, (sent + 1) * 60_004);
+    assert.equal(begun.readUInt32BE(), 60_000);
+    assert.equal(begun.at(-1), 0);
+    assert.deepEqual(stream.subarray((sent + 1) * 60_004), prefixed(other));
+  });
+
+  it("the other end goes: told once, nothing more comes, and what is sent fails", () => {
+    net.watch(() => undefined);
+    assert.ok(watched !== undefined);
+    closePeer();
+    assert.equal(net.receive(BUFFERS), 0);
+    assert.equal(net.receive(BUFFERS), 0);
+    assert.equal(net.explain(-net.send(frame(bytesOf(60)))), "EPIPE");
+    assert.equal(ends, 1);
+    net.watch(() => undefined);
+    assert.equal(watched, undefined, "an end is readable for ever");
+  });
+
+  for (const length of [0, 70_000, 0xffff_ffff]) {
+    it(`a length of ${String(length)} is out of step: as if the other end had gone`, () => {
+      const prefix = Buffer.alloc(4);
+      prefix.writeUInt32BE(length);
+      writeSync(peer, Buffer.concat([prefixed(bytesOf(60)), prefix, bytesOf(100)]));
+      assert.equal(net.receive(BUFFERS), HEADER + 60);
+      assert.equal(net.receive(BUFFERS), 0);
+      assert.equal(ends, 1);
+    });
+  }
+});

@@ -1,0 +1,109 @@
+// Who else has a disk: advisory locks on single bytes of the image, the ones that QEMU takes, so that
+// the two keep away from each other's images, too. Linux: fcntl(2), "Open file description locks";
+// QEMU: block/file-posix.c. They go with the last descriptor of this opening, however the process ends.
+import { readdirSync, readFileSync, statSync, type Stats } from "node:fs";
+import { DiskError } from "../errors.js";
+import { isByteLocked, lockByteShared } from "../sys/libc.js";
+
+// QEMU's bytes: what an opening does lies from 100 on, what it bears nobody else doing from 200 on.
+const DOES = 100;
+const FORBIDS = 200;
+const READ = 0;
+const WRITE = 1;
+
+/** Throws DiskError, naming the other, if a disk that somebody writes would be shared. */
+export function lockDisk(path: string, fd: number, isReadOnly: boolean): void {
+  // Own locks first, then a look at those of others: of two who come at once, at least one sees the other.
+  // All locks are shared ones, which a descriptor for reading may take.
+  const bytes = isReadOnly ? [DOES + READ, FORBIDS + WRITE] : [DOES + READ, DOES + WRITE, FORBIDS + WRITE];
+  for (const byte of bytes) attempt(path, () => lockByteShared(fd, byte));
+  const conflicts: (readonly [byte: number, how: string])[] = [
+    [DOES + WRITE, "which may write to it"],
+    [FORBIDS + READ, "which shares it with nobody"],
+  ];
+  if (!isReadOnly) conflicts.push([FORBIDS + WRITE, "which reads it and wants it to stay as it is"]);
+  for (const [byte, how] of conflicts) {
+    if (attempt(path, () => isByteLocked(fd, byte))) throw inUse(path, fd, byte, how);
+  }
+}
+
+function attempt<Result>(path: string, call: () => Result): Result {
+  try {
+    return call();
+  } catch (error) {
+    // A file system over a network may have no locks.
+    throw new DiskError(`${path}: cannot be locked`, {
+      cause: error,
+      cure: "with lock=off it is used without; then nothing keeps two guests from spoiling it",
+    });
+  }
+}
+
+function inUse(path: string, fd: number, byte: number, how: string): DiskError {
+  const pid = findHolder(fd, byte);
+  if (pid === process.pid) {
+    return new DiskError(`${path}: attached already, by this process`, {
+      cure: "attach a disk once, or readonly each time",
+    });
+  }
+  const holder = pid === undefined ? "another process" : `process ${String(pid)} (${nameOf(pid)})`;
+  return new DiskError(`${path}: in use by ${holder}, ${how}`, {
+    cure: "end that one first, or attach the disk readonly in both",
+  });
+}
+
+/**
+ * The kernel names no owner of such a lock; whose descriptor has one, says /proc. Undefined if that
+ * process is somebody else's, or in another namespace.
+ */
+function findHolder(fd: number, byte: number): number | undefined {
+  const own = statSync(`/proc/self/fd/${String(fd)}`);
+  for (const pid of numbers("/proc")) {
+    const folder = `/proc/${String(pid)}`;
+    for (const other of numbers(`${folder}/fdinfo`)) {
+      if (pid === process.pid && other === fd) continue;
+      const file = statOf(`${folder}/fd/${String(other)}`);
+      if (file?.ino !== own.ino || file.dev !== own.dev) continue;
+      if (holdsByte(textOf(`${folder}/fdinfo/${String(other)}`), byte)) return pid;
+    }
+  }
+  return undefined;
+}
+
+/** A line of fdinfo: "lock: 1: OFDLCK ADVISORY READ -1 fe:00:1234 100 101". */
+function holdsByte(fdinfo: string, byte: number): boolean {
+  return [...fdinfo.matchAll(/^lock:.* OFDLCK .* (\d+) (\d+|EOF)$/gm)].some(
+    ([, first, last]) => Number(first) <= byte && (last === "EOF" || byte <= Number(last)),
+  );
+}
+
+// Processes come and go while they are looked at, and those of others keep their secrets.
+function numbers(folder: string): number[] {
+  try {
+    return readdirSync(folder)
+      .map(Number)
+      .filter((name) => Number.isInteger(name));
+  } catch {
+    return [];
+  }
+}
+
+function statOf(path: string): Stats | undefined {
+  try {
+    return statSync(path);
+  } catch {
+    return undefined;
+  }
+}
+
+function textOf(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return "";
+  }
+}
+
+function nameOf(pid: number): string {
+  return textOf(`/proc/${String(pid)}/comm`).trim() || "unknown";
+}

@@ -1,0 +1,77 @@
+// passt, which plays the network of a guest with the rights of an ordinary user: it answers ARP and
+// DHCP, and makes the guest's connections its own. It gets one end of a socket pair and goes when
+// the other is closed, whatever ends this process: nothing is left to remove. passt(1).
+import { spawnSync } from "node:child_process";
+import { closeSync } from "node:fs";
+import {
+  USER_NET_DNS,
+  USER_NET_GUEST,
+  USER_NET_HOST,
+  USER_NET_MASK,
+  type ResolvedUserNet,
+} from "../config/user-net.js";
+import { HostError } from "../errors.js";
+import { streamPair } from "../sys/libc.js";
+
+/** Descriptor that it finds its end of the pair at. */
+const PASST_FD = 3;
+/** It says that it is ready by leaving the foreground; milliseconds are usual. */
+const START_LIMIT_MS = 10_000;
+/** What it says in any case. */
+const NOISE = /^(Failed to send \d+ bytes to syslog|Don't run as root)/;
+
+/** Starts one; returns the descriptor of the stream to it. Throws HostError. */
+export function startPasst(user: ResolvedUserNet, mtu: number): number {
+  const [own, other] = streamPair();
+  try {
+    const { error, status, signal, stderr } = spawnSync("passt", passtArguments(user, mtu), {
+      stdio: ["ignore", "ignore", "pipe", other],
+      encoding: "utf8",
+      timeout: START_LIMIT_MS,
+    });
+    if (error !== undefined) throw cannotStart(error);
+    if (status !== 0) {
+      const lines = stderr.split("\n").filter((line) => line !== "" && !NOISE.test(line));
+      const why = lines.length > 0 ? lines.join("; ") : `ended with ${String(status ?? signal)}`;
+      throw new HostError(`passt cannot make a network: ${why}`, cureFor(why));
+    }
+    return own;
+  } catch (error) {
+    closeSync(own);
+    throw error;
+  } finally {
+    closeSync(other);
+  }
+}
+
+/** Exported for tests. */
+export function passtArguments({ forwards, reachesHost }: ResolvedUserNet, mtu: number): string[] {
+  return [
+    // The guest's kernels have their address in IPv4; with IPv6, passt would give it the host's own.
+    ...["--ipv4-only", "--quiet", "--fd", String(PASST_FD)],
+    ...["--address", USER_NET_GUEST, "--netmask", USER_NET_MASK, "--gateway", USER_NET_HOST],
+    ...["--dns-forward", USER_NET_DNS, "--mtu", String(mtu)],
+    ...(reachesHost ? [] : ["--no-map-gw"]),
+    ...forwards.flatMap(({ protocol, hostAddress, hostPort, guestPort }) => [
+      protocol === "tcp" ? "--tcp-ports" : "--udp-ports",
+      `${hostAddress}/${String(hostPort)}:${String(guestPort)}`,
+    ]),
+  ];
+}
+
+function cannotStart(error: Error): HostError {
+  const code = (error as NodeJS.ErrnoException).code ?? "";
+  if (code === "ENOENT") {
+    return new HostError("A network in user mode needs the program passt, which is not installed", {
+      cause: error,
+      cure: "apt-get install passt",
+    });
+  }
+  return new HostError(`passt cannot be started (${code})`, { cause: error });
+}
+
+function cureFor(why: string): { cure?: string } {
+  if (/bind/.test(why)) return { cure: "take host ports that are free, from 1024 on without root rights" };
+  if (/routable/.test(why)) return { cure: "passt needs a host with an IPv4 default route" };
+  return {};
+}
