@@ -36,6 +36,13 @@ function againstRunc(result: LadderResult, { name }: RungResult): string | undef
   return name === "runc" ? "1" : `${median ?? ""} (${low ?? ""} to ${high ?? ""})`;
 }
 
+/** Idle, then after its work. */
+function memory(result: LadderResult, { name }: RungResult): string | undefined {
+  const kib = ["idle_pss_kib", "after_work_pss_kib"].map((metric) => seriesOf(result, "memory", name, metric));
+  const [idle, worked] = kib.map((series) => (series === undefined ? NONE : formatKib(series.summary.median)));
+  return kib[0] === undefined ? undefined : `${idle ?? ""}, ${worked ?? ""}`;
+}
+
 function oneMore(result: LadderResult, { name }: RungResult): string | undefined {
   const series = seriesOf(result, "density", name, "density_host_one_more_kib");
   return series === undefined ? undefined : formatKib(series.summary.median);
@@ -44,6 +51,7 @@ function oneMore(result: LadderResult, { name }: RungResult): string | undefined
 const COLUMNS: readonly Column[] = [
   { head: "first output (middle half)", cell: firstOutput },
   { head: "× runc (95 %)", cell: againstRunc },
+  { head: "memory idle, after work", cell: memory },
   { head: "one more idle, of the host's memory", cell: oneMore },
   { head: "system call", cell: duration("system_call_ns") },
   { head: "file made, removed", cell: duration("file_create_stat_unlink_ns") },
@@ -55,14 +63,14 @@ function row(cells: readonly string[]): string {
   return `| ${cells.join(" | ")} |`;
 }
 
-/** Without the single namespaces, which are much alike. */
+/** Without columns of what was not measured, and without the single namespaces, which are much alike. */
 export function markdownOf(result: LadderResult): string {
-  const rows = present(result)
-    .filter(({ name }) => !name.startsWith("ns-"))
-    .map((rung) => {
-      const name = rung.accelerator === null ? rung.name : `${rung.name} (${rung.accelerator})`;
-      return row([name, ...COLUMNS.map(({ cell }) => cell(result, rung) ?? NONE)]);
-    });
-  const lines = [row(["Rung", ...COLUMNS.map(({ head }) => head)]), row(["---", ...COLUMNS.map(() => "--:")]), ...rows];
+  const rungs = present(result).filter(({ name }) => !name.startsWith("ns-"));
+  const columns = COLUMNS.filter(({ cell }) => rungs.some((rung) => cell(result, rung) !== undefined));
+  const rows = rungs.map((rung) => {
+    const name = rung.accelerator === null ? rung.name : `${rung.name} (${rung.accelerator})`;
+    return row([name, ...columns.map(({ cell }) => cell(result, rung) ?? NONE)]);
+  });
+  const lines = [row(["Rung", ...columns.map(({ head }) => head)]), row(["---", ...columns.map(() => "--:")]), ...rows];
   return `${lines.join("\n")}\n\n${describeStamp(result).join("; ")}. ${result.notes.join(" ")}\n`;
 }
