@@ -21,6 +21,8 @@ const LABS: readonly (readonly [accel: AcceleratorChoice, cpu: LabCpu, rounds: n
   ["lab-intel", "intel", 1],
 ];
 
+const LAB_DIED = "The lab has stopped unexpectedly";
+
 interface Place {
   /** argv that starts vmlet there. */
   readonly vmlet: readonly string[];
@@ -49,18 +51,23 @@ function boot(
     "true",
   ];
   const [file = "", ...argv] = [...vmlet, ...words];
+  const once = (): { wallMs: number; status: number | null; stderr: string } => {
+    rmSync(report, { force: true });
+    const started = performance.now();
+    const { status, stderr } = spawnSync(file, argv, {
+      stdio: ["ignore", "ignore", "pipe"],
+      timeout: timeLimit(`a boot (${name})`, BOOT_LIMIT_MS),
+      encoding: "utf8",
+    });
+    return { wallMs: performance.now() - started, status, stderr };
+  };
   return {
     name,
     ...more,
     turn: () => {
-      rmSync(report, { force: true });
-      const started = performance.now();
-      const { status, stderr } = spawnSync(file, argv, {
-        stdio: ["ignore", "ignore", "pipe"],
-        timeout: timeLimit(`a boot (${name})`, BOOT_LIMIT_MS),
-        encoding: "utf8",
-      });
-      const wallMs = performance.now() - started;
+      let { wallMs, status, stderr } = once();
+      // An emulated processor hangs now and then on a busy machine, and the lab ends with it: once is bad luck.
+      if (status !== 0 && stderr.includes(LAB_DIED)) ({ wallMs, status, stderr } = once());
       if (status !== 0) throw new Error(`Exit status ${String(status)}: ${stderr.trim()}`);
       const { phases_ms: ms, exits } = JSON.parse(readFileSync(report, "utf8")) as Report;
       return {
