@@ -1,5 +1,6 @@
 // A host for the doctor that exists as text: a tree of /proc, /sys and /dev, and what KVM answers.
 import { dirname } from "node:path";
+import { INTEL_LAB_PACKAGES } from "../../vmm/lab/programs.js";
 import type { CpuidRegisters, FileFacts, GuestView, HostView, KvmView } from "../../vmm/doctor/host-view.js";
 
 /** Text of a file, or facts of one that has none; undefined takes a file of the usual host away. */
@@ -35,6 +36,10 @@ const USUAL: Tree = {
   "/sys/kernel/mm/transparent_hugepage/enabled": "always [madvise] never",
   "/dev/kvm": KVM_DEVICE,
   "/dev/net/tun": {},
+  // What the lab with VT-x is made of, where it is no program.
+  ...Object.fromEntries(
+    INTEL_LAB_PACKAGES.map(([path]) => [path, {}]).filter(([path]) => String(path).startsWith("/")),
+  ),
 };
 
 const WORKS: KvmView = {

@@ -410,6 +410,14 @@ const CASES: readonly Case[] = [
     status: "note",
   },
   {
+    code: "lab-intel",
+    when: "Bochs is missing",
+    host: { without: ["bochs-bin"] },
+    detail: /missing: bochs/,
+    cure: /apt-get install .*bochs/,
+    status: "note",
+  },
+  {
     code: "lab",
     when: "this is not Debian",
     host: { files: { "/etc/os-release": 'NAME="Ubuntu"\nID=ubuntu\nID_LIKE=debian\n' } },

@@ -6,10 +6,10 @@ export const BOCHS_BIOS = "/usr/share/bochs/BIOS-bochs-latest";
 export const BOCHS_VGA_BIOS = "/usr/share/vgabios/vgabios.bin";
 const BOCHS_SCREEN = "/usr/lib/x86_64-linux-gnu/bochs/plugins/libbx_term_gui.so";
 
-type Packages = readonly (readonly [program: string, debianPackage: string])[];
+export type LabPackages = readonly (readonly [program: string, debianPackage: string])[];
 
 /** What the lab is made of: a program, or the path of a file, and the Debian package that brings it. */
-export const LAB_PACKAGES: Packages = [
+export const LAB_PACKAGES: LabPackages = [
   ["qemu-system-x86_64", "qemu-system-x86"],
   ["gcc", "gcc"],
   ["cpio", "cpio"],
@@ -19,7 +19,7 @@ export const LAB_PACKAGES: Packages = [
 ];
 
 /** The same for the Intel lab. */
-export const INTEL_LAB_PACKAGES: Packages = [
+export const INTEL_LAB_PACKAGES: LabPackages = [
   ["bochs-bin", "bochs"],
   [BOCHS_SCREEN, "bochs-term"],
   [BOCHS_BIOS, "bochsbios"],

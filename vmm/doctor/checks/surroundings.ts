@@ -1,6 +1,7 @@
 // What else is on this host: control groups, container engines, TAP interfaces, the lab's programs.
-import { LAB_PACKAGES } from "../../lab/programs.js";
-import { here, type Check } from "../checks.js";
+import { INTEL_LAB_PACKAGES, LAB_PACKAGES, type LabPackages } from "../../lab/programs.js";
+import { here, type Check, type Look } from "../checks.js";
+import type { HostView } from "../host-view.js";
 import { CAP_NET_ADMIN, identity } from "../identity.js";
 
 export const cgroups: Check = {
@@ -77,16 +78,30 @@ export const guest: Check = {
   },
 };
 
+/** The name of this system where it is not Debian, which both labs are built from. */
+function otherSystem({ files }: HostView): string | undefined {
+  const system = /^ID="?([\w.-]+)/m.exec(files.read("/etc/os-release") ?? "")?.[1];
+  return system === "debian" ? undefined : system;
+}
+
+/** What is missing of a lab, and how to get it; undefined if nothing is. */
+function labLacks(packages: LabPackages, title: string, { findProgram, files }: HostView): Look | undefined {
+  const missing = packages
+    .filter(([name]) => (name.startsWith("/") ? files.facts(name) : findProgram(name)) === undefined)
+    .map(([, debianPackage]) => debianPackage);
+  if (missing.length === 0) return undefined;
+  const install = `sudo apt-get install --no-install-recommends ${missing.join(" ")}`;
+  return { status: "note", title, detail: `missing: ${missing.join(", ")}`, cure: install, commands: [here(install)] };
+}
+
 export const lab: Check = {
   code: "lab",
   concern: "lab",
   worst: "note",
-  look: ({ findProgram, files }) => {
-    const missing = LAB_PACKAGES.filter(([program]) => findProgram(program) === undefined).map(([, name]) => name);
+  look: (host) => {
     const title = "Lab";
-    const qemu = findProgram("qemu-system-x86_64");
-    const system = /^ID="?([\w.-]+)/m.exec(files.read("/etc/os-release") ?? "")?.[1];
-    if (system !== undefined && system !== "debian") {
+    const system = otherSystem(host);
+    if (system !== undefined) {
       return {
         status: "note",
         title,
@@ -94,14 +109,19 @@ export const lab: Check = {
         cure: "run vmlet in a container of Debian 12, such as node:20-bookworm",
       };
     }
-    if (missing.length === 0) return { status: "ok", title, detail: qemu ?? "complete" };
-    const install = `sudo apt-get install --no-install-recommends ${missing.join(" ")}`;
-    return {
-      status: "note",
-      title,
-      detail: `missing: ${missing.join(", ")}`,
-      cure: install,
-      commands: [here(install)],
-    };
+    const qemu = host.findProgram("qemu-system-x86_64");
+    return labLacks(LAB_PACKAGES, title, host) ?? { status: "ok", title, detail: qemu ?? "complete" };
+  },
+};
+
+export const intelLab: Check = {
+  code: "lab-intel",
+  concern: "extra",
+  worst: "note",
+  look: (host) => {
+    // Of another system, the first lab has spoken.
+    if (otherSystem(host) !== undefined) return undefined;
+    const title = "Lab with VT-x";
+    return labLacks(INTEL_LAB_PACKAGES, title, host) ?? { status: "ok", title, detail: "Bochs, for --accel lab-intel" };
   },
 };
