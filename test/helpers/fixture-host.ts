@@ -38,7 +38,7 @@ const USUAL: Tree = {
   "/dev/net/tun": {},
   // What the lab with VT-x is made of, where it is no program.
   ...Object.fromEntries(
-    INTEL_LAB_PACKAGES.map(([path]) => [path, {}]).filter(([path]) => String(path).startsWith("/")),
+    INTEL_LAB_PACKAGES.filter(([path]) => path.startsWith("/")).map(([path]): [string, Entry] => [path, {}]),
   ),
 };
 
