@@ -105,6 +105,16 @@ describe("boot: virtio", function () {
     assert.equal(second.stdout, "kept\nread-only\n0\n");
   });
 
+  it("a root disk whose init mounts nothing has a /dev all the same", async () => {
+    const { status, stdout } = await guest.boot(
+      ["--quiet", "--disk", `path=${DISK},root,readonly`, "--cmdline", "init=/bin/ls -- /dev/vda"],
+      { isBare: true, shell: `rm -f ${DISK}; cp ${guest.files.rootDisk} ${DISK};` },
+    );
+    // The end of init is a panic.
+    assert.match(stdout, /^\/dev\/vda\r?$/m);
+    assert.equal(status, 101);
+  });
+
   it("a root disk that holds no file system: init says so", async () => {
     const { status, stdout } = await guest.boot(["--quiet", "--disk", `path=${DISK},root`, "--", "true"], {
       isBare: true,
