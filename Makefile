@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 MOCHA := node_modules/.bin/mocha --no-config --reporter build/test/helpers/reporter.js
-SOURCES := $(shell find vmm devices bench/ladder -name '*.ts') bench/c-flags.ts bench/harness.ts bench/stamp.ts bench/statistics.ts bench/table.ts vmm/bundle.mjs package.json $(wildcard guest/kernel/* guest/init/*)
+SOURCES := $(shell find vmm devices bench/ladder -name '*.ts') bench/c-flags.ts bench/harness.ts bench/stamp.ts bench/statistics.ts bench/table.ts vmm/bundle.mjs vmm/code-cache.mjs package.json $(wildcard guest/kernel/* guest/init/*)
 
 .PHONY: help setup build guest rootfs pack boot lab doctor check types lint format imports test test-unit test-kvm test-boot test-vtx fuzz bench clean
 

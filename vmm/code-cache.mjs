@@ -1,0 +1,94 @@
+// Makes dist/cli.cache, what V8 has made of dist/cli.js, so that a start need not. Run by bundle.mjs,
+// with the flags that dist/vmlet.js's first line gives Node, or V8 would refuse it later.
+//   code-cache.mjs all     every function: right anywhere, and the longer the program grows the longer to read
+//   code-cache.mjs booted  those that a boot calls, which is what is waited for: boots a guest of three instructions
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { setFlagsFromString } from "node:v8";
+import { Script } from "node:vm";
+
+const CACHE = "dist/cli.cache";
+/** vmm/cli/exit-codes.ts, EXIT_REBOOT. */
+const REBOOTED = 100;
+
+const filename = resolve("dist/cli.js");
+const source = `(function(exports,require,module,__filename,__dirname){${readFileSync(filename, "latin1")}\n})`;
+
+function save(script) {
+  const cachedData = script.createCachedData();
+  if (new Script(source, { filename, cachedData }).cachedDataRejected) throw new Error("V8 refuses its own code cache");
+  writeFileSync(CACHE, cachedData);
+}
+
+/** An ELF kernel with a PVH note that asks the i8042 for a reset: mov al, 0xfe; out 0x64, al; jmp to itself. */
+function tinyKernel() {
+  const entry = 0x100_0000;
+  const code = [0xb0, 0xfe, 0xe6, 0x64, 0xeb, 0xfe];
+  const bytes = Buffer.alloc(0x1000 + code.length);
+  bytes.write("\x7fELF\x02\x01\x01", "latin1");
+  bytes.writeUInt16LE(2, 16); // ET_EXEC
+  bytes.writeUInt16LE(62, 18); // EM_X86_64
+  bytes.writeUInt32LE(1, 20);
+  bytes.writeBigUInt64LE(BigInt(entry), 24);
+  bytes.writeBigUInt64LE(64n, 32); // e_phoff
+  bytes.writeUInt16LE(64, 52);
+  bytes.writeUInt16LE(56, 54);
+  bytes.writeUInt16LE(2, 56); // e_phnum
+  const header = (at, type, offset, size) => {
+    bytes.writeUInt32LE(type, at);
+    bytes.writeUInt32LE(5, at + 4);
+    bytes.writeBigUInt64LE(BigInt(offset), at + 8);
+    for (const field of [16, 24]) bytes.writeBigUInt64LE(BigInt(entry), at + field);
+    for (const field of [32, 40]) bytes.writeBigUInt64LE(BigInt(size), at + field);
+  };
+  header(64, 1, 0x1000, code.length); // PT_LOAD
+  header(120, 4, 176, 24); // PT_NOTE: XEN_ELFNOTE_PHYS32_ENTRY
+  for (const [index, word] of [4, 8, 18].entries()) bytes.writeUInt32LE(word, 176 + 4 * index);
+  bytes.write("Xen\0", 188, "latin1");
+  bytes.writeUInt32LE(entry, 192);
+  bytes.set(code, 0x1000);
+  return bytes;
+}
+
+/** Ends this process, with status 0 if the guest has run and the cache is made. */
+function boot() {
+  const folder = mkdtempSync(join(tmpdir(), "vmlet-build-"));
+  process.on("exit", () => rmSync(folder, { recursive: true }));
+  const kernel = join(folder, "kernel");
+  writeFileSync(kernel, tinyKernel());
+  const script = new Script(source, { filename });
+  // A boot ends by _exit(2), behind which nothing runs: it comes here instead.
+  const { dlopen } = process;
+  process.dlopen = (module, ...rest) => {
+    dlopen.call(process, module, ...rest);
+    const native = module.exports;
+    const exit = (status) => {
+      if (status === REBOOTED) save(script);
+      process.exit(status === REBOOTED ? 0 : 1);
+    };
+    module.exports = {
+      ...native,
+      load: (path) => {
+        const library = native.load(path);
+        return {
+          func: (name, ...prototype) => (name === "_exit" ? exit : library.func(name, ...prototype)),
+          symbol: (name) => library.symbol(name),
+        };
+      },
+    };
+  };
+  const guest = ["--kernel", kernel, "--initrd", kernel, "--memory", "64"];
+  process.argv = [process.execPath, resolve("dist/vmlet.js"), "boot", "--accel", "kvm", "-q", ...guest, "--", "true"];
+  const main = script.runInThisContext();
+  main({}, createRequire(filename), { exports: {} }, filename, resolve("dist"));
+}
+
+if (process.argv[2] === "booted") boot();
+else {
+  setFlagsFromString("--no-lazy");
+  const script = new Script(source, { filename });
+  setFlagsFromString("--lazy");
+  save(script);
+}
