@@ -123,6 +123,7 @@ export async function densityTurn(climber: Climber, limits: DensityLimits): Prom
     density_count: end.started,
     density_pss_kib: last?.pssKib ?? 0,
     ...(pss === undefined ? {} : { density_one_more_kib: pss }),
-    ...(host === undefined ? {} : { density_host_one_more_kib: host }),
+    // Below what the processes hold, it was the rest of the host that gave memory back meanwhile: no figure.
+    ...(host === undefined || host < (pss ?? 0) ? {} : { density_host_one_more_kib: host }),
   };
 }
