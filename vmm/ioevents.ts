@@ -15,9 +15,9 @@ import type { VirtioMmioWindow } from "./x86/acpi/dsdt.js";
 export class IoEvents implements NotificationEvents {
   readonly #vm: VmFd;
   readonly #windows: readonly VirtioMmioWindow[];
-  // The handles are kept because a collected one would go silent.
   /** Nobody reads it. */
   #unheardFd: number | undefined;
+  // The handles are kept because a collected one would go silent.
   readonly #events: { readonly fd: number; readonly poll: PollHandle }[] = [];
 
   constructor(vm: VmFd, windows: readonly VirtioMmioWindow[]) {

@@ -53,9 +53,20 @@ export function findProgram(name: string): string | undefined {
     .find(isFile);
 }
 
+/** The Debian packages of those programs and files that are not there. */
+export function missingPackagesOf(
+  packages: LabPackages,
+  has: { readonly program: (name: string) => boolean; readonly file: (path: string) => boolean },
+): string[] {
+  return packages
+    .filter(([name]) => !(name.startsWith("/") ? has.file(name) : has.program(name)))
+    .map(([, debianPackage]) => debianPackage);
+}
+
 /** Debian packages that are missing; empty if the lab can be built and started. */
 export function missingLabPrograms(cpu: LabCpu = "amd"): string[] {
-  return (cpu === "amd" ? LAB_PACKAGES : INTEL_LAB_PACKAGES)
-    .filter(([name]) => (name.startsWith("/") ? !existsSync(name) : findProgram(name) === undefined))
-    .map(([, debianPackage]) => debianPackage);
+  return missingPackagesOf(cpu === "amd" ? LAB_PACKAGES : INTEL_LAB_PACKAGES, {
+    program: (name) => findProgram(name) !== undefined,
+    file: existsSync,
+  });
 }

@@ -1,5 +1,5 @@
 // What else is on this host: control groups, container engines, TAP interfaces, the lab's programs.
-import { INTEL_LAB_PACKAGES, LAB_PACKAGES, type LabPackages } from "../../lab/programs.js";
+import { INTEL_LAB_PACKAGES, LAB_PACKAGES, missingPackagesOf, type LabPackages } from "../../lab/programs.js";
 import { here, type Check, type Look } from "../checks.js";
 import type { HostView } from "../host-view.js";
 import { CAP_NET_ADMIN, identity } from "../identity.js";
@@ -86,9 +86,10 @@ function otherSystem({ files }: HostView): string | undefined {
 
 /** What is missing of a lab, and how to get it; undefined if nothing is. */
 function labLacks(packages: LabPackages, title: string, { findProgram, files }: HostView): Look | undefined {
-  const missing = packages
-    .filter(([name]) => (name.startsWith("/") ? files.facts(name) : findProgram(name)) === undefined)
-    .map(([, debianPackage]) => debianPackage);
+  const missing = missingPackagesOf(packages, {
+    program: (name) => findProgram(name) !== undefined,
+    file: (path) => files.facts(path) !== undefined,
+  });
   if (missing.length === 0) return undefined;
   const install = `sudo apt-get install --no-install-recommends ${missing.join(" ")}`;
   return { status: "note", title, detail: `missing: ${missing.join(", ")}`, cure: install, commands: [here(install)] };
