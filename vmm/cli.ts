@@ -1,7 +1,8 @@
 // The command line's entry: the only reader of process.argv and the only caller of exit.
 import { createRequire } from "node:module";
-import { exitCodeOfError, UsageError } from "./cli/exit-codes.js";
-import { say } from "./cli/say.js";
+import { exitCodeOfError } from "./cli/exit-code.js";
+import { UsageError } from "./cli/usage-error.js";
+import { say } from "./host/say.js";
 import { ConfigError, VmmError } from "./errors.js";
 
 /** Ends a process whose VM may have threads; only a boot loads it. */
@@ -24,7 +25,7 @@ async function main([command, ...rest]: readonly string[]): Promise<number> {
       return (await import("./cli/lab.js")).lab(rest);
     case "--version":
     case "-V":
-      process.stdout.write(`${(await import("./cli/version.js")).VERSION}\n`);
+      process.stdout.write(`${(await import("./host/version.js")).VERSION}\n`);
       return 0;
     case "--help":
     case "-h":
@@ -42,9 +43,9 @@ async function main([command, ...rest]: readonly string[]): Promise<number> {
 
 /** In a file of its own: it is as big as all the rest, and only this command reads it. */
 async function bench(argv: readonly string[]): Promise<number> {
-  const { tinyInitrd } = await import("./cli/guest-files.js");
+  const { tinyInitrd } = await import("./host/guest-files.js");
   if (!argv.includes("--help") && !argv.includes("-h")) {
-    await (await import("./cli/first-use.js")).buildMissing([tinyInitrd()]);
+    await (await import("./host/first-use.js")).buildMissing([tinyInitrd()]);
   }
   const file = "./ladder.js";
   const ladder = createRequire(import.meta.url)(file) as { bench(argv: readonly string[]): Promise<number> };

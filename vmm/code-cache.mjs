@@ -10,7 +10,7 @@ import { setFlagsFromString } from "node:v8";
 import { Script } from "node:vm";
 
 const CACHE = "dist/cli.cache";
-/** vmm/cli/exit-codes.ts, EXIT_REBOOT. */
+/** vmm/host/exit-codes.ts, EXIT_REBOOT. */
 const REBOOTED = 100;
 
 const filename = resolve("dist/cli.js");

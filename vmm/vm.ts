@@ -1,7 +1,7 @@
 // A VM's life: started, running on the main thread or on threads of its own, stopped, closed.
 // DESIGN.md, "Threads", has the picture and the reasons.
 import type { LiveParts } from "./builder.js";
-import { nowMs } from "./clock.js";
+import { nowMs } from "./host/clock.js";
 import { balloonProblem } from "./config/balloon.js";
 import { ConsoleOutput } from "./console-output.js";
 import { ConsoleWatcher } from "./console-watcher.js";

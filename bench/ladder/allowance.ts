@@ -3,7 +3,7 @@
 import { measureGuestKernelMips } from "../../vmm/doctor/speed-probe.js";
 import { VmmError } from "../../vmm/errors.js";
 import { KvmSystem } from "../../vmm/kvm/system.js";
-import { guestSlowness, hostSlowness, timeLimit } from "../../vmm/time-limit.js";
+import { guestSlowness, hostSlowness, timeLimit } from "../../vmm/host/time-limit.js";
 import type { Rung } from "./rung.js";
 
 let ofGuests: number | undefined;

@@ -1,6 +1,7 @@
 // `vmlet bench`: options -> run -> table, JSON, page. A bundle of its own, so that no other command loads it.
 import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
-import { EXIT_CANNOT_WRITE, EXIT_HOST, EXIT_SIGNAL_BASE, EXIT_USAGE, UsageError } from "../../vmm/cli/exit-codes.js";
+import { EXIT_CANNOT_WRITE, EXIT_HOST, EXIT_SIGNAL_BASE, EXIT_USAGE } from "../../vmm/host/exit-codes.js";
+import { UsageError } from "../../vmm/cli/usage-error.js";
 import { checkWritable } from "../../vmm/cli/report.js";
 import { formatColumns } from "../table.js";
 import { formatChanges } from "./compare.js";

@@ -1,6 +1,6 @@
 // How rungs find out whether they are there: a program in the PATH, root rights, a version.
 import { spawnSync } from "node:child_process";
-import { findProgram } from "../../vmm/lab/programs.js";
+import { findProgram } from "../../vmm/host/programs.js";
 import type { Detection } from "./rung.js";
 
 /** First line that holds a digit, or undefined. */

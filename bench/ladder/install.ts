@@ -1,7 +1,7 @@
 // Debian packages of rungs that are not there: offered, never installed unasked.
 import { spawnSync } from "node:child_process";
 import { createInterface } from "node:readline/promises";
-import { findProgram } from "../../vmm/lab/programs.js";
+import { findProgram } from "../../vmm/host/programs.js";
 import { isRoot } from "./detect.js";
 import type { Rung } from "./rung.js";
 

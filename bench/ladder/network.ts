@@ -5,7 +5,7 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { findProgram } from "../../vmm/lab/programs.js";
+import { findProgram } from "../../vmm/host/programs.js";
 import { isRoot } from "./detect.js";
 import { runProgram, tryProgram } from "./run-program.js";
 

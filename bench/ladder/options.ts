@@ -1,6 +1,6 @@
 // argv of `vmlet bench` -> options.
 import { parseArgs } from "node:util";
-import { UsageError } from "../../vmm/cli/exit-codes.js";
+import { UsageError } from "../../vmm/cli/usage-error.js";
 import { RUNGS } from "./all-rungs.js";
 import type { Rung } from "./rung.js";
 

@@ -1,6 +1,6 @@
 // Programs of the host that a rung needs besides the launcher: engines' clients, tar, cpio.
 import { spawnSync } from "node:child_process";
-import { timeLimit } from "../../vmm/time-limit.js";
+import { timeLimit } from "../../vmm/host/time-limit.js";
 
 const LIMIT_MS = 60_000;
 

@@ -14,8 +14,8 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
-import { guestFile, packageRoot } from "../../vmm/cli/guest-files.js";
-import { findProgram } from "../../vmm/lab/programs.js";
+import { guestFile, packageRoot } from "../../vmm/host/guest-files.js";
+import { findProgram } from "../../vmm/host/programs.js";
 import {
   cgroupLayout,
   createGroup,

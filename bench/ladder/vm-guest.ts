@@ -1,9 +1,9 @@
 // What every VM rung boots: the same kernel, initramfs and command line, up to the word that
 // says how the monitor is told to end.
 import { join } from "node:path";
-import { packageRoot } from "../../vmm/cli/guest-files.js";
+import { packageRoot } from "../../vmm/host/guest-files.js";
 import { OWN_KERNEL_CMDLINE, QUIET_CMDLINE } from "../../vmm/config/defaults.js";
-import { acceleratorKind, hasHardwareVirtualization } from "../../vmm/host.js";
+import { acceleratorKind, hasHardwareVirtualization } from "../../vmm/host/facts.js";
 
 export function vmKernel(): string {
   return join(packageRoot(), "guest/out/default/vmlinux");

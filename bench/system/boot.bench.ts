@@ -1,6 +1,6 @@
 // Whole boots in the lab (DESIGN.md, "The lab"): our kernel and Debian's, by vmlet, QEMU microvm
 // and the C monitor, with one initramfs and one command line.
-import { EXIT_REBOOT } from "../../vmm/cli/exit-codes.js";
+import { EXIT_REBOOT } from "../../vmm/host/exit-codes.js";
 import type { Report } from "../../vmm/cli/report.js";
 import {
   atMost,

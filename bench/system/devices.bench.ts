@@ -2,7 +2,7 @@
 // guest program (bench/c/device-load.c), the same disk image and TAP interface on the same host.
 import { mkdirSync, writeFileSync } from "node:fs";
 import { randomBytes } from "node:crypto";
-import { EXIT_REBOOT } from "../../vmm/cli/exit-codes.js";
+import { EXIT_REBOOT } from "../../vmm/host/exit-codes.js";
 import {
   hasSeries,
   measure,

@@ -8,7 +8,7 @@ import type { AcceleratorChoice } from "../../vmm/cli/arguments.js";
 import type { Report } from "../../vmm/cli/report.js";
 import type { LabCpu } from "../../vmm/lab/emulator.js";
 import { missingLabPrograms } from "../../vmm/lab/programs.js";
-import { timeLimit } from "../../vmm/time-limit.js";
+import { timeLimit } from "../../vmm/host/time-limit.js";
 import { bareContainer, openDocker, whyNoBareContainer, type DockerHost } from "../../test/helpers/docker-host.js";
 import { measure, type Bench, type BenchContext, type BenchResult, type Failure, type Variant } from "../harness.js";
 import { acceleratorInWords } from "../stamp.js";

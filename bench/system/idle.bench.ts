@@ -8,7 +8,7 @@ import type { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { tapProblem } from "../../test/helpers/tap-guard.js";
 import { acceleratorInWords } from "../stamp.js";
-import { acceleratorKind } from "../../vmm/host.js";
+import { acceleratorKind } from "../../vmm/host/facts.js";
 import {
   atMost,
   hasSeries,

@@ -3,7 +3,7 @@ import { resolve } from "node:path";
 import { LAB_CLI, packageInputs } from "../../vmm/lab/checkout.js";
 import { labBase, type LabInput } from "../../vmm/lab/image.js";
 import { LabSession } from "../../vmm/lab/session.js";
-import { timeLimit } from "../../vmm/time-limit.js";
+import { timeLimit } from "../../vmm/host/time-limit.js";
 import { compileProgram } from "../programs.js";
 import { DEBIAN_MIB, GUEST_MIB, type GuestImages } from "./guest.js";
 

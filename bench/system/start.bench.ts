@@ -5,7 +5,7 @@ import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { findProgram } from "../../vmm/lab/programs.js";
+import { findProgram } from "../../vmm/host/programs.js";
 import {
   hasSeries,
   measure,

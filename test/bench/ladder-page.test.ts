@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { page, startSvg } from "../../bench/ladder/html/page.js";
-import { findProgram } from "../../vmm/lab/programs.js";
+import { findProgram } from "../../vmm/host/programs.js";
 import { Chromium, type Media } from "../helpers/chromium.js";
 import { madeUpResult } from "../helpers/ladder-result.js";
 import { skip } from "../helpers/skip.js";

@@ -5,8 +5,8 @@ import { chownSync, existsSync, mkdirSync } from "node:fs";
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import type { Diagnosis } from "../../vmm/cli/doctor.js";
-import { findProgram } from "../../vmm/lab/programs.js";
-import { timeLimit } from "../../vmm/time-limit.js";
+import { findProgram } from "../../vmm/host/programs.js";
+import { timeLimit } from "../../vmm/host/time-limit.js";
 import { countBoot } from "../helpers/booted.js";
 import {
   buildContext,

@@ -6,7 +6,7 @@ import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, truncateSync,
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import type { Report } from "../../vmm/cli/report.js";
-import { findProgram } from "../../vmm/lab/programs.js";
+import { findProgram } from "../../vmm/host/programs.js";
 import { countBoot } from "../helpers/booted.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
 import { withPrivateDev } from "../helpers/private-dev.js";

@@ -6,9 +6,9 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, w
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import type { Diagnosis } from "../../vmm/cli/doctor.js";
-import { ALL_TARGETS, missingPackages } from "../../vmm/cli/first-use.js";
-import { findProgram } from "../../vmm/lab/programs.js";
-import { timeLimit } from "../../vmm/time-limit.js";
+import { ALL_TARGETS, missingPackages } from "../../vmm/host/first-use.js";
+import { findProgram } from "../../vmm/host/programs.js";
+import { timeLimit } from "../../vmm/host/time-limit.js";
 import { countBoot } from "../helpers/booted.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
 import { skip } from "../helpers/skip.js";

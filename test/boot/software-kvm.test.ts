@@ -10,7 +10,7 @@ import type { MetricsLine } from "../../vmm/cli/metrics.js";
 import type { Report } from "../../vmm/cli/report.js";
 import { probeQuirks } from "../../vmm/fixups/probe.js";
 import { KvmSystem } from "../../vmm/kvm/system.js";
-import { timeLimit } from "../../vmm/time-limit.js";
+import { timeLimit } from "../../vmm/host/time-limit.js";
 import { countBoot } from "../helpers/booted.js";
 import { EXERCISES, buildGuestPrograms } from "../helpers/guest-programs.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";

@@ -5,8 +5,8 @@ import { isRoot, program } from "../../bench/ladder/detect.js";
 import { startEngine } from "../../bench/ladder/rungs/docker.js";
 import { runProgram } from "../../bench/ladder/run-program.js";
 import { openSite } from "../../bench/ladder/site.js";
-import { cacheFolder } from "../../vmm/cache-folder.js";
-import { findProgram } from "../../vmm/lab/programs.js";
+import { cacheFolder } from "../../vmm/host/cache-folder.js";
+import { findProgram } from "../../vmm/host/programs.js";
 
 export interface DockerHost {
   /** The client with the words that lead it to the engine. */

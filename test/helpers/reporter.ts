@@ -1,7 +1,7 @@
 // mocha's "spec" output, the reason of every skip, and one last line for programs:
 // "N passed, N failed, N skipped". With need-boot=1, a run that booted no guest fails.
 import mocha from "mocha";
-import { timeLimit } from "../../vmm/time-limit.js";
+import { timeLimit } from "../../vmm/host/time-limit.js";
 import { bootedGuests } from "./booted.js";
 import { skipReason } from "./skip.js";
 

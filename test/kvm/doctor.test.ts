@@ -6,7 +6,7 @@ import { existsSync, mkdirSync, mkdtempSync, rmdirSync, rmSync, writeFileSync } 
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import type { Diagnosis } from "../../vmm/cli/doctor.js";
-import { findProgram } from "../../vmm/lab/programs.js";
+import { findProgram } from "../../vmm/host/programs.js";
 import { bareContainer, openDocker, whyNoBareContainer, type DockerHost } from "../helpers/docker-host.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
 import { withPrivateDev } from "../helpers/private-dev.js";

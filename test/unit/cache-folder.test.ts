@@ -4,7 +4,7 @@ import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { cacheFolder } from "../../vmm/cache-folder.js";
+import { cacheFolder } from "../../vmm/host/cache-folder.js";
 import { skip } from "../helpers/skip.js";
 
 function ofScripts(environment: NodeJS.ProcessEnv): string | undefined {

@@ -1,17 +1,10 @@
 // Needs: nothing. What users give us, and what they hear.
 import assert from "node:assert/strict";
 import { parseBoot, parseDoctor, parseLab, parseMemory } from "../../vmm/cli/arguments.js";
-import {
-  EXIT_CONFIG,
-  EXIT_GUEST,
-  EXIT_HOST,
-  EXIT_INTERNAL,
-  EXIT_USAGE,
-  UsageError,
-  exitCodeOf,
-  exitCodeOfError,
-} from "../../vmm/cli/exit-codes.js";
-import { VERSION } from "../../vmm/cli/version.js";
+import { EXIT_CONFIG, EXIT_GUEST, EXIT_HOST, EXIT_INTERNAL, EXIT_USAGE } from "../../vmm/host/exit-codes.js";
+import { exitCodeOf, exitCodeOfError } from "../../vmm/cli/exit-code.js";
+import { UsageError } from "../../vmm/cli/usage-error.js";
+import { VERSION } from "../../vmm/host/version.js";
 import { resolveConfig } from "../../vmm/config/resolve.js";
 import type { VmConfig } from "../../vmm/config/types.js";
 import * as errors from "../../vmm/errors.js";

@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { balloon } from "../../vmm/cli/balloon.js";
 import { answer, ControlServer } from "../../vmm/cli/control.js";
-import { UsageError } from "../../vmm/cli/exit-codes.js";
+import { UsageError } from "../../vmm/cli/usage-error.js";
 import { ConfigError, HostError } from "../../vmm/errors.js";
 
 const folder = mkdtempSync(join(tmpdir(), "vmlet-control-"));

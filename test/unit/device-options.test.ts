@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { parseBoot, parseStats } from "../../vmm/cli/arguments.js";
 import { formatBalloon, parseBalloon } from "../../vmm/cli/balloon-argument.js";
-import { UsageError } from "../../vmm/cli/exit-codes.js";
+import { UsageError } from "../../vmm/cli/usage-error.js";
 import { parseNet } from "../../vmm/cli/net-argument.js";
 import { parseVsock } from "../../vmm/cli/vsock-argument.js";
 import { deviceCount } from "../../vmm/config/devices.js";

@@ -4,7 +4,7 @@ import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, truncateSync
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { formatDisk, parseDisk } from "../../vmm/cli/disk-argument.js";
-import { UsageError } from "../../vmm/cli/exit-codes.js";
+import { UsageError } from "../../vmm/cli/usage-error.js";
 import { MetricsFile, type MetricsLine } from "../../vmm/cli/metrics.js";
 import { changeRootArguments, chooseInitrd } from "../../vmm/cli/root-disk.js";
 import { MAX_VIRTIO_DEVICES } from "../../vmm/config/defaults.js";

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
 import { ACCELERATORS, BOOT_FLAGS, DOCTOR_FLAGS } from "../../vmm/cli/arguments.js";
-import * as exitCodes from "../../vmm/cli/exit-codes.js";
+import * as exitCodes from "../../vmm/host/exit-codes.js";
 import { BOOT_HELP, DOCTOR_HELP } from "../../vmm/cli/help.js";
 import * as layout from "../../vmm/memory/layout.js";
 

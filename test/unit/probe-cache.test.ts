@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { remembered } from "../../vmm/cli/probe-cache.js";
+import { remembered } from "../../vmm/host/probe-cache.js";
 import type { Quirks } from "../../vmm/fixups/quirks.js";
 import { skip } from "../helpers/skip.js";
 

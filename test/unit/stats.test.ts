@@ -1,6 +1,6 @@
 // Needs: nothing. vmlet stats: the end of a metrics file, rates, the table.
 import assert from "node:assert/strict";
-import { UsageError } from "../../vmm/cli/exit-codes.js";
+import { UsageError } from "../../vmm/cli/usage-error.js";
 import type { MetricsLine } from "../../vmm/cli/metrics.js";
 import { parseTail, rates, table } from "../../vmm/cli/stats.js";
 

@@ -1,6 +1,6 @@
 // Needs: nothing. Limits grow with what this host is slower at, and say so once.
 import assert from "node:assert/strict";
-import { guestSlowness, hostSlowness, slownessOf, timeLimit } from "../../vmm/time-limit.js";
+import { guestSlowness, hostSlowness, slownessOf, timeLimit } from "../../vmm/host/time-limit.js";
 
 describe("time limit", () => {
   it("the middle turn counts: one that was interrupted does not", () => {

@@ -6,7 +6,7 @@ import { KvmSystem } from "../kvm/system.js";
 import type { LabCpu } from "../lab/emulator.js";
 import { missingLabPrograms } from "../lab/programs.js";
 import type { AcceleratorChoice } from "./arguments.js";
-import { remembered } from "./probe-cache.js";
+import { remembered } from "../host/probe-cache.js";
 
 export type Choice =
   | {

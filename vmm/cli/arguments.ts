@@ -9,7 +9,7 @@ import type { VsockConfig } from "../config/vsock.js";
 import { LAB_CPUS, type LabCpu } from "../lab/emulator.js";
 import { parseBalloon } from "./balloon-argument.js";
 import { parseDisk } from "./disk-argument.js";
-import { UsageError } from "./exit-codes.js";
+import { UsageError } from "./usage-error.js";
 import { parseNet } from "./net-argument.js";
 import { parseVsock } from "./vsock-argument.js";
 

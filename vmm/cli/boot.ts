@@ -9,11 +9,13 @@ import { ConfigError, HostError, VmmError } from "../errors.js";
 import type { Quirks } from "../fixups/quirks.js";
 import { chooseAccelerator, type Choice } from "./accelerator.js";
 import { parseBoot, type BootOptions } from "./arguments.js";
-import { EXIT_SIGNAL_BASE, exitCodeOf } from "./exit-codes.js";
-import { defaultKernel, fastKernel } from "./guest-files.js";
+import { EXIT_SIGNAL_BASE } from "../host/exit-codes.js";
+import { exitCodeOf } from "./exit-code.js";
+import { defaultKernel, fastKernel } from "../host/guest-files.js";
 import { changeRootArguments, chooseInitrd } from "./root-disk.js";
-import { say } from "./say.js";
-import { Terminal, onEndSignals, writeOutput } from "./terminal.js";
+import { say } from "../host/say.js";
+import { onEndSignals } from "../host/end-signals.js";
+import { Terminal, writeOutput } from "./terminal.js";
 import { isTerminal } from "../sys/libc.js";
 import { Vm } from "../vm.js";
 
@@ -48,7 +50,7 @@ export async function boot(argv: readonly string[]): Promise<number> {
   const config = withFittingKernel(options, resolved, choice);
   if (choice.kind === "kvm" && config.nets.length > 0) (await import("./rights.js")).checkRights(config.nets);
   if (!existsSync(config.kernel) || (config.initrd !== undefined && !existsSync(config.initrd))) {
-    await (await import("./first-use.js")).buildMissing([config.kernel, config.initrd]);
+    await (await import("../host/first-use.js")).buildMissing([config.kernel, config.initrd]);
   }
   if (choice.kind === "lab") {
     // Said here, at once and with the user's own paths, not by the command in the lab.
@@ -217,7 +219,7 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
 /** Where kernel code is emulated, a guest is silent for seconds. A log needs no animation. */
 async function showBooting() {
   if (!isTerminal(STDERR)) return undefined;
-  const { Progress } = await import("./progress.js");
+  const { Progress } = await import("../host/progress.js");
   return new Progress("the guest is booting");
 }
 

@@ -6,8 +6,8 @@ import type { Capability } from "../doctor/host-view.js";
 import { thisHost } from "../doctor/this-host.js";
 import { decide, type Verdict } from "../doctor/verdict.js";
 import { parseDoctor } from "./arguments.js";
-import { EXIT_HOST, EXIT_LAB_ONLY } from "./exit-codes.js";
-import { VERSION } from "./version.js";
+import { EXIT_HOST, EXIT_LAB_ONLY } from "../host/exit-codes.js";
+import { VERSION } from "../host/version.js";
 
 /** Raised when a field goes or changes its meaning; new fields and codes do not raise it. */
 const SCHEMA = 1;

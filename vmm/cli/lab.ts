@@ -6,7 +6,7 @@ import { LAB_PACKAGE, checkoutInputs } from "../lab/checkout.js";
 import { runInLab } from "../lab/connect.js";
 import { checkLabPrograms } from "./accelerator.js";
 import { parseLab } from "./arguments.js";
-import { packageRoot } from "./guest-files.js";
+import { packageRoot } from "../host/guest-files.js";
 
 const LAB_MEMORY_MIB = 1536;
 

@@ -3,12 +3,12 @@ import { createHash } from "node:crypto";
 import { accessSync, constants, readFileSync, statSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import type { ResolvedConfig } from "../config/types.js";
-import { acceleratorKind, hostFacts, isInLab, type AcceleratorKind, type HostFacts } from "../host.js";
+import { acceleratorKind, hostFacts, isInLab, type AcceleratorKind, type HostFacts } from "../host/facts.js";
 import type { Milestones, VmExit } from "../vm-exit.js";
 import type { KernelFormat } from "../x86/kernel.js";
-import { EXIT_CANNOT_WRITE } from "./exit-codes.js";
-import { say } from "./say.js";
-import { VERSION } from "./version.js";
+import { EXIT_CANNOT_WRITE } from "../host/exit-codes.js";
+import { say } from "../host/say.js";
+import { VERSION } from "../host/version.js";
 
 /** `ms`, null where the guest never got there. */
 export interface PhasesMs {

@@ -6,7 +6,7 @@
 import { diskName } from "../config/disks.js";
 import { ConfigError } from "../errors.js";
 import type { BootOptions } from "./arguments.js";
-import { defaultInitrd, tinyInitrd } from "./guest-files.js";
+import { defaultInitrd, tinyInitrd } from "../host/guest-files.js";
 
 type Options = Pick<BootOptions, "initrd" | "noInitrd" | "disks" | "command">;
 

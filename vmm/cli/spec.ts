@@ -1,6 +1,6 @@
 // Values of options that are lists: KEY[=VALUE],... A comma inside a value is written twice.
 import type { RateLimiterConfig, TokenBucketConfig } from "../../devices/virtio/rate-limiter.js";
-import { UsageError } from "./exit-codes.js";
+import { UsageError } from "./usage-error.js";
 
 const UNITS: Readonly<Record<string, number>> = { "": 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30 };
 /** Limits are per second. */

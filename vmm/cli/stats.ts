@@ -3,7 +3,7 @@ import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { HostError } from "../errors.js";
 import { parseStats } from "./arguments.js";
-import { UsageError } from "./exit-codes.js";
+import { UsageError } from "./usage-error.js";
 import type { MetricsLine } from "./metrics.js";
 
 /** `bytes` of the file's end that are looked at: two lines and more, whatever the devices. */

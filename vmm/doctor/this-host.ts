@@ -10,9 +10,9 @@ import {
   statSync,
   type Stats,
 } from "node:fs";
-import { ALL_TARGETS, missingPackages } from "../cli/first-use.js";
-import { defaultInitrd, defaultKernel, fastKernel } from "../cli/guest-files.js";
-import { findProgram } from "../lab/programs.js";
+import { ALL_TARGETS, missingPackages } from "../host/first-use.js";
+import { defaultInitrd, defaultKernel, fastKernel } from "../host/guest-files.js";
+import { findProgram } from "../host/programs.js";
 import { cpuid } from "../sys/cpuid.js";
 import type { FileFacts, GuestView, HostFiles, HostView } from "./host-view.js";
 import { viewKvm } from "./kvm-view.js";

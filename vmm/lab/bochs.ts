@@ -8,7 +8,8 @@ import { ConfigError, LabError } from "../errors.js";
 import { diskGeometry, type Geometry } from "./disk-geometry.js";
 import type { Emulator, LabDisk, LabMachine, LabOptions } from "./emulator.js";
 import type { LabBase } from "./image.js";
-import { BOCHS_BIOS, BOCHS_VGA_BIOS, findProgram } from "./programs.js";
+import { BOCHS_BIOS, BOCHS_VGA_BIOS } from "./programs.js";
+import { findProgram } from "../host/programs.js";
 
 /** Two IDE channels of two disks each, less the lab's own. */
 const MAX_DISKS = 2;

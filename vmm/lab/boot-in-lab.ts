@@ -3,7 +3,7 @@ import { closeSync, writeFileSync } from "node:fs";
 import type { BootOptions } from "../cli/arguments.js";
 import { formatBalloon } from "../cli/balloon-argument.js";
 import { formatDisk } from "../cli/disk-argument.js";
-import { packageRoot } from "../cli/guest-files.js";
+import { packageRoot } from "../host/guest-files.js";
 import type { Report } from "../cli/report.js";
 import type { ResolvedConfig } from "../config/types.js";
 import { openDisks } from "../attach/disks.js";

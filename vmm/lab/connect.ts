@@ -1,9 +1,9 @@
 // Joins this process's terminal or pipes to a command in the lab, for as long as it runs.
-import { EXIT_SIGNAL_BASE } from "../cli/exit-codes.js";
-import { Progress } from "../cli/progress.js";
-import { onEndSignals } from "../cli/terminal.js";
+import { EXIT_SIGNAL_BASE } from "../host/exit-codes.js";
+import { Progress } from "../host/progress.js";
+import { onEndSignals } from "../host/end-signals.js";
 import { LabError } from "../errors.js";
-import { timeLimit } from "../time-limit.js";
+import { timeLimit } from "../host/time-limit.js";
 import type { LabOptions } from "./emulator.js";
 import { LabSession, type LabResult } from "./session.js";
 

@@ -5,7 +5,7 @@ import { cpSync, mkdirSync, readdirSync, rmSync, statSync, truncateSync, writeFi
 import { dirname, join } from "node:path";
 import { LabError } from "../errors.js";
 import type { LabCpu } from "./emulator.js";
-import { findProgram } from "./programs.js";
+import { findProgram } from "../host/programs.js";
 
 export interface LabBase {
   /** Holds what guest/lab/build says. */

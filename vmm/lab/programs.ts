@@ -1,5 +1,6 @@
 // The programs that the lab is made of, and the Debian packages that bring them.
-import { existsSync, statSync } from "node:fs";
+import { existsSync } from "node:fs";
+import { findProgram } from "../host/programs.js";
 import type { LabCpu } from "./emulator.js";
 
 export const BOCHS_BIOS = "/usr/share/bochs/BIOS-bochs-latest";
@@ -30,28 +31,6 @@ export const INTEL_LAB_PACKAGES: LabPackages = [
   ["setpriv", "util-linux"],
   ...LAB_PACKAGES.slice(1),
 ];
-
-/** PATH, and where Debian keeps what only root has in its PATH. */
-export function searchPath(): string[] {
-  return [...(process.env["PATH"] ?? "").split(":"), "/sbin", "/usr/sbin"].filter((folder) => folder !== "");
-}
-
-function isFile(path: string): boolean {
-  try {
-    return statSync(path, { throwIfNoEntry: false })?.isFile() === true;
-  } catch (error) {
-    // A folder of another user's PATH, inherited through sudo or su.
-    if ((error as NodeJS.ErrnoException).code === "EACCES") return false;
-    throw error;
-  }
-}
-
-/** Absolute path of a program that this user can see, or undefined. */
-export function findProgram(name: string): string | undefined {
-  return searchPath()
-    .map((folder) => `${folder}/${name}`)
-    .find(isFile);
-}
 
 /** The Debian packages of those programs and files that are not there. */
 export function missingPackagesOf(

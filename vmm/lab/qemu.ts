@@ -4,7 +4,7 @@ import { join } from "node:path";
 import type { Duplex } from "node:stream";
 import type { Emulator, LabMachine, LabOptions } from "./emulator.js";
 import type { LabBase } from "./image.js";
-import { findProgram } from "./programs.js";
+import { findProgram } from "../host/programs.js";
 
 // KVM under TCG does not see the second level's XSETBV, so CPUID leaf 0xD would lie to it: no XSAVE at all.
 const CPU = "max,xsave=off";

@@ -8,7 +8,7 @@ import type { Emulator, LabCpu, LabMachine, LabOptions } from "./emulator.js";
 import { FrameReader, encodeFrame, encodeRequest, encodeWindowSize, type Frame } from "./frames.js";
 import { labBase, makeInputDisk } from "./image.js";
 import { InputQueue } from "./input-queue.js";
-import { timeLimit } from "../time-limit.js";
+import { timeLimit } from "../host/time-limit.js";
 import { QEMU } from "./qemu.js";
 
 const EMULATORS: Readonly<Record<LabCpu, Emulator>> = { amd: QEMU, intel: BOCHS };

@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { marked } from "marked";
-import { packageRoot } from "../../../vmm/cli/guest-files.js";
+import { packageRoot } from "../../../vmm/host/guest-files.js";
 import { WORKLOADS, present, seriesOf } from "../figures.js";
 import { accelerationNotes, notesOf } from "../notes.js";
 import type { LadderResult } from "../result.js";

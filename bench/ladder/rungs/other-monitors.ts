@@ -4,7 +4,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { detectProgram, program as hostProgram } from "../detect.js";
 import { CPUS, MEMORY_MIB, VM_TIMEOUT_MS, type Detection, type Instance, type Rung } from "../rung.js";
-import { findProgram } from "../../../vmm/lab/programs.js";
+import { findProgram } from "../../../vmm/host/programs.js";
 import { vmCmdline, vmKernel, whyNoHardware } from "../vm-guest.js";
 
 function detectMonitor(name: string): Detection {

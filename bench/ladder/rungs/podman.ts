@@ -1,7 +1,7 @@
 // podman: an engine without a daemon. Its state lies in the site's folder.
 import { join } from "node:path";
 import { detectRootProgram, program as hostProgram } from "../detect.js";
-import { findProgram } from "../../../vmm/lab/programs.js";
+import { findProgram } from "../../../vmm/host/programs.js";
 import { CONTAINER_TIMEOUT_MS, CPUS, MEMORY_MIB, type Rung } from "../rung.js";
 import { tryProgram } from "../run-program.js";
 

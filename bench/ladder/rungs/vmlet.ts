@@ -1,8 +1,8 @@
 // vmlet, cold: a process, a VM, a kernel that boots, init, the program.
 import { existsSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { packageRoot } from "../../../vmm/cli/guest-files.js";
-import { VERSION } from "../../../vmm/cli/version.js";
+import { packageRoot } from "../../../vmm/host/guest-files.js";
+import { VERSION } from "../../../vmm/host/version.js";
 import type { Report } from "../../../vmm/cli/report.js";
 import type { Detection, OpenRung, Rung } from "../rung.js";
 import { CPUS, MEMORY_MIB, VM_TIMEOUT_MS } from "../rung.js";

@@ -1,5 +1,5 @@
 // The kernel's KVM: loaded, there to be loaded, or not built at all.
-import { acceleratorKind, type AcceleratorKind } from "../../host.js";
+import { acceleratorKind, type AcceleratorKind } from "../../host/facts.js";
 import { here, onContainerHost, type Check } from "../checks.js";
 import { containerEngine } from "../container.js";
 import type { HostView } from "../host-view.js";

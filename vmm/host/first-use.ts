@@ -4,7 +4,7 @@ import { spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { HostError } from "../errors.js";
-import { findProgram } from "../lab/programs.js";
+import { findProgram } from "./programs.js";
 import { guestCache, packageRoot, type GuestFile } from "./guest-files.js";
 import { say } from "./say.js";
 

@@ -1,6 +1,6 @@
 // Time limits on a host that is slow. Each limit was chosen on one machine when it was idle; where
 // the host turns out to be slower, by its own clock and now, the limit grows with that, and says so once.
-import { say as sayLine } from "./cli/say.js";
+import { say as sayLine } from "./say.js";
 
 /** Iterations of the loop, and what a turn took on the machine that the limits were chosen on, `ms`. */
 const TURN = 2_000_000;

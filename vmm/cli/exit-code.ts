@@ -1,25 +1,19 @@
-// What `vmlet` exits with. A guest that powers off decides itself, 0 to 255; the rest is in
-// the README's table. 64 to 78 are those of <sysexits.h>.
+// From how a run has ended to what the process exits with.
 import { ConfigError, DiskError, KernelImageError } from "../errors.js";
+import {
+  EXIT_CONFIG,
+  EXIT_GUEST,
+  EXIT_HALTED,
+  EXIT_HOST,
+  EXIT_INTERNAL,
+  EXIT_LEFT,
+  EXIT_PANIC,
+  EXIT_REBOOT,
+  EXIT_TRIPLE_FAULT,
+  EXIT_USAGE,
+} from "../host/exit-codes.js";
 import type { GuestOutcome } from "../vm-exit.js";
-
-export const EXIT_USAGE = 64;
-export const EXIT_CONFIG = 65;
-export const EXIT_HOST = 69;
-export const EXIT_INTERNAL = 70;
-/** `vmlet doctor`: no /dev/kvm can be used, the lab can. EX_OSFILE. */
-export const EXIT_LAB_ONLY = 72;
-export const EXIT_CANNOT_WRITE = 73;
-export const EXIT_REBOOT = 100;
-export const EXIT_PANIC = 101;
-export const EXIT_TRIPLE_FAULT = 102;
-/** The user has left with Ctrl-A x. */
-export const EXIT_LEFT = 103;
-/** The guest did something that the monitor cannot answer. */
-export const EXIT_GUEST = 104;
-/** Every vCPU has halted for ever, without an interrupt controller that could wake it. */
-export const EXIT_HALTED = 105;
-export const EXIT_SIGNAL_BASE = 128;
+import { UsageError } from "./usage-error.js";
 
 /** `status` is what the guest's init reported; a power-off without a report is success. */
 export function exitCodeOf(outcome: GuestOutcome, status: number | undefined): number {
@@ -52,13 +46,5 @@ export function exitCodeOfError(error: unknown): number {
       return EXIT_GUEST;
     default:
       return EXIT_INTERNAL;
-  }
-}
-
-/** The command line itself is wrong; the message says where, `--help` says how. */
-export class UsageError extends Error {
-  constructor(message: string) {
-    super(message);
-    this.name = "UsageError";
   }
 }

@@ -2,14 +2,13 @@
 // makes a VM, which costs milliseconds at every start.
 import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { cacheFolder } from "../cache-folder.js";
-import type { Quirks } from "../fixups/quirks.js";
+import { cacheFolder } from "./cache-folder.js";
 import { VERSION } from "./version.js";
 
-interface Entry {
+interface Entry<T> {
   readonly key: string;
   /** null: this KVM leaves nothing to the monitor. */
-  readonly quirks: Quirks | null;
+  readonly quirks: T | null;
 }
 
 /** Changes with the host's boot and every load of a KVM module. */
@@ -22,12 +21,12 @@ function hostKey(): string {
 }
 
 /** The remembered result, or that of `probe`. A cache that cannot be used costs its time and nothing else. */
-export function remembered(probe: () => Quirks | undefined): Quirks | undefined {
+export function remembered<T>(probe: () => T | undefined): T | undefined {
   const folder = cacheFolder();
   const key = ignoring(hostKey);
   if (folder === undefined || key === undefined) return probe();
   const file = join(folder, "kvm-probe.json");
-  const entry = ignoring(() => JSON.parse(readFileSync(file, "utf8")) as Entry);
+  const entry = ignoring(() => JSON.parse(readFileSync(file, "utf8")) as Entry<T>);
   if (entry?.key === key) return entry.quirks ?? undefined;
   const quirks = probe();
   ignoring(() => {
@@ -36,7 +35,7 @@ export function remembered(probe: () => Quirks | undefined): Quirks | undefined 
       if (!existsSync(one)) mkdirSync(one);
     }
     const own = `${file}.${String(process.pid)}`;
-    writeFileSync(own, JSON.stringify({ key, quirks: quirks ?? null } satisfies Entry));
+    writeFileSync(own, JSON.stringify({ key, quirks: quirks ?? null } satisfies Entry<T>));
     renameSync(own, file);
   });
   return quirks;

@@ -2,7 +2,7 @@
 // cache, where the first use of an installed package builds it (first-use.ts).
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { cacheFolder } from "../cache-folder.js";
+import { cacheFolder } from "./cache-folder.js";
 
 /** Put in by bundle.mjs: a hash of all that the guest is built from. A checkout that is not bundled has none. */
 declare const VMLET_GUEST_KEY: string | undefined;
