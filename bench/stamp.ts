@@ -1,7 +1,13 @@
 // Which program ran on which machine: figures without that are worth nothing.
 import { spawnSync } from "node:child_process";
 import { loadavg, totalmem } from "node:os";
-import { acceleratorKind, hasHardwareVirtualization, hostFacts, isInLab, type AcceleratorKind } from "../vmm/host/facts.js";
+import {
+  acceleratorKind,
+  hasHardwareVirtualization,
+  hostFacts,
+  isInLab,
+  type AcceleratorKind,
+} from "../vmm/host/facts.js";
 
 export interface Stamp {
   /** Short hash, "-dirty" added for a changed tree; "unknown" outside a repository. */

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { AcceleratorChoice } from "../../vmm/cli/arguments.js";
 import type { Report } from "../../vmm/cli/report.js";
-import type { LabCpu } from "../../vmm/lab/emulator.js";
+import type { LabCpu } from "../../vmm/lab/cpu.js";
 import { missingLabPrograms } from "../../vmm/lab/programs.js";
 import { timeLimit } from "../../vmm/host/time-limit.js";
 import { bareContainer, openDocker, whyNoBareContainer, type DockerHost } from "../../test/helpers/docker-host.js";

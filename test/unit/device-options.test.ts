@@ -10,7 +10,7 @@ import { resolveConfig } from "../../vmm/config/resolve.js";
 import type { ResolvedConfig, VmConfig } from "../../vmm/config/types.js";
 import { openDevices } from "../../vmm/devices.js";
 import { ConfigError } from "../../vmm/errors.js";
-import { bootInLab } from "../../vmm/lab/boot-in-lab.js";
+import { bootInLab } from "../../vmm/cli/boot-in-lab.js";
 
 const resolve = (config: Partial<VmConfig>): ResolvedConfig => resolveConfig({ kernel: "k", ...config });
 

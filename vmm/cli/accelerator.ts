@@ -3,7 +3,7 @@ import { HostError, VmmError } from "../errors.js";
 import { probeQuirks } from "../fixups/probe.js";
 import type { Quirks } from "../fixups/quirks.js";
 import { KvmSystem } from "../kvm/system.js";
-import type { LabCpu } from "../lab/emulator.js";
+import type { LabCpu } from "../lab/cpu.js";
 import { missingLabPrograms } from "../lab/programs.js";
 import type { AcceleratorChoice } from "./arguments.js";
 import { remembered } from "../host/probe-cache.js";

@@ -6,7 +6,7 @@ import type { DiskConfig } from "../config/disks.js";
 import type { NetConfig } from "../config/nets.js";
 import type { BootProtocol, ConsoleKind } from "../config/types.js";
 import type { VsockConfig } from "../config/vsock.js";
-import { LAB_CPUS, type LabCpu } from "../lab/emulator.js";
+import { LAB_CPUS, type LabCpu } from "../lab/cpu.js";
 import { parseBalloon } from "./balloon-argument.js";
 import { parseDisk } from "./disk-argument.js";
 import { UsageError } from "./usage-error.js";

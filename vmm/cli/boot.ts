@@ -59,7 +59,7 @@ export async function boot(argv: readonly string[]): Promise<number> {
       const why = (await import("../doctor/in-a-line.js")).whyNoKvm();
       say(`${choice.reason}${why === undefined ? "" : `; better: ${why.detail}: ${why.cure}`}`);
     }
-    const { bootInLab } = await import("../lab/boot-in-lab.js");
+    const { bootInLab } = await import("./boot-in-lab.js");
     return bootInLab(options, config, choice.cpu);
   }
   if (choice.quirks !== undefined && !options.quiet) {

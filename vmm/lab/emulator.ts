@@ -1,10 +1,8 @@
 // What a lab runs on: an emulated machine as the session sees it. One file each: qemu.ts has a
 // processor with AMD-V, bochs.ts one with VT-x.
 import type { Readable, Writable } from "node:stream";
+import type { LabCpu } from "./cpu.js";
 import type { LabBase, LabInput } from "./image.js";
-
-export const LAB_CPUS = ["amd", "intel"] as const;
-export type LabCpu = (typeof LAB_CPUS)[number];
 
 /** A disk of this host that the lab sees as it is. */
 export interface LabDisk {

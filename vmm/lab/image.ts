@@ -4,7 +4,7 @@ import { spawn, spawnSync } from "node:child_process";
 import { cpSync, mkdirSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { LabError } from "../errors.js";
-import type { LabCpu } from "./emulator.js";
+import type { LabCpu } from "./cpu.js";
 import { findProgram } from "../host/programs.js";
 
 export interface LabBase {

@@ -1,7 +1,7 @@
 // The programs that the lab is made of, and the Debian packages that bring them.
 import { existsSync } from "node:fs";
 import { findProgram } from "../host/programs.js";
-import type { LabCpu } from "./emulator.js";
+import type { LabCpu } from "./cpu.js";
 
 export const BOCHS_BIOS = "/usr/share/bochs/BIOS-bochs-latest";
 export const BOCHS_VGA_BIOS = "/usr/share/vgabios/vgabios.bin";

@@ -1,18 +1,18 @@
 // `vmlet boot` through the lab: the same command in there, with the same files and result.
 import { closeSync, writeFileSync } from "node:fs";
-import type { BootOptions } from "../cli/arguments.js";
-import { formatBalloon } from "../cli/balloon-argument.js";
-import { formatDisk } from "../cli/disk-argument.js";
+import type { BootOptions } from "./arguments.js";
+import { formatBalloon } from "./balloon-argument.js";
+import { formatDisk } from "./disk-argument.js";
 import { packageRoot } from "../host/guest-files.js";
-import type { Report } from "../cli/report.js";
+import type { Report } from "./report.js";
 import type { ResolvedConfig } from "../config/types.js";
 import { openDisks } from "../attach/disks.js";
 import { ConfigError } from "../errors.js";
-import { LAB_CLI, packageInputs } from "./checkout.js";
-import { runInLab } from "./connect.js";
-import type { LabCpu } from "./emulator.js";
-import type { LabInput } from "./image.js";
-import { labDiskPath } from "./session.js";
+import { LAB_CLI, packageInputs } from "../lab/checkout.js";
+import { runInLab } from "../lab/connect.js";
+import type { LabCpu } from "../lab/cpu.js";
+import type { LabInput } from "../lab/image.js";
+import { labDiskPath } from "../lab/session.js";
 
 /** What the lab itself needs beside the guest's memory, `MiB`: kernel, Node, page cache. */
 export const LAB_OWN_MIB = 640;
@@ -49,7 +49,7 @@ export async function bootInLab(options: BootOptions, config: ResolvedConfig, cp
   const metrics = result.files.get(METRICS);
   if (options.metrics !== undefined && metrics !== undefined) writeFileSync(options.metrics, metrics);
   if (options.report !== undefined && report !== undefined) {
-    const { writeReport } = await import("../cli/report.js");
+    const { writeReport } = await import("./report.js");
     return writeReport(options.report, withUsersPath(report, config));
   }
   return result.status;
