@@ -11,7 +11,7 @@ import { GuestRegisters } from "./fixups/guest-registers.js";
 import { probeQuirks } from "./fixups/probe.js";
 import type { Quirks } from "./fixups/quirks.js";
 import { MSR_LSTAR, MSR_STAR, MSR_SYSCALL_MASK } from "./fixups/syscall.js";
-import { FileImage } from "./file-image.js";
+import { FileImage } from "./x86/file-image.js";
 import type { IoEvents } from "./ioevents.js";
 import { KvmSystem } from "./kvm/system.js";
 import type { VcpuFd } from "./kvm/vcpu-fd.js";

@@ -6,7 +6,7 @@ import type { VcpuFd } from "../../vmm/kvm/vcpu-fd.js";
 import { SERIAL0_PORT } from "../../vmm/memory/layout.js";
 import { KVM_CAP_COALESCED_PIO } from "../../vmm/sys/kvm-abi.js";
 import { eventfd } from "../../vmm/sys/libc.js";
-import { createTinyVm } from "../../vmm/tiny-vm.js";
+import { createTinyVm } from "../../vmm/fixups/tiny-vm.js";
 import { DEVICE_WORDS } from "../../vmm/vcpu/machine.js";
 import type { MachineDescriptor } from "../../vmm/vcpu/messages.js";
 import { VmShared } from "../../vmm/vcpu/shared.js";

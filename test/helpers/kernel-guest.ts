@@ -12,7 +12,7 @@ import { KvmSystem } from "../../vmm/kvm/system.js";
 import type { VcpuFd } from "../../vmm/kvm/vcpu-fd.js";
 import type { MappedGuestMemory } from "../../vmm/memory/guest-memory.js";
 import { KVM_EXIT_HLT, KVM_EXIT_MMIO, kvm_dtable, kvm_run, kvm_segment, kvm_sregs } from "../../vmm/sys/kvm-abi.js";
-import { TINY_MMIO_GPA, createTinyVm, type RegisterValues } from "../../vmm/tiny-vm.js";
+import { TINY_MMIO_GPA, createTinyVm, type RegisterValues } from "../../vmm/fixups/tiny-vm.js";
 import { CODE_64, DATA, encodeDescriptor } from "../../vmm/x86/gdt.js";
 import { exitName } from "../../vmm/vcpu/exit-names.js";
 

@@ -9,7 +9,7 @@ import {
   type RegisterValues,
   type TinyVm,
   type TinyVmOptions,
-} from "../../vmm/tiny-vm.js";
+} from "../../vmm/fixups/tiny-vm.js";
 
 export const CODE_GPA = TINY_CODE_GPA;
 export const STACK_GPA = TINY_STACK_GPA;

@@ -2,7 +2,7 @@
 // bytes; hardware runs the same code by itself and must give the same results.
 import assert from "node:assert/strict";
 import { MSR_LSTAR, MSR_STAR, MSR_SYSCALL_MASK } from "../../vmm/fixups/syscall.js";
-import { TINY_CODE_GPA, TINY_MMIO_GPA } from "../../vmm/tiny-vm.js";
+import { TINY_CODE_GPA, TINY_MMIO_GPA } from "../../vmm/fixups/tiny-vm.js";
 import { explainExit } from "../../vmm/vcpu/explain-exit.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
 import {

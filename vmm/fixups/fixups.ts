@@ -3,7 +3,7 @@
 import type { GuestMemory, SharedWords } from "../../devices/contracts.js";
 import type { VcpuFd } from "../kvm/vcpu-fd.js";
 import { KVM_EXIT_DEBUG, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_X86_WRMSR, kvm_run } from "../sys/kvm-abi.js";
-import { failedInstruction } from "../vcpu/explain-exit.js";
+import { failedInstruction } from "./failed-instruction.js";
 import { cmpxchg16b } from "./cmpxchg16b.js";
 import { FIXUP_NAMES, type FixupContext, type FixupName, type InstructionFixup } from "./fixup.js";
 import { GuestFault } from "./guest-fault.js";

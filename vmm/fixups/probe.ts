@@ -11,7 +11,7 @@ import {
   enterLongMode,
   setRegisters,
   type RegisterValues,
-} from "../tiny-vm.js";
+} from "./tiny-vm.js";
 import type { FixupName } from "./fixup.js";
 import type { Quirks } from "./quirks.js";
 import { MSR_LSTAR, MSR_STAR, MSR_SYSCALL_MASK } from "./syscall.js";

@@ -1,12 +1,12 @@
 // Turns an exit that cannot be answered into an error that says what the guest was doing.
 import { VcpuExitError } from "../errors.js";
-import { nameUnhelped } from "../fixups/unhelped.js";
+import { failedInstruction } from "../fixups/failed-instruction.js";
+import { nameUnemulated } from "../fixups/unemulated.js";
 import type { VcpuFd } from "../kvm/vcpu-fd.js";
 import {
   KVM_EXIT_FAIL_ENTRY,
   KVM_EXIT_INTERNAL_ERROR,
   KVM_INTERNAL_ERROR_EMULATION,
-  KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES,
   kvm_regs,
   kvm_run,
   kvm_segment,
@@ -40,16 +40,6 @@ export function describeRegisters(vcpu: VcpuFd): string {
     .join("\n");
 }
 
-/** The bytes at RIP that KVM gives with an emulation failure; empty if it gives none. */
-export function failedInstruction(vcpu: VcpuFd): Uint8Array {
-  const { run } = vcpu;
-  const flags = run.loadU64(kvm_run.emulation_failure_flags);
-  if (run.loadU32(kvm_run.internal_ndata) < 3) return new Uint8Array();
-  if ((Number(flags) & KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES) === 0) return new Uint8Array();
-  const size = run.load(kvm_run.emulation_failure_insn_size, 1);
-  return run.copy(kvm_run.emulation_failure_insn_bytes, Math.min(size, 15));
-}
-
 /** The error for the exit that the vCPU is stopped at. */
 export function explainExit(vcpu: VcpuFd, index: number): VcpuExitError {
   const { run } = vcpu;
@@ -60,7 +50,7 @@ export function explainExit(vcpu: VcpuFd, index: number): VcpuExitError {
     const suberror = run.loadU32(kvm_run.internal);
     const what = INTERNAL_ERRORS[suberror] ?? `suberror ${String(suberror)}`;
     const bytes = suberror === KVM_INTERNAL_ERROR_EMULATION ? failedInstruction(vcpu) : new Uint8Array();
-    const { name, cure } = nameUnhelped(bytes);
+    const { name, cure } = nameUnemulated(bytes);
     const named = name === undefined ? "" : `${name}, `;
     const shown = bytes.length > 0 ? ` (${named}bytes ${Buffer.from(bytes).toString("hex")})` : "";
     return new VcpuExitError(`${where}: KVM met ${what}${shown}\n${registers}`, { cure });

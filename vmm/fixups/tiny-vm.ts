@@ -1,12 +1,12 @@
 // A VM of 2 MiB for code of a few bytes: no kernel, no devices, no interrupt table. For questions
 // to KVM itself (probes) and for the tests. One large page maps RAM to itself, a second one maps
 // addresses that are nobody's, so that an access there is an exit.
-import type { KvmSystem } from "./kvm/system.js";
-import type { VcpuFd } from "./kvm/vcpu-fd.js";
-import type { VmFd } from "./kvm/vm-fd.js";
-import { MappedGuestMemory } from "./memory/guest-memory.js";
-import { SIZEOF_KVM_REGS, kvm_regs, kvm_sregs } from "./sys/kvm-abi.js";
-import { setSegment } from "./x86/regs.js";
+import type { KvmSystem } from "../kvm/system.js";
+import type { VcpuFd } from "../kvm/vcpu-fd.js";
+import type { VmFd } from "../kvm/vm-fd.js";
+import { MappedGuestMemory } from "../memory/guest-memory.js";
+import { SIZEOF_KVM_REGS, kvm_regs, kvm_sregs } from "../sys/kvm-abi.js";
+import { setSegment } from "../x86/regs.js";
 
 export const TINY_RAM_BYTES = 2 ** 21;
 /** First address that is no RAM, mapped like RAM. */

@@ -27,7 +27,7 @@ const BY_OPCODE = new Map<number, Known>([
 ]);
 
 /** The instruction's name as far as it is known, and what to do about it. */
-export function nameUnhelped(bytes: Uint8Array): { name: string | undefined; cure: string } {
+export function nameUnemulated(bytes: Uint8Array): { name: string | undefined; cure: string } {
   const instruction = decode(bytes);
   const opcode = instruction?.opcode ?? -1;
   const known = opcode === 0x0f01 ? GROUP_0F01.get(instruction?.modrm ?? 0) : BY_OPCODE.get(opcode);

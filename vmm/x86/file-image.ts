@@ -1,10 +1,10 @@
 // A kernel or initrd on disk: opened and checked before anything else exists, read straight
 // into guest memory.
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
-import { KernelImageError } from "./errors.js";
-import type { MappedGuestMemory } from "./memory/guest-memory.js";
-import { preadInto } from "./sys/libc.js";
-import type { ImageSource } from "./x86/image-source.js";
+import { KernelImageError } from "../errors.js";
+import type { MappedGuestMemory } from "../memory/guest-memory.js";
+import { preadInto } from "../sys/libc.js";
+import type { ImageSource } from "./image-source.js";
 
 const OPEN_PROBLEMS: Readonly<Record<string, string>> = {
   ENOENT: "no such file",
