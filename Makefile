@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 MOCHA := node_modules/.bin/mocha --no-config --reporter build/test/helpers/reporter.js
-SOURCES := $(shell find vmm devices bench/ladder -name '*.ts') bench/c-flags.ts bench/harness.ts bench/stamp.ts bench/statistics.ts bench/table.ts vmm/bundle.mjs vmm/code-cache.mjs package.json $(wildcard guest/kernel/* guest/init/*)
+SOURCES := $(shell find vmm devices bench/ladder -name '*.ts') bench/c-flags.ts bench/harness.ts bench/stamp.ts bench/statistics.ts bench/table.ts vmm/bundle/bundle.mjs vmm/bundle/code-cache.mjs package.json $(wildcard guest/kernel/* guest/init/*)
 
 .PHONY: help setup build guest rootfs pack boot lab doctor check types lint format imports test test-unit test-kvm test-boot test-vtx fuzz bench clean
 
@@ -19,7 +19,7 @@ node_modules/.package-lock.json: package-lock.json
 build: dist/vmlet.js ## bundle the program: dist/vmlet.js
 
 dist/vmlet.js: $(SOURCES) node_modules/.package-lock.json
-	@node vmm/bundle.mjs
+	@node vmm/bundle/bundle.mjs
 
 guest: setup ## build the guest kernel (once, minutes), init and initramfs
 	@$(MAKE) --no-print-directory -C guest

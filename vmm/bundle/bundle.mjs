@@ -87,7 +87,7 @@ chmodSync("dist/vmlet.js", 0o755);
 // longer to read by 3 ms. Without functions that are needed, a boot would compile for 4 ms.
 rmSync("dist/cli.cache", { force: true });
 const makeCache = (...which) =>
-  spawnSync(process.execPath, ["--no-rehash-snapshot", "vmm/code-cache.mjs", ...which], {
+  spawnSync(process.execPath, ["--no-rehash-snapshot", "vmm/bundle/code-cache.mjs", ...which], {
     stdio: ["ignore", "ignore", "pipe"],
     encoding: "utf8",
     timeout: 60_000,
