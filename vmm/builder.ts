@@ -5,20 +5,18 @@ import type { ResolvedConfig } from "./config/types.js";
 import { ConfigError, HostError } from "./errors.js";
 import { deviceCount } from "./config/devices.js";
 import { softwareKvmCmdline } from "./config/software-kvm.js";
-import type { DeviceFactory } from "./device-host.js";
-import type { DeviceSupport } from "./device-support.js";
+import type { DeviceParts, DeviceSupport } from "./virtio/device-support.js";
 import { GuestRegisters } from "./fixups/guest-registers.js";
 import { probeQuirks } from "./fixups/probe.js";
 import type { Quirks } from "./fixups/quirks.js";
 import { MSR_LSTAR, MSR_STAR, MSR_SYSCALL_MASK } from "./fixups/syscall.js";
 import { FileImage } from "./x86/file-image.js";
-import type { IoEvents } from "./ioevents.js";
 import { KvmSystem } from "./kvm/system.js";
 import type { VcpuFd } from "./kvm/vcpu-fd.js";
 import type { VmFd } from "./kvm/vm-fd.js";
 import { e820Entries } from "./memory/e820.js";
 import { MappedGuestMemory } from "./memory/guest-memory.js";
-import { RegisterPages } from "./memory/register-pages.js";
+import { RegisterPages } from "./virtio/register-pages.js";
 import { KVM_IDENTITY_MAP_GPA, KVM_TSS_GPA, MIB, SERIAL0_GSI, SERIAL0_PORT } from "./memory/layout.js";
 import {
   KVM_CAP_COALESCED_PIO,
@@ -56,21 +54,12 @@ import { entryCode, entryRegs, setEntrySregs } from "./x86/regs.js";
 import { virtioParameters, virtioWindows } from "./x86/virtio-windows.js";
 
 /** What a VM consists of while it lives. */
-export interface LiveParts {
+export interface LiveParts extends DeviceParts {
   readonly vcpus: readonly VcpuFd[];
-  readonly memory: MappedGuestMemory;
   readonly descriptor: MachineDescriptor;
   readonly kernelFormat: KernelFormat;
   /** Undefined without devices. */
   readonly deviceSupport: DeviceSupport | undefined;
-  /** One for each virtio-mmio window, with the irqfd of its interrupt and the registers as the guest reads them. */
-  readonly devices: readonly {
-    readonly factory: DeviceFactory;
-    readonly irqFd: number;
-    readonly registers: Int32Array;
-  }[];
-  /** Undefined where KVM has no ioeventfd. */
-  readonly ioEvents: IoEvents | undefined;
   /** What this KVM leaves to the monitor; undefined on hardware. */
   readonly quirks: Quirks | undefined;
   /** Closes what the devices hold on the host, the last one first: files, interfaces, sockets. */

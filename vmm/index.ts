@@ -1,9 +1,9 @@
 // The public door: everything that a program may use, and nothing else.
-import { allOpeners } from "./attach/all.js";
+import { allOpeners } from "./virtio/attach/all.js";
 import { buildVm } from "./builder.js";
 import { resolveConfig } from "./config/resolve.js";
 import type { VmConfig } from "./config/types.js";
-import { deviceSupport } from "./device-support.js";
+import { deviceSupport } from "./virtio/device-support.js";
 import { Vm, type VmHost } from "./vm.js";
 
 const support = deviceSupport(allOpeners);
@@ -35,7 +35,7 @@ export type { DiskCache, DiskConfig } from "./config/disks.js";
 export type { NetConfig } from "./config/nets.js";
 export type { PortForward, UserNetConfig } from "./config/user-net.js";
 export type { VsockConfig } from "./config/vsock.js";
-export type { BalloonReport } from "./device-host.js";
+export type { BalloonReport } from "./virtio/device-host.js";
 export type { BootProtocol, ConsoleKind, VmConfig } from "./config/types.js";
 export type { StartOptions, VmHost } from "./vm.js";
 export type { GuestOutcome, Milestones, VmExit, VmStatistics } from "./vm-exit.js";

@@ -1,6 +1,6 @@
 // How a VM ended and what it took, as plain data.
 import type { ConsoleWatcher } from "./console-watcher.js";
-import type { BalloonReport } from "./device-host.js";
+import type { BalloonReport } from "./virtio/device-host.js";
 import type { Counters } from "../devices/virtio/device.js";
 import { FIXUP_NAMES } from "./fixups/fixup.js";
 import { exitKey } from "./vcpu/exit-names.js";

@@ -5,7 +5,7 @@ import { nowMs } from "./host/clock.js";
 import { balloonProblem } from "./config/balloon.js";
 import { ConsoleOutput } from "./console-output.js";
 import { ConsoleWatcher } from "./console-watcher.js";
-import type { DeviceHost } from "./device-host.js";
+import type { DeviceHost } from "./virtio/device-host.js";
 import { ConfigError, HostError, VcpuExitError } from "./errors.js";
 import { HALT_WATCH_MS, HaltWatcher } from "./halt-watcher.js";
 import { MIB } from "./memory/layout.js";
@@ -14,7 +14,7 @@ import { drainEventfd, pollReadable, type PollHandle } from "./sys/libc.js";
 import { describeRegisters, explainExit } from "./vcpu/explain-exit.js";
 import type { VcpuThread } from "./vcpu/handle.js";
 import { runVcpu } from "./vcpu/loop.js";
-import { ThreadMachine } from "./vcpu/machine.js";
+import { DEVICE_WORDS, ThreadMachine, virtioWords } from "./vcpu/machine.js";
 import type { VcpuFailure } from "./vcpu/messages.js";
 import {
   MILESTONE_COMMAND_START,
@@ -24,6 +24,7 @@ import {
   VCPU_RUNNING,
   VCPU_STANDBY,
   VCPU_STOPPED,
+  VmShared,
   type Outcome,
 } from "./vcpu/shared.js";
 import { exitsByReason, reportExit, type VmExit, type VmStatistics } from "./vm-exit.js";
@@ -104,7 +105,12 @@ export class Vm {
     if (boot === undefined) throw new HostError("A VM needs at least one vCPU");
     this.#parts = parts;
     this.#host = host;
+    const vcpus = parts.vcpus.length;
+    const shared = VmShared.attach(parts.descriptor.shared, vcpus, DEVICE_WORDS);
     this.#devices = parts.deviceSupport?.createHost(parts, {
+      shared,
+      vcpus,
+      words: (device) => virtioWords(shared, device),
       comeBack: () => {
         this.#machine.kicker.wakeMain();
       },

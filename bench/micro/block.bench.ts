@@ -12,8 +12,8 @@ import { VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC } from "../../devi
 import { MmioTransport, VIRTIO_MMIO_REGISTER_WORDS } from "../../devices/virtio/mmio-transport.js";
 import { Segments } from "../../devices/virtio/segments.js";
 import { VirtioDriver } from "../../test/helpers/virtio-driver.js";
-import { openDiskFile } from "../../vmm/backends/disk-file.js";
-import { FileDisk } from "../../vmm/backends/file-disk.js";
+import { openDiskFile } from "../../vmm/virtio/backends/disk-file.js";
+import { FileDisk } from "../../vmm/virtio/backends/file-disk.js";
 import { MappedGuestMemory } from "../../vmm/memory/guest-memory.js";
 import { GIB, KIB, MIB } from "../../vmm/memory/layout.js";
 import { measure } from "./measure.js";

@@ -1,6 +1,6 @@
 // Whether this host lets us make network interfaces.
 import { closeSync } from "node:fs";
-import { openTap } from "../../vmm/backends/tap-interface.js";
+import { openTap } from "../../vmm/virtio/backends/tap-interface.js";
 import { HostError } from "../../vmm/errors.js";
 
 /** Why there can be no TAP interface here; undefined if there can. */

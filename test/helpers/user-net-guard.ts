@@ -1,6 +1,6 @@
 // Whether this host can give a guest a network in user mode.
 import { closeSync } from "node:fs";
-import { startPasst } from "../../vmm/backends/passt.js";
+import { startPasst } from "../../vmm/virtio/backends/passt.js";
 import { HostError } from "../../vmm/errors.js";
 
 /** Why there can be none here; undefined if there can. */

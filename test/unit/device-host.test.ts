@@ -1,13 +1,13 @@
 // Needs: nothing. The owner of the devices, with a device that echoes and a loop that the test turns.
 import assert from "node:assert/strict";
 import { VIRTIO_MMIO_QUEUE_NOTIFY, VIRTIO_MMIO_STATUS } from "../../devices/virtio/constants.js";
-import { DeviceHost, type NotificationEvents } from "../../vmm/device-host.js";
+import { DeviceHost, type NotificationEvents } from "../../vmm/virtio/device-host.js";
 import { VIRTIO_MMIO_REGISTER_WORDS } from "../../devices/virtio/mmio-transport.js";
-import { DeviceLoop } from "../../vmm/device-loop.js";
+import { DeviceLoop } from "../../vmm/virtio/device-loop.js";
 import { MappedGuestMemory } from "../../vmm/memory/guest-memory.js";
-import { RegisterCalls } from "../../vmm/vcpu/register-calls.js";
+import { RegisterCalls } from "../../vmm/virtio/register-calls.js";
 import { VmShared } from "../../vmm/vcpu/shared.js";
-import { VIRTIO_PORT_WORDS, VirtioPort } from "../../vmm/vcpu/virtio-port.js";
+import { VIRTIO_PORT_WORDS, VirtioPort } from "../../vmm/virtio/virtio-port.js";
 import { EchoDevice } from "../helpers/echo-device.js";
 import { FakeLoop } from "../helpers/fake-loop.js";
 import { VirtioDriver } from "../helpers/virtio-driver.js";

@@ -8,7 +8,7 @@ import { parseVsock } from "../../vmm/cli/vsock-argument.js";
 import { deviceCount } from "../../vmm/config/devices.js";
 import { resolveConfig } from "../../vmm/config/resolve.js";
 import type { ResolvedConfig, VmConfig } from "../../vmm/config/types.js";
-import { openDevices } from "../../vmm/devices.js";
+import { openDevices } from "../../vmm/virtio/openers.js";
 import { ConfigError } from "../../vmm/errors.js";
 import { bootInLab } from "../../vmm/cli/boot-in-lab.js";
 

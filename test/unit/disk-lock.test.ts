@@ -6,7 +6,7 @@ import { closeSync, linkSync, mkdtempSync, rmSync, truncateSync, writeFileSync }
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { openDiskFile } from "../../vmm/backends/disk-file.js";
+import { openDiskFile } from "../../vmm/virtio/backends/disk-file.js";
 import { DiskError } from "../../vmm/errors.js";
 import { skip } from "../helpers/skip.js";
 
@@ -29,7 +29,7 @@ function refusal(isReadOnly: boolean, name = path): DiskError {
 
 /** Another process that has the disk. */
 async function holder(isReadOnly: boolean): Promise<ChildProcess> {
-  const module = resolve("build/vmm/backends/disk-file.js");
+  const module = resolve("build/vmm/virtio/backends/disk-file.js");
   const options = JSON.stringify({ path, isReadOnly, blockSize: 512 });
   const script = `import { openDiskFile } from ${JSON.stringify(module)};
     openDiskFile(${options}); console.log("open"); setInterval(() => {}, 1000);`;

@@ -10,7 +10,7 @@ import { changeRootArguments, chooseInitrd } from "../../vmm/cli/root-disk.js";
 import { MAX_VIRTIO_DEVICES } from "../../vmm/config/defaults.js";
 import { diskName, type DiskConfig } from "../../vmm/config/disks.js";
 import { resolveConfig } from "../../vmm/config/resolve.js";
-import { openDisks } from "../../vmm/attach/disks.js";
+import { openDisks } from "../../vmm/virtio/attach/disks.js";
 import { ConfigError, DiskError } from "../../vmm/errors.js";
 import { VIRTIO_GSIS } from "../../vmm/memory/layout.js";
 import { virtioParameters, virtioWindows } from "../../vmm/x86/virtio-windows.js";

@@ -1,6 +1,6 @@
 // Needs: nothing.
 import assert from "node:assert/strict";
-import { nodeEventLoop } from "../../vmm/event-loop.js";
+import { nodeEventLoop } from "../../vmm/virtio/event-loop.js";
 
 describe("event loop", () => {
   it("defers to a later turn, waits, and takes timers back", async () => {

@@ -16,8 +16,8 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Segments } from "../../devices/virtio/segments.js";
-import { openDiskFile, type DiskFile } from "../../vmm/backends/disk-file.js";
-import { FileDisk } from "../../vmm/backends/file-disk.js";
+import { openDiskFile, type DiskFile } from "../../vmm/virtio/backends/disk-file.js";
+import { FileDisk } from "../../vmm/virtio/backends/file-disk.js";
 import { DiskError } from "../../vmm/errors.js";
 import { MappedGuestMemory } from "../../vmm/memory/guest-memory.js";
 import { MIB } from "../../vmm/memory/layout.js";

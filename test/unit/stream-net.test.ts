@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { closeSync, readSync, writeSync } from "node:fs";
 import { Segments } from "../../devices/virtio/segments.js";
-import { StreamNet } from "../../vmm/backends/stream-net.js";
+import { StreamNet } from "../../vmm/virtio/backends/stream-net.js";
 import { MappedGuestMemory } from "../../vmm/memory/guest-memory.js";
 import { MIB } from "../../vmm/memory/layout.js";
 import { streamPair, type PollHandle } from "../../vmm/sys/libc.js";

@@ -9,9 +9,9 @@ import {
   VIRTIO_MMIO_QUEUE_NOTIFY,
   VIRTIO_MMIO_STATUS,
 } from "../../devices/virtio/constants.js";
-import { RegisterCalls, answerRegisterCall } from "../../vmm/vcpu/register-calls.js";
+import { RegisterCalls, answerRegisterCall } from "../../vmm/virtio/register-calls.js";
 import { VmShared } from "../../vmm/vcpu/shared.js";
-import { VIRTIO_PENDING_WORD, VIRTIO_PORT_WORDS, VirtioPort } from "../../vmm/vcpu/virtio-port.js";
+import { VIRTIO_PENDING_WORD, VIRTIO_PORT_WORDS, VirtioPort } from "../../vmm/virtio/virtio-port.js";
 
 /** Remembers accesses; register at offset o reads 0xffff_0000 + o. */
 class Registers implements BusDevice {

@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { HostStream, StreamEvents } from "../../devices/virtio/vsock/backend.js";
-import { UnixVsock } from "../../vmm/backends/vsock-unix.js";
+import { UnixVsock } from "../../vmm/virtio/backends/vsock-unix.js";
 import { HostError } from "../../vmm/errors.js";
 
 const folder = mkdtempSync(join(tmpdir(), "vmlet-vsock-"));

@@ -6,7 +6,7 @@ import { formatDisk } from "./disk-argument.js";
 import { packageRoot } from "../host/guest-files.js";
 import type { Report } from "./report.js";
 import type { ResolvedConfig } from "../config/types.js";
-import { openDisks } from "../attach/disks.js";
+import { openDisks } from "../virtio/attach/disks.js";
 import { ConfigError } from "../errors.js";
 import { LAB_CLI, packageInputs } from "../lab/checkout.js";
 import { runInLab } from "../lab/connect.js";

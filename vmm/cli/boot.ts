@@ -140,7 +140,7 @@ function initArguments(options: BootOptions, initrd: string | undefined): string
 }
 
 async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks | undefined): Promise<number> {
-  const support = deviceCount(config) === 0 ? undefined : await import("../device-support.js");
+  const support = deviceCount(config) === 0 ? undefined : await import("../virtio/device-support.js");
   const deviceSupport = await support?.loadDeviceSupport(config);
   let signal: number | undefined;
   let terminal: Terminal | undefined;

@@ -1,7 +1,7 @@
 // --control SOCKET: what may be changed while a guest runs, by whoever may open the socket. A line of
 // JSON each way: {"balloon_mib":64} and {"ok":true}, or {"error":"…"} if it cannot be.
 import { createServer, type Server, type Socket } from "node:net";
-import { listenAtPath } from "../backends/unix-listener.js";
+import { listenAtPath } from "../virtio/backends/unix-listener.js";
 import { ConfigError } from "../errors.js";
 
 /** Of a line, `bytes`. */

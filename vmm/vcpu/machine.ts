@@ -30,9 +30,9 @@ import { CoalescedRing } from "./coalesced-ring.js";
 import { Kicker } from "./kicker.js";
 import type { ExitObserver } from "./loop.js";
 import type { MachineDescriptor } from "./messages.js";
-import { RegisterCalls } from "./register-calls.js";
+import { RegisterCalls } from "../virtio/register-calls.js";
 import { CMPXCHG16B_LOCK, COALESCED_LOCK, VmShared, type Outcome } from "./shared.js";
-import { VIRTIO_PORT_WORDS, VirtioPort } from "./virtio-port.js";
+import { VIRTIO_PORT_WORDS, VirtioPort } from "../virtio/virtio-port.js";
 
 // Where each device's words lie in the shared memory.
 const SERIAL_AT = 0;

@@ -3,7 +3,6 @@
 // Values move by Atomics; counters have one writer and are read without.
 import type { SharedWords } from "../../devices/contracts.js";
 import { KVM_EXIT_INTR } from "../sys/kvm-abi.js";
-import { REGISTER_CALL_WORDS } from "./register-calls.js";
 
 /** Why the VM ended; the index is what OUTCOME holds. */
 export const OUTCOMES = ["running", "poweroff", "reboot", "triple-fault", "halted", "killed", "failed"] as const;
@@ -45,8 +44,9 @@ const EXIT_REASONS = 48;
 /** Instructions done by hand: SLOT_FIXUPS + index in FIXUP_NAMES. */
 const SLOT_FIXUPS = SLOT_EXITS + EXIT_REASONS;
 const FIXUPS = 16;
-/** Its access to a device that another thread owns: register-calls.ts. */
+/** Its access to a device that another thread owns: virtio/register-calls.ts. */
 const SLOT_CALL = SLOT_FIXUPS + FIXUPS;
+const REGISTER_CALL_WORDS = 3;
 const SLOT_WORDS = SLOT_CALL + REGISTER_CALL_WORDS;
 
 /** A vCPU slot's states, in the order in which they follow each other. */

@@ -14,7 +14,7 @@ import {
   VIRTIO_RING_F_EVENT_IDX,
 } from "../../../devices/virtio/constants.js";
 import { hasFeature } from "../../../devices/virtio/features.js";
-import { MappedGuestPages } from "../../../vmm/backends/guest-pages.js";
+import { MappedGuestPages } from "../../../vmm/virtio/backends/guest-pages.js";
 import { MappedGuestMemory } from "../../../vmm/memory/guest-memory.js";
 import { MIB } from "../../../vmm/memory/layout.js";
 import type { DriverQueue } from "../../helpers/driver-queue.js";

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { VIRTIO_CONFIG_S_NEEDS_RESET, VIRTIO_RING_F_EVENT_IDX } from "../../../devices/virtio/constants.js";
 import { RNG_REQUEST_BYTES, RngDevice, type RngDeviceOptions } from "../../../devices/virtio/rng/device.js";
-import { hostEntropy } from "../../../vmm/backends/entropy.js";
+import { hostEntropy } from "../../../vmm/virtio/backends/entropy.js";
 import { MappedGuestMemory } from "../../../vmm/memory/guest-memory.js";
 import { MIB } from "../../../vmm/memory/layout.js";
 import type { DriverQueue } from "../../helpers/driver-queue.js";

@@ -1,7 +1,7 @@
 // The event loop of the thread that owns the devices, which while it boots vCPU 0 itself is
 // often inside KVM_RUN: later turns and timers must then bring it out. And the place where a
 // defect in a device surfaces, because nobody stands above a callback of the loop.
-import type { EventLoop } from "../devices/virtio/event-loop.js";
+import type { EventLoop } from "../../devices/virtio/event-loop.js";
 import { nodeEventLoop } from "./event-loop.js";
 
 /** How late a timer may be while the thread runs a vCPU, `ms`. */

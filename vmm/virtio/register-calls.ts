@@ -3,14 +3,13 @@
 // That is what a trap to a device model costs anyway; the frequent registers do without it
 // (virtio-port.ts).
 import type { AccessSize, BusDevice, SharedWords } from "../../devices/contracts.js";
-import type { VmShared } from "./shared.js";
+import type { VmShared } from "../vcpu/shared.js";
 
-// Words of a slot, see VmShared.registerCall.
+// Words of a slot: the REGISTER_CALL_WORDS of VmShared.registerCall.
 const STATE = 0;
 /** Device, direction, size and offset in one word. */
 const ACCESS = 1;
 const VALUE = 2;
-export const REGISTER_CALL_WORDS = 3;
 
 const IDLE = 0;
 const ASKED = 1;

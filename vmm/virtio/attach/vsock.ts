@@ -1,5 +1,5 @@
 // Resolved socket device -> listening Unix socket -> socket device.
-import { VsockDevice } from "../../devices/virtio/vsock/device.js";
+import { VsockDevice } from "../../../devices/virtio/vsock/device.js";
 import { UnixVsock } from "../backends/vsock-unix.js";
 import type { DeviceOpener } from "../device-host.js";
 

@@ -1,11 +1,11 @@
 // Resolved disks -> open files -> block devices.
 import { closeSync } from "node:fs";
-import { BlockDevice } from "../../devices/virtio/block/device.js";
+import { BlockDevice } from "../../../devices/virtio/block/device.js";
 import { openDiskFile, type DiskFile } from "../backends/disk-file.js";
 import { FileDisk } from "../backends/file-disk.js";
-import { diskName, type ResolvedDisk } from "../config/disks.js";
+import { diskName, type ResolvedDisk } from "../../config/disks.js";
 import type { DeviceFactory, DeviceOpener } from "../device-host.js";
-import { DiskError } from "../errors.js";
+import { DiskError } from "../../errors.js";
 
 /** Opens every disk, or none: throws one DiskError about all that cannot be a disk. */
 export function openDisks(disks: readonly ResolvedDisk[]): DiskFile[] {

@@ -2,9 +2,9 @@
 // Linux: Documentation/networking/tuntap.rst, linux/if_tun.h, netdevice(7). No `ip` is needed.
 import { closeSync, constants, openSync } from "node:fs";
 import { isIPv4 } from "node:net";
-import { HostError, KvmIoctlError } from "../errors.js";
-import { IOW } from "../sys/ioctl.js";
-import { interfaceSocket, ioctlStruct } from "../sys/libc.js";
+import { HostError, KvmIoctlError } from "../../errors.js";
+import { IOW } from "../../sys/ioctl.js";
+import { interfaceSocket, ioctlStruct } from "../../sys/libc.js";
 
 const TUN_DEVICE = "/dev/net/tun";
 

@@ -1,7 +1,7 @@
 // Every virtio device that a configuration asks for, in the order of the windows: its host side is
 // opened here, before the VM exists; device-host.ts makes the devices themselves.
-import { DEVICE_KINDS, countDevices, type DeviceKind } from "./config/devices.js";
-import type { ResolvedConfig } from "./config/types.js";
+import { DEVICE_KINDS, countDevices, type DeviceKind } from "../config/devices.js";
+import type { ResolvedConfig } from "../config/types.js";
 import type { DeviceFactory, DeviceOpener } from "./device-host.js";
 
 /** What opens each kind; a configuration's kinds at least. */

@@ -1,5 +1,5 @@
 // Every kind of device at once, for a caller that cannot wait for one to load.
-import type { DeviceOpeners } from "../devices.js";
+import type { DeviceOpeners } from "../openers.js";
 import { attachBalloon } from "./balloon.js";
 import { attachConsole } from "./console.js";
 import { attachDisks } from "./disks.js";

@@ -3,7 +3,7 @@
 import { accessSync, constants, lstatSync, statSync } from "node:fs";
 import type { Server } from "node:net";
 import { dirname } from "node:path";
-import { HostError } from "../errors.js";
+import { HostError } from "../../errors.js";
 
 /** `bytes` of sun_path in struct sockaddr_un, less the final zero. */
 const MAX_PATH_BYTES = 107;

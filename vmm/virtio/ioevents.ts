@@ -5,12 +5,12 @@ import {
   VIRTIO_MMIO_INTERRUPT_ACK,
   VIRTIO_MMIO_INT_VRING,
   VIRTIO_MMIO_QUEUE_NOTIFY,
-} from "../devices/virtio/constants.js";
+} from "../../devices/virtio/constants.js";
 import type { NotificationEvents } from "./device-host.js";
-import type { VmFd } from "./kvm/vm-fd.js";
-import { KVM_IOEVENTFD_FLAG_DATAMATCH } from "./sys/kvm-abi.js";
-import { drainEventfd, eventfd, pollReadable, type PollHandle } from "./sys/libc.js";
-import type { VirtioMmioWindow } from "./x86/acpi/dsdt.js";
+import type { VmFd } from "../kvm/vm-fd.js";
+import { KVM_IOEVENTFD_FLAG_DATAMATCH } from "../sys/kvm-abi.js";
+import { drainEventfd, eventfd, pollReadable, type PollHandle } from "../sys/libc.js";
+import type { VirtioMmioWindow } from "../x86/acpi/dsdt.js";
 
 export class IoEvents implements NotificationEvents {
   readonly #vm: VmFd;

@@ -1,9 +1,9 @@
 // The balloon over guest memory, and what statistics say about it.
-import { BalloonDevice } from "../../devices/virtio/balloon/device.js";
-import type { BalloonStatistics } from "../../devices/virtio/balloon/statistics.js";
+import { BalloonDevice } from "../../../devices/virtio/balloon/device.js";
+import type { BalloonStatistics } from "../../../devices/virtio/balloon/statistics.js";
 import { MappedGuestPages } from "../backends/guest-pages.js";
 import type { DeviceOpener } from "../device-host.js";
-import { MIB } from "../memory/layout.js";
+import { MIB } from "../../memory/layout.js";
 
 const NAME = "balloon0";
 /** The guest is asked no more often than this, `ms`: an answer is an interrupt and some work in an idle guest. */

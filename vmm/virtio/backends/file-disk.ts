@@ -4,8 +4,8 @@
 // writes once they have been seen to take long.
 import { closeSync, fdatasync, read, statfsSync, write } from "node:fs";
 import { getSystemErrorName } from "node:util";
-import { BACKEND_BUSY, type BlockBackend } from "../../devices/virtio/block/backend.js";
-import type { Segments } from "../../devices/virtio/segments.js";
+import { BACKEND_BUSY, type BlockBackend } from "../../../devices/virtio/block/backend.js";
+import type { Segments } from "../../../devices/virtio/segments.js";
 import {
   EAGAIN,
   EBADF,
@@ -26,7 +26,7 @@ import {
   preadvCachedRaw,
   preadvRaw,
   pwritevRaw,
-} from "../sys/libc.js";
+} from "../../sys/libc.js";
 import type { DiskFile } from "./disk-file.js";
 import { gatherVectors, type HostAddresses } from "./host-vectors.js";
 

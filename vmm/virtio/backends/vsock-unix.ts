@@ -2,7 +2,7 @@
 // connects to PATH, writes "CONNECT <port>\n" and gets "OK <host port>\n" once the guest has
 // accepted; what the guest connects to is the program that listens at PATH_<port>.
 import { createConnection, createServer, type Server, type Socket } from "node:net";
-import type { HostStream, StreamAcceptor, StreamEvents, VsockBackend } from "../../devices/virtio/vsock/backend.js";
+import type { HostStream, StreamAcceptor, StreamEvents, VsockBackend } from "../../../devices/virtio/vsock/backend.js";
 import { SocketStream } from "./socket-stream.js";
 import { listenAtPath } from "./unix-listener.js";
 

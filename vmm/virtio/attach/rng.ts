@@ -1,5 +1,5 @@
 // The entropy device over the host's generator.
-import { RngDevice } from "../../devices/virtio/rng/device.js";
+import { RngDevice } from "../../../devices/virtio/rng/device.js";
 import { hostEntropy } from "../backends/entropy.js";
 import type { DeviceOpener } from "../device-host.js";
 

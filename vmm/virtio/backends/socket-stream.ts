@@ -1,6 +1,6 @@
 // One Unix socket as the host's end of a connection of the guest.
 import type { Socket } from "node:net";
-import type { HostStream, StreamEvents } from "../../devices/virtio/vsock/backend.js";
+import type { HostStream, StreamEvents } from "../../../devices/virtio/vsock/backend.js";
 
 /** `bytes` that the first buffer for what waits has room for; it doubles as it fills. */
 const FIRST_BUFFER_BYTES = 4096;

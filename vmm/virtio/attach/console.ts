@@ -1,5 +1,5 @@
 // The virtio console; its host is the VM, which has the terminal.
-import { ConsoleDevice } from "../../devices/virtio/console/device.js";
+import { ConsoleDevice } from "../../../devices/virtio/console/device.js";
 import type { DeviceOpener } from "../device-host.js";
 
 const NAME = "console0";

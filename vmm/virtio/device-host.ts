@@ -1,17 +1,17 @@
 // Owns the virtio devices of a VM, on the main thread: makes them, answers what vCPU threads ask
 // for them, and has their queues served when the guest notifies. DESIGN.md, "Threads".
-import type { InterruptLine, SharedWords } from "../devices/contracts.js";
-import type { BalloonStatistics } from "../devices/virtio/balloon/statistics.js";
-import type { ConsoleHost } from "../devices/virtio/console/backend.js";
-import type { Counters, VirtioDevice } from "../devices/virtio/device.js";
-import { MmioTransport } from "../devices/virtio/mmio-transport.js";
-import type { EventLoop } from "../devices/virtio/event-loop.js";
-import type { ResolvedConfig } from "./config/types.js";
+import type { InterruptLine, SharedWords } from "../../devices/contracts.js";
+import type { BalloonStatistics } from "../../devices/virtio/balloon/statistics.js";
+import type { ConsoleHost } from "../../devices/virtio/console/backend.js";
+import type { Counters, VirtioDevice } from "../../devices/virtio/device.js";
+import { MmioTransport } from "../../devices/virtio/mmio-transport.js";
+import type { EventLoop } from "../../devices/virtio/event-loop.js";
+import type { ResolvedConfig } from "../config/types.js";
 import type { DeviceLoop } from "./device-loop.js";
-import type { MappedGuestMemory } from "./memory/guest-memory.js";
-import { answerRegisterCall } from "./vcpu/register-calls.js";
-import type { VmShared } from "./vcpu/shared.js";
-import { VIRTIO_PENDING_WORD } from "./vcpu/virtio-port.js";
+import type { MappedGuestMemory } from "../memory/guest-memory.js";
+import { answerRegisterCall } from "./register-calls.js";
+import type { VmShared } from "../vcpu/shared.js";
+import { VIRTIO_PENDING_WORD } from "./virtio-port.js";
 
 /** What a VM has to say to its console while it runs. */
 export interface ConsoleControls {

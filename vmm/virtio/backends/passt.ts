@@ -9,9 +9,9 @@ import {
   USER_NET_HOST,
   USER_NET_MASK,
   type ResolvedUserNet,
-} from "../config/user-net.js";
-import { HostError } from "../errors.js";
-import { streamPair } from "../sys/libc.js";
+} from "../../config/user-net.js";
+import { HostError } from "../../errors.js";
+import { streamPair } from "../../sys/libc.js";
 
 /** Descriptor that it finds its end of the pair at. */
 const PASST_FD = 3;

@@ -2,9 +2,9 @@
 // kernel and guest memory, header included, no byte of it through JavaScript's heap.
 import { closeSync } from "node:fs";
 import { getSystemErrorName } from "node:util";
-import type { GuestOffloads, NetBackend } from "../../devices/virtio/net/backend.js";
-import type { Segments } from "../../devices/virtio/segments.js";
-import { IOW } from "../sys/ioctl.js";
+import type { GuestOffloads, NetBackend } from "../../../devices/virtio/net/backend.js";
+import type { Segments } from "../../../devices/virtio/segments.js";
+import { IOW } from "../../sys/ioctl.js";
 import {
   EAGAIN,
   EINTR,
@@ -15,7 +15,7 @@ import {
   munmap,
   readvRaw,
   writevRaw,
-} from "../sys/libc.js";
+} from "../../sys/libc.js";
 import { gatherVectors, type HostAddresses } from "./host-vectors.js";
 import { ReadableWatch, type PollFunction } from "./readable-watch.js";
 import type { TapInterface } from "./tap-interface.js";

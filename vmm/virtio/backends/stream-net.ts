@@ -4,10 +4,10 @@
 // The stream knows no offloads: the driver's header is left out, and an empty one put before a frame.
 import { closeSync } from "node:fs";
 import { getSystemErrorName } from "node:util";
-import type { GuestMemory } from "../../devices/contracts.js";
-import { VIRTIO_NET_HDR_SIZE } from "../../devices/virtio/net/constants.js";
-import type { NetBackend } from "../../devices/virtio/net/backend.js";
-import type { Segments } from "../../devices/virtio/segments.js";
+import type { GuestMemory } from "../../../devices/contracts.js";
+import { VIRTIO_NET_HDR_SIZE } from "../../../devices/virtio/net/constants.js";
+import type { NetBackend } from "../../../devices/virtio/net/backend.js";
+import type { Segments } from "../../../devices/virtio/segments.js";
 import {
   EAGAIN,
   EINTR,
@@ -19,7 +19,7 @@ import {
   readvRaw,
   viewMemory,
   writevRaw,
-} from "../sys/libc.js";
+} from "../../sys/libc.js";
 import { appendVectors, type HostAddresses } from "./host-vectors.js";
 import { ReadableWatch, type PollFunction } from "./readable-watch.js";
 

@@ -1,10 +1,10 @@
 // Resolved network devices -> their host sides, opened -> network devices.
 import { randomFillSync } from "node:crypto";
-import type { NetBackend } from "../../devices/virtio/net/backend.js";
-import { NetDevice } from "../../devices/virtio/net/device.js";
-import type { ResolvedNet } from "../config/nets.js";
+import type { NetBackend } from "../../../devices/virtio/net/backend.js";
+import { NetDevice } from "../../../devices/virtio/net/device.js";
+import type { ResolvedNet } from "../../config/nets.js";
 import type { DeviceFactory, DeviceOpener } from "../device-host.js";
-import type { MappedGuestMemory } from "../memory/guest-memory.js";
+import type { MappedGuestMemory } from "../../memory/guest-memory.js";
 
 /** The host's side of one device, open and without a guest yet. */
 export interface NetSide {

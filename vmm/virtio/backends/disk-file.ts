@@ -1,8 +1,8 @@
 // A raw image or a block device of the host, opened and checked before the guest exists.
 import { closeSync, constants, fstatSync, openSync, statSync, type Stats } from "node:fs";
-import { DiskError } from "../errors.js";
-import { IOR } from "../sys/ioctl.js";
-import { ioctlStruct } from "../sys/libc.js";
+import { DiskError } from "../../errors.js";
+import { IOR } from "../../sys/ioctl.js";
+import { ioctlStruct } from "../../sys/libc.js";
 import { lockDisk } from "./disk-lock.js";
 
 /** linux/fs.h: size of a block device in bytes. */

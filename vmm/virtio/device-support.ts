@@ -1,29 +1,44 @@
 // What only a VM with virtio devices needs, behind one door: the command line walks through it
 // when a configuration asks for a device, because every start pays for code that it loads.
-import type { LiveParts } from "./builder.js";
 import { DeviceHost, type DeviceFactory } from "./device-host.js";
 import { DeviceLoop, type DeviceLoopHooks } from "./device-loop.js";
-import type { ConsoleHost } from "../devices/virtio/console/backend.js";
-import type { ResolvedConfig } from "./config/types.js";
-import { loadOpeners, openDevices, type DeviceOpeners } from "./devices.js";
+import type { SharedWords } from "../../devices/contracts.js";
+import type { ConsoleHost } from "../../devices/virtio/console/backend.js";
+import type { ResolvedConfig } from "../config/types.js";
+import { loadOpeners, openDevices, type DeviceOpeners } from "./openers.js";
 import { IoEvents } from "./ioevents.js";
-import type { VmFd } from "./kvm/vm-fd.js";
-import { signalEventfd } from "./sys/libc.js";
-import { DEVICE_WORDS, virtioWords } from "./vcpu/machine.js";
-import { VmShared } from "./vcpu/shared.js";
-import type { VirtioMmioWindow } from "./x86/acpi/dsdt.js";
+import type { VmFd } from "../kvm/vm-fd.js";
+import type { MappedGuestMemory } from "../memory/guest-memory.js";
+import { signalEventfd } from "../sys/libc.js";
+import type { VmShared } from "../vcpu/shared.js";
+import type { VirtioMmioWindow } from "../x86/acpi/dsdt.js";
+
+/** What the builder has made of the devices. */
+export interface DeviceParts {
+  readonly memory: MappedGuestMemory;
+  /** One for each virtio-mmio window, with the irqfd of its interrupt and the registers as the guest reads them. */
+  readonly devices: readonly {
+    readonly factory: DeviceFactory;
+    readonly irqFd: number;
+    readonly registers: Int32Array;
+  }[];
+  /** Undefined where KVM has no ioeventfd. */
+  readonly ioEvents: IoEvents | undefined;
+}
 
 /** What the devices want of the VM around them. */
 export interface DeviceHostHooks extends DeviceLoopHooks {
+  readonly shared: VmShared;
+  readonly vcpus: number;
+  /** The shared words of window `device`. */
+  words(device: number): SharedWords;
   /** Takes a line for the log. */
   report(line: string): void;
   /** The terminal behind a virtio console. */
   readonly consoleHost: ConsoleHost;
 }
 
-function createHost(parts: LiveParts, hooks: DeviceHostHooks): DeviceHost {
-  const vcpus = parts.vcpus.length;
-  const shared = VmShared.attach(parts.descriptor.shared, vcpus, DEVICE_WORDS);
+function createHost(parts: DeviceParts, hooks: DeviceHostHooks): DeviceHost {
   return new DeviceHost({
     devices: parts.devices.map(({ factory, irqFd, registers }) => ({
       factory,
@@ -35,9 +50,9 @@ function createHost(parts: LiveParts, hooks: DeviceHostHooks): DeviceHost {
       },
     })),
     memory: parts.memory,
-    shared,
-    vcpus,
-    words: (device) => virtioWords(shared, device),
+    shared: hooks.shared,
+    vcpus: hooks.vcpus,
+    words: (device) => hooks.words(device),
     loop: new DeviceLoop(hooks),
     report: (line) => {
       hooks.report(line);
