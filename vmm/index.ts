@@ -1,10 +1,10 @@
 // The public door: everything that a program may use, and nothing else.
 import { allOpeners } from "./virtio/attach/all.js";
-import { buildVm } from "./builder.js";
+import { buildVm } from "./machine/builder.js";
 import { resolveConfig } from "./config/resolve.js";
 import type { VmConfig } from "./config/types.js";
 import { deviceSupport } from "./virtio/device-support.js";
-import { Vm, type VmHost } from "./vm.js";
+import { Vm, type VmHost } from "./machine/vm.js";
 
 const support = deviceSupport(allOpeners);
 
@@ -37,6 +37,6 @@ export type { PortForward, UserNetConfig } from "./config/user-net.js";
 export type { VsockConfig } from "./config/vsock.js";
 export type { BalloonReport } from "./virtio/device-host.js";
 export type { BootProtocol, ConsoleKind, VmConfig } from "./config/types.js";
-export type { StartOptions, VmHost } from "./vm.js";
-export type { GuestOutcome, Milestones, VmExit, VmStatistics } from "./vm-exit.js";
+export type { StartOptions, VmHost } from "./machine/vm.js";
+export type { GuestOutcome, Milestones, VmExit, VmStatistics } from "./machine/vm-exit.js";
 export { Vm };

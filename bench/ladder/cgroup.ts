@@ -1,7 +1,7 @@
 // Control groups with the ladder's limits, on hosts with v1, v2 or both (hybrid: v1 has the controllers).
 import { mkdirSync, readFileSync, readdirSync, rmdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { CPUS, MEMORY_MIB } from "./rung.js";
+import { CPUS, MEMORY_MIB } from "./limits.js";
 
 export type CgroupKind = "v1" | "hybrid" | "v2" | "none";
 

@@ -1,7 +1,13 @@
 // How rungs find out whether they are there: a program in the PATH, root rights, a version.
 import { spawnSync } from "node:child_process";
 import { findProgram } from "../../vmm/host/programs.js";
-import type { Detection } from "./rung.js";
+
+export type Detection =
+  | { readonly version: string }
+  | {
+      /** Why the rung is not there, for its row. */
+      readonly missing: string;
+    };
 
 /** First line that holds a digit, or undefined. */
 function firstLineOf(path: string, argv: readonly string[]): string | undefined {

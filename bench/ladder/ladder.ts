@@ -5,11 +5,11 @@ import { availableParallelism } from "node:os";
 import { measure, type Measurements, type Sample, type Variant } from "../harness.js";
 import { loadAverage, stamp } from "../stamp.js";
 import { cgroupLayout } from "./cgroup.js";
-import { Climber } from "./climber.js";
+import { RungRun } from "./rung-run.js";
 import { SLOW_START_MS, type Plan } from "./plan.js";
 import { SCHEMA, STAGES, type LadderResult, type RungResult, type StageName } from "./result.js";
 import type { Rung } from "./rung.js";
-import { openSite } from "./site.js";
+import { openWorkspace } from "./workspace.js";
 import { atOnceTurn } from "./stages/at-once.js";
 import { densityTurn } from "./stages/density.js";
 import { memoryTurn } from "./stages/memory.js";
@@ -39,27 +39,27 @@ const ABOUT: Readonly<Record<StageName, string>> = {
   density: "density",
 };
 
-function isSlow(climber: Climber): boolean {
-  return (climber.firstStartMs ?? 0) > SLOW_START_MS;
+function isSlow(rungRun: RungRun): boolean {
+  return (rungRun.firstStartMs ?? 0) > SLOW_START_MS;
 }
 
-function turnOf(stage: StageName, climber: Climber, plan: Plan): Promise<Sample> {
+function turnOf(stage: StageName, rungRun: RungRun, plan: Plan): Promise<Sample> {
   switch (stage) {
     case "start":
-      return startTurn(climber);
+      return startTurn(rungRun);
     case "at-once":
-      return atOnceTurn(climber, isSlow(climber) ? plan.atOnceSlow : plan.atOnce);
+      return atOnceTurn(rungRun, isSlow(rungRun) ? plan.atOnceSlow : plan.atOnce);
     case "work":
-      return workTurn(climber, plan.workBudgetMs);
+      return workTurn(rungRun, plan.workBudgetMs);
     case "network": {
-      const { joint } = climber;
+      const { joint } = rungRun;
       if ("missing" in joint) throw new Error(joint.missing);
-      return networkTurn(climber, joint, plan.workBudgetMs);
+      return networkTurn(rungRun, joint, plan.workBudgetMs);
     }
     case "memory":
-      return memoryTurn(climber, plan.workBudgetMs);
+      return memoryTurn(rungRun, plan.workBudgetMs);
     case "density":
-      return densityTurn(climber, isSlow(climber) ? plan.densitySlow : plan.density);
+      return densityTurn(rungRun, isSlow(rungRun) ? plan.densitySlow : plan.density);
   }
 }
 
@@ -78,8 +78,8 @@ function message(error: unknown): string {
 /** Runs everything. Throws when interrupted, and if nothing can be built; nothing is left in either case. */
 export async function runLadder(run: Run): Promise<LadderResult> {
   const at = stamp(availableParallelism());
-  const site = await openSite(run.signal);
-  const climbers = new Map<string, Climber>();
+  const workspace = await openWorkspace(run.signal);
+  const rungRuns = new Map<string, RungRun>();
   const reasons = new Map<string, RungResult>();
   const stages: Partial<Record<StageName, Measurements>> = { ...run.resumed?.stages };
   let unfinished = run.resumed?.unfinished ?? null;
@@ -91,8 +91,8 @@ export async function runLadder(run: Run): Promise<LadderResult> {
     quick: run.quick,
     rounds: run.rounds,
     rungs: run.rungs.flatMap(({ name }): RungResult[] => {
-      const climber = climbers.get(name);
-      const result = climber === undefined ? reasons.get(name) : { ...climber.result(), skipped: null };
+      const rungRun = rungRuns.get(name);
+      const result = rungRun === undefined ? reasons.get(name) : { ...rungRun.result(), skipped: null };
       return result === undefined ? [] : [withEarlier(result, run.resumed)];
     }),
     stages,
@@ -111,27 +111,27 @@ export async function runLadder(run: Run): Promise<LadderResult> {
         continue;
       }
       try {
-        const climber = new Climber(site, { rung, open: await rung.open(site) }, detected.version);
-        climbers.set(rung.name, climber);
-        climber.firstStartMs = (await climber.startOne({ program: ["first"] })).firstMs;
+        const rungRun = new RungRun(workspace, { rung, open: await rung.open(workspace) }, detected.version);
+        rungRuns.set(rung.name, rungRun);
+        rungRun.firstStartMs = (await rungRun.startOne({ program: ["first"] })).firstMs;
       } catch (error) {
         run.signal.throwIfAborted();
-        const failed = climbers.get(rung.name);
-        climbers.delete(rung.name);
+        const failed = rungRuns.get(rung.name);
+        rungRuns.delete(rung.name);
         await failed?.close();
         reasons.set(rung.name, absent(rung, detected.version, message(error)));
       }
     }
     for (const stage of STAGES) {
       if (stages[stage] !== undefined) continue;
-      const variants = [...climbers.values()].flatMap((climber): Variant[] => {
-        const rounds = run.plan.rounds[stage][isSlow(climber) ? "slow" : "fast"];
+      const variants = [...rungRuns.values()].flatMap((rungRun): Variant[] => {
+        const rounds = run.plan.rounds[stage][isSlow(rungRun) ? "slow" : "fast"];
         if (rounds === 0) return [];
-        if (stage === "network" && "missing" in climber.joint) {
-          climber.skip({ network: climber.joint.missing });
+        if (stage === "network" && "missing" in rungRun.joint) {
+          rungRun.skip({ network: rungRun.joint.missing });
           return [];
         }
-        return [{ name: climber.rung.name, rounds, turn: () => turnOf(stage, climber, run.plan) }];
+        return [{ name: rungRun.rung.name, rounds, turn: () => turnOf(stage, rungRun, run.plan) }];
       });
       if (variants.length === 0) continue;
       const rounds = Math.max(...variants.map((variant) => variant.rounds ?? 0));
@@ -155,8 +155,8 @@ export async function runLadder(run: Run): Promise<LadderResult> {
     }
     return current();
   } finally {
-    for (const climber of climbers.values()) await climber.close();
-    site.close();
+    for (const rungRun of rungRuns.values()) await rungRun.close();
+    workspace.close();
   }
 }
 

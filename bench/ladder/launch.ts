@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { allowanceMs } from "./allowance.js";
 import type { Equipment, OpenRung, Rung } from "./rung.js";
-import type { Site } from "./site.js";
+import type { Workspace } from "./workspace.js";
 
 export const MARKER = "vmlet-ladder-first";
 /** Beyond the launcher's own limit; it has to kill and report. */
@@ -55,26 +55,26 @@ export interface Order {
 let serial = 0;
 
 /** Names of `count` instances: the pattern for the launcher, and the real ones. */
-function names(site: Site, count: number): { pattern: string; real: string[] } {
-  const stem = `${site.run}-${String(serial++)}`;
+function names(workspace: Workspace, count: number): { pattern: string; real: string[] } {
+  const stem = `${workspace.run}-${String(serial++)}`;
   return { pattern: `${stem}-@I@`, real: Array.from({ length: count }, (_, i) => `${stem}-${String(i)}`) };
 }
 
-function launcherArguments(site: Site, { rung, open }: Subject, order: Order, timeoutMs: number): string[] {
+function launcherArguments(workspace: Workspace, { rung, open }: Subject, order: Order, timeoutMs: number): string[] {
   const groups =
-    rung.limits === "group" && order.isUnlimited !== true ? site.limits.flatMap((folder) => ["-c", folder]) : [];
+    rung.limits === "group" && order.isUnlimited !== true ? workspace.limits.flatMap((folder) => ["-c", folder]) : [];
   const hidden = open.hides === undefined ? [] : ["-u", open.hides];
   return ["-n", String(order.count ?? 1), "-t", String(timeoutMs), ...groups, ...hidden, "-m", MARKER, "--"];
 }
 
 /** Started instances; `onEvent` sees the launcher's lines, `done` resolves with its end. */
-function spawnLauncher(site: Site, open: OpenRung, argv: readonly string[], onEvent: (event: Event) => void) {
-  site.signal.throwIfAborted();
+function spawnLauncher(workspace: Workspace, open: OpenRung, argv: readonly string[], onEvent: (event: Event) => void) {
+  workspace.signal.throwIfAborted();
   // In the root tree, whose paths the program takes from its working directory: "/" on all other rungs.
   const env = { ...process.env, ...open.environment };
-  const child = spawn(site.launcher, argv, { cwd: site.root, env, stdio: ["pipe", "pipe", "pipe"] });
+  const child = spawn(workspace.launcher, argv, { cwd: workspace.root, env, stdio: ["pipe", "pipe", "pipe"] });
   const stop = (): void => void child.kill("SIGTERM");
-  site.signal.addEventListener("abort", stop, { once: true });
+  workspace.signal.addEventListener("abort", stop, { once: true });
   let errors = "";
   child.stderr.setEncoding("latin1").on("data", (text: string) => (errors += text));
   createInterface({ input: child.stdout }).on("line", (line) => {
@@ -83,8 +83,8 @@ function spawnLauncher(site: Site, open: OpenRung, argv: readonly string[], onEv
   const done = new Promise<void>((resolve, reject) => {
     child.once("error", reject);
     child.once("close", (status) => {
-      site.signal.removeEventListener("abort", stop);
-      if (site.signal.aborted) reject(new Error("interrupted"));
+      workspace.signal.removeEventListener("abort", stop);
+      if (workspace.signal.aborted) reject(new Error("interrupted"));
       else if (status === 0) resolve();
       else reject(new Error(errors.trim() || `the launcher ended with status ${String(status)}`));
     });
@@ -101,23 +101,23 @@ function why(end: Event & { event: "end" }, timeoutMs: number): string {
 
 /** Runs a program in one or several instances at once; `onEnded` sees each before it is removed. Throws if one fails, hangs or prints something else. */
 export async function launch(
-  site: Site,
+  workspace: Workspace,
   subject: Subject,
   order: Order,
   onEnded: (one: Ended) => void = () => undefined,
 ): Promise<readonly Ended[]> {
   const { rung, open } = subject;
   const { program, count = 1, equipment } = order;
-  const { pattern, real } = names(site, count);
+  const { pattern, real } = names(workspace, count);
   const timeoutMs = allowanceMs(rung) * count;
   const firsts = new Map<number, number>();
   const ends: (Event & { event: "end" })[] = [];
   try {
     const argv = [
-      ...launcherArguments(site, subject, order, timeoutMs),
+      ...launcherArguments(workspace, subject, order, timeoutMs),
       ...open.command({ name: pattern, program, ...equipment }),
     ];
-    const { child, done } = spawnLauncher(site, open, argv, (event) => {
+    const { child, done } = spawnLauncher(workspace, open, argv, (event) => {
       if (event.event === "first") firsts.set(event.instance, event.ms);
       if (event.event === "end") ends.push(event);
     });
@@ -162,10 +162,10 @@ function latch(): Latch {
 }
 
 /** Starts instances that idle and keeps them until `release`. Throws if one does not come up. */
-export async function hold(site: Site, subject: Subject, order: Order): Promise<Held> {
+export async function hold(workspace: Workspace, subject: Subject, order: Order): Promise<Held> {
   const { rung, open } = subject;
   const { program, count = 1, equipment } = order;
-  const { pattern, real } = names(site, count);
+  const { pattern, real } = names(workspace, count);
   const timeoutMs = allowanceMs(rung) * count;
   let up = 0;
   let again = 0;
@@ -178,10 +178,10 @@ export async function hold(site: Site, subject: Subject, order: Order): Promise<
   };
   // Twice the time: the first half to come up, the second to be looked at.
   const argv = [
-    ...launcherArguments(site, subject, order, 2 * timeoutMs),
+    ...launcherArguments(workspace, subject, order, 2 * timeoutMs),
     ...open.command({ name: pattern, program, ...equipment }),
   ];
-  const { child, done } = spawnLauncher(site, open, argv, (event) => {
+  const { child, done } = spawnLauncher(workspace, open, argv, (event) => {
     if (event.event === "first" && ++up === count) isUp.open();
     if (event.event === "again" && ++again === count) isAgain.open();
     if (event.event === "end") {

@@ -1,18 +1,12 @@
 // What every rung of the ladder offers. A rung is one file in rungs/; the measuring code knows
 // nothing of chroot, runc or VMs beyond this.
 import type { Sample } from "../harness.js";
+import type { Detection } from "./detect.js";
 import type { Joint, JointKind } from "./network.js";
-import type { Site } from "./site.js";
+import type { Workspace } from "./workspace.js";
 
 /** What stands between the program and the host. */
 export type Family = "process" | "namespaces" | "runtime" | "engine" | "vm";
-
-export type Detection =
-  | { readonly version: string }
-  | {
-      /** Why the rung is not there, for its row. */
-      readonly missing: string;
-    };
 
 /** What an instance gets besides the root directory, if a stage is about it. */
 export interface Equipment {
@@ -28,7 +22,7 @@ export interface Instance extends Equipment {
   readonly program: readonly string[];
 }
 
-/** A rung that is ready to start instances. Everything it makes lies in the site's folder or is taken back by `close`. */
+/** A rung that is ready to start instances. Everything it makes lies in the workspace's folder or is taken back by `close`. */
 export interface OpenRung {
   /** argv on the host. */
   command(instance: Instance): readonly string[];
@@ -66,14 +60,5 @@ export interface Rung {
   /** One start may take this long, `ms`; times the number of instances at once. */
   readonly timeoutMs: number;
   detect(): Detection;
-  open(site: Site): OpenRung | Promise<OpenRung>;
+  open(workspace: Workspace): OpenRung | Promise<OpenRung>;
 }
-
-/** The same for all that have limits: what a small guest has. */
-export const MEMORY_MIB = 128;
-export const CPUS = 1;
-
-/** One start of what shares the host's kernel, `ms`. */
-export const CONTAINER_TIMEOUT_MS = 20_000;
-/** One boot where kernel code is emulated and the machine is busy, `ms`. */
-export const VM_TIMEOUT_MS = 120_000;

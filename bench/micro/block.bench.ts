@@ -50,7 +50,7 @@ interface Machine {
 
 function machine(path: string): Machine {
   const memory = MappedGuestMemory.map(64 * MIB);
-  const file = openDiskFile({ path, isReadOnly: false, blockSize: 512 });
+  const file = openDiskFile({ path, isReadonly: false, blockSize: 512 });
   const loop = {
     now: () => performance.now(),
     defer: (task: () => void) => deferred.push(task),

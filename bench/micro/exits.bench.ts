@@ -1,10 +1,10 @@
 // What one exit costs: KVM_RUN, a port write, its answer, and back into the guest. The product's
 // whole exit path and its core, against the same guest in a C loop, on this host's /dev/kvm.
 import type { BusDevice } from "../../devices/contracts.js";
-import { Bus } from "../../vmm/bus.js";
+import { Bus } from "../../vmm/vcpu/bus.js";
 import { KVM_RUN } from "../../vmm/sys/kvm-abi.js";
 import { dispatchExit, runVcpu } from "../../vmm/vcpu/loop.js";
-import { ThreadMachine } from "../../vmm/vcpu/machine.js";
+import { ThreadMachine } from "../../vmm/machine/thread-machine.js";
 import {
   hasSeries,
   measure,

@@ -7,7 +7,7 @@ import { SERIAL0_PORT } from "../../vmm/memory/layout.js";
 import { KVM_CAP_COALESCED_PIO } from "../../vmm/sys/kvm-abi.js";
 import { eventfd } from "../../vmm/sys/libc.js";
 import { createTinyVm } from "../../vmm/fixups/tiny-vm.js";
-import { DEVICE_WORDS } from "../../vmm/vcpu/machine.js";
+import { DEVICE_WORDS } from "../../vmm/machine/thread-machine.js";
 import type { MachineDescriptor } from "../../vmm/vcpu/messages.js";
 import { VmShared } from "../../vmm/vcpu/shared.js";
 

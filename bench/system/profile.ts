@@ -3,14 +3,14 @@
 //   node build/bench/system/profile.js [--kernel PATH] [--initrd PATH] [--cmdline TEXT] [--top N] [--timeline]
 import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { buildVm } from "../../vmm/builder.js";
+import { buildVm } from "../../vmm/machine/builder.js";
 import { resolveConfig } from "../../vmm/config/resolve.js";
 import { kvm_regs, kvm_run, kvm_sync_regs } from "../../vmm/sys/kvm-abi.js";
 import { alarmMainThread, installKickHandler } from "../../vmm/sys/kick.js";
 import { exitKey } from "../../vmm/vcpu/exit-names.js";
 import { explainExit } from "../../vmm/vcpu/explain-exit.js";
 import { runVcpu, type ExitObserver } from "../../vmm/vcpu/loop.js";
-import { ThreadMachine } from "../../vmm/vcpu/machine.js";
+import { ThreadMachine } from "../../vmm/machine/thread-machine.js";
 import { MILESTONE_INIT } from "../../vmm/vcpu/shared.js";
 import { FIXUP_NAMES } from "../../vmm/fixups/fixup.js";
 

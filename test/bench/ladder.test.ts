@@ -18,7 +18,7 @@ import type { Plan } from "../../bench/ladder/plan.js";
 import { STAGES, type LadderResult, type RungResult, type StageName } from "../../bench/ladder/result.js";
 import type { Rung } from "../../bench/ladder/rung.js";
 import { plainProcess } from "../../bench/ladder/rungs/plain-process.js";
-import { sweepStale } from "../../bench/ladder/site.js";
+import { sweepStale } from "../../bench/ladder/workspace.js";
 import { parseSurvey, reachableCalls, type Isolation } from "../../bench/ladder/survey.js";
 import { formatLadder } from "../../bench/ladder/text.js";
 import { summarize } from "../../bench/statistics.js";

@@ -34,11 +34,11 @@ export interface Rig extends VirtioMachine {
 }
 
 export function rig(
-  options: Partial<BlockDeviceOptions> & { isReadOnly?: boolean; sectors?: number; features?: readonly number[] } = {},
+  options: Partial<BlockDeviceOptions> & { isReadonly?: boolean; sectors?: number; features?: readonly number[] } = {},
 ): Rig {
   const memory = new FakeMemory(MACHINE_MEMORY_SIZE);
   const loop = new FakeLoop();
-  const disk = new MemoryDisk(memory, (options.sectors ?? SECTORS) * 512, options.isReadOnly);
+  const disk = new MemoryDisk(memory, (options.sectors ?? SECTORS) * 512, options.isReadonly);
   const log: string[] = [];
   const device = new BlockDevice({
     name: "block0",

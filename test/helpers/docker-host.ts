@@ -4,7 +4,7 @@ import { dirname, join, resolve } from "node:path";
 import { isRoot, program } from "../../bench/ladder/detect.js";
 import { startEngine } from "../../bench/ladder/rungs/docker.js";
 import { runProgram } from "../../bench/ladder/run-program.js";
-import { openSite } from "../../bench/ladder/site.js";
+import { openWorkspace } from "../../bench/ladder/workspace.js";
 import { cacheFolder } from "../../vmm/host/cache-folder.js";
 import { findProgram } from "../../vmm/host/programs.js";
 
@@ -35,15 +35,15 @@ function storageDriver(folder: string): string {
 }
 
 export async function openDocker(): Promise<DockerHost> {
-  const site = await openSite(new AbortController().signal);
+  const workspace = await openWorkspace(new AbortController().signal);
   try {
-    const engine = await startEngine(site, program("docker"), storageDriver(site.folder));
+    const engine = await startEngine(workspace, program("docker"), storageDriver(workspace.folder));
     const client = [program("docker"), ...engine.host];
     return {
       client,
-      folder: site.folder,
+      folder: workspace.folder,
       importTree: (tree, image, changes = []) => {
-        const archive = join(site.folder, "image.tar");
+        const archive = join(workspace.folder, "image.tar");
         runProgram("tar", ["-C", tree, "-cf", archive, "."]);
         const words = changes.flatMap((change) => ["--change", change]);
         runProgram(program("docker"), [...engine.host, "import", ...words, archive, image]);
@@ -51,11 +51,11 @@ export async function openDocker(): Promise<DockerHost> {
       },
       close: async () => {
         await engine.stop();
-        site.close();
+        workspace.close();
       },
     };
   } catch (error) {
-    site.close();
+    workspace.close();
     throw error;
   }
 }

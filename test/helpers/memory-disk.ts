@@ -5,7 +5,7 @@ import type { Segments } from "../../devices/virtio/segments.js";
 
 export class MemoryDisk implements BlockBackend {
   readonly size: number;
-  readonly isReadOnly: boolean;
+  readonly isReadonly: boolean;
   readonly bytes: Uint8Array;
   /** What was asked for: "read 0+512". */
   readonly log: string[] = [];
@@ -17,10 +17,10 @@ export class MemoryDisk implements BlockBackend {
   readonly later: (() => void)[] = [];
   readonly #memory: GuestMemory;
 
-  constructor(memory: GuestMemory, size: number, isReadOnly = false) {
+  constructor(memory: GuestMemory, size: number, isReadonly = false) {
     this.#memory = memory;
     this.size = size;
-    this.isReadOnly = isReadOnly;
+    this.isReadonly = isReadonly;
     this.bytes = Uint8Array.from({ length: size }, (_, index) => (index >> 9) + index * 7);
   }
 

@@ -1,7 +1,7 @@
 // Needs: a /dev/kvm of any kind. Guests of a few bytes of user-mode code.
 import assert from "node:assert/strict";
 import { HostError, KvmIoctlError } from "../../vmm/errors.js";
-import { Bus } from "../../vmm/bus.js";
+import { Bus } from "../../vmm/vcpu/bus.js";
 import { KvmSystem } from "../../vmm/kvm/system.js";
 import { KVM_EXIT_IO, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, kvm_regs, kvm_run } from "../../vmm/sys/kvm-abi.js";
 import { measureGuestKernelMips } from "../../vmm/doctor/speed-probe.js";

@@ -1,7 +1,7 @@
 // Needs: nothing.
 import assert from "node:assert/strict";
 import type { AccessSize, BusDevice } from "../../devices/contracts.js";
-import { Bus } from "../../vmm/bus.js";
+import { Bus } from "../../vmm/vcpu/bus.js";
 import { BusError } from "../../vmm/errors.js";
 
 function recorder(name: string): BusDevice & { log: string[] } {

@@ -40,7 +40,7 @@ describe("device-host", () => {
     const failures: unknown[] = [];
     const deviceLoop = new DeviceLoop(
       {
-        comeBack: () => asked.push("come back"),
+        wakeOwner: () => asked.push("come back"),
         alarm: (ms) => asked.push(`alarm ${String(ms)}`),
         failed: (error) => failures.push(error),
       },
@@ -149,7 +149,7 @@ describe("device-loop", () => {
     const loop = new FakeLoop();
     const deviceLoop = new DeviceLoop(
       {
-        comeBack: () => asked.push("come back"),
+        wakeOwner: () => asked.push("come back"),
         alarm: (ms) => asked.push(`alarm ${String(ms)}`),
         failed: (error) => failures.push(error),
       },
@@ -159,7 +159,7 @@ describe("device-loop", () => {
     deviceLoop.defer(() => seen.push("deferred"));
     deviceLoop.after(5, () => seen.push("timer"));
     assert.deepEqual(asked, []);
-    deviceLoop.isRunningVcpu = true;
+    deviceLoop.isMainPhase = true;
     deviceLoop.defer(() => {
       throw new Error("a defect");
     });

@@ -13,13 +13,13 @@ import { skip } from "../helpers/skip.js";
 const folder = mkdtempSync(join(tmpdir(), "vmlet-lock-"));
 const path = join(folder, "disk");
 
-function open(isReadOnly: boolean, isLocked = true, name = path): number {
-  return openDiskFile({ path: name, isReadOnly, blockSize: 512, isLocked }).fd;
+function open(isReadonly: boolean, isLocked = true, name = path): number {
+  return openDiskFile({ path: name, isReadonly, blockSize: 512, isLocked }).fd;
 }
 
-function refusal(isReadOnly: boolean, name = path): DiskError {
+function refusal(isReadonly: boolean, name = path): DiskError {
   try {
-    closeSync(open(isReadOnly, true, name));
+    closeSync(open(isReadonly, true, name));
   } catch (error) {
     assert.ok(error instanceof DiskError);
     return error;
@@ -28,9 +28,9 @@ function refusal(isReadOnly: boolean, name = path): DiskError {
 }
 
 /** Another process that has the disk. */
-async function holder(isReadOnly: boolean): Promise<ChildProcess> {
+async function holder(isReadonly: boolean): Promise<ChildProcess> {
   const module = resolve("build/vmm/virtio/backends/disk-file.js");
-  const options = JSON.stringify({ path, isReadOnly, blockSize: 512 });
+  const options = JSON.stringify({ path, isReadonly, blockSize: 512 });
   const script = `import { openDiskFile } from ${JSON.stringify(module)};
     openDiskFile(${options}); console.log("open"); setInterval(() => {}, 1000);`;
   const child = spawn(process.execPath, ["--input-type=module", "-e", script], {
@@ -82,8 +82,8 @@ describe("disk lock", () => {
 
   it("the same image under two names in one process is one image", () => {
     const fd = open(false);
-    for (const isReadOnly of [false, true]) {
-      assert.match(refusal(isReadOnly, join(folder, "same")).message, /same: attached already, by this process$/);
+    for (const isReadonly of [false, true]) {
+      assert.match(refusal(isReadonly, join(folder, "same")).message, /same: attached already, by this process$/);
     }
     closeSync(fd);
     closeSync(open(false, true, join(folder, "same")));
@@ -121,8 +121,8 @@ describe("disk lock", () => {
       await end(child);
     }
 
-    for (const isReadOnly of [false, true]) {
-      const fd = open(isReadOnly);
+    for (const isReadonly of [false, true]) {
+      const fd = open(isReadonly);
       const { status, stderr } = spawnSync(qemu, command, { encoding: "utf8", timeout: 15_000 });
       closeSync(fd);
       assert.equal(status, 1, stderr);

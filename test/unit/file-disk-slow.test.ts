@@ -40,7 +40,7 @@ describe("file disk: a slow medium", () => {
   beforeEach(() => {
     writeFileSync(path, content);
     memory.slice(0, SIZE).fill(0);
-    file = openDiskFile({ path, isReadOnly: false, blockSize: 512 });
+    file = openDiskFile({ path, isReadonly: false, blockSize: 512 });
     disk = new FileDisk(file, memory);
   });
   afterEach(() => disk.close());
@@ -86,7 +86,7 @@ describe("file disk: a slow medium", () => {
     try {
       const name = join(shared, "disk");
       writeFileSync(name, content);
-      const inMemory = new FileDisk(openDiskFile({ path: name, isReadOnly: true, blockSize: 512 }), memory);
+      const inMemory = new FileDisk(openDiskFile({ path: name, isReadonly: true, blockSize: 512 }), memory);
       assert.equal(inMemory.read(4096, segment(0x1000, 1024)), 0);
       assert.deepEqual(memory.slice(0x1000, 1024), content.subarray(4096, 5120));
       inMemory.close();

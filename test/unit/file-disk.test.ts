@@ -33,7 +33,7 @@ function segments(...ranges: readonly (readonly [gpa: number, length: number])[]
 }
 
 describe("disk file", () => {
-  const options = { path, isReadOnly: false, blockSize: 512 } as const;
+  const options = { path, isReadonly: false, blockSize: 512 } as const;
 
   function refusal(change: Partial<Parameters<typeof openDiskFile>[0]>): DiskError {
     try {
@@ -47,18 +47,18 @@ describe("disk file", () => {
 
   it("opens what is a disk, with its size", () => {
     writeFileSync(path, new Uint8Array(4096));
-    for (const isReadOnly of [false, true]) {
-      const file = openDiskFile({ ...options, isReadOnly, blockSize: 4096 });
+    for (const isReadonly of [false, true]) {
+      const file = openDiskFile({ ...options, isReadonly, blockSize: 4096 });
       assert.equal(file.size, 4096);
-      assert.equal(file.isReadOnly, isReadOnly);
+      assert.equal(file.isReadonly, isReadonly);
       closeSync(file.fd);
     }
   });
 
   it("says what is wrong with what is not", () => {
     assert.match(refusal({ path: join(folder, "none") }).message, /none: no such file$/);
-    for (const isReadOnly of [false, true]) {
-      const error = refusal({ path: folder, isReadOnly });
+    for (const isReadonly of [false, true]) {
+      const error = refusal({ path: folder, isReadonly });
       assert.match(error.message, /: a directory, not a disk image$/);
       assert.match(error.cure ?? "", /mke2fs/);
     }
@@ -66,7 +66,7 @@ describe("disk file", () => {
     assert.match(refusal({ path: "/dev/null" }).message, /neither a file nor a block device$/);
     const fifo = join(folder, "fifo");
     execFileSync("mkfifo", [fifo]);
-    assert.match(refusal({ path: fifo, isReadOnly: true }).message, /neither a file nor a block device$/);
+    assert.match(refusal({ path: fifo, isReadonly: true }).message, /neither a file nor a block device$/);
     writeFileSync(path, new Uint8Array(1000));
     assert.match(refusal({}).message, /1000 bytes are not a multiple of the block size 512 \(488 over\)/);
     writeFileSync(path, new Uint8Array(1024));
@@ -91,7 +91,7 @@ describe("disk file", () => {
       let file: DiskFile;
       try {
         if (sectors === 0 || !statSync(`/dev/${name}`).isBlockDevice()) continue;
-        file = openDiskFile({ path: `/dev/${name}`, isReadOnly: true, blockSize: 512 });
+        file = openDiskFile({ path: `/dev/${name}`, isReadonly: true, blockSize: 512 });
       } catch {
         continue;
       }
@@ -114,7 +114,7 @@ describe("file disk", () => {
   beforeEach(() => {
     writeFileSync(path, content);
     memory.slice(0, 8 * MIB).fill(0);
-    file = openDiskFile({ path, isReadOnly: false, blockSize: 512 });
+    file = openDiskFile({ path, isReadonly: false, blockSize: 512 });
     // What waits for the medium, and where: file-disk-slow.test.ts.
     disk = new FileDisk(file, memory, mayWait);
   });

@@ -21,7 +21,7 @@ import { bubblewrap } from "../../bench/ladder/rungs/bubblewrap.js";
 import { chroot } from "../../bench/ladder/rungs/chroot.js";
 import { cloudHypervisor, firecracker } from "../../bench/ladder/rungs/other-monitors.js";
 import { allNamespaces } from "../../bench/ladder/rungs/namespaces.js";
-import type { Site } from "../../bench/ladder/site.js";
+import type { Workspace } from "../../bench/ladder/workspace.js";
 import { availableKib, densityEnd, oneMoreKib } from "../../bench/ladder/stages/density.js";
 import { parseStatus } from "../../bench/ladder/stages/memory.js";
 import { climbTable, storyOf } from "../../bench/ladder/story.js";
@@ -164,8 +164,8 @@ describe("ladder: arguments of rungs", () => {
       writeFileSync(join(folder, name), "");
     process.env["PATH"] = folder;
     try {
-      const site = { folder, root: "/root", initrd: "/initrd" } as unknown as Site;
-      return (await rung.open(site)).command(instance);
+      const workspace = { folder, root: "/root", initrd: "/initrd" } as unknown as Workspace;
+      return (await rung.open(workspace)).command(instance);
     } finally {
       process.env["PATH"] = path;
     }

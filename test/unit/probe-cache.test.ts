@@ -26,7 +26,7 @@ describe("probe cache", () => {
 
   it("probes once, and remembers also that there was nothing", () => {
     let probes = 0;
-    const probe = (found: Quirks | undefined) => () => {
+    const probe = (found: Quirks | undefined) => (): Quirks | undefined => {
       probes++;
       return found;
     };
@@ -45,7 +45,7 @@ describe("probe cache", () => {
     const entry = JSON.parse(readFileSync(file, "utf8")) as { key: string };
     writeFileSync(file, JSON.stringify({ ...entry, key: `${entry.key} kvm_other@1` }));
     assert.equal(
-      remembered(() => undefined),
+      remembered<Quirks>(() => undefined),
       undefined,
     );
     writeFileSync(file, "{");

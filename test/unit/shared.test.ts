@@ -1,10 +1,10 @@
 // Needs: nothing. What the threads of a VM share, and the lab's frames.
 import assert from "node:assert/strict";
 import { lock, unlock } from "../../devices/lock.js";
-import { ConsoleWatcher } from "../../vmm/console-watcher.js";
+import { ConsoleWatcher } from "../../vmm/machine/console-watcher.js";
 import { FrameReader, encodeFrame, encodeRequest } from "../../vmm/lab/frames.js";
 import { MILESTONE_INIT, VCPU_IDLE, VCPU_RUNNING, VCPU_STANDBY, VmShared } from "../../vmm/vcpu/shared.js";
-import { reportExit } from "../../vmm/vm-exit.js";
+import { reportExit } from "../../vmm/machine/vm-exit.js";
 import { Worker } from "node:worker_threads";
 
 describe("shared", () => {

@@ -1,6 +1,6 @@
 // Needs: nothing. The exit loop against a hand-written kvm_run.
 import assert from "node:assert/strict";
-import { Bus } from "../../vmm/bus.js";
+import { Bus } from "../../vmm/vcpu/bus.js";
 import { KvmRun } from "../../vmm/kvm/kvm-run.js";
 import * as abi from "../../vmm/sys/kvm-abi.js";
 import { mmapAnonymous, munmap, viewMemory } from "../../vmm/sys/libc.js";

@@ -34,7 +34,7 @@ function guestKey() {
 
 const outputs = [
   { entry: "vmm/cli.ts", file: "dist/cli.js" },
-  { entry: "vmm/vcpu/worker.ts", file: "dist/vcpu-worker.js" },
+  { entry: "vmm/machine/vcpu-worker.ts", file: "dist/vcpu-worker.js" },
   { entry: "vmm/index.ts", file: "dist/index.js" },
   { entry: "bench/ladder/cli.ts", file: "dist/ladder.js" },
 ];

@@ -1,6 +1,6 @@
 // `vmlet boot`: options -> VM -> exit code. DESIGN.md, "Boot".
 import { existsSync } from "node:fs";
-import { buildVm, checkGuest } from "../builder.js";
+import { buildVm, checkGuest } from "../machine/builder.js";
 import { OWN_KERNEL_CMDLINE, consoleParameter } from "../config/defaults.js";
 import { deviceCount } from "../config/devices.js";
 import { resolveConfig } from "../config/resolve.js";
@@ -17,7 +17,7 @@ import { say } from "../host/say.js";
 import { onEndSignals } from "../host/end-signals.js";
 import { Terminal, writeOutput } from "./terminal.js";
 import { isTerminal } from "../sys/libc.js";
-import { Vm } from "../vm.js";
+import { Vm } from "../machine/vm.js";
 
 const STDIN = 0;
 const STDOUT = 1;

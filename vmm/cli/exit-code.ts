@@ -12,7 +12,7 @@ import {
   EXIT_TRIPLE_FAULT,
   EXIT_USAGE,
 } from "../host/exit-codes.js";
-import type { GuestOutcome } from "../vm-exit.js";
+import type { GuestOutcome } from "../machine/vm-exit.js";
 import { UsageError } from "./usage-error.js";
 
 /** `status` is what the guest's init reported; a power-off without a report is success. */

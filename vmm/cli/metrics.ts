@@ -1,7 +1,7 @@
 // --metrics FILE: what a running VM has used so far, one line of JSON a second and one at the end.
 import { closeSync, openSync, writeSync } from "node:fs";
 import type { BalloonReport } from "../virtio/device-host.js";
-import type { VmStatistics } from "../vm-exit.js";
+import type { VmStatistics } from "../machine/vm-exit.js";
 import { deviceCounters, type DeviceCounters } from "./report.js";
 
 const INTERVAL_MS = 1000;

@@ -1,5 +1,5 @@
 // One line, or a few, about an end that was not a power-off.
-import type { VmExit } from "../vm-exit.js";
+import type { VmExit } from "../machine/vm-exit.js";
 
 export function describeOutcome({ outcome, registers }: VmExit): string {
   switch (outcome) {

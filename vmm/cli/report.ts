@@ -4,7 +4,7 @@ import { accessSync, constants, readFileSync, statSync, writeFileSync } from "no
 import { dirname } from "node:path";
 import type { ResolvedConfig } from "../config/types.js";
 import { acceleratorKind, hostFacts, isInLab, type AcceleratorKind, type HostFacts } from "../host/facts.js";
-import type { Milestones, VmExit } from "../vm-exit.js";
+import type { Milestones, VmExit } from "../machine/vm-exit.js";
 import type { KernelFormat } from "../x86/kernel.js";
 import { EXIT_CANNOT_WRITE } from "../host/exit-codes.js";
 import { say } from "../host/say.js";

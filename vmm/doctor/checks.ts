@@ -13,7 +13,7 @@ export interface Command {
   readonly line: string;
 }
 
-export interface Look {
+export interface Observation {
   readonly status: Status;
   readonly title: string;
   /** What was seen; for a problem, its cause in one line. */
@@ -24,21 +24,21 @@ export interface Look {
   readonly commands?: readonly Command[] | undefined;
 }
 
-export interface Finding extends Look {
+export interface Finding extends Observation {
   /** Stable name for programs, such as "kvm-device"; README.md of this folder lists all. */
   readonly code: string;
 }
 
 /** What depends on a check: any guest, the guests on /dev/kvm, those in the lab, or only what somebody may ask for. */
-export type Concern = "host" | "kvm" | "lab" | "extra";
+export type Area = "host" | "kvm" | "lab" | "extra";
 
 export interface Check {
   readonly code: string;
-  readonly concern: Concern;
+  readonly area: Area;
   /** The worst that it can find; "ok" for what is a fact and nothing else. */
   readonly worst: Status;
   /** Undefined where there is nothing to say. Must not change anything on the host. */
-  readonly look: (host: HostView) => Look | undefined;
+  readonly look: (host: HostView) => Observation | undefined;
 }
 
 export const here = (line: string): Command => ({ place: "here", line });

@@ -5,7 +5,7 @@ import { thisHost } from "./this-host.js";
 
 /** The first thing in KVM's way for which something helps; undefined if there is none. */
 export function whyNoKvm(): (Finding & { readonly cure: string }) | undefined {
-  const checks = CHECKS.filter(({ concern }) => concern === "kvm");
+  const checks = CHECKS.filter(({ area }) => area === "kvm");
   return lookAt(thisHost(), checks).find(
     (finding): finding is Finding & { cure: string } => finding.status === "bad" && finding.cure !== undefined,
   );

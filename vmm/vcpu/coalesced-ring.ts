@@ -3,7 +3,7 @@
 // so that the held-back writes come first. KVM api.rst §4.58, struct kvm_coalesced_mmio_ring.
 import { lock, unlock } from "../../devices/lock.js";
 import type { SharedWords } from "../../devices/contracts.js";
-import type { Bus } from "../bus.js";
+import type { Bus } from "./bus.js";
 import type { KvmRun } from "../kvm/kvm-run.js";
 import {
   KVM_COALESCED_MMIO_PAGE_OFFSET,

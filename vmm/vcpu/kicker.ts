@@ -38,7 +38,7 @@ export class Kicker {
   /** Has the main thread look at the shared words soon; cheap if it is going to anyway. */
   wakeMain(): void {
     if (!this.#shared.ringDoorbell()) return;
-    if (this.#shared.mainRunsVcpu) {
+    if (this.#shared.isMainInKvmRun) {
       // The main thread itself finds the bell when its exit has been answered.
       if (!this.#isMain) this.kickVcpu(0);
     } else signalEventfd(this.#doorbellFd);

@@ -1,7 +1,7 @@
 // The exit loop in two storeys: one exit answered by dispatchExit, and a tight loop that
 // leaves only when asked to. It names buses, never devices. KVM api.rst §5.
 import type { AccessSize } from "../../devices/contracts.js";
-import type { Bus } from "../bus.js";
+import type { Bus } from "./bus.js";
 import type { KvmRun } from "../kvm/kvm-run.js";
 import {
   KVM_EXIT_FAIL_ENTRY,

@@ -14,7 +14,7 @@ const OUTCOME = 0;
 /** Nonzero: the main thread has work (output, room for input, a stopped vCPU). */
 const DOORBELL = 1;
 /** 1 while the main thread runs vCPU 0 itself and must be kicked rather than woken. */
-const MAIN_RUNS_VCPU = 2;
+const MAIN_IN_KVM_RUN = 2;
 /** 1 + exit status that the guest reported, 0 for none. */
 const EXIT_STATUS = 3;
 /** Lock over the ring of coalesced writes. */
@@ -144,12 +144,12 @@ export class VmShared {
     Atomics.store(this.words, DOORBELL, 0);
   }
 
-  get mainRunsVcpu(): boolean {
-    return Atomics.load(this.words, MAIN_RUNS_VCPU) !== 0;
+  get isMainInKvmRun(): boolean {
+    return Atomics.load(this.words, MAIN_IN_KVM_RUN) !== 0;
   }
 
-  set mainRunsVcpu(value: boolean) {
-    Atomics.store(this.words, MAIN_RUNS_VCPU, value ? 1 : 0);
+  set isMainInKvmRun(value: boolean) {
+    Atomics.store(this.words, MAIN_IN_KVM_RUN, value ? 1 : 0);
   }
 
   markInputRoom(): void {
@@ -195,7 +195,7 @@ export class VmShared {
     Atomics.store(this.words, this.#slot(vcpu) + SLOT_TID, tid);
   }
 
-  // -- Halt: see vmm/halt-watcher.ts --
+  // -- Halt: see vmm/machine/halt-watcher.ts --
 
   /** A new question to every vCPU; the caller kicks them to it. */
   askHalted(): void {

@@ -49,13 +49,13 @@ export interface DeviceServices {
   readonly memory: MappedGuestMemory;
   readonly loop: EventLoop;
   /** This thread runs a vCPU between its turns: it may wait for itself, and hears late of what others have done. */
-  readonly runsVcpu: () => boolean;
+  readonly isMainPhase: () => boolean;
   /** Takes a line for the log. */
   readonly report: (line: string) => void;
   /** The terminal behind a console. */
   readonly consoleHost: ConsoleHost;
   /** Takes what the VM may ask of the device. */
-  readonly offer: (controls: DeviceControls) => void;
+  readonly expose: (controls: DeviceControls) => void;
 }
 
 /** A device whose host side (a file, a TAP) has been opened and checked; the device itself comes later. */
@@ -117,13 +117,13 @@ export class DeviceHost {
     const controls: DeviceControls = {};
     this.controls = controls;
     this.hearsHost = devices.some(({ factory }) => factory.hearsHost === true);
-    const offer = (offered: DeviceControls): void => void Object.assign(controls, offered);
+    const expose = (exposed: DeviceControls): void => void Object.assign(controls, exposed);
     this.#names = devices.map(({ factory }) => factory.name);
     this.#words = devices.map((_, device) => words(device));
     this.transports = devices.map(
       ({ factory, interrupt, registers }) =>
         new MmioTransport({
-          device: factory.create({ memory, loop, runsVcpu: () => loop.isRunningVcpu, report, consoleHost, offer }),
+          device: factory.create({ memory, loop, isMainPhase: () => loop.isMainPhase, report, consoleHost, expose }),
           memory,
           interrupt,
           registers,
@@ -137,8 +137,8 @@ export class DeviceHost {
   }
 
   /** True while this thread runs a vCPU between the turns of its event loop. */
-  set isRunningVcpu(value: boolean) {
-    this.#loop.isRunningVcpu = value;
+  set isMainPhase(value: boolean) {
+    this.#loop.isMainPhase = value;
   }
 
   /** Serves what vCPU threads have left here since the last time. */

@@ -9,7 +9,7 @@ const COARSE_MS = 20;
 
 export interface DeviceLoopHooks {
   /** Has the thread come back to its event loop instead of entering KVM_RUN. */
-  comeBack(): void;
+  wakeOwner(): void;
   /** Interrupts KVM_RUN in `delayMs`, and then again and again. */
   alarm(delayMs: number): void;
   /** A device has thrown what no guest can make it throw. */
@@ -18,7 +18,7 @@ export interface DeviceLoopHooks {
 
 export class DeviceLoop implements EventLoop {
   /** True while the thread runs a vCPU between its turns. */
-  isRunningVcpu = false;
+  isMainPhase = false;
   readonly #hooks: DeviceLoopHooks;
   readonly #loop: EventLoop;
 
@@ -33,11 +33,11 @@ export class DeviceLoop implements EventLoop {
 
   defer(task: () => void): void {
     this.#loop.defer(() => this.guard(task));
-    if (this.isRunningVcpu) this.#hooks.comeBack();
+    if (this.isMainPhase) this.#hooks.wakeOwner();
   }
 
   after(delayMs: number, task: () => void): () => void {
-    if (this.isRunningVcpu) this.#hooks.alarm(Math.max(1, Math.min(Math.ceil(delayMs), COARSE_MS)));
+    if (this.isMainPhase) this.#hooks.alarm(Math.max(1, Math.min(Math.ceil(delayMs), COARSE_MS)));
     return this.#loop.after(delayMs, () => this.guard(task));
   }
 

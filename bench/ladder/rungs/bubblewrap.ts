@@ -1,7 +1,8 @@
 // bubblewrap: namespaces for programs of the desktop, set up by one small program.
 import { entering } from "../network.js";
 import { detectProgram, program as hostProgram } from "../detect.js";
-import { CONTAINER_TIMEOUT_MS, type Rung } from "../rung.js";
+import { CONTAINER_TIMEOUT_MS } from "../limits.js";
+import type { Rung } from "../rung.js";
 
 export const bubblewrap: Rung = {
   name: "bubblewrap",
@@ -12,9 +13,9 @@ export const bubblewrap: Rung = {
   debianPackage: "bubblewrap",
   timeoutMs: CONTAINER_TIMEOUT_MS,
   detect: () => detectProgram("bwrap", "bubblewrap"),
-  open: (site) => {
+  open: (workspace) => {
     const flags = [
-      ...["--unshare-all", "--die-with-parent", "--bind", site.root, "/", "--proc", "/proc", "--dev", "/dev"],
+      ...["--unshare-all", "--die-with-parent", "--bind", workspace.root, "/", "--proc", "/proc", "--dev", "/dev"],
       ...["--chdir", "/"],
     ];
     return {

@@ -2,7 +2,8 @@
 import { join } from "node:path";
 import { cgroupLayout, limitedGroup, removeGroupTree, type GroupFolder } from "../cgroup.js";
 import { isRoot, program as hostProgram } from "../detect.js";
-import { CONTAINER_TIMEOUT_MS, type Rung } from "../rung.js";
+import { CONTAINER_TIMEOUT_MS } from "../limits.js";
+import type { Rung } from "../rung.js";
 
 function script(group: readonly GroupFolder[]): string {
   const lines = group.flatMap(({ folder, files }) => [
@@ -25,13 +26,13 @@ export const cgroupLimits: Rung = {
     if (kind === "none") return { missing: "no control groups are mounted" };
     return isRoot() ? { version: `cgroups ${kind}` } : { missing: "needs root" };
   },
-  open: (site) => {
-    const groupOf = (name: string): GroupFolder[] => limitedGroup(site.cgroups, `${site.run}/${name}`);
+  open: (workspace) => {
+    const groupOf = (name: string): GroupFolder[] => limitedGroup(workspace.cgroups, `${workspace.run}/${name}`);
     return {
       // The number's place may stand once in an argument: the name arrives as one of its own.
       command: ({ name, program }) => {
         const text = script(groupOf("$name")).replaceAll("'", '"').replace("set -e", "set -e; name=$1; shift");
-        return [hostProgram("sh"), "-c", text, "sh", name, hostProgram("chroot"), site.root, ...program];
+        return [hostProgram("sh"), "-c", text, "sh", name, hostProgram("chroot"), workspace.root, ...program];
       },
       remove: (names) => {
         for (const { folder } of names.flatMap(groupOf)) removeGroupTree(folder);

@@ -1,6 +1,7 @@
 // 1979: another root directory, and nothing else.
 import { detectRootProgram, program as hostProgram } from "../detect.js";
-import { CONTAINER_TIMEOUT_MS, type Rung } from "../rung.js";
+import { CONTAINER_TIMEOUT_MS } from "../limits.js";
+import type { Rung } from "../rung.js";
 
 export const chroot: Rung = {
   name: "chroot",
@@ -11,5 +12,5 @@ export const chroot: Rung = {
   debianPackage: "coreutils",
   timeoutMs: CONTAINER_TIMEOUT_MS,
   detect: () => detectRootProgram("chroot", "coreutils"),
-  open: (site) => ({ command: ({ program }) => [hostProgram("chroot"), site.root, ...program] }),
+  open: (workspace) => ({ command: ({ program }) => [hostProgram("chroot"), workspace.root, ...program] }),
 };

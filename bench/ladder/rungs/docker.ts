@@ -6,9 +6,10 @@ import { setTimeout as delay } from "node:timers/promises";
 import { detectRootProgram, program as hostProgram } from "../detect.js";
 import { findProgram } from "../../../vmm/host/programs.js";
 import { timeLimit } from "../../../vmm/host/time-limit.js";
-import { CONTAINER_TIMEOUT_MS, CPUS, MEMORY_MIB, type OpenRung, type Rung } from "../rung.js";
+import { CONTAINER_TIMEOUT_MS, CPUS, MEMORY_MIB } from "../limits.js";
+import type { OpenRung, Rung } from "../rung.js";
 import { runProgram, tryProgram } from "../run-program.js";
-import type { Site } from "../site.js";
+import type { Workspace } from "../workspace.js";
 
 const ENGINE_STARTS_MS = 30_000;
 const ENGINE_STOPS_MS = 10_000;
@@ -24,20 +25,20 @@ export interface Engine {
 }
 
 /** Below the launcher, which ends it if we die. "vfs" works on every file system, and copies every layer whole. */
-export async function startEngine(site: Site, client: string, storageDriver = "vfs"): Promise<Engine> {
-  const folder = join(site.folder, "docker");
+export async function startEngine(workspace: Workspace, client: string, storageDriver = "vfs"): Promise<Engine> {
+  const folder = join(workspace.folder, "docker");
   mkdirSync(folder);
   const socket = `unix://${join(folder, "socket")}`;
   const pidFile = join(folder, "pid");
   // Without addresses to masquerade and ports to forward, it need not touch the host's packet filter.
-  const bridge = site.network.joints.bridge?.device ?? "none";
+  const bridge = workspace.network.joints.bridge?.device ?? "none";
   const flags = [
     ...["--iptables=false", "--ip6tables=false", "--ip-forward=false", "--userland-proxy=false", `--bridge=${bridge}`],
     ...[`--storage-driver=${storageDriver}`, "--log-level=error"],
     ...["--data-root", join(folder, "data"), "--exec-root", join(folder, "exec"), "--pidfile", pidFile, "-H", socket],
   ];
   const child = spawn(
-    site.launcher,
+    workspace.launcher,
     ["-t", String(DAY_MS), "-m", "an engine prints no marker", "--", hostProgram("dockerd"), ...flags],
     { stdio: ["pipe", "pipe", "ignore"] },
   );
@@ -60,7 +61,7 @@ export async function startEngine(site: Site, client: string, storageDriver = "v
   const limitMs = timeLimit("the start of Docker", ENGINE_STARTS_MS);
   const started = performance.now();
   while (!tryProgram(client, [...host, "version"])) {
-    if (child.exitCode !== null || site.signal.aborted || performance.now() - started > limitMs) {
+    if (child.exitCode !== null || workspace.signal.aborted || performance.now() - started > limitMs) {
       await stop();
       throw new Error(`dockerd did not start: ${/"errors":"(.*)"/.exec(said)?.[1] ?? "it does not answer"}`);
     }
@@ -69,20 +70,20 @@ export async function startEngine(site: Site, client: string, storageDriver = "v
   return { host, process: child, stop };
 }
 
-async function open(site: Site): Promise<OpenRung> {
+async function open(workspace: Workspace): Promise<OpenRung> {
   const client = hostProgram("docker");
   const running = tryProgram(client, ["version"]);
-  const engine: Engine = running ? { host: [], stop: () => Promise.resolve() } : await startEngine(site, client);
-  const image = `${site.run}:1`;
+  const engine: Engine = running ? { host: [], stop: () => Promise.resolve() } : await startEngine(workspace, client);
+  const image = `${workspace.run}:1`;
   try {
-    const archive = join(site.folder, "docker-root.tar");
-    runProgram("tar", ["-C", site.root, "-cf", archive, "."]);
+    const archive = join(workspace.folder, "docker-root.tar");
+    runProgram("tar", ["-C", workspace.root, "-cf", archive, "."]);
     runProgram(client, [...engine.host, "import", archive, image]);
   } catch (error) {
     await engine.stop();
     throw error;
   }
-  const limits = ["--memory", `${String(MEMORY_MIB)}m`, "--cpus", String(CPUS), "--cgroup-parent", `/${site.run}`];
+  const limits = ["--memory", `${String(MEMORY_MIB)}m`, "--cpus", String(CPUS), "--cgroup-parent", `/${workspace.run}`];
   const pid = engine.process?.pid;
   return {
     command: ({ name, program, network }) => [

@@ -3,21 +3,22 @@ import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { detectRootProgram, program as hostProgram } from "../detect.js";
 import type { Joint } from "../network.js";
-import { CONTAINER_TIMEOUT_MS, CPUS, MEMORY_MIB, type Rung } from "../rung.js";
+import { CONTAINER_TIMEOUT_MS, CPUS, MEMORY_MIB } from "../limits.js";
+import type { Rung } from "../rung.js";
 import { tryProgram } from "../run-program.js";
-import type { Site } from "../site.js";
+import type { Workspace } from "../workspace.js";
 
 const COMMON = "/usr/share/lxc/config/common.conf";
 
-function config(site: Site, network: readonly string[]): string {
+function config(workspace: Workspace, network: readonly string[]): string {
   const bytes = String(MEMORY_MIB * 2 ** 20);
   const quota = String(CPUS * 100_000);
   const limits =
-    site.cgroups.kind === "v2"
+    workspace.cgroups.kind === "v2"
       ? [`lxc.cgroup2.memory.max = ${bytes}`, `lxc.cgroup2.cpu.max = ${quota} 100000`]
       : [`lxc.cgroup.memory.limit_in_bytes = ${bytes}`, `lxc.cgroup.cpu.cfs_quota_us = ${quota}`];
   const common = existsSync(COMMON) ? [`lxc.include = ${COMMON}`] : [];
-  return [...common, `lxc.rootfs.path = dir:${site.root}`, ...network, ...limits, ""].join("\n");
+  return [...common, `lxc.rootfs.path = dir:${workspace.root}`, ...network, ...limits, ""].join("\n");
 }
 
 export const lxc: Rung = {
@@ -29,21 +30,21 @@ export const lxc: Rung = {
   debianPackage: "lxc",
   timeoutMs: CONTAINER_TIMEOUT_MS,
   detect: () => detectRootProgram("lxc-execute", "lxc"),
-  open: (site) => {
-    const path = join(site.folder, "lxc");
+  open: (workspace) => {
+    const path = join(workspace.folder, "lxc");
     mkdirSync(path);
     const fileFor = (network: Joint | undefined): string => {
       const file = join(path, network === undefined ? "ladder.conf" : "ladder-network.conf");
       const lines =
         network?.kind === "veth" ? [`lxc.namespace.share.net = ${network.namespace}`] : ["lxc.net.0.type = empty"];
-      writeFileSync(file, config(site, lines));
+      writeFileSync(file, config(workspace, lines));
       return file;
     };
     return {
       command: ({ name, program, network }) => [
         hostProgram("lxc-execute"),
         ...["-n", name, "-P", path, "-f", fileFor(network), `--define=lxc.uts.name=${name}`],
-        ...[`--define=lxc.cgroup.dir=${site.run}/${name}`, "--", ...program],
+        ...[`--define=lxc.cgroup.dir=${workspace.run}/${name}`, "--", ...program],
       ],
       remove: (names) => {
         for (const name of names) {

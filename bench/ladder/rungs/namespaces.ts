@@ -2,7 +2,8 @@
 import { existsSync } from "node:fs";
 import { detectProgram, detectRootProgram, program as hostProgram } from "../detect.js";
 import { entering } from "../network.js";
-import { CONTAINER_TIMEOUT_MS, type Rung } from "../rung.js";
+import { CONTAINER_TIMEOUT_MS } from "../limits.js";
+import type { Rung } from "../rung.js";
 
 interface Kind {
   /** Name in /proc/PID/ns, without "_for_children". */
@@ -41,12 +42,12 @@ function rung(name: string, adds: string, kinds: readonly Kind[]): Rung {
         ? detectProgram("unshare", "util-linux")
         : detectRootProgram("unshare", "util-linux");
     },
-    open: (site) => ({
+    open: (workspace) => ({
       command: ({ program, network }) => [
         ...entering(network),
         hostProgram("unshare"),
         ...(network?.kind === "veth" ? flags.filter((flag) => flag !== "--net") : flags),
-        ...[`--root=${site.root}`, "--", ...program],
+        ...[`--root=${workspace.root}`, "--", ...program],
       ],
     }),
   };

@@ -1,7 +1,8 @@
 // systemd-nspawn, without systemd-machined: it need not run for this.
 import { existsSync, rmdirSync } from "node:fs";
 import { detectRootProgram, program as hostProgram } from "../detect.js";
-import { CONTAINER_TIMEOUT_MS, type Rung } from "../rung.js";
+import { CONTAINER_TIMEOUT_MS } from "../limits.js";
+import type { Rung } from "../rung.js";
 
 const PROPAGATE = "/run/systemd/nspawn/propagate";
 
@@ -14,7 +15,7 @@ export const nspawn: Rung = {
   debianPackage: "systemd-container",
   timeoutMs: CONTAINER_TIMEOUT_MS,
   detect: () => detectRootProgram("systemd-nspawn", "systemd-container"),
-  open: (site) => {
+  open: (workspace) => {
     const flags = ["--quiet", "--register=no", "--keep-unit", "--as-pid2", "--pipe"];
     return {
       // Else, only one instance at a time may have the directory.
@@ -24,7 +25,7 @@ export const nspawn: Rung = {
         ...flags,
         network?.kind === "veth" ? `--network-namespace-path=${network.namespace}` : "--private-network",
         `--machine=${name}`,
-        `--directory=${site.root}`,
+        `--directory=${workspace.root}`,
         ...program,
       ],
       remove: (names) => {

@@ -4,9 +4,10 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { detectRootProgram, program as hostProgram } from "../detect.js";
 import type { Joint } from "../network.js";
-import { CONTAINER_TIMEOUT_MS, CPUS, MEMORY_MIB, type OpenRung, type Rung } from "../rung.js";
+import { CONTAINER_TIMEOUT_MS, CPUS, MEMORY_MIB } from "../limits.js";
+import type { OpenRung, Rung } from "../rung.js";
 import { runProgram, tryProgram } from "../run-program.js";
-import type { Site } from "../site.js";
+import type { Workspace } from "../workspace.js";
 
 /** The fields of config.json that we change. */
 interface OciConfig {
@@ -15,9 +16,9 @@ interface OciConfig {
   linux: { resources?: Record<string, unknown>; namespaces: readonly { type: string; path?: string }[] };
 }
 
-function open(site: Site, runtime: string): OpenRung {
+function open(workspace: Workspace, runtime: string): OpenRung {
   const path = hostProgram(runtime);
-  const folder = join(site.folder, runtime);
+  const folder = join(workspace.folder, runtime);
   const state = join(folder, "state");
   mkdirSync(folder);
   runProgram(path, ["spec"], { cwd: folder });
@@ -33,7 +34,7 @@ function open(site: Site, runtime: string): OpenRung {
     const config: OciConfig = {
       ...base,
       process: { ...base.process, terminal: false, args: program },
-      root: { path: site.root, readonly: false },
+      root: { path: workspace.root, readonly: false },
       linux: {
         ...base.linux,
         // What a CNI plug-in does: a namespace that has a link already.
@@ -53,7 +54,7 @@ function open(site: Site, runtime: string): OpenRung {
   };
 
   // crun refuses hosts that mount v1 and v2 side by side; without v2 in its sight it works.
-  const hides = runtime === "crun" && site.cgroups.kind === "hybrid" ? site.cgroups.unified : undefined;
+  const hides = runtime === "crun" && workspace.cgroups.kind === "hybrid" ? workspace.cgroups.unified : undefined;
   return {
     command: ({ name, program, network }) => [
       ...[path, "--root", state, "run", "--bundle", bundleFor(program, network), name],
@@ -75,7 +76,7 @@ function rung(name: "runc" | "crun", adds: string): Rung {
     debianPackage: name,
     timeoutMs: CONTAINER_TIMEOUT_MS,
     detect: () => detectRootProgram(name, name),
-    open: (site) => open(site, name),
+    open: (workspace) => open(workspace, name),
   };
 }
 

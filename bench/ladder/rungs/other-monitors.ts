@@ -3,7 +3,9 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { detectProgram, program as hostProgram } from "../detect.js";
-import { CPUS, MEMORY_MIB, VM_TIMEOUT_MS, type Detection, type Instance, type Rung } from "../rung.js";
+import type { Detection } from "../detect.js";
+import { CPUS, MEMORY_MIB, VM_TIMEOUT_MS } from "../limits.js";
+import type { Instance, Rung } from "../rung.js";
 import { findProgram } from "../../../vmm/host/programs.js";
 import { vmCmdline, vmKernel, whyNoHardware } from "../vm-guest.js";
 
@@ -22,17 +24,17 @@ export const firecracker: Rung = {
   takesDisk: true,
   timeoutMs: VM_TIMEOUT_MS,
   detect: () => detectMonitor("firecracker"),
-  open: (site) => {
+  open: (workspace) => {
     const files = new Map<string, string>();
     const fileFor = ({ program, disk, network }: Instance): string => {
       const key = program.join("\0");
       const known = files.get(key);
       if (known !== undefined) return known;
-      const file = join(site.folder, `firecracker-${String(files.size)}.json`);
+      const file = join(workspace.folder, `firecracker-${String(files.size)}.json`);
       const config = {
         "boot-source": {
           kernel_image_path: vmKernel(),
-          initrd_path: site.initrd,
+          initrd_path: workspace.initrd,
           boot_args: vmCmdline(program, "k"),
         },
         "machine-config": { vcpu_count: CPUS, mem_size_mib: MEMORY_MIB },
@@ -61,10 +63,10 @@ export const cloudHypervisor: Rung = {
   limits: "own",
   timeoutMs: VM_TIMEOUT_MS,
   detect: () => detectMonitor("cloud-hypervisor"),
-  open: (site) => ({
+  open: (workspace) => ({
     command: ({ program }) => [
       hostProgram("cloud-hypervisor"),
-      ...["--kernel", vmKernel(), "--initramfs", site.initrd, "--cmdline", vmCmdline(program, "switch-off")],
+      ...["--kernel", vmKernel(), "--initramfs", workspace.initrd, "--cmdline", vmCmdline(program, "switch-off")],
       ...["--memory", `size=${String(MEMORY_MIB)}M`, "--cpus", `boot=${String(CPUS)}`],
       ...["--serial", "tty", "--console", "off"],
     ],

@@ -1,7 +1,8 @@
 // The floor: fork and exec of the program, and what the harness itself costs.
 import { join } from "node:path";
 import { release } from "node:os";
-import { CONTAINER_TIMEOUT_MS, type Rung } from "../rung.js";
+import { CONTAINER_TIMEOUT_MS } from "../limits.js";
+import type { Rung } from "../rung.js";
 
 export const plainProcess: Rung = {
   name: "process",
@@ -11,7 +12,7 @@ export const plainProcess: Rung = {
   network: "host",
   timeoutMs: CONTAINER_TIMEOUT_MS,
   detect: () => ({ version: `Linux ${release()}` }),
-  open: (site) => ({
-    command: ({ program }) => [join(site.root, program[0] ?? ""), ...program.slice(1)],
+  open: (workspace) => ({
+    command: ({ program }) => [join(workspace.root, program[0] ?? ""), ...program.slice(1)],
   }),
 };

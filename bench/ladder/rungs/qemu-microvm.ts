@@ -1,6 +1,7 @@
 // QEMU's microvm machine with vmlet's kernel and initramfs; interpreted (TCG) where KVM has no hardware.
 import { detectProgram, program as hostProgram } from "../detect.js";
-import { CPUS, MEMORY_MIB, VM_TIMEOUT_MS, type Rung } from "../rung.js";
+import { CPUS, MEMORY_MIB, VM_TIMEOUT_MS } from "../limits.js";
+import type { Rung } from "../rung.js";
 import { vmCmdline, vmKernel, whyNoHardware } from "../vm-guest.js";
 
 export const qemuMicrovm: Rung = {
@@ -13,7 +14,7 @@ export const qemuMicrovm: Rung = {
   debianPackage: "qemu-system-x86",
   timeoutMs: VM_TIMEOUT_MS,
   detect: () => detectProgram("qemu-system-x86_64", "qemu-system-x86"),
-  open: (site) => {
+  open: (workspace) => {
     const isInterpreted = whyNoHardware() !== undefined;
     // Without ACPI, QEMU names its virtio devices on the command line: the kernel knows no other way.
     const machine = isInterpreted
@@ -29,7 +30,7 @@ export const qemuMicrovm: Rung = {
         ...(disk === undefined ? [] : ["-device", "virtio-blk-device,drive=disk"]),
         ...(network?.kind === "tap" ? ["-netdev", `tap,id=net,ifname=${network.device},script=no,downscript=no`] : []),
         ...(network?.kind === "tap" ? ["-device", "virtio-net-device,netdev=net"] : []),
-        ...["-kernel", vmKernel(), "-initrd", site.initrd, "-append", vmCmdline(program, "t")],
+        ...["-kernel", vmKernel(), "-initrd", workspace.initrd, "-append", vmCmdline(program, "t")],
       ],
       accelerator: () => (isInterpreted ? "QEMU TCG, interpreted" : "hardware"),
     };

@@ -4,9 +4,10 @@ import { join } from "node:path";
 import { packageRoot } from "../../../vmm/host/guest-files.js";
 import { VERSION } from "../../../vmm/host/version.js";
 import type { Report } from "../../../vmm/cli/report.js";
-import type { Detection, OpenRung, Rung } from "../rung.js";
-import { CPUS, MEMORY_MIB, VM_TIMEOUT_MS } from "../rung.js";
-import type { Site } from "../site.js";
+import type { Detection } from "../detect.js";
+import type { OpenRung, Rung } from "../rung.js";
+import { CPUS, MEMORY_MIB, VM_TIMEOUT_MS } from "../limits.js";
+import type { Workspace } from "../workspace.js";
 import { whyNoHardware } from "../vm-guest.js";
 import type { Sample } from "../../harness.js";
 
@@ -39,24 +40,34 @@ function phases({ phases_ms: ms, exits }: Report): Sample {
   };
 }
 
-function open(site: Site, kernel: readonly string[], memoryMib: number): OpenRung {
+function open(workspace: Workspace, kernel: readonly string[], memoryMib: number): OpenRung {
   let accelerator: string | undefined;
   return {
     command: ({ name, program, disk, network }) => [
       vmletProgram(),
-      ...["boot", "--quiet", "--initrd", site.initrd, ...kernel, "--memory", String(memoryMib), "--cpus", String(CPUS)],
+      ...[
+        "boot",
+        "--quiet",
+        "--initrd",
+        workspace.initrd,
+        ...kernel,
+        "--memory",
+        String(memoryMib),
+        "--cpus",
+        String(CPUS),
+      ],
       ...(disk === undefined ? [] : ["--disk", `path=${disk}`]),
       ...(network?.kind === "tap" ? ["--net", `tap=${network.device}`] : []),
-      ...["--report", join(site.folder, `${name}.json`), "--", ...program],
+      ...["--report", join(workspace.folder, `${name}.json`), "--", ...program],
     ],
     ended: (name) => {
-      const report = JSON.parse(readFileSync(join(site.folder, `${name}.json`), "utf8")) as Report;
+      const report = JSON.parse(readFileSync(join(workspace.folder, `${name}.json`), "utf8")) as Report;
       const { kind, lab } = report.accelerator;
       accelerator = lab ? `lab (${kind} emulated by QEMU TCG)` : (ACCELERATORS[kind] ?? kind);
       return phases(report);
     },
     remove: (names) => {
-      for (const name of names) rmSync(join(site.folder, `${name}.json`), { force: true });
+      for (const name of names) rmSync(join(workspace.folder, `${name}.json`), { force: true });
     },
     accelerator: () => accelerator,
   };
@@ -82,7 +93,7 @@ export const vmlet: Rung = {
   takesDisk: true,
   timeoutMs: VM_TIMEOUT_MS,
   detect: detectVmlet,
-  open: (site) => open(site, [], MEMORY_MIB),
+  open: (workspace) => open(workspace, [], MEMORY_MIB),
 };
 
 export const vmletDebian: Rung = {
@@ -100,5 +111,5 @@ export const vmletDebian: Rung = {
     const kernel = debianKernel();
     return kernel === undefined ? { missing: "no Debian kernel in /boot" } : { version: `${found.version}, ${kernel}` };
   },
-  open: (site) => open(site, ["--kernel", debianKernel() ?? ""], DEBIAN_MEMORY_MIB),
+  open: (workspace) => open(workspace, ["--kernel", debianKernel() ?? ""], DEBIAN_MEMORY_MIB),
 };

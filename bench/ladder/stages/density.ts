@@ -3,7 +3,7 @@
 import { readFileSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Sample } from "../../harness.js";
-import type { Climber } from "../climber.js";
+import type { RungRun } from "../rung-run.js";
 import type { Held } from "../launch.js";
 import type { DensityEnd } from "../result.js";
 import { descendants, totalPssKib } from "../processes.js";
@@ -78,8 +78,8 @@ function whyNoMore(count: number, limits: DensityLimits): string {
     : `stopped after ${String(Math.round(limits.timeMs / 1000))} s`;
 }
 
-export async function densityTurn(climber: Climber, limits: DensityLimits): Promise<Sample> {
-  const engine = (): number[] => (climber.engine === undefined ? [] : descendants(climber.engine));
+export async function densityTurn(rungRun: RungRun, limits: DensityLimits): Promise<Sample> {
+  const engine = (): number[] => (rungRun.engine === undefined ? [] : descendants(rungRun.engine));
   const before = engine();
   const enginePssKib = totalPssKib(before);
   const availableBefore = availableKib();
@@ -97,7 +97,7 @@ export async function densityTurn(climber: Climber, limits: DensityLimits): Prom
         break;
       }
       try {
-        held.push(await climber.hold({ program: ["idle"], count: batch, isUnlimited: true }));
+        held.push(await rungRun.hold({ program: ["idle"], count: batch, isUnlimited: true }));
       } catch (error) {
         if (count === 0) throw error;
         stopped = error instanceof Error ? error.message : String(error);
@@ -115,7 +115,7 @@ export async function densityTurn(climber: Climber, limits: DensityLimits): Prom
     for (const one of held.reverse()) await one.release();
   }
   const end = densityEnd(steps, budgetKib, stopped);
-  climber.density = end;
+  rungRun.density = end;
   const last = steps.at(-1);
   const pss = oneMoreKib(steps, ({ pssKib }) => pssKib);
   const host = oneMoreKib(steps, ({ hostKib }) => hostKib);

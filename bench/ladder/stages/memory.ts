@@ -2,7 +2,7 @@
 import { readlinkSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Sample } from "../../harness.js";
-import { PROBE, type Climber } from "../climber.js";
+import { PROBE, type RungRun } from "../rung-run.js";
 import { commandLine, descendants, statusOf, totalPssKib } from "../processes.js";
 import type { Outside } from "../result.js";
 
@@ -50,15 +50,15 @@ export function parseStatus(status: string): Outside {
 }
 
 /** The program, or the monitor that holds it: the biggest of a VM's processes. */
-function lookFromOutside(climber: Climber, pids: readonly number[]): void {
+function lookFromOutside(rungRun: RungRun, pids: readonly number[]): void {
   const probe = probeAmong(pids);
   const [biggest] = pids.toSorted((a, b) => totalPssKib([b]) - totalPssKib([a]));
   const status = statusOf(probe ?? biggest ?? 0);
-  if (status !== undefined) climber.outside = parseStatus(status);
-  if (probe !== undefined) climber.namespaces = ownNamespaces(probe);
+  if (status !== undefined) rungRun.outside = parseStatus(status);
+  if (probe !== undefined) rungRun.namespaces = ownNamespaces(probe);
 }
 
-function engineProcesses({ engine }: Climber): number[] {
+function engineProcesses({ engine }: RungRun): number[] {
   return engine === undefined ? [] : descendants(engine);
 }
 
@@ -66,20 +66,20 @@ function engineProcesses({ engine }: Climber): number[] {
  * One instance: idle when it has come up, then after it has done all the work of the stage "work". What a VM's kernel has
  * touched by then (page cache, slabs) stays with the host, unlike what a process has given back.
  */
-export async function memoryTurn(climber: Climber, budgetMs: number): Promise<Sample> {
-  const engine = engineProcesses(climber);
+export async function memoryTurn(rungRun: RungRun, budgetMs: number): Promise<Sample> {
+  const engine = engineProcesses(rungRun);
   const engineKib: Sample = engine.length === 0 ? {} : { engine_pss_kib: totalPssKib(engine) };
   const program = ["idle-work-idle", String(PAUSE_MS), String(budgetMs)];
-  const held = await climber.hold({ program, equipment: climber.disk() });
+  const held = await rungRun.hold({ program, equipment: rungRun.disk() });
   const added = (): number[] => [
     ...descendants(held.launcher),
-    ...engineProcesses(climber).filter((pid) => !engine.includes(pid)),
+    ...engineProcesses(rungRun).filter((pid) => !engine.includes(pid)),
   ];
   try {
     await delay(SETTLE_MS);
     const idle = added();
     const idleKib = totalPssKib(idle);
-    lookFromOutside(climber, idle);
+    lookFromOutside(rungRun, idle);
     if (held.isAgain()) throw new Error("the program worked before it could be looked at");
     await held.again();
     await delay(SETTLE_MS);

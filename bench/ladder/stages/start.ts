@@ -1,8 +1,8 @@
 // Launch to the program's first output, and the whole life; phases where the rung reports them.
 import type { Sample } from "../../harness.js";
-import type { Climber } from "../climber.js";
+import type { RungRun } from "../rung-run.js";
 
-export async function startTurn(climber: Climber): Promise<Sample> {
-  const one = await climber.startOne({ program: ["first"] });
-  return { start_first_output_ms: one.firstMs, start_whole_life_ms: one.lifeMs, ...climber.report(one) };
+export async function startTurn(rungRun: RungRun): Promise<Sample> {
+  const one = await rungRun.startOne({ program: ["first"] });
+  return { start_first_output_ms: one.firstMs, start_whole_life_ms: one.lifeMs, ...rungRun.report(one) };
 }

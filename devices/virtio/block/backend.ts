@@ -9,7 +9,7 @@ export const BACKEND_BUSY = -2;
 export interface BlockBackend {
   /** `bytes`, a multiple of 512. */
   readonly size: number;
-  readonly isReadOnly: boolean;
+  readonly isReadonly: boolean;
   /** Fills all of `data` from the disk; or BACKEND_BUSY, with some of it filled. */
   read(position: number, data: Segments): number;
   /** Stores all of `data` on the disk; or BACKEND_BUSY. */

@@ -102,7 +102,7 @@ export class BlockDevice implements VirtioDevice {
   constructor(options: BlockDeviceOptions) {
     const { backend, loop } = options;
     this.name = options.name;
-    this.offeredFeatures = offeredFeatures(backend.isReadOnly, options.cache === "writeback");
+    this.offeredFeatures = offeredFeatures(backend.isReadonly, options.cache === "writeback");
     this.#backend = backend;
     this.#config = blockConfig(backend.size, options.blockSize);
     new TextEncoder().encodeInto(options.id, this.#id);
@@ -227,9 +227,9 @@ export class BlockDevice implements VirtioDevice {
   };
 }
 
-function offeredFeatures(isReadOnly: boolean, canFlush: boolean): bigint {
+function offeredFeatures(isReadonly: boolean, canFlush: boolean): bigint {
   const always = [VIRTIO_BLK_F_SIZE_MAX, VIRTIO_BLK_F_SEG_MAX, VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_TOPOLOGY];
-  const access = isReadOnly ? [VIRTIO_BLK_F_RO] : [VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_WRITE_ZEROES];
+  const access = isReadonly ? [VIRTIO_BLK_F_RO] : [VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_WRITE_ZEROES];
   return featureSet(...always, ...access, ...(canFlush ? [VIRTIO_BLK_F_FLUSH] : []));
 }
 

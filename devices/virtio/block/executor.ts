@@ -104,7 +104,7 @@ export class BlockExecutor {
     const { data, sector } = request;
     const length = data.byteLength;
     const isWrite = request.type === VIRTIO_BLK_T_OUT;
-    if (isWrite && this.#backend.isReadOnly) return this.#refuse(VIRTIO_BLK_S_IOERR);
+    if (isWrite && this.#backend.isReadonly) return this.#refuse(VIRTIO_BLK_S_IOERR);
     if (length === 0 || length % SECTOR_SIZE !== 0 || length > this.#limits.requestBytes) {
       return this.#refuse(VIRTIO_BLK_S_IOERR);
     }

@@ -44,8 +44,8 @@ class CheckedDisk extends MemoryDisk {
   readonly #random: Random;
   failOneIn = 0;
 
-  constructor(memory: HostileMemory, random: Random, isReadOnly: boolean) {
-    super(memory, SECTORS * 512, isReadOnly);
+  constructor(memory: HostileMemory, random: Random, isReadonly: boolean) {
+    super(memory, SECTORS * 512, isReadonly);
     this.#random = random;
   }
 
@@ -75,7 +75,7 @@ class CheckedDisk extends MemoryDisk {
   }
 
   #checkWrite(position: number, length: number): void {
-    assert.ok(!this.isReadOnly, "a read-only disk is written to");
+    assert.ok(!this.isReadonly, "a read-only disk is written to");
     this.#check(position, length);
   }
 

@@ -59,7 +59,7 @@ describe("block device", () => {
     };
     assert.deepEqual(features({}), [false, true, true, true]);
     assert.deepEqual(features({ cache: "unsafe" }), [false, false, true, true]);
-    assert.deepEqual(features({ isReadOnly: true }), [true, true, false, false]);
+    assert.deepEqual(features({ isReadonly: true }), [true, true, false, false]);
   });
 
   it("reads: data and status are written, and the used length says so", () => {
@@ -192,7 +192,7 @@ describe("block device", () => {
   });
 
   it("a read-only disk is not written to, whatever was negotiated", () => {
-    const m = rig({ isReadOnly: true });
+    const m = rig({ isReadonly: true });
     const before = m.disk.bytes.slice();
     assert.equal(request(m, VIRTIO_BLK_T_OUT, 0, readable(512)).status, IOERR);
     assert.equal(request(m, VIRTIO_BLK_T_DISCARD, 0, writeRanges(m, [[0, 1, 0]])).status, UNSUPP);

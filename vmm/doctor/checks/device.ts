@@ -33,7 +33,7 @@ function hasUsableGroup({ mode, gid }: FileFacts): boolean {
 
 export const kvmDevice: Check = {
   code: "kvm-device",
-  concern: "kvm",
+  area: "kvm",
   worst: "bad",
   look: (host) => {
     const facts = host.files.facts(DEVICE);
@@ -51,7 +51,7 @@ export const kvmDevice: Check = {
 
 export const deviceNotInContainer: Check = {
   code: "device-not-in-container",
-  concern: "kvm",
+  area: "kvm",
   worst: "bad",
   look: (host) => {
     const engine = containerEngine(host);
@@ -68,7 +68,7 @@ export const deviceNotInContainer: Check = {
 
 export const deviceMissing: Check = {
   code: "device-missing",
-  concern: "kvm",
+  area: "kvm",
   worst: "bad",
   look: (host) => {
     if (host.files.facts(DEVICE) !== undefined || kindOf(host) === "none" || containerEngine(host) !== undefined)
@@ -85,7 +85,7 @@ export const deviceMissing: Check = {
 
 export const deviceWrong: Check = {
   code: "device-wrong",
-  concern: "kvm",
+  area: "kvm",
   worst: "bad",
   look: ({ files }) => {
     const facts = files.facts(DEVICE);
@@ -105,7 +105,7 @@ export const deviceWrong: Check = {
 
 export const deviceNoDriver: Check = {
   code: "device-no-driver",
-  concern: "kvm",
+  area: "kvm",
   worst: "bad",
   look: ({ kvm }) =>
     kvm.failure?.request === "open" && (kvm.failure.errno === "ENODEV" || kvm.failure.errno === "ENXIO")
@@ -121,7 +121,7 @@ export const deviceNoDriver: Check = {
 
 export const deviceGroup: Check = {
   code: "device-group",
-  concern: "kvm",
+  area: "kvm",
   worst: "bad",
   look: (host) => {
     const facts = forbiddenByMode(host);
@@ -156,7 +156,7 @@ export const deviceGroup: Check = {
 
 export const deviceLogin: Check = {
   code: "device-login",
-  concern: "kvm",
+  area: "kvm",
   worst: "bad",
   look: (host) => {
     const facts = forbiddenByMode(host);
@@ -179,7 +179,7 @@ const UDEV_RULE = 'KERNEL=="kvm", GROUP="kvm", MODE="0666", OPTIONS+="static_nod
 
 export const deviceMode: Check = {
   code: "device-mode",
-  concern: "kvm",
+  area: "kvm",
   worst: "bad",
   look: (host) => {
     const facts = forbiddenByMode(host);

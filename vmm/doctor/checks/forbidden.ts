@@ -23,7 +23,7 @@ function mountOptions({ files }: HostView): readonly string[] {
 
 export const deviceNodev: Check = {
   code: "device-nodev",
-  concern: "kvm",
+  area: "kvm",
   worst: "bad",
   look: (host) =>
     isForbiddenElsewhere(host) && mountOptions(host).includes("nodev")
@@ -39,7 +39,7 @@ export const deviceNodev: Check = {
 
 export const deviceCgroup: Check = {
   code: "device-cgroup",
-  concern: "kvm",
+  area: "kvm",
   worst: "bad",
   look: (host) => {
     if (host.kvm.failure?.request !== "open" || host.kvm.failure.errno !== "EPERM") return undefined;
@@ -72,7 +72,7 @@ function isSelinuxEnforcing({ files }: HostView): boolean {
 
 export const lsmApparmor: Check = {
   code: "lsm-apparmor",
-  concern: "kvm",
+  area: "kvm",
   worst: "bad",
   look: (host) => {
     const profile = appArmorProfile(host);
@@ -94,7 +94,7 @@ export const lsmApparmor: Check = {
 
 export const lsmSelinux: Check = {
   code: "lsm-selinux",
-  concern: "kvm",
+  area: "kvm",
   worst: "bad",
   look: (host) => {
     if (!isSelinuxEnforcing(host) || !isForbiddenElsewhere(host)) return undefined;
@@ -115,7 +115,7 @@ export const lsmSelinux: Check = {
 
 export const lsmOther: Check = {
   code: "lsm-other",
-  concern: "kvm",
+  area: "kvm",
   worst: "bad",
   look: (host) => {
     if (!isForbiddenElsewhere(host)) return undefined;
@@ -134,7 +134,7 @@ export const lsmOther: Check = {
 
 export const seccomp: Check = {
   code: "seccomp",
-  concern: "kvm",
+  area: "kvm",
   worst: "bad",
   look: (host) => {
     const { failure } = host.kvm;

@@ -4,7 +4,7 @@ import { HARDWARE_MIPS } from "../speed-probe.js";
 
 export const kvmOpen: Check = {
   code: "kvm-open",
-  concern: "kvm",
+  area: "kvm",
   worst: "bad",
   look: ({ kvm }) =>
     kvm.failure === undefined
@@ -14,7 +14,7 @@ export const kvmOpen: Check = {
 
 export const kvmCapabilities: Check = {
   code: "kvm-capabilities",
-  concern: "kvm",
+  area: "kvm",
   worst: "bad",
   look: ({ kvm }) => {
     if (kvm.capabilities.length === 0) return undefined;
@@ -27,7 +27,7 @@ export const kvmCapabilities: Check = {
 
 export const kvmSpeed: Check = {
   code: "kvm-speed",
-  concern: "kvm",
+  area: "kvm",
   worst: "note",
   look: ({ kvm: { mips } }) => {
     if (mips === undefined) return undefined;
@@ -43,7 +43,7 @@ export const kvmSpeed: Check = {
 
 export const kvmQuirks: Check = {
   code: "kvm-quirks",
-  concern: "kvm",
+  area: "kvm",
   worst: "note",
   look: ({ kvm: { quirks, failure } }) => {
     if (failure !== undefined) return undefined;

@@ -24,7 +24,7 @@ function nestedSetting({ files }: HostView, kind: AcceleratorKind): string {
 
 export const kvmModule: Check = {
   code: "kvm-module",
-  concern: "kvm",
+  area: "kvm",
   worst: "note",
   look: (host) => {
     const kind = kindOf(host);
@@ -49,7 +49,7 @@ function hasModuleFile({ files }: HostView): boolean | undefined {
 
 export const kvmNotLoaded: Check = {
   code: "kvm-not-loaded",
-  concern: "kvm",
+  area: "kvm",
   worst: "bad",
   look: (host) => {
     const module = wantedModule(host);
@@ -68,7 +68,7 @@ export const kvmNotLoaded: Check = {
 
 export const kvmNotBuilt: Check = {
   code: "kvm-not-built",
-  concern: "kvm",
+  area: "kvm",
   worst: "bad",
   look: (host) => {
     if (kindOf(host) !== "none" || hasModuleFile(host) !== false || wantedModule(host) === undefined) return undefined;
@@ -84,7 +84,7 @@ export const kvmNotBuilt: Check = {
 
 export const kvmBusy: Check = {
   code: "kvm-busy",
-  concern: "kvm",
+  area: "kvm",
   worst: "bad",
   look: ({ kvm, files }) => {
     if (kvm.failure?.errno !== "EBUSY") return undefined;

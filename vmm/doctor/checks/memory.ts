@@ -78,7 +78,7 @@ const inMib = (mib: number): string => `${String(Math.round(mib))} MiB`;
 
 export const memoryFree: Check = {
   code: "memory-free",
-  concern: "host",
+  area: "host",
   worst: "bad",
   look: ({ files }) => {
     const mib = availableMib(files);
@@ -97,7 +97,7 @@ export const memoryFree: Check = {
 
 export const memoryCgroup: Check = {
   code: "memory-cgroup",
-  concern: "host",
+  area: "host",
   worst: "bad",
   look: (host) => {
     const mib = groupLeftMib(host.files);
@@ -123,7 +123,7 @@ export const memoryCgroup: Check = {
 
 export const memoryRlimit: Check = {
   code: "memory-rlimit",
-  concern: "host",
+  area: "host",
   worst: "bad",
   look: ({ files }) => {
     const limit = softLimit(files, "Max address space");
@@ -143,7 +143,7 @@ export const memoryRlimit: Check = {
 
 export const hugePages: Check = {
   code: "hugepages",
-  concern: "extra",
+  area: "extra",
   worst: "note",
   look: ({ files }) => {
     const transparent = /\[(\w+)\]/.exec(files.read("/sys/kernel/mm/transparent_hugepage/enabled") ?? "")?.[1];

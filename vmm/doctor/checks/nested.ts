@@ -1,14 +1,14 @@
 // VT-x or AMD-V is on the level above, which does not hand it on.
-import type { Check, Look } from "../checks.js";
+import type { Check, Observation } from "../checks.js";
 import { levelAbove } from "../level-above.js";
 import { kindOf } from "./kvm-module.js";
 import { extension } from "./processor.js";
 
 export const nestedOff: Check = {
   code: "nested-off",
-  concern: "kvm",
+  area: "kvm",
   worst: "bad",
-  look: (host): Look | undefined => {
+  look: (host): Observation | undefined => {
     if (extension(host) !== undefined) return undefined;
     const above = levelAbove(host);
     if (above === undefined) return undefined;

@@ -7,7 +7,7 @@ const GVISOR_VERSION = /gvisor|Sun Jan 10 15:06:54 PST 2016/i;
 
 export const hostGvisor: Check = {
   code: "host-gvisor",
-  concern: "kvm",
+  area: "kvm",
   worst: "bad",
   look: ({ files }) =>
     GVISOR_VERSION.test(files.read("/proc/version") ?? "")
@@ -22,7 +22,7 @@ export const hostGvisor: Check = {
 
 export const hostWsl1: Check = {
   code: "host-wsl1",
-  concern: "kvm",
+  area: "kvm",
   worst: "bad",
   look: ({ files }) =>
     /-Microsoft$/.test(files.read("/proc/sys/kernel/osrelease") ?? "")
@@ -38,7 +38,7 @@ export const hostWsl1: Check = {
 
 export const hostUserModeLinux: Check = {
   code: "host-user-mode-linux",
-  concern: "kvm",
+  area: "kvm",
   worst: "bad",
   look: ({ files }) =>
     /^vendor_id\s*:\s*User Mode Linux/m.test(files.read("/proc/cpuinfo") ?? "")

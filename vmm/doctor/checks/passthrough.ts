@@ -9,7 +9,7 @@ const MIB = 2 ** 20;
 
 export const iommu: Check = {
   code: "iommu",
-  concern: "extra",
+  area: "extra",
   worst: "note",
   look: ({ files }) => {
     const title = "IOMMU";
@@ -33,7 +33,7 @@ export const iommu: Check = {
 
 export const vfio: Check = {
   code: "vfio",
-  concern: "extra",
+  area: "extra",
   worst: "note",
   look: ({ files }) => {
     const title = "VFIO";
@@ -53,7 +53,7 @@ export const vfio: Check = {
 
 export const vfioMemlock: Check = {
   code: "vfio-memlock",
-  concern: "extra",
+  area: "extra",
   worst: "note",
   look: ({ files }: HostView) => {
     const limit = softLimit(files, "Max locked memory");

@@ -28,7 +28,7 @@ const EXTENSION_NAMES = { vmx: "VT-x (vmx)", svm: "AMD-V (svm)" } as const;
 
 export const cpu: Check = {
   code: "cpu",
-  concern: "kvm",
+  area: "kvm",
   worst: "note",
   look: (host) => {
     const found = extension(host);
@@ -62,7 +62,7 @@ function firmwareEvidence(host: HostView): string | undefined {
 
 export const firmwareOff: Check = {
   code: "firmware-off",
-  concern: "kvm",
+  area: "kvm",
   worst: "bad",
   look: (host) => {
     // A KVM that runs guests needs no advice about the firmware; nor does a module that has found all it wants.

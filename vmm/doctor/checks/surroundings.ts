@@ -1,12 +1,12 @@
 // What else is on this host: control groups, container engines, TAP interfaces, the lab's programs.
 import { INTEL_LAB_PACKAGES, LAB_PACKAGES, missingPackagesOf, type LabPackages } from "../../lab/programs.js";
-import { here, type Check, type Look } from "../checks.js";
+import { here, type Check, type Observation } from "../checks.js";
 import type { HostView } from "../host-view.js";
 import { CAP_NET_ADMIN, identity } from "../identity.js";
 
 export const cgroups: Check = {
   code: "cgroups",
-  concern: "extra",
+  area: "extra",
   worst: "ok",
   look: ({ files }) => {
     const mounts = (files.read("/proc/self/mounts") ?? "").split("\n").map((line) => line.split(" "));
@@ -22,7 +22,7 @@ const ENGINES = ["docker", "dockerd", "podman", "runc", "crun", "lxc-start", "sy
 
 export const containers: Check = {
   code: "containers",
-  concern: "extra",
+  area: "extra",
   worst: "ok",
   look: ({ findProgram }) => {
     const found = ENGINES.filter((name) => findProgram(name) !== undefined);
@@ -32,7 +32,7 @@ export const containers: Check = {
 
 export const tap: Check = {
   code: "tap",
-  concern: "extra",
+  area: "extra",
   worst: "note",
   look: ({ files }) => {
     const title = "TAP interfaces";
@@ -59,7 +59,7 @@ export const tap: Check = {
 
 export const guest: Check = {
   code: "guest",
-  concern: "extra",
+  area: "extra",
   worst: "note",
   look: ({ guest: { isBuilt, missingPackages } }) => {
     const title = "Guest";
@@ -85,7 +85,7 @@ function otherSystem({ files }: HostView): string | undefined {
 }
 
 /** What is missing of a lab, and how to get it; undefined if nothing is. */
-function labLacks(packages: LabPackages, title: string, { findProgram, files }: HostView): Look | undefined {
+function labLacks(packages: LabPackages, title: string, { findProgram, files }: HostView): Observation | undefined {
   const missing = missingPackagesOf(packages, {
     program: (name) => findProgram(name) !== undefined,
     file: (path) => files.facts(path) !== undefined,
@@ -97,7 +97,7 @@ function labLacks(packages: LabPackages, title: string, { findProgram, files }: 
 
 export const lab: Check = {
   code: "lab",
-  concern: "lab",
+  area: "lab",
   worst: "note",
   look: (host) => {
     const title = "Lab";
@@ -117,7 +117,7 @@ export const lab: Check = {
 
 export const intelLab: Check = {
   code: "lab-intel",
-  concern: "extra",
+  area: "extra",
   worst: "note",
   look: (host) => {
     // Of another system, the first lab has spoken.

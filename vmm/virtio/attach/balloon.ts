@@ -15,7 +15,7 @@ export const attachBalloon: DeviceOpener = ({ balloon }) => {
   return [
     {
       name: NAME,
-      create: ({ memory, loop, report, offer }) => {
+      create: ({ memory, loop, report, expose }) => {
         let targetBytes = targetMib * MIB;
         let guest: BalloonStatistics | undefined;
         let askedMs = -Infinity;
@@ -31,7 +31,7 @@ export const attachBalloon: DeviceOpener = ({ balloon }) => {
           loop,
           report,
         });
-        offer({
+        expose({
           balloon: {
             setTarget: (bytes) => {
               targetBytes = bytes;

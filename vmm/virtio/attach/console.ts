@@ -10,9 +10,9 @@ export const attachConsole: DeviceOpener = ({ console }) =>
     : [
         {
           name: NAME,
-          create: ({ consoleHost, offer }) => {
+          create: ({ consoleHost, expose }) => {
             const device = new ConsoleDevice({ name: NAME, host: consoleHost });
-            offer({ console: device });
+            expose({ console: device });
             return device;
           },
         },

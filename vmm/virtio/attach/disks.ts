@@ -13,7 +13,7 @@ export function openDisks(disks: readonly ResolvedDisk[]): DiskFile[] {
   const failures: DiskError[] = [];
   for (const { path, isReadonly, blockSize, lock } of disks) {
     try {
-      files.push(openDiskFile({ path, isReadOnly: isReadonly, blockSize, isLocked: lock }));
+      files.push(openDiskFile({ path, isReadonly: isReadonly, blockSize, isLocked: lock }));
     } catch (error) {
       if (!(error instanceof DiskError)) throw error;
       failures.push(error);
@@ -50,8 +50,8 @@ function attachDisk(
   undo(() => close());
   return {
     name,
-    create: ({ memory, loop, runsVcpu, report }) => {
-      const backend = new FileDisk(file, memory, runsVcpu);
+    create: ({ memory, loop, isMainPhase, report }) => {
+      const backend = new FileDisk(file, memory, isMainPhase);
       close = () => backend.close();
       return new BlockDevice({
         name,

@@ -23,7 +23,7 @@ const OPEN_PROBLEMS: Readonly<Record<string, readonly [problem: string, cure?: s
 
 export interface DiskFileOptions {
   readonly path: string;
-  readonly isReadOnly: boolean;
+  readonly isReadonly: boolean;
   /** `bytes` of the guest's logical block. */
   readonly blockSize: 512 | 4096;
   /** False: nobody is kept from writing what this one reads, nor from reading what it writes. */
@@ -36,15 +36,15 @@ export interface DiskFile {
   readonly fd: number;
   /** `bytes` */
   readonly size: number;
-  readonly isReadOnly: boolean;
+  readonly isReadonly: boolean;
 }
 
 /** Throws DiskError for what cannot be a disk of the guest. */
-export function openDiskFile({ path, isReadOnly, blockSize, isLocked = true }: DiskFileOptions): DiskFile {
+export function openDiskFile({ path, isReadonly, blockSize, isLocked = true }: DiskFileOptions): DiskFile {
   // O_EXCL: a block device that is mounted says so; the kernel wants it only for those.
-  const exclusive = isLocked && !isReadOnly && isBlockDevice(path) ? constants.O_EXCL : 0;
+  const exclusive = isLocked && !isReadonly && isBlockDevice(path) ? constants.O_EXCL : 0;
   // O_NONBLOCK: a FIFO by mistake is refused below instead of waited for.
-  const fd = open(path, (isReadOnly ? constants.O_RDONLY : constants.O_RDWR) | constants.O_NONBLOCK | exclusive);
+  const fd = open(path, (isReadonly ? constants.O_RDONLY : constants.O_RDWR) | constants.O_NONBLOCK | exclusive);
   try {
     const size = sizeOf(path, fd, fstatSync(fd));
     if (size === 0) throw new DiskError(`${path}: empty; a disk has at least one block of ${String(blockSize)} bytes`);
@@ -55,8 +55,8 @@ export function openDiskFile({ path, isReadOnly, blockSize, isLocked = true }: D
         { cure: `extend it: truncate -s %${String(blockSize)} FILE` },
       );
     }
-    if (isLocked) lockDisk(path, fd, isReadOnly);
-    return { path, fd, size, isReadOnly };
+    if (isLocked) lockDisk(path, fd, isReadonly);
+    return { path, fd, size, isReadonly };
   } catch (error) {
     closeSync(fd);
     throw error;

@@ -12,16 +12,16 @@ const READ = 0;
 const WRITE = 1;
 
 /** Throws DiskError, naming the other, if a disk that somebody writes would be shared. */
-export function lockDisk(path: string, fd: number, isReadOnly: boolean): void {
+export function lockDisk(path: string, fd: number, isReadonly: boolean): void {
   // Own locks first, then a look at those of others: of two who come at once, at least one sees the other.
   // All locks are shared ones, which a descriptor for reading may take.
-  const bytes = isReadOnly ? [DOES + READ, FORBIDS + WRITE] : [DOES + READ, DOES + WRITE, FORBIDS + WRITE];
+  const bytes = isReadonly ? [DOES + READ, FORBIDS + WRITE] : [DOES + READ, DOES + WRITE, FORBIDS + WRITE];
   for (const byte of bytes) attempt(path, () => lockByteShared(fd, byte));
   const conflicts: (readonly [byte: number, how: string])[] = [
     [DOES + WRITE, "which may write to it"],
     [FORBIDS + READ, "which shares it with nobody"],
   ];
-  if (!isReadOnly) conflicts.push([FORBIDS + WRITE, "which reads it and wants it to stay as it is"]);
+  if (!isReadonly) conflicts.push([FORBIDS + WRITE, "which reads it and wants it to stay as it is"]);
   for (const [byte, how] of conflicts) {
     if (attempt(path, () => isByteLocked(fd, byte))) throw inUse(path, fd, byte, how);
   }

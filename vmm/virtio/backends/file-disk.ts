@@ -46,7 +46,7 @@ type VectorCall = (fd: number, vectors: IoVectors, position: number) => number;
 
 export class FileDisk implements BlockBackend {
   readonly size: number;
-  readonly isReadOnly: boolean;
+  readonly isReadonly: boolean;
   readonly #fd: number;
   readonly #memory: HostAddresses;
   readonly #mayWait: () => boolean;
@@ -68,7 +68,7 @@ export class FileDisk implements BlockBackend {
   /** `mayWait` says whether this thread may wait for the medium, because nobody else needs it just now. */
   constructor(file: DiskFile, memory: HostAddresses, mayWait: () => boolean = () => false) {
     this.size = file.size;
-    this.isReadOnly = file.isReadOnly;
+    this.isReadonly = file.isReadonly;
     this.#fd = file.fd;
     this.#memory = memory;
     this.#mayWait = mayWait;

@@ -1,12 +1,8 @@
 // The main thread's side of a vCPU thread: start, failure, end.
 import { Worker } from "node:worker_threads";
-import type { MachineDescriptor, VcpuFailure, VcpuTripleFault, VcpuWorkerData } from "./messages.js";
+import type { MachineDescriptor, VcpuFailure, VcpuTripleFault, VcpuWorkerData } from "../vcpu/messages.js";
 
-/** The bundle keeps the worker beside itself under another name than the plain build. */
-const WORKER_URL = new URL(
-  import.meta.url.endsWith("/handle.js") ? "./worker.js" : "./vcpu-worker.js",
-  import.meta.url,
-);
+const WORKER_URL = new URL("./vcpu-worker.js", import.meta.url);
 
 export class VcpuThread {
   readonly #worker: Worker;

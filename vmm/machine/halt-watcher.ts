@@ -1,8 +1,8 @@
 // Notices a guest that has halted for ever: every vCPU in HLT with interrupts off, or never
 // started. With the in-kernel interrupt controllers such a vCPU waits inside KVM_RUN and no
 // exit would tell. So a silent guest's vCPUs are asked, each on its own thread, now and then.
-import type { Kicker } from "./vcpu/kicker.js";
-import type { VmShared } from "./vcpu/shared.js";
+import type { Kicker } from "../vcpu/kicker.js";
+import type { VmShared } from "../vcpu/shared.js";
 
 /** How often a guest is looked at, `ms`. It has halted for up to twice as long when it is ended. */
 export const HALT_WATCH_MS = 1000;
@@ -23,7 +23,7 @@ export class HaltWatcher {
   tick(): boolean {
     const shared = this.#shared;
     // The main thread runs vCPU 0 only for the boot's first moments.
-    if (shared.mainRunsVcpu) return false;
+    if (shared.isMainInKvmRun) return false;
     const exits = shared.guestExits();
     const isSilent = exits === this.#lastExits;
     this.#lastExits = exits;

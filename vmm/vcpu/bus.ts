@@ -1,7 +1,7 @@
 // One address space (ports or MMIO): which device answers which range.
 // Ranges never overlap; what nobody claims reads all ones and swallows writes, as on a PC.
-import type { AccessSize, BusDevice } from "../devices/contracts.js";
-import { BusError } from "./errors.js";
+import type { AccessSize, BusDevice } from "../../devices/contracts.js";
+import { BusError } from "../errors.js";
 
 const LIMITS = { pio: 0x1_0000, mmio: 2 ** 52 } as const;
 

@@ -5,7 +5,7 @@ import { hold, launch, type Ended, type Held, type Order, type Subject } from ".
 import type { Joint } from "./network.js";
 import type { DensityEnd, Outside, RungResult } from "./result.js";
 import type { Equipment, Rung } from "./rung.js";
-import type { Site } from "./site.js";
+import type { Workspace } from "./workspace.js";
 import type { Isolation, Skipped } from "./survey.js";
 
 /** A start that fails is counted and tried again; a rung that fails so often in a row is given up. */
@@ -24,10 +24,10 @@ function inside({ program, equipment, ...rest }: Order): Order {
   return { ...rest, program: [PROBE, ...first, ...program], ...(equipment === undefined ? {} : { equipment }) };
 }
 
-export class Climber {
+export class RungRun {
   readonly rung: Rung;
   readonly version: string;
-  readonly #site: Site;
+  readonly #workspace: Workspace;
   readonly #subject: Subject;
   readonly #reports = new WeakMap<Ended, Sample>();
   firstStartMs: number | undefined;
@@ -41,8 +41,8 @@ export class Climber {
   #failed = 0;
   #lastFailure: string | undefined;
 
-  constructor(site: Site, subject: Subject, version: string) {
-    this.#site = site;
+  constructor(workspace: Workspace, subject: Subject, version: string) {
+    this.#workspace = workspace;
     this.#subject = subject;
     this.rung = subject.rung;
     this.version = version;
@@ -63,12 +63,12 @@ export class Climber {
     if (typeof network !== "string") return { missing: network.none };
     const { noNetwork } = this.#subject.open;
     if (noNetwork !== undefined) return { missing: noNetwork };
-    return this.#site.network.joints[network] ?? { missing: this.#site.network.missing };
+    return this.#workspace.network.joints[network] ?? { missing: this.#workspace.network.missing };
   }
 
   /** A disk of its own for a VM's files; nothing for what has the host's. */
   disk(): Equipment {
-    return this.rung.takesDisk === true ? { disk: this.#site.freshDisk(this.rung.name) } : {};
+    return this.rung.takesDisk === true ? { disk: this.#workspace.freshDisk(this.rung.name) } : {};
   }
 
   skip(reasons: Skipped): void {
@@ -77,7 +77,7 @@ export class Climber {
 
   async start(order: Order): Promise<readonly Ended[]> {
     return this.#try(order.count ?? 1, () =>
-      launch(this.#site, this.#subject, inside(order), (one) => {
+      launch(this.#workspace, this.#subject, inside(order), (one) => {
         const report = this.#subject.open.ended?.(one.name);
         if (report !== undefined) this.#reports.set(one, report);
       }),
@@ -91,7 +91,7 @@ export class Climber {
   }
 
   async hold(order: Order): Promise<Held> {
-    return this.#try(order.count ?? 1, () => hold(this.#site, this.#subject, inside(order)));
+    return this.#try(order.count ?? 1, () => hold(this.#workspace, this.#subject, inside(order)));
   }
 
   async close(): Promise<void> {
@@ -102,7 +102,7 @@ export class Climber {
     const { name, adds, family, limits } = this.rung;
     return {
       ...{ name, adds, family, version: this.version },
-      limits: limits === "group" && this.#site.limits.length === 0 ? "none" : limits,
+      limits: limits === "group" && this.#workspace.limits.length === 0 ? "none" : limits,
       accelerator: this.#subject.open.accelerator?.() ?? null,
       first_start_ms: this.firstStartMs ?? null,
       failed_starts: this.#failed,
@@ -125,7 +125,7 @@ export class Climber {
         this.#failed++;
         this.#lastFailure = error instanceof Error ? error.message : String(error);
         // What hangs once may hang for ever: the time is better spent on the others.
-        if (--left === 0 || this.#site.signal.aborted || this.#lastFailure.startsWith("hangs")) throw error;
+        if (--left === 0 || this.#workspace.signal.aborted || this.#lastFailure.startsWith("hangs")) throw error;
       }
     }
   }

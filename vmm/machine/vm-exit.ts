@@ -1,16 +1,16 @@
 // How a VM ended and what it took, as plain data.
 import type { ConsoleWatcher } from "./console-watcher.js";
-import type { BalloonReport } from "./virtio/device-host.js";
-import type { Counters } from "../devices/virtio/device.js";
-import { FIXUP_NAMES } from "./fixups/fixup.js";
-import { exitKey } from "./vcpu/exit-names.js";
+import type { BalloonReport } from "../virtio/device-host.js";
+import type { Counters } from "../../devices/virtio/device.js";
+import { FIXUP_NAMES } from "../fixups/fixup.js";
+import { exitKey } from "../vcpu/exit-names.js";
 import {
   MILESTONE_COMMAND_END,
   MILESTONE_COMMAND_START,
   MILESTONE_FIRST_RUN,
   MILESTONE_INIT,
   type VmShared,
-} from "./vcpu/shared.js";
+} from "../vcpu/shared.js";
 
 /** How the guest ended. */
 export type GuestOutcome = "poweroff" | "reboot" | "panic" | "triple-fault" | "halted" | "killed";

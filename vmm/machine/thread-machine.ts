@@ -7,7 +7,7 @@ import { CmosRtc, RTC_LENGTH, RTC_WORDS } from "../../devices/legacy/cmos-rtc.js
 import { I8042, I8042_LENGTH } from "../../devices/legacy/i8042.js";
 import { SERIAL_WORDS, Serial } from "../../devices/legacy/serial.js";
 import { BootTimer } from "../../devices/pseudo/boot-timer.js";
-import { Bus } from "../bus.js";
+import { Bus } from "../vcpu/bus.js";
 import type { KvmRun } from "../kvm/kvm-run.js";
 import type { VcpuFd } from "../kvm/vcpu-fd.js";
 import {
@@ -26,12 +26,12 @@ import { KVM_EXIT_INTR } from "../sys/kvm-abi.js";
 import { signalEventfd } from "../sys/libc.js";
 import { Fixups } from "../fixups/fixups.js";
 import { MappedGuestMemory } from "../memory/guest-memory.js";
-import { CoalescedRing } from "./coalesced-ring.js";
-import { Kicker } from "./kicker.js";
-import type { ExitObserver } from "./loop.js";
-import type { MachineDescriptor } from "./messages.js";
+import { CoalescedRing } from "../vcpu/coalesced-ring.js";
+import { Kicker } from "../vcpu/kicker.js";
+import type { ExitObserver } from "../vcpu/loop.js";
+import type { MachineDescriptor } from "../vcpu/messages.js";
 import { RegisterCalls } from "../virtio/register-calls.js";
-import { CMPXCHG16B_LOCK, COALESCED_LOCK, VmShared, type Outcome } from "./shared.js";
+import { CMPXCHG16B_LOCK, COALESCED_LOCK, VmShared, type Outcome } from "../vcpu/shared.js";
 import { VIRTIO_PORT_WORDS, VirtioPort } from "../virtio/virtio-port.js";
 
 // Where each device's words lie in the shared memory.

@@ -38,7 +38,7 @@ const PROBE_SOURCES = ["probe.c", "runtime.c", "processor.c", "kernel.c", "stora
 /** The probe uses 8 MiB of it. */
 const DISK_BYTES = 64 * 2 ** 20;
 
-export interface Site {
+export interface Workspace {
   /** Name of the run: in every container's name and every group's path. */
   readonly run: string;
   readonly folder: string;
@@ -132,7 +132,7 @@ export function sweepStale(): void {
 }
 
 /** Throws with the cause if the programs cannot be built; nothing is left then. */
-export async function openSite(signal: AbortSignal): Promise<Site> {
+export async function openWorkspace(signal: AbortSignal): Promise<Workspace> {
   sweepStale();
   // Each launcher that is held listens to it.
   setMaxListeners(0, signal);

@@ -1,21 +1,21 @@
 // A VM's life: started, running on the main thread or on threads of its own, stopped, closed.
 // DESIGN.md, "Threads", has the picture and the reasons.
 import type { LiveParts } from "./builder.js";
-import { nowMs } from "./host/clock.js";
-import { balloonProblem } from "./config/balloon.js";
+import { nowMs } from "../host/clock.js";
+import { balloonProblem } from "../config/balloon.js";
 import { ConsoleOutput } from "./console-output.js";
 import { ConsoleWatcher } from "./console-watcher.js";
-import type { DeviceHost } from "./virtio/device-host.js";
-import { ConfigError, HostError, VcpuExitError } from "./errors.js";
+import type { DeviceHost } from "../virtio/device-host.js";
+import { ConfigError, HostError, VcpuExitError } from "../errors.js";
 import { HALT_WATCH_MS, HaltWatcher } from "./halt-watcher.js";
-import { MIB } from "./memory/layout.js";
-import { alarmMainThread, installKickHandler } from "./sys/kick.js";
-import { drainEventfd, pollReadable, type PollHandle } from "./sys/libc.js";
-import { describeRegisters, explainExit } from "./vcpu/explain-exit.js";
-import type { VcpuThread } from "./vcpu/handle.js";
-import { runVcpu } from "./vcpu/loop.js";
-import { DEVICE_WORDS, ThreadMachine, virtioWords } from "./vcpu/machine.js";
-import type { VcpuFailure } from "./vcpu/messages.js";
+import { MIB } from "../memory/layout.js";
+import { alarmMainThread, installKickHandler } from "../sys/kick.js";
+import { drainEventfd, pollReadable, type PollHandle } from "../sys/libc.js";
+import { describeRegisters, explainExit } from "../vcpu/explain-exit.js";
+import type { VcpuThread } from "./vcpu-thread.js";
+import { runVcpu } from "../vcpu/loop.js";
+import { DEVICE_WORDS, ThreadMachine, virtioWords } from "./thread-machine.js";
+import type { VcpuFailure } from "../vcpu/messages.js";
 import {
   MILESTONE_COMMAND_START,
   MILESTONE_FIRST_RUN,
@@ -26,7 +26,7 @@ import {
   VCPU_STOPPED,
   VmShared,
   type Outcome,
-} from "./vcpu/shared.js";
+} from "../vcpu/shared.js";
 import { exitsByReason, reportExit, type VmExit, type VmStatistics } from "./vm-exit.js";
 
 /** What the VM asks of whoever owns its console. Called on the main thread only. */
@@ -111,7 +111,7 @@ export class Vm {
       shared,
       vcpus,
       words: (device) => virtioWords(shared, device),
-      comeBack: () => {
+      wakeOwner: () => {
         this.#machine.kicker.wakeMain();
       },
       alarm: alarmMainThread,
@@ -254,13 +254,13 @@ export class Vm {
     let successorStarted = false;
     let initSeen: number | undefined;
     this.#alarm(deadline);
-    this.#setRunningVcpu(true);
+    this.#setMainPhase(true);
     const started = nowMs();
     shared.setVcpuThread(0, process.pid);
     // The slot stays idle, so that a successor can put itself on standby in it.
     shared.markMilestone(MILESTONE_FIRST_RUN, process.hrtime.bigint());
     for (;;) {
-      shared.mainRunsVcpu = true;
+      shared.isMainInKvmRun = true;
       // A bell that rang before the flag was up woke nobody: look once more before blocking.
       if (!shared.doorbellRang && !shared.isStopping()) {
         try {
@@ -272,7 +272,7 @@ export class Vm {
           this.#fail(error);
         }
       }
-      shared.mainRunsVcpu = false;
+      shared.isMainInKvmRun = false;
       this.#service();
       if (shared.isStopping()) break;
       // Let signals, standard input and finished writes in.
@@ -301,14 +301,14 @@ export class Vm {
       if (shared.vcpuState(0) === VCPU_STANDBY && successorStarted) {
         // The worker wakes up and goes on with the same vCPU.
         alarmMainThread(0);
-        this.#setRunningVcpu(false);
+        this.#setMainPhase(false);
         this.#devices?.connectEvents();
         shared.setVcpuState(0, VCPU_RUNNING);
         return;
       }
     }
     alarmMainThread(0);
-    this.#setRunningVcpu(false);
+    this.#setMainPhase(false);
     shared.setVcpuThread(0, 0);
     shared.setVcpuState(0, VCPU_STOPPED);
     this.#service();
@@ -320,8 +320,8 @@ export class Vm {
     alarmMainThread(Math.min(everyMs, mostMs));
   }
 
-  #setRunningVcpu(value: boolean): void {
-    if (this.#devices !== undefined) this.#devices.isRunningVcpu = value;
+  #setMainPhase(value: boolean): void {
+    if (this.#devices !== undefined) this.#devices.isMainPhase = value;
   }
 
   async #startThreads(from: number, standby: boolean): Promise<void> {
@@ -331,7 +331,7 @@ export class Vm {
   async #addThread(index: number, standby: boolean): Promise<void> {
     const { shared } = this.#machine;
     // Only now: node:worker_threads brings all of Node's streams, 4 ms before the first KVM_RUN.
-    const { VcpuThread } = await import("./vcpu/handle.js");
+    const { VcpuThread } = await import("./vcpu-thread.js");
     const thread = new VcpuThread(this.#parts.descriptor, index, standby, (message) => {
       if (message.code === "TRIPLE_FAULT") {
         this.#faultRegisters = message.registers;
@@ -376,7 +376,7 @@ export class Vm {
     this.#virtioOutput.push(bytes);
     this.#isVirtioOutputStopped = this.#virtioOutput.isHigh;
     // Inside the main thread's exit: what has been written is only seen in a turn of the event loop.
-    if (shared.mainRunsVcpu) kicker.wakeMain();
+    if (shared.isMainInKvmRun) kicker.wakeMain();
     else if (!shared.isGathering() || this.#isVirtioOutputStopped) this.#pumpOutput();
     return !this.#isVirtioOutputStopped;
   }
@@ -411,7 +411,7 @@ export class Vm {
    */
   #gather(): void {
     const { shared } = this.#machine;
-    if (shared.isGathering() || shared.mainRunsVcpu) return;
+    if (shared.isGathering() || shared.isMainInKvmRun) return;
     shared.setGathering(true);
     setTimeout(() => {
       shared.setGathering(false);

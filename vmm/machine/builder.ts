@@ -1,23 +1,23 @@
 // Resolved config -> a VM ready for its first KVM_RUN, top to bottom in boot order.
 // What has been made is undone in reverse, on failure and on close.
 import { closeSync } from "node:fs";
-import type { ResolvedConfig } from "./config/types.js";
-import { ConfigError, HostError } from "./errors.js";
-import { deviceCount } from "./config/devices.js";
-import { softwareKvmCmdline } from "./config/software-kvm.js";
-import type { DeviceParts, DeviceSupport } from "./virtio/device-support.js";
-import { GuestRegisters } from "./fixups/guest-registers.js";
-import { probeQuirks } from "./fixups/probe.js";
-import type { Quirks } from "./fixups/quirks.js";
-import { MSR_LSTAR, MSR_STAR, MSR_SYSCALL_MASK } from "./fixups/syscall.js";
-import { FileImage } from "./x86/file-image.js";
-import { KvmSystem } from "./kvm/system.js";
-import type { VcpuFd } from "./kvm/vcpu-fd.js";
-import type { VmFd } from "./kvm/vm-fd.js";
-import { e820Entries } from "./memory/e820.js";
-import { MappedGuestMemory } from "./memory/guest-memory.js";
-import { RegisterPages } from "./virtio/register-pages.js";
-import { KVM_IDENTITY_MAP_GPA, KVM_TSS_GPA, MIB, SERIAL0_GSI, SERIAL0_PORT } from "./memory/layout.js";
+import type { ResolvedConfig } from "../config/types.js";
+import { ConfigError, HostError } from "../errors.js";
+import { deviceCount } from "../config/devices.js";
+import { softwareKvmCmdline } from "../config/software-kvm.js";
+import type { DeviceParts, DeviceSupport } from "../virtio/device-support.js";
+import { GuestRegisters } from "../fixups/guest-registers.js";
+import { probeQuirks } from "../fixups/probe.js";
+import type { Quirks } from "../fixups/quirks.js";
+import { MSR_LSTAR, MSR_STAR, MSR_SYSCALL_MASK } from "../fixups/syscall.js";
+import { FileImage } from "../x86/file-image.js";
+import { KvmSystem } from "../kvm/system.js";
+import type { VcpuFd } from "../kvm/vcpu-fd.js";
+import type { VmFd } from "../kvm/vm-fd.js";
+import { e820Entries } from "../memory/e820.js";
+import { MappedGuestMemory } from "../memory/guest-memory.js";
+import { RegisterPages } from "../virtio/register-pages.js";
+import { KVM_IDENTITY_MAP_GPA, KVM_TSS_GPA, MIB, SERIAL0_GSI, SERIAL0_PORT } from "../memory/layout.js";
 import {
   KVM_CAP_COALESCED_PIO,
   KVM_CAP_IMMEDIATE_EXIT,
@@ -32,26 +32,26 @@ import {
   KVM_CAP_TSC_DEADLINE_TIMER,
   KVM_CAP_USER_MEMORY,
   KVM_MEM_READONLY,
-} from "./sys/kvm-abi.js";
-import { eventfd } from "./sys/libc.js";
-import type { MachineDescriptor } from "./vcpu/messages.js";
-import { DEVICE_WORDS } from "./vcpu/machine.js";
-import { VmShared } from "./vcpu/shared.js";
-import type { VirtioMmioWindow } from "./x86/acpi/dsdt.js";
-import { writeAcpiTables } from "./x86/acpi/tables.js";
-import { writeBootParams } from "./x86/boot-params.js";
-import { checkCmdline, writeCmdline } from "./x86/cmdline.js";
-import { guestCpuid } from "./x86/cpuid.js";
-import { writeGdt } from "./x86/gdt.js";
-import { placeInitrd, type InitrdRange } from "./x86/initrd.js";
-import { loadKernel, type KernelFormat, type LoadedKernel } from "./x86/kernel.js";
-import { wireLocalInterrupts } from "./x86/lapic.js";
-import { writeMpTable } from "./x86/mptable.js";
-import { bootMsrs } from "./x86/msrs.js";
-import { writePageTables } from "./x86/page-tables.js";
-import { writeStartInfo } from "./x86/pvh.js";
-import { entryCode, entryRegs, setEntrySregs } from "./x86/regs.js";
-import { virtioParameters, virtioWindows } from "./x86/virtio-windows.js";
+} from "../sys/kvm-abi.js";
+import { eventfd } from "../sys/libc.js";
+import type { MachineDescriptor } from "../vcpu/messages.js";
+import { DEVICE_WORDS } from "./thread-machine.js";
+import { VmShared } from "../vcpu/shared.js";
+import type { VirtioMmioWindow } from "../x86/acpi/dsdt.js";
+import { writeAcpiTables } from "../x86/acpi/tables.js";
+import { writeBootParams } from "../x86/boot-params.js";
+import { checkCmdline, writeCmdline } from "../x86/cmdline.js";
+import { guestCpuid } from "../x86/cpuid.js";
+import { writeGdt } from "../x86/gdt.js";
+import { placeInitrd, type InitrdRange } from "../x86/initrd.js";
+import { loadKernel, type KernelFormat, type LoadedKernel } from "../x86/kernel.js";
+import { wireLocalInterrupts } from "../x86/lapic.js";
+import { writeMpTable } from "../x86/mptable.js";
+import { bootMsrs } from "../x86/msrs.js";
+import { writePageTables } from "../x86/page-tables.js";
+import { writeStartInfo } from "../x86/pvh.js";
+import { entryCode, entryRegs, setEntrySregs } from "../x86/regs.js";
+import { virtioParameters, virtioWindows } from "../x86/virtio-windows.js";
 
 /** What a VM consists of while it lives. */
 export interface LiveParts extends DeviceParts {

@@ -5,11 +5,11 @@ import { parentPort, workerData } from "node:worker_threads";
 import { VmmError } from "../errors.js";
 import { VcpuFd } from "../kvm/vcpu-fd.js";
 import { gettid } from "../sys/kick.js";
-import { describeRegisters, explainExit } from "./explain-exit.js";
-import { runVcpu } from "./loop.js";
-import { ThreadMachine } from "./machine.js";
-import type { VcpuFailure, VcpuTripleFault, VcpuWorkerData } from "./messages.js";
-import { MILESTONE_FIRST_RUN, VCPU_IDLE, VCPU_RUNNING, VCPU_STANDBY, VCPU_STOPPED } from "./shared.js";
+import { describeRegisters, explainExit } from "../vcpu/explain-exit.js";
+import { runVcpu } from "../vcpu/loop.js";
+import { ThreadMachine } from "./thread-machine.js";
+import type { VcpuFailure, VcpuTripleFault, VcpuWorkerData } from "../vcpu/messages.js";
+import { MILESTONE_FIRST_RUN, VCPU_IDLE, VCPU_RUNNING, VCPU_STANDBY, VCPU_STOPPED } from "../vcpu/shared.js";
 
 function failureOf(error: unknown): VcpuFailure {
   const stack = error instanceof Error ? error.stack : undefined;
