@@ -2,7 +2,16 @@
 // the guest for the boot. The package as its users get it: packed, installed into an empty project.
 import assert from "node:assert/strict";
 import { spawnSync, type SpawnSyncReturns } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import type { Diagnosis } from "../../vmm/cli/doctor.js";
@@ -22,6 +31,8 @@ const FEW_PROGRAMS = ["node", "env", "bash", "dirname", "realpath", "stat", "mkd
 describe("boot: the npm package", function () {
   this.timeout(LIMIT_MS);
   let project = "";
+  /** What `npm install` said on standard error. */
+  let complaints = "";
 
   function run(file: string, argv: readonly string[], env: NodeJS.ProcessEnv = {}): SpawnSyncReturns<string> {
     const timeout = timeLimit("a command of the package", LIMIT_MS);
@@ -36,8 +47,9 @@ describe("boot: the npm package", function () {
     });
     assert.equal(packed.status, 0, packed.stderr);
     writeFileSync(join(project, "package.json"), '{"name":"empty","private":true,"type":"module"}\n');
-    const flags = ["--no-audit", "--no-fund", "--ignore-scripts", "--prefer-offline", "--fetch-retries=1"];
+    const flags = ["--no-audit", "--no-fund", "--prefer-offline", "--fetch-retries=1"];
     const installed = run("npm", ["install", ...flags, `./${packed.stdout.trim()}`]);
+    complaints = installed.stderr;
     if (installed.status !== 0 && NO_NETWORK.test(installed.stderr)) skip(this, "npm's registry is out of reach");
     assert.equal(installed.status, 0, installed.stderr);
   });
@@ -51,6 +63,16 @@ describe("boot: the npm package", function () {
     const guest = readdirSync(join(project, "node_modules/vmlet/guest"));
     assert.ok(guest.includes("kernel") && guest.includes("init") && !guest.includes("out"), guest.join());
     assert.deepEqual(readdirSync(join(project, "node_modules/vmlet/build")).sort(), ["devices", "vmm"]);
+  });
+
+  it("is installed without a warning: nothing in it has an install script", () => {
+    assert.equal(complaints, "");
+    const lock = JSON.parse(readFileSync(join(project, "package-lock.json"), "utf8")) as {
+      packages: Readonly<Record<string, { readonly hasInstallScript?: boolean }>>;
+    };
+    assert.ok(lock.packages["node_modules/vmlet"] !== undefined);
+    const withScripts = Object.keys(lock.packages).filter((name) => lock.packages[name]?.hasInstallScript === true);
+    assert.deepEqual(withScripts, []);
   });
 
   it("npx vmlet doctor", () => {

@@ -53,7 +53,7 @@ function loadNative(): Koffi {
   }
   throw new HostError("Cannot load koffi's native module for linux-x64", {
     cause: failures[0],
-    cure: "install the optional dependencies too: npm ci --include=optional",
+    cure: "install the dependencies: npm ci",
   });
 }
 
