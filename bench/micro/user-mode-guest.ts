@@ -5,7 +5,7 @@ import { KvmSystem } from "../../vmm/kvm/system.js";
 import type { VcpuFd } from "../../vmm/kvm/vcpu-fd.js";
 import { SERIAL0_PORT } from "../../vmm/memory/layout.js";
 import { KVM_CAP_COALESCED_PIO } from "../../vmm/sys/kvm-abi.js";
-import { eventfd } from "../../vmm/sys/libc.js";
+import { eventfd } from "../../vmm/sys/events.js";
 import { createTinyVm } from "../../vmm/fixups/tiny-vm.js";
 import { DEVICE_WORDS } from "../../vmm/machine/thread-machine.js";
 import type { MachineDescriptor } from "../../vmm/vcpu/messages.js";

@@ -6,7 +6,7 @@ import { KvmSystem } from "../../vmm/kvm/system.js";
 import { KVM_EXIT_IO, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, kvm_regs, kvm_run } from "../../vmm/sys/kvm-abi.js";
 import { measureGuestKernelMips } from "../../vmm/doctor/speed-probe.js";
 import { alarmMainThread } from "../../vmm/sys/kick.js";
-import { viewMemory } from "../../vmm/sys/libc.js";
+import { viewMemory } from "../../vmm/sys/memory.js";
 import { CoalescedRing } from "../../vmm/vcpu/coalesced-ring.js";
 import { explainExit } from "../../vmm/vcpu/explain-exit.js";
 import { dispatchExit } from "../../vmm/vcpu/loop.js";

@@ -5,7 +5,8 @@ import { Segments } from "../../devices/virtio/segments.js";
 import { StreamNet } from "../../vmm/virtio/backends/stream-net.js";
 import { MappedGuestMemory } from "../../vmm/memory/guest-memory.js";
 import { MIB } from "../../vmm/memory/layout.js";
-import { streamPair, type PollHandle } from "../../vmm/sys/libc.js";
+import { type PollHandle } from "../../vmm/sys/events.js";
+import { streamPair } from "../../vmm/sys/sockets.js";
 
 const HEADER = 12;
 const BUFFERS_GPA = MIB;

@@ -9,7 +9,7 @@ import { HostError } from "../../vmm/errors.js";
 import { MappedGuestMemory } from "../../vmm/memory/guest-memory.js";
 import { MIB } from "../../vmm/memory/layout.js";
 import { IOW } from "../../vmm/sys/ioctl.js";
-import { ioctl } from "../../vmm/sys/libc.js";
+import { ioctl } from "../../vmm/sys/ioctl-calls.js";
 import { skip } from "../helpers/skip.js";
 import { tapProblem } from "../helpers/tap-guard.js";
 

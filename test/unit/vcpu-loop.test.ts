@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { Bus } from "../../vmm/vcpu/bus.js";
 import { KvmRun } from "../../vmm/kvm/kvm-run.js";
 import * as abi from "../../vmm/sys/kvm-abi.js";
-import { mmapAnonymous, munmap, viewMemory } from "../../vmm/sys/libc.js";
+import { mmapAnonymous, munmap, viewMemory } from "../../vmm/sys/memory.js";
 import { exitKey, exitName } from "../../vmm/vcpu/exit-names.js";
 import { dispatchExit, runVcpu } from "../../vmm/vcpu/loop.js";
 

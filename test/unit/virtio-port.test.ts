@@ -88,8 +88,8 @@ describe("register-calls", () => {
       parentPort.postMessage(sum);
     });`;
   const start = (buffer: SharedArrayBuffer, vcpu: number, count: number): Worker => {
-    const url = (name: string): string => new URL(`../../vmm/vcpu/${name}.js`, import.meta.url).href;
-    const workerData = { calls: url("register-calls"), shared: url("shared"), buffer, vcpu, count };
+    const url = (name: string): string => new URL(`../../vmm/${name}.js`, import.meta.url).href;
+    const workerData = { calls: url("virtio/register-calls"), shared: url("vcpu/shared"), buffer, vcpu, count };
     return new Worker(script, { eval: true, workerData });
   };
 

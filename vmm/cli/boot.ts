@@ -16,7 +16,7 @@ import { changeRootArguments, chooseInitrd } from "./root-disk.js";
 import { say } from "../host/say.js";
 import { onEndSignals } from "../host/end-signals.js";
 import { Terminal, writeOutput } from "./terminal.js";
-import { isTerminal } from "../sys/libc.js";
+import { isTerminal } from "../sys/files.js";
 import { Vm } from "../machine/vm.js";
 
 const STDIN = 0;

@@ -1,7 +1,7 @@
 // The user's side of the console: raw mode, the Ctrl-A prefix, standard input with
 // back-pressure, standard output that survives slow and vanished readers.
 import { write } from "node:fs";
-import { isTerminal } from "../sys/libc.js";
+import { isTerminal } from "../sys/files.js";
 import { FileInput, TerminalInput, type InputSource } from "./input-source.js";
 
 const STDIN = 0;

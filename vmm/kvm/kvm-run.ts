@@ -3,7 +3,7 @@
 // Nothing here allocates per exit.
 import type { AccessSize } from "../../devices/contracts.js";
 import { KVM_EXIT_IO_OUT, kvm_run } from "../sys/kvm-abi.js";
-import { viewMemory } from "../sys/libc.js";
+import { viewMemory } from "../sys/memory.js";
 
 export class KvmRun {
   /** Host address of the mapping. */

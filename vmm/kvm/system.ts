@@ -13,7 +13,7 @@ import {
   SIZEOF_KVM_CPUID_ENTRY2,
   SIZEOF_KVM_MSR_LIST,
 } from "../sys/kvm-abi.js";
-import { ioctl, ioctlStruct } from "../sys/libc.js";
+import { ioctl, ioctlStruct } from "../sys/ioctl-calls.js";
 import { decodeCpuid, type CpuidEntry } from "./cpuid-list.js";
 import { VmFd } from "./vm-fd.js";
 

@@ -47,7 +47,9 @@ import {
   kvm_regs,
 } from "../sys/kvm-abi.js";
 import { HostError } from "../errors.js";
-import { EAGAIN, EINTR, ioctlRaw, ioctlStruct, mmapFile, munmap, systemCallError } from "../sys/libc.js";
+import { EAGAIN, EINTR, systemCallError } from "../sys/errno.js";
+import { ioctlRaw, ioctlStruct } from "../sys/ioctl-calls.js";
+import { mmapFile, munmap } from "../sys/memory.js";
 import { encodeCpuid, type CpuidEntry } from "./cpuid-list.js";
 import { KvmRun } from "./kvm-run.js";
 

@@ -33,7 +33,8 @@ import {
   kvm_pit_config,
   kvm_userspace_memory_region as region,
 } from "../sys/kvm-abi.js";
-import { ioctl, ioctlStruct, mmapAnonymous, munmap, viewMemory } from "../sys/libc.js";
+import { ioctl, ioctlStruct } from "../sys/ioctl-calls.js";
+import { mmapAnonymous, munmap, viewMemory } from "../sys/memory.js";
 import type { MemoryRegion } from "../memory/guest-memory.js";
 import { PAGE_SIZE } from "../memory/layout.js";
 import { VcpuFd } from "./vcpu-fd.js";

@@ -33,7 +33,7 @@ import {
   KVM_CAP_USER_MEMORY,
   KVM_MEM_READONLY,
 } from "../sys/kvm-abi.js";
-import { eventfd } from "../sys/libc.js";
+import { eventfd } from "../sys/events.js";
 import type { MachineDescriptor } from "../vcpu/messages.js";
 import { DEVICE_WORDS } from "./thread-machine.js";
 import { VmShared } from "../vcpu/shared.js";

@@ -23,7 +23,7 @@ import {
   VIRTIO_MMIO_LENGTH,
 } from "../memory/layout.js";
 import { KVM_EXIT_INTR } from "../sys/kvm-abi.js";
-import { signalEventfd } from "../sys/libc.js";
+import { signalEventfd } from "../sys/events.js";
 import { Fixups } from "../fixups/fixups.js";
 import { MappedGuestMemory } from "../memory/guest-memory.js";
 import { CoalescedRing } from "../vcpu/coalesced-ring.js";

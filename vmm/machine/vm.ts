@@ -10,7 +10,7 @@ import { ConfigError, HostError, VcpuExitError } from "../errors.js";
 import { HALT_WATCH_MS, HaltWatcher } from "./halt-watcher.js";
 import { MIB } from "../memory/layout.js";
 import { alarmMainThread, installKickHandler } from "../sys/kick.js";
-import { drainEventfd, pollReadable, type PollHandle } from "../sys/libc.js";
+import { drainEventfd, pollReadable, type PollHandle } from "../sys/events.js";
 import { describeRegisters, explainExit } from "../vcpu/explain-exit.js";
 import type { VcpuThread } from "./vcpu-thread.js";
 import { runVcpu } from "../vcpu/loop.js";

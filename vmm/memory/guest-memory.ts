@@ -5,7 +5,7 @@
 // first KVM_RUN costs milliseconds. Addresses are host-contiguous inside a region.
 import type { GuestMemory } from "../../devices/contracts.js";
 import { GuestMemoryError } from "../errors.js";
-import { mmapAnonymous, munmap, preferHugePages, viewMemory } from "../sys/libc.js";
+import { mmapAnonymous, munmap, preferHugePages, viewMemory } from "../sys/memory.js";
 import { HIGH_MEMORY_GPA, MMIO_HOLE_GPA } from "./layout.js";
 
 const MAX_VIEW_BYTES = 2 ** 32;

@@ -1,7 +1,7 @@
 // The processor's CPUID, which no kernel has edited: a few bytes of machine code in a page of
 // their own. Any program may execute it; what /proc/cpuinfo leaves out, or lacks a name for, is here.
 import { koffi } from "./koffi.js";
-import { mmapExecutable, munmap } from "./libc.js";
+import { mmapExecutable, munmap } from "./memory.js";
 
 const PAGE = 4096;
 /** void cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4]), System V calling convention. */

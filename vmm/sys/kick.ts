@@ -1,7 +1,7 @@
 // Breaking a thread out of KVM_RUN: a real-time signal whose handler is libc's getpid,
 // so that the system call is interrupted (EINTR) and no JavaScript runs.
 import { libc, type NativeFunction } from "./koffi.js";
-import { systemCallError } from "./libc.js";
+import { systemCallError } from "./errno.js";
 
 /** SIGRTMIN+6: unused by Node, V8 and glibc, and queued rather than merged. */
 const KICK_SIGNAL = 40;

@@ -60,3 +60,13 @@ function loadNative(): Koffi {
 export const koffi = loadNative();
 /** The C library that node itself is linked to. */
 export const libc = koffi.load(null);
+
+/**
+ * Binds a C function at its first call: a start-up that does not need it does not pay for it. Six
+ * arguments, because a rest array would be made anew at each call until the code is hot; koffi takes
+ * what the prototype names.
+ */
+export function lazy(name: string, result: string, parameters: readonly string[]): NativeFunction {
+  let bound: NativeFunction | undefined;
+  return (a, b, c, d, e, f) => (bound ??= libc.func(name, result, parameters))(a, b, c, d, e, f);
+}

@@ -2,7 +2,7 @@
 // Works from any thread, because file descriptors and mappings belong to the process.
 import { KvmRun } from "../kvm/kvm-run.js";
 import { kickThread } from "../sys/kick.js";
-import { signalEventfd } from "../sys/libc.js";
+import { signalEventfd } from "../sys/events.js";
 import type { VcpuAddress } from "./messages.js";
 import type { VmShared } from "./shared.js";
 

@@ -9,7 +9,7 @@ import { loadOpeners, openDevices, type DeviceOpeners } from "./openers.js";
 import { IoEvents } from "./ioevents.js";
 import type { VmFd } from "../kvm/vm-fd.js";
 import type { MappedGuestMemory } from "../memory/guest-memory.js";
-import { signalEventfd } from "../sys/libc.js";
+import { signalEventfd } from "../sys/events.js";
 import type { VmShared } from "../vcpu/shared.js";
 import type { VirtioMmioWindow } from "../x86/acpi/dsdt.js";
 

@@ -9,7 +9,7 @@ import {
 import type { NotificationEvents } from "./device-host.js";
 import type { VmFd } from "../kvm/vm-fd.js";
 import { KVM_IOEVENTFD_FLAG_DATAMATCH } from "../sys/kvm-abi.js";
-import { drainEventfd, eventfd, pollReadable, type PollHandle } from "../sys/libc.js";
+import { drainEventfd, eventfd, pollReadable, type PollHandle } from "../sys/events.js";
 import type { VirtioMmioWindow } from "../x86/acpi/dsdt.js";
 
 export class IoEvents implements NotificationEvents {

@@ -3,7 +3,7 @@
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { KernelImageError } from "../errors.js";
 import type { MappedGuestMemory } from "../memory/guest-memory.js";
-import { preadInto } from "../sys/libc.js";
+import { preadInto } from "../sys/files.js";
 import type { ImageSource } from "./image-source.js";
 
 const OPEN_PROBLEMS: Readonly<Record<string, string>> = {

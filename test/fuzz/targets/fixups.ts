@@ -14,7 +14,7 @@ import { xsave } from "../../../vmm/fixups/xsave.js";
 import { KvmRun } from "../../../vmm/kvm/kvm-run.js";
 import { GuestMemoryError } from "../../../vmm/errors.js";
 import { SIZEOF_KVM_XSAVE, kvm_run, kvm_sregs, kvm_sync_regs } from "../../../vmm/sys/kvm-abi.js";
-import { mmapAnonymous } from "../../../vmm/sys/libc.js";
+import { mmapAnonymous } from "../../../vmm/sys/memory.js";
 import { HostileMemory } from "../hostile-memory.js";
 import type { Random } from "../random.js";
 import type { FuzzTarget } from "../target.js";

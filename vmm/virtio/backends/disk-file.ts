@@ -2,7 +2,7 @@
 import { closeSync, constants, fstatSync, openSync, statSync, type Stats } from "node:fs";
 import { DiskError } from "../../errors.js";
 import { IOR } from "../../sys/ioctl.js";
-import { ioctlStruct } from "../../sys/libc.js";
+import { ioctlStruct } from "../../sys/ioctl-calls.js";
 import { lockDisk } from "./disk-lock.js";
 
 /** linux/fs.h: size of a block device in bytes. */

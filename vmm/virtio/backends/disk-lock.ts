@@ -3,7 +3,7 @@
 // QEMU: block/file-posix.c. They go with the last descriptor of this opening, however the process ends.
 import { readdirSync, readFileSync, statSync, type Stats } from "node:fs";
 import { DiskError } from "../../errors.js";
-import { isByteLocked, lockByteShared } from "../../sys/libc.js";
+import { isByteLocked, lockByteShared } from "../../sys/locks.js";
 
 // QEMU's bytes: what an opening does lies from 100 on, what it bears nobody else doing from 200 on.
 const DOES = 100;

@@ -6,15 +6,8 @@ import { closeSync, fdatasync, read, statfsSync, write } from "node:fs";
 import { getSystemErrorName } from "node:util";
 import { BACKEND_BUSY, type BlockBackend } from "../../../devices/virtio/block/backend.js";
 import type { Segments } from "../../../devices/virtio/segments.js";
+import { EAGAIN, EBADF, EINTR, EIO, ENODEV, ENOSYS, ENOTTY, EOPNOTSUPP } from "../../sys/errno.js";
 import {
-  EAGAIN,
-  EBADF,
-  EINTR,
-  EIO,
-  ENODEV,
-  ENOSYS,
-  ENOTTY,
-  EOPNOTSUPP,
   FALLOC_FL_KEEP_SIZE,
   FALLOC_FL_PUNCH_HOLE,
   FALLOC_FL_ZERO_RANGE,
@@ -22,11 +15,11 @@ import {
   fdatasyncRaw,
   IOV_MAX,
   IoVectors,
-  mmapAnonymous,
   preadvCachedRaw,
   preadvRaw,
   pwritevRaw,
-} from "../../sys/libc.js";
+} from "../../sys/files.js";
+import { mmapAnonymous } from "../../sys/memory.js";
 import type { DiskFile } from "./disk-file.js";
 import { gatherVectors, type HostAddresses } from "./host-vectors.js";
 

@@ -1,7 +1,7 @@
 // The balloon's backend over guest memory that this process has mapped: madvise(2).
 import { getSystemErrorName } from "node:util";
 import type { GuestPages } from "../../../devices/virtio/balloon/backend.js";
-import { MADV_DONTNEED, madviseRaw } from "../../sys/libc.js";
+import { MADV_DONTNEED, madviseRaw } from "../../sys/memory.js";
 import type { HostAddresses } from "./host-vectors.js";
 
 export class MappedGuestPages implements GuestPages {

@@ -1,6 +1,6 @@
 // Ranges of guest memory as the host's system calls want them.
 import type { Segments } from "../../../devices/virtio/segments.js";
-import { IOV_MAX, type IoVectors } from "../../sys/libc.js";
+import { IOV_MAX, type IoVectors } from "../../sys/files.js";
 
 /** Where guest memory lies in this process. */
 export interface HostAddresses {

@@ -11,7 +11,7 @@ import {
   type ResolvedUserNet,
 } from "../../config/user-net.js";
 import { HostError } from "../../errors.js";
-import { streamPair } from "../../sys/libc.js";
+import { streamPair } from "../../sys/sockets.js";
 
 /** Descriptor that it finds its end of the pair at. */
 const PASST_FD = 3;

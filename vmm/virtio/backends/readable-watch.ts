@@ -1,6 +1,6 @@
 // A file descriptor that is watched now and then: the poll handle is kept between the times,
 // because one that is collected falls silent, and making one is a system call.
-import { pollReadable, type PollHandle } from "../../sys/libc.js";
+import { pollReadable, type PollHandle } from "../../sys/events.js";
 
 /** Tells when a file descriptor is readable, by calling back in turns of the event loop. */
 export type PollFunction = (fd: number, callback: () => void) => PollHandle;

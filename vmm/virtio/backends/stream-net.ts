@@ -8,18 +8,9 @@ import type { GuestMemory } from "../../../devices/contracts.js";
 import { VIRTIO_NET_HDR_SIZE } from "../../../devices/virtio/net/constants.js";
 import type { NetBackend } from "../../../devices/virtio/net/backend.js";
 import type { Segments } from "../../../devices/virtio/segments.js";
-import {
-  EAGAIN,
-  EINTR,
-  EPIPE,
-  IOV_MAX,
-  IoVectors,
-  mmapAnonymous,
-  munmap,
-  readvRaw,
-  viewMemory,
-  writevRaw,
-} from "../../sys/libc.js";
+import { EAGAIN, EINTR, EPIPE } from "../../sys/errno.js";
+import { IOV_MAX, IoVectors, readvRaw, writevRaw } from "../../sys/files.js";
+import { mmapAnonymous, munmap, viewMemory } from "../../sys/memory.js";
 import { appendVectors, type HostAddresses } from "./host-vectors.js";
 import { ReadableWatch, type PollFunction } from "./readable-watch.js";
 

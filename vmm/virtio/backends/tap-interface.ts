@@ -4,7 +4,8 @@ import { closeSync, constants, openSync } from "node:fs";
 import { isIPv4 } from "node:net";
 import { HostError, KvmIoctlError } from "../../errors.js";
 import { IOW } from "../../sys/ioctl.js";
-import { interfaceSocket, ioctlStruct } from "../../sys/libc.js";
+import { ioctlStruct } from "../../sys/ioctl-calls.js";
+import { interfaceSocket } from "../../sys/sockets.js";
 
 const TUN_DEVICE = "/dev/net/tun";
 

@@ -5,17 +5,10 @@ import { getSystemErrorName } from "node:util";
 import type { GuestOffloads, NetBackend } from "../../../devices/virtio/net/backend.js";
 import type { Segments } from "../../../devices/virtio/segments.js";
 import { IOW } from "../../sys/ioctl.js";
-import {
-  EAGAIN,
-  EINTR,
-  IOV_MAX,
-  IoVectors,
-  ioctlRaw,
-  mmapAnonymous,
-  munmap,
-  readvRaw,
-  writevRaw,
-} from "../../sys/libc.js";
+import { EAGAIN, EINTR } from "../../sys/errno.js";
+import { IOV_MAX, IoVectors, readvRaw, writevRaw } from "../../sys/files.js";
+import { ioctlRaw } from "../../sys/ioctl-calls.js";
+import { mmapAnonymous, munmap } from "../../sys/memory.js";
 import { gatherVectors, type HostAddresses } from "./host-vectors.js";
 import { ReadableWatch, type PollFunction } from "./readable-watch.js";
 import type { TapInterface } from "./tap-interface.js";

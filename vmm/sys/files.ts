@@ -1,0 +1,105 @@
+// Files: reads and writes between them and memory by address, ranges, flushes.
+import { systemCallError } from "./errno.js";
+import { koffi, lazy } from "./koffi.js";
+
+const nativeIsatty = lazy("isatty", "int", ["int"]);
+const nativePread = lazy("pread", "int64_t", ["int", "int64_t", "size_t", "int64_t"]);
+const nativePreadv = lazy("preadv", "int64_t", ["int", "void *", "int", "int64_t"]);
+const nativePreadv2 = lazy("preadv2", "int64_t", ["int", "void *", "int", "int64_t", "int"]);
+const nativePwritev = lazy("pwritev", "int64_t", ["int", "void *", "int", "int64_t"]);
+const nativeReadv = lazy("readv", "int64_t", ["int", "void *", "int"]);
+const nativeWritev = lazy("writev", "int64_t", ["int", "void *", "int"]);
+const nativeFdatasync = lazy("fdatasync", "int", ["int"]);
+const nativeFallocate = lazy("fallocate", "int", ["int", "int", "int64_t", "int64_t"]);
+
+/** Whether `fd` is a terminal. process.stdin.isTTY tells too, but loads Node's streams and sockets for it: 4 ms. */
+export function isTerminal(fd: number): boolean {
+  return nativeIsatty(fd) === 1;
+}
+
+/** Reads up to `length` bytes of a file at `position` to the address; the count read, 0 at its end. */
+export function preadInto(fd: number, address: number, length: number, position: number): number {
+  const count = nativePread(fd, address, length, position);
+  if (count < 0) throw systemCallError("pread");
+  return count;
+}
+
+/** Largest `count` of struct iovec that the kernel takes. */
+export const IOV_MAX = 1024;
+
+/**
+ * Host memory ranges as preadv(2) wants them: struct iovec, 16 bytes each. Addresses go in as two
+ * halves, because a number above 2^31 handed to koffi would be a heap object a call.
+ */
+export class IoVectors {
+  readonly words: Uint32Array;
+  count = 0;
+
+  constructor(capacity: number) {
+    this.words = new Uint32Array(4 * capacity);
+  }
+
+  clear(): void {
+    this.count = 0;
+  }
+
+  append(address: number, length: number): void {
+    const word = 4 * this.count++;
+    this.words[word] = address >>> 0;
+    this.words[word + 1] = address / 2 ** 32;
+    this.words[word + 2] = length >>> 0;
+    this.words[word + 3] = length / 2 ** 32;
+  }
+}
+
+/** Reads a file at `position` into memory: bytes read, 0 at its end, or the negative errno. */
+export function preadvRaw(fd: number, vectors: IoVectors, position: number): number {
+  // SAFETY: the vectors' addresses are the caller's, who has checked them; used during this call only.
+  const count = nativePreadv(fd, vectors.words, vectors.count, position);
+  return count < 0 ? -koffi.errno() : count;
+}
+
+/** preadv2(2): EAGAIN instead of waiting for the medium; EOPNOTSUPP where the file system cannot tell. */
+const RWF_NOWAIT = 8;
+
+/** As preadvRaw, for what the host's page cache holds. */
+export function preadvCachedRaw(fd: number, vectors: IoVectors, position: number): number {
+  // SAFETY: as in preadvRaw.
+  const count = nativePreadv2(fd, vectors.words, vectors.count, position, RWF_NOWAIT);
+  return count < 0 ? -koffi.errno() : count;
+}
+
+/** Writes memory to a file at `position`: bytes written, or the negative errno. */
+export function pwritevRaw(fd: number, vectors: IoVectors, position: number): number {
+  // SAFETY: as in preadvRaw.
+  const count = nativePwritev(fd, vectors.words, vectors.count, position);
+  return count < 0 ? -koffi.errno() : count;
+}
+
+/** Reads a file or device that has no position, without waiting if it is so opened: as preadvRaw. */
+export function readvRaw(fd: number, vectors: IoVectors): number {
+  // SAFETY: as in preadvRaw.
+  const count = nativeReadv(fd, vectors.words, vectors.count);
+  return count < 0 ? -koffi.errno() : count;
+}
+
+/** Writes to a file or device that has no position: as pwritevRaw. */
+export function writevRaw(fd: number, vectors: IoVectors): number {
+  // SAFETY: as in preadvRaw.
+  const count = nativeWritev(fd, vectors.words, vectors.count);
+  return count < 0 ? -koffi.errno() : count;
+}
+
+/** Brings what was written to the medium: 0 or the positive errno. */
+export function fdatasyncRaw(fd: number): number {
+  return nativeFdatasync(fd) < 0 ? koffi.errno() : 0;
+}
+
+export const FALLOC_FL_KEEP_SIZE = 0x01;
+export const FALLOC_FL_PUNCH_HOLE = 0x02;
+export const FALLOC_FL_ZERO_RANGE = 0x10;
+
+/** Changes how a range of a file is allocated: 0 or the positive errno. */
+export function fallocateRaw(fd: number, mode: number, position: number, length: number): number {
+  return nativeFallocate(fd, mode, position, length) < 0 ? koffi.errno() : 0;
+}

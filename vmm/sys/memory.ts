@@ -1,0 +1,62 @@
+// Memory of this process: mmap(2), munmap(2), madvise(2). Addresses and lengths are numbers (int64_t):
+// koffi passes them fastest, and a user-space address fits 2^53.
+import { systemCallError } from "./errno.js";
+import { koffi, lazy } from "./koffi.js";
+
+const PROT_READ = 1;
+const PROT_WRITE = 2;
+const PROT_EXEC = 4;
+const MAP_SHARED = 0x01;
+const MAP_PRIVATE = 0x02;
+const MAP_ANONYMOUS = 0x20;
+const MAP_NORESERVE = 0x4000;
+const MADV_HUGEPAGE = 14;
+const nativeMmap = lazy("mmap", "int64_t", ["int64_t", "size_t", "int", "int", "int", "int64_t"]);
+const nativeMunmap = lazy("munmap", "int", ["int64_t", "size_t"]);
+const nativeMadvise = lazy("madvise", "int", ["int64_t", "size_t", "int"]);
+
+/** Zeroed private memory that costs nothing until it is touched; address in bytes. */
+export function mmapAnonymous(length: number): number {
+  const address = nativeMmap(0, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (address === -1) throw systemCallError("mmap");
+  return address;
+}
+
+/** Shared mapping of a file descriptor, such as a vCPU's kvm_run. */
+export function mmapFile(fd: number, length: number): number {
+  const address = nativeMmap(0, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (address === -1) throw systemCallError("mmap");
+  return address;
+}
+
+/** Asks for huge pages where the kernel has them; a kernel without refuses, which costs nothing but time. */
+export function preferHugePages(address: number, length: number): void {
+  nativeMadvise(address, length, MADV_HUGEPAGE);
+}
+
+/** Memory for machine code that is written by this process. */
+export function mmapExecutable(length: number): number {
+  const protection = PROT_READ | PROT_WRITE | PROT_EXEC;
+  const address = nativeMmap(0, length, protection, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (address === -1) throw systemCallError("mmap");
+  return address;
+}
+
+export function munmap(address: number, length: number): void {
+  if (nativeMunmap(address, length) < 0) throw systemCallError("munmap");
+}
+
+/**
+ * An ArrayBuffer over memory that this process has mapped. It owns nothing: after munmap any
+ * access is a segmentation fault, so whoever unmaps drops every view first. At most 4 GiB (Node 20).
+ */
+export function viewMemory(address: number, length: number): ArrayBuffer {
+  return koffi.view(address, length);
+}
+
+export const MADV_DONTNEED = 4;
+
+/** Says what becomes of pages of this process: 0 or the positive errno. */
+export function madviseRaw(address: number, length: number, advice: number): number {
+  return nativeMadvise(address, length, advice) < 0 ? koffi.errno() : 0;
+}
