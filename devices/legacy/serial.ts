@@ -61,11 +61,16 @@ const RX_HEAD = 10;
 const RX_TAIL = 11;
 /** 1: input was refused; say so when there is room. */
 const RX_REFUSED = 12;
-const RX = 13;
+/** Not 0: the receiver seems empty, until its interrupt is enabled or a driver polls; looks left. */
+const RX_HIDDEN = 13;
+const RX = 14;
 /** Deeper than the 16 of the chip, which the guest cannot tell: fewer wake-ups per pasted line. */
 const RX_CAPACITY = 256;
 
 export const SERIAL_WORDS = RX + RX_CAPACITY;
+
+/** Reads of LSR and nothing else, in a row: a driver without interrupts waits for input. */
+const POLLING_READS = 64;
 
 /** A queue entry that is a break instead of a byte. */
 const BREAK = 0x100;
@@ -93,20 +98,27 @@ export class Serial implements BusDevice {
 
   read(offset: number, _size: AccessSize): number {
     lock(this.#words, LOCK);
-    const before = this.#get(RX_REFUSED);
+    const hadRefused = this.#get(RX_REFUSED) !== 0;
+    this.#countLooks(offset);
     const value = this.#readRegister(offset);
-    const after = this.#get(RX_REFUSED);
-    this.#updatePin();
+    const hasRoom = hadRefused && this.#get(RX_REFUSED) === 0;
+    const rises = this.#updatePin();
     unlock(this.#words, LOCK);
-    if (before !== after) this.#line.roomAvailable();
+    if (rises) this.#interrupt.trigger();
+    if (hasRoom) this.#line.roomAvailable();
     return value;
   }
 
   write(offset: number, _size: AccessSize, value: number): void {
     lock(this.#words, LOCK);
+    const hadRefused = this.#get(RX_REFUSED) !== 0;
+    if (this.#get(RX_HIDDEN) !== 0) this.#set(RX_HIDDEN, POLLING_READS);
     this.#writeRegister(offset, value & 0xff);
-    this.#updatePin();
+    const hasRoom = hadRefused && this.#get(RX_REFUSED) === 0;
+    const rises = this.#updatePin();
     unlock(this.#words, LOCK);
+    if (rises) this.#interrupt.trigger();
+    if (hasRoom) this.#line.roomAvailable();
   }
 
   /** Puts bytes into the receiver; returns how many fitted. After a refusal `roomAvailable` comes. */
@@ -116,7 +128,12 @@ export class Serial implements BusDevice {
     while (accepted < bytes.length && this.#push(bytes[accepted] ?? 0)) accepted++;
     if (accepted < bytes.length) this.#set(RX_REFUSED, 1);
     this.#updatePin();
+    // An edge for each piece, even if the pin is up already: while its handler runs, a driver may be given
+    // more and more, until it gives up with the pin still up (Linux does after 512 passes). Then this edge
+    // is what brings it back.
+    const isUp = accepted > 0 && this.#get(PIN) === 1;
     unlock(this.#words, LOCK);
+    if (isUp) this.#interrupt.trigger();
     return accepted;
   }
 
@@ -124,8 +141,9 @@ export class Serial implements BusDevice {
   receiveBreak(): void {
     lock(this.#words, LOCK);
     this.#push(BREAK);
-    this.#updatePin();
+    const rises = this.#updatePin();
     unlock(this.#words, LOCK);
+    if (rises) this.#interrupt.trigger();
   }
 
   #readRegister(offset: number): number {
@@ -172,10 +190,11 @@ export class Serial implements BusDevice {
         // Enabling the interrupt of an empty transmitter raises it.
         if ((value & ~this.#get(IER) & UART_IER_THRI) !== 0) this.#set(THRE_PENDING, 1);
         this.#set(IER, value & IER_BITS);
+        if ((value & UART_IER_RDI) !== 0) this.#set(RX_HIDDEN, 0);
         break;
       case UART_FCR:
         this.#set(FCR, value);
-        if ((value & UART_FCR_CLEAR_RCVR) !== 0) this.#set(RX_TAIL, this.#get(RX_HEAD));
+        if ((value & UART_FCR_CLEAR_RCVR) !== 0) this.#clearReceiver();
         break;
       case UART_LCR:
         this.#set(LCR, value);
@@ -198,6 +217,29 @@ export class Serial implements BusDevice {
     this.#set(THRE_PENDING, 1);
   }
 
+  /**
+   * A driver clears the receiver before it opens the port, with its interrupt off. What has come by then is
+   * not noise here but the user's input, which has no other way: it is hidden, not lost.
+   */
+  #clearReceiver(): void {
+    if ((this.#get(IER) & UART_IER_RDI) === 0 && (this.#get(MCR) & UART_MCR_LOOP) === 0) {
+      this.#set(RX_HIDDEN, POLLING_READS);
+      return;
+    }
+    this.#set(RX_TAIL, this.#get(RX_HEAD));
+    this.#set(RX_REFUSED, 0);
+  }
+
+  /** A driver that does nothing but look whether there is input shall see it. */
+  #countLooks(offset: number): void {
+    const left = this.#get(RX_HIDDEN);
+    if (left !== 0) this.#set(RX_HIDDEN, offset === UART_LSR ? left - 1 : POLLING_READS);
+  }
+
+  #hasData(): boolean {
+    return this.#get(RX_HIDDEN) === 0 && this.#get(RX_HEAD) !== this.#get(RX_TAIL);
+  }
+
   #push(entry: number): boolean {
     const head = this.#get(RX_HEAD);
     if (((head - this.#get(RX_TAIL)) | 0) >= RX_CAPACITY) return false;
@@ -207,9 +249,9 @@ export class Serial implements BusDevice {
   }
 
   #pop(): number {
+    if (!this.#hasData()) return 0;
     const tail = this.#get(RX_TAIL);
     const pending = (this.#get(RX_HEAD) - tail) | 0;
-    if (pending === 0) return 0;
     const entry = this.#get(RX + ((tail >>> 0) % RX_CAPACITY));
     this.#set(RX_TAIL, (tail + 1) | 0);
     // Half empty: late enough for one wake-up to bring many bytes, early enough not to run dry.
@@ -218,8 +260,7 @@ export class Serial implements BusDevice {
   }
 
   #lineStatus(): number {
-    const hasData = this.#get(RX_HEAD) !== this.#get(RX_TAIL);
-    return UART_LSR_THRE | UART_LSR_TEMT | (hasData ? UART_LSR_DR : 0);
+    return UART_LSR_THRE | UART_LSR_TEMT | (this.#hasData() ? UART_LSR_DR : 0);
   }
 
   /** LSR.BI while a break is the oldest entry; reading the register clears it, its 0 byte stays. */
@@ -231,7 +272,7 @@ export class Serial implements BusDevice {
 
   #headIsBreak(): boolean {
     const tail = this.#get(RX_TAIL);
-    return this.#get(RX_HEAD) !== tail && this.#get(RX + ((tail >>> 0) % RX_CAPACITY)) === BREAK;
+    return this.#hasData() && this.#get(RX + ((tail >>> 0) % RX_CAPACITY)) === BREAK;
   }
 
   #modemStatus(): number {
@@ -245,18 +286,20 @@ export class Serial implements BusDevice {
   #cause(): number {
     const ier = this.#get(IER);
     if ((ier & UART_IER_RLSI) !== 0 && this.#headIsBreak()) return UART_IIR_RLSI;
-    if ((ier & UART_IER_RDI) !== 0 && this.#get(RX_HEAD) !== this.#get(RX_TAIL)) return UART_IIR_RDI;
+    if ((ier & UART_IER_RDI) !== 0 && this.#hasData()) return UART_IIR_RDI;
     if ((ier & UART_IER_THRI) !== 0 && this.#get(THRE_PENDING) !== 0) return UART_IIR_THRI;
     return UART_IIR_NO_INT;
   }
 
-  /** The interrupt controller wants an edge: one for each time the pin goes up. */
-  #updatePin(): void {
+  /**
+   * True if the pin goes up: the interrupt controller wants an edge for each time. The caller gives it once
+   * the lock is free, because it is a system call; an edge that comes late is one for nothing.
+   */
+  #updatePin(): boolean {
     const level = this.#cause() === UART_IIR_NO_INT ? 0 : 1;
-    const before = this.#get(PIN);
-    if (level === before) return;
+    const rises = level === 1 && this.#get(PIN) === 0;
     this.#set(PIN, level);
-    if (level === 1) this.#interrupt.trigger();
+    return rises;
   }
 
   // Plain accesses: the lock's atomics order them.

@@ -34,6 +34,8 @@ export const asm = {
   jump: (address: number): number[] => [0xb8, ...u32(address), 0xff, 0xe0],
   /** The transmitter, over and over. */
   flood: (byte: number): number[] => [0xba, ...u32(SERIAL0_PORT), 0xb0, byte, 0xee, 0xeb, 0xfd],
+  /** Bytes that count up go to the transmitter, for ever: one that is lost shows. */
+  count: (): number[] => [0xba, ...u32(SERIAL0_PORT), 0xb0, 0, 0xee, 0x04, 1, 0xeb, 0xfb],
 };
 
 export interface MiniKernel {

@@ -104,9 +104,14 @@ describe("kvm: vm", function () {
 
   it("a flood of output is held to the console's pace and loses nothing, and memory stays bounded", async () => {
     const before = process.memoryUsage().rss;
-    const { exit, output } = await run([asm.flood(0x61)], { stopAfter: 1500, slowConsole: 5 });
+    const { exit, output } = await run([asm.count()], { stopAfter: 1500, slowConsole: 5 });
     assert.equal(exit.outcome, "killed");
-    assert.ok(output.length > 1000 && /^a+$/.test(output), `${String(output.length)} bytes`);
+    const bytes = Buffer.from(output, "latin1");
+    assert.ok(bytes.length > 1000, `${String(bytes.length)} bytes`);
+    assert.equal(
+      bytes.findIndex((byte, i) => byte !== (i & 0xff)),
+      -1,
+    );
     assert.ok(process.memoryUsage().rss - before < 200 * 2 ** 20);
   });
 

@@ -35,14 +35,16 @@ export class CoalescedRing {
     this.#pio = pio;
   }
 
-  /** Hands every held-back write to the port bus, oldest first. */
+  /** Hands every held-back write to the port bus, oldest first; those that come meanwhile are the next call's. */
   drain(): void {
     const ring = this.#ring;
     if (Atomics.load(ring, FIRST) === Atomics.load(ring, LAST)) return;
     lock(this.#words, this.#lock);
     let first = Atomics.load(ring, FIRST);
-    // Pairs with the write barrier in KVM: an entry is complete once `last` has passed it.
-    while (first !== Atomics.load(ring, LAST)) {
+    // Pairs with the write barrier in KVM: an entry is complete once `last` has passed it. Read once: a vCPU
+    // that goes on writing would keep this thread here for as long as it likes.
+    const last = Atomics.load(ring, LAST) % CAPACITY;
+    while (first !== last) {
       const at = ENTRIES + first * ENTRY_WORDS;
       const length = ring[at + LENGTH] ?? 0;
       const data = ring[at + DATA] ?? 0;
