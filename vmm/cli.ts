@@ -30,7 +30,7 @@ async function main([command, ...rest]: readonly string[]): Promise<number> {
     case "--help":
     case "-h":
     case "help":
-      process.stdout.write((await import("./cli/help.js")).HELP);
+      process.stdout.write((await import("./cli/help.js")).help());
       return 0;
     case undefined:
       throw new UsageError("No command is given; try: vmlet --help");

@@ -59,7 +59,18 @@ describe("boot: the npm package", function () {
 
   it("brings what runs and the guest's sources, and nothing of the checkout besides", () => {
     const top = readdirSync(join(project, "node_modules/vmlet")).sort();
-    assert.deepEqual(top, ["LICENSE", "README.md", "bench", "build", "dist", "guest", "package.json"]);
+    const documents = [
+      "CHANGELOG.md",
+      "CONTRIBUTING.md",
+      "DESIGN.md",
+      "LICENSE",
+      "README.md",
+      "docs",
+      "recipes",
+      "vmm",
+    ];
+    assert.deepEqual(top, [...documents, "bench", "build", "dist", "guest", "package.json"].sort());
+    assert.deepEqual(readdirSync(join(project, "node_modules/vmlet/vmm/doctor")), ["README.md"]);
     const guest = readdirSync(join(project, "node_modules/vmlet/guest"));
     assert.ok(guest.includes("kernel") && guest.includes("init") && !guest.includes("out"), guest.join());
     assert.deepEqual(readdirSync(join(project, "node_modules/vmlet/build")).sort(), ["devices", "vmm"]);

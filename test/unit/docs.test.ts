@@ -1,88 +1,145 @@
-// Needs: nothing. The documents say what the program does.
+// Needs: nothing; npm for the package's list of files. The documents say what the program does.
 import assert from "node:assert/strict";
-import { existsSync, readFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { existsSync, readdirSync, statSync } from "node:fs";
+import * as api from "../../vmm/index.js";
 import { ACCELERATORS, BOOT_FLAGS, DOCTOR_FLAGS } from "../../vmm/cli/arguments.js";
+import { BOOT_HELP, DOCTOR_HELP, help } from "../../vmm/cli/help.js";
+import { makeReport } from "../../vmm/cli/report.js";
+import { resolveConfig } from "../../vmm/config/resolve.js";
+import type { AcceleratorKind } from "../../vmm/host/facts.js";
 import * as exitCodes from "../../vmm/host/exit-codes.js";
-import { BOOT_HELP, DOCTOR_HELP } from "../../vmm/cli/help.js";
+import type { GuestOutcome, VmExit } from "../../vmm/machine/vm-exit.js";
 import * as layout from "../../vmm/memory/layout.js";
+import type { KernelFormat } from "../../vmm/x86/kernel.js";
+import { DOCUMENTS, anchors, links, rows, section, textOf } from "../helpers/documents.js";
 
-const DOCUMENTS = [
-  "README.md",
-  "DESIGN.md",
-  "CHANGELOG.md",
-  "CONTRIBUTING.md",
-  "guest/README.md",
-  "test/README.md",
-  "vmm/doctor/README.md",
-  "recipes/README.md",
-] as const;
-const text = Object.fromEntries(DOCUMENTS.map((path) => [path, readFileSync(path, "utf8")])) as Record<
-  (typeof DOCUMENTS)[number],
-  string
->;
-
-/** The part of a document under a heading, up to the next heading of any level. */
-function section(path: (typeof DOCUMENTS)[number], heading: string): string {
-  const found = new RegExp(`^#+ ${heading}\\n([\\s\\S]*?)(?=^#+ |(?![\\s\\S]))`, "m").exec(text[path]);
-  assert.ok(found !== null, `${path} has no section "${heading}"`);
-  return found[1] ?? "";
-}
-
-/** Cells of the rows of a section's tables, back-ticks taken off. */
-function rows(markdown: string): string[][] {
-  return markdown
-    .split("\n")
-    .filter((line) => line.startsWith("|") && !/^\|[-:| ]+\|$/.test(line))
-    .map((line) => line.split("|").slice(1, -1))
-    .map((cells) => cells.map((cell) => cell.replaceAll("`", "").trim()));
-}
+const COMMAND_LINE = "docs/command-line.md";
 
 function sorted(values: Iterable<string>): string[] {
   return [...new Set(values)].sort();
 }
 
-describe("docs: README", () => {
-  it("lists every exit code with its number, and no other", () => {
-    const listed = rows(section("README.md", "Exit codes"))
+/** Options in a text: --name and -n. */
+function options(text: string): string[] {
+  return [...text.matchAll(/(?<![\w-])(--?[a-z][a-z-]*)/g)].map(([, option]) => option ?? "");
+}
+
+/** Paths of all values of an object that are not objects themselves. */
+function leaves(value: unknown, path = ""): string[] {
+  if (typeof value !== "object" || value === null) return [path];
+  return Object.entries(value).flatMap(([key, inner]) => leaves(inner, path === "" ? key : `${path}.${key}`));
+}
+
+describe("docs: the command line", () => {
+  it("the table of exit codes has every constant with its number, and no other", () => {
+    const listed = rows(section(COMMAND_LINE, "Exit codes"))
       .filter(([, name]) => name?.startsWith("EXIT_") === true)
       .map(([code, name]) => `${name ?? ""} ${code?.replace("+N", "") ?? ""}`);
     const known = Object.entries(exitCodes)
       .filter(([name]) => name.startsWith("EXIT_"))
       .map(([name, code]) => `${name} ${String(code)}`);
     assert.deepEqual(sorted(listed), sorted(known));
-    assert.ok(known.length >= 12);
   });
 
-  it("lists the options that vmlet boot takes, and so does --help", () => {
+  it("the table of options, --help and the parser have the same options", () => {
     const known = Object.entries(BOOT_FLAGS).flatMap(([name, flag]) => [
       `--${name}`,
       ...("short" in flag ? [`-${flag.short}`] : []),
     ]);
-    const options = (markdown: string): string[] =>
-      [...markdown.matchAll(/(?<![\w-])(--?[a-z][a-z-]*)/g)].map(([, option]) => option ?? "");
-    const listed = rows(section("README.md", "Use")).flatMap(([option = ""]) => options(option));
+    const listed = rows(section(COMMAND_LINE, "Boot")).flatMap(([option = ""]) => options(option));
     assert.deepEqual(sorted(listed), sorted(known));
     const help = /^Options:\n([\s\S]*?)\n\n/m.exec(BOOT_HELP)?.[1] ?? "";
     const helped = help.split("\n").flatMap((line) => options(line.slice(0, 24)));
     assert.deepEqual(sorted(helped), sorted(known));
-    for (const kind of ACCELERATORS) assert.ok(section("README.md", "Use").includes(`\`${kind}\``));
+    for (const kind of ACCELERATORS) assert.ok(section(COMMAND_LINE, "Boot").includes(`\`${kind}\``));
   });
 
-  it("its folder map is the tree's", () => {
-    const folders = rows(section("README.md", "Folders")).flatMap(([folder]) => (folder ? [folder] : []));
-    assert.ok(folders.length >= 14);
+  it("the report's table has the fields of a report, and no other", () => {
+    const exit: VmExit = {
+      outcome: "poweroff",
+      exitStatus: 0,
+      milestones: { firstRun: 1n, init: 2n, commandStart: 3n, commandEnd: 4n, end: 5n },
+      exits: { io: 1 },
+      fixups: { int3: 1 },
+      devices: { vda: { reads: 1 } },
+      registers: undefined,
+    };
+    const report = makeReport(resolveConfig({ kernel: "package.json" }), "elf-pvh", exit, 0);
+    const listed = rows(section(COMMAND_LINE, "The report")).flatMap(([fields = ""]) => fields.split(", "));
+    const patterns = listed.map((field): [string, RegExp] => [
+      field,
+      new RegExp(`^${field.replaceAll(".", "\\.").replaceAll("*", "[^.]+")}$`),
+    ]);
+    const found = leaves(report);
     assert.deepEqual(
-      folders.filter((folder) => folder !== "Folder" && !existsSync(folder)),
+      found.filter((path) => !patterns.some(([, pattern]) => pattern.test(path))),
       [],
+      "fields that are not listed",
+    );
+    assert.deepEqual(
+      patterns.filter(([, pattern]) => !found.some((path) => pattern.test(path))).map(([field]) => field),
+      [],
+      "listed fields that no report has",
     );
   });
 
-  it("its names of the report's fields are the report's", () => {
-    const source = readFileSync("vmm/cli/report.ts", "utf8");
-    const declared = [...source.matchAll(/^ {2}readonly (\w+)/gm)].map(([, name]) => name ?? "");
-    const listed = rows(section("README.md", "The report")).flatMap(([field = ""]) => field.split(/[ ,.]+/));
+  it("the report's table has the values that some fields may have, and no other", () => {
+    // The types keep these complete.
+    const outcomes: Record<GuestOutcome, true> = {
+      poweroff: true,
+      reboot: true,
+      panic: true,
+      "triple-fault": true,
+      halted: true,
+      killed: true,
+    };
+    const formats: Record<KernelFormat, true> = { "elf-linux64": true, "elf-pvh": true, bzimage: true };
+    const kinds: Record<Exclude<AcceleratorKind, "none">, true> = {
+      kvm: true,
+      "kvm-intel": true,
+      "kvm-amd": true,
+      "kvm-pvm": true,
+    };
+    const table = rows(section(COMMAND_LINE, "The report").replaceAll("`", "'"));
+    for (const [field, values] of [
+      ["outcome", outcomes],
+      ["kernel.format", formats],
+      ["accelerator.kind", kinds],
+    ] as const) {
+      const [, meaning = ""] = table.find(([name]) => name === `'${field}'`) ?? [];
+      const listed = [...meaning.matchAll(/'([^']+)'/g)].map(([, value = ""]) => value);
+      assert.deepEqual(sorted(listed), sorted(Object.keys(values)), field);
+    }
+  });
+});
+
+describe("docs: the API", () => {
+  it("the table of errors has every class with its code", () => {
+    const listed = rows(section("docs/api.md", "Errors")).map(([name, code]) => `${name ?? ""} ${code ?? ""}`);
+    const classes: Readonly<Record<string, api.VmmError>> = {
+      ConfigError: new api.ConfigError([]),
+      KernelImageError: new api.KernelImageError(""),
+      DiskError: new api.DiskError(""),
+      HostError: new api.HostError(""),
+      KvmIoctlError: new api.KvmIoctlError("", 1, ""),
+      GuestMemoryError: new api.GuestMemoryError(""),
+      BusError: new api.BusError(""),
+      VcpuExitError: new api.VcpuExitError(""),
+      LabError: new api.LabError(""),
+    };
+    const exported = Object.keys(api).filter((name) => name.endsWith("Error") && name !== "VmmError");
+    assert.deepEqual(sorted(Object.keys(classes)), sorted(exported));
+    assert.deepEqual(sorted(listed), sorted(Object.entries(classes).map(([name, error]) => `${name} ${error.code}`)));
+    assert.deepEqual(sorted(Object.values(classes).map(({ code }) => code)), sorted(api.ERROR_CODES));
+  });
+
+  it("the methods in its table are those of a Vm", () => {
+    const listed = rows(section("docs/api.md", "Methods")).map(([call]) => /^vm\.(\w+)/.exec(call ?? "")?.[1] ?? "");
+    assert.ok(listed.length >= 8);
+    const methods = Object.getOwnPropertyNames(api.Vm.prototype);
     assert.deepEqual(
-      declared.filter((name) => !listed.includes(name)),
+      listed.filter((name) => !methods.includes(name)),
       [],
     );
   });
@@ -92,7 +149,7 @@ describe("docs: doctor", () => {
   it("--help has the options that it takes, and its README those that need a word", () => {
     for (const name of Object.keys(DOCTOR_FLAGS)) {
       assert.match(DOCTOR_HELP, new RegExp(`--${name}\\b`));
-      if (name !== "help") assert.ok(text["vmm/doctor/README.md"].includes(`--${name}`), name);
+      if (name !== "help") assert.ok(textOf("vmm/doctor/README.md").includes(`--${name}`), name);
     }
   });
 
@@ -127,34 +184,78 @@ describe("docs: DESIGN", () => {
       addresses.toSorted((a, b) => a - b),
     );
   });
+
+  it("its table of folders is the tree's, all rooms of vmm/ included", () => {
+    const folders = rows(section("DESIGN.md", "Folders")).map(([folder = ""]) => folder);
+    const isFolder = (path: string): boolean => existsSync(path) && statSync(path).isDirectory();
+    assert.deepEqual(
+      folders.filter((folder) => !isFolder(folder)),
+      [],
+    );
+    const rooms = readdirSync("vmm")
+      .map((name) => `vmm/${name}`)
+      .filter(isFolder);
+    assert.deepEqual(
+      rooms.filter((room) => !folders.includes(`${room}/`)),
+      [],
+    );
+  });
+
+  it("its picture of layers has every room of vmm/", () => {
+    const layers = section("DESIGN.md", "Layers");
+    for (const room of readdirSync("vmm")) {
+      if (room !== "bundle") assert.ok(layers.includes(`vmm/${room}`), room);
+    }
+  });
+});
+
+describe("docs: finding one's way", () => {
+  const pages = readdirSync("docs").filter((name) => name.endsWith(".md") && name !== "README.md");
+
+  it("README takes no more than 200 lines", () => {
+    assert.ok(textOf("README.md").split("\n").length <= 201);
+  });
+
+  it("README, the index and --help lead to every page of docs/", () => {
+    assert.ok(pages.length >= 8);
+    const linked = (path: string): string[] => links(path).map(({ file }) => file);
+    for (const page of pages) {
+      assert.ok(linked("README.md").includes(`docs/${page}`), `README.md: ${page}`);
+      assert.ok(linked("docs/README.md").includes(`docs/${page}`), `docs/README.md: ${page}`);
+      assert.match(help(), new RegExp(`^ +${page} +\\w`, "m"));
+    }
+    const [, folder = ""] = /^Documentation, in (.+):$/m.exec(help()) ?? [];
+    assert.deepEqual(readdirSync(folder), readdirSync("docs"));
+  });
+
+  it("the package has every file that README and docs/ link to", function () {
+    const { status, stdout, stderr } = spawnSync("npm", ["pack", "--ignore-scripts", "--dry-run", "--json"], {
+      encoding: "utf8",
+    });
+    assert.equal(status, 0, stderr);
+    const [{ files }] = JSON.parse(stdout) as [{ files: { path: string }[] }];
+    const packed = new Set(files.map(({ path }) => path));
+    for (const document of ["README.md", "docs/README.md", ...pages.map((page) => `docs/${page}`)]) {
+      assert.ok(packed.has(document), document);
+      const missing = links(document).filter(({ file }) => !packed.has(file));
+      assert.deepEqual(missing, [], document);
+    }
+  }).timeout(60_000);
 });
 
 describe("docs: all", () => {
   for (const path of DOCUMENTS) {
     it(`${path}: targets of make, files and sections exist`, () => {
       const targets = (file: string): Set<string> =>
-        new Set([...readFileSync(file, "utf8").matchAll(/^([a-z-]+):/gm)].map(([, name]) => name ?? ""));
+        new Set([...textOf(file).matchAll(/^([a-z-]+):/gm)].map(([, name]) => name ?? ""));
       // In a code span, or as a line of a block.
-      for (const [, folder, target = ""] of text[path].matchAll(/(?:`|^(?:\$ )?)make (?:-C (\w+) )?([a-z-]+)/gm)) {
+      for (const [, folder, target = ""] of textOf(path).matchAll(/(?:`|^(?:\$ )?)make (?:-C (\w+) )?([a-z-]+)/gm)) {
         const file = folder === undefined ? "Makefile" : `${folder}/Makefile`;
         assert.ok(targets(file).has(target), `${file} has no target ${target}`);
       }
-      const folder = path.includes("/") ? path.slice(0, path.lastIndexOf("/") + 1) : "";
-      for (const [, target = ""] of text[path].matchAll(/\]\((?!https?:)([^)]+)\)/g)) {
-        const [file = "", anchor] = target.split("#");
-        assert.ok(file === "" || existsSync(folder + file), `${path} links to ${file}`);
-        if (anchor === undefined) continue;
-        const linked = file === "" ? text[path] : readFileSync(folder + file, "utf8");
-        const anchors = [...linked.matchAll(/^#+ (.*)$/gm)].map(([, title = ""]) =>
-          title
-            .toLowerCase()
-            .replaceAll(/[^\w -]/g, "")
-            .replaceAll(" ", "-"),
-        );
-        assert.ok(anchors.includes(anchor), `${path} links to #${anchor}`);
-      }
-      for (const [, file = ""] of text[path].matchAll(/`((?:vmm|devices|test|guest|bench)\/[\w./-]+\.\w+)`/g)) {
-        assert.ok(existsSync(file), `${path} names ${file}`);
+      for (const { file, anchor } of links(path)) {
+        assert.ok(existsSync(file), `${path} links to ${file}`);
+        if (anchor !== undefined) assert.ok(anchors(file).includes(anchor), `${path} links to ${file}#${anchor}`);
       }
     });
   }

@@ -38,15 +38,15 @@ const SHELL_WORDS = ["if", "then", "else", "fi", "case", "esac", "echo", "test",
 const jobs = (parse(readFileSync(WORKFLOW, "utf8")) as { jobs: Readonly<Record<string, Job>> }).jobs;
 const gitlab = parse(readFileSync(GITLAB, "utf8")) as Readonly<Record<string, { script?: readonly string[] }>>;
 
-/** The blocks of the README's section that are scripts. */
-const readme = /^## In continuous integration\n([\s\S]*?)^## /m.exec(readFileSync("README.md", "utf8"))?.[1] ?? "";
+/** The page for users: its blocks are scripts. */
+const page = readFileSync("docs/ci.md", "utf8");
 
 /** Every script of the recipes, by where it stands. */
 const scripts: readonly (readonly [place: string, script: string])[] = [
   ...Object.entries(jobs).flatMap(([job, { steps }]) =>
     steps.flatMap(({ name, run }): [string, string][] => (run === undefined ? [] : [[`${job}: ${name ?? run}`, run]])),
   ),
-  ...[...readme.matchAll(/^```\n([\s\S]*?)^```/gm)].map(([, script = ""]): [string, string] => ["README", script]),
+  ...[...page.matchAll(/^```\n([\s\S]*?)^```/gm)].map(([, script = ""]): [string, string] => ["docs/ci.md", script]),
   ...Object.entries(gitlab).flatMap(([job, { script }]) =>
     (Array.isArray(script) ? (script as string[]) : []).map((run): [string, string] => [`gitlab ${job}`, run]),
   ),

@@ -1,6 +1,30 @@
-// Texts of --help.
+// Texts of --help: at most 80 columns, no more than a screen or two; the documents tell the rest.
+import { join } from "node:path";
+import { packageRoot } from "../host/guest-files.js";
 
-export const HELP = `vmlet boots Linux in a micro-VM through /dev/kvm.
+/** The pages of docs/, and what each tells. */
+const PAGES: readonly (readonly [name: string, tells: string])[] = [
+  ["command-line.md", "every command, option, key and exit code; the report"],
+  ["devices.md", "disks, networks, sockets, console, entropy, balloon, limits"],
+  ["api.md", "vmlet from TypeScript and JavaScript"],
+  ["kernels.md", "your own kernel, and the kernels that vmlet builds"],
+  ["ci.md", "continuous integration, containers, systemd"],
+  ["lab.md", "hosts with and without hardware virtualization; the lab"],
+  ["limits.md", "what vmlet does not do"],
+  ["performance.md", "start-up time, memory, and what isolation costs"],
+];
+
+/** Where the documents are on this host: the package brings them. */
+function documentation(): string {
+  const rows = PAGES.map(([name, tells]) => `  ${name.padEnd(17)} ${tells}\n`);
+  return `Documentation, in ${join(packageRoot(), "docs")}:\n${rows.join("")}`;
+}
+
+export function help(): string {
+  return `${HELP}\n${documentation()}`;
+}
+
+const HELP = `vmlet boots Linux in a micro-VM through /dev/kvm.
 
 Usage:
   vmlet boot [options] [-- COMMAND...]   boot a guest; run COMMAND or a shell in it

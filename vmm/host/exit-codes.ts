@@ -1,5 +1,5 @@
-// What `vmlet` exits with. A guest that powers off decides itself, 0 to 255; the rest is in
-// the README's table. 64 to 78 are those of <sysexits.h>.
+// What `vmlet` exits with. A guest that powers off decides itself, 0 to 255; docs/command-line.md has
+// the table. 64 to 78 are those of <sysexits.h>.
 
 export const EXIT_USAGE = 64;
 export const EXIT_CONFIG = 65;

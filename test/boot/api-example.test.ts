@@ -1,19 +1,20 @@
-// Needs: hardware KVM, or the lab. The README's example, as it is printed there.
+// Needs: hardware KVM, or the lab. The example of README and docs/api.md, as it is printed there.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { guestRunner, whyNoBoot } from "../helpers/guest-runner.js";
 import { skip } from "../helpers/skip.js";
 
-describe("boot: README", function () {
+describe("boot: the API's example", function () {
   this.timeout(200_000);
 
-  it("the API example prints what the README says", async function () {
+  it("prints what docs/api.md says", async function () {
     const reason = whyNoBoot();
     if (reason !== undefined) skip(this, reason);
     const guest = await guestRunner();
-    const found = /^## API\n+```ts\n([\s\S]*?)```\n+```\n([\s\S]*?)```/m.exec(readFileSync("README.md", "utf8"));
+    const found = /^## Example\n+```ts\n([\s\S]*?)```\n+```\n([\s\S]*?)```/m.exec(readFileSync("docs/api.md", "utf8"));
     assert.ok(found !== null);
     const [, example = "", output = ""] = found;
+    assert.ok(readFileSync("README.md", "utf8").includes(example));
     const { vmlinux, initramfs, library } = guest.files;
     const program = example
       .replace('"vmlet"', JSON.stringify(library))
