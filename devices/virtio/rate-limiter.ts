@@ -12,8 +12,8 @@ export interface TokenBucketConfig {
 }
 
 export interface RateLimiterConfig {
-  readonly bandwidth?: TokenBucketConfig;
-  readonly operations?: TokenBucketConfig;
+  readonly bandwidth?: TokenBucketConfig | undefined;
+  readonly operations?: TokenBucketConfig | undefined;
 }
 
 export class TokenBucket {

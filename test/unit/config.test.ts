@@ -30,10 +30,10 @@ describe("config", () => {
         assert.ok(error instanceof errors.ConfigError);
         assert.deepEqual(error.problems, [
           'Unknown option "colour"; known are kernel, initrd, cmdline, bareCmdline, memoryMib, cpus, nested, protocol, quiet, disks, nets, vsock, console, rng, balloon',
-          "No kernel is given",
-          "Memory of 3 is not a whole number from 16 to 1048576 MiB",
-          "Number of vCPUs 0 is not a whole number from 1 to 32",
-          'Boot protocol "efi" is not one of auto, linux64, pvh',
+          'kernel "" is not a path',
+          "Memory (memoryMib) 3 is not a whole number from 16 to 1048576 MiB",
+          "Number of vCPUs (cpus) 0 is not a whole number from 1 to 32",
+          'Boot protocol (protocol) "efi" is not one of auto, linux64, pvh',
         ]);
         return true;
       },

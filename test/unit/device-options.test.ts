@@ -55,18 +55,17 @@ describe("device options: configuration", () => {
     ];
     const config = { nets, vsock: { cid: 2, path: "" }, balloon: { targetMib: 129 }, console: "vga" };
     assert.deepEqual(problemsOf(config as unknown as Partial<VmConfig>), [
-      'Console "vga" is not one of serial, virtio',
-      'TAP interface "tap0" is given to more than one network device',
-      'Network device 1: "01:00:00:00:00:01" is no address of one interface, such as 52:54:00:12:34:56',
-      "Network device 1: MTU 67 is not a whole number from 68 to 65535 bytes",
-      'Network device 1: "172.16.0.256/24" is no IPv4 address with a prefix, such as 172.16.0.1/24',
+      'Network device 1: mac "01:00:00:00:00:01" is not an address of one interface, such as 52:54:00:12:34:56',
+      "Network device 1: mtu 67 is not a whole number from 68 to 65535 bytes",
+      'Network device 1: hostAddress "172.16.0.256/24" is not an IPv4 address of a host with a prefix from 1 to 32, such as 172.16.0.1/24',
       'Network device 2: unknown option "color"; known are tap, user, mac, mtu, hostAddress, rateLimiter',
-      'Network device 2: "10.0.0.1/33" is no IPv4 address with a prefix, such as 172.16.0.1/24',
-      'Network device 2: the interface tap0 has addresses already; "auto" can be given one',
-      'Network device 3: the interface tap0 has addresses already; "auto" can be given one',
-      "Socket device: no path is given",
+      'Network device 2: hostAddress "10.0.0.1/33" is not an IPv4 address of a host with a prefix from 1 to 32, such as 172.16.0.1/24',
       "Socket device: context id 2 is not a whole number from 3 to 4294967294",
-      "Balloon of 129 is not a whole number from 0 to 128 MiB, the guest's memory",
+      'Socket device: path "" is not a path',
+      'console "vga" is not one of serial, virtio',
+      'TAP interface "tap0" is given to more than one network device',
+      'Network device 3: the interface tap0 has addresses already; "auto" can be given one',
+      "Balloon: targetMib 129 is not a whole number from 0 to 128 MiB, the guest's memory",
     ]);
   });
 
@@ -83,13 +82,13 @@ describe("device options: configuration", () => {
     const forwards = [{ hostPort: 0, guestPort: 80.5, protocol: "icmp", hostAddress: "::1", to: 1 }];
     const nets = [{ user: { forwards, open: true } }, { user: {}, tap: "tap0", hostAddress: "10.0.0.1/8" }, {}];
     assert.deepEqual(problemsOf({ nets } as unknown as Partial<VmConfig>), [
+      'Network device 1: user: unknown option "open"; known are forwards, reachesHost',
+      'Network device 1: forward 1: unknown option "to"; known are protocol, hostAddress, hostPort, guestPort',
+      'Network device 1: forward 1: protocol "icmp" is not one of tcp, udp',
+      'Network device 1: forward 1: hostAddress "::1" is not an IPv4 address',
+      "Network device 1: forward 1: hostPort 0 is not a whole number from 1 to 65535",
+      "Network device 1: forward 1: guestPort 80.5 is not a whole number from 1 to 65535",
       "Only one network device can be in user mode",
-      'Network device 1: unknown option "open"; known are forwards, reachesHost',
-      'Network device 1: forward: unknown option "to"; known are protocol, hostAddress, hostPort, guestPort',
-      "Network device 1: host port 0 is not a whole number from 1 to 65535",
-      "Network device 1: guest port 80.5 is not a whole number from 1 to 65535",
-      'Network device 1: protocol "icmp" is not one of tcp, udp',
-      'Network device 1: "::1" is no IPv4 address',
       "Network device 2: it has the TAP interface tap0 or is in user mode, not both",
       'Network device 2: a network in user mode has addresses already; "auto" can be given one',
       "Network device 3: no TAP interface is given, nor user mode",

@@ -63,13 +63,13 @@ describe("disks: configuration", () => {
     assert.deepEqual(problemsOf(first, second, third), [
       'Disk 1: unknown option "colour"; known are path, isRoot, isReadonly, id, cache, blockSize, lock, rateLimiter',
       'Disk 2: cache "none" is not one of writeback, unsafe',
-      "Disk 2: block size 1024 is not one of 512, 4096",
-      "Disk 3: no path is given",
+      "Disk 2: blockSize 1024 is not one of 512, 4096",
+      'Disk 3: path "" is not a path',
       'Disk 3: id "two words" is not 1 to 20 printable characters without spaces',
-      "Disk 3: bandwidth.size -1 is not a whole number from 0 on",
-      "Disk 3: bandwidth.oneTimeBurst undefined is not a whole number from 0 on",
-      "Disk 3: bandwidth.refillTimeMs undefined is not a whole number from 0 on",
-      'Disk 3: unknown rate limit "speed"; known are bandwidth, operations',
+      'Disk 3: rateLimiter: unknown option "speed"; known are bandwidth, operations',
+      "Disk 3: rateLimiter.bandwidth.size -1 is not a whole number from 0 to 9007199254740991",
+      "Disk 3: no rateLimiter.bandwidth.oneTimeBurst is given",
+      "Disk 3: no rateLimiter.bandwidth.refillTimeMs is given",
       "Only one disk can be the root, given are a, b",
       'Disk id "one" is given to more than one disk',
     ]);
@@ -79,7 +79,9 @@ describe("disks: configuration", () => {
     assert.equal(MAX_VIRTIO_DEVICES, VIRTIO_GSIS.length);
     const disks = Array.from({ length: MAX_VIRTIO_DEVICES }, () => ({ path: "same" }));
     assert.deepEqual(problemsOf(...disks), []);
-    assert.deepEqual(problemsOf(...disks, { path: "x" }), ["Number of devices 15 is more than 14"]);
+    assert.deepEqual(problemsOf(...disks, { path: "x" }), ["disks has 15 items; the limit is 14"]);
+    const devices = { kernel: "k", disks, rng: true };
+    assert.throws(() => resolveConfig(devices), /Number of devices 15 is more than 14/);
   });
 
   it("names disks and their windows in order", () => {

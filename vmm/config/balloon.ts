@@ -1,5 +1,6 @@
 // The memory balloon of a VM: what a caller may ask for.
-import { checkKeys, integerProblem } from "./checks.js";
+import { integerProblem, type Checked } from "./check.js";
+import { MAX_MEMORY_MIB } from "./defaults.js";
 
 /** A virtio memory balloon: memory that the guest gives back to the host. */
 export interface BalloonConfig {
@@ -13,25 +14,32 @@ export interface BalloonConfig {
 
 export type ResolvedBalloon = Required<{ readonly [Key in keyof BalloonConfig]: NonNullable<BalloonConfig[Key]> }>;
 
-const KEYS: readonly (keyof BalloonConfig)[] = ["targetMib", "deflateOnOom", "reporting"];
+export const BALLOON_SCHEMA = {
+  type: "object",
+  title: "Balloon",
+  properties: {
+    targetMib: { type: "integer", minimum: 0, maximum: MAX_MEMORY_MIB, "x-unit": "MiB" },
+    deflateOnOom: { type: "boolean" },
+    reporting: { type: "boolean" },
+  },
+  required: ["targetMib"],
+  additionalProperties: false,
+} as const;
 
 export function resolveBalloon(
-  balloon: BalloonConfig | undefined,
+  balloon: Checked<typeof BALLOON_SCHEMA> | undefined,
   memoryMib: number,
   problems: string[],
 ): ResolvedBalloon | undefined {
   if (balloon === undefined) return undefined;
-  checkKeys("Balloon", balloon, KEYS, problems);
-  const problem = balloonProblem(balloon.targetMib, memoryMib);
+  const { targetMib = 0, deflateOnOom = false, reporting = false } = balloon;
+  const problem = balloonProblem(targetMib, memoryMib);
   if (problem !== undefined) problems.push(problem);
-  return {
-    targetMib: balloon.targetMib,
-    deflateOnOom: balloon.deflateOnOom ?? false,
-    reporting: balloon.reporting ?? false,
-  };
+  return { targetMib, deflateOnOom, reporting };
 }
 
 /** What is wrong with a target, or undefined. */
-export function balloonProblem(targetMib: number, memoryMib: number): string | undefined {
-  return integerProblem("Balloon of", targetMib, 0, memoryMib, " MiB, the guest's memory");
+export function balloonProblem(targetMib: unknown, memoryMib: number): string | undefined {
+  const limits = { minimum: 0, maximum: memoryMib, "x-unit": "MiB, the guest's memory" };
+  return integerProblem("Balloon: targetMib", targetMib, limits);
 }

@@ -1,5 +1,4 @@
 // Every default of a VM, named, with the reason for its value.
-import type { ConsoleKind } from "./types.js";
 
 /** Room for our kernel, busybox and a small program; Firecracker's default as well. */
 export const DEFAULT_MEMORY_MIB = 128;
@@ -16,7 +15,7 @@ export const MAX_CPUS = 32;
 export const MAX_VIRTIO_DEVICES = 14;
 
 /** What the kernel's console and the guest's terminal is; the first word of every command line that is not bare. */
-export function consoleParameter(console: ConsoleKind): string {
+export function consoleParameter(console: "serial" | "virtio"): string {
   return console === "virtio" ? "console=hvc0" : "console=ttyS0";
 }
 

@@ -1,8 +1,10 @@
 // The disks of a VM: what a caller may ask for, checked as far as that goes without the host.
 import { basename } from "node:path";
 import type { RateLimiterConfig } from "../../devices/virtio/rate-limiter.js";
-import { checkKeys } from "./checks.js";
-import { checkRateLimiter } from "./rate-limits.js";
+import type { Checked } from "./check.js";
+import { MAX_VIRTIO_DEVICES } from "./defaults.js";
+import { RATE_LIMITER_SCHEMA } from "./rate-limiter.js";
+import { PATH_SCHEMA } from "./schema.js";
 
 /** "unsafe" ignores the guest's flushes: fast, and lost if the host crashes. */
 export type DiskCache = "writeback" | "unsafe";
@@ -36,35 +38,50 @@ export interface ResolvedDisk {
 
 /** VIRTIO_BLK_ID_BYTES. */
 const MAX_ID_LENGTH = 20;
-const KEYS: readonly (keyof DiskConfig)[] = [
-  "path",
-  "isRoot",
-  "isReadonly",
-  "id",
-  "cache",
-  "blockSize",
-  "lock",
-  "rateLimiter",
-];
+
+export const DISK_SCHEMA = {
+  type: "object",
+  title: "Disk",
+  properties: {
+    path: PATH_SCHEMA,
+    isRoot: { type: "boolean" },
+    isReadonly: { type: "boolean" },
+    id: {
+      type: "string",
+      pattern: `^[\\x21-\\x7e]{1,${String(MAX_ID_LENGTH)}}$`,
+      "x-expected": `1 to ${String(MAX_ID_LENGTH)} printable characters without spaces`,
+    },
+    cache: { enum: ["writeback", "unsafe"] },
+    blockSize: { enum: [512, 4096] },
+    lock: { type: "boolean" },
+    rateLimiter: RATE_LIMITER_SCHEMA,
+  },
+  required: ["path"],
+  additionalProperties: false,
+} as const;
+
+export const DISKS_SCHEMA = { type: "array", items: DISK_SCHEMA, maxItems: MAX_VIRTIO_DEVICES } as const;
+
+type CheckedDisk = Checked<typeof DISK_SCHEMA>;
 
 /** Linux's name of the virtio disk `index`: vda to vdz. */
 export function diskName(index: number): string {
   return `vd${String.fromCharCode("a".charCodeAt(0) + index)}`;
 }
 
-/** Resolves all disks; everything that is wrong with any of them goes into `problems`. */
-export function resolveDisks(disks: readonly DiskConfig[], problems: string[]): ResolvedDisk[] {
-  const resolved = disks.map((disk, index) => resolveDisk(disk, `Disk ${String(index + 1)}`, problems));
-  const roots = resolved.filter(({ isRoot }) => isRoot);
+/** Resolves all disks; what is wrong with them together goes into `problems`. One that is no object is undefined. */
+export function resolveDisks(disks: readonly (CheckedDisk | undefined)[], problems: string[]): ResolvedDisk[] {
+  const given = disks.map((disk) => disk ?? {});
+  const roots = given.filter(({ isRoot }) => isRoot === true);
   if (roots.length > 1) {
-    problems.push(`Only one disk can be the root, given are ${roots.map(({ path }) => path).join(", ")}`);
+    problems.push(`Only one disk can be the root, given are ${roots.map(({ path = "" }) => path).join(", ")}`);
   }
   // Two disks may have the same default id; whoever writes one wants to find the disk by it.
-  const written = disks.flatMap(({ id }) => (id === undefined ? [] : [id]));
+  const written = given.flatMap(({ id }) => (id === undefined ? [] : [id]));
   for (const id of new Set(written.filter((id, at) => written.indexOf(id) !== at))) {
     problems.push(`Disk id ${JSON.stringify(id)} is given to more than one disk`);
   }
-  return resolved;
+  return given.map(resolveDisk);
 }
 
 /** What tells the kernel which disk its root is: `root=/dev/vda rw`. */
@@ -73,34 +90,16 @@ export function rootParameters(disks: readonly ResolvedDisk[]): string[] {
   return index < 0 ? [] : [`root=/dev/${diskName(index)}`, disks[index]?.isReadonly === true ? "ro" : "rw"];
 }
 
-function resolveDisk(disk: DiskConfig, what: string, problems: string[]): ResolvedDisk {
-  checkKeys(what, disk, KEYS, problems);
-  // What comes from JavaScript may lack it.
-  const path = (disk.path as string | undefined) ?? "";
-  const { id, cache = "writeback", blockSize = 512, lock = true, rateLimiter } = disk;
-  if (path === "") problems.push(`${what}: no path is given`);
-  if (path.includes("\0")) problems.push(`${what}: its path has a NUL character`);
-  if (id !== undefined && !/^[\x21-\x7e]{1,20}$/.test(id)) {
-    problems.push(
-      `${what}: id ${JSON.stringify(id)} is not 1 to ${String(MAX_ID_LENGTH)} printable characters without spaces`,
-    );
-  }
-  if (!["writeback", "unsafe"].includes(cache)) {
-    problems.push(`${what}: cache ${JSON.stringify(cache)} is not one of writeback, unsafe`);
-  }
-  if (![512, 4096].includes(blockSize)) {
-    problems.push(`${what}: block size ${String(blockSize)} is not one of 512, 4096`);
-  }
-  checkRateLimiter(rateLimiter, what, problems);
+function resolveDisk({ path = "", ...disk }: CheckedDisk): ResolvedDisk {
   return {
     path,
     isRoot: disk.isRoot ?? false,
     isReadonly: disk.isReadonly ?? false,
-    id: id ?? defaultId(path),
-    cache,
-    blockSize,
-    lock,
-    rateLimiter,
+    id: disk.id ?? defaultId(path),
+    cache: disk.cache ?? "writeback",
+    blockSize: disk.blockSize ?? 512,
+    lock: disk.lock ?? true,
+    rateLimiter: disk.rateLimiter,
   };
 }
 

@@ -1,9 +1,11 @@
 // The network devices of a VM: what a caller may ask for, checked as far as that goes without the host.
 import { parseMacAddress } from "../../devices/virtio/net/mac-address.js";
 import type { RateLimiterConfig } from "../../devices/virtio/rate-limiter.js";
-import { checkKeys, integerProblem } from "./checks.js";
-import { checkRateLimiter } from "./rate-limits.js";
-import { isIPv4, resolveUserNet, type ResolvedUserNet, type UserNetConfig } from "./user-net.js";
+import type { Checked } from "./check.js";
+import { MAX_VIRTIO_DEVICES } from "./defaults.js";
+import { RATE_LIMITER_SCHEMA } from "./rate-limiter.js";
+import { IPV4_PATTERN } from "./schema.js";
+import { resolveUserNet, USER_NET_SCHEMA, type ResolvedUserNet, type UserNetConfig } from "./user-net.js";
 
 /** A virtio network device on a TAP interface of the host, or in user mode: eth0, eth1, … in the order given. */
 export interface NetConfig {
@@ -35,50 +37,95 @@ export interface ResolvedNet {
 /** The least that IPv4 works with, and the most that the device's field holds. virtio 1.2 §5.1.4.1. */
 const MIN_MTU = 68;
 const MAX_MTU = 65535;
-const KEYS: readonly (keyof NetConfig)[] = ["tap", "user", "mac", "mtu", "hostAddress", "rateLimiter"];
+/** Networks that no interface of a host can be in: this one, loopback, multicast and what is behind it. */
+const NO_HOST = "(?!0\\.|127\\.|22[4-9]\\.|2[3-5]\\d\\.)";
 
-/** Resolves all network devices; everything that is wrong with any of them goes into `problems`. */
-export function resolveNets(nets: readonly NetConfig[], problems: string[]): ResolvedNet[] {
-  const named = nets.flatMap(({ tap }) => (tap === undefined || tap === "auto" ? [] : [tap]));
-  for (const tap of new Set(named.filter((name, at) => named.indexOf(name) !== at))) {
+export const NET_SCHEMA = {
+  type: "object",
+  title: "Network device",
+  properties: {
+    tap: {
+      type: "string",
+      pattern: "^(?!\\.{1,2}$)[^\\s/%:]{1,15}$",
+      "x-expected": 'a name of 1 to 15 characters, or "auto"',
+    },
+    user: USER_NET_SCHEMA,
+    mac: {
+      type: "string",
+      // Bit 0 of the first byte marks a group; an interface has an address of its own, and not none.
+      pattern: "^(?!(?:00:){5}00$)[\\da-fA-F][02468aceACE](?::[\\da-fA-F]{2}){5}$",
+      "x-expected": "an address of one interface, such as 52:54:00:12:34:56",
+    },
+    mtu: { type: "integer", minimum: MIN_MTU, maximum: MAX_MTU, "x-unit": "bytes" },
+    hostAddress: {
+      type: "string",
+      pattern: `^${NO_HOST}${IPV4_PATTERN}/(?:[1-9]|[12]\\d|3[0-2])$`,
+      "x-expected": "an IPv4 address of a host with a prefix from 1 to 32, such as 172.16.0.1/24",
+    },
+    rateLimiter: RATE_LIMITER_SCHEMA,
+  },
+  required: [],
+  additionalProperties: false,
+} as const;
+
+export const NETS_SCHEMA = { type: "array", items: NET_SCHEMA, maxItems: MAX_VIRTIO_DEVICES } as const;
+
+type CheckedNet = Checked<typeof NET_SCHEMA>;
+
+/** Resolves all network devices; what is wrong with them together goes into `problems`. One that is no object is undefined. */
+export function resolveNets(nets: readonly (CheckedNet | undefined)[], problems: string[]): ResolvedNet[] {
+  const given = nets.map((net) => net ?? {});
+  const named = given.flatMap(({ tap }) => (tap === undefined || tap === "auto" ? [] : [tap]));
+  for (const tap of repeated(named)) {
     problems.push(`TAP interface ${JSON.stringify(tap)} is given to more than one network device`);
   }
-  if (nets.filter(({ user }) => user !== undefined).length > 1) {
+  for (const mac of repeated(given.flatMap(({ mac }) => mac?.toLowerCase() ?? []))) {
+    problems.push(`Address ${mac} is given to more than one network device`);
+  }
+  if (given.filter(({ user }) => user !== undefined).length > 1) {
     problems.push("Only one network device can be in user mode");
   }
-  return nets.map((net, index) => resolveNet(net, `Network device ${String(index + 1)}`, problems));
+  return nets.map((net, index) => {
+    // One that is no object has had its say.
+    return net === undefined ? NO_NET : resolveNet(net, `Network device ${String(index + 1)}`, problems);
+  });
 }
 
-function resolveNet(net: NetConfig, what: string, problems: string[]): ResolvedNet {
-  checkKeys(what, net, KEYS, problems);
-  const { tap } = net;
+const NO_NET: ResolvedNet = {
+  tap: undefined,
+  user: undefined,
+  mac: undefined,
+  mtu: undefined,
+  hostAddress: undefined,
+  rateLimiter: undefined,
+};
+
+function repeated(values: readonly string[]): Set<string> {
+  return new Set(values.filter((value, at) => values.indexOf(value) !== at));
+}
+
+function resolveNet(net: CheckedNet, where: string, problems: string[]): ResolvedNet {
+  const { tap, mtu, mac, rateLimiter } = net;
   const isUser = net.user !== undefined;
-  if (!isUser && (tap ?? "") === "") problems.push(`${what}: no TAP interface is given, nor user mode`);
-  if (isUser && tap !== undefined)
-    problems.push(`${what}: it has the TAP interface ${tap} or is in user mode, not both`);
-  const mac = net.mac === undefined ? undefined : parseMacAddress(net.mac);
-  if (net.mac !== undefined && mac === undefined) {
-    problems.push(`${what}: ${JSON.stringify(net.mac)} is no address of one interface, such as 52:54:00:12:34:56`);
+  // One of the two may have been given, and wrong.
+  const isWrong = problems.some((problem) => problem.startsWith(`${where}: `));
+  if (!isUser && tap === undefined && !isWrong) {
+    problems.push(`${where}: no TAP interface is given, nor user mode`);
   }
-  const mtuProblem =
-    net.mtu === undefined ? undefined : integerProblem(`${what}: MTU`, net.mtu, MIN_MTU, MAX_MTU, " bytes");
-  if (mtuProblem !== undefined) problems.push(mtuProblem);
-  const hostAddress = net.hostAddress === undefined ? undefined : parseHostAddress(net.hostAddress);
-  if (net.hostAddress !== undefined && hostAddress === undefined) {
-    problems.push(
-      `${what}: ${JSON.stringify(net.hostAddress)} is no IPv4 address with a prefix, such as 172.16.0.1/24`,
-    );
+  if (isUser && tap !== undefined) {
+    problems.push(`${where}: it has the TAP interface ${tap} or is in user mode, not both`);
   }
-  if (net.hostAddress !== undefined && tap !== "auto") {
+  if (net.hostAddress !== undefined && (isUser || (tap !== undefined && tap !== "auto"))) {
     const owner = isUser ? "a network in user mode" : `the interface ${tap ?? ""}`;
-    problems.push(`${what}: ${owner} has addresses already; "auto" can be given one`);
+    problems.push(`${where}: ${owner} has addresses already; "auto" can be given one`);
   }
-  checkRateLimiter(net.rateLimiter, what, problems);
-  const user = net.user === undefined ? undefined : resolveUserNet(net.user, what, problems);
-  return { tap, user, mac, mtu: net.mtu, hostAddress, rateLimiter: net.rateLimiter };
-}
-
-function parseHostAddress(text: string): ResolvedNet["hostAddress"] {
-  const [, address = "", prefix = ""] = /^(.+)\/(\d{1,2})$/.exec(text) ?? [];
-  return isIPv4(address) && Number(prefix) <= 32 ? { address, prefixLength: Number(prefix) } : undefined;
+  const [address = "", prefix = ""] = net.hostAddress?.split("/") ?? [];
+  return {
+    tap,
+    user: net.user === undefined ? undefined : resolveUserNet(net.user, where, problems),
+    mac: mac === undefined ? undefined : parseMacAddress(mac),
+    mtu,
+    hostAddress: net.hostAddress === undefined ? undefined : { address, prefixLength: Number(prefix) },
+    rateLimiter,
+  };
 }

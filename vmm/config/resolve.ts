@@ -1,8 +1,8 @@
-// VmConfig -> ResolvedConfig: unknown keys refused, all problems reported at once,
-// nothing of the host touched yet.
+// VmConfig -> ResolvedConfig: every field checked, all problems reported at once, nothing of the host
+// touched yet.
 import { ConfigError } from "../errors.js";
-import { resolveBalloon } from "./balloon.js";
-import { integerProblem } from "./checks.js";
+import { BALLOON_SCHEMA, resolveBalloon } from "./balloon.js";
+import { checkRecord } from "./check.js";
 import {
   consoleParameter,
   DEFAULT_CMDLINE,
@@ -15,63 +15,60 @@ import {
   QUIET_CMDLINE,
 } from "./defaults.js";
 import { deviceCount } from "./devices.js";
-import { resolveDisks, rootParameters } from "./disks.js";
-import { resolveNets } from "./nets.js";
-import type { ConsoleKind, ResolvedConfig, VmConfig } from "./types.js";
+import { DISKS_SCHEMA, resolveDisks, rootParameters } from "./disks.js";
+import { NETS_SCHEMA, resolveNets } from "./nets.js";
+import { PATH_SCHEMA } from "./schema.js";
+import type { ResolvedConfig, VmConfig } from "./types.js";
 import { userNetParameters } from "./user-net.js";
-import { resolveVsock } from "./vsock.js";
+import { resolveVsock, VSOCK_SCHEMA } from "./vsock.js";
 
-const KEYS: readonly (keyof VmConfig)[] = [
-  "kernel",
-  "initrd",
-  "cmdline",
-  "bareCmdline",
-  "memoryMib",
-  "cpus",
-  "nested",
-  "protocol",
-  "quiet",
-  "disks",
-  "nets",
-  "vsock",
-  "console",
-  "rng",
-  "balloon",
-];
-const CONSOLES: readonly ConsoleKind[] = ["serial", "virtio"];
+const MEMORY_TITLE = "Memory (memoryMib)";
+
+export const VM_SCHEMA = {
+  type: "object",
+  title: "The configuration",
+  properties: {
+    kernel: PATH_SCHEMA,
+    initrd: PATH_SCHEMA,
+    cmdline: { type: "string", pattern: "^[^\\0]*$", "x-expected": "a command line, text without a NUL character" },
+    bareCmdline: { type: "boolean" },
+    memoryMib: {
+      type: "integer",
+      title: MEMORY_TITLE,
+      minimum: MIN_MEMORY_MIB,
+      maximum: MAX_MEMORY_MIB,
+      "x-unit": "MiB",
+    },
+    cpus: { type: "integer", title: "Number of vCPUs (cpus)", minimum: 1, maximum: MAX_CPUS },
+    nested: { type: "boolean" },
+    protocol: { enum: ["auto", "linux64", "pvh"], title: "Boot protocol (protocol)" },
+    quiet: { type: "boolean" },
+    disks: DISKS_SCHEMA,
+    nets: NETS_SCHEMA,
+    vsock: VSOCK_SCHEMA,
+    console: { enum: ["serial", "virtio"] },
+    rng: { type: "boolean" },
+    balloon: BALLOON_SCHEMA,
+  },
+  required: ["kernel"],
+  additionalProperties: false,
+} as const;
 
 /** Throws ConfigError with one line a problem. */
-export function resolveConfig(config: VmConfig): ResolvedConfig {
+export function resolveConfig(given: VmConfig): ResolvedConfig {
   const problems: string[] = [];
-  for (const key of Object.keys(config)) {
-    if (!(KEYS as readonly string[]).includes(key)) {
-      problems.push(`Unknown option ${JSON.stringify(key)}; known are ${KEYS.join(", ")}`);
-    }
-  }
-  const memoryMib = config.memoryMib ?? DEFAULT_MEMORY_MIB;
-  const cpus = config.cpus ?? DEFAULT_CPUS;
-  const protocol = config.protocol ?? "auto";
-  if (typeof config.kernel !== "string" || config.kernel === "") problems.push("No kernel is given");
-  for (const problem of [
-    integerProblem("Memory of", memoryMib, MIN_MEMORY_MIB, MAX_MEMORY_MIB, " MiB"),
-    integerProblem("Number of vCPUs", cpus, 1, MAX_CPUS, ""),
-  ]) {
-    if (problem !== undefined) problems.push(problem);
-  }
-  if (!["auto", "linux64", "pvh"].includes(protocol)) {
-    problems.push(`Boot protocol ${JSON.stringify(protocol)} is not one of auto, linux64, pvh`);
-  }
-  const console = config.console ?? "serial";
-  if (!CONSOLES.includes(console)) {
-    problems.push(`Console ${JSON.stringify(console)} is not one of ${CONSOLES.join(", ")}`);
-  }
+  const config = checkRecord(VM_SCHEMA, given, problems) ?? {};
+  const { kernel = "", initrd, protocol = "auto", console = "serial" } = config;
+  const { memoryMib = DEFAULT_MEMORY_MIB, cpus = DEFAULT_CPUS } = config;
+  const isMemoryWrong = problems.some((problem) => problem.startsWith(MEMORY_TITLE));
   const devices = {
     disks: resolveDisks(config.disks ?? [], problems),
     nets: resolveNets(config.nets ?? [], problems),
-    vsock: resolveVsock(config.vsock, problems),
+    vsock: resolveVsock(config.vsock),
     console,
     rng: config.rng ?? false,
-    balloon: resolveBalloon(config.balloon, memoryMib, problems),
+    // The bound of a memory that is none would be a second problem with the same value.
+    balloon: resolveBalloon(config.balloon, isMemoryWrong ? MAX_MEMORY_MIB : memoryMib, problems),
   };
   const count = deviceCount(devices);
   if (count > MAX_VIRTIO_DEVICES) {
@@ -86,8 +83,8 @@ export function resolveConfig(config: VmConfig): ResolvedConfig {
   if (config.quiet === true) parts.push(QUIET_CMDLINE);
   if (config.cmdline !== undefined && config.cmdline !== "") parts.push(config.cmdline);
   return {
-    kernel: config.kernel,
-    initrd: config.initrd,
+    kernel,
+    initrd,
     cmdline: parts.join(" "),
     memoryMib,
     cpus,

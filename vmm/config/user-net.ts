@@ -1,6 +1,7 @@
 // A network in user mode: what a caller may ask for, and the addresses in it, which are those that
 // users of QEMU know.
-import { checkKeys, integerProblem } from "./checks.js";
+import type { Checked } from "./check.js";
+import { IPV4_PATTERN } from "./schema.js";
 
 /** What connects to a port of the host reaches one of the guest. */
 export interface PortForward {
@@ -31,34 +32,52 @@ export const USER_NET_HOST = "10.0.2.2";
 export const USER_NET_DNS = "10.0.2.3";
 
 const LOOPBACK = "127.0.0.1";
-const KEYS: readonly (keyof UserNetConfig)[] = ["forwards", "reachesHost"];
-const FORWARD_KEYS: readonly (keyof PortForward)[] = ["protocol", "hostAddress", "hostPort", "guestPort"];
+/** Each is a socket of this host's, and an argument of passt's. */
+const MAX_FORWARDS = 1024;
+const PORT = { type: "integer", minimum: 1, maximum: 65535 } as const;
 
-/** `what` names the device in the problems. */
-export function resolveUserNet(user: UserNetConfig, what: string, problems: string[]): ResolvedUserNet {
-  checkKeys(what, user, KEYS, problems);
-  const forwards = (user.forwards ?? []).map((forward) => {
-    checkKeys(`${what}: forward`, forward, FORWARD_KEYS, problems);
-    const { protocol = "tcp", hostAddress = LOOPBACK, hostPort, guestPort } = forward;
-    for (const [name, port] of [
-      ["host port", hostPort],
-      ["guest port", guestPort],
-    ] as const) {
-      const problem = integerProblem(`${what}: ${name}`, port, 1, 65535);
-      if (problem !== undefined) problems.push(problem);
-    }
-    if (!["tcp", "udp"].includes(protocol)) {
-      problems.push(`${what}: protocol ${JSON.stringify(protocol)} is not one of tcp, udp`);
-    }
-    if (!isIPv4(hostAddress)) problems.push(`${what}: ${JSON.stringify(hostAddress)} is no IPv4 address`);
+const FORWARD_SCHEMA = {
+  type: "object",
+  title: "forward",
+  properties: {
+    protocol: { enum: ["tcp", "udp"] },
+    hostAddress: { type: "string", pattern: `^${IPV4_PATTERN}$`, "x-expected": "an IPv4 address" },
+    hostPort: PORT,
+    guestPort: PORT,
+  },
+  required: ["hostPort", "guestPort"],
+  additionalProperties: false,
+} as const;
+
+export const USER_NET_SCHEMA = {
+  type: "object",
+  properties: {
+    forwards: { type: "array", items: FORWARD_SCHEMA, maxItems: MAX_FORWARDS },
+    reachesHost: { type: "boolean" },
+  },
+  required: [],
+  additionalProperties: false,
+} as const;
+
+/** `where` names the device in the problems. */
+export function resolveUserNet(
+  user: Checked<typeof USER_NET_SCHEMA>,
+  where: string,
+  problems: string[],
+): ResolvedUserNet {
+  // One that is no object is undefined, and its problem is known.
+  const given = (user.forwards ?? []) as readonly (Checked<typeof FORWARD_SCHEMA> | undefined)[];
+  const forwards = given.map((forward = {}) => {
+    const { protocol = "tcp", hostAddress = LOOPBACK, hostPort = 0, guestPort = 0 } = forward;
     return { protocol, hostAddress, hostPort, guestPort };
   });
+  const seen = new Set<string>();
+  for (const { protocol, hostAddress, hostPort } of forwards) {
+    const end = `${hostAddress}:${String(hostPort)}/${protocol}`;
+    if (hostPort > 0 && seen.has(end)) problems.push(`${where}: ${end} of this host is forwarded twice`);
+    seen.add(end);
+  }
   return { forwards, reachesHost: user.reachesHost ?? true };
-}
-
-/** By hand: node:net, which could tell, costs milliseconds of every start. */
-export function isIPv4(text: string): boolean {
-  return /^(?:\d{1,3}\.){3}\d{1,3}$/.test(text) && text.split(".").every((part) => Number(part) <= 255);
 }
 
 /**

@@ -1,6 +1,7 @@
 // Sockets between programs of the guest and of the host: what a caller may ask for.
 import { VSOCK_MIN_GUEST_CID } from "../../devices/virtio/vsock/constants.js";
-import { checkKeys, integerProblem } from "./checks.js";
+import type { Checked } from "./check.js";
+import { PATH_SCHEMA } from "./schema.js";
 
 /** A virtio socket device. */
 export interface VsockConfig {
@@ -17,16 +18,18 @@ export type ResolvedVsock = VsockConfig;
 
 /** VMADDR_CID_ANY is 2^32 - 1. */
 const MAX_CID = 2 ** 32 - 2;
-const KEYS: readonly (keyof VsockConfig)[] = ["cid", "path"];
 
-export function resolveVsock(vsock: VsockConfig | undefined, problems: string[]): ResolvedVsock | undefined {
-  if (vsock === undefined) return undefined;
-  checkKeys("Socket device", vsock, KEYS, problems);
-  // What comes from JavaScript may lack them.
-  const path = (vsock.path as string | undefined) ?? "";
-  if (path === "") problems.push("Socket device: no path is given");
-  if (path.includes("\0")) problems.push("Socket device: its path has a NUL character");
-  const problem = integerProblem("Socket device: context id", vsock.cid, VSOCK_MIN_GUEST_CID, MAX_CID);
-  if (problem !== undefined) problems.push(problem);
-  return { cid: vsock.cid, path };
+export const VSOCK_SCHEMA = {
+  type: "object",
+  title: "Socket device",
+  properties: {
+    cid: { type: "integer", minimum: VSOCK_MIN_GUEST_CID, maximum: MAX_CID, title: "context id" },
+    path: PATH_SCHEMA,
+  },
+  required: ["cid", "path"],
+  additionalProperties: false,
+} as const;
+
+export function resolveVsock(vsock: Checked<typeof VSOCK_SCHEMA> | undefined): ResolvedVsock | undefined {
+  return vsock === undefined ? undefined : { cid: vsock.cid ?? 0, path: vsock.path ?? "" };
 }
