@@ -44,7 +44,7 @@ describe("config", () => {
 describe("arguments", () => {
   it("reads sizes with and without units", () => {
     assert.deepEqual(["64", "512M", "2G", "1.5GiB", "256MB", "1g"].map(parseMemory), [64, 512, 2048, 1536, 256, 1024]);
-    for (const text of ["", "abc", "-1", "2T", "1.0001G", "1e3"]) assert.throws(() => parseMemory(text), UsageError);
+    for (const text of ["", "abc", "-1", "2P", "1.0001G", "1e3"]) assert.throws(() => parseMemory(text), UsageError);
   });
 
   it("everything behind -- is the command, options and all", () => {

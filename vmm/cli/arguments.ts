@@ -8,6 +8,7 @@ import type { BootProtocol, ConsoleKind } from "../config/types.js";
 import type { VsockConfig } from "../config/vsock.js";
 import { LAB_CPUS, type LabCpu } from "../lab/cpu.js";
 import { parseBalloon } from "./balloon-argument.js";
+import { parseBytes, parseWhole } from "./numbers.js";
 import { parseDisk } from "./disk-argument.js";
 import { UsageError } from "./usage-error.js";
 import { parseNet } from "./net-argument.js";
@@ -16,6 +17,7 @@ import { parseVsock } from "./vsock-argument.js";
 export const ACCELERATORS = ["auto", "kvm", "lab", "lab-intel"] as const;
 export type AcceleratorChoice = (typeof ACCELERATORS)[number];
 const PROTOCOLS: readonly BootProtocol[] = ["auto", "linux64", "pvh"];
+const MIB = 2 ** 20;
 const CONSOLES: readonly ConsoleKind[] = ["serial", "virtio"];
 
 export interface BootOptions {
@@ -75,25 +77,47 @@ function split(argv: readonly string[]): [options: string[], command: string[]] 
 }
 
 type Options = NonNullable<ParseArgsConfig["options"]>;
-type Strict<T extends Options> = { args: string[]; options: T; strict: true; allowPositionals: false };
+type Strict<T extends Options> = { args: string[]; options: T; strict: true; allowPositionals: boolean; tokens: true };
+
+/** May be given as nothing: whoever puts a script together need not make a case of it. */
+const MAY_BE_EMPTY = "cmdline";
 
 function parseOptions<T extends Options>(
   args: string[],
   options: T,
   name: string,
-): ReturnType<typeof parseArgs<Strict<T>>>["values"] {
+  allowPositionals = false,
+): ReturnType<typeof parseArgs<Strict<T>>> {
+  let parsed: ReturnType<typeof parseArgs<Strict<T>>>;
   try {
-    return parseArgs({ args, options, strict: true, allowPositionals: false }).values;
+    parsed = parseArgs<Strict<T>>({ args, options, strict: true, allowPositionals, tokens: true });
   } catch (error) {
     // Node's messages end in advice about "--" that does not fit here.
-    const [first = ""] = (error as Error).message.split(". ");
+    const [first = ""] = (error as Error).message.split(/\. |\.?\n/);
     throw new UsageError(`${name}: ${first.replace(/\.$/, "")}`);
   }
+  const seen = new Set<string>();
+  for (const token of parsed.tokens) {
+    if (token.kind !== "option") continue;
+    const { type, multiple } = options[token.name] ?? { type: "boolean" };
+    // A flag is no more set for being set twice; of two values, one would be lost.
+    if (type === "boolean" || multiple === true) continue;
+    if (seen.has(token.name)) throw new UsageError(`${name}: --${token.name} is given twice`);
+    seen.add(token.name);
+    if (token.value === "" && token.name !== MAY_BE_EMPTY) {
+      throw new UsageError(`${name}: --${token.name} is given an empty value`);
+    }
+  }
+  return parsed;
 }
 
 export function parseBoot(argv: readonly string[]): BootOptions {
   const [args, command] = split(argv);
-  const values = parseOptions(args, BOOT_FLAGS, "vmlet boot");
+  const { values } = parseOptions(args, BOOT_FLAGS, "vmlet boot");
+  if (values["no-initrd"] === true && values.initrd !== undefined) {
+    throw new UsageError(`vmlet boot: --no-initrd and --initrd ${values.initrd} contradict each other`);
+  }
+  if (command[0] === "") throw new UsageError("vmlet boot: the COMMAND after -- begins with an empty word");
   return {
     kernel: values.kernel,
     initrd: values.initrd,
@@ -123,7 +147,7 @@ export function parseBoot(argv: readonly string[]): BootOptions {
 export function parseLab(argv: readonly string[]): { help: boolean; cpu: LabCpu; command: string[] } {
   const [args, command] = split(argv);
   const options = { help: { type: "boolean", short: "h" }, cpu: { type: "string" } } as const;
-  const values = parseOptions(args, options, "vmlet lab");
+  const { values } = parseOptions(args, options, "vmlet lab");
   return { help: values.help ?? false, cpu: oneOf("--cpu", values.cpu ?? "amd", LAB_CPUS), command };
 }
 
@@ -138,22 +162,23 @@ export function parseStats(argv: readonly string[]): {
     json: { type: "boolean" },
     follow: { type: "boolean", short: "f" },
   } as const;
-  const files = argv.filter((word) => !word.startsWith("-"));
-  const values = parseOptions(
-    argv.filter((word) => word.startsWith("-")),
-    options,
-    "vmlet stats",
-  );
-  if (values.help !== true && files.length !== 1)
+  const { values, positionals } = parseOptions([...argv], options, "vmlet stats", true);
+  const [file, ...more] = positionals;
+  if (values.help !== true && (file === undefined || file === "" || more.length > 0)) {
     throw new UsageError("vmlet stats: give one FILE, the one of --metrics");
-  return { help: values.help ?? false, json: values.json ?? false, follow: values.follow ?? false, file: files[0] };
+  }
+  return { help: values.help ?? false, json: values.json ?? false, follow: values.follow ?? false, file };
 }
 
 export function parseBalloonCommand(argv: readonly string[]): { help: boolean; socket: string; targetMib: number } {
-  const [first = "", second = "", ...rest] = argv;
-  if (first === "--help" || first === "-h") return { help: true, socket: "", targetMib: 0 };
-  if (second === "" || rest.length > 0) throw new UsageError("vmlet balloon: give SOCKET, that of --control, and MIB");
-  return { help: false, socket: first, targetMib: parseCount("vmlet balloon: MIB", second) };
+  const options = { help: { type: "boolean", short: "h" } } as const;
+  const { values, positionals } = parseOptions([...argv], options, "vmlet balloon", true);
+  if (values.help === true) return { help: true, socket: "", targetMib: 0 };
+  const [socket = "", mib = "", ...more] = positionals;
+  if (socket === "" || mib === "" || more.length > 0) {
+    throw new UsageError("vmlet balloon: give SOCKET, that of --control, and MIB");
+  }
+  return { help: false, socket, targetMib: parseCount("vmlet balloon: MIB", mib) };
 }
 
 /** As Node's parseArgs takes them. */
@@ -172,28 +197,25 @@ export interface DoctorOptions {
 }
 
 export function parseDoctor(argv: readonly string[]): DoctorOptions {
-  const {
-    json = false,
-    fix = false,
-    passthrough = false,
-    help = false,
-  } = parseOptions([...argv], DOCTOR_FLAGS, "vmlet doctor");
+  const { values } = parseOptions([...argv], DOCTOR_FLAGS, "vmlet doctor");
+  const { json = false, fix = false, passthrough = false, help = false } = values;
   if (json && fix) throw new UsageError("vmlet doctor: --json has the commands, too: leave --fix out");
   return { json, fix, passthrough, help };
 }
 
 /** MiB, or a number with a unit: 256, 256M, 2G, 1.5GiB. */
 export function parseMemory(text: string): number {
-  const match = /^(\d+(?:\.\d+)?)\s*([MG])?(?:i?B)?$/i.exec(text);
-  if (match === null) throw new UsageError(`--memory ${text}: not a size; give MiB (256) or a unit (512M, 2G)`);
-  const mib = Number(match[1]) * (match[2]?.toUpperCase() === "G" ? 1024 : 1);
+  const bytes = parseBytes(text, MIB);
+  if (bytes === undefined) throw new UsageError(`--memory ${text}: not a size; give MiB (256) or a unit (512M, 2G)`);
+  const mib = bytes / MIB;
   if (!Number.isInteger(mib)) throw new UsageError(`--memory ${text}: not a whole number of MiB`);
   return mib;
 }
 
 function parseCount(flag: string, text: string): number {
-  if (!/^\d+$/.test(text)) throw new UsageError(`${flag} ${text}: not a whole number`);
-  return Number(text);
+  const count = parseWhole(text);
+  if (count === undefined) throw new UsageError(`${flag} ${text}: not a whole number`);
+  return count;
 }
 
 function oneOf<T extends string>(flag: string, value: string, allowed: readonly T[]): T {

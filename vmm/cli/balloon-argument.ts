@@ -1,14 +1,16 @@
 // --balloon MIB[,deflate-on-oom][,reporting].
 import type { BalloonConfig } from "../config/balloon.js";
+import { parseWhole } from "./numbers.js";
 import { formatSpec, readSpec, specError } from "./spec.js";
 
 export function parseBalloon(text: string): BalloonConfig {
   const balloon: { -readonly [Key in keyof BalloonConfig]: BalloonConfig[Key] } = { targetMib: NaN };
   let isFirst = true;
   readSpec("--balloon", text, "a number of MiB, deflate-on-oom, reporting", (word) => {
-    if (isFirst && /^\d+$/.test(word.key)) {
+    const mib = isFirst ? parseWhole(word.key) : undefined;
+    if (mib !== undefined) {
       word.flag();
-      balloon.targetMib = Number(word.key);
+      balloon.targetMib = mib;
     } else if (word.key === "deflate-on-oom") balloon.deflateOnOom = word.flag();
     else if (word.key === "reporting") balloon.reporting = word.flag();
     else return false;

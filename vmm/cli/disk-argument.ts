@@ -13,7 +13,7 @@ export function parseDisk(text: string): DiskConfig {
     else if (word.key === "readonly") disk.isReadonly = word.flag();
     else if (word.key === "id") disk.id = word.text();
     else if (word.key === "cache") disk.cache = word.text() as DiskCache;
-    else if (word.key === "block") disk.blockSize = Number(word.text()) as 512 | 4096;
+    else if (word.key === "block") disk.blockSize = word.number() as 512 | 4096;
     else if (word.key === "lock") disk.lock = word.isOn();
     else return limits.take(word);
     return true;

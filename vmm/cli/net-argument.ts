@@ -44,7 +44,7 @@ export function parseNet(text: string): NetConfig {
 
 /** As container engines write it: [ADDRESS:]HOSTPORT:GUESTPORT[/udp]. */
 function parseForward(forward: string, text: string): PortForward {
-  const match = /^(?:([\d.]+):)?(\d+):(\d+)(?:\/(tcp|udp))?$/.exec(forward);
+  const match = /^(?:([\d.]+):)?(\d{1,5}):(\d{1,5})(?:\/(tcp|udp))?$/.exec(forward);
   if (match === null) {
     throw specError(
       "--net",

@@ -1,8 +1,8 @@
 // Values of options that are lists: KEY[=VALUE],... A comma inside a value is written twice.
 import type { RateLimiterConfig, TokenBucketConfig } from "../../devices/virtio/rate-limiter.js";
+import { parseBytes, parseWhole } from "./numbers.js";
 import { UsageError } from "./usage-error.js";
 
-const UNITS: Readonly<Record<string, number>> = { "": 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30 };
 /** Limits are per second. */
 const REFILL_MS = 1000;
 
@@ -39,15 +39,17 @@ export class SpecWord {
   /** A whole number. */
   number(): number {
     const text = this.text();
-    return /^\d+$/.test(text) ? Number(text) : this.#wrong(`${this.key} ${text} is not a whole number`);
+    return parseWhole(text) ?? this.#wrong(`${this.key} ${text} is not a whole number`);
   }
 
-  /** A limit a second: a number, with K, M or G for 2^10, 2^20 or 2^30. */
+  /** A limit a second: a number, with K, M, G or T for 2^10 to 2^40. */
   perSecond(kind: string): TokenBucketConfig {
     const text = this.text();
-    const match = /^(\d+)([kmg]?)$/i.exec(text);
-    if (match === null) return this.#wrong(`${this.key} ${text} is not ${kind}`);
-    const size = Number(match[1]) * (UNITS[match[2]?.toLowerCase() ?? ""] ?? 1);
+    const size = parseBytes(text, 1);
+    if (size === undefined) return this.#wrong(`${this.key} ${text} is not ${kind}`);
+    // A token bucket of none has no limit: the opposite of what was asked for.
+    if (size === 0)
+      return this.#wrong(`${this.key} 0 would let nothing through; without ${this.key} there is no limit`);
     return { size, oneTimeBurst: 0, refillTimeMs: REFILL_MS };
   }
 }
