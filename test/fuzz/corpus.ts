@@ -1,10 +1,13 @@
 // Cases that broke something: the device itself, or a copy of it from which the named check had been
 // taken out, to see that the fuzzers miss it. Every test run repeats them; add what a fuzzer prints.
-// A seed means the same case only while its fuzzer draws the same numbers in the same order.
+// A seed means the same case only while its fuzzer draws the same numbers in the same order, over RAM that lies alike.
+import type { RamLayout } from "./hostile-memory.js";
 
 export interface CorpusEntry {
   readonly target: string;
   readonly seed: number;
+  /** How RAM lay; "flat" unless said. */
+  readonly layout?: RamLayout;
   /** What went wrong. */
   readonly what: string;
 }

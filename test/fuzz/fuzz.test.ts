@@ -1,6 +1,7 @@
 // Needs: nothing. A short run of every fuzzer from fixed seeds; `make fuzz` runs them for longer.
 import assert from "node:assert/strict";
 import { CORPUS } from "./corpus.js";
+import { RAM_LAYOUTS } from "./hostile-memory.js";
 import { caseSeed, Random } from "./random.js";
 import { FUZZ_TARGETS } from "./targets.js";
 
@@ -17,23 +18,25 @@ describe("fuzz", function () {
   });
 
   for (const target of FUZZ_TARGETS) {
-    it(`${target.name}: ${String(CASES)} cases`, () => {
-      for (let index = 0; index < CASES; index++) {
-        const seed = caseSeed(1, index);
-        try {
-          target.run(new Random(seed));
-        } catch (error) {
-          throw new Error(`--target ${target.name} --repro ${String(seed)}`, { cause: error });
+    for (const layout of RAM_LAYOUTS) {
+      it(`${target.name}: ${String(CASES)} cases in ${layout} memory`, () => {
+        for (let index = 0; index < CASES; index++) {
+          const seed = caseSeed(1, index);
+          try {
+            target.run(new Random(seed), layout);
+          } catch (error) {
+            throw new Error(`--target ${target.name} --layout ${layout} --repro ${String(seed)}`, { cause: error });
+          }
         }
-      }
-    });
+      });
+    }
   }
 
-  for (const { target: name, seed, what } of CORPUS) {
+  for (const { target: name, seed, layout = "flat", what } of CORPUS) {
     it(`${name}, seed ${String(seed)}: ${what}`, () => {
       const target = FUZZ_TARGETS.find((candidate) => candidate.name === name);
       assert.ok(target !== undefined, `no target ${name}`);
-      target.run(new Random(seed));
+      target.run(new Random(seed), layout);
     });
   }
 });

@@ -6,16 +6,16 @@ import type { HostileMemory } from "./hostile-memory.js";
 import type { Random } from "./random.js";
 
 /** An address: mostly in RAM, sometimes at its end, sometimes nowhere. */
-export function randomGpa(random: Random, memorySize: number): number {
+export function randomGpa(random: Random, memory: HostileMemory): number {
   switch (random.below(8)) {
     case 0:
       return random.value() + random.value() * 2 ** 32;
     case 1:
-      return memorySize - random.below(64);
+      return memory.end - random.below(64);
     case 2:
       return random.value();
     default:
-      return random.below(memorySize);
+      return memory.at(random.below(memory.size));
   }
 }
 
@@ -25,14 +25,16 @@ export function writeRandomDescriptor(random: Random, memory: HostileMemory, que
   const flags = random.oneIn(4) ? random.value() & 0xffff : random.below(8);
   const next = random.oneIn(6) ? random.value() & 0xffff : random.below(queue.size);
   const length = random.oneIn(3) ? random.value() : 16 * random.below(queue.size + 2);
-  const descriptor = { gpa: randomGpa(random, memory.size), length, flags, next };
-  if (random.oneIn(3)) queue.writeDescriptor(index, descriptor, 16 * random.below(memory.size / 16 - queue.size));
-  else queue.writeDescriptor(index, descriptor);
+  const descriptor = { gpa: randomGpa(random, memory), length, flags, next };
+  if (random.oneIn(3)) {
+    const table = 16 * random.below(memory.size / 16 - queue.size);
+    queue.writeDescriptor(index, descriptor, memory.at(table, 16 * queue.size));
+  } else queue.writeDescriptor(index, descriptor);
 }
 
 /** A table that names itself as an indirect table. */
 function publishIndirectLoop(random: Random, memory: HostileMemory, queue: DriverQueue): void {
-  const gpa = 16 * random.below(memory.size / 16 - 1);
+  const gpa = memory.at(16 * random.below(memory.size / 16 - 1), 16);
   const head = random.below(queue.size);
   const descriptor = { gpa, length: 16, flags: VIRTQ_DESC_F_INDIRECT, next: 0 };
   queue.writeDescriptor(0, descriptor, gpa);
@@ -57,7 +59,7 @@ export function disturb(random: Random, memory: HostileMemory, queue: DriverQueu
         memory.writeU16(queue.usedEventGpa, random.value() & 0xffff);
         break;
       case 4:
-        memory.writeU8(random.below(memory.size), random.u32() & 0xff);
+        memory.writeU8(memory.at(random.below(memory.size)), random.u32() & 0xff);
         break;
       case 5:
         queue.publish(random.below(queue.size));
@@ -81,7 +83,7 @@ export function publishChain(random: Random, memory: HostileMemory, queue: Drive
       const isLast = position + 1 === count;
       const length = 1 + random.below(random.oneIn(3) ? 0x600 : 32);
       queue.writeDescriptor((start + position) % queue.size, {
-        gpa: random.below(memory.size - length),
+        gpa: memory.at(random.below(memory.size - length), length),
         length,
         flags: (isLast ? 0 : VIRTQ_DESC_F_NEXT) | (position >= firstWritable ? VIRTQ_DESC_F_WRITE : 0),
         next: (start + position + 1) % queue.size,

@@ -1,7 +1,15 @@
 // Guest RAM that another processor of the guest writes to while the device reads it. Counts
-// accesses, refuses whatever lies outside, and knows where the device may write.
-import { FakeMemory } from "../helpers/fake-memory.js";
+// accesses, refuses whatever lies outside, and knows where the device may write. It is the monitor's
+// own memory over an array: in one piece, or with what a large guest has, only smaller.
+import { WindowedMemory } from "../../vmm/memory/windowed-memory.js";
 import type { Random } from "./random.js";
+
+/** "split": a hole between two regions, and views so short that most things lie in several. */
+export type RamLayout = "flat" | "split";
+export const RAM_LAYOUTS: readonly RamLayout[] = ["flat", "split"];
+
+const HOLE_BYTES = 0x2000;
+const SHORT_VIEWS = { viewBytes: 0x210, overlapBytes: 0x10, firstViewBytes: 0x20 };
 
 /** More than any call may take: a loop that the driver has tied. */
 const ENDLESS = 1_000_000;
@@ -11,7 +19,11 @@ export interface Range {
   readonly length: number;
 }
 
-export class HostileMemory extends FakeMemory {
+export class HostileMemory extends WindowedMemory {
+  /** Behind the last byte of RAM. */
+  readonly end: number;
+  /** Where a driver has its rings and buffers. */
+  readonly heapGpa: number;
   /** Reads and writes by the device since this was last set to 0. */
   accesses = 0;
   /** One read in this many is followed by a change of what was read; 0: none. */
@@ -19,10 +31,33 @@ export class HostileMemory extends FakeMemory {
   /** Where values may be written by the device; undefined: anywhere in RAM. */
   writable: readonly Range[] | undefined;
   readonly #random: Random;
+  /** `bytes` below the hole. */
+  readonly #lowBytes: number;
+  readonly #holeBytes: number;
 
-  constructor(size: number, random: Random) {
-    super(size);
+  constructor(size: number, random: Random, layout: RamLayout) {
+    const ram = new Uint8Array(size);
+    const isSplit = layout === "split";
+    const lowBytes = isSplit ? size / 4 : size;
+    const holeBytes = isSplit ? HOLE_BYTES : 0;
+    const ranges = isSplit
+      ? [
+          { gpa: 0, size: lowBytes },
+          { gpa: lowBytes + holeBytes, size: size - lowBytes },
+        ]
+      : [{ gpa: 0, size }];
+    const options = isSplit ? SHORT_VIEWS : { viewBytes: 2 ** 32, overlapBytes: 0x1000 };
+    super(ranges, (offset, length) => ram.subarray(offset, offset + length), options);
     this.#random = random;
+    this.#lowBytes = lowBytes;
+    this.#holeBytes = holeBytes;
+    this.end = size + holeBytes;
+    this.heapGpa = isSplit ? lowBytes + holeBytes + 0x10 : 0x1000;
+  }
+
+  /** Address of `length` bytes that lie together, `offset` bytes into all RAM or, where the hole cuts them, behind it. */
+  at(offset: number, length = 1): number {
+    return offset + length <= this.#lowBytes ? offset : Math.max(offset, this.#lowBytes) + this.#holeBytes;
   }
 
   /** Runs what the guest's side does, which is neither counted nor refused. */
@@ -93,7 +128,7 @@ export class HostileMemory extends FakeMemory {
   #wasRead(gpa: number, length: number): void {
     this.#count();
     if (this.changeOneIn === 0 || !this.#random.oneIn(this.changeOneIn)) return;
-    this.bytes[gpa + this.#random.below(length)] = this.#random.value();
+    super.writeU8(gpa + this.#random.below(length), this.#random.value());
   }
 
   #willWrite(gpa: number, length: number): void {

@@ -4,7 +4,9 @@ import {
   VIRTIO_MMIO_DRIVER_FEATURES,
   VIRTIO_MMIO_DRIVER_FEATURES_SEL,
   VIRTIO_MMIO_INTERRUPT_ACK,
+  VIRTIO_MMIO_QUEUE_AVAIL_HIGH,
   VIRTIO_MMIO_QUEUE_AVAIL_LOW,
+  VIRTIO_MMIO_QUEUE_DESC_HIGH,
   VIRTIO_MMIO_QUEUE_DESC_LOW,
   VIRTIO_MMIO_QUEUE_NOTIFY,
   VIRTIO_MMIO_QUEUE_NUM,
@@ -16,16 +18,25 @@ import {
 import { SERIAL0_PORT, VIRTIO_MMIO_GPA } from "../../vmm/memory/layout.js";
 import type { TestSegment } from "./bytes-image.js";
 
-const TABLE = 17 * 2 ** 20;
-const AVAILABLE = TABLE + 0x100;
-const USED = TABLE + 0x200;
-const HEADER = TABLE + 0x300;
-const STATUS_BYTE = TABLE + 0x310;
-const BUFFER = TABLE + 0x1000;
+const DATA = 17 * 2 ** 20;
+const USED = DATA + 0x200;
+const BUFFER = DATA + 0x1000;
 const SECTOR = 512;
 const QUEUE_SIZE = 4;
 const NEXT = 1;
 const WRITE = 2;
+
+/** Where all lies that the instructions do not touch: they reach the first 4 GiB only. */
+export interface MiniRings {
+  /** Descriptors, available ring and status byte, a page. */
+  readonly gpa: number;
+  /** A request's 16 bytes of header. */
+  readonly headerGpa: number;
+}
+
+const LOW_RINGS: MiniRings = { gpa: DATA, headerGpa: DATA + 0x300 };
+const AVAILABLE_OFFSET = 0x100;
+const STATUS_OFFSET = 0x310;
 
 const u32 = (value: number): number[] => [0, 8, 16, 24].map((shift) => (value >>> shift) & 0xff);
 
@@ -60,25 +71,30 @@ export function printRegister(offset: number): number[] {
 }
 
 /** A request to read sector 0, `count` times over, ready in the rings. */
-export function readRequests(count = 1): TestSegment[] {
-  const bytes = new Uint8Array(BUFFER - TABLE + SECTOR);
+export function readRequests(count = 1, { gpa, headerGpa } = LOW_RINGS): TestSegment[] {
+  const bytes = new Uint8Array(0x400);
   const data = new DataView(bytes.buffer);
-  const descriptor = (index: number, gpa: number, length: number, flags: number): void => {
-    data.setBigUint64(16 * index, BigInt(gpa), true);
+  const descriptor = (index: number, address: number, length: number, flags: number): void => {
+    data.setBigUint64(16 * index, BigInt(address), true);
     data.setUint32(16 * index + 8, length, true);
     data.setUint16(16 * index + 12, flags, true);
     data.setUint16(16 * index + 14, index + 1, true);
   };
-  descriptor(0, HEADER, 16, NEXT);
+  descriptor(0, headerGpa, 16, NEXT);
   descriptor(1, BUFFER, SECTOR, NEXT | WRITE);
-  descriptor(2, STATUS_BYTE, 1, WRITE);
-  data.setUint16(AVAILABLE - TABLE + 2, count, true); // idx; every head is 0
-  data.setUint8(STATUS_BYTE - TABLE, 0xff);
-  return [{ gpa: TABLE, bytes }];
+  descriptor(2, gpa + STATUS_OFFSET, 1, WRITE);
+  data.setUint16(AVAILABLE_OFFSET + 2, count, true); // idx; every head is 0
+  data.setUint8(STATUS_OFFSET, 0xff);
+  // The header, type and sector 0, is what memory holds that nobody has written to.
+  return [{ gpa, bytes }];
 }
 
 /** Brings the disk up, as far as DRIVER_OK. */
-export function startDisk(): number[] {
+export function startDisk({ gpa } = LOW_RINGS): number[] {
+  const address = (low: number, high: number, value: number): number[] => [
+    ...writeRegister(low, value % 2 ** 32),
+    ...writeRegister(high, Math.floor(value / 2 ** 32)),
+  ];
   return [
     ...[0, 1, 3].flatMap((status) => writeRegister(VIRTIO_MMIO_STATUS, status)),
     ...writeRegister(VIRTIO_MMIO_DRIVER_FEATURES_SEL, 1),
@@ -86,8 +102,8 @@ export function startDisk(): number[] {
     ...writeRegister(VIRTIO_MMIO_STATUS, 11),
     ...writeRegister(VIRTIO_MMIO_QUEUE_SEL, 0),
     ...writeRegister(VIRTIO_MMIO_QUEUE_NUM, QUEUE_SIZE),
-    ...writeRegister(VIRTIO_MMIO_QUEUE_DESC_LOW, TABLE),
-    ...writeRegister(VIRTIO_MMIO_QUEUE_AVAIL_LOW, AVAILABLE),
+    ...address(VIRTIO_MMIO_QUEUE_DESC_LOW, VIRTIO_MMIO_QUEUE_DESC_HIGH, gpa),
+    ...address(VIRTIO_MMIO_QUEUE_AVAIL_LOW, VIRTIO_MMIO_QUEUE_AVAIL_HIGH, gpa + AVAILABLE_OFFSET),
     ...writeRegister(VIRTIO_MMIO_QUEUE_USED_LOW, USED),
     ...writeRegister(VIRTIO_MMIO_QUEUE_READY, 1),
     ...writeRegister(VIRTIO_MMIO_STATUS, 15),

@@ -21,17 +21,19 @@ export interface VirtioMachine<Memory extends GuestMemory = FakeMemory> {
 
 export const MACHINE_MEMORY_SIZE = 0x40_0000;
 
-/** `memory` and `loop` are those that the device was made with, if it was made with any. */
+/** `memory` and `loop` are those that the device was made with, if it was made with any; `heapGpa` is the driver's. */
 export function virtioMachine(device: VirtioDevice, loop?: FakeLoop): VirtioMachine;
 export function virtioMachine<Memory extends GuestMemory>(
   device: VirtioDevice,
   loop: FakeLoop,
   memory: Memory,
+  heapGpa?: number,
 ): VirtioMachine<Memory>;
 export function virtioMachine(
   device: VirtioDevice,
   loop = new FakeLoop(),
   memory: GuestMemory = new FakeMemory(MACHINE_MEMORY_SIZE),
+  heapGpa?: number,
 ): VirtioMachine<GuestMemory> {
   const log: string[] = [];
   const registers = new Int32Array(VIRTIO_MMIO_REGISTER_WORDS);
@@ -43,7 +45,7 @@ export function virtioMachine(
     loop,
     report: (line) => log.push(line),
   });
-  const driver = new VirtioDriver(transport, memory);
+  const driver = new VirtioDriver(transport, memory, heapGpa);
   const machine = { memory, loop, transport, driver, registers, interrupts: 0, log };
   return machine;
 }

@@ -15,8 +15,16 @@ import {
   VIRTIO_MMIO_STATUS,
 } from "../../devices/virtio/constants.js";
 import { createVm, type StartOptions, type VmConfig, type VmExit } from "../../vmm/index.js";
+import { GIB } from "../../vmm/memory/layout.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
-import { printRegister, readDisk, readRequests, startDisk, writeRegister } from "../helpers/mini-driver.js";
+import {
+  printRegister,
+  readDisk,
+  readRequests,
+  startDisk,
+  writeRegister,
+  type MiniRings,
+} from "../helpers/mini-driver.js";
 import { asm, miniKernelWith } from "../helpers/mini-kernel.js";
 import { skip } from "../helpers/skip.js";
 
@@ -42,9 +50,9 @@ describe("kvm: virtio", function () {
     code: number[][],
     threads: StartOptions["threads"],
     config: Partial<VmConfig> = {},
-    { stopAfter, requests }: { stopAfter?: number; requests?: number } = {},
+    { stopAfter, requests, rings }: { stopAfter?: number; requests?: number; rings?: MiniRings } = {},
   ): Promise<{ exit: VmExit; output: Buffer; log: string[] }> {
-    const kernel = miniKernelWith(readRequests(requests), code);
+    const kernel = miniKernelWith(readRequests(requests, rings), code);
     const chunks: Buffer[] = [];
     const log: string[] = [];
     const vm = createVm(
@@ -109,6 +117,20 @@ describe("kvm: virtio", function () {
       const { reads, throttled = 0 } = exit.devices["vda"] ?? {};
       assert.equal(reads, 3);
       assert.ok(throttled >= 2);
+    });
+  }
+
+  for (const gib of [3, 4, 7, 8, 12, 20]) {
+    it(`a guest of ${String(gib)} GiB has its rings in its last page, and a header where the monitor's views end`, async () => {
+      const end = (gib > 3 ? gib + 1 : gib) * GIB;
+      const rings = { gpa: end - 0x1000, headerGpa: end > 8 * GIB ? 8 * GIB - 8 : end - 0x2000 };
+      const code = [startDisk(rings), readDisk(TEXT.length), asm.powerOff(0), asm.haltForEver()];
+      for (const threads of ["main-first", "threads"] as const) {
+        const { exit, output, log } = await run(code, threads, { memoryMib: gib * 1024 }, { rings });
+        assert.deepEqual([exit.outcome, output.toString("latin1"), log], ["poweroff", TEXT, []]);
+        const { reads, failures } = exit.devices["vda"] ?? {};
+        assert.deepEqual([reads, failures], [1, 0]);
+      }
     });
   }
 

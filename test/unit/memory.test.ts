@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { GuestMemoryError } from "../../vmm/errors.js";
 import { E820_TYPE_RAM, E820_TYPE_RESERVED, e820Entries } from "../../vmm/memory/e820.js";
 import { MappedGuestMemory, memoryRegions } from "../../vmm/memory/guest-memory.js";
+import { WindowedMemory } from "../../vmm/memory/windowed-memory.js";
 import * as layout from "../../vmm/memory/layout.js";
 
 const { GIB, MIB } = layout;
@@ -138,5 +139,141 @@ describe("guest-memory", () => {
     const other = MappedGuestMemory.attach(memory.hostAddress, memory.size);
     memory.writeU32(0x5000, 0xdeadbeef);
     assert.equal(other.readU32(0x5000), 0xdeadbeef);
+  });
+});
+
+describe("guest-memory: large guests", () => {
+  // Views end 4 GiB after they begin, whether or not the next one overlaps: at 8 GiB of the guest for sure.
+  const memory = MappedGuestMemory.map(20 * GIB);
+  after(() => memory.unmap());
+  const seams = [8 * GIB, 8 * GIB - layout.PAGE_SIZE, 12 * GIB, 12 * GIB - 2 * layout.PAGE_SIZE, 16 * GIB, 20 * GIB];
+
+  it("numbers of every width are read and written across the ends of views", () => {
+    for (const seam of seams) {
+      for (let gpa = seam - 8; gpa <= seam; gpa++) {
+        memory.slice(seam - 16, 32).fill(0);
+        memory.writeU64(gpa, 0x1122334455667788n);
+        assert.equal(memory.readU64(gpa), 0x1122334455667788n);
+        const bytes = [0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11];
+        assert.deepEqual([...memory.slice(gpa, 8)], bytes);
+        assert.deepEqual(
+          bytes.map((_, index) => memory.readU8(gpa + index)),
+          bytes,
+        );
+        assert.equal(memory.readU32(gpa), 0x55667788);
+        memory.writeU32(gpa, 0x01020304);
+        memory.writeU16(gpa + 4, 0x0506);
+        memory.writeU8(gpa + 6, 7);
+        assert.equal(memory.readU64(gpa), 0x1107050601020304n);
+        assert.equal(memory.readU16(gpa + 3), 0x0601);
+      }
+    }
+  });
+
+  it("atomic accesses reach every half word up to the last one of RAM", () => {
+    for (const gpa of [4 * GIB, 21 * GIB - 2, ...seams.flatMap((seam) => [seam - 2, seam])]) {
+      memory.writeU32(gpa - (gpa === 4 * GIB ? 0 : 2), 0);
+      memory.storeU16(gpa, 0x1200);
+      memory.orU16(gpa, 0x0034);
+      assert.equal(memory.loadU16(gpa), 0x1234);
+      assert.equal(memory.readU16(gpa), 0x1234);
+    }
+  });
+
+  it("a slice across the end of a view is guest memory, not a copy", () => {
+    for (const seam of seams) {
+      const length = 3 * layout.PAGE_SIZE;
+      const slice = memory.slice(seam - length / 2, length);
+      slice.fill(0xa5);
+      assert.deepEqual([memory.readU8(seam - length / 2), memory.readU8(seam + length / 2 - 1)], [0xa5, 0xa5]);
+      memory.writeU8(seam, 0x5a);
+      assert.equal(slice[length / 2], 0x5a);
+    }
+    assert.equal(memory.slice(4 * GIB, 2 ** 32 - 1).length, 2 ** 32 - 1);
+    assert.equal(memory.slice(5 * GIB, 2 ** 32 - 1).length, 2 ** 32 - 1);
+  });
+
+  it("nothing is contiguous over the MMIO hole, although the host's addresses are", () => {
+    assert.equal(memory.contains(3 * GIB - 4, 4), true);
+    assert.equal(memory.contains(3 * GIB - 4, 8), false);
+    assert.equal(memory.contains(4 * GIB - 4, 8), false);
+    assert.equal(memory.contains(3 * GIB - 4, GIB + 8), false);
+    for (const gpa of [3 * GIB - 4, 4 * GIB - 4]) {
+      assert.throws(() => memory.readU64(gpa), GuestMemoryError);
+      assert.throws(() => memory.slice(gpa, 8), GuestMemoryError);
+      assert.throws(() => memory.hostAddressOf(gpa, 8), GuestMemoryError);
+    }
+  });
+
+  it("sizes whose views end exactly at a region's end, and odd ones", () => {
+    for (const size of [MIB, 3 * GIB, 7 * GIB, 7 * GIB - layout.PAGE_SIZE, 7 * GIB + 1, 11 * GIB + 3]) {
+      const odd = MappedGuestMemory.map(size);
+      for (const { gpa, size: length } of odd.regions) {
+        for (const at of [gpa, gpa + length - 1]) {
+          odd.writeU8(at, 0x77);
+          assert.equal(odd.readU8(at), 0x77, `${String(at)} of ${String(size)}`);
+        }
+        const last = gpa + length - 2 - (length % 2);
+        odd.storeU16(last, 0xabcd);
+        assert.equal(odd.loadU16(last), 0xabcd);
+        assert.throws(() => odd.readU8(gpa + length), GuestMemoryError);
+      }
+      odd.unmap();
+    }
+  });
+
+  it("1 TiB: its last byte and both sides of every view's end are there", () => {
+    const huge = MappedGuestMemory.map(1024 * GIB);
+    for (let gpa = 4 * GIB; gpa <= 1024 * GIB; gpa += 64 * GIB) {
+      assert.equal(huge.readU64(gpa + 4 * GIB - 4), 0n);
+      assert.equal(huge.loadU16(gpa + 4 * GIB), 0);
+    }
+    assert.equal(huge.readU64(1025 * GIB - 8), 0n);
+    assert.throws(() => huge.readU64(1025 * GIB - 7), GuestMemoryError);
+    huge.unmap();
+  });
+});
+
+describe("windowed memory", () => {
+  it("agrees with an array, whatever the ends of views and regions cut", () => {
+    const ram = new Uint8Array(0x1000);
+    const ranges = [
+      { gpa: 0, size: 0x600 },
+      { gpa: 0x800, size: 0xa00 },
+    ];
+    const views: number[] = [];
+    const memory = new WindowedMemory(
+      ranges,
+      (offset, length) => {
+        views.push(length);
+        return ram.subarray(offset, offset + length);
+      },
+      { viewBytes: 0x110, overlapBytes: 0x10, firstViewBytes: 0x20 },
+    );
+    assert.equal(memory.size, 0x1000);
+    assert.deepEqual(views, [0x20]);
+    for (const { gpa: start, size } of ranges) {
+      for (let gpa = start; gpa < start + size; gpa++) {
+        const offset = start === 0 ? gpa : gpa - 0x200;
+        memory.writeU8(gpa, gpa * 7);
+        assert.equal(ram[offset], (gpa * 7) & 0xff);
+        if (gpa + 8 > start + size) continue;
+        assert.equal(memory.contains(gpa, 8), true);
+        memory.writeU64(gpa, BigInt(gpa) * 0x0101_0101n);
+        assert.equal(new DataView(ram.buffer).getBigUint64(offset, true), BigInt(gpa) * 0x0101_0101n);
+        assert.equal(memory.readU64(gpa), BigInt(gpa) * 0x0101_0101n);
+      }
+    }
+    // A view each 0x100 bytes and the small first one: made once, kept, never longer than asked for.
+    assert.equal(views.length, 1 + 6 + 10);
+    assert.ok(Math.max(...views) <= 0x110);
+    for (const gpa of [-1, 0x5f9, 0x600, 0x7ff, 0x11f9, 0x1200, NaN, Infinity]) {
+      assert.equal(memory.contains(gpa, 8), false);
+      assert.throws(() => memory.readU64(gpa), GuestMemoryError);
+      assert.throws(() => memory.slice(gpa, 8), GuestMemoryError);
+    }
+    assert.equal(views.length, 17);
+    assert.throws(() => memory.slice(0, -1), GuestMemoryError);
+    assert.throws(() => new WindowedMemory([], () => ram, { viewBytes: 16, overlapBytes: 8 }), GuestMemoryError);
   });
 });

@@ -15,7 +15,7 @@ import type { DriverQueue } from "../../helpers/driver-queue.js";
 import { FakeLoop } from "../../helpers/fake-loop.js";
 import { virtioMachine } from "../../helpers/virtio-machine.js";
 import { publishChain } from "../hostile-driver.js";
-import { HostileMemory } from "../hostile-memory.js";
+import { HostileMemory, type RamLayout } from "../hostile-memory.js";
 import { runOperations, troubles } from "../operations.js";
 import type { Random } from "../random.js";
 import type { FuzzTarget } from "../target.js";
@@ -28,7 +28,7 @@ const LIMITS = { count: 60, maxAccesses: 4 * 4096 + 65 * 120 + 100 };
 function publishPages(random: Random, memory: HostileMemory, queue: DriverQueue): void {
   memory.asGuest(() => {
     const count = random.pick([0, 1, 5, random.below(1500)]);
-    const gpa = random.below(RAM - 4 * count - 4);
+    const gpa = memory.at(random.below(RAM - 4 * count - 4), 4 * count + 4);
     let pfn = random.below(RAM / PAGE);
     for (let index = 0; index < count; index++) {
       pfn = random.oneIn(10) ? random.value() : pfn + random.pick([-1, 0, 1, 1]);
@@ -43,8 +43,8 @@ function publishPages(random: Random, memory: HostileMemory, queue: DriverQueue)
 
 export const balloonTarget: FuzzTarget = {
   name: "balloon",
-  run(random: Random) {
-    const memory = new HostileMemory(RAM, random);
+  run(random: Random, layout: RamLayout) {
+    const memory = new HostileMemory(RAM, random, layout);
     const loop = new FakeLoop();
     let failOneIn = random.pick([0, 3]);
     let released = 0;
@@ -56,7 +56,7 @@ export const balloonTarget: FuzzTarget = {
       pages: {
         release: (gpa, length) => {
           assert.ok(gpa % PAGE === 0 && length % PAGE === 0 && length > 0, `${String(gpa)}+${String(length)}`);
-          assert.ok(gpa >= 0 && gpa + length <= RAM, `${String(gpa)}+${String(length)}`);
+          assert.ok(memory.contains(gpa, length), `${String(gpa)}+${String(length)}`);
           if (random.oneIn(10)) loop.advance(1);
           if (failOneIn !== 0 && random.oneIn(failOneIn)) return 22;
           released += length;
@@ -70,7 +70,7 @@ export const balloonTarget: FuzzTarget = {
       loop,
       report: () => undefined,
     });
-    const { driver, transport } = virtioMachine(device, loop, memory);
+    const { driver, transport } = virtioMachine(device, loop, memory, memory.heapGpa);
     const features = [
       VIRTIO_BALLOON_F_STATS_VQ,
       VIRTIO_BALLOON_F_PAGE_REPORTING,

@@ -22,7 +22,7 @@ import { FakeLoop } from "../../helpers/fake-loop.js";
 import { MemoryDisk } from "../../helpers/memory-disk.js";
 import { virtioMachine } from "../../helpers/virtio-machine.js";
 import { publishChain } from "../hostile-driver.js";
-import { HostileMemory } from "../hostile-memory.js";
+import { HostileMemory, type RamLayout } from "../hostile-memory.js";
 import { runOperations, troubles } from "../operations.js";
 import type { Random } from "../random.js";
 import type { FuzzTarget } from "../target.js";
@@ -89,7 +89,7 @@ class CheckedDisk extends MemoryDisk {
 /** Header, data and status, cut at random; values mostly right. */
 function publishRequest(random: Random, memory: HostileMemory, queue: DriverQueue): void {
   memory.asGuest(() => {
-    const header = 16 * random.below(RAM / 16 - 1);
+    const header = memory.at(16 * random.below(RAM / 16 - 1), 16);
     const type = random.oneIn(6) ? random.value() : random.pick([0, 1, 4, 8, 11, 13]);
     memory.writeU32(header, type);
     memory.writeU64(header + 8, random.oneIn(6) ? BigInt(random.value()) << 32n : BigInt(random.below(SECTORS + 2)));
@@ -98,9 +98,9 @@ function publishRequest(random: Random, memory: HostileMemory, queue: DriverQueu
     const buffers: DriverBuffer[] = [{ gpa: header, length: random.oneIn(10) ? random.below(17) : 16 }];
     for (let piece = 0; piece < pieces; piece++) {
       const length = random.pick([16, 20, 32, 256, 512, 512, 1024, random.below(5000)]);
-      buffers.push({ gpa: random.below(RAM - length), length, writable: isWritable });
+      buffers.push({ gpa: memory.at(random.below(RAM - length), length), length, writable: isWritable });
     }
-    if (!random.oneIn(10)) buffers.push({ gpa: random.below(RAM), length: 1, writable: true });
+    if (!random.oneIn(10)) buffers.push({ gpa: memory.at(random.below(RAM)), length: 1, writable: true });
     const start = random.below(queue.size);
     buffers.forEach(({ gpa, length, writable }, position) => {
       const isLast = position + 1 === buffers.length;
@@ -116,12 +116,15 @@ function publishRequest(random: Random, memory: HostileMemory, queue: DriverQueu
   });
 }
 
-export const blockTarget: FuzzTarget = { name: "block", run: (random) => runBlock(random, false) };
+export const blockTarget: FuzzTarget = { name: "block", run: (random, layout) => runBlock(random, layout, false) };
 /** A fuzzer of its own, because the seeds of the other mean the same cases only while it stays as it is. */
-export const slowBlockTarget: FuzzTarget = { name: "block-slow", run: (random) => runBlock(random, true) };
+export const slowBlockTarget: FuzzTarget = {
+  name: "block-slow",
+  run: (random, layout) => runBlock(random, layout, true),
+};
 
-function runBlock(random: Random, isSlow: boolean): void {
-  const memory = new HostileMemory(RAM, random);
+function runBlock(random: Random, layout: RamLayout, isSlow: boolean): void {
+  const memory = new HostileMemory(RAM, random, layout);
   const loop = new FakeLoop();
   const disk = new CheckedDisk(memory, random, random.oneIn(4));
   const limit = { size: random.pick([0, 1, 2000]), oneTimeBurst: random.below(3), refillTimeMs: random.below(20) };
@@ -135,7 +138,7 @@ function runBlock(random: Random, isSlow: boolean): void {
     loop,
     report: () => undefined,
   });
-  const { driver, transport } = virtioMachine(device, loop, memory);
+  const { driver, transport } = virtioMachine(device, loop, memory, memory.heapGpa);
   const queueSize = 2 ** (1 + random.below(4));
   const start = (): DriverQueue => {
     const [queue] = driver.start({ features: FEATURES.filter(() => random.oneIn(2)), queueSize });
@@ -201,5 +204,5 @@ function runBlock(random: Random, isSlow: boolean): void {
   }
   assert.equal(queue.collect()[0]?.length, 513, "does not work after reset");
   assert.equal(memory.readU8(data + 512), VIRTIO_BLK_S_OK);
-  assert.deepEqual(memory.bytes.subarray(data, data + 512), disk.bytes.subarray(3 * 512, 4 * 512));
+  assert.deepEqual(memory.slice(data, 512), disk.bytes.subarray(3 * 512, 4 * 512));
 }

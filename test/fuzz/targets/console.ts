@@ -7,7 +7,7 @@ import type { DriverQueue } from "../../helpers/driver-queue.js";
 import { FakeLoop } from "../../helpers/fake-loop.js";
 import { virtioMachine } from "../../helpers/virtio-machine.js";
 import { publishChain } from "../hostile-driver.js";
-import { HostileMemory } from "../hostile-memory.js";
+import { HostileMemory, type RamLayout } from "../hostile-memory.js";
 import { runOperations, troubles } from "../operations.js";
 import type { Random } from "../random.js";
 import type { FuzzTarget } from "../target.js";
@@ -18,8 +18,8 @@ const LIMITS = { count: 60, maxAccesses: 65 * 120 };
 
 export const consoleTarget: FuzzTarget = {
   name: "console",
-  run(random: Random) {
-    const memory = new HostileMemory(RAM, random);
+  run(random: Random, layout: RamLayout) {
+    const memory = new HostileMemory(RAM, random, layout);
     const loop = new FakeLoop();
     let isStopped = false;
     let output = 0;
@@ -38,7 +38,7 @@ export const consoleTarget: FuzzTarget = {
         },
       },
     });
-    const { driver, transport } = virtioMachine(device, loop, memory);
+    const { driver, transport } = virtioMachine(device, loop, memory, memory.heapGpa);
     const features = [VIRTIO_CONSOLE_F_SIZE, VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC];
     const start = (): readonly DriverQueue[] =>
       driver.start({ features: features.filter(() => random.oneIn(2)), queueSize: 2 ** random.below(5) });

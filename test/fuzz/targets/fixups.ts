@@ -52,16 +52,16 @@ function u64(random: Random): bigint {
 /** Mostly tables that lead on inside RAM; sometimes anything. */
 function fillTables(memory: HostileMemory, random: Random): void {
   for (let at = 0; at < RAM_BYTES; at += 8) {
-    if (random.oneIn(8)) memory.writeU64(at, u64(random));
-    else memory.writeU64(at, BigInt(random.below(RAM_BYTES / 0x1000) * 0x1000) | BigInt(random.below(8)));
+    if (random.oneIn(8)) memory.writeU64(memory.at(at, 8), u64(random));
+    else memory.writeU64(memory.at(at, 8), BigInt(random.below(RAM_BYTES / 0x1000) * 0x1000) | BigInt(random.below(8)));
   }
 }
 
 export const fixupsTarget: FuzzTarget = {
   name: "fixups",
-  run(random) {
+  run(random, layout) {
     run ??= new KvmRun(mmapAnonymous(RUN_BYTES), RUN_BYTES);
-    const memory = new HostileMemory(RAM_BYTES, random);
+    const memory = new HostileMemory(RAM_BYTES, random, layout);
     memory.asGuest(() => {
       fillTables(memory, random);
     });

@@ -14,7 +14,7 @@ import { FakeLoop } from "../../helpers/fake-loop.js";
 import { frameOf, MemoryNet } from "../../helpers/memory-net.js";
 import { virtioMachine } from "../../helpers/virtio-machine.js";
 import { publishChain } from "../hostile-driver.js";
-import { HostileMemory } from "../hostile-memory.js";
+import { HostileMemory, type RamLayout } from "../hostile-memory.js";
 import { runOperations, troubles } from "../operations.js";
 import type { Random } from "../random.js";
 import type { FuzzTarget } from "../target.js";
@@ -60,7 +60,7 @@ class CheckedNet extends MemoryNet {
 function publishBuffers(random: Random, memory: HostileMemory, queue: DriverQueue, isWritable: boolean): void {
   memory.asGuest(() => {
     const length = random.pick([12, 26, 60, 72, 1526, 2048, random.below(3000)]);
-    const buffers: DriverBuffer = { gpa: random.below(RAM - length), length };
+    const buffers: DriverBuffer = { gpa: memory.at(random.below(RAM - length), length), length };
     const flags = isWritable ? 2 : 0;
     const index = random.below(queue.size);
     queue.writeDescriptor(index, { ...buffers, flags, next: 0 });
@@ -70,8 +70,8 @@ function publishBuffers(random: Random, memory: HostileMemory, queue: DriverQueu
 
 export const netTarget: FuzzTarget = {
   name: "net",
-  run(random: Random) {
-    const memory = new HostileMemory(RAM, random);
+  run(random: Random, layout: RamLayout) {
+    const memory = new HostileMemory(RAM, random, layout);
     const loop = new FakeLoop();
     const net = new CheckedNet(memory);
     const limit = { size: random.pick([0, 1, 2000]), oneTimeBurst: random.below(3), refillTimeMs: random.below(20) };
@@ -85,7 +85,7 @@ export const netTarget: FuzzTarget = {
       loop,
       report: () => undefined,
     });
-    const { driver, transport } = virtioMachine(device, loop, memory);
+    const { driver, transport } = virtioMachine(device, loop, memory, memory.heapGpa);
     const start = (features = FEATURES.filter(() => random.oneIn(2))): readonly [DriverQueue, DriverQueue] => {
       const [rxq, txq] = driver.start({ features, queueSize: 2 ** random.below(5) });
       assert.ok(rxq !== undefined && txq !== undefined, "no queue after reset");
@@ -144,6 +144,6 @@ export const netTarget: FuzzTarget = {
     for (let turns = 0; turns < 5; turns++) loop.advance(1e6);
     assert.equal(rxq.collect()[0]?.length, 72, "does not receive after reset");
     frame[10] = 1;
-    assert.deepEqual(memory.bytes.subarray(gpa, gpa + 72), frame);
+    assert.deepEqual(memory.slice(gpa, 72), frame);
   },
 };

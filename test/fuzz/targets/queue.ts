@@ -5,32 +5,32 @@ import { Reader } from "../../../devices/virtio/cursor.js";
 import { Queue } from "../../../devices/virtio/queue.js";
 import { DriverQueue } from "../../helpers/driver-queue.js";
 import { disturb, publishChain } from "../hostile-driver.js";
-import { HostileMemory } from "../hostile-memory.js";
+import { HostileMemory, type RamLayout } from "../hostile-memory.js";
 import type { Random } from "../random.js";
 import { allowQueueError, type FuzzTarget } from "../target.js";
 
 const RAM = 0x4000;
 const OPERATIONS = 60;
 
-function checkChain(chain: DescriptorChain, size: number): void {
+function checkChain(memory: HostileMemory, chain: DescriptorChain, size: number): void {
   const { readable, writable } = chain;
   assert.ok(readable.count + writable.count <= size, "more segments than descriptors");
   for (const { gpas, lengths, count } of [readable, writable]) {
     for (let index = 0; index < count; index++) {
       const gpa = gpas[index] ?? NaN;
       const length = lengths[index] ?? NaN;
-      assert.ok(length > 0 && gpa >= 0 && gpa + length <= RAM, `segment ${String(gpa)}+${String(length)}`);
+      assert.ok(length > 0 && memory.contains(gpa, length), `segment ${String(gpa)}+${String(length)}`);
     }
   }
 }
 
 export const queueTarget: FuzzTarget = {
   name: "queue",
-  run(random: Random) {
-    const memory = new HostileMemory(RAM, random);
+  run(random: Random, layout: RamLayout) {
+    const memory = new HostileMemory(RAM, random, layout);
     const size = 2 ** random.below(5);
     const features = { eventIndex: random.oneIn(2), indirect: !random.oneIn(3) };
-    const driver = new DriverQueue(memory, 0x100, size, features.eventIndex);
+    const driver = new DriverQueue(memory, layout === "flat" ? 0x100 : memory.heapGpa, size, features.eventIndex);
     const queue = new Queue(memory, driver, features);
     const reader = new Reader(memory);
     const usedLength = 4 + 8 * size + 2;
@@ -45,7 +45,7 @@ export const queueTarget: FuzzTarget = {
         const chain = queue.pop();
         isHeld = chain !== null;
         if (chain === null) return;
-        checkChain(chain, size);
+        checkChain(memory, chain, size);
         assert.ok(memory.accesses <= maxAccesses, `${String(memory.accesses)} accesses`);
         reader.start(chain.readable);
         reader.readBytes(new Uint8Array(Math.min(reader.remaining, 64)));

@@ -6,7 +6,7 @@ import type { DriverQueue } from "../../helpers/driver-queue.js";
 import { FakeLoop } from "../../helpers/fake-loop.js";
 import { virtioMachine } from "../../helpers/virtio-machine.js";
 import { publishChain } from "../hostile-driver.js";
-import { HostileMemory } from "../hostile-memory.js";
+import { HostileMemory, type RamLayout } from "../hostile-memory.js";
 import { runOperations, troubles } from "../operations.js";
 import type { Random } from "../random.js";
 import type { FuzzTarget } from "../target.js";
@@ -17,8 +17,8 @@ const LIMITS = { count: 40, maxAccesses: 17 * 120 };
 
 export const rngTarget: FuzzTarget = {
   name: "rng",
-  run(random: Random) {
-    const memory = new HostileMemory(RAM, random);
+  run(random: Random, layout: RamLayout) {
+    const memory = new HostileMemory(RAM, random, layout);
     const loop = new FakeLoop();
     let filled = 0;
     const source = {
@@ -30,7 +30,7 @@ export const rngTarget: FuzzTarget = {
     const limit = { size: random.pick([0, 1, 300]), oneTimeBurst: random.below(3), refillTimeMs: random.below(20) };
     const rateLimiter = random.oneIn(2) ? { bandwidth: limit, operations: limit } : undefined;
     const device = new RngDevice({ name: "rng0", source, rateLimiter, loop });
-    const { driver, transport } = virtioMachine(device, loop, memory);
+    const { driver, transport } = virtioMachine(device, loop, memory, memory.heapGpa);
     const start = (): DriverQueue => {
       const features = [VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC].filter(() => random.oneIn(2));
       const [queue] = driver.start({ features, queueSize: 2 ** random.below(5) });

@@ -15,7 +15,7 @@ import { ECHO_FEATURE, EchoDevice } from "../../helpers/echo-device.js";
 import { FakeLoop } from "../../helpers/fake-loop.js";
 import { virtioMachine } from "../../helpers/virtio-machine.js";
 import { disturb, publishChain, randomGpa } from "../hostile-driver.js";
-import { HostileMemory } from "../hostile-memory.js";
+import { HostileMemory, type RamLayout } from "../hostile-memory.js";
 import { runOperations } from "../operations.js";
 import type { Random } from "../random.js";
 import type { FuzzTarget } from "../target.js";
@@ -27,9 +27,9 @@ const LIMITS = { count: 80, maxAccesses: 2000 };
 
 export const transportTarget: FuzzTarget = {
   name: "transport",
-  run(random: Random) {
-    const memory = new HostileMemory(RAM, random);
-    const { transport, driver, loop } = virtioMachine(new EchoDevice(), new FakeLoop(), memory);
+  run(random: Random, layout: RamLayout) {
+    const memory = new HostileMemory(RAM, random, layout);
+    const { transport, driver, loop } = virtioMachine(new EchoDevice(), new FakeLoop(), memory, memory.heapGpa);
     const size = 2 ** random.below(6);
     const queue = new DriverQueue(memory, QUEUE_GPA, size, random.oneIn(2));
     memory.changeOneIn = random.pick([0, 0, 5, 50]);
@@ -51,7 +51,7 @@ export const transportTarget: FuzzTarget = {
         const { descriptorGpa, availableGpa, usedGpa } = queue;
         const addresses = { size, descriptorGpa, availableGpa, usedGpa };
         const field = random.pick(["size", "descriptorGpa", "availableGpa", "usedGpa"] as const);
-        addresses[field] = field === "size" ? random.value() : randomGpa(random, RAM);
+        addresses[field] = field === "size" ? random.value() : randomGpa(random, memory);
         if (random.oneIn(2)) driver.negotiate();
         driver.announceQueue(random.below(2), addresses);
       },
@@ -78,14 +78,14 @@ export const transportTarget: FuzzTarget = {
     memory.changeOneIn = 0;
     const [clean] = driver.start({ features: [VIRTIO_RING_F_EVENT_IDX] });
     assert.ok(clean !== undefined, "no queue after reset");
-    memory.writeU32(RAM - 16, 0x600d_cafe);
+    memory.writeU32(memory.end - 16, 0x600d_cafe);
     const head = clean.add([
-      { gpa: RAM - 16, length: 4 },
-      { gpa: RAM - 8, length: 8, writable: true },
+      { gpa: memory.end - 16, length: 4 },
+      { gpa: memory.end - 8, length: 8, writable: true },
     ]);
     driver.notify(0);
     loop.settle();
     assert.deepEqual(clean.collect(), [{ id: head, length: 4 }], "does not work after reset");
-    assert.equal(memory.readU32(RAM - 8), 0x600d_cafe);
+    assert.equal(memory.readU32(memory.end - 8), 0x600d_cafe);
   },
 };

@@ -14,7 +14,7 @@ import { FakeLoop } from "../../helpers/fake-loop.js";
 import { FakeStream, FakeStreams } from "../../helpers/fake-streams.js";
 import { virtioMachine } from "../../helpers/virtio-machine.js";
 import { publishChain } from "../hostile-driver.js";
-import { HostileMemory } from "../hostile-memory.js";
+import { HostileMemory, type RamLayout } from "../hostile-memory.js";
 import { runOperations, troubles } from "../operations.js";
 import type { Random } from "../random.js";
 import type { FuzzTarget } from "../target.js";
@@ -76,7 +76,7 @@ function writePacket(memory: HostileMemory, gpa: number, fields: Partial<VsockHe
 function publishPacket(random: Random, memory: HostileMemory, queue: DriverQueue): void {
   memory.asGuest(() => {
     const length = random.pick([0, 0, 1, 100, random.below(3000)]);
-    const gpa = random.below(RAM - 44 - length);
+    const gpa = memory.at(random.below(RAM - 44 - length), 44 + length);
     writePacket(memory, gpa, {
       sourceCid: random.oneIn(20) ? random.value() : CID,
       destinationCid: random.oneIn(20) ? random.value() : 2,
@@ -100,7 +100,7 @@ function publishBuffer(random: Random, memory: HostileMemory, queue: DriverQueue
   memory.asGuest(() => {
     const length = random.oneIn(20) ? random.below(60) : random.pick([45, 100, 4096]);
     const index = random.below(queue.size);
-    queue.writeDescriptor(index, { gpa: random.below(RAM - length), length, flags: 2, next: 0 });
+    queue.writeDescriptor(index, { gpa: memory.at(random.below(RAM - length), length), length, flags: 2, next: 0 });
     queue.publish(index);
   });
 }
@@ -132,8 +132,8 @@ function actAsProgram(random: Random, stream: CheckedStream): void {
 
 export const vsockTarget: FuzzTarget = {
   name: "vsock",
-  run(random: Random) {
-    const memory = new HostileMemory(RAM, random);
+  run(random: Random, layout: RamLayout) {
+    const memory = new HostileMemory(RAM, random, layout);
     const loop = new FakeLoop();
     const backend = new CheckedStreams();
     const device = new VsockDevice({
@@ -143,7 +143,7 @@ export const vsockTarget: FuzzTarget = {
       maxConnections: MAX_CONNECTIONS,
       loop,
     });
-    const { driver, transport } = virtioMachine(device, loop, memory);
+    const { driver, transport } = virtioMachine(device, loop, memory, memory.heapGpa);
     const start = (): readonly [DriverQueue, DriverQueue] => {
       const features = [VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC].filter(() => random.oneIn(2));
       const [rxq, txq] = driver.start({ features, queueSize: 2 ** random.below(5) });
