@@ -2,10 +2,12 @@
 import { createRequire } from "node:module";
 import { exitCodeOfError } from "./cli/exit-code.js";
 import { UsageError } from "./cli/usage-error.js";
-import { say } from "./host/say.js";
+import { describeSystemError } from "./host/errno-text.js";
+import { toIgnoreAgain } from "./host/inherited-signals.js";
+import { OutputError, print, say } from "./host/say.js";
 import { ConfigError, VmmError } from "./errors.js";
 
-/** Ends a process whose VM may have threads; only a boot loads it. */
+/** Ends a process whose VM may have threads, or that had the terminal; only what needs it loads it. */
 let exitVm: ((code: number) => never) | undefined;
 
 async function main([command, ...rest]: readonly string[]): Promise<number> {
@@ -22,15 +24,17 @@ async function main([command, ...rest]: readonly string[]): Promise<number> {
     case "balloon":
       return (await import("./cli/balloon.js")).balloon(rest);
     case "lab":
+      // Node's own exit would set the terminal as it was at the start, whoever has it now.
+      exitVm = (await import("./sys/exit.js")).exitNow;
       return (await import("./cli/lab.js")).lab(rest);
     case "--version":
     case "-V":
-      process.stdout.write(`${(await import("./host/version.js")).VERSION}\n`);
+      print(`${(await import("./host/version.js")).VERSION}\n`);
       return 0;
     case "--help":
     case "-h":
     case "help":
-      process.stdout.write((await import("./cli/help.js")).help());
+      print((await import("./cli/help.js")).help());
       return 0;
     case undefined:
       throw new UsageError("No command is given; try: vmlet --help");
@@ -53,20 +57,34 @@ async function bench(argv: readonly string[]): Promise<number> {
 }
 
 function complain(error: unknown): void {
-  if (error instanceof UsageError) {
+  if (error instanceof OutputError) {
+    // Whoever has closed the pipe wants no more, no words either.
+    if (!error.isBrokenPipe) say(error.message);
+  } else if (error instanceof UsageError) {
     say(error.message);
   } else if (error instanceof VmmError) {
     const lines = error instanceof ConfigError ? error.problems : [error.message];
     for (const line of lines) say(line);
     if (error.cure !== undefined) say(`what helps: ${error.cure}`);
+  } else if (describeSystemError(error) !== undefined) {
+    say(describeSystemError(error) ?? "");
   } else {
     say(`internal error: ${error instanceof Error ? (error.stack ?? "") : String(error)}`);
   }
 }
 
+/** What nohup, or a shell for its background, wanted to be ignored. */
+async function ignoreAgain(): Promise<void> {
+  const signals = toIgnoreAgain();
+  if (signals.length === 0) return;
+  const { ignoreSignal } = await import("./sys/signals.js");
+  for (const signal of signals) ignoreSignal(signal);
+}
+
 async function run(): Promise<void> {
   let exitCode: number;
   try {
+    await ignoreAgain();
     exitCode = await main(process.argv.slice(2));
   } catch (error) {
     complain(error);

@@ -1,7 +1,15 @@
 // `vmlet bench`: options -> run -> table, JSON, page. A bundle of its own, so that no other command loads it.
 import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
-import { EXIT_CANNOT_WRITE, EXIT_HOST, EXIT_SIGNAL_BASE, EXIT_USAGE } from "../../vmm/host/exit-codes.js";
+import {
+  EXIT_CANNOT_WRITE,
+  EXIT_HOST,
+  EXIT_OUTPUT_LOST,
+  EXIT_SIGNAL_BASE,
+  EXIT_USAGE,
+} from "../../vmm/host/exit-codes.js";
+import { OutputError, print, say } from "../../vmm/host/say.js";
 import { UsageError } from "../../vmm/cli/usage-error.js";
+import { onEndSignals } from "../../vmm/sys/end-signals.js";
 import { checkWritable } from "../../vmm/cli/report.js";
 import { formatColumns } from "../table.js";
 import { formatChanges } from "./compare.js";
@@ -14,15 +22,19 @@ import { ProgressLine } from "./progress-line.js";
 import { SCHEMA, type LadderResult } from "./result.js";
 import { formatLadder } from "./text.js";
 
-const SIGNALS = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const;
+const SIGPIPE = 13;
 
 /** The exit code. Complains itself: the caller's bundle has error classes of its own. */
 export async function bench(argv: readonly string[]): Promise<number> {
   try {
     return await run(argv);
   } catch (error) {
+    if (error instanceof OutputError) {
+      if (!error.isBrokenPipe) say(error.message);
+      return error.isBrokenPipe ? EXIT_SIGNAL_BASE + SIGPIPE : EXIT_OUTPUT_LOST;
+    }
     if (!(error instanceof UsageError || error instanceof CannotWrite)) throw error;
-    process.stderr.write(`vmlet: ${error.message}\n`);
+    say(error.message);
     return error instanceof UsageError ? EXIT_USAGE : EXIT_CANNOT_WRITE;
   }
 }
@@ -30,7 +42,7 @@ export async function bench(argv: readonly string[]): Promise<number> {
 async function run(argv: readonly string[]): Promise<number> {
   const options = parseBench(argv);
   if (options.help) {
-    process.stdout.write(BENCH_HELP);
+    print(BENCH_HELP);
     return 0;
   }
   if (options.list) {
@@ -58,7 +70,7 @@ function list({ rungs }: BenchOptions): void {
     const detected = rung.detect();
     return [rung.name, rung.adds, "missing" in detected ? `not here: ${detected.missing}` : detected.version];
   });
-  process.stdout.write(`${formatColumns(rows, 3)}\n`);
+  print(`${formatColumns(rows, 3)}\n`);
 }
 
 function read(path: string): LadderResult {
@@ -80,13 +92,9 @@ async function measure(
 ): Promise<number> {
   const controller = new AbortController();
   let signal: number | undefined;
-  const handlers = Object.entries(SIGNALS).map(([name, number]) => {
-    const handler = (): void => {
-      signal ??= number;
-      controller.abort(new Error(`ended by ${name}`));
-    };
-    process.on(name, handler);
-    return [name, handler] as const;
+  const removeHandlers = onEndSignals((number) => {
+    signal ??= number;
+    controller.abort(new Error(`ended by signal ${String(number)}`));
   });
   const line = new ProgressLine();
   try {
@@ -110,12 +118,18 @@ async function measure(
   } catch (error) {
     line.clear();
     if (signal !== undefined) return EXIT_SIGNAL_BASE + signal;
-    if (error instanceof UsageError || error instanceof CannotWrite || !(error instanceof Error)) throw error;
-    process.stderr.write(`vmlet: ${error.message}\n`);
+    if (
+      error instanceof UsageError ||
+      error instanceof CannotWrite ||
+      error instanceof OutputError ||
+      !(error instanceof Error)
+    )
+      throw error;
+    say(error.message);
     return EXIT_HOST;
   } finally {
     line.clear();
-    for (const [name, handler] of handlers) process.removeListener(name, handler);
+    removeHandlers();
   }
 }
 
@@ -144,8 +158,8 @@ function replace(path: string, text: string): void {
 }
 
 async function publish(options: BenchOptions, result: LadderResult, old: LadderResult | undefined): Promise<number> {
-  process.stdout.write(`${formatLadder(result)}\n`);
-  if (old !== undefined) process.stdout.write(`\n${formatChanges(old, result)}\n`);
+  print(`${formatLadder(result)}\n`);
+  if (old !== undefined) print(`\n${formatChanges(old, result)}\n`);
   if (options.json !== undefined) write(options.json, `${JSON.stringify(result)}\n`);
   if (options.markdown !== undefined) write(options.markdown, markdownOf(result));
   if (options.html !== undefined || options.svg !== undefined) {

@@ -6,10 +6,23 @@ import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { chmodSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 
-// NODE_EXTRA_CA_CERTS, where it is set, costs every start of Node 20 some 60 ms and is of no
-// use to a VM; it cannot be unset from inside. The hash seed of the start-up snapshot need not
-// be changed either: nothing that a guest controls becomes a property name.
-const SHEBANG = "#!/usr/bin/env -S -u NODE_EXTRA_CA_CERTS node --no-rehash-snapshot\n";
+// The program is a script for the shell and for Node. The shell's line:
+//   VMLET_SIGIGN         which signals this process ignores, as nohup has it; Node is about to forget it
+//                        (vmm/host/inherited-signals.ts)
+//   NODE_EXTRA_CA_CERTS  where it is set, costs every start of Node 20 some 60 ms and is of no use to a VM;
+//                        it cannot be unset from inside
+//   --no-rehash-snapshot the hash seed of the start-up snapshot need not be changed either: nothing that
+//                        a guest controls becomes a property name
+//   --inspect-port       SIGUSR1 makes Node open a debugger, to which anybody on the host may connect, from
+//                        its start until our first line runs: at an address that nothing can listen at
+//                        (link-local without an interface: EINVAL)
+const NODE_FLAGS = ["--no-rehash-snapshot", "--inspect-port=[fe80::1]:9229"];
+const SHELL_LINE = [
+  'while read -r k v; do [ "$k" = SigIgn: ] && break; done 2>/dev/null </proc/$$/status',
+  "unset NODE_EXTRA_CA_CERTS",
+  `VMLET_SIGIGN=$v exec node ${NODE_FLAGS.map((flag) => `'${flag}'`).join(" ")} "$0" "$@"`,
+].join("; ");
+const SHEBANG = `#!/bin/sh\n':' //; ${SHELL_LINE}\n`;
 const IMPORT_META_URL = 'const importMetaUrl=require("node:url").pathToFileURL(__filename).href;';
 
 // A CommonJS file has a require of its own: loading node:module to make one costs 2 ms.
@@ -62,6 +75,10 @@ writeFileSync("dist/package.json", '{"type":"commonjs"}\n');
 // The cache is V8's own: one of another version or with other flags is refused and costs nothing
 // but the parsing. All characters are ASCII (esbuild escapes the rest), hence latin1.
 const LOADER = `"use strict";
+// From here on SIGUSR1 ends this program, as it ends any; libuv gives a signal its default action when the
+// last listener goes.
+const noDebugger = () => undefined;
+process.on("SIGUSR1", noDebugger).removeListener("SIGUSR1", noDebugger);
 if (process.platform !== "linux" || process.arch !== "x64") {
   process.stderr.write("vmlet: runs on Linux on x86-64 alone; this Node is for " + process.platform + " on " + process.arch + "\\n");
   process.exit(69);

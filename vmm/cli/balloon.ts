@@ -4,6 +4,7 @@ import { createConnection } from "node:net";
 import { ConfigError, HostError } from "../errors.js";
 import { parseBalloonCommand } from "./arguments.js";
 import type { ControlReply, ControlRequest } from "./control.js";
+import { print } from "../host/say.js";
 
 /** A guest that boots on the main thread is in the way of an answer for seconds. */
 const ANSWER_TIMEOUT_MS = 10_000;
@@ -12,7 +13,7 @@ export async function balloon(argv: readonly string[]): Promise<number> {
   const { help, socket, targetMib } = parseBalloonCommand(argv);
   if (help) {
     const { BALLOON_HELP } = await import("./help.js");
-    process.stdout.write(BALLOON_HELP);
+    print(BALLOON_HELP);
     return 0;
   }
   const reply = await request(socket, { balloon_mib: targetMib });

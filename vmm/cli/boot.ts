@@ -9,14 +9,17 @@ import { ConfigError, HostError, VmmError } from "../errors.js";
 import type { Quirks } from "../fixups/quirks.js";
 import { chooseAccelerator, type Choice } from "./accelerator.js";
 import { parseBoot, type BootOptions } from "./arguments.js";
-import { EXIT_SIGNAL_BASE } from "../host/exit-codes.js";
+import { EXIT_OUTPUT_LOST, EXIT_SIGNAL_BASE } from "../host/exit-codes.js";
 import { exitCodeOf } from "./exit-code.js";
 import { defaultKernel, fastKernel } from "../host/guest-files.js";
 import { changeRootArguments, chooseInitrd } from "./root-disk.js";
-import { say } from "../host/say.js";
-import { onEndSignals } from "../host/end-signals.js";
-import { Terminal, writeOutput } from "./terminal.js";
+import { print, say } from "../host/say.js";
+import { onEndSignals } from "../sys/end-signals.js";
+import { OutputWriter } from "../host/standard-output.js";
+import { wasIgnored } from "../host/inherited-signals.js";
 import { isTerminal } from "../sys/files.js";
+import { isInForeground } from "../sys/terminal.js";
+import { Terminal } from "./terminal.js";
 import { Vm } from "../machine/vm.js";
 
 const STDIN = 0;
@@ -32,7 +35,7 @@ export async function boot(argv: readonly string[]): Promise<number> {
   const options = parseBoot(argv);
   if (options.help) {
     const { BOOT_HELP } = await import("./help.js");
-    process.stdout.write(BOOT_HELP);
+    print(BOOT_HELP);
     return 0;
   }
   const resolved = resolveConfig(vmConfig(options));
@@ -152,13 +155,20 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
     stop();
   });
   const parts = buildVm(config, { known: { quirks }, deviceSupport });
+  const standardOutput = new OutputWriter(STDOUT, {
+    vanished: () => {
+      signal ??= SIGPIPE;
+      if (wasIgnored(SIGPIPE)) say("standard output: nobody reads it any more (EPIPE); the guest is stopped");
+      vm.stop();
+    },
+    failed: (why) => {
+      say(`standard output: ${why}: what the guest writes is lost`, { returns: isTerminal(STDIN) });
+    },
+  });
   const vm: Vm = new Vm(parts, {
     output: (bytes, done) => {
       progress?.done();
-      writeOutput(bytes, done, () => {
-        signal ??= SIGPIPE;
-        vm.stop();
-      });
+      standardOutput.write(bytes, done);
     },
     inputRoom: () => terminal?.resume(),
     commandStarted: () => {
@@ -184,7 +194,7 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
   };
   // Input for a command waits until the guest's terminal is set up, or it would be flushed away.
   const awaitsCommand = config.cmdline.includes("vmlet.exec=") && !isTerminal(STDIN);
-  if (isTerminal(STDIN)) say("Ctrl-A x leaves", { returns: true });
+  if (isTerminal(STDIN) && isInForeground(STDIN)) say("Ctrl-A x leaves", { returns: true });
   if (!awaitsCommand) setImmediate(openInput);
   stop = () => {
     vm.stop();
@@ -194,8 +204,9 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
   let control: { close(): void } | undefined;
   try {
     control = options.control === undefined ? undefined : await openControl(options.control, vm);
-    const exit = await vm.start({ threads: "main-first" });
-    const exitCode = signal === undefined ? exitCodeOf(exit.outcome, exit.exitStatus) : EXIT_SIGNAL_BASE + signal;
+    const exit = await Promise.race([vm.start({ threads: "main-first" }), defect()]);
+    const guestsCode = signal === undefined ? exitCodeOf(exit.outcome, exit.exitStatus) : EXIT_SIGNAL_BASE + signal;
+    const exitCode = exitCodeWithLoss(guestsCode, standardOutput.lostBytes);
     terminal?.close();
     if (exit.outcome !== "poweroff" && signal === undefined) await explain(exit);
     if (options.report !== undefined) {
@@ -216,9 +227,21 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
   }
 }
 
+/** Rejects with what a callback has thrown, so that it ends as any error does: with nothing left behind. */
+function defect(): Promise<never> {
+  return new Promise((_, reject) => process.once("uncaughtException", reject));
+}
+
+/** Lost output is a failure, but for one that says more. */
+function exitCodeWithLoss(guestsCode: number, lostBytes: number): number {
+  if (lostBytes === 0) return guestsCode;
+  say(`standard output: ${String(lostBytes)} bytes are lost; the guest itself has ended with ${String(guestsCode)}`);
+  return guestsCode === 0 ? EXIT_OUTPUT_LOST : guestsCode;
+}
+
 /** Where kernel code is emulated, a guest is silent for seconds. A log needs no animation. */
 async function showBooting() {
-  if (!isTerminal(STDERR)) return undefined;
+  if (!isTerminal(STDERR) || !isInForeground(STDERR)) return undefined;
   const { Progress } = await import("../host/progress.js");
   return new Progress("the guest is booting");
 }

@@ -8,6 +8,7 @@ import { decide, type Verdict } from "../doctor/verdict.js";
 import { parseDoctor } from "./arguments.js";
 import { EXIT_HOST, EXIT_LAB_ONLY } from "../host/exit-codes.js";
 import { VERSION } from "../host/version.js";
+import { print } from "../host/say.js";
 
 /** Raised when a field goes or changes its meaning; new fields and codes do not raise it. */
 const SCHEMA = 1;
@@ -30,11 +31,11 @@ const EXIT_CODES: Readonly<Record<Verdict["accelerator"], number>> = { kvm: 0, l
 export async function doctor(argv: readonly string[]): Promise<number> {
   const { help, json, fix, passthrough } = parseDoctor(argv);
   if (help) {
-    process.stdout.write((await import("./help.js")).DOCTOR_HELP);
+    print((await import("./help.js")).DOCTOR_HELP);
     return 0;
   }
   const diagnosis = diagnose(passthrough);
-  process.stdout.write(
+  print(
     json
       ? `${JSON.stringify(diagnosis, null, 2)}\n`
       : fix

@@ -7,13 +7,19 @@ import {
   EXIT_HOST,
   EXIT_INTERNAL,
   EXIT_LEFT,
+  EXIT_OUTPUT_LOST,
   EXIT_PANIC,
   EXIT_REBOOT,
+  EXIT_SIGNAL_BASE,
   EXIT_TRIPLE_FAULT,
   EXIT_USAGE,
 } from "../host/exit-codes.js";
 import type { GuestOutcome } from "../machine/vm-exit.js";
+import { describeSystemError } from "../host/errno-text.js";
+import { OutputError } from "../host/say.js";
 import { UsageError } from "./usage-error.js";
+
+const SIGPIPE = 13;
 
 /** `status` is what the guest's init reported; a power-off without a report is success. */
 export function exitCodeOf(outcome: GuestOutcome, status: number | undefined): number {
@@ -35,6 +41,7 @@ export function exitCodeOf(outcome: GuestOutcome, status: number | undefined): n
 
 export function exitCodeOfError(error: unknown): number {
   if (error instanceof UsageError) return EXIT_USAGE;
+  if (error instanceof OutputError) return error.isBrokenPipe ? EXIT_SIGNAL_BASE + SIGPIPE : EXIT_OUTPUT_LOST;
   if (error instanceof ConfigError || error instanceof KernelImageError || error instanceof DiskError)
     return EXIT_CONFIG;
   switch ((error as { code?: unknown }).code) {
@@ -45,6 +52,6 @@ export function exitCodeOfError(error: unknown): number {
     case "ERR_VCPU_EXIT":
       return EXIT_GUEST;
     default:
-      return EXIT_INTERNAL;
+      return describeSystemError(error) === undefined ? EXIT_INTERNAL : EXIT_HOST;
   }
 }

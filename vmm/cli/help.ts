@@ -97,17 +97,19 @@ NET: user[,forward=[ADDRESS:]PORT:PORT[/udp]]...[,host=off] or tap=NAME|auto[,ip
 
 VSOCK: cid=N,path=SOCKET
   cid=         the guest's context id, from 3 on
-  path=        a Unix socket that vmlet makes: connect, write "CONNECT PORT\n", read "OK ...\n"; the
+  path=        a Unix socket that vmlet makes: connect, write "CONNECT PORT\\n", read "OK ...\\n"; the
                guest's connections to port PORT of this host (context id 2) go to SOCKET_PORT
 
 BALLOON: MIB[,deflate-on-oom][,reporting]
   deflate-on-oom   the guest takes memory back before it runs out of it
   reporting        the guest tells which pages it does not use, and this host gets them back
 
-On a terminal: Ctrl-A x leaves, Ctrl-A b sends a break, Ctrl-A Ctrl-A sends one Ctrl-A.
+On a terminal: Ctrl-A x leaves, Ctrl-A z stops vmlet as Ctrl-Z stops a program (fg goes on), Ctrl-A b
+sends a break, Ctrl-A Ctrl-A sends one Ctrl-A.
 
 Exit status: the guest's own when it powers off; 64 bad usage, 65 bad configuration or kernel
-image, 69 the host cannot, 70 a defect of vmlet, 73 a file cannot be written, 100 reboot, 101 kernel
+image, 69 the host cannot, 70 a defect of vmlet, 73 a file cannot be written, 74 standard
+output cannot, 100 reboot, 101 kernel
 panic, 102 triple fault, 103 left with Ctrl-A x, 104 the guest did what no machine answers,
 105 halted for ever, 128+N ended by signal N.
 

@@ -1,6 +1,7 @@
 // Where a guest's input comes from. A file or pipe is read without process.stdin: that is a
 // stream, and loading what it is made of takes 10 ms, in the lab 300, while the guest runs.
 import { read } from "node:fs";
+import { RawTerminal } from "../sys/terminal.js";
 
 const STDIN = 0;
 const BUFFER_SIZE = 65_536;
@@ -11,6 +12,8 @@ export interface InputSource {
   open(take: (bytes: Uint8Array) => void, end: () => void): void;
   pause(): void;
   resume(): void;
+  /** Stops this process, as Ctrl-Z does where it is not the guest's; only for a terminal. */
+  suspend?(): void;
   /** No more calls; a terminal is as it was before `open`. */
   close(): void;
 }
@@ -66,28 +69,56 @@ export class FileInput implements InputSource {
   }
 }
 
-/** A terminal, raw while it is open: every key is the guest's. */
+/** A terminal, raw while it is open and this process is in the foreground: every key is the guest's. */
 export class TerminalInput implements InputSource {
+  #isPaused = false;
+  #isOpen = false;
+  #take: (bytes: Uint8Array) => void = () => undefined;
+  #end: () => void = () => undefined;
+  readonly #terminal = new RawTerminal(STDIN, {
+    taken: () => {
+      this.#listen();
+    },
+    lost: () => {
+      if (this.#isOpen) process.stdin.pause();
+    },
+  });
+
   open(take: (bytes: Uint8Array) => void, end: () => void): void {
-    const { stdin } = process;
-    stdin.setRawMode(true);
-    stdin.on("data", take);
-    stdin.on("end", end);
-    stdin.on("error", end);
+    this.#take = take;
+    this.#end = end;
+    this.#terminal.open();
   }
 
   pause(): void {
-    process.stdin.pause();
+    this.#isPaused = true;
+    if (this.#isOpen) process.stdin.pause();
   }
 
   resume(): void {
-    process.stdin.resume();
+    this.#isPaused = false;
+    if (this.#isOpen && this.#terminal.isOurs) process.stdin.resume();
+  }
+
+  suspend(): void {
+    this.#terminal.suspend();
   }
 
   close(): void {
+    this.#terminal.close();
+    if (this.#isOpen) process.stdin.removeAllListeners("data").pause();
+  }
+
+  /** Only once the terminal is ours: a process in the background that reads it is stopped. */
+  #listen(): void {
     const { stdin } = process;
-    stdin.setRawMode(false);
-    stdin.removeAllListeners("data");
-    stdin.pause();
+    if (!this.#isOpen) {
+      this.#isOpen = true;
+      stdin.on("data", this.#take);
+      stdin.on("end", this.#end);
+      stdin.on("error", this.#end);
+    }
+    if (this.#isPaused) stdin.pause();
+    else stdin.resume();
   }
 }

@@ -7,13 +7,14 @@ import { runInLab } from "../lab/connect.js";
 import { checkLabPrograms } from "./accelerator.js";
 import { parseLab } from "./arguments.js";
 import { packageRoot } from "../host/guest-files.js";
+import { print } from "../host/say.js";
 
 const LAB_MEMORY_MIB = 1536;
 
 export async function lab(argv: readonly string[]): Promise<number> {
   const { help, cpu, command } = parseLab(argv);
   if (help) {
-    process.stdout.write((await import("./help.js")).LAB_HELP);
+    print((await import("./help.js")).LAB_HELP);
     return 0;
   }
   checkLabPrograms(cpu);

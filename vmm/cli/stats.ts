@@ -5,6 +5,7 @@ import { HostError } from "../errors.js";
 import { parseStats } from "./arguments.js";
 import { UsageError } from "./usage-error.js";
 import type { MetricsLine } from "./metrics.js";
+import { print } from "../host/say.js";
 
 /** `bytes` of the file's end that are looked at: two lines and more, whatever the devices. */
 const TAIL_BYTES = 64 * 1024;
@@ -21,7 +22,7 @@ export async function stats(argv: readonly string[]): Promise<number> {
   const { help, json, follow, file } = parseStats(argv);
   if (help || file === undefined) {
     const { STATS_HELP } = await import("./help.js");
-    process.stdout.write(STATS_HELP);
+    print(STATS_HELP);
     return 0;
   }
   let shownMs = -1;
@@ -30,9 +31,9 @@ export async function stats(argv: readonly string[]): Promise<number> {
     // A guest that has just started has not written anything yet.
     if (latest === undefined && !follow) throw new HostError(`${file}: holds no line of metrics yet`);
     if (latest !== undefined && latest.line.time_ms !== shownMs) {
-      if (!json && shownMs >= 0) process.stdout.write("\n");
+      if (!json && shownMs >= 0) print("\n");
       shownMs = latest.line.time_ms;
-      process.stdout.write(json ? `${JSON.stringify({ ...latest.line, per_second: rates(latest) })}\n` : table(latest));
+      print(json ? `${JSON.stringify({ ...latest.line, per_second: rates(latest) })}\n` : table(latest));
     }
     if (!follow || latest?.line.state === "ended") return 0;
     await sleep(FOLLOW_MS);

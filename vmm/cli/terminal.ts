@@ -1,33 +1,13 @@
-// The user's side of the console: raw mode, the Ctrl-A prefix, standard input with
-// back-pressure, standard output that survives slow and vanished readers.
-import { write } from "node:fs";
+// The user's side of the console: raw mode, the Ctrl-A prefix, standard input with back-pressure.
 import { isTerminal } from "../sys/files.js";
 import { FileInput, TerminalInput, type InputSource } from "./input-source.js";
 
 const STDIN = 0;
-const STDOUT = 1;
 /** Ctrl-A, as in QEMU and screen. */
 const PREFIX = 0x01;
 /** ASCII EOT: the end of a line's input for a terminal in canonical mode. */
 const END_OF_INPUT = 0x04;
 const NEWLINE = 0x0a;
-const RETRY_MS = 5;
-
-/** Writes all bytes to standard output; `lost` if nobody reads it any more. */
-export function writeOutput(bytes: Uint8Array, done: () => void, lost: () => void): void {
-  write(STDOUT, bytes, 0, bytes.length, null, (error, count) => {
-    if (error === null) {
-      if (count < bytes.length) writeOutput(bytes.subarray(count), done, lost);
-      else done();
-    } else if (error.code === "EAGAIN") {
-      // A terminal that some other program has made non-blocking.
-      setTimeout(writeOutput, RETRY_MS, bytes, done, lost);
-    } else {
-      lost();
-      done();
-    }
-  });
-}
 
 export interface InputTarget {
   /** Takes bytes for the guest; the count that it has taken. */
@@ -101,6 +81,7 @@ export class Terminal {
         this.#afterPrefix = false;
         const key = String.fromCharCode(byte).toLowerCase();
         if (key === "x") this.#target.leave();
+        else if (key === "z") this.#source.suspend?.();
         else if (key === "b") this.#target.inputBreak();
         else if (byte === PREFIX) kept.push(PREFIX);
       } else if (byte === PREFIX) this.#afterPrefix = true;

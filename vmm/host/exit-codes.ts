@@ -8,6 +8,8 @@ export const EXIT_INTERNAL = 70;
 /** `vmlet doctor`: no /dev/kvm can be used, the lab can. EX_OSFILE. */
 export const EXIT_LAB_ONLY = 72;
 export const EXIT_CANNOT_WRITE = 73;
+/** Standard output does not take what the guest, or a command, has written. EX_IOERR. */
+export const EXIT_OUTPUT_LOST = 74;
 export const EXIT_REBOOT = 100;
 export const EXIT_PANIC = 101;
 export const EXIT_TRIPLE_FAULT = 102;

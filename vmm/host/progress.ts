@@ -1,5 +1,8 @@
 // One line on standard error for what takes longer than a moment; it goes away when it is done.
+import { isatty } from "node:tty";
+import { say, sayRaw } from "./say.js";
 
+const STDERR = 2;
 const SHOW_AFTER_MS = 1000;
 const REFRESH_MS = 250;
 
@@ -7,10 +10,12 @@ export class Progress {
   readonly #started = performance.now();
   #text: string;
   readonly #timer: NodeJS.Timeout;
-  readonly #isTerminal = process.stderr.isTTY;
+  readonly #isTerminal: boolean;
   #shown = false;
 
-  constructor(text: string) {
+  /** `isTerminal`: whether the line may be drawn again and again. */
+  constructor(text: string, isTerminal = isatty(STDERR)) {
+    this.#isTerminal = isTerminal;
     this.#text = text;
     this.#timer = setInterval(() => {
       this.#show();
@@ -27,7 +32,7 @@ export class Progress {
 
   done(): void {
     clearInterval(this.#timer);
-    if (this.#shown && this.#isTerminal) process.stderr.write("\r\x1b[K");
+    if (this.#shown && this.#isTerminal) sayRaw("\r\x1b[K");
     this.#shown = false;
   }
 
@@ -35,8 +40,8 @@ export class Progress {
     const elapsed = performance.now() - this.#started;
     if (elapsed < SHOW_AFTER_MS) return;
     // Without a terminal, once is enough: a log is no place for an animation.
-    if (this.#isTerminal) process.stderr.write(`\rvmlet: ${this.#text} … ${(elapsed / 1000).toFixed(1)} s\x1b[K`);
-    else if (!this.#shown) process.stderr.write(`vmlet: ${this.#text} …\n`);
+    if (this.#isTerminal) sayRaw(`\rvmlet: ${this.#text} … ${(elapsed / 1000).toFixed(1)} s\x1b[K`);
+    else if (!this.#shown) say(`${this.#text} …`);
     this.#shown = true;
   }
 }

@@ -1,10 +1,14 @@
 // Joins this process's terminal or pipes to a command in the lab, for as long as it runs.
-import { EXIT_SIGNAL_BASE } from "../host/exit-codes.js";
+import { EXIT_OUTPUT_LOST, EXIT_SIGNAL_BASE } from "../host/exit-codes.js";
+import { say } from "../host/say.js";
+import { OutputQueue, OutputWriter } from "../host/standard-output.js";
 import { Progress } from "../host/progress.js";
-import { onEndSignals } from "../host/end-signals.js";
+import { onEndSignals } from "../sys/end-signals.js";
 import { LabError } from "../errors.js";
 import { timeLimit } from "../host/time-limit.js";
 import type { LabOptions } from "./emulator.js";
+import { isTerminal } from "../sys/files.js";
+import { RawTerminal, isInForeground } from "../sys/terminal.js";
 import { LabSession, type LabResult } from "./session.js";
 
 export interface ConnectedCommand {
@@ -16,13 +20,18 @@ export interface ConnectedCommand {
 /** How long the command has to end by itself after a signal, `ms`. */
 const GRACE_MS = 5000;
 
+const STDIN = 0;
+const STDERR = 2;
+const SIGPIPE = 13;
+/** Of a command that has not come to its end. */
+const ENDED = { stdout: Buffer.alloc(0), stderr: Buffer.alloc(0), files: new Map<string, Buffer>() };
 const SLOW =
   "the Intel lab is slow: Bochs interprets every instruction, so its start takes half a minute or more, a guest's as long again";
 
 /** Starts a lab, runs the command in it as if it ran here, and takes the lab down. */
 export async function runInLab(options: LabOptions, command: ConnectedCommand): Promise<LabResult> {
-  if (options.cpu === "intel") process.stderr.write(`vmlet: ${SLOW}\n`);
-  const progress = new Progress("the lab is starting");
+  if (options.cpu === "intel") say(SLOW);
+  const progress = new Progress("the lab is starting", isTerminal(STDERR) && isInForeground(STDERR));
   const abort = new AbortController();
   let signal: number | undefined;
   const removeHandlers = onEndSignals((number) => {
@@ -39,20 +48,43 @@ export async function runInLab(options: LabOptions, command: ConnectedCommand): 
     });
   } catch (error) {
     if (signal === undefined) throw error;
-    return { status: EXIT_SIGNAL_BASE + signal, stdout: Buffer.alloc(0), stderr: Buffer.alloc(0), files: new Map() };
+    return { ...ENDED, status: EXIT_SIGNAL_BASE + signal };
   } finally {
     progress.done();
     removeHandlers();
   }
   const disconnect = connectInput(session);
-  const isTerminal = hasTerminal();
+  const onTerminal = hasTerminal();
+  let hasVanished = false;
+  const writers = (["stdout", "stderr"] as const).map(
+    (name, index) =>
+      new OutputWriter(index + 1, {
+        vanished: () => {
+          // Nobody reads what the command says any more; without standard error it can go on.
+          if (name !== "stdout") return;
+          hasVanished = true;
+          void session.close();
+        },
+        failed: (why) => {
+          if (name === "stdout") say(`standard output: ${why}: what the command writes is lost`);
+        },
+      }),
+  );
+  const [stdout, stderr] = writers.map((writer) => new OutputQueue(writer));
   try {
-    return await session.run({
+    const result = await session.run({
       ...command,
       env: { ...command.env, ...(process.env["TERM"] === undefined ? {} : { TERM: process.env["TERM"] }) },
-      terminal: isTerminal ? { rows: process.stdout.rows, columns: process.stdout.columns } : undefined,
-      onOutput: (bytes, stream) => process[stream].write(bytes),
+      terminal: onTerminal ? { rows: process.stdout.rows, columns: process.stdout.columns } : undefined,
+      onOutput: (bytes, stream) => (stream === "stdout" ? stdout : stderr)?.push(Buffer.from(bytes)),
     });
+    await stdout?.drained();
+    await stderr?.drained();
+    const isLost = result.status === 0 && (writers[0]?.lostBytes ?? 0) > 0;
+    return isLost ? { ...result, status: EXIT_OUTPUT_LOST } : result;
+  } catch (error) {
+    if (hasVanished) return { ...ENDED, status: EXIT_SIGNAL_BASE + SIGPIPE };
+    throw error;
   } finally {
     disconnect();
     await session.close();
@@ -65,8 +97,6 @@ function hasTerminal(): boolean {
 
 function connectInput(session: LabSession): () => void {
   const { stdin } = process;
-  const isTerminal = hasTerminal();
-  if (isTerminal) stdin.setRawMode(true);
   const onData = (chunk: Buffer): void => {
     if (session.input(chunk)) return;
     stdin.pause();
@@ -78,24 +108,30 @@ function connectInput(session: LabSession): () => void {
   const onResize = (): void => {
     session.resize(process.stdout.rows, process.stdout.columns);
   };
-  stdin.on("data", onData).on("end", onEnd).on("error", onEnd);
-  if (isTerminal) process.stdout.on("resize", onResize);
+  const listen = (): void => {
+    stdin.off("data", onData).on("data", onData).resume();
+  };
+  const terminal = hasTerminal()
+    ? new RawTerminal(STDIN, { taken: listen, lost: () => stdin.off("data", onData).pause() })
+    : undefined;
+  stdin.on("end", onEnd).on("error", onEnd);
+  if (terminal === undefined) listen();
+  else {
+    terminal.open();
+    process.stdout.on("resize", onResize);
+  }
 
   let grace: NodeJS.Timeout | undefined;
-  const handlers = (["SIGINT", "SIGTERM", "SIGHUP"] as const).map((name) => {
-    const handler = (_: NodeJS.Signals, number: number): void => {
-      session.signal(number);
-      grace ??= setTimeout(() => void session.close(), timeLimit("the command's end", GRACE_MS)).unref();
-    };
-    process.on(name, handler);
-    return [name, handler] as const;
+  const removeHandlers = onEndSignals((number) => {
+    session.signal(number);
+    grace ??= setTimeout(() => void session.close(), timeLimit("the command's end", GRACE_MS)).unref();
   });
   return () => {
     clearTimeout(grace);
-    if (isTerminal) stdin.setRawMode(false);
+    terminal?.close();
     stdin.off("data", onData).off("end", onEnd).off("error", onEnd);
     stdin.pause();
     process.stdout.off("resize", onResize);
-    for (const [name, handler] of handlers) process.off(name, handler);
+    removeHandlers();
   };
 }

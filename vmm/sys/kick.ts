@@ -4,7 +4,7 @@ import { libc, type NativeFunction } from "./koffi.js";
 import { systemCallError } from "./errno.js";
 
 /** SIGRTMIN+6: unused by Node, V8 and glibc, and queued rather than merged. */
-const KICK_SIGNAL = 40;
+export const KICK_SIGNAL = 40;
 const SIGALRM = 14;
 const ITIMER_REAL = 0;
 const ALARM_REPEAT_MS = 20;

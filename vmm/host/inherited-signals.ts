@@ -1,0 +1,51 @@
+// The signals that this program was told to ignore when it was started: by nohup, by a shell that
+// runs it in the background. Node gives every signal its default action while it starts, so that only
+// the first line of dist/vmlet.js, which a shell reads, can still see them.
+
+/** Set by that line: SigIgn of /proc/self/status, 64 bits in hexadecimal. */
+const VARIABLE = "VMLET_SIGIGN";
+
+const SIGHUP = 1;
+const SIGINT = 2;
+const SIGQUIT = 3;
+const SIGTERM = 15;
+/** Ignored by Node itself, which then sees EPIPE and EFBIG. */
+const SIGPIPE = 13;
+const SIGXFSZ = 25;
+/** Node needs it to hear of its children's ends. */
+const SIGCHLD = 17;
+
+/** Numbers of the signals; the variable is taken away, as it says nothing about a program started from here. */
+export function readIgnored(environment: NodeJS.ProcessEnv = process.env): ReadonlySet<number> {
+  const text = environment[VARIABLE] ?? "";
+  delete environment[VARIABLE];
+  const mask = /^[0-9a-f]{1,16}$/.test(text) ? BigInt(`0x${text}`) : 0n;
+  const numbers = Array.from({ length: 64 }, (_, index) => index + 1);
+  return new Set(numbers.filter((number) => ((mask >> BigInt(number - 1)) & 1n) === 1n));
+}
+
+const ignored = readIgnored();
+
+export function wasIgnored(signal: number): boolean {
+  return ignored.has(signal);
+}
+
+/** Those that this program has to ignore again. */
+export function toIgnoreAgain(): number[] {
+  return [...ignored].filter((signal) => ![SIGPIPE, SIGXFSZ, SIGCHLD].includes(signal));
+}
+
+/**
+ * The command, started so that it ignores what this program was told to ignore: Node gives the
+ * programs that it starts the default actions, and a `make` under nohup would die without us.
+ */
+export function ignoringAlike(command: readonly string[]): readonly string[] {
+  const names: readonly (readonly [number, string])[] = [
+    [SIGHUP, "HUP"],
+    [SIGINT, "INT"],
+    [SIGQUIT, "QUIT"],
+    [SIGTERM, "TERM"],
+  ];
+  const given = names.filter(([signal]) => ignored.has(signal)).map(([, name]) => name);
+  return given.length === 0 ? command : ["sh", "-c", `trap '' ${given.join(" ")}; exec "$@"`, "sh", ...command];
+}
