@@ -108,10 +108,9 @@ On a terminal: Ctrl-A x leaves, Ctrl-A z stops vmlet as Ctrl-Z stops a program (
 sends a break, Ctrl-A Ctrl-A sends one Ctrl-A.
 
 Exit status: the guest's own when it powers off; 64 bad usage, 65 bad configuration or kernel
-image, 69 the host cannot, 70 a defect of vmlet, 73 a file cannot be written, 74 standard
-output cannot, 100 reboot, 101 kernel
-panic, 102 triple fault, 103 left with Ctrl-A x, 104 the guest did what no machine answers,
-105 halted for ever, 128+N ended by signal N.
+image, 69 the host cannot, 70 a defect of vmlet, 73 a file cannot be written, 74 standard output
+cannot, 100 reboot, 101 kernel panic, 102 triple fault, 103 left with Ctrl-A x, 104 the guest did
+what no machine answers, 105 halted for ever, 128+N ended by signal N.
 
 Examples:
   vmlet boot

@@ -4,6 +4,7 @@ import { spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { HostError } from "../errors.js";
+import { ignoringAlike } from "./inherited-signals.js";
 import { findProgram } from "./programs.js";
 import { guestCache, packageRoot, type GuestFile } from "./guest-files.js";
 import { say } from "./say.js";
@@ -56,13 +57,11 @@ export async function buildMissing(paths: readonly (string | undefined)[]): Prom
     say("first use: the guest kernel is built from Debian's source, once, in some minutes");
   }
   mkdirSync(folder, { recursive: true });
-  const child = spawn(
-    "make",
-    ["--no-print-directory", "-C", join(packageRoot(), "guest"), `OUT=${folder}`, ...targets],
-    {
-      stdio: ["ignore", "ignore", "inherit"],
-    },
-  );
+  const [file = "make", ...argv] = ignoringAlike([
+    ...["make", "--no-print-directory", "-C", join(packageRoot(), "guest"), `OUT=${folder}`],
+    ...targets,
+  ]);
+  const child = spawn(file, argv, { stdio: ["ignore", "ignore", "inherit"] });
   const status = await new Promise<number | null>((resolve, reject) => {
     child.once("error", reject);
     child.once("close", resolve);

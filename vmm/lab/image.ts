@@ -5,6 +5,7 @@ import { cpSync, mkdirSync, readdirSync, rmSync, statSync, truncateSync, writeFi
 import { dirname, join } from "node:path";
 import { LabError } from "../errors.js";
 import type { LabCpu } from "./cpu.js";
+import { ignoringAlike } from "../host/inherited-signals.js";
 import { findProgram } from "../host/programs.js";
 
 export interface LabBase {
@@ -23,7 +24,8 @@ export interface LabInput {
 /** Builds the base if the cache does not have it; its progress goes to standard error. */
 export async function labBase(packageRoot: string, cpu: LabCpu = "amd"): Promise<LabBase> {
   const script = join(packageRoot, "guest/lab/build");
-  const child = spawn(script, [process.execPath, cpu], { stdio: ["ignore", "pipe", "inherit"] });
+  const [file = script, ...argv] = ignoringAlike([script, process.execPath, cpu]);
+  const child = spawn(file, argv, { stdio: ["ignore", "pipe", "inherit"] });
   let output = "";
   child.stdout.setEncoding("utf8").on("data", (text: string) => (output += text));
   const code = await new Promise<number | null>((resolve, reject) => {
