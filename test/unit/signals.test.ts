@@ -88,10 +88,9 @@ describe("signals", function () {
 
   it("a program that is started ignores alike", () => {
     assert.deepEqual(ignoringAlike(["make", "-C", "a b"]), ["make", "-C", "a b"]);
-    const { VMLET_SIGIGN: _, ...environment } = process.env;
     const code = `import(${JSON.stringify(resolve("build/vmm/host/inherited-signals.js"))}).then(({ ignoringAlike }) =>
       console.log(JSON.stringify(ignoringAlike(["grep", "SigIgn", "/proc/self/status"]))))`;
-    const env = { ...environment, VMLET_SIGIGN: "0000000000001003" };
+    const env = { ...process.env, VMLET_SIGIGN: "0000000000001003" };
     const [file = "", ...argv] = JSON.parse(
       execFileSync(process.execPath, ["-e", code], { env, encoding: "utf8" }),
     ) as string[];

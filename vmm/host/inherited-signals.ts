@@ -2,8 +2,10 @@
 // runs it in the background. Node gives every signal its default action while it starts, so that only
 // the first line of dist/vmlet.js, which a shell reads, can still see them.
 
-/** Set by that line: SigIgn of /proc/self/status, 64 bits in hexadecimal. */
-const VARIABLE = "VMLET_SIGIGN";
+interface Environment {
+  /** Set by that line: SigIgn of /proc/self/status, 64 bits in hexadecimal. */
+  VMLET_SIGIGN?: string | undefined;
+}
 
 const SIGHUP = 1;
 const SIGINT = 2;
@@ -16,9 +18,9 @@ const SIGXFSZ = 25;
 const SIGCHLD = 17;
 
 /** Numbers of the signals; the variable is taken away, as it says nothing about a program started from here. */
-export function readIgnored(environment: NodeJS.ProcessEnv = process.env): ReadonlySet<number> {
-  const text = environment[VARIABLE] ?? "";
-  delete environment[VARIABLE];
+export function readIgnored(environment: Environment = process.env): ReadonlySet<number> {
+  const text = environment.VMLET_SIGIGN ?? "";
+  delete environment.VMLET_SIGIGN;
   const mask = /^[0-9a-f]{1,16}$/.test(text) ? BigInt(`0x${text}`) : 0n;
   const numbers = Array.from({ length: 64 }, (_, index) => index + 1);
   return new Set(numbers.filter((number) => ((mask >> BigInt(number - 1)) & 1n) === 1n));

@@ -55,14 +55,14 @@ export async function runInLab(options: LabOptions, command: ConnectedCommand): 
   }
   const disconnect = connectInput(session);
   const onTerminal = hasTerminal();
-  let hasVanished = false;
+  const vanished = new AbortController();
   const writers = (["stdout", "stderr"] as const).map(
     (name, index) =>
       new OutputWriter(index + 1, {
         vanished: () => {
           // Nobody reads what the command says any more; without standard error it can go on.
           if (name !== "stdout") return;
-          hasVanished = true;
+          vanished.abort();
           void session.close();
         },
         failed: (why) => {
@@ -83,7 +83,7 @@ export async function runInLab(options: LabOptions, command: ConnectedCommand): 
     const isLost = result.status === 0 && (writers[0]?.lostBytes ?? 0) > 0;
     return isLost ? { ...result, status: EXIT_OUTPUT_LOST } : result;
   } catch (error) {
-    if (hasVanished) return { ...ENDED, status: EXIT_SIGNAL_BASE + SIGPIPE };
+    if (vanished.signal.aborted) return { ...ENDED, status: EXIT_SIGNAL_BASE + SIGPIPE };
     throw error;
   } finally {
     disconnect();
