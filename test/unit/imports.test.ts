@@ -127,7 +127,8 @@ describe("imports", () => {
   it("of the monitor, sys knows what the host says and no more, kvm what is below it", () => {
     assert.deepEqual(
       violations(
-        ({ from, to }) => from.startsWith("vmm/sys/") && to.startsWith("vmm/") && !/^vmm\/(sys\/|host\/|errors)/.test(to),
+        ({ from, to }) =>
+          from.startsWith("vmm/sys/") && to.startsWith("vmm/") && !/^vmm\/(sys\/|host\/|errors)/.test(to),
       ),
       [],
     );
