@@ -107,6 +107,7 @@ export function bzImage(options: TestBzImage = {}): Uint8Array {
   data.setUint16(0x206, options.version ?? 0x20f, true);
   data.setUint8(0x211, 1);
   data.setUint32(0x22c, 0x7fff_ffff, true);
+  data.setUint32(0x230, 0x20_0000, true); // kernel_alignment
   data.setUint16(0x236, options.xloadflags ?? 1, true);
   data.setUint32(0x238, 2047, true);
   data.setBigUint64(0x258, BigInt(options.prefAddress ?? 0x100_0000), true);

@@ -9,11 +9,12 @@ export class FakeMemory implements GuestMemory {
 
   readonly size: number;
 
-  constructor(size: number) {
+  /** `backed`: bytes that there really are, for a test that touches no more. */
+  constructor(size: number, backed = size) {
     this.size = size;
-    this.bytes = new Uint8Array(size);
+    this.bytes = new Uint8Array(backed);
     this.#data = new DataView(this.bytes.buffer);
-    this.#halves = new Uint16Array(this.bytes.buffer, 0, size >>> 1);
+    this.#halves = new Uint16Array(this.bytes.buffer, 0, backed >>> 1);
   }
 
   contains(gpa: number, length: number): boolean {

@@ -107,7 +107,9 @@ describe("imports", () => {
     const allowed = [
       "vmm/x86/",
       "vmm/memory/layout.ts",
+      "vmm/memory/advice.ts",
       "vmm/memory/e820.ts",
+      "vmm/config/defaults.ts",
       "vmm/errors.ts",
       "vmm/sys/kvm-abi.ts",
       "devices/",

@@ -27,21 +27,28 @@ export const setup_header = {
   loadflags: 0x211,
   ramdisk_image: 0x218,
   ramdisk_size: 0x21c,
+  /** heap_end_ptr, ext_loader_ver, ext_loader_type: 4 bytes. */
+  heap_end_ptr: 0x224,
   cmd_line_ptr: 0x228,
   initrd_addr_max: 0x22c,
   kernel_alignment: 0x230,
   xloadflags: 0x236,
   cmdline_size: 0x238,
+  hardware_subarch: 0x23c,
+  hardware_subarch_data: 0x240,
+  payload_offset: 0x248,
+  payload_length: 0x24c,
+  setup_data: 0x250,
   pref_address: 0x258,
   init_size: 0x260,
 } as const;
 
 const SIZEOF_E820_ENTRY = 20;
 const E820_MAX_ENTRIES_ZEROPAGE = 128;
-const LOADED_HIGH = 1 << 0;
+export const LOADED_HIGH = 1 << 0;
 /** No assigned boot loader id. */
 const UNDEFINED_LOADER = 0xff;
-const BOOT_FLAG = 0xaa55;
+export const BOOT_FLAG = 0xaa55;
 const HDRS_MAGIC = 0x53726448;
 /** What a kernel without a setup header of its own (an ELF file) is told. */
 const VERSION_2_12 = 0x20c;
@@ -69,12 +76,15 @@ export function writeBootParams(memory: GuestMemory, params: BootParams): void {
   }
   data.setUint16(setup_header.vid_mode, 0xffff, true);
   data.setUint8(setup_header.type_of_loader, UNDEFINED_LOADER);
-  data.setUint8(setup_header.loadflags, data.getUint8(setup_header.loadflags) | LOADED_HIGH);
+  data.setUint8(setup_header.loadflags, LOADED_HIGH);
   data.setUint32(setup_header.cmd_line_ptr, CMDLINE_GPA, true);
-  if (params.initrd !== undefined) {
-    data.setUint32(setup_header.ramdisk_image, params.initrd.gpa >>> 0, true);
-    data.setUint32(setup_header.ramdisk_size, params.initrd.size >>> 0, true);
-  }
+  data.setUint32(setup_header.ramdisk_image, (params.initrd?.gpa ?? 0) >>> 0, true);
+  data.setUint32(setup_header.ramdisk_size, (params.initrd?.size ?? 0) >>> 0, true);
+  // A boot loader's fields, whatever the file has there: no heap, a PC, no setup_data.
+  data.setUint32(setup_header.heap_end_ptr, 0, true);
+  data.setUint32(setup_header.hardware_subarch, 0, true);
+  data.setBigUint64(setup_header.hardware_subarch_data, 0n, true);
+  data.setBigUint64(setup_header.setup_data, 0n, true);
   // Spares the kernel its search through the BIOS area.
   data.setBigUint64(boot_params.acpi_rsdp_addr, BigInt(params.rsdpGpa), true);
   const entries = params.e820.slice(0, E820_MAX_ENTRIES_ZEROPAGE);

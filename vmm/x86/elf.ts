@@ -8,6 +8,7 @@ export const ELF_MAGIC = 0x464c457f;
 
 const ELFCLASS64 = 2;
 const ELFDATA2LSB = 1;
+const EV_CURRENT = 1;
 const ET_EXEC = 2;
 const EM_X86_64 = 62;
 const PT_LOAD = 1;
@@ -66,6 +67,12 @@ export function parseElf(source: ImageSource): ElfImage {
   if (header[5] !== ELFDATA2LSB) {
     throw new KernelImageError(`${path}: ELF data encoding ${String(header[5])}, needed is 1 (little-endian)`);
   }
+  for (const [name, version] of [
+    ["EI_VERSION", ehdr.getUint8(6)],
+    ["e_version", ehdr.getUint32(20, true)],
+  ] as const) {
+    if (version !== EV_CURRENT) throw new KernelImageError(`${path}: ELF ${name} ${String(version)}, needed is 1`);
+  }
   const machine = ehdr.getUint16(18, true);
   if (machine !== EM_X86_64)
     throw new KernelImageError(`${path}: ELF machine ${String(machine)}, needed is 62 (x86-64)`);
@@ -77,6 +84,17 @@ export function parseElf(source: ImageSource): ElfImage {
   if (phentsize !== SIZEOF_PHDR || phnum === 0 || phnum > MAX_PHDRS) {
     throw new KernelImageError(
       `${path}: ${String(phnum)} program headers of ${String(phentsize)} bytes, needed are 1 to ${String(MAX_PHDRS)} of ${String(SIZEOF_PHDR)}`,
+    );
+  }
+  const ehsize = ehdr.getUint16(52, true);
+  if (ehsize !== SIZEOF_EHDR) {
+    throw new KernelImageError(
+      `${path}: an ELF header of ${String(ehsize)} bytes (e_ehsize), needed is ${String(SIZEOF_EHDR)}`,
+    );
+  }
+  if (phoff < SIZEOF_EHDR) {
+    throw new KernelImageError(
+      `${path}: program headers at ${String(phoff)} (e_phoff) lie in the ELF header's ${String(SIZEOF_EHDR)} bytes`,
     );
   }
   if (phoff + phnum * SIZEOF_PHDR > size) {
@@ -100,7 +118,7 @@ export function parseElf(source: ImageSource): ElfImage {
       );
     }
     if (kind === PT_NOTE) {
-      pvhEntry ??= findPvhEntry(view(source.read(offset, Math.min(fileSize, MAX_NOTE_BYTES))));
+      pvhEntry ??= findPvhEntry(view(source.read(offset, Math.min(fileSize, MAX_NOTE_BYTES))), source);
       continue;
     }
     const memorySize = field64(headers, at + 40, "p_memsz", source);
@@ -125,8 +143,11 @@ export function parseElf(source: ImageSource): ElfImage {
   return { entry: field64(ehdr, 24, "e_entry", source), pvhEntry, segments };
 }
 
-/** Walks the notes: name size, descriptor size, type, then both padded to 4 bytes. */
-function findPvhEntry(notes: DataView): number | undefined {
+/**
+ * Walks the notes: name size, descriptor size, type, then both padded to 4 bytes. The entry has the size of
+ * a pointer.
+ */
+function findPvhEntry(notes: DataView, source: ImageSource): number | undefined {
   const pad = (length: number): number => (length + 3) & ~3;
   for (let at = 0; at + 12 <= notes.byteLength;) {
     const nameSize = notes.getUint32(at, true);
@@ -138,7 +159,10 @@ function findPvhEntry(notes: DataView): number | undefined {
     const next = descriptor + pad(descriptorSize);
     if (next > notes.byteLength) return undefined;
     const isXen = nameSize === 4 && notes.getUint32(name, true) === 0x006e6558; // "Xen\0"
-    if (isXen && type === XEN_ELFNOTE_PHYS32_ENTRY && descriptorSize >= 4) return notes.getUint32(descriptor, true);
+    if (isXen && type === XEN_ELFNOTE_PHYS32_ENTRY) {
+      if (descriptorSize === 4) return notes.getUint32(descriptor, true);
+      if (descriptorSize === 8) return field64(notes, descriptor, "XEN_ELFNOTE_PHYS32_ENTRY", source);
+    }
     at = next;
   }
   return undefined;

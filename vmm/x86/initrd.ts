@@ -19,14 +19,23 @@ export function placeInitrd(
   kernelEnd: number,
   addrMax: number,
 ): InitrdRange {
-  const top = Math.min(memorySize, MMIO_HOLE_GPA, addrMax + 1);
-  const gpa = Math.floor((top - size) / PAGE_SIZE) * PAGE_SIZE;
+  const limit = Math.min(MMIO_HOLE_GPA, addrMax + 1);
+  const top = Math.min(memorySize, limit);
+  const gpa = pageBelow(top - size);
   if (gpa < kernelEnd) {
     const room = Math.max(0, top - kernelEnd);
-    throw new KernelImageError(
-      `${path}: an initrd of ${String(size)} bytes does not fit into the ${String(room)} bytes left beside the kernel`,
-      { cure: `give the guest at least ${String(Math.ceil((kernelEnd + size + PAGE_SIZE) / MIB))} MiB: --memory` },
-    );
+    const problem = `${path}: an initrd of ${String(size)} bytes does not fit into the ${String(room)} bytes left beside the kernel`;
+    if (pageBelow(limit - size) < kernelEnd) {
+      throw new KernelImageError(`${problem}, and this kernel takes none above 0x${limit.toString(16)}`, {
+        cure: "make it smaller, or put its files on a disk: --disk",
+      });
+    }
+    const mib = Math.ceil((pageBelow(kernelEnd + PAGE_SIZE - 1) + size) / MIB);
+    throw new KernelImageError(problem, { cure: `give the guest more memory: --memory ${String(mib)} at least` });
   }
   return { gpa, size };
+}
+
+function pageBelow(gpa: number): number {
+  return Math.floor(gpa / PAGE_SIZE) * PAGE_SIZE;
 }

@@ -2,11 +2,14 @@
 import type { GuestMemory } from "../../devices/contracts.js";
 import type { BootProtocol } from "../config/types.js";
 import { KernelImageError } from "../errors.js";
-import { HIGH_RAM_GPA, MIB } from "../memory/layout.js";
+import { MAX_MEMORY_MIB } from "../config/defaults.js";
+import { memoryMibFor } from "../memory/advice.js";
+import { HIGH_MEMORY_GPA, HIGH_RAM_GPA, MIB, MMIO_HOLE_GPA } from "../memory/layout.js";
 import { isBzImage, parseBzImage } from "./bzimage.js";
 import { COMMAND_LINE_SIZE } from "./cmdline.js";
 import { ELF_MAGIC, parseElf } from "./elf.js";
 import type { ImageSource } from "./image-source.js";
+import { MAPPED_BYTES } from "./page-tables.js";
 
 export type KernelFormat = "elf-linux64" | "elf-pvh" | "bzimage";
 
@@ -37,17 +40,24 @@ export function loadKernel(source: ImageSource, memory: GuestMemory, protocol: B
 
 function needRam(source: ImageSource, memory: GuestMemory, gpa: number, length: number, what: string): void {
   if (gpa < HIGH_RAM_GPA) {
-    throw new KernelImageError(
-      `${source.path}: ${what} at 0x${gpa.toString(16)} is below 1 MiB (0x${HIGH_RAM_GPA.toString(16)})`,
-    );
+    throw new KernelImageError(`${source.path}: ${what} at ${hex(gpa)} is below 1 MiB (${hex(HIGH_RAM_GPA)})`);
   }
-  if (!memory.contains(gpa, length)) {
-    const end = gpa + length;
-    throw new KernelImageError(
-      `${source.path}: ${what} from 0x${gpa.toString(16)} to 0x${end.toString(16)} is outside the guest's ${String(memory.size / MIB)} MiB of RAM`,
-      { cure: `give the guest more memory: --memory ${String(Math.ceil(end / MIB) + 16)}` },
-    );
+  if (memory.contains(gpa, length)) return;
+  const where = `${source.path}: ${what} from ${hex(gpa)} to ${hex(gpa + length)}`;
+  const mib = memoryMibFor(gpa, length);
+  if (mib === undefined) {
+    const hole = `RAM ends at ${hex(MMIO_HOLE_GPA)} and goes on at ${hex(HIGH_MEMORY_GPA)}`;
+    throw new KernelImageError(`${where} is where no guest has RAM: ${hole}, up to ${String(MAX_MEMORY_MIB)} MiB`, {
+      cure: "link the kernel for another address: Linux lies at 16 MiB",
+    });
   }
+  throw new KernelImageError(`${where} is outside the guest's ${String(memory.size / MIB)} MiB of RAM`, {
+    cure: `give the guest more memory: --memory ${String(mib)}`,
+  });
+}
+
+function hex(address: number): string {
+  return `0x${address.toString(16)}`;
 }
 
 function loadElf(source: ImageSource, memory: GuestMemory, protocol: BootProtocol): LoadedKernel {
@@ -61,8 +71,12 @@ function loadElf(source: ImageSource, memory: GuestMemory, protocol: BootProtoco
   // The note is a promise about the entry; e_entry alone promises startup_64 only for Linux.
   const usePvh = protocol === "pvh" || (protocol === "auto" && image.pvhEntry !== undefined);
   const entry = usePvh ? (image.pvhEntry ?? 0) : image.entry;
-  if (!image.segments.some(({ gpa, memorySize }) => entry >= gpa && entry < gpa + memorySize)) {
-    throw new KernelImageError(`${source.path}: the entry point 0x${entry.toString(16)} is in no segment`);
+  // In what the file brings: the rest of a segment is zeroes, which run for ever.
+  if (!image.segments.some(({ gpa, fileSize }) => entry >= gpa && entry < gpa + fileSize)) {
+    throw new KernelImageError(`${source.path}: the entry point ${hex(entry)} is in no segment's bytes`);
+  }
+  if (entry >= MAPPED_BYTES) {
+    throw new KernelImageError(`${source.path}: the entry point ${hex(entry)} is not below ${hex(MAPPED_BYTES)}`);
   }
   // The rest of each segment, its BSS, is zero already: guest memory is fresh.
   for (const { offset, gpa, fileSize } of image.segments) source.readInto(offset, gpa, fileSize);

@@ -7,6 +7,8 @@ const PRESENT_WRITABLE = 0x3n;
 const PAGE_SIZE_2M = 1n << 7n;
 const ENTRIES = 512;
 const DIRECTORIES = 4;
+/** `bytes` from 0 on that an entry in 64-bit mode can use. */
+export const MAPPED_BYTES = DIRECTORIES * ENTRIES * 2 * MIB;
 
 export function writePageTables(memory: GuestMemory): void {
   memory.writeU64(BOOT_PML4_GPA, BigInt(BOOT_PDPT_GPA) | PRESENT_WRITABLE);
