@@ -20,35 +20,41 @@ export const BENCH_FLAGS = {
   help: { type: "boolean", short: "h" },
 } as const;
 
-export const BENCH_HELP = `Measures what isolation costs on this host, from a plain process over containers to a micro-VM.
+export const BENCH_HELP = `Measures what isolation costs here, from a plain process to a micro-VM.
 
 Usage: vmlet bench [options]
 
-Every rung of the ladder starts the same static program in the same root directory with the same
-limits, the real way: unshare, bubblewrap, systemd-nspawn, LXC, runc, crun, podman, Docker, VMs.
-What is not there is a row with the reason. Most rungs need root; without it, the rest runs. Nothing is left behind.
+Every rung of the ladder starts the same static program in the same root
+directory with the same limits: unshare, bubblewrap, systemd-nspawn, LXC, runc,
+crun, podman, Docker, VMs. A rung that is not there is a row with the reason.
+Most rungs need root; without it, the others run. Nothing is left behind.
 
 Options:
-      --quick          a first look in under 3 minutes: fewer rounds, no density
-      --only A,B       only these rungs (names: --list); ratios need "process" and "runc" among them
-      --rounds N       rounds of the start-up stage, 1 or more
-      --json FILE      all figures with all samples
-      --html FILE      one page with charts and the story behind them
-      --svg FILE       the chart of the start-up alone
-      --markdown FILE  the most telling figures as a Markdown table
-      --compare OLD    what has changed beyond noise against OLD, a file of --json
-      --resume FILE    keep FILE up to date after each round; if it is there, go on from it
-      --from FILE      measure nothing: table and page of FILE, a file of --json
-      --yes            install Debian packages of rungs that are missing, without asking
-      --list           the rungs, and which are there
-  -h, --help
+      --quick            a first look, under 3 minutes: fewer rounds, no density
+      --only A,B         only these rungs (--list names them); ratios need
+                         "process" and "runc" among them
+      --rounds N         rounds of the start-up stage, 1 or more
+      --json FILE        write all figures with all samples
+      --html FILE        write one page with charts and the story behind them
+      --svg FILE         write the chart of the start-up alone
+      --markdown FILE    write the most telling figures as a Markdown table
+      --compare OLD      what has changed beyond noise since OLD, a --json file
+      --resume FILE      keep FILE up to date after each round; if it is there,
+                         go on from it
+      --from FILE        measure nothing: table and page of FILE, a --json file
+      --yes              install missing Debian packages without asking
+      --list             print the rungs, and which are there
+  -h, --help             print this text
 
-Exit status: 0; 64 bad usage, 69 the host cannot, 73 a file cannot be written, 130 or 143 interrupted.
+Exit status: 0; 64 bad usage, 69 the host cannot, 73 a file cannot be written,
+130 or 143 interrupted.
 
 Examples:
   sudo vmlet bench --quick
   sudo vmlet bench --json ladder.json --html ladder.html
   sudo vmlet bench --only process,runc,vmlet --rounds 30 --compare ladder.json
+
+More: performance.md; "vmlet --help" says where.
 `;
 
 export interface BenchOptions {

@@ -3,8 +3,7 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, statSync } from "node:fs";
 import * as api from "../../vmm/index.js";
-import { ACCELERATORS, BOOT_FLAGS, DOCTOR_FLAGS } from "../../vmm/cli/arguments.js";
-import { BOOT_HELP, DOCTOR_HELP, help } from "../../vmm/cli/help.js";
+import { help } from "../../vmm/cli/help.js";
 import { makeReport } from "../../vmm/cli/report.js";
 import { resolveConfig } from "../../vmm/config/resolve.js";
 import type { AcceleratorKind } from "../../vmm/host/facts.js";
@@ -18,11 +17,6 @@ const COMMAND_LINE = "docs/command-line.md";
 
 function sorted(values: Iterable<string>): string[] {
   return [...new Set(values)].sort();
-}
-
-/** Options in a text: --name and -n. */
-function options(text: string): string[] {
-  return [...text.matchAll(/(?<![\w-])(--?[a-z][a-z-]*)/g)].map(([, option]) => option ?? "");
 }
 
 /** Paths of all values of an object that are not objects themselves. */
@@ -40,19 +34,6 @@ describe("docs: the command line", () => {
       .filter(([name]) => name.startsWith("EXIT_"))
       .map(([name, code]) => `${name} ${String(code)}`);
     assert.deepEqual(sorted(listed), sorted(known));
-  });
-
-  it("the table of options, --help and the parser have the same options", () => {
-    const known = Object.entries(BOOT_FLAGS).flatMap(([name, flag]) => [
-      `--${name}`,
-      ...("short" in flag ? [`-${flag.short}`] : []),
-    ]);
-    const listed = rows(section(COMMAND_LINE, "Boot")).flatMap(([option = ""]) => options(option));
-    assert.deepEqual(sorted(listed), sorted(known));
-    const help = /^Options:\n([\s\S]*?)\n\n/m.exec(BOOT_HELP)?.[1] ?? "";
-    const helped = help.split("\n").flatMap((line) => options(line.slice(0, 24)));
-    assert.deepEqual(sorted(helped), sorted(known));
-    for (const kind of ACCELERATORS) assert.ok(section(COMMAND_LINE, "Boot").includes(`\`${kind}\``));
   });
 
   it("the report's table has the fields of a report, and no other", () => {
@@ -146,17 +127,9 @@ describe("docs: the API", () => {
 });
 
 describe("docs: doctor", () => {
-  it("--help has the options that it takes, and its README those that need a word", () => {
-    for (const name of Object.keys(DOCTOR_FLAGS)) {
-      assert.match(DOCTOR_HELP, new RegExp(`--${name}\\b`));
-      if (name !== "help") assert.ok(textOf("vmm/doctor/README.md").includes(`--${name}`), name);
-    }
-  });
-
   it("its README has the exit codes of doctor", () => {
     const listed = rows(section("vmm/doctor/README.md", "Doctor")).map(([code]) => code);
     for (const code of [0, exitCodes.EXIT_LAB_ONLY, exitCodes.EXIT_HOST]) assert.ok(listed.includes(String(code)));
-    assert.match(DOCTOR_HELP, new RegExp(`\\b${String(exitCodes.EXIT_LAB_ONLY)} if only in the lab`));
   });
 });
 

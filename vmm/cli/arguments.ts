@@ -144,12 +144,21 @@ export function parseBoot(argv: readonly string[]): BootOptions {
   };
 }
 
+/** As Node's parseArgs takes them. */
+export const LAB_FLAGS = { cpu: { type: "string" }, help: { type: "boolean", short: "h" } } as const;
+
 export function parseLab(argv: readonly string[]): { help: boolean; cpu: LabCpu; command: string[] } {
   const [args, command] = split(argv);
-  const options = { help: { type: "boolean", short: "h" }, cpu: { type: "string" } } as const;
-  const { values } = parseOptions(args, options, "vmlet lab");
+  const { values } = parseOptions(args, LAB_FLAGS, "vmlet lab");
   return { help: values.help ?? false, cpu: oneOf("--cpu", values.cpu ?? "amd", LAB_CPUS), command };
 }
+
+/** As Node's parseArgs takes them. */
+export const STATS_FLAGS = {
+  follow: { type: "boolean", short: "f" },
+  json: { type: "boolean" },
+  help: { type: "boolean", short: "h" },
+} as const;
 
 export function parseStats(argv: readonly string[]): {
   help: boolean;
@@ -157,12 +166,7 @@ export function parseStats(argv: readonly string[]): {
   follow: boolean;
   file: string | undefined;
 } {
-  const options = {
-    help: { type: "boolean", short: "h" },
-    json: { type: "boolean" },
-    follow: { type: "boolean", short: "f" },
-  } as const;
-  const { values, positionals } = parseOptions([...argv], options, "vmlet stats", true);
+  const { values, positionals } = parseOptions([...argv], STATS_FLAGS, "vmlet stats", true);
   const [file, ...more] = positionals;
   if (values.help !== true && (file === undefined || file === "" || more.length > 0)) {
     throw new UsageError("vmlet stats: give one FILE, the one of --metrics");
@@ -170,9 +174,11 @@ export function parseStats(argv: readonly string[]): {
   return { help: values.help ?? false, json: values.json ?? false, follow: values.follow ?? false, file };
 }
 
+/** As Node's parseArgs takes them. */
+export const BALLOON_FLAGS = { help: { type: "boolean", short: "h" } } as const;
+
 export function parseBalloonCommand(argv: readonly string[]): { help: boolean; socket: string; targetMib: number } {
-  const options = { help: { type: "boolean", short: "h" } } as const;
-  const { values, positionals } = parseOptions([...argv], options, "vmlet balloon", true);
+  const { values, positionals } = parseOptions([...argv], BALLOON_FLAGS, "vmlet balloon", true);
   if (values.help === true) return { help: true, socket: "", targetMib: 0 };
   const [socket = "", mib = "", ...more] = positionals;
   if (socket === "" || mib === "" || more.length > 0) {
