@@ -11,7 +11,7 @@ import * as exitCodes from "../../vmm/host/exit-codes.js";
 import type { GuestOutcome, VmExit } from "../../vmm/machine/vm-exit.js";
 import * as layout from "../../vmm/memory/layout.js";
 import type { KernelFormat } from "../../vmm/x86/kernel.js";
-import { DOCUMENTS, anchors, links, rows, section, textOf } from "../helpers/documents.js";
+import { DOCUMENTS, anchors, filesOfTree, links, rows, section, textOf } from "../helpers/documents.js";
 
 const COMMAND_LINE = "docs/command-line.md";
 
@@ -174,11 +174,48 @@ describe("docs: DESIGN", () => {
     );
   });
 
+  it("the names of constants and members in its text and pictures are the code's", () => {
+    const text = textOf("DESIGN.md");
+    const sources = filesOfTree(".ts").filter((path) => /^(vmm|devices)\//.test(path));
+    const code = sources.map((path) => textOf(path).replaceAll(/^\s*(?:\/\/|\/?\*).*$/gm, ""));
+    const has = (word: string, where = code): boolean =>
+      where.some((source) => new RegExp(`(?<!\\w)${word}\\b`).test(source));
+    const members = [...text.matchAll(/\b((?:[A-Z][a-z]+)+)\.(#?[a-z]\w+)\b/g)].filter(
+      ([, , member]) => member !== "md",
+    );
+    assert.ok(members.length > 8, String(members.length));
+    for (const [name, type = "", member = ""] of members) {
+      const declaring = code.filter((source) => new RegExp(`\\b(?:class|interface) ${type}\\b`).test(source));
+      assert.ok(has(member, declaring), name);
+    }
+    // Those of kernel configurations and of KVM's capabilities are not ours.
+    const constants = [...text.matchAll(/(?<![\w`])`?([A-Z][A-Z\d]+_[A-Z\d_]+)\b/g)].map(([, name = ""]) => name);
+    const foreign = (name: string): boolean => name.startsWith("CONFIG_") || has(`KVM_CAP_${name}`);
+    assert.ok(constants.length > 20, String(constants.length));
+    assert.deepEqual(sorted(constants.filter((name) => !foreign(name) && !has(name))), []);
+  });
+
   it("its picture of layers has every room of vmm/", () => {
     const layers = section("DESIGN.md", "Layers");
     for (const room of readdirSync("vmm")) {
       if (room !== "bundle") assert.ok(layers.includes(`vmm/${room}`), room);
     }
+  });
+});
+
+describe("docs: guest/README", () => {
+  it("the options that it lists are in the kernels' configurations", () => {
+    const configured = ["base", "containers", "fast"].map((name) => textOf(`guest/kernel/${name}.config`)).join("\n");
+    const table = rows(section("guest/README.md", "Options, by what needs them"));
+    const names = table.flatMap(([, text = ""]) =>
+      [...text.matchAll(/\b[A-Z][A-Z\d]+(?:_[A-Z\d]+)*\b/g)].map(([name]) => name),
+    );
+    assert.ok(names.length > 40, String(names.length));
+    const prose = new Set(["ACPI"]);
+    assert.deepEqual(
+      names.filter((name) => !prose.has(name) && !new RegExp(`^CONFIG_${name}=`, "m").test(configured)),
+      [],
+    );
   });
 });
 
