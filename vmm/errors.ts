@@ -7,7 +7,9 @@ export const ERROR_CODES = [
   "ERR_KERNEL_IMAGE",
   "ERR_DISK",
   "ERR_HOST",
+  "ERR_SYSTEM_CALL",
   "ERR_KVM_IOCTL",
+  "ERR_VM_STATE",
   "ERR_GUEST_MEMORY",
   "ERR_BUS",
   "ERR_VCPU_EXIT",
@@ -61,18 +63,39 @@ export class HostError extends VmmError {
   }
 }
 
-/** A system call failed; `request` is the ioctl's UAPI name or the function's. */
-export class KvmIoctlError extends VmmError {
+/** The host's kernel has refused a system call. */
+export class SystemCallError extends VmmError {
+  /** The call, such as "mmap"; of an ioctl its UAPI name. */
   readonly request: string;
   /** Positive errno. */
   readonly errno: number;
   readonly errnoName: string;
 
-  constructor(request: string, errno: number, errnoName: string, cure?: string) {
-    super("ERR_KVM_IOCTL", `${request} failed with ${errnoName} (${String(errno)})`, { cure });
+  constructor(request: string, errno: number, errnoName: string, cure?: string, code: ErrorCode = "ERR_SYSTEM_CALL") {
+    super(code, `${request} failed with ${errnoName} (${String(errno)})`, { cure });
     this.request = request;
     this.errno = errno;
     this.errnoName = errnoName;
+  }
+}
+
+/** KVM has refused a request: one of the ioctls whose UAPI names begin with KVM_. */
+export class KvmIoctlError extends SystemCallError {
+  constructor(request: string, errno: number, errnoName: string, cure?: string) {
+    super(request, errno, errnoName, cure, "ERR_KVM_IOCTL");
+  }
+}
+
+/** A method of a VM was called at a time of the VM's life when it makes no sense. */
+export class VmStateError extends VmmError {
+  readonly method: string;
+  /** "built", "running", "stopped" or "closed". */
+  readonly state: string;
+
+  constructor(method: string, state: string, inWords: string) {
+    super("ERR_VM_STATE", `${method}() cannot be called on a VM that ${inWords}`);
+    this.method = method;
+    this.state = state;
   }
 }
 

@@ -1,19 +1,22 @@
 // The public door: everything that a program may use, and nothing else.
 import { allOpeners } from "./virtio/attach/all.js";
-import { buildVm } from "./machine/builder.js";
+import { checkVmHost } from "./machine/arguments.js";
 import { resolveConfig } from "./config/resolve.js";
 import type { VmConfig } from "./config/types.js";
 import { deviceSupport } from "./virtio/device-support.js";
-import { Vm, type VmHost } from "./machine/vm.js";
+import type { VmHost } from "./machine/host-callbacks.js";
+import { Vm } from "./machine/vm.js";
 
 const support = deviceSupport(allOpeners);
 
 /**
  * Builds a VM; `vm.start()` runs it, `vm.close()` frees it.
- * Throws ConfigError, DiskError, KernelImageError, HostError or KvmIoctlError, and leaves nothing behind then.
+ * Throws ConfigError, DiskError, KernelImageError, HostError, KvmIoctlError or SystemCallError, and leaves nothing
+ * behind then.
  */
 export function createVm(config: VmConfig, host: VmHost): Vm {
-  return new Vm(buildVm(resolveConfig(config), { deviceSupport: support }), host);
+  checkVmHost(host);
+  return Vm.build(resolveConfig(config), host, { deviceSupport: support });
 }
 
 export {
@@ -26,8 +29,10 @@ export {
   KernelImageError,
   KvmIoctlError,
   LabError,
+  SystemCallError,
   VcpuExitError,
   VmmError,
+  VmStateError,
   type ErrorCode,
 } from "./errors.js";
 export type { BalloonConfig } from "./config/balloon.js";
@@ -37,6 +42,8 @@ export type { PortForward, UserNetConfig } from "./config/user-net.js";
 export type { VsockConfig } from "./config/vsock.js";
 export type { BalloonReport } from "./virtio/device-host.js";
 export type { BootProtocol, ConsoleKind, VmConfig } from "./config/types.js";
-export type { StartOptions, VmHost } from "./machine/vm.js";
+export type { StartOptions, TerminalSize } from "./machine/arguments.js";
+export type { VmState } from "./machine/life.js";
+export type { VmHost };
 export type { GuestOutcome, Milestones, VmExit, VmStatistics } from "./machine/vm-exit.js";
 export { Vm };

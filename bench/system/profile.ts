@@ -6,7 +6,7 @@ import { parseArgs } from "node:util";
 import { buildVm } from "../../vmm/machine/builder.js";
 import { resolveConfig } from "../../vmm/config/resolve.js";
 import { kvm_regs, kvm_run, kvm_sync_regs } from "../../vmm/sys/kvm-abi.js";
-import { alarmMainThread, installKickHandler } from "../../vmm/sys/kick.js";
+import { ThreadAlarm } from "../../vmm/sys/thread-alarm.js";
 import { exitKey } from "../../vmm/vcpu/exit-names.js";
 import { explainExit } from "../../vmm/vcpu/explain-exit.js";
 import { runVcpu, type ExitObserver } from "../../vmm/vcpu/loop.js";
@@ -69,7 +69,6 @@ const parts = buildVm(config);
 const [vcpu] = parts.vcpus;
 if (vcpu === undefined) throw new Error("No vCPU");
 const machine = new ThreadMachine(parts.descriptor, 0, vcpu, []);
-installKickHandler();
 machine.shared.setVcpuThread(0, process.pid);
 
 const counts = new Map<string, number>();
@@ -90,7 +89,8 @@ const observer: ExitObserver = {
 
 const cpuBefore = process.cpuUsage();
 const started = performance.now();
-alarmMainThread(SAMPLE_MS, SAMPLE_MS);
+const alarm = new ThreadAlarm(SAMPLE_MS);
+alarm.set(SAMPLE_MS);
 while (!machine.shared.isStopping() && performance.now() - started < Number(values.seconds) * 1000) {
   const outcome = runVcpu(vcpu, machine.pio, machine.mmio, observer);
   if (outcome === "unknown") {
@@ -106,7 +106,7 @@ while (!machine.shared.isStopping() && performance.now() - started < Number(valu
   machine.shared.answerDoorbell();
   if (!values.whole && machine.shared.milestone(MILESTONE_INIT) !== undefined) break;
 }
-alarmMainThread(0);
+alarm.close();
 const total = performance.now() - started;
 const { user, system } = process.cpuUsage(cpuBefore);
 // On a busy machine, the processor's time says more than the clock.

@@ -5,7 +5,7 @@ import { Bus } from "../../vmm/vcpu/bus.js";
 import { KvmSystem } from "../../vmm/kvm/system.js";
 import { KVM_EXIT_IO, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, kvm_regs, kvm_run } from "../../vmm/sys/kvm-abi.js";
 import { measureGuestKernelMips } from "../../vmm/doctor/speed-probe.js";
-import { alarmMainThread } from "../../vmm/sys/kick.js";
+import { ThreadAlarm } from "../../vmm/sys/thread-alarm.js";
 import { viewMemory } from "../../vmm/sys/memory.js";
 import { CoalescedRing } from "../../vmm/vcpu/coalesced-ring.js";
 import { explainExit } from "../../vmm/vcpu/explain-exit.js";
@@ -119,9 +119,10 @@ describe("kvm: vcpu", function () {
     const rax = (): bigint => vcpu.getRegs().getBigUint64(kvm_regs.rax, true);
     const counts = [0, 1].map(() => {
       const started = performance.now();
-      alarmMainThread(20);
+      const alarm = new ThreadAlarm();
+      alarm.set(20);
       assert.equal(vcpu.enter(), false);
-      alarmMainThread(0);
+      alarm.close();
       assert.ok(performance.now() - started < 2000);
       return rax();
     });

@@ -13,7 +13,7 @@ import { resolveConfig } from "../../vmm/config/resolve.js";
 import { openDisks } from "../../vmm/virtio/attach/disks.js";
 import { ConfigError, DiskError } from "../../vmm/errors.js";
 import { VIRTIO_GSIS } from "../../vmm/memory/layout.js";
-import { virtioParameters, virtioWindows } from "../../vmm/x86/virtio-windows.js";
+import { virtioParameters, virtioRanges } from "../../vmm/x86/virtio-ranges.js";
 
 const resolve = (...disks: DiskConfig[]): ReturnType<typeof resolveConfig> => resolveConfig({ kernel: "k", disks });
 
@@ -84,9 +84,9 @@ describe("disks: configuration", () => {
     assert.throws(() => resolveConfig(devices), /Number of devices 15 is more than 14/);
   });
 
-  it("names disks and their windows in order", () => {
+  it("names disks and their ranges in order", () => {
     assert.deepEqual([0, 1, 13].map(diskName), ["vda", "vdb", "vdn"]);
-    assert.deepEqual(virtioParameters(virtioWindows(2)), [
+    assert.deepEqual(virtioParameters(virtioRanges(2)), [
       "virtio_mmio.device=4K@0xc0001000:5",
       "virtio_mmio.device=4K@0xc0002000:6",
     ]);

@@ -1,6 +1,6 @@
 // `vmlet boot`: options -> VM -> exit code. DESIGN.md, "Boot".
 import { existsSync } from "node:fs";
-import { buildVm, checkGuest } from "../machine/builder.js";
+import { checkGuest } from "../machine/builder.js";
 import { OWN_KERNEL_CMDLINE, consoleParameter } from "../config/defaults.js";
 import { deviceCount } from "../config/devices.js";
 import { resolveConfig } from "../config/resolve.js";
@@ -20,6 +20,7 @@ import { wasIgnored } from "../host/inherited-signals.js";
 import { isTerminal } from "../sys/files.js";
 import { isInForeground } from "../sys/terminal.js";
 import { Terminal } from "./terminal.js";
+import type { VmHost } from "../machine/host-callbacks.js";
 import { Vm } from "../machine/vm.js";
 
 const STDIN = 0;
@@ -154,7 +155,6 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
     signal ??= number;
     stop();
   });
-  const parts = buildVm(config, { known: { quirks }, deviceSupport });
   const standardOutput = new OutputWriter(STDOUT, {
     vanished: () => {
       signal ??= SIGPIPE;
@@ -165,7 +165,7 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
       say(`standard output: ${why}: what the guest writes is lost`, { returns: isTerminal(STDIN) });
     },
   });
-  const vm: Vm = new Vm(parts, {
+  const host: VmHost = {
     output: (bytes, done) => {
       progress?.done();
       standardOutput.write(bytes, done);
@@ -178,7 +178,8 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
     log: (line) => {
       say(line, { returns: isTerminal(STDIN) });
     },
-  });
+  };
+  const vm = Vm.build(config, host, { known: { quirks }, deviceSupport });
   const openInput = (): void => {
     if (terminal !== undefined) return;
     terminal = new Terminal({
@@ -211,7 +212,7 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
     if (exit.outcome !== "poweroff" && signal === undefined) await explain(exit);
     if (options.report !== undefined) {
       const { makeReport, writeReport } = await import("./report.js");
-      return writeReport(options.report, makeReport(config, parts.kernelFormat, exit, exitCode));
+      return writeReport(options.report, makeReport(config, vm.kernelFormat, exit, exitCode));
     }
     return exitCode;
   } finally {

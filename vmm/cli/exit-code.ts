@@ -47,6 +47,7 @@ export function exitCodeOfError(error: unknown): number {
   switch ((error as { code?: unknown }).code) {
     case "ERR_HOST":
     case "ERR_KVM_IOCTL":
+    case "ERR_SYSTEM_CALL":
     case "ERR_LAB":
       return EXIT_HOST;
     case "ERR_VCPU_EXIT":

@@ -1,8 +1,8 @@
-// Which virtio devices a configuration asks for, and in which order they get their windows: the
+// Which virtio devices a configuration asks for, and in which order they get their register ranges: the
 // same for the same configuration, whatever the host.
 import type { ResolvedConfig } from "./types.js";
 
-/** Kinds in the order of the windows. Disks first: their names in the guest count from there. */
+/** Kinds in the order of their ranges. Disks first: their names in the guest count from there. */
 export const DEVICE_KINDS = ["disk", "net", "vsock", "console", "rng", "balloon"] as const;
 export type DeviceKind = (typeof DEVICE_KINDS)[number];
 
@@ -21,7 +21,7 @@ export function countDevices(config: DeviceConfig): Readonly<Record<DeviceKind, 
   };
 }
 
-/** Devices in all, each of which takes a window and an interrupt line. */
+/** Devices in all, each of which takes a range of registers and an interrupt line. */
 export function deviceCount(config: DeviceConfig): number {
   return Object.values(countDevices(config)).reduce((sum, count) => sum + count, 0);
 }

@@ -8,7 +8,7 @@ import type { ResolvedVsock, VsockConfig } from "./vsock.js";
 /** How an ELF kernel that offers both is entered. */
 export type BootProtocol = "auto" | "linux64" | "pvh";
 
-/** The guest's terminal: its serial port, or hvc0, a virtio console, which knows the window's size. */
+/** The guest's terminal: its serial port, or hvc0, a virtio console, which knows the terminal's size. */
 export type ConsoleKind = "serial" | "virtio";
 
 /** A virtual machine as the caller describes it; every field but the kernel has a default. */

@@ -1,5 +1,5 @@
 // Asks KVM: opens it, makes a VM, runs a few instructions. Where that ends is what the checks go by.
-import { REQUIRED_CAPABILITIES } from "../machine/builder.js";
+import { REQUIRED_CAPABILITIES } from "../machine/host-check.js";
 import { KvmIoctlError } from "../errors.js";
 import { probeQuirks } from "../fixups/probe.js";
 import { KvmSystem } from "../kvm/system.js";

@@ -1,4 +1,4 @@
-// Output of a virtio console on its way to the host: copies, because the device shows windows on
+// Output of a virtio console on its way to the host: copies, because the device shows parts of
 // guest memory, bounded by what the host takes.
 
 /** `bytes` that may wait before the guest has to. */

@@ -42,7 +42,7 @@ const VIRTIO_AT = ACPI_PM_AT + ACPI_PM_WORDS;
 /** Words of all devices together. */
 export const DEVICE_WORDS = VIRTIO_AT + VIRTIO_GSIS.length * VIRTIO_PORT_WORDS;
 
-/** The words of the virtio device in window `device`. */
+/** The words of virtio device `device`. */
 export function virtioWords(shared: VmShared, device: number): SharedWords {
   return shared.deviceWords(VIRTIO_AT + device * VIRTIO_PORT_WORDS, VIRTIO_PORT_WORDS);
 }
@@ -124,8 +124,8 @@ export class ThreadMachine implements ExitObserver {
         powerOff: power.powerOff,
       }),
     );
-    const windows = virtio ?? this.#virtioPorts(descriptor.virtioDevices);
-    windows.forEach((device, i) => {
+    const devices = virtio ?? this.#virtioPorts(descriptor.virtioDevices);
+    devices.forEach((device, i) => {
       this.mmio.attach(VIRTIO_MMIO_GPA + i * VIRTIO_MMIO_LENGTH, VIRTIO_MMIO_LENGTH, device);
     });
     if (descriptor.coalescesSerial) {

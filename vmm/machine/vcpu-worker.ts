@@ -2,20 +2,14 @@
 // so nothing here may depend on the thread's event loop: it gets its work in shared words.
 // The price is one thread a vCPU; the gain is that an exit is answered without a hop.
 import { parentPort, workerData } from "node:worker_threads";
-import { VmmError } from "../errors.js";
 import { VcpuFd } from "../kvm/vcpu-fd.js";
 import { gettid } from "../sys/kick.js";
 import { describeRegisters, explainExit } from "../vcpu/explain-exit.js";
 import { runVcpu } from "../vcpu/loop.js";
 import { ThreadMachine } from "./thread-machine.js";
-import type { VcpuFailure, VcpuTripleFault, VcpuWorkerData } from "../vcpu/messages.js";
+import { describeFailure } from "../vcpu/failure.js";
+import type { VcpuTripleFault, VcpuWorkerData } from "../vcpu/messages.js";
 import { MILESTONE_FIRST_RUN, VCPU_IDLE, VCPU_RUNNING, VCPU_STANDBY, VCPU_STOPPED } from "../vcpu/shared.js";
-
-function failureOf(error: unknown): VcpuFailure {
-  const stack = error instanceof Error ? error.stack : undefined;
-  if (error instanceof VmmError) return { code: error.code, message: error.message, cure: error.cure, stack };
-  return { code: "BUG", message: String(error), cure: undefined, stack };
-}
 
 function runThread({ machine: descriptor, index, standby }: VcpuWorkerData): void {
   const address = descriptor.vcpus[index];
@@ -52,7 +46,7 @@ function runThread({ machine: descriptor, index, standby }: VcpuWorkerData): voi
     }
   } catch (error) {
     machine.stop("failed");
-    parentPort?.postMessage(failureOf(error));
+    parentPort?.postMessage(describeFailure(error));
   } finally {
     shared.setVcpuThread(index, 0);
     shared.setVcpuState(index, VCPU_STOPPED);

@@ -1,6 +1,6 @@
 // Error numbers of the kernel, and the error that a refused system call becomes.
 import { getSystemErrorName } from "node:util";
-import { KvmIoctlError } from "../errors.js";
+import { KvmIoctlError, SystemCallError } from "../errors.js";
 import { cureFor } from "./cures.js";
 import { koffi } from "./koffi.js";
 
@@ -15,12 +15,13 @@ export const ENOSYS = 38;
 export const EOPNOTSUPP = 95;
 
 /** Builds the error for the call that has just failed. */
-export function systemCallError(request: string, errno: number = koffi.errno()): KvmIoctlError {
+export function systemCallError(request: string, errno: number = koffi.errno()): SystemCallError {
   let name: string;
   try {
     name = getSystemErrorName(-errno);
   } catch {
     name = `errno ${String(errno)}`;
   }
-  return new KvmIoctlError(request, errno, name, cureFor(request, name));
+  const Class = request.startsWith("KVM_") ? KvmIoctlError : SystemCallError;
+  return new Class(request, errno, name, cureFor(request, name));
 }

@@ -20,7 +20,7 @@ const PORT = kvm_coalesced_mmio.phys_addr >> 2;
 const LENGTH = kvm_coalesced_mmio.len >> 2;
 const DATA = kvm_coalesced_mmio.data >> 2;
 /** KVM_COALESCED_MMIO_MAX: what fits in the page after the indices. */
-const CAPACITY = Math.floor((4096 - kvm_coalesced_mmio_ring.coalesced_mmio) / SIZEOF_KVM_COALESCED_MMIO);
+export const COALESCED_WRITES = Math.floor((4096 - kvm_coalesced_mmio_ring.coalesced_mmio) / SIZEOF_KVM_COALESCED_MMIO);
 
 export class CoalescedRing {
   readonly #ring: Uint32Array;
@@ -43,7 +43,7 @@ export class CoalescedRing {
     let first = Atomics.load(ring, FIRST);
     // Pairs with the write barrier in KVM: an entry is complete once `last` has passed it. Read once: a vCPU
     // that goes on writing would keep this thread here for as long as it likes.
-    const last = Atomics.load(ring, LAST) % CAPACITY;
+    const last = Atomics.load(ring, LAST) % COALESCED_WRITES;
     while (first !== last) {
       const at = ENTRIES + first * ENTRY_WORDS;
       const length = ring[at + LENGTH] ?? 0;
@@ -51,7 +51,7 @@ export class CoalescedRing {
       if (length === 1) this.#pio.write(ring[at + PORT] ?? 0, 1, data & 0xff);
       else if (length === 2) this.#pio.write(ring[at + PORT] ?? 0, 2, data & 0xffff);
       else this.#pio.write(ring[at + PORT] ?? 0, 4, data);
-      first = (first + 1) % CAPACITY;
+      first = (first + 1) % COALESCED_WRITES;
       Atomics.store(ring, FIRST, first);
     }
     unlock(this.#words, this.#lock);

@@ -23,7 +23,7 @@ export interface MachineDescriptor {
   readonly doorbellFd: number;
   /** True if KVM holds writes of the serial port's THR back in the ring. */
   readonly coalescesSerial: boolean;
-  /** Number of virtio-mmio windows. */
+  /** Number of virtio-mmio devices. */
   readonly virtioDevices: number;
   /** What this KVM leaves to us; undefined if nothing, as on hardware. */
   readonly quirks: Quirks | undefined;
@@ -50,4 +50,6 @@ export interface VcpuFailure {
   readonly message: string;
   readonly cure: string | undefined;
   readonly stack: string | undefined;
+  /** The system call that was refused, if it was one. */
+  readonly call?: { readonly request: string; readonly errno: number; readonly errnoName: string };
 }

@@ -3,6 +3,7 @@
 // Values move by Atomics; counters have one writer and are read without.
 import type { SharedWords } from "../../devices/contracts.js";
 import { KVM_EXIT_INTR } from "../sys/kvm-abi.js";
+import { COALESCED_WRITES } from "./coalesced-ring.js";
 
 /** Why the VM ended; the index is what OUTCOME holds. */
 export const OUTCOMES = ["running", "poweroff", "reboot", "triple-fault", "halted", "killed", "failed"] as const;
@@ -67,9 +68,21 @@ export const MILESTONE_COMMAND_START = 124;
 export const MILESTONE_COMMAND_END = 125;
 const MILESTONES = 8;
 
-/** A string instruction can bring 4,096 bytes and the ring of coalesced writes 170 per exit and vCPU. */
-const TX_RING_BYTES = 256 * 1024;
+/** Above this, vCPUs wait. */
 const TX_HIGH_WATER = 64 * 1024;
+/**
+ * What one vCPU may still bring that has begun an exit below the mark: a string instruction's 4,096
+ * bytes (KVM's page for port data) and all of the ring of coalesced writes.
+ */
+const TX_BYTES_AN_EXIT = 4096 + COALESCED_WRITES;
+const TX_RING_MIN_BYTES = 256 * 1024;
+
+/** Room for all vCPUs at once; a power of two, because the indices count on beyond 2^32. */
+function txRingBytes(vcpus: number): number {
+  // One more: the main thread empties the ring of coalesced writes too.
+  const most = TX_HIGH_WATER + (vcpus + 1) * TX_BYTES_AN_EXIT;
+  return Math.max(TX_RING_MIN_BYTES, 2 ** Math.ceil(Math.log2(most)));
+}
 
 /** The shared memory of one VM, as one thread sees it. */
 export class VmShared {
@@ -88,12 +101,12 @@ export class VmShared {
     const txAt = milestonesAt + 2 * MILESTONES;
     this.words = new Int32Array(buffer, 0, txAt);
     this.#milestones = new BigInt64Array(buffer, milestonesAt * 4, MILESTONES);
-    this.#tx = new Uint8Array(buffer, txAt * 4, TX_RING_BYTES);
+    this.#tx = new Uint8Array(buffer, txAt * 4, txRingBytes(vcpus));
   }
 
   static create(vcpus: number, deviceWords: number): VmShared {
     const words = CONTROL_WORDS + vcpus * SLOT_WORDS + deviceWords + 2 + 2 * MILESTONES;
-    return new VmShared(new SharedArrayBuffer(words * 4 + TX_RING_BYTES), vcpus, deviceWords);
+    return new VmShared(new SharedArrayBuffer(words * 4 + txRingBytes(vcpus)), vcpus, deviceWords);
   }
 
   static attach(buffer: SharedArrayBuffer, vcpus: number, deviceWords: number): VmShared {
@@ -283,12 +296,12 @@ export class VmShared {
 
   // -- Console output ring: any vCPU thread puts (under the serial port's lock), the main thread takes --
 
-  /** False if the ring is full, which throttleOutput prevents. */
+  /** False if the ring is full: whoever puts stops at the mark (outputIsHigh), above which all of an exit fits. */
   putOutput(byte: number): boolean {
     const head = Atomics.load(this.words, TX_HEAD);
     const used = (head - Atomics.load(this.words, TX_TAIL)) >>> 0;
-    if (used >= TX_RING_BYTES) return false;
-    this.#tx[(head >>> 0) % TX_RING_BYTES] = byte;
+    if (used >= this.#tx.length) return false;
+    this.#tx[(head >>> 0) % this.#tx.length] = byte;
     Atomics.store(this.words, TX_HEAD, (head + 1) | 0);
     return true;
   }
@@ -309,8 +322,8 @@ export class VmShared {
   /** Copies all pending output, up to the ring's wrap-around; empty if there is none. */
   peekOutput(): Uint8Array {
     const tail = Atomics.load(this.words, TX_TAIL) >>> 0;
-    const start = tail % TX_RING_BYTES;
-    const length = Math.min(this.outputPending, TX_RING_BYTES - start);
+    const start = tail % this.#tx.length;
+    const length = Math.min(this.outputPending, this.#tx.length - start);
     return this.#tx.slice(start, start + length);
   }
 

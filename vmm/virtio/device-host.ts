@@ -34,8 +34,8 @@ export interface BalloonReport {
 
 export interface BalloonControls {
   setTarget(bytes: number): void;
-  /** Asks the guest for news and answers with what is known. */
-  statistics(): BalloonReport;
+  /** What is known; a guest that `isAsked` answers in its own time. */
+  statistics(isAsked: boolean): BalloonReport;
 }
 
 /** Devices that the VM itself talks to, if it has them. */
@@ -73,15 +73,15 @@ export type DeviceOpener = (config: ResolvedConfig, undo: (close: () => void) =>
 export interface HostedDevice {
   readonly factory: DeviceFactory;
   readonly interrupt: InterruptLine;
-  /** Its window, as the guest reads it. */
+  /** Its registers, as the guest reads them. */
   readonly registers: Int32Array;
 }
 
 /** Available buffer notifications that reach this thread without an exit of the vCPU. */
 export interface NotificationEvents {
-  /** From now on, the guest's writing `queueIndex` to QueueNotify of window `device` calls back. */
+  /** From now on, the guest's writing `queueIndex` to QueueNotify of device `device` calls back. */
   connect(device: number, queueIndex: number, notified: () => void): void;
-  /** From now on, the guest's acknowledging used buffers, and nothing else, in window `device` is heard by nobody. */
+  /** From now on, the guest's acknowledging used buffers, and nothing else, in device `device` is heard by nobody. */
   silenceAcknowledgements(device: number): void;
   close(): void;
 }
@@ -91,7 +91,7 @@ export interface DeviceHostOptions {
   readonly memory: MappedGuestMemory;
   readonly shared: VmShared;
   readonly vcpus: number;
-  /** The words of window `device`. */
+  /** The words of device `device`. */
   readonly words: (device: number) => SharedWords;
   readonly loop: DeviceLoop;
   readonly report: (line: string) => void;
@@ -101,7 +101,7 @@ export interface DeviceHostOptions {
 }
 
 export class DeviceHost {
-  /** One for each window, in their order. */
+  /** One for each device, in their order. */
   readonly transports: readonly MmioTransport[];
   readonly controls: Readonly<DeviceControls>;
   /** A device waits for events of the host. */
@@ -174,9 +174,18 @@ export class DeviceHost {
     );
   }
 
+  /** Throws what the first failing device has thrown, after the others have been closed. */
   close(): void {
     this.#events?.close();
-    for (const transport of this.transports) transport.device.reset();
+    const failures: unknown[] = [];
+    for (const { device } of this.transports) {
+      try {
+        device.reset();
+      } catch (error) {
+        failures.push(error);
+      }
+    }
+    if (failures.length > 0) throw failures[0];
   }
 
   #servePending(device: number): void {

@@ -11,12 +11,12 @@ import type { VmFd } from "../kvm/vm-fd.js";
 import type { MappedGuestMemory } from "../memory/guest-memory.js";
 import { signalEventfd } from "../sys/events.js";
 import type { VmShared } from "../vcpu/shared.js";
-import type { VirtioMmioWindow } from "../x86/acpi/dsdt.js";
+import type { VirtioMmioRange } from "../x86/acpi/dsdt.js";
 
 /** What the builder has made of the devices. */
 export interface DeviceParts {
   readonly memory: MappedGuestMemory;
-  /** One for each virtio-mmio window, with the irqfd of its interrupt and the registers as the guest reads them. */
+  /** One for each virtio-mmio device, with the irqfd of its interrupt and the registers as the guest reads them. */
   readonly devices: readonly {
     readonly factory: DeviceFactory;
     readonly irqFd: number;
@@ -30,7 +30,7 @@ export interface DeviceParts {
 export interface DeviceHostHooks extends DeviceLoopHooks {
   readonly shared: VmShared;
   readonly vcpus: number;
-  /** The shared words of window `device`. */
+  /** The shared words of device `device`. */
   words(device: number): SharedWords;
   /** Takes a line for the log. */
   report(line: string): void;
@@ -65,14 +65,14 @@ function createHost(parts: DeviceParts, hooks: DeviceHostHooks): DeviceHost {
 export interface DeviceSupport {
   openDevices(config: ResolvedConfig, undo: (close: () => void) => void): DeviceFactory[];
   readonly createHost: typeof createHost;
-  createEvents(vm: VmFd, windows: readonly VirtioMmioWindow[]): IoEvents;
+  createEvents(vm: VmFd, ranges: readonly VirtioMmioRange[]): IoEvents;
 }
 
 export function deviceSupport(openers: DeviceOpeners): DeviceSupport {
   return {
     openDevices: (config, undo) => openDevices(openers, config, undo),
     createHost,
-    createEvents: (vm, windows) => new IoEvents(vm, windows),
+    createEvents: (vm, ranges) => new IoEvents(vm, ranges),
   };
 }
 

@@ -10,24 +10,24 @@ import type { NotificationEvents } from "./device-host.js";
 import type { VmFd } from "../kvm/vm-fd.js";
 import { KVM_IOEVENTFD_FLAG_DATAMATCH } from "../sys/kvm-abi.js";
 import { drainEventfd, eventfd, pollReadable, type PollHandle } from "../sys/events.js";
-import type { VirtioMmioWindow } from "../x86/acpi/dsdt.js";
+import type { VirtioMmioRange } from "../x86/acpi/dsdt.js";
 
 export class IoEvents implements NotificationEvents {
   readonly #vm: VmFd;
-  readonly #windows: readonly VirtioMmioWindow[];
+  readonly #ranges: readonly VirtioMmioRange[];
   /** Nobody reads it. */
   #unheardFd: number | undefined;
   // The handles are kept because a collected one would go silent.
   readonly #events: { readonly fd: number; readonly poll: PollHandle }[] = [];
 
-  constructor(vm: VmFd, windows: readonly VirtioMmioWindow[]) {
+  constructor(vm: VmFd, ranges: readonly VirtioMmioRange[]) {
     this.#vm = vm;
-    this.#windows = windows;
+    this.#ranges = ranges;
   }
 
   connect(device: number, queueIndex: number, notified: () => void): void {
-    const window = this.#windows[device];
-    if (window === undefined) return;
+    const range = this.#ranges[device];
+    if (range === undefined) return;
     const fd = eventfd();
     const poll = pollReadable(fd, () => {
       // Before the queue is looked at: a notification in between makes it readable again.
@@ -35,7 +35,7 @@ export class IoEvents implements NotificationEvents {
       notified();
     });
     this.#events.push({ fd, poll });
-    const register = window.gpa + VIRTIO_MMIO_QUEUE_NOTIFY;
+    const register = range.gpa + VIRTIO_MMIO_QUEUE_NOTIFY;
     this.#vm.connectIoeventfd(fd, register, 4, KVM_IOEVENTFD_FLAG_DATAMATCH, BigInt(queueIndex));
   }
 
@@ -45,10 +45,10 @@ export class IoEvents implements NotificationEvents {
    * it does not wait for the bit to change, because an interrupt is an edge.
    */
   silenceAcknowledgements(device: number): void {
-    const window = this.#windows[device];
-    if (window === undefined) return;
+    const range = this.#ranges[device];
+    if (range === undefined) return;
     this.#unheardFd ??= eventfd();
-    const register = window.gpa + VIRTIO_MMIO_INTERRUPT_ACK;
+    const register = range.gpa + VIRTIO_MMIO_INTERRUPT_ACK;
     // Together with a configuration change it is another number, and an exit.
     this.#vm.connectIoeventfd(
       this.#unheardFd,

@@ -1,4 +1,4 @@
-// Every virtio device that a configuration asks for, in the order of the windows: its host side is
+// Every virtio device that a configuration asks for, in the order of their ranges: its host side is
 // opened here, before the VM exists; device-host.ts makes the devices themselves.
 import { DEVICE_KINDS, countDevices, type DeviceKind } from "../config/devices.js";
 import type { ResolvedConfig } from "../config/types.js";

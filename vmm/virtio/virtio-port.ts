@@ -1,4 +1,4 @@
-// A virtio-mmio window as a vCPU thread serves it: notifications on the spot through a shared word,
+// A virtio-mmio device as a vCPU thread serves it: notifications on the spot through a shared word,
 // everything else by asking the owner of the devices. What is frequent never gets here where KVM
 // can spare it: reads are of memory (register-pages.ts), and ioevents.ts takes the rest.
 // virtio 1.2 §4.2.2. DESIGN.md, "Threads".
@@ -21,7 +21,7 @@ export class VirtioPort implements BusDevice {
   readonly #calls: RegisterCalls;
   readonly #wakeOwner: () => void;
 
-  /** `device` counts the windows; `words` are the device's VIRTIO_PORT_WORDS. */
+  /** `device` counts the devices; `words` are the device's VIRTIO_PORT_WORDS. */
   constructor(device: number, words: SharedWords, calls: RegisterCalls, wakeOwner: () => void) {
     this.name = `virtio${String(device)}`;
     this.#device = device;

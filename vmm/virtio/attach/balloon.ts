@@ -37,9 +37,9 @@ export const attachBalloon: DeviceOpener = ({ balloon }) => {
               targetBytes = bytes;
               device.setTarget(bytes);
             },
-            statistics: () => {
+            statistics: (isAsked) => {
               // The answer comes in its own time; what is told now is the last one.
-              if (loop.now() - askedMs >= ASK_MS && device.requestStatistics()) askedMs = loop.now();
+              if (isAsked && loop.now() - askedMs >= ASK_MS && device.requestStatistics()) askedMs = loop.now();
               return { targetBytes, actualBytes: device.actualBytes, guest };
             },
           },

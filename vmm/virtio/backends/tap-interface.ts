@@ -2,7 +2,7 @@
 // Linux: Documentation/networking/tuntap.rst, linux/if_tun.h, netdevice(7). No `ip` is needed.
 import { closeSync, constants, openSync } from "node:fs";
 import { isIPv4 } from "node:net";
-import { HostError, KvmIoctlError } from "../../errors.js";
+import { HostError, SystemCallError } from "../../errors.js";
 import { IOW } from "../../sys/ioctl.js";
 import { ioctlStruct } from "../../sys/ioctl-calls.js";
 import { interfaceSocket } from "../../sys/sockets.js";
@@ -132,7 +132,7 @@ function attach(fd: number, wanted: string, shown: string): string {
   try {
     ioctlStruct(fd, "TUNSETIFF", TUNSETIFF, request);
   } catch (error) {
-    const code = error instanceof KvmIoctlError ? error.errnoName : "";
+    const code = error instanceof SystemCallError ? error.errnoName : "";
     const [problem, cure] = ATTACH_PROBLEMS[code] ?? [`cannot be used (${code})`];
     throw new HostError(`TAP interface ${shown}: ${problem}`, { cause: error, cure });
   }

@@ -1,4 +1,4 @@
-// DSDT: the S5 sleep type for power-off, the serial port, the clock, virtio-mmio windows.
+// DSDT: the S5 sleep type for power-off, the serial port, the clock, virtio-mmio ranges.
 import { ACPI_SLEEP_TYPE_S5 } from "../../../devices/legacy/acpi-pm.js";
 import { RTC_GSI, RTC_INDEX_PORT, SERIAL0_GSI, SERIAL0_PORT, SERIAL_LENGTH } from "../../memory/layout.js";
 import {
@@ -16,8 +16,8 @@ import {
   text,
 } from "./aml.js";
 
-/** A virtio-mmio window as Linux's virtio_mmio driver finds it (LNRO0005). */
-export interface VirtioMmioWindow {
+/** The registers of a virtio-mmio device as Linux's virtio_mmio driver finds it (LNRO0005). */
+export interface VirtioMmioRange {
   readonly gpa: number;
   /** `bytes` */
   readonly length: number;
@@ -25,7 +25,7 @@ export interface VirtioMmioWindow {
 }
 
 /** The definition block, without its table header. */
-export function dsdtBody(windows: readonly VirtioMmioWindow[]): Uint8Array {
+export function dsdtBody(ranges: readonly VirtioMmioRange[]): Uint8Array {
   const serial = device(
     "COM1",
     named("_HID", eisaId("PNP0501")),
@@ -37,7 +37,7 @@ export function dsdtBody(windows: readonly VirtioMmioWindow[]): Uint8Array {
     named("_HID", eisaId("PNP0B00")),
     named("_CRS", resources(ioPorts(RTC_INDEX_PORT, 2), isaIrq(RTC_GSI))),
   );
-  const virtio = windows.map(({ gpa, length, gsi }, i) =>
+  const virtio = ranges.map(({ gpa, length, gsi }, i) =>
     device(
       `V${i.toString(16).toUpperCase().padStart(3, "0")}`,
       named("_HID", text("LNRO0005")),

@@ -15,7 +15,7 @@ import {
 } from "../../memory/layout.js";
 import { ioApicId } from "../mptable.js";
 import { checksum, putAscii } from "../table-bytes.js";
-import { dsdtBody, type VirtioMmioWindow } from "./dsdt.js";
+import { dsdtBody, type VirtioMmioRange } from "./dsdt.js";
 
 const HEADER_LENGTH = 36;
 const RSDP_LENGTH = 36;
@@ -44,7 +44,7 @@ const LEVEL_ACTIVE_HIGH = 0b1101;
 
 export interface AcpiConfig {
   readonly cpus: number;
-  readonly virtio: readonly VirtioMmioWindow[];
+  readonly virtio: readonly VirtioMmioRange[];
 }
 
 /** Writes all tables; the result is the RSDP's address. */

@@ -1,0 +1,163 @@
+// A machine without anything to run: memory slots, interrupt controllers, vCPUs, event descriptors, the
+// words that its threads share. What runs in it is loaded by somebody else. DESIGN.md, "Boot", steps 9 to 13.
+import { closeSync } from "node:fs";
+import type { ResolvedConfig } from "../config/types.js";
+import { GuestRegisters } from "../fixups/guest-registers.js";
+import type { Quirks } from "../fixups/quirks.js";
+import { MSR_LSTAR, MSR_STAR, MSR_SYSCALL_MASK } from "../fixups/syscall.js";
+import type { KvmSystem } from "../kvm/system.js";
+import type { VcpuFd } from "../kvm/vcpu-fd.js";
+import type { VmFd } from "../kvm/vm-fd.js";
+import type { MappedGuestMemory } from "../memory/guest-memory.js";
+import { KVM_IDENTITY_MAP_GPA, KVM_TSS_GPA, SERIAL0_GSI, SERIAL0_PORT } from "../memory/layout.js";
+import { eventfd } from "../sys/events.js";
+import {
+  KVM_CAP_COALESCED_PIO,
+  KVM_CAP_IOEVENTFD,
+  KVM_CAP_READONLY_MEM,
+  KVM_CAP_SET_IDENTITY_MAP_ADDR,
+  KVM_CAP_SET_TSS_ADDR,
+  KVM_CAP_TSC_DEADLINE_TIMER,
+  KVM_MEM_READONLY,
+} from "../sys/kvm-abi.js";
+import type { MachineDescriptor } from "../vcpu/messages.js";
+import { VmShared } from "../vcpu/shared.js";
+import type { DeviceFactory } from "../virtio/device-host.js";
+import type { DeviceParts, DeviceSupport } from "../virtio/device-support.js";
+import { RegisterPages } from "../virtio/register-pages.js";
+import type { VirtioMmioRange } from "../x86/acpi/dsdt.js";
+import { guestCpuid } from "../x86/cpuid.js";
+import { wireLocalInterrupts } from "../x86/lapic.js";
+import { bootMsrs } from "../x86/msrs.js";
+import { DEVICE_WORDS } from "./thread-machine.js";
+
+/** What a VM consists of while it lives. */
+export interface Machine extends DeviceParts {
+  readonly vcpus: readonly VcpuFd[];
+  readonly descriptor: MachineDescriptor;
+  /** Undefined without devices. */
+  readonly deviceSupport: DeviceSupport | undefined;
+  /** What this KVM leaves to the monitor; undefined on hardware. */
+  readonly quirks: Quirks | undefined;
+}
+
+/** What a machine is made of. */
+export interface MachineInputs {
+  readonly config: ResolvedConfig;
+  readonly system: KvmSystem;
+  readonly quirks: Quirks | undefined;
+  /** Guest RAM; its contents are somebody else's. */
+  readonly memory: MappedGuestMemory;
+  /** Devices whose host sides are open, and where their registers lie: as many of both. */
+  readonly factories: readonly DeviceFactory[];
+  readonly ranges: readonly VirtioMmioRange[];
+  readonly deviceSupport: DeviceSupport | undefined;
+}
+
+/** Throws KvmIoctlError or HostError; `undo` takes what unmakes each part, in order. */
+export function createMachine(inputs: MachineInputs, undo: (unmake: () => void) => void): Machine {
+  const { config, system, quirks, memory, factories, ranges, deviceSupport } = inputs;
+  const vm = system.createVm();
+  undo(() => {
+    vm.close();
+  });
+  const pages = setMemory(inputs, vm, undo);
+  vm.createIrqchip();
+  vm.createPit2();
+
+  const newEventfd = (): number => {
+    const fd = eventfd();
+    undo(() => {
+      closeSync(fd);
+    });
+    return fd;
+  };
+  const doorbellFd = newEventfd();
+  const serialIrqFd = newEventfd();
+  vm.connectIrqfd(serialIrqFd, SERIAL0_GSI);
+  const devices = factories.map((factory, index) => {
+    const irqFd = newEventfd();
+    vm.connectIrqfd(irqFd, ranges[index]?.gsi ?? 0);
+    return { factory, irqFd, registers: pages?.words(index) ?? new Int32Array(0) };
+  });
+  const hasIoeventfd = system.checkExtension(KVM_CAP_IOEVENTFD) > 0;
+  const ioEvents = hasIoeventfd ? deviceSupport?.createEvents(vm, ranges) : undefined;
+  const coalescesSerial = system.checkExtension(KVM_CAP_COALESCED_PIO) > 0;
+  // Only the transmitter: reads still exit, and find the writes before them in the ring.
+  if (coalescesSerial) vm.coalescePortWrites(SERIAL0_PORT, 1);
+
+  const mmapSize = system.vcpuMmapSize();
+  const vcpus = createVcpus(system, vm, config, mmapSize, undo);
+  if (quirks !== undefined) for (const { run } of vcpus) GuestRegisters.enable(run);
+  const shared = VmShared.create(vcpus.length, DEVICE_WORDS);
+  return {
+    vcpus,
+    memory,
+    deviceSupport,
+    devices,
+    ioEvents,
+    quirks,
+    descriptor: {
+      vcpus: vcpus.map(({ fd, run }) => ({ fd, runAddress: run.address })),
+      mmapSize,
+      shared: shared.buffer,
+      memoryAddress: memory.hostAddress,
+      memorySize: memory.size,
+      serialIrqFd,
+      doorbellFd,
+      coalescesSerial,
+      virtioDevices: devices.length,
+      quirks,
+    },
+  };
+}
+
+/** Every slot before the irqchip: afterwards each costs a grace period of the host's kernel. */
+function setMemory(
+  { system, quirks, memory, ranges }: MachineInputs,
+  vm: VmFd,
+  undo: (unmake: () => void) => void,
+): RegisterPages | undefined {
+  // As dear as a slot, and for the same reason.
+  if (quirks?.syscallStaysInUserMode === true) vm.exitOnMsrWrites([MSR_STAR, MSR_LSTAR, MSR_SYSCALL_MASK]);
+  memory.regions.forEach((region, slot) => {
+    vm.setMemoryRegion(slot, region);
+  });
+  const pages = ranges.length === 0 ? undefined : RegisterPages.map(ranges.length);
+  if (pages !== undefined) {
+    undo(() => {
+      pages.unmap();
+    });
+    if (system.checkExtension(KVM_CAP_READONLY_MEM) > 0) {
+      vm.setMemoryRegion(memory.regions.length, pages.region, KVM_MEM_READONLY);
+    }
+  }
+  if (system.checkExtension(KVM_CAP_SET_IDENTITY_MAP_ADDR) > 0) vm.setIdentityMapAddress(KVM_IDENTITY_MAP_GPA);
+  if (system.checkExtension(KVM_CAP_SET_TSS_ADDR) > 0) vm.setTssAddress(KVM_TSS_GPA);
+  return pages;
+}
+
+function createVcpus(
+  system: KvmSystem,
+  vm: VmFd,
+  config: ResolvedConfig,
+  mmapSize: number,
+  undo: (unmake: () => void) => void,
+): VcpuFd[] {
+  const supported = system.supportedCpuid();
+  const tscDeadline = system.checkExtension(KVM_CAP_TSC_DEADLINE_TIMER) > 0;
+  return Array.from({ length: config.cpus }, (_, index) => {
+    const vcpu = vm.createVcpu(index, mmapSize);
+    undo(() => {
+      vcpu.close();
+    });
+    const cpuid = guestCpuid(supported, { index, count: config.cpus, nested: config.nested, tscDeadline });
+    vcpu.setCpuid(cpuid);
+    vcpu.setMsrs(bootMsrs(cpuid));
+    vcpu.resetFpu();
+    const lapic = vcpu.getLapic();
+    wireLocalInterrupts(lapic, index === 0);
+    vcpu.setLapic(lapic);
+    return vcpu;
+  });
+}

@@ -1,0 +1,53 @@
+// The callbacks of whoever owns a VM, as the VM calls them. One that throws ends this VM with what it
+// has thrown, and nothing else of the process.
+
+/** What the VM asks of whoever owns its console. Called on the thread that the VM was made on. */
+export interface VmHost {
+  /** Takes the bytes; calls `done` once they are written, and gets no more before. */
+  output(bytes: Uint8Array, done: () => void): void;
+  /** The guest has room for input again, after `input` took less than it was given. */
+  inputRoom?(): void;
+  /** The guest's init has set its terminal up and starts the command. */
+  commandStarted?(): void;
+  /** A device has met something on the host that somebody should know. */
+  log?(line: string): void;
+}
+
+export class HostCallbacks {
+  readonly #host: VmHost;
+  readonly #failed: (error: unknown) => void;
+
+  constructor(host: VmHost, failed: (error: unknown) => void) {
+    this.#host = host;
+    this.#failed = failed;
+  }
+
+  /** False if the host has thrown instead of taking the bytes. */
+  output(bytes: Uint8Array, done: () => void): boolean {
+    return this.#guard(() => this.#host.output(bytes, done));
+  }
+
+  inputRoom(): void {
+    this.#guard(() => this.#host.inputRoom?.());
+  }
+
+  commandStarted(): void {
+    this.#guard(() => this.#host.commandStarted?.());
+  }
+
+  log(line: string): void {
+    this.#guard(() => this.#host.log?.(line));
+  }
+
+  #guard(call: () => unknown): boolean {
+    try {
+      const result = call();
+      // An async function where none is asked for: what it throws comes later.
+      if (result instanceof Promise) result.catch(this.#failed);
+      return true;
+    } catch (error) {
+      this.#failed(error);
+      return false;
+    }
+  }
+}

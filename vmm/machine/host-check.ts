@@ -1,0 +1,37 @@
+// What a KVM must offer before a VM is made on it.
+import type { ResolvedConfig } from "../config/types.js";
+import { ConfigError, HostError } from "../errors.js";
+import type { KvmSystem } from "../kvm/system.js";
+import {
+  KVM_CAP_IMMEDIATE_EXIT,
+  KVM_CAP_IRQCHIP,
+  KVM_CAP_IRQFD,
+  KVM_CAP_MAX_VCPUS,
+  KVM_CAP_PIT2,
+  KVM_CAP_USER_MEMORY,
+} from "../sys/kvm-abi.js";
+
+/** Capabilities without which nothing works here, with their UAPI names for the message. */
+export const REQUIRED_CAPABILITIES: readonly (readonly [name: string, capability: number])[] = [
+  ["KVM_CAP_IRQCHIP", KVM_CAP_IRQCHIP],
+  ["KVM_CAP_USER_MEMORY", KVM_CAP_USER_MEMORY],
+  ["KVM_CAP_IRQFD", KVM_CAP_IRQFD],
+  ["KVM_CAP_PIT2", KVM_CAP_PIT2],
+  ["KVM_CAP_IMMEDIATE_EXIT", KVM_CAP_IMMEDIATE_EXIT],
+];
+
+/** Throws HostError for what this KVM lacks, ConfigError for more vCPUs than it allows. */
+export function checkHost(system: KvmSystem, config: ResolvedConfig): void {
+  const missing = REQUIRED_CAPABILITIES.filter(([, capability]) => system.checkExtension(capability) <= 0);
+  if (missing.length > 0) {
+    throw new HostError(`This KVM lacks ${missing.map(([name]) => name).join(", ")}`, {
+      cure: "use a newer host kernel, or --accel lab",
+    });
+  }
+  const maxVcpus = system.checkExtension(KVM_CAP_MAX_VCPUS);
+  if (maxVcpus > 0 && config.cpus > maxVcpus) {
+    throw new ConfigError([
+      `Number of vCPUs ${String(config.cpus)} is more than the ${String(maxVcpus)} that this KVM allows`,
+    ]);
+  }
+}

@@ -1,0 +1,77 @@
+// Linux, booted into a machine: its image, command line and tables go into guest memory before the
+// machine exists, its entry state into the vCPUs afterwards. DESIGN.md, "Boot", steps 5 to 8 and 12.
+import type { ResolvedConfig } from "../config/types.js";
+import { HostError } from "../errors.js";
+import type { VcpuFd } from "../kvm/vcpu-fd.js";
+import { e820Entries } from "../memory/e820.js";
+import type { MappedGuestMemory } from "../memory/guest-memory.js";
+import { FileImage } from "../x86/file-image.js";
+import type { VirtioMmioRange } from "../x86/acpi/dsdt.js";
+import { writeAcpiTables } from "../x86/acpi/tables.js";
+import { writeBootParams } from "../x86/boot-params.js";
+import { checkCmdline, writeCmdline } from "../x86/cmdline.js";
+import { writeGdt } from "../x86/gdt.js";
+import { placeInitrd, type InitrdRange } from "../x86/initrd.js";
+import { loadKernel, type LoadedKernel } from "../x86/kernel.js";
+import { writeMpTable } from "../x86/mptable.js";
+import { writePageTables } from "../x86/page-tables.js";
+import { writeStartInfo } from "../x86/pvh.js";
+import { entryCode, entryRegs, setEntrySregs } from "../x86/regs.js";
+import { virtioParameters } from "../x86/virtio-ranges.js";
+
+export interface LinuxImages {
+  readonly kernel: FileImage;
+  readonly initrd: FileImage | undefined;
+}
+
+/** Throws KernelImageError; `undo` takes what closes the files. */
+export function openImages(config: ResolvedConfig, undo: (close: () => void) => void): LinuxImages {
+  const open = (path: string): FileImage => {
+    const image = FileImage.open(path);
+    undo(() => {
+      image.close();
+    });
+    return image;
+  };
+  return { kernel: open(config.kernel), initrd: config.initrd === undefined ? undefined : open(config.initrd) };
+}
+
+/** Fills guest memory: kernel, initrd, command line and every table. Throws KernelImageError or ConfigError. */
+export function loadLinux(
+  config: ResolvedConfig,
+  virtio: readonly VirtioMmioRange[],
+  memory: MappedGuestMemory,
+  { kernel: kernelFile, initrd: initrdFile }: LinuxImages,
+): LoadedKernel {
+  kernelFile.memory = memory;
+  const kernel = loadKernel(kernelFile, memory, config.protocol);
+  // Our words first: after a "--" of the user's the kernel reads no more parameters.
+  const cmdline = [...virtioParameters(virtio), config.cmdline].join(" ");
+  writeCmdline(memory, checkCmdline(cmdline, kernel.cmdlineMax));
+  let initrd: InitrdRange | undefined;
+  if (initrdFile !== undefined) {
+    initrd = placeInitrd(initrdFile.path, initrdFile.size, memory.size, kernel.end, kernel.initrdAddrMax);
+    initrdFile.memory = memory;
+    initrdFile.readInto(0, initrd.gpa, initrd.size);
+  }
+  const e820 = e820Entries(memory.size);
+  writeMpTable(memory, config.cpus);
+  const rsdpGpa = writeAcpiTables(memory, { cpus: config.cpus, virtio });
+  writeGdt(memory, entryCode(kernel.format));
+  if (kernel.format === "elf-pvh") {
+    writeStartInfo(memory, { e820, initrd, rsdpGpa });
+  } else {
+    writePageTables(memory);
+    writeBootParams(memory, { setupHeader: kernel.setupHeader, e820, initrd, rsdpGpa });
+  }
+  return kernel;
+}
+
+/** The boot processor's registers; the others wait for their start-up interrupt as KVM made them. */
+export function enterLinux([boot]: readonly VcpuFd[], kernel: LoadedKernel): void {
+  if (boot === undefined) throw new HostError("A VM needs at least one vCPU");
+  const sregs = boot.getSregs();
+  setEntrySregs(sregs, kernel.format);
+  boot.setSregs(sregs);
+  boot.setRegs(entryRegs(kernel.format, kernel.entry));
+}

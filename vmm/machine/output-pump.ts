@@ -1,0 +1,158 @@
+// The guest's output on its way to the host, one piece at a time: out of the ring that vCPU threads
+// fill, and out of a virtio console. A host that takes its time holds the guest up, not this thread.
+import type { VmShared } from "../vcpu/shared.js";
+import { ConsoleOutput } from "./console-output.js";
+import type { ConsoleWatcher } from "./console-watcher.js";
+import type { HostCallbacks } from "./host-callbacks.js";
+
+/** How long output gathers after some has been written, `ms`. */
+const GATHER_MS = 2;
+/** What the last output of a VM that shall stop may take to be written, `ms`. */
+const LAST_OUTPUT_MS = 2000;
+
+export interface OutputPumpOptions {
+  readonly shared: VmShared;
+  readonly host: Pick<HostCallbacks, "output">;
+  readonly watcher: ConsoleWatcher;
+  /** The virtio console, which was told to wait, may go on. */
+  readonly consoleReady: () => void;
+  /** Has this thread call `pump` in a turn of its event loop, while it runs a vCPU. */
+  readonly wakeOwner: () => void;
+}
+
+export class OutputPump {
+  readonly #options: OutputPumpOptions;
+  readonly #console = new ConsoleOutput();
+  /** The virtio console waits until its output has been taken. */
+  #isConsoleStopped = false;
+  #isWriting = false;
+  /** The host takes no more: what comes is dropped. */
+  #isBroken = false;
+  #waiters: (() => void)[] = [];
+  #gathering: NodeJS.Timeout | undefined;
+  #impatience: NodeJS.Timeout | undefined;
+  #isImpatient = false;
+
+  constructor(options: OutputPumpOptions) {
+    this.#options = options;
+  }
+
+  /** The guest has to wait until the host has taken some. */
+  get isHigh(): boolean {
+    return this.#options.shared.outputIsHigh() || this.#isConsoleStopped;
+  }
+
+  /** Takes output of the virtio console; false if it should wait, until `consoleReady`. */
+  takeFromConsole(bytes: Uint8Array): boolean {
+    const { shared, wakeOwner } = this.#options;
+    this.#console.push(bytes);
+    this.#isConsoleStopped = this.#console.isHigh;
+    // Inside the main thread's exit: what has been written is only seen in a turn of the event loop.
+    if (shared.isMainInKvmRun) wakeOwner();
+    else if (!shared.isGathering() || this.#isConsoleStopped) this.pump();
+    return !this.#isConsoleStopped;
+  }
+
+  /** Hands on what there is, unless the host is still busy with the piece before. */
+  pump(): void {
+    // A loop, because a host may be done at once, and that again and again.
+    while (!this.#isWriting && this.#writeOne());
+  }
+
+  /** Resolves once all output so far has been written. */
+  written(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#waiters.push(resolve);
+      this.pump();
+    });
+  }
+
+  /** As `written`; but once `hurry` has been called, only for so long. */
+  flush(): Promise<void> {
+    const written = this.written();
+    if (this.#isImpatient) this.#giveUp();
+    return written;
+  }
+
+  /** Somebody wants the end: the last output may take LAST_OUTPUT_MS from now. */
+  hurry(): void {
+    this.#impatience ??= setTimeout(() => {
+      this.#isImpatient = true;
+      this.#giveUp();
+    }, LAST_OUTPUT_MS).unref();
+  }
+
+  /** The end: nothing is written any more, and whoever waits waits no longer. */
+  close(): void {
+    this.#isBroken = true;
+    clearTimeout(this.#impatience);
+    clearTimeout(this.#gathering);
+    this.#giveUp();
+  }
+
+  #giveUp(): void {
+    for (const resolve of this.#waiters.splice(0)) resolve();
+  }
+
+  /** True if more is to be written at once. */
+  #writeOne(): boolean {
+    const { shared, host, watcher } = this.#options;
+    const serial = shared.peekOutput();
+    const bytes = serial.length > 0 ? serial : this.#console.take();
+    if (bytes.length === 0) {
+      this.#giveUp();
+      return false;
+    }
+    watcher.see(bytes);
+    if (this.#isBroken) {
+      shared.consumeOutput(serial.length);
+      return true;
+    }
+    this.#isWriting = true;
+    this.#gather();
+    let isInside = true;
+    let isDone = false;
+    const done = (): void => {
+      // Some hosts say it twice.
+      if (isDone) return;
+      isDone = true;
+      this.#isWriting = false;
+      shared.consumeOutput(serial.length);
+      this.#releaseConsole();
+      // Inside, the loop in `pump` goes on.
+      if (!isInside && this.#wantsMore()) this.pump();
+    };
+    if (!host.output(bytes, done)) {
+      this.#isBroken = true;
+      done();
+    }
+    isInside = false;
+    return isDone && this.#wantsMore();
+  }
+
+  /** What has come meanwhile is to be written at once, not after some more has gathered. */
+  #wantsMore(): boolean {
+    const { shared } = this.#options;
+    return !shared.isGathering() || shared.outputIsHigh() || this.#console.isHigh || this.#waiters.length > 0;
+  }
+
+  #releaseConsole(): void {
+    if (!this.#isConsoleStopped || this.#console.isHigh || this.#isBroken) return;
+    this.#isConsoleStopped = false;
+    this.#options.consoleReady();
+  }
+
+  /**
+   * After some output, more is likely: for a moment the guest's threads do not wake this one for
+   * each piece. A line a wake-up would cost more than the line.
+   */
+  #gather(): void {
+    const { shared } = this.#options;
+    if (shared.isGathering() || shared.isMainInKvmRun) return;
+    shared.setGathering(true);
+    this.#gathering = setTimeout(() => {
+      shared.setGathering(false);
+      this.pump();
+    }, GATHER_MS);
+  }
+}

@@ -1,0 +1,260 @@
+// The guest's run from its first instruction to its end, on the thread that owns the VM: what the
+// doorbell asks for, watchers, failures, the end. What a caller may do when is vm.ts's matter.
+import { VcpuExitError } from "../errors.js";
+import { installKickHandler } from "../sys/kick.js";
+import { drainEventfd, pollReadable, type PollHandle } from "../sys/events.js";
+import { ThreadAlarm } from "../sys/thread-alarm.js";
+import { errorOfFailure } from "../vcpu/failure.js";
+import type { VcpuFailure, VcpuTripleFault } from "../vcpu/messages.js";
+import { MILESTONE_COMMAND_START, VCPU_IDLE, VCPU_STOPPED, VmShared } from "../vcpu/shared.js";
+import type { DeviceHost } from "../virtio/device-host.js";
+import type { LiveParts } from "./builder.js";
+import { ConsoleWatcher } from "./console-watcher.js";
+import { HALT_WATCH_MS, HaltWatcher } from "./halt-watcher.js";
+import { HostCallbacks, type VmHost } from "./host-callbacks.js";
+import { MainPhase } from "./main-phase.js";
+import { OutputPump } from "./output-pump.js";
+import { DEVICE_WORDS, ThreadMachine, virtioWords } from "./thread-machine.js";
+import { VcpuThreads } from "./vcpu-threads.js";
+import { exitsByReason, reportExit, type VmExit, type VmStatistics } from "./vm-exit.js";
+
+/** What a message of a thread that has just stopped may take, `ms`. */
+const MESSAGE_MS = 20;
+/** How long output may sit in KVM's ring when the guest does nothing else, `ms`. */
+const IDLE_DRAIN_MS = 50;
+/** A kick that a host has refused is made again after so many `ms`. */
+const KICK_AGAIN_MS = 20;
+
+export class VmRun {
+  readonly machine: ThreadMachine;
+  readonly devices: DeviceHost | undefined;
+  readonly #parts: LiveParts;
+  readonly #host: HostCallbacks;
+  readonly #threads: VcpuThreads;
+  readonly #pump: OutputPump;
+  readonly #alarm = new ThreadAlarm();
+  readonly #watcher = new ConsoleWatcher();
+  /** A virtio console takes input again, and the host does not know yet. */
+  #hasConsoleRoom = false;
+  #doorbell: PollHandle | undefined;
+  #timers: NodeJS.Timeout[] = [];
+  /** The first failure, of whatever value; it ends the VM. */
+  #failure: { readonly error: unknown } | undefined;
+  #faultRegisters: string | undefined;
+  #sawCommand = false;
+  #onStopped: (() => void) | undefined;
+
+  constructor(parts: LiveParts, host: VmHost) {
+    const [boot] = parts.vcpus;
+    if (boot === undefined) throw new Error("A VM needs at least one vCPU");
+    this.#parts = parts;
+    this.#host = new HostCallbacks(host, (error) => {
+      this.fail(error);
+    });
+    const vcpus = parts.vcpus.length;
+    const shared = VmShared.attach(parts.descriptor.shared, vcpus, DEVICE_WORDS);
+    const wakeOwner = (): void => {
+      this.machine.kicker.wakeMain();
+    };
+    this.#pump = new OutputPump({
+      shared,
+      host: this.#host,
+      watcher: this.#watcher,
+      consoleReady: () => {
+        this.guarded(() => this.devices?.controls.console?.outputReady());
+      },
+      wakeOwner,
+    });
+    this.devices = parts.deviceSupport?.createHost(parts, {
+      shared,
+      vcpus,
+      words: (device) => virtioWords(shared, device),
+      wakeOwner,
+      alarm: (delayMs) => {
+        this.#alarm.set(delayMs);
+      },
+      failed: (error) => {
+        this.fail(error);
+      },
+      report: (line) => {
+        this.#host.log(line);
+      },
+      consoleHost: {
+        transmit: (bytes) => this.#pump.takeFromConsole(bytes),
+        roomAvailable: () => {
+          // Not from inside: it may come while `input` has not yet said what it has taken.
+          this.#hasConsoleRoom = true;
+          wakeOwner();
+        },
+      },
+    });
+    this.machine = new ThreadMachine(parts.descriptor, 0, boot, this.devices?.transports ?? []);
+    this.#threads = new VcpuThreads(parts.descriptor, (vcpu, message) => {
+      this.#hear(vcpu, message);
+    });
+  }
+
+  /** Runs the guest to its end. Rejects if the guest did something that cannot be answered, with the first failure. */
+  async toEnd(threads: "main-first" | "threads"): Promise<VmExit> {
+    const { shared } = this.machine;
+    const stopped = new Promise<void>((resolve) => {
+      this.#onStopped = resolve;
+    });
+    try {
+      this.#watch();
+      if (threads === "main-first") await this.#runMainFirst();
+      else {
+        this.devices?.connectEvents();
+        await this.#threads.startFrom(0);
+      }
+    } catch (error) {
+      this.fail(error);
+    }
+    this.#service();
+    await stopped;
+    this.#unwatch();
+    this.machine.drainHeldBackWrites();
+    await this.#pump.flush();
+    // A thread's last message may still be on its way.
+    if (shared.outcome === "triple-fault" && this.#faultRegisters === undefined) await lastMessages();
+    if (shared.outcome === "failed" && this.#failure === undefined) await this.#threads.ended();
+    this.#pump.close();
+    if (this.#failure !== undefined) throw this.#failure.error;
+    return reportExit(shared, this.#watcher, this.#faultRegisters, this.devices?.counters() ?? {});
+  }
+
+  /** Ends the guest as it stands, or the wait for its last output after it has ended by itself. */
+  stop(): void {
+    this.#pump.hurry();
+    this.machine.stop("killed");
+    this.#service();
+  }
+
+  /** Ends the VM, whose `toEnd` then rejects with the error. */
+  fail(error: unknown): void {
+    this.#failure ??= { error: error instanceof Error ? error : new VcpuExitError(String(error)) };
+    this.machine.stop("failed");
+    this.#service();
+  }
+
+  /** Runs code of the devices for somebody outside; what it throws ends this VM. */
+  guarded<Result>(task: () => Result): Result | undefined {
+    try {
+      return task();
+    } catch (error) {
+      this.fail(error);
+      return undefined;
+    }
+  }
+
+  /** `hasGuest`: a guest that could answer may be asked for news. */
+  statistics(hasGuest: boolean): VmStatistics {
+    return {
+      exits: exitsByReason(this.machine.shared),
+      devices: this.devices?.counters() ?? {},
+      balloon: this.guarded(() => this.devices?.controls.balloon?.statistics(hasGuest)),
+    };
+  }
+
+  /** Resolves once no thread of the VM is left. */
+  async threadsEnded(): Promise<void> {
+    this.#unwatch();
+    this.#pump.close();
+    this.#alarm.close();
+    await this.#threads.ended();
+  }
+
+  #watch(): void {
+    installKickHandler();
+    const { doorbellFd } = this.#parts.descriptor;
+    const { shared, kicker } = this.machine;
+    this.#doorbell = pollReadable(doorbellFd, () => {
+      drainEventfd(doorbellFd);
+      this.#service();
+    });
+    // A guest that only writes to the transmitter never exits: its bytes are fetched from the ring.
+    const idleDrain = setInterval(() => {
+      // With a reader that takes nothing, they stay there: KVM's ring fills up, and the guest comes to a thread
+      // that waits. Fetched, they would end in an output ring that is full.
+      if (!shared.outputIsHigh()) this.machine.drainHeldBackWrites();
+      this.#pump.pump();
+    }, IDLE_DRAIN_MS);
+    const haltWatcher = new HaltWatcher(shared, kicker, this.#parts.vcpus.length);
+    const haltWatch = setInterval(() => {
+      if (haltWatcher.tick()) this.machine.stop("halted");
+    }, HALT_WATCH_MS);
+    const kickAgain = setInterval(() => {
+      if (shared.isStopping()) this.#service();
+    }, KICK_AGAIN_MS);
+    this.#timers.push(idleDrain, haltWatch, kickAgain);
+  }
+
+  #unwatch(): void {
+    for (const timer of this.#timers.splice(0)) clearInterval(timer);
+    this.#doorbell?.close();
+    this.#doorbell = undefined;
+  }
+
+  async #runMainFirst(): Promise<void> {
+    const [vcpu] = this.#parts.vcpus;
+    if (vcpu === undefined) return;
+    const phase = new MainPhase({
+      vcpu,
+      vcpus: this.#parts.vcpus.length,
+      machine: this.machine,
+      alarm: this.#alarm,
+      threads: this.#threads,
+      devices: this.devices,
+      pump: this.#pump,
+      service: () => {
+        this.#service();
+      },
+      tripleFault: (registers) => {
+        this.#faultRegisters = registers;
+      },
+      failed: (error) => {
+        this.fail(error);
+      },
+    });
+    await phase.run();
+  }
+
+  #hear(vcpu: number, message: VcpuFailure | VcpuTripleFault): void {
+    if (message.code === "TRIPLE_FAULT") {
+      this.#faultRegisters = message.registers;
+      return;
+    }
+    this.machine.shared.setVcpuState(vcpu, VCPU_STOPPED);
+    this.fail(errorOfFailure(message));
+  }
+
+  /** What this thread does when the doorbell rings. */
+  #service(): void {
+    const { shared, kicker } = this.machine;
+    shared.answerDoorbell();
+    // After a failure they may be in any state.
+    if (this.#failure === undefined) this.devices?.service();
+    this.#pump.pump();
+    if (shared.takeInputRoom() || this.#hasConsoleRoom) {
+      this.#hasConsoleRoom = false;
+      this.#host.inputRoom();
+    }
+    if (!this.#sawCommand && shared.milestone(MILESTONE_COMMAND_START) !== undefined) {
+      this.#sawCommand = true;
+      this.#host.commandStarted();
+    }
+    if (!shared.isStopping()) return;
+    kicker.kickAllVcpus();
+    let running = 0;
+    for (let index = 0; index < this.#parts.vcpus.length; index++) {
+      // A thread that has not entered the guest yet finds the vCPU stopped and ends.
+      shared.claimVcpu(index, VCPU_IDLE, VCPU_STOPPED);
+      if (shared.vcpuState(index) !== VCPU_STOPPED) running++;
+    }
+    if (running === 0) this.#onStopped?.();
+  }
+}
+
+function lastMessages(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, MESSAGE_MS));
+}
