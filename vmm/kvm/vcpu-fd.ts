@@ -1,6 +1,5 @@
 // The requests of a vCPU file descriptor. KVM wants them from one thread at a time; a vCPU may
 // move to another thread between two KVM_RUNs. KVM api.rst §1, §4.10 to §4.13.
-import { closeSync } from "node:fs";
 import {
   KVM_GET_LAPIC,
   KVM_GET_TSC_KHZ,
@@ -52,6 +51,7 @@ import { ioctlRaw, ioctlStruct } from "../sys/ioctl-calls.js";
 import { mmapFile, munmap } from "../sys/memory.js";
 import { encodeCpuid, type CpuidEntry } from "./cpuid-list.js";
 import { KvmRun } from "./kvm-run.js";
+import { closeDescriptor } from "../sys/descriptors.js";
 
 const RFLAGS_IF = 1n << 9n;
 /** L0, an execution breakpoint of length 1; bit 10 is always set. Intel SDM vol. 3 §18.2.4. */
@@ -74,7 +74,7 @@ export class VcpuFd {
     try {
       return new VcpuFd(fd, new KvmRun(mmapFile(fd, mmapSize), mmapSize));
     } catch (error) {
-      closeSync(fd);
+      closeDescriptor(fd);
       throw error;
     }
   }
@@ -222,7 +222,7 @@ export class VcpuFd {
   /** Only after no thread runs or kicks this vCPU any more. */
   close(): void {
     munmap(this.run.address, this.run.length);
-    closeSync(this.fd);
+    closeDescriptor(this.fd);
   }
 
   #msrs(indices: readonly number[]): DataView {

@@ -1,5 +1,4 @@
 // The requests of a VM file descriptor: memory slots, interrupt controllers, event wiring.
-import { closeSync } from "node:fs";
 import {
   KVM_CAP_X86_USER_SPACE_MSR,
   KVM_CREATE_IRQCHIP,
@@ -38,6 +37,7 @@ import { mmapAnonymous, munmap, viewMemory } from "../sys/memory.js";
 import type { MemoryRegion } from "../memory/guest-memory.js";
 import { PAGE_SIZE } from "../memory/layout.js";
 import { VcpuFd } from "./vcpu-fd.js";
+import { closeDescriptor } from "../sys/descriptors.js";
 
 const MSR_BITMAP_BITS = 64;
 
@@ -155,6 +155,6 @@ export class VmFd {
   }
 
   close(): void {
-    closeSync(this.fd);
+    closeDescriptor(this.fd);
   }
 }

@@ -1,6 +1,5 @@
 // A machine without anything to run: memory slots, interrupt controllers, vCPUs, event descriptors, the
 // words that its threads share. What runs in it is loaded by somebody else. DESIGN.md, "Boot", steps 9 to 13.
-import { closeSync } from "node:fs";
 import type { ResolvedConfig } from "../config/types.js";
 import { GuestRegisters } from "../fixups/guest-registers.js";
 import type { Quirks } from "../fixups/quirks.js";
@@ -30,6 +29,7 @@ import { guestCpuid } from "../x86/cpuid.js";
 import { wireLocalInterrupts } from "../x86/lapic.js";
 import { bootMsrs } from "../x86/msrs.js";
 import { DEVICE_WORDS } from "./thread-machine.js";
+import { closeDescriptor } from "../sys/descriptors.js";
 
 /** What a VM consists of while it lives. */
 export interface Machine extends DeviceParts {
@@ -68,7 +68,7 @@ export function createMachine(inputs: MachineInputs, undo: (unmake: () => void) 
   const newEventfd = (): number => {
     const fd = eventfd();
     undo(() => {
-      closeSync(fd);
+      closeDescriptor(fd);
     });
     return fd;
   };

@@ -22,9 +22,8 @@ export class HostCallbacks {
     this.#failed = failed;
   }
 
-  /** False if the host has thrown instead of taking the bytes. */
-  output(bytes: Uint8Array, done: () => void): boolean {
-    return this.#guard(() => this.#host.output(bytes, done));
+  output(bytes: Uint8Array, done: () => void): void {
+    this.#guard(() => this.#host.output(bytes, done));
   }
 
   inputRoom(): void {
@@ -39,15 +38,13 @@ export class HostCallbacks {
     this.#guard(() => this.#host.log?.(line));
   }
 
-  #guard(call: () => unknown): boolean {
+  #guard(call: () => unknown): void {
     try {
       const result = call();
       // An async function where none is asked for: what it throws comes later.
       if (result instanceof Promise) result.catch(this.#failed);
-      return true;
     } catch (error) {
       this.#failed(error);
-      return false;
     }
   }
 }

@@ -7,6 +7,8 @@ import type { HostCallbacks } from "./host-callbacks.js";
 
 /** How long output gathers after some has been written, `ms`. */
 const GATHER_MS = 2;
+/** More than this is written in a later turn of the event loop, which others need too. */
+const PIECES_A_TURN = 16;
 /** What the last output of a VM that shall stop may take to be written, `ms`. */
 const LAST_OUTPUT_MS = 2000;
 
@@ -30,6 +32,7 @@ export class OutputPump {
   #isBroken = false;
   #waiters: (() => void)[] = [];
   #gathering: NodeJS.Timeout | undefined;
+  #next: NodeJS.Immediate | undefined;
   #impatience: NodeJS.Timeout | undefined;
   #isImpatient = false;
 
@@ -55,8 +58,17 @@ export class OutputPump {
 
   /** Hands on what there is, unless the host is still busy with the piece before. */
   pump(): void {
-    // A loop, because a host may be done at once, and that again and again.
-    while (!this.#isWriting && this.#writeOne());
+    // A host may be done at once, and that again and again, while the guest goes on writing.
+    for (let pieces = 0; !this.#isWriting; pieces++) {
+      if (pieces === PIECES_A_TURN) {
+        this.#next ??= setImmediate(() => {
+          this.#next = undefined;
+          this.pump();
+        });
+        return;
+      }
+      if (!this.#writeOne()) return;
+    }
   }
 
   /** Resolves once all output so far has been written. */
@@ -82,12 +94,19 @@ export class OutputPump {
     }, LAST_OUTPUT_MS).unref();
   }
 
+  /** The host takes no more, for whatever reason: nobody waits for it. */
+  breakOff(): void {
+    this.#isBroken = true;
+    this.#isWriting = false;
+    this.#giveUp();
+  }
+
   /** The end: nothing is written any more, and whoever waits waits no longer. */
   close(): void {
-    this.#isBroken = true;
+    this.breakOff();
+    clearImmediate(this.#next);
     clearTimeout(this.#impatience);
     clearTimeout(this.#gathering);
-    this.#giveUp();
   }
 
   #giveUp(): void {
@@ -110,11 +129,11 @@ export class OutputPump {
     }
     this.#isWriting = true;
     this.#gather();
-    let isInside = true;
-    let isDone = false;
+    let isInside = true as boolean;
+    let isDone = false as boolean;
     const done = (): void => {
-      // Some hosts say it twice.
-      if (isDone) return;
+      // Some hosts say it twice, or after they have failed.
+      if (isDone || !this.#isWriting) return;
       isDone = true;
       this.#isWriting = false;
       shared.consumeOutput(serial.length);
@@ -122,10 +141,7 @@ export class OutputPump {
       // Inside, the loop in `pump` goes on.
       if (!isInside && this.#wantsMore()) this.pump();
     };
-    if (!host.output(bytes, done)) {
-      this.#isBroken = true;
-      done();
-    }
+    host.output(bytes, done);
     isInside = false;
     return isDone && this.#wantsMore();
   }

@@ -43,7 +43,11 @@ export class VcpuThread {
 /** What a host says that has no thread left, or no descriptors for one, and what helps. */
 const START_PROBLEMS: readonly (readonly [sign: RegExp, problem: string, cure: string])[] = [
   [/EMFILE|ENFILE/, "too many open files", "raise the limit of open files: ulimit -n"],
-  [/EAGAIN|pthread_create|uv_thread_create/i, "no more threads are allowed", "raise ulimit -u, or the cgroup's pids.max"],
+  [
+    /EAGAIN|pthread_create|uv_thread_create/i,
+    "no more threads are allowed",
+    "raise ulimit -u, or the cgroup's pids.max",
+  ],
   [/ENOMEM|OUT_OF_MEMORY/, "too little memory", "free some memory, or raise the limit of the cgroup or ulimit -v"],
 ];
 

@@ -49,6 +49,7 @@ export class VmRun {
     if (boot === undefined) throw new Error("A VM needs at least one vCPU");
     this.#parts = parts;
     this.#host = new HostCallbacks(host, (error) => {
+      this.#pump.breakOff();
       this.fail(error);
     });
     const vcpus = parts.vcpus.length;

@@ -1,6 +1,5 @@
 // Registers by KVM_IOEVENTFD: the guest's write ends in the kernel and the vCPU goes on at once. Of a
 // QueueNotify the event loop hears, of an InterruptACK nobody. KVM api.rst §4.59.
-import { closeSync } from "node:fs";
 import {
   VIRTIO_MMIO_INTERRUPT_ACK,
   VIRTIO_MMIO_INT_VRING,
@@ -11,6 +10,7 @@ import type { VmFd } from "../kvm/vm-fd.js";
 import { KVM_IOEVENTFD_FLAG_DATAMATCH } from "../sys/kvm-abi.js";
 import { drainEventfd, eventfd, pollReadable, type PollHandle } from "../sys/events.js";
 import type { VirtioMmioRange } from "../x86/acpi/dsdt.js";
+import { closeDescriptor } from "../sys/descriptors.js";
 
 export class IoEvents implements NotificationEvents {
   readonly #vm: VmFd;
@@ -60,11 +60,11 @@ export class IoEvents implements NotificationEvents {
   }
 
   close(): void {
-    if (this.#unheardFd !== undefined) closeSync(this.#unheardFd);
+    if (this.#unheardFd !== undefined) closeDescriptor(this.#unheardFd);
     this.#unheardFd = undefined;
     for (const { fd, poll } of this.#events.splice(0)) {
       poll.close();
-      closeSync(fd);
+      closeDescriptor(fd);
     }
   }
 }

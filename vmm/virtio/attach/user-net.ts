@@ -1,8 +1,8 @@
 // The host's side of a network device: a network in user mode.
-import { closeSync } from "node:fs";
 import { startPasst } from "../backends/passt.js";
 import { StreamNet } from "../backends/stream-net.js";
 import type { NetSideOpener } from "./nets.js";
+import { closeDescriptor } from "../../sys/descriptors.js";
 
 /** `bytes` of a packet unless told otherwise: the most that passt carries, because every frame is a system call. */
 const DEFAULT_MTU = 65520;
@@ -11,7 +11,7 @@ export const openUserSide: NetSideOpener = ({ user, mtu = DEFAULT_MTU }) => {
   const fd = startPasst(user ?? { forwards: [], reachesHost: true }, mtu);
   return {
     mtu,
-    close: () => closeSync(fd),
+    close: () => closeDescriptor(fd),
     createBackend: ({ memory, ended }) =>
       new StreamNet(fd, memory, () => ended("passt, which was its network, has ended")),
   };

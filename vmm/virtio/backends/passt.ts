@@ -2,7 +2,6 @@
 // DHCP, and makes the guest's connections its own. It gets one end of a socket pair and goes when
 // the other is closed, whatever ends this process: nothing is left to remove. passt(1).
 import { spawnSync } from "node:child_process";
-import { closeSync } from "node:fs";
 import {
   USER_NET_DNS,
   USER_NET_GUEST,
@@ -12,6 +11,7 @@ import {
 } from "../../config/user-net.js";
 import { HostError } from "../../errors.js";
 import { streamPair } from "../../sys/sockets.js";
+import { closeDescriptor } from "../../sys/descriptors.js";
 
 /** Descriptor that it finds its end of the pair at. */
 const PASST_FD = 3;
@@ -37,10 +37,10 @@ export function startPasst(user: ResolvedUserNet, mtu: number): number {
     }
     return own;
   } catch (error) {
-    closeSync(own);
+    closeDescriptor(own);
     throw error;
   } finally {
-    closeSync(other);
+    closeDescriptor(other);
   }
 }
 

@@ -2,7 +2,6 @@
 // behind its length, four bytes in network order, as QEMU's "stream" and passt have it. A frame is
 // one system call straight from or to guest memory: reading takes the next frame's length along.
 // The stream knows no offloads: the driver's header is left out, and an empty one put before a frame.
-import { closeSync } from "node:fs";
 import { getSystemErrorName } from "node:util";
 import type { GuestMemory } from "../../../devices/contracts.js";
 import { VIRTIO_NET_HDR_SIZE } from "../../../devices/virtio/net/constants.js";
@@ -13,6 +12,7 @@ import { IOV_MAX, IoVectors, readvRaw, writevRaw } from "../../sys/files.js";
 import { mmapAnonymous, munmap, viewMemory } from "../../sys/memory.js";
 import { appendVectors, type HostAddresses } from "./host-vectors.js";
 import { ReadableWatch, type PollFunction } from "./readable-watch.js";
+import { closeDescriptor } from "../../sys/descriptors.js";
 
 /** `bytes` before each frame. */
 const PREFIX_LENGTH = 4;
@@ -123,7 +123,7 @@ export class StreamNet implements NetBackend {
 
   close(): void {
     this.#watch.close();
-    closeSync(this.#fd);
+    closeDescriptor(this.#fd);
     this.#hasEnded = true;
     this.#prefixes = undefined;
     munmap(this.#scratch, SCRATCH_LENGTH);

@@ -6,6 +6,7 @@ import { HostError, SystemCallError } from "../../errors.js";
 import { IOW } from "../../sys/ioctl.js";
 import { ioctlStruct } from "../../sys/ioctl-calls.js";
 import { interfaceSocket } from "../../sys/sockets.js";
+import { closeDescriptor } from "../../sys/descriptors.js";
 
 const TUN_DEVICE = "/dev/net/tun";
 
@@ -80,7 +81,7 @@ export function openTap({ name, mtu, hostAddress }: TapOptions): TapInterface {
     if (fd !== undefined) closeSync(fd);
     throw error;
   } finally {
-    closeSync(socket);
+    closeDescriptor(socket);
   }
 }
 
