@@ -24,7 +24,7 @@ describe("kvm: life", function () {
   this.timeout(60_000);
   const kernels: MiniKernel[] = [];
   const vms: Vm[] = [];
-  let folder: string;
+  let folder: string | undefined;
 
   before(function () {
     const reason = whyNoKvm();
@@ -257,7 +257,7 @@ describe("kvm: life", function () {
   });
 
   it("a VM whose devices cannot be made leaves no descriptor, and its disk is free again", async () => {
-    const image = join(folder, "disk.img");
+    const image = join(folder ?? "", "disk.img");
     writeFileSync(image, Buffer.alloc(65536));
     const config = resolveConfig({ kernel: kernelOf(...ending), memoryMib: 32, disks: [{ path: image }] });
     const support = deviceSupport(allOpeners);
