@@ -1,5 +1,6 @@
 // Needs: nothing. Tables for the kernel, read back as a kernel would.
 import assert from "node:assert/strict";
+import { MAX_CPUS } from "../../vmm/config/defaults.js";
 import { ConfigError } from "../../vmm/errors.js";
 import { e820Entries } from "../../vmm/memory/e820.js";
 import * as layout from "../../vmm/memory/layout.js";
@@ -88,7 +89,14 @@ describe("mptable", () => {
   });
 
   it("the largest number of processors still fits", () => {
-    writeMpTable(new FakeMemory(2 * MIB), 32);
+    const memory = new FakeMemory(2 * MIB);
+    writeMpTable(memory, MAX_CPUS);
+    const at = memory.readU32(layout.MP_FLOATING_POINTER_GPA + 4);
+    const size = memory.readU16(at + 4);
+    assert.ok(at >= layout.EBDA_GPA && at + size <= layout.LEGACY_HOLE_GPA, `${String(size)} bytes at ${String(at)}`);
+    assert.equal(sum(memory.slice(at, size)), 0);
+    const last = memory.slice(at + 44 + 20 * (MAX_CPUS - 1), 4);
+    assert.deepEqual([last[0], last[1], last[3]], [0, MAX_CPUS - 1, 1]);
   });
 });
 
@@ -161,6 +169,7 @@ describe("page-tables", () => {
 describe("cmdline", () => {
   it("is NUL-terminated in memory, in UTF-8", () => {
     const memory = new FakeMemory(2 * MIB);
+    memory.slice(layout.CMDLINE_GPA, 64).fill(0xff);
     writeCmdline(memory, checkCmdline("console=ttyS0 x=é"));
     assert.equal(Buffer.from(memory.slice(layout.CMDLINE_GPA, 19)).toString("utf8"), "console=ttyS0 x=é\0");
   });

@@ -2,13 +2,23 @@
 // recipes say what the program and the tree do.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { accessSync, constants, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  accessSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { parse } from "yaml";
-import { ACCELERATORS, BOOT_FLAGS } from "../../vmm/cli/arguments.js";
+import { ACCELERATORS, parseBoot, parseDoctor } from "../../vmm/cli/arguments.js";
 import * as exitCodes from "../../vmm/host/exit-codes.js";
 import { findProgram } from "../../vmm/host/programs.js";
+import { commandLines } from "../helpers/command-lines.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
 import { withPrivateDev } from "../helpers/private-dev.js";
 import { skip } from "../helpers/skip.js";
@@ -78,20 +88,69 @@ describe("recipes: continuous integration", () => {
       for (const [, words = ""] of script.matchAll(/^make (.*)$/gm)) {
         for (const target of words.split(" ")) assert.ok(targets.has(target), `make ${target}`);
       }
-      for (const [, name = ""] of script.matchAll(/vmlet(?:\.js)? boot[^\n]* --([a-z-]+)[ =]/g)) {
-        assert.ok(name in BOOT_FLAGS, `--${name}`);
+      for (const { argv } of commandLines(place, script)) {
+        const [command = "", ...words] = argv;
+        const parse = { boot: parseBoot, doctor: parseDoctor }[command];
+        assert.ok(parse !== undefined, command);
+        assert.doesNotThrow(() => parse(words.map((word) => word.replace(/^\$\w+$/, "kvm"))), argv.join(" "));
       }
     });
   }
 
-  it("branches on the exit codes of doctor", () => {
-    const asking = scripts.filter(([, script]) => script.includes("case $code"));
-    assert.equal(asking.length, 3);
-    for (const [place, script] of asking) {
-      assert.match(script, new RegExp(`\\n *0\\).*accel=kvm`), place);
-      assert.match(script, new RegExp(`\\n *${String(exitCodes.EXIT_LAB_ONLY)}\\).*accel=lab`), place);
+  describe("asks doctor, and boots where it says", () => {
+    /** Everything is a fake but the script: vmlet prints how it is called, and doctor answers as it is told. */
+    const VMLET = `#!/bin/sh
+      case "$*" in
+        doctor) exit "$DOCTOR" ;;
+        *) echo "$*" ;;
+      esac`;
+    let folder = "";
+    before(() => {
+      folder = mkdtempSync(join(tmpdir(), "vmlet-test-"));
+      mkdirSync(join(folder, "dist"));
+      const mode = { mode: 0o755 };
+      writeFileSync(join(folder, "dist/vmlet.js"), VMLET, mode);
+      writeFileSync(join(folder, "npx"), `#!/bin/sh\nshift\nexec ${folder}/dist/vmlet.js "$@"\n`, mode);
+    });
+    after(() => {
+      rmSync(folder, { recursive: true });
+    });
+
+    /** As CI runs it: bash -e; GitHub's steps hand words on through a file. */
+    function run(script: string, doctor: number): { status: number | null; stdout: string } {
+      const output = join(folder, "output");
+      writeFileSync(output, "");
+      const env = { PATH: `${folder}:${process.env["PATH"] ?? ""}`, GITHUB_OUTPUT: output, DOCTOR: String(doctor) };
+      return spawnSync("bash", ["--noprofile", "--norc", "-eo", "pipefail", "-c", script], {
+        cwd: folder,
+        env,
+        encoding: "utf8",
+      });
     }
-    for (const kind of ["kvm", "lab"]) assert.ok((ACCELERATORS as readonly string[]).includes(kind));
+
+    const steps = jobs["use"]?.steps ?? [];
+    const asking = steps.findIndex(({ id }) => id === "doctor");
+    const flows: readonly (readonly [place: string, script: string])[] = [
+      [WORKFLOW, `${steps[asking]?.run ?? ""}\n. "$GITHUB_OUTPUT"; ACCEL=$accel\n${steps[asking + 1]?.run ?? ""}`],
+      [GITLAB, (gitlab["use"]?.script ?? []).filter((line) => !line.startsWith("make ")).join("\n")],
+      ["docs/ci.md", /^```\n([\s\S]*?)^```/m.exec(page)?.[1] ?? ""],
+    ];
+    for (const [place, script] of flows) {
+      it(`${place}: on this host's /dev/kvm, in the lab, or not at all`, () => {
+        for (const [doctor, accel] of [
+          [0, "kvm"],
+          [exitCodes.EXIT_LAB_ONLY, "lab"],
+        ] as const) {
+          assert.ok(ACCELERATORS.includes(accel));
+          const { status, stdout } = run(script, doctor);
+          assert.deepEqual([status, stdout], [0, `boot --accel ${accel} --quiet -- uname -a\n`]);
+        }
+        for (const doctor of [exitCodes.EXIT_HOST, exitCodes.EXIT_INTERNAL]) {
+          const { status, stdout } = run(script, doctor);
+          assert.deepEqual([status, stdout], [doctor, "doctor --fix\n"]);
+        }
+      });
+    }
   });
 
   it("what a job takes from another, that one gives", () => {
@@ -153,10 +212,14 @@ describe("recipes: systemd", () => {
   const unit = readFileSync(UNIT, "utf8");
   const value = (key: string): string => new RegExp(`^${key}=(.*)$`, "m").exec(unit)?.[1] ?? "";
 
-  it("starts what the program takes, and knows its exit codes", () => {
+  it("starts what the program takes, with the options of its example, and knows its exit codes", () => {
     const [, command, ...words] = value("ExecStart").split(" ");
+    const [, example = ""] = /^# +OPTIONS=(.*)$/m.exec(unit) ?? [];
     assert.equal(command, "boot");
-    for (const word of words) if (word.startsWith("--")) assert.ok(word.slice(2) in BOOT_FLAGS, word);
+    const argv = words.flatMap((word) => (word === "$OPTIONS" ? example.split(" ") : [word]));
+    const options = parseBoot(argv);
+    assert.deepEqual([options.accel, options.quiet, options.memoryMib, options.vsock?.cid], ["kvm", true, 512, 3]);
+    assert.equal(options.disks[0]?.isRoot, true);
     assert.equal(Number(value("RestartForceExitStatus")), exitCodes.EXIT_REBOOT);
     const { EXIT_USAGE, EXIT_CONFIG, EXIT_HOST, EXIT_CANNOT_WRITE } = exitCodes;
     const final = [EXIT_USAGE, EXIT_CONFIG, EXIT_HOST, EXIT_CANNOT_WRITE];

@@ -1,6 +1,8 @@
 // Needs: nothing. Limits grow with what this host is slower at, and say so once.
 import assert from "node:assert/strict";
-import { guestSlowness, hostSlowness, slownessOf, timeLimit } from "../../vmm/host/time-limit.js";
+import * as module from "../../vmm/host/time-limit.js";
+
+const { guestSlowness, hostSlowness, slownessOf } = module;
 
 describe("time limit", () => {
   it("the middle turn counts: one that was interrupted does not", () => {
@@ -21,7 +23,10 @@ describe("time limit", () => {
     assert.equal(hostSlowness(), first);
   });
 
-  it("is as it was where the host is not slower, stretched and said once where it is", () => {
+  it("is as it was where the host is not slower, stretched and said once where it is", async () => {
+    // A module of its own: the one that is loaded may have spoken before, of a limit of this run.
+    const fresh = new URL("../../vmm/host/time-limit.js?fresh", import.meta.url).href;
+    const { timeLimit } = (await import(fresh)) as typeof module;
     const said: string[] = [];
     const say = (line: string): void => void said.push(line);
     assert.equal(timeLimit("the start", 120_000, 1, say), 120_000);
@@ -29,9 +34,6 @@ describe("time limit", () => {
     assert.deepEqual(said, []);
     assert.equal(timeLimit("the start", 120_000, 3.21, say), 385_200);
     assert.equal(timeLimit("a sign of life", 60_000, 3.21, say), 192_600);
-    // This process may have spoken before, of a limit of its own.
-    assert.ok(said.length <= 1);
-    for (const line of said)
-      assert.equal(line, "this host is 3.2 times slower than usual: the start may take 385 s, not 120 s");
+    assert.deepEqual(said, ["this host is 3.2 times slower than usual: the start may take 385 s, not 120 s"]);
   });
 });
