@@ -36,7 +36,7 @@ export {
   type ErrorCode,
 } from "./errors.js";
 export type { BalloonConfig } from "./config/balloon.js";
-export type { DiskCache, DiskConfig } from "./config/disks.js";
+export type { DiskCache, DiskConfig, DiskFormat } from "./config/disks.js";
 export type { NetConfig } from "./config/nets.js";
 export type { PortForward, UserNetConfig } from "./config/user-net.js";
 export type { VsockConfig } from "./config/vsock.js";

@@ -34,6 +34,7 @@ const FULL: VmConfig = {
       path: "d",
       isRoot: true,
       isReadonly: true,
+      format: "raw",
       id: "x",
       cache: "unsafe",
       blockSize: 512,

@@ -34,6 +34,7 @@ describe("disks: configuration", () => {
         path: "/images/a very long name of an image.ext4",
         isRoot: false,
         isReadonly: false,
+        format: "auto",
         id: "a_very_long_name_of_",
         cache: "writeback",
         blockSize: 512,
@@ -61,7 +62,7 @@ describe("disks: configuration", () => {
       rateLimiter: { bandwidth: { size: -1 }, speed: {} },
     } as unknown as DiskConfig;
     assert.deepEqual(problemsOf(first, second, third), [
-      'Disk 1: unknown option "colour"; known are path, isRoot, isReadonly, id, cache, blockSize, lock, rateLimiter',
+      'Disk 1: unknown option "colour"; known are path, isRoot, isReadonly, format, id, cache, blockSize, lock, rateLimiter',
       'Disk 2: cache "none" is not one of writeback, unsafe',
       "Disk 2: blockSize 1024 is not one of 512, 4096",
       'Disk 3: path "" is not a path',
@@ -95,25 +96,29 @@ describe("disks: configuration", () => {
 
 describe("disks: arguments", () => {
   it("reads every key, and a doubled comma as one of the value's", () => {
-    assert.deepEqual(parseDisk("path=a,,b.img,root,readonly,id=x,cache=unsafe,block=4096,lock=off,bw=20M,ops=500"), {
-      path: "a,b.img",
-      isRoot: true,
-      isReadonly: true,
-      id: "x",
-      cache: "unsafe",
-      blockSize: 4096,
-      lock: false,
-      rateLimiter: {
-        bandwidth: { size: 20 * 2 ** 20, oneTimeBurst: 0, refillTimeMs: 1000 },
-        operations: { size: 500, oneTimeBurst: 0, refillTimeMs: 1000 },
+    assert.deepEqual(
+      parseDisk("path=a,,b.img,root,readonly,format=raw,id=x,cache=unsafe,block=4096,lock=off,bw=20M,ops=500"),
+      {
+        path: "a,b.img",
+        isRoot: true,
+        isReadonly: true,
+        format: "raw",
+        id: "x",
+        cache: "unsafe",
+        blockSize: 4096,
+        lock: false,
+        rateLimiter: {
+          bandwidth: { size: 20 * 2 ** 20, oneTimeBurst: 0, refillTimeMs: 1000 },
+          operations: { size: 500, oneTimeBurst: 0, refillTimeMs: 1000 },
+        },
       },
-    });
+    );
     assert.deepEqual(parseDisk("path=x,,,,,id=y"), { path: "x,,", id: "y" });
     assert.deepEqual(parseDisk("path=a=b"), { path: "a=b" });
   });
 
   it("what the lab is given reads back as the same disk, but for the path and the root", () => {
-    const disk = parseDisk("path=a,root,readonly,id=x,,y,cache=unsafe,block=4096,lock=on,bw=7,ops=9");
+    const disk = parseDisk("path=a,root,readonly,format=raw,id=x,,y,cache=unsafe,block=4096,lock=on,bw=7,ops=9");
     const { isRoot, ...rest } = disk;
     assert.equal(isRoot, true);
     assert.deepEqual(parseDisk(formatDisk(disk, "/dev/vdc")), { ...rest, path: "/dev/vdc" });

@@ -110,6 +110,8 @@ describe("imports", () => {
       "vmm/memory/advice.ts",
       "vmm/memory/e820.ts",
       "vmm/config/defaults.ts",
+      "vmm/host/file-kinds.ts",
+      "vmm/host/shell-word.ts",
       "vmm/errors.ts",
       "vmm/sys/kvm-abi.ts",
       "devices/",

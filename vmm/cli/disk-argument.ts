@@ -1,8 +1,9 @@
-// --disk path=FILE[,root][,readonly][,id=NAME][,cache=MODE][,block=BYTES][,lock=on|off][,bw=SIZE][,ops=N].
-import type { DiskCache, DiskConfig } from "../config/disks.js";
+// --disk path=FILE[,root][,readonly][,format=raw][,id=NAME][,cache=MODE][,block=BYTES][,lock=on|off][,bw=SIZE]
+// [,ops=N].
+import type { DiskCache, DiskConfig, DiskFormat } from "../config/disks.js";
 import { RateLimitWords, formatSpec, readSpec, specError } from "./spec.js";
 
-const KEYS = "path=, root, readonly, id=, cache=, block=, lock=, bw=, ops=";
+const KEYS = "path=, root, readonly, format=, id=, cache=, block=, lock=, bw=, ops=";
 
 export function parseDisk(text: string): DiskConfig {
   const disk: { -readonly [Key in keyof DiskConfig]: DiskConfig[Key] } = { path: "" };
@@ -11,6 +12,7 @@ export function parseDisk(text: string): DiskConfig {
     if (word.key === "path") disk.path = word.text();
     else if (word.key === "root") disk.isRoot = word.flag();
     else if (word.key === "readonly") disk.isReadonly = word.flag();
+    else if (word.key === "format") disk.format = word.text() as DiskFormat;
     else if (word.key === "id") disk.id = word.text();
     else if (word.key === "cache") disk.cache = word.text() as DiskCache;
     else if (word.key === "block") disk.blockSize = word.number() as 512 | 4096;
@@ -29,6 +31,7 @@ export function formatDisk(disk: DiskConfig, path: string): string {
   return formatSpec([
     `path=${path}`,
     ...(disk.isReadonly === true ? ["readonly"] : []),
+    ...(disk.format === undefined ? [] : [`format=${disk.format}`]),
     ...(disk.id === undefined ? [] : [`id=${disk.id}`]),
     ...(disk.cache === undefined ? [] : [`cache=${disk.cache}`]),
     ...(disk.blockSize === undefined ? [] : [`block=${String(disk.blockSize)}`]),

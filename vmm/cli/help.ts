@@ -78,11 +78,13 @@ Options:
   -q, --quiet            keep the kernel's log off the console
   -h, --help             print this text
 
-SPEC: path=FILE[,root][,readonly][,id=NAME][,cache=MODE][,block=BYTES]
-      [,lock=on|off][,bw=SIZE][,ops=N]
+SPEC: path=FILE[,root][,readonly][,format=raw][,id=NAME][,cache=MODE]
+      [,block=BYTES][,lock=on|off][,bw=SIZE][,ops=N]
   root              the guest's root file system: COMMAND runs in it; without
                     COMMAND, the kernel starts its /sbin/init
   readonly          the guest cannot write to it
+  format=raw        take the file as it is, whatever it looks like; else an
+                    image of another format is refused
   id=NAME           serial number in the guest; default: the file's name
   cache=MODE        writeback (default): what the guest has flushed is on the
                     host's medium; unsafe: vmlet ignores flushes

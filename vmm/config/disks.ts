@@ -9,12 +9,16 @@ import { PATH_SCHEMA } from "./schema.js";
 /** "unsafe" ignores the guest's flushes: fast, and lost if the host crashes. */
 export type DiskCache = "writeback" | "unsafe";
 
+/** "auto" refuses an image of another format, "raw" takes every file as it is: a guest may write anything there. */
+export type DiskFormat = "auto" | "raw";
+
 /** A raw image or block device as a virtio disk: /dev/vda, /dev/vdb, … in the order given. */
 export interface DiskConfig {
   readonly path: string;
   /** The kernel's root file system (`root=`), even on a bare command line; one disk at most. */
   readonly isRoot?: boolean | undefined;
   readonly isReadonly?: boolean | undefined;
+  readonly format?: DiskFormat | undefined;
   /** Serial number in the guest, up to 20 characters; default: the start of the file's name. */
   readonly id?: string | undefined;
   readonly cache?: DiskCache | undefined;
@@ -29,6 +33,7 @@ export interface ResolvedDisk {
   readonly path: string;
   readonly isRoot: boolean;
   readonly isReadonly: boolean;
+  readonly format: DiskFormat;
   readonly id: string;
   readonly cache: DiskCache;
   readonly blockSize: 512 | 4096;
@@ -46,6 +51,7 @@ export const DISK_SCHEMA = {
     path: PATH_SCHEMA,
     isRoot: { type: "boolean" },
     isReadonly: { type: "boolean" },
+    format: { enum: ["auto", "raw"] },
     id: {
       type: "string",
       pattern: `^[\\x21-\\x7e]{1,${String(MAX_ID_LENGTH)}}$`,
@@ -95,6 +101,7 @@ function resolveDisk({ path = "", ...disk }: CheckedDisk): ResolvedDisk {
     path,
     isRoot: disk.isRoot ?? false,
     isReadonly: disk.isReadonly ?? false,
+    format: disk.format ?? "auto",
     id: disk.id ?? defaultId(path),
     cache: disk.cache ?? "writeback",
     blockSize: disk.blockSize ?? 512,

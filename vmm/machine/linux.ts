@@ -18,6 +18,7 @@ import { writePageTables } from "../x86/page-tables.js";
 import { writeStartInfo } from "../x86/pvh.js";
 import { entryCode, entryRegs, setEntrySregs } from "../x86/regs.js";
 import { virtioParameters } from "../x86/virtio-ranges.js";
+import { checkInitrd } from "../x86/wrong-image.js";
 
 export interface LinuxImages {
   readonly kernel: FileImage;
@@ -50,6 +51,7 @@ export function loadLinux(
   writeCmdline(memory, checkCmdline(cmdline, kernel.cmdlineMax));
   let initrd: InitrdRange | undefined;
   if (initrdFile !== undefined) {
+    checkInitrd(initrdFile);
     initrd = placeInitrd(initrdFile.path, initrdFile.size, memory.size, kernel.end, kernel.initrdAddrMax);
     initrdFile.memory = memory;
     initrdFile.readInto(0, initrd.gpa, initrd.size);

@@ -10,6 +10,7 @@ import { COMMAND_LINE_SIZE } from "./cmdline.js";
 import { ELF_MAGIC, parseElf } from "./elf.js";
 import type { ImageSource } from "./image-source.js";
 import { MAPPED_BYTES } from "./page-tables.js";
+import { noKernel } from "./wrong-image.js";
 
 export type KernelFormat = "elf-linux64" | "elf-pvh" | "bzimage";
 
@@ -33,9 +34,7 @@ export function loadKernel(source: ImageSource, memory: GuestMemory, protocol: B
   const magic = head.length < 4 ? 0 : new DataView(head.buffer, head.byteOffset).getUint32(0, true);
   if (magic === ELF_MAGIC) return loadElf(source, memory, protocol);
   if (isBzImage(head)) return loadBzImage(source, memory, protocol);
-  throw new KernelImageError(`${source.path}: neither an ELF file nor a bzImage`, {
-    cure: "give an uncompressed vmlinux or a bzImage (vmlinuz) for x86-64",
-  });
+  throw noKernel(source);
 }
 
 function needRam(source: ImageSource, memory: GuestMemory, gpa: number, length: number, what: string): void {

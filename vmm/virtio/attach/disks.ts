@@ -11,9 +11,9 @@ import { DiskError } from "../../errors.js";
 export function openDisks(disks: readonly ResolvedDisk[]): DiskFile[] {
   const files: DiskFile[] = [];
   const failures: DiskError[] = [];
-  for (const { path, isReadonly, blockSize, lock } of disks) {
+  for (const { path, isReadonly, format, blockSize, lock } of disks) {
     try {
-      files.push(openDiskFile({ path, isReadonly: isReadonly, blockSize, isLocked: lock }));
+      files.push(openDiskFile({ path, isReadonly, format, blockSize, isLocked: lock }));
     } catch (error) {
       if (!(error instanceof DiskError)) throw error;
       failures.push(error);

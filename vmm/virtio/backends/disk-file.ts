@@ -1,29 +1,39 @@
 // A raw image or a block device of the host, opened and checked before the guest exists.
-import { closeSync, constants, fstatSync, openSync, statSync, type Stats } from "node:fs";
+import { accessSync, closeSync, constants, fstatSync, openSync, readSync, statSync, type Stats } from "node:fs";
+import type { DiskFormat } from "../../config/disks.js";
 import { DiskError } from "../../errors.js";
-import { IOR } from "../../sys/ioctl.js";
+import { freshPath, shellWord } from "../../host/shell-word.js";
+import { IO, IOR } from "../../sys/ioctl.js";
 import { ioctlStruct } from "../../sys/ioctl-calls.js";
+import { checkIsRaw } from "./disk-format.js";
 import { lockDisk } from "./disk-lock.js";
 
-/** linux/fs.h: size of a block device in bytes. */
+/** linux/fs.h: size of a block device in bytes, and whether it may be written to. */
 const BLKGETSIZE64 = IOR(0x12, 114, 8);
+const BLKROGET = IO(0x12, 94);
 
-const OPEN_PROBLEMS: Readonly<Record<string, readonly [problem: string, cure?: string]>> = {
-  ENOENT: ["no such file"],
-  EACCES: ["permission denied", "change its permissions, or attach it read-only"],
-  EPERM: ["permission denied", "change its permissions, or attach it read-only"],
-  EROFS: ["on a read-only file system", "attach it read-only"],
-  EISDIR: ["a directory, not a disk image", "make an image of it first, for example with mke2fs -d"],
-  ENOTDIR: ["a part of the path is not a directory"],
-  ETXTBSY: ["a program that is running"],
-  ENXIO: ["a device that is not there"],
-  ENOMEDIUM: ["a drive without a medium"],
-  EBUSY: ["in use by this host: mounted, or part of another device", "unmount it, or attach it read-only"],
+const OPEN_PROBLEMS: Readonly<Record<string, string>> = {
+  ENOENT: "no such file",
+  EACCES: "permission denied",
+  EPERM: "permission denied",
+  EROFS: "on a read-only file system",
+  EISDIR: "a directory, not a disk image",
+  ENOTDIR: "a part of the path is not a directory",
+  ELOOP: "a loop of symbolic links",
+  ENAMETOOLONG: "a path that is too long",
+  ETXTBSY: "a program that is running",
+  ENXIO: "a device that is not there",
+  ENOMEDIUM: "a drive without a medium",
+  EBUSY: "in use by this host: mounted, or part of another device",
 };
+/** What may not be written to, or not now. */
+const ONLY_WRITING = ["EACCES", "EPERM", "EROFS", "ETXTBSY", "EBUSY"];
 
 export interface DiskFileOptions {
   readonly path: string;
   readonly isReadonly: boolean;
+  /** "raw": whatever it looks like, it is a raw disk. */
+  readonly format?: DiskFormat;
   /** `bytes` of the guest's logical block. */
   readonly blockSize: 512 | 4096;
   /** False: nobody is kept from writing what this one reads, nor from reading what it writes. */
@@ -40,21 +50,23 @@ export interface DiskFile {
 }
 
 /** Throws DiskError for what cannot be a disk of the guest. */
-export function openDiskFile({ path, isReadonly, blockSize, isLocked = true }: DiskFileOptions): DiskFile {
+export function openDiskFile(options: DiskFileOptions): DiskFile {
+  const { path, isReadonly, blockSize, isLocked = true } = options;
   // O_EXCL: a block device that is mounted says so; the kernel wants it only for those.
   const exclusive = isLocked && !isReadonly && isBlockDevice(path) ? constants.O_EXCL : 0;
   // O_NONBLOCK: a FIFO by mistake is refused below instead of waited for.
-  const fd = open(path, (isReadonly ? constants.O_RDONLY : constants.O_RDWR) | constants.O_NONBLOCK | exclusive);
+  const fd = open(path, isReadonly, constants.O_NONBLOCK | exclusive);
   try {
-    const size = sizeOf(path, fd, fstatSync(fd));
-    if (size === 0) throw new DiskError(`${path}: empty; a disk has at least one block of ${String(blockSize)} bytes`);
-    if (size % blockSize !== 0) {
-      const rest = size % blockSize;
-      throw new DiskError(
-        `${path}: ${String(size)} bytes are not a multiple of the block size ${String(blockSize)} (${String(rest)} over)`,
-        { cure: `extend it: truncate -s %${String(blockSize)} FILE` },
-      );
+    const stat = fstatSync(fd);
+    const size = sizeOf(path, fd, stat);
+    if (!isReadonly && stat.isBlockDevice()) checkIsWritable(path, fd);
+    if (size === 0) {
+      throw new DiskError(`${path}: empty; a disk has at least one block of ${String(blockSize)} bytes`, {
+        cure: stat.isFile() ? `give it a size: truncate -s 1G ${shellWord(path)}` : undefined,
+      });
     }
+    if (options.format !== "raw") checkIsRaw(path, { size, read: (at, length) => readAt(fd, at, length) }, isReadonly);
+    if (size % blockSize !== 0) throw notWholeBlocks(path, size, blockSize);
     if (isLocked) lockDisk(path, fd, isReadonly);
     return { path, fd, size, isReadonly };
   } catch (error) {
@@ -72,14 +84,62 @@ function isBlockDevice(path: string): boolean {
   }
 }
 
-function open(path: string, flags: number): number {
+function open(path: string, isReadonly: boolean, flags: number): number {
   try {
-    return openSync(path, flags);
+    return openSync(path, (isReadonly ? constants.O_RDONLY : constants.O_RDWR) | flags);
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code ?? "";
-    const [problem, cure] = OPEN_PROBLEMS[code] ?? [`cannot be opened (${code})`];
-    throw new DiskError(`${path}: ${problem}`, { cause: error, cure });
+    const problem = OPEN_PROBLEMS[code] ?? `cannot be opened (${code})`;
+    throw new DiskError(`${path}: ${problem}`, { cause: error, cure: openCure(path, isReadonly, code) });
   }
+}
+
+function openCure(path: string, isReadonly: boolean, code: string): string | undefined {
+  if (code === "EISDIR") return imageOfFolder(path);
+  if (!ONLY_WRITING.includes(code)) return undefined;
+  const canBeRead = !isReadonly && isReadable(path);
+  if (code === "EACCES" || code === "EPERM") {
+    const right = `ask its owner for the right to ${isReadonly ? "read" : canBeRead ? "write" : "read and write"} it`;
+    return canBeRead ? `attach it readonly, or ${right}` : right;
+  }
+  return canBeRead ? `attach it readonly${code === "EBUSY" ? ", or unmount it" : ""}` : undefined;
+}
+
+function isReadable(path: string): boolean {
+  try {
+    accessSync(path, constants.R_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function imageOfFolder(path: string): string {
+  const image = shellWord(freshPath(path, ".ext4"));
+  return `make an image of it, of a size that fits: mke2fs -q -t ext4 -d ${shellWord(path)} ${image} 1G`;
+}
+
+/** A loop device of a read-only file opens for writing, and fails each write. */
+function checkIsWritable(path: string, fd: number): void {
+  const isReadonly = new Int32Array(1);
+  ioctlStruct(fd, "BLKROGET", BLKROGET, isReadonly);
+  if (isReadonly[0] !== 0) throw new DiskError(`${path}: a read-only device`, { cure: "attach it readonly" });
+}
+
+function readAt(fd: number, position: number, length: number): Uint8Array {
+  const bytes = new Uint8Array(length);
+  return bytes.subarray(0, readSync(fd, bytes, 0, length, position));
+}
+
+/** The advice is about a copy: what has no whole blocks may not be a disk at all. */
+function notWholeBlocks(path: string, size: number, blockSize: number): DiskError {
+  const copy = shellWord(freshPath(path, ".raw"));
+  return new DiskError(
+    `${path}: ${String(size)} bytes are not a multiple of the block size ${String(blockSize)} (${String(size % blockSize)} over)`,
+    {
+      cure: `if it is a raw disk image, extend a copy: cp ${shellWord(path)} ${copy} && truncate -s %${String(blockSize)} ${copy}`,
+    },
+  );
 }
 
 function sizeOf(path: string, fd: number, stat: Stats): number {
@@ -89,8 +149,6 @@ function sizeOf(path: string, fd: number, stat: Stats): number {
     ioctlStruct(fd, "BLKGETSIZE64", BLKGETSIZE64, size);
     return Number(size[0]);
   }
-  const [problem, cure] = stat.isDirectory()
-    ? (OPEN_PROBLEMS["EISDIR"] ?? [""])
-    : ["neither a file nor a block device"];
-  throw new DiskError(`${path}: ${problem}`, { cure });
+  if (stat.isDirectory()) throw new DiskError(`${path}: a directory, not a disk image`, { cure: imageOfFolder(path) });
+  throw new DiskError(`${path}: neither a file nor a block device`);
 }
