@@ -1,6 +1,7 @@
 // The command line's entry: the only reader of process.argv and the only caller of exit.
 import { createRequire } from "node:module";
 import { exitCodeOfError } from "./cli/exit-code.js";
+import { UnwritableError } from "./cli/unwritable-error.js";
 import { UsageError } from "./cli/usage-error.js";
 import { describeSystemError } from "./host/errno-text.js";
 import { toIgnoreAgain } from "./host/inherited-signals.js";
@@ -60,7 +61,7 @@ function complain(error: unknown): void {
   if (error instanceof OutputError) {
     // Whoever has closed the pipe wants no more, no words either.
     if (!error.isBrokenPipe) say(error.message);
-  } else if (error instanceof UsageError) {
+  } else if (error instanceof UsageError || error instanceof UnwritableError) {
     say(error.message);
   } else if (error instanceof VmmError) {
     const lines = error instanceof ConfigError ? error.problems : [error.message];

@@ -8,9 +8,10 @@ import {
   EXIT_USAGE,
 } from "../../vmm/host/exit-codes.js";
 import { OutputError, print, say } from "../../vmm/host/say.js";
+import { UnwritableError } from "../../vmm/cli/unwritable-error.js";
 import { UsageError } from "../../vmm/cli/usage-error.js";
 import { onEndSignals } from "../../vmm/sys/end-signals.js";
-import { checkWritable } from "../../vmm/cli/report.js";
+import { checkWritable } from "../../vmm/cli/output-paths.js";
 import { formatColumns } from "../table.js";
 import { formatChanges } from "./compare.js";
 import { offerPackages } from "./install.js";
@@ -33,7 +34,7 @@ export async function bench(argv: readonly string[]): Promise<number> {
       if (!error.isBrokenPipe) say(error.message);
       return error.isBrokenPipe ? EXIT_SIGNAL_BASE + SIGPIPE : EXIT_OUTPUT_LOST;
     }
-    if (!(error instanceof UsageError || error instanceof CannotWrite)) throw error;
+    if (!(error instanceof UsageError || error instanceof CannotWrite || error instanceof UnwritableError)) throw error;
     say(error.message);
     return error instanceof UsageError ? EXIT_USAGE : EXIT_CANNOT_WRITE;
   }
@@ -51,7 +52,7 @@ async function run(argv: readonly string[]): Promise<number> {
   }
   // A file that cannot be read or written is said now, not after half an hour.
   for (const path of [options.json, options.html, options.svg, options.markdown, options.resume]) {
-    if (path !== undefined) tryWriting(path, checkWritable);
+    if (path !== undefined) checkWritable({ option: "vmlet bench", path });
   }
   const old = options.compare === undefined ? undefined : read(options.compare);
   const resumed = options.resume !== undefined && existsSync(options.resume) ? read(options.resume) : undefined;

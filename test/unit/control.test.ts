@@ -1,8 +1,9 @@
 // Needs: nothing. The control socket, its protocol, and `vmlet balloon`.
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { createConnection } from "node:net";
+import { createConnection, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { balloon } from "../../vmm/cli/balloon.js";
@@ -101,8 +102,57 @@ describe("control socket", () => {
     }
     await assert.rejects(
       balloon([join(folder, "none"), "1"]),
-      (error) => error instanceof HostError && /none: nobody answers \(ENOENT\)$/.test(error.message),
+      (error) => error instanceof HostError && /none: nobody answers: .*\(ENOENT\)$/.test(error.message),
     );
+  });
+
+  it("vmlet balloon: a socket is a path, whatever it looks like; what answers there may be anything", async () => {
+    // Once a TCP port.
+    await assert.rejects(balloon(["80", "5"]), /Control socket 80: nobody answers: .*\(ENOENT\)/);
+    await assert.rejects(balloon(["x".repeat(200), "5"]), /a path of 200 bytes; 107 fit/);
+    await assert.rejects(balloon([folder, "5"]), HostError);
+    for (const reply of ["", "null\n", "hello\n", "[]\n", '{"error":5}\n', "x".repeat(100_000)]) {
+      const other = join(folder, "other");
+      const stranger = createServer((socket) =>
+        socket
+          .on("error", () => undefined)
+          .resume()
+          .end(reply),
+      ).listen(other);
+      await assert.rejects(balloon([other, "5"]), /no answer|another program than vmlet answers there/, reply);
+      await new Promise((resolve) => stranger.close(resolve));
+    }
+  });
+
+  it("the end of one VM leaves the socket of another that has taken the path", () => {
+    rmSync(path);
+    const second = ControlServer.listen(path, vm);
+    server.close();
+    assert.equal(existsSync(path), true);
+    second.close();
+    assert.equal(existsSync(path), false);
+    writeFileSync(path, "a file of somebody's");
+    second.close();
+    assert.equal(existsSync(path), true);
+    rmSync(path);
+  });
+
+  it("a socket that a killed VM has left is told from one that is in use, and from a file", () => {
+    const cureAt = (at: string): string => {
+      try {
+        ControlServer.listen(at, vm).close();
+      } catch (error) {
+        if (error instanceof HostError) return error.cure ?? "";
+        throw error;
+      }
+      return "none";
+    };
+    assert.match(cureAt(path), /another program listens there/);
+    const left = join(folder, "it's left");
+    const dies = `require("node:net").createServer().listen(process.argv[1], () => process.kill(process.pid, 9))`;
+    spawnSync(process.execPath, ["-e", dies, left]);
+    assert.equal(cureAt(left), `nobody listens there any more: rm '${left.replaceAll("'", "'\\''")}'`);
+    assert.doesNotMatch(cureAt("/etc/passwd"), /rm /);
   });
 
   it("a path that is taken is left alone", () => {

@@ -2,11 +2,13 @@
 import assert from "node:assert/strict";
 import { UsageError } from "../../vmm/cli/usage-error.js";
 import type { MetricsLine } from "../../vmm/cli/metrics.js";
-import { parseTail, rates, table } from "../../vmm/cli/stats.js";
+import { HostError } from "../../vmm/errors.js";
+import { parseTail, rates, stats, table } from "../../vmm/cli/stats.js";
 
 const first: MetricsLine = {
   time_ms: 1000,
   memory_resident_bytes: 80 * 2 ** 20,
+  lost_lines: 0,
   cpu_ms: 100,
   state: "running",
   exits: { io: 10 },
@@ -36,7 +38,29 @@ describe("stats", () => {
     assert.deepEqual(found, { line: second, previous: first });
     assert.deepEqual(parseTail(text(first), "f"), { line: first, previous: undefined });
     assert.equal(parseTail('{"time_ms":', "f"), undefined);
-    assert.throws(() => parseTail("hello\n", "f"), UsageError);
+    for (const other of [
+      "hello",
+      "null",
+      "5",
+      "[]",
+      "{}",
+      '{"time_ms":1}',
+      JSON.stringify({ ...first, exits: null }),
+    ]) {
+      assert.throws(() => parseTail(`${other}\n`, "f"), UsageError, other);
+    }
+  });
+
+  it("a file that cannot be one is refused in words, and not waited for", async () => {
+    for (const [path, why] of [
+      ["/tmp", /a folder/],
+      ["/dev/zero", /not a regular file/],
+      ["/dev/null/x", /a part of the path is not a folder/],
+      ["/nowhere", /no such file/],
+      ["x".repeat(300), /too long/],
+    ] as const) {
+      await assert.rejects(stats([path]), (error) => error instanceof HostError && why.test(error.message), path);
+    }
   });
 
   it("rates are since the line before, or since the start", () => {

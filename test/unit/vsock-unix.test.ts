@@ -233,7 +233,7 @@ describe("vsock over Unix sockets", () => {
   it("says what is wrong with a path, and removes its file at the end", async () => {
     const used = await refusal(path);
     assert.match(used.message, /exists already$/);
-    assert.match(used.cure ?? "", /remove it/);
+    assert.match(used.cure ?? "", /another program listens there/);
     const file = join(folder, "file");
     writeFileSync(file, "mine");
     assert.match((await refusal(file)).message, /exists already$/);

@@ -1,5 +1,5 @@
 // `vmlet boot` through the lab: the same command in there, with the same files and result.
-import { closeSync, writeFileSync } from "node:fs";
+import { closeSync } from "node:fs";
 import type { BootOptions } from "./arguments.js";
 import { formatBalloon } from "./balloon-argument.js";
 import { formatDisk } from "./disk-argument.js";
@@ -47,10 +47,12 @@ export async function bootInLab(options: BootOptions, config: ResolvedConfig, cp
   ).finally(closeFiles);
   const report = result.files.get(REPORT);
   const metrics = result.files.get(METRICS);
-  if (options.metrics !== undefined && metrics !== undefined) writeFileSync(options.metrics, metrics);
+  const { writeReport, writeWhole } = await import("./report.js");
+  if (options.metrics !== undefined && metrics !== undefined) {
+    await writeWhole("--metrics", options.metrics, metrics, result.status);
+  }
   if (options.report !== undefined && report !== undefined) {
-    const { writeReport } = await import("./report.js");
-    return writeReport(options.report, withUsersPath(report, config));
+    return writeReport(options.report, { ...withUsersPath(report, config), exit_code: result.status });
   }
   return result.status;
 }

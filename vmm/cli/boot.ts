@@ -40,16 +40,7 @@ export async function boot(argv: readonly string[]): Promise<number> {
     return 0;
   }
   const resolved = resolveConfig(vmConfig(options));
-  for (const flag of ["report", "metrics"] as const) {
-    const path = options[flag];
-    if (path === undefined) continue;
-    const { checkWritable, complainUnwritable } = await import("./report.js");
-    try {
-      checkWritable(path);
-    } catch (error) {
-      return complainUnwritable(path, error, flag);
-    }
-  }
+  await checkOutputs(options, resolved);
   const choice = await chooseOrExplain(options);
   const config = withFittingKernel(options, resolved, choice);
   if (choice.kind === "kvm" && config.nets.length > 0) (await import("./rights.js")).checkRights(config.nets);
@@ -70,6 +61,25 @@ export async function boot(argv: readonly string[]): Promise<number> {
     say("this host's /dev/kvm emulates guest kernel code: expect a boot of seconds");
   }
   return run(options, config, choice.quirks);
+}
+
+/** Before anything is opened: nothing of the guest's, and nothing of anybody's, is overwritten. */
+async function checkOutputs({ report, metrics, control, vsock }: BootOptions, config: ResolvedConfig): Promise<void> {
+  if (report === undefined && metrics === undefined && control === undefined && vsock === undefined) return;
+  const { checkClashes, checkWritable } = await import("./output-paths.js");
+  const named = (option: string, path: string | undefined) => (path === undefined ? [] : [{ option, path }]);
+  const inputs = [
+    ...named("--kernel", config.kernel),
+    ...named("--initrd", config.initrd),
+    ...config.disks.flatMap(({ path }) => named("--disk", path)),
+  ];
+  const files = [...named("--report", report), ...named("--metrics", metrics)];
+  checkClashes([...files, ...named("--control", control), ...named("--vsock", vsock?.path)], inputs);
+  const { METRICS_BEGIN } = await import("./metrics.js");
+  const { REPORT_BEGIN } = await import("./report.js");
+  for (const file of files) {
+    checkWritable({ ...file, begins: file.option === "--report" ? REPORT_BEGIN : METRICS_BEGIN });
+  }
 }
 
 /** The accelerator; where /dev/kvm was needed and failed, the error says why as the doctor would. */
@@ -220,7 +230,7 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
     removeHandlers();
     terminal?.close();
     removeResize?.();
-    metrics?.close();
+    await metrics?.close();
     control?.close();
     vm.closeDevices();
     // The rest of the VM is not closed: the process ends with it, without waiting for a thread that may
@@ -260,7 +270,7 @@ function followSize(vm: Vm): () => void {
 
 async function openMetrics(path: string, vm: Vm) {
   const { MetricsFile } = await import("./metrics.js");
-  return new MetricsFile(path, () => vm.statistics());
+  return new MetricsFile(path, () => vm.statistics(), isTerminal(STDIN));
 }
 
 async function openControl(path: string, vm: Vm) {

@@ -29,8 +29,11 @@ export class ControlServer {
   readonly #sockets = new Set<Socket>();
   readonly #vm: Controlled;
 
-  private constructor(server: Server, vm: Controlled) {
+  readonly #removeFile: () => void;
+
+  private constructor(server: Server, vm: Controlled, removeFile: () => void) {
     this.#server = server;
+    this.#removeFile = removeFile;
     this.#vm = vm;
     server.on("connection", (socket) => this.#serve(socket));
   }
@@ -40,15 +43,15 @@ export class ControlServer {
     const server = createServer();
     const umask = process.umask(OWNER_ONLY_UMASK);
     try {
-      listenAtPath(server, { what: "control socket", path });
+      return new ControlServer(server, vm, listenAtPath(server, { what: "control socket", path }));
     } finally {
       process.umask(umask);
     }
-    return new ControlServer(server, vm);
   }
 
   /** The socket file is gone when this returns. */
   close(): void {
+    this.#removeFile();
     this.#server.close();
     for (const socket of this.#sockets) socket.destroy();
   }

@@ -1,6 +1,7 @@
 // From how a run has ended to what the process exits with.
 import { ConfigError, DiskError, KernelImageError } from "../errors.js";
 import {
+  EXIT_CANNOT_WRITE,
   EXIT_CONFIG,
   EXIT_GUEST,
   EXIT_HALTED,
@@ -17,6 +18,7 @@ import {
 import type { GuestOutcome } from "../machine/vm-exit.js";
 import { describeSystemError } from "../host/errno-text.js";
 import { OutputError } from "../host/say.js";
+import { UnwritableError } from "./unwritable-error.js";
 import { UsageError } from "./usage-error.js";
 
 const SIGPIPE = 13;
@@ -41,6 +43,7 @@ export function exitCodeOf(outcome: GuestOutcome, status: number | undefined): n
 
 export function exitCodeOfError(error: unknown): number {
   if (error instanceof UsageError) return EXIT_USAGE;
+  if (error instanceof UnwritableError) return EXIT_CANNOT_WRITE;
   if (error instanceof OutputError) return error.isBrokenPipe ? EXIT_SIGNAL_BASE + SIGPIPE : EXIT_OUTPUT_LOST;
   if (error instanceof ConfigError || error instanceof KernelImageError || error instanceof DiskError)
     return EXIT_CONFIG;

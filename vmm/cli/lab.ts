@@ -1,11 +1,11 @@
 // `vmlet lab`: a shell or a command in the lab's first level.
-import { writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { basename } from "node:path";
 import { LAB_PACKAGE, checkoutInputs } from "../lab/checkout.js";
 import { runInLab } from "../lab/connect.js";
 import { checkLabPrograms } from "./accelerator.js";
 import { parseLab } from "./arguments.js";
+import { writeWhole } from "./report.js";
 import { packageRoot } from "../host/guest-files.js";
 import { print } from "../host/say.js";
 
@@ -28,6 +28,7 @@ export async function lab(argv: readonly string[]): Promise<number> {
     },
     { argv: command.length > 0 ? command : ["sh", "-l"], cwd: LAB_PACKAGE },
   );
-  for (const [name, content] of result.files) writeFileSync(basename(name), content);
-  return result.status;
+  let { status } = result;
+  for (const [name, content] of result.files) status = await writeWhole("/output:", basename(name), content, status);
+  return status;
 }

@@ -1,10 +1,13 @@
 // --metrics FILE: what a running VM has used so far, one line of JSON a second and one at the end.
-import { closeSync, openSync, writeSync } from "node:fs";
 import type { BalloonReport } from "../virtio/device-host.js";
 import type { VmStatistics } from "../machine/vm-exit.js";
+import { say } from "../host/say.js";
+import { OutputFile } from "./output-file.js";
 import { deviceCounters, type DeviceCounters } from "./report.js";
 
 const INTERVAL_MS = 1000;
+/** What every file of ours begins with. */
+export const METRICS_BEGIN = '{"time_ms":';
 
 /** A line of the file. Counters only grow. */
 export interface MetricsLine {
@@ -14,6 +17,8 @@ export interface MetricsLine {
   readonly memory_resident_bytes: number;
   /** Processor time of the whole process, guest included. */
   readonly cpu_ms: number;
+  /** Lines before this one that could not be written. */
+  readonly lost_lines: number;
   /** "ended" on the last line. */
   readonly state: "running" | "ended";
   readonly exits: VmStatistics["exits"];
@@ -33,37 +38,45 @@ export interface BalloonMetrics {
 }
 
 export class MetricsFile {
-  readonly #fd: number;
+  readonly #file: OutputFile;
+  readonly #path: string;
   readonly #read: () => VmStatistics;
   readonly #timer: NodeJS.Timeout;
 
-  /** Throws if the file cannot be written. */
-  constructor(path: string, read: () => VmStatistics) {
-    this.#fd = openSync(path, "w");
+  /** `returns` where lines on standard error need a carriage return. */
+  constructor(path: string, read: () => VmStatistics, returns = false) {
+    this.#path = path;
     this.#read = read;
-    this.#timer = setInterval(() => this.#write("running"), INTERVAL_MS).unref();
+    this.#file = new OutputFile(path, {
+      failed: (why) => {
+        say(`--metrics ${path}: cannot be written: ${why}; the guest goes on, later lines are tried`, { returns });
+      },
+    });
+    this.#timer = setInterval(() => this.#file.write(this.#line("running")), INTERVAL_MS).unref();
   }
 
   /** Writes the last line. */
-  close(): void {
+  async close(): Promise<void> {
     clearInterval(this.#timer);
-    this.#write("ended");
-    closeSync(this.#fd);
+    await this.#file.close(this.#line("ended"));
+    const { lost } = this.#file;
+    if (lost > 0) say(`--metrics ${this.#path}: ${String(lost)} lines are lost`);
   }
 
-  #write(state: MetricsLine["state"]): void {
+  #line(state: MetricsLine["state"]): string {
     const { user, system } = process.cpuUsage();
     const { exits, devices, balloon } = this.#read();
     const line: MetricsLine = {
       time_ms: Math.round(performance.now()),
       memory_resident_bytes: process.memoryUsage.rss(),
       cpu_ms: Math.round((user + system) / 1000),
+      lost_lines: this.#file.lost,
       state,
       exits,
       devices: deviceCounters(devices),
       balloon: balloon === undefined ? null : balloonMetrics(balloon),
     };
-    writeSync(this.#fd, `${JSON.stringify(line)}\n`);
+    return `${JSON.stringify(line)}\n`;
   }
 }
 

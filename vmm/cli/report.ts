@@ -1,13 +1,13 @@
 // The JSON of --report: what ran, how long each phase took, what it cost, how it ended.
 import { createHash } from "node:crypto";
-import { accessSync, constants, readFileSync, statSync, writeFileSync } from "node:fs";
-import { dirname } from "node:path";
+import { readFileSync } from "node:fs";
 import type { ResolvedConfig } from "../config/types.js";
 import { acceleratorKind, hostFacts, isInLab, type AcceleratorKind, type HostFacts } from "../host/facts.js";
 import type { Milestones, VmExit } from "../machine/vm-exit.js";
 import type { KernelFormat } from "../x86/kernel.js";
 import { EXIT_CANNOT_WRITE } from "../host/exit-codes.js";
 import { say } from "../host/say.js";
+import { OutputFile } from "./output-file.js";
 import { VERSION } from "../host/version.js";
 
 /** `ms`, null where the guest never got there. */
@@ -40,13 +40,6 @@ export interface Report {
   readonly kernel: { readonly path: string; readonly format: KernelFormat; readonly sha256: string };
   readonly outcome: VmExit["outcome"];
   readonly exit_code: number;
-}
-
-/** Throws the reason, in words, if the report could not be written later. */
-export function checkWritable(path: string): void {
-  const stat = statSync(path, { throwIfNoEntry: false });
-  if (stat?.isDirectory() === true) throw new Error("is a directory");
-  accessSync(stat === undefined ? dirname(path) : path, constants.W_OK);
 }
 
 export function phases({ firstRun, init, commandStart, commandEnd, end }: Milestones): PhasesMs {
@@ -101,18 +94,27 @@ export function makeReport(config: ResolvedConfig, format: KernelFormat, exit: V
   };
 }
 
-/** Writes the report; the result is the exit code that it holds, or the one for a file that cannot be written. */
-export function writeReport(path: string, report: Report): number {
-  try {
-    writeFileSync(path, `${JSON.stringify(report, null, 2)}\n`);
-  } catch (error) {
-    return complainUnwritable(path, error);
-  }
-  return report.exit_code;
+/** What every report of ours begins with. */
+export const REPORT_BEGIN = '{\n  "vmlet":';
+
+/** Writes the report; the result is the exit code that it holds: the guest's own says more than a full disk. */
+export async function writeReport(path: string, report: Report): Promise<number> {
+  return writeWhole("--report", path, `${JSON.stringify(report, null, 2)}\n`, report.exit_code);
 }
 
-export function complainUnwritable(path: string, error: unknown, flag = "report"): number {
-  const why = error instanceof Error ? error.message : String(error);
-  say(`--${flag} ${path}: cannot be written: ${why}`);
-  return EXIT_CANNOT_WRITE;
+/** Writes a file that is complete when the guest has ended; the result is `exitCode`, or the one for a file that cannot be written. */
+export async function writeWhole(
+  option: string,
+  path: string,
+  content: string | Uint8Array,
+  exitCode: number,
+): Promise<number> {
+  const problem: string[] = [];
+  const file = new OutputFile(path, { failed: (why) => problem.push(why) });
+  await file.close(content);
+  if (file.lost === 0) return exitCode;
+  say(
+    `${option} ${path}: cannot be written: ${problem[0] ?? "it takes too long"}; the guest has ended with ${String(exitCode)}`,
+  );
+  return exitCode === 0 ? EXIT_CANNOT_WRITE : exitCode;
 }

@@ -1,8 +1,9 @@
 // Locks on bytes of a file that belong to its opening: fcntl(2), F_OFD_SETLK.
-import { systemCallError } from "./errno.js";
-import { lazy } from "./koffi.js";
+import { EAGAIN, systemCallError } from "./errno.js";
+import { koffi, lazy } from "./koffi.js";
 
 const nativeFcntl = lazy("fcntl", "int", ["int", "int", "void *"]);
+const EACCES = 13;
 const F_OFD_GETLK = 36;
 const F_OFD_SETLK = 37;
 const F_RDLCK = 0;
@@ -22,6 +23,11 @@ function flockOf(type: number, byte: number): DataView {
 export function lockByteShared(fd: number, byte: number): void {
   // SAFETY: the size of struct flock, used during this call only; so below.
   if (nativeFcntl(fd, F_OFD_SETLK, flockOf(F_RDLCK, byte)) < 0) throw systemCallError("F_OFD_SETLK");
+}
+
+/** Locks one byte for this opening alone; false if another has it. True where the file system has no locks. */
+export function lockByteExclusive(fd: number, byte: number): boolean {
+  return nativeFcntl(fd, F_OFD_SETLK, flockOf(F_WRLCK, byte)) >= 0 || ![EAGAIN, EACCES].includes(koffi.errno());
 }
 
 /** Whether another opening of the file has any lock on this byte. */

@@ -1,6 +1,8 @@
-// Sockets that Node does not make: socket(2), socketpair(2).
-import { systemCallError } from "./errno.js";
-import { lazy } from "./koffi.js";
+// Sockets that Node does not make: socket(2), socketpair(2), and Unix sockets whose file stays ours to remove.
+import { closeSync } from "node:fs";
+import { MAX_UNIX_PATH_BYTES } from "../host/unix-path.js";
+import { EAGAIN, systemCallError } from "./errno.js";
+import { koffi, lazy } from "./koffi.js";
 
 const nativeFcntlNumber = lazy("fcntl", "int", ["int", "int", "int64_t"]);
 const nativeSocketpair = lazy("socketpair", "int", ["int", "int", "int", "void *"]);
@@ -29,4 +31,52 @@ export function streamPair(): readonly [own: number, other: number] {
   const [own = -1, other = -1] = pair;
   if (nativeFcntlNumber(own, F_SETFL, O_NONBLOCK) < 0) throw systemCallError("F_SETFL");
   return [own, other];
+}
+
+const nativeBind = lazy("bind", "int", ["int", "void *", "uint"]);
+const nativeListen = lazy("listen", "int", ["int", "int"]);
+const nativeConnect = lazy("connect", "int", ["int", "void *", "uint"]);
+const SOCK_NONBLOCK = 0o4000;
+/** Connections that wait to be accepted; the kernel's own limit (net.core.somaxconn) is 4096. */
+const BACKLOG = 511;
+
+/** struct sockaddr_un: the family, then the path with its zero. */
+function unixAddress(path: string): Uint8Array {
+  const bytes = Buffer.from(path);
+  if (bytes.length === 0 || bytes.length > MAX_UNIX_PATH_BYTES)
+    throw new RangeError(`A path of ${String(bytes.length)} bytes`);
+  return Uint8Array.from([AF_UNIX, 0, ...bytes, 0]);
+}
+
+function unixSocket(): number {
+  const fd = nativeSocket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) throw systemCallError("socket");
+  return fd;
+}
+
+/** A socket that listens at `path`, which it makes; the caller closes it and removes the file. */
+export function listenUnix(path: string): number {
+  const address = unixAddress(path);
+  const fd = unixSocket();
+  try {
+    // SAFETY: the address is read during the call only; so below.
+    if (nativeBind(fd, address, address.length) < 0) throw systemCallError("bind");
+    if (nativeListen(fd, BACKLOG) < 0) throw systemCallError("listen");
+    return fd;
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+}
+
+/** Whether a program listens at `path`. The connection that tells is closed at once. */
+export function isListening(path: string): boolean {
+  const address = unixAddress(path);
+  const fd = unixSocket();
+  try {
+    // A full queue of connections (EAGAIN) is a listener's, too.
+    return nativeConnect(fd, address, address.length) === 0 || koffi.errno() === EAGAIN;
+  } finally {
+    closeSync(fd);
+  }
 }

@@ -1,12 +1,14 @@
-// A server at a path of the host's file system: what is wrong with the path is said at once and in
-// words, where Node would tell by an event later on.
-import { accessSync, constants, lstatSync, statSync } from "node:fs";
+// A server at a path of the host's file system. The socket is bound here and not by Node, which would
+// remove whatever is at the path when the server closes, another's socket too; and what is wrong with the
+// path is said at once and in words, where Node would tell by an event later on.
+import { lstatSync, statSync, unlinkSync, type BigIntStats } from "node:fs";
 import type { Server } from "node:net";
 import { dirname } from "node:path";
-import { HostError } from "../../errors.js";
-
-/** `bytes` of sun_path in struct sockaddr_un, less the final zero. */
-const MAX_PATH_BYTES = 107;
+import { HostError, KvmIoctlError } from "../../errors.js";
+import { errnoText } from "../../host/errno-text.js";
+import { shellWord } from "../../host/shell-word.js";
+import { MAX_UNIX_PATH_BYTES } from "../../host/unix-path.js";
+import { isListening, listenUnix } from "../../sys/sockets.js";
 
 export interface UnixPath {
   /** What the socket is for, in front of its path in messages. */
@@ -16,28 +18,46 @@ export interface UnixPath {
   readonly suffixBytes?: number;
 }
 
-/** Listens, or throws HostError. The file is gone once the server's `close` has returned. */
-export function listenAtPath(server: Server, { what, path, suffixBytes = 0 }: UnixPath): void {
+/** Listens, or throws HostError. The result removes the socket file, if it is still this one. */
+export function listenAtPath(server: Server, { what, path, suffixBytes = 0 }: UnixPath): () => void {
   const name = `${what} ${path}`;
   const length = Buffer.byteLength(path);
-  if (length === 0 || length + suffixBytes > MAX_PATH_BYTES) {
-    const limit = String(MAX_PATH_BYTES - suffixBytes);
+  if (length === 0 || length + suffixBytes > MAX_UNIX_PATH_BYTES) {
+    const limit = String(MAX_UNIX_PATH_BYTES - suffixBytes);
     throw new HostError(`${name}: a path of ${String(length)} bytes; 1 to ${limit} fit`);
   }
-  const folder = dirname(path);
-  if (statSync(folder, { throwIfNoEntry: false })?.isDirectory() !== true) {
-    throw new HostError(`${name}: no such folder: ${folder}`, { cure: `make it: mkdir -p ${folder}` });
-  }
-  if (lstatSync(path, { throwIfNoEntry: false }) !== undefined) {
-    throw new HostError(`${name}: exists already`, { cure: `if no other VM uses it, remove it: rm ${path}` });
-  }
   try {
-    accessSync(folder, constants.W_OK);
+    const folder = dirname(path);
+    if (statSync(folder, { throwIfNoEntry: false })?.isDirectory() !== true) {
+      throw new HostError(`${name}: no such folder: ${folder}`, { cure: `make it: mkdir -p ${shellWord(folder)}` });
+    }
+    const other = lstatSync(path, { throwIfNoEntry: false });
+    if (other !== undefined) throw new HostError(`${name}: exists already`, { cure: cureFor(path, other.isSocket()) });
+    const fd = listenUnix(path);
+    const own = lstatSync(path, { bigint: true });
+    server.listen({ fd });
+    return () => removeOwn(path, own);
   } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code ?? String(error);
-    throw new HostError(`${name}: cannot be made in ${folder} (${code})`, { cause: error });
+    if (error instanceof HostError) throw error;
+    const code = error instanceof KvmIoctlError ? error.errnoName : ((error as NodeJS.ErrnoException).code ?? "");
+    throw new HostError(`${name}: cannot be made: ${errnoText(code)}`, { cause: error });
   }
-  // A path, unlike a name to be looked up, is bound within the call; only its error event comes later.
-  server.listen(path);
-  if (!server.listening) throw new HostError(`${name}: cannot be made`, { cure: `look at ${folder}` });
+}
+
+/** Never to remove what may be somebody's: only a socket that nobody listens at is left over for sure. */
+function cureFor(path: string, isSocket: boolean): string {
+  if (!isSocket) return "it is no socket: give a path that is free";
+  return isListening(path)
+    ? "another program listens there: give a path that is free"
+    : `nobody listens there any more: rm ${shellWord(path)}`;
+}
+
+/** Another program may have taken the path since. */
+function removeOwn(path: string, own: BigIntStats): void {
+  try {
+    const now = lstatSync(path, { bigint: true, throwIfNoEntry: false });
+    if (now?.ino === own.ino && now.dev === own.dev) unlinkSync(path);
+  } catch {
+    // The folder has gone, or is no longer ours to write to: what is left there is beyond us.
+  }
 }

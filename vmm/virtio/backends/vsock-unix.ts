@@ -22,11 +22,13 @@ export class UnixVsock implements VsockBackend {
   readonly path: string;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
+  readonly #removeFile: () => void;
   #acceptor: StreamAcceptor | undefined;
 
-  private constructor(path: string, server: Server) {
+  private constructor(path: string, server: Server, removeFile: () => void) {
     this.path = path;
     this.#server = server;
+    this.#removeFile = removeFile;
     server.on("connection", (socket) => this.#greet(socket));
   }
 
@@ -35,8 +37,8 @@ export class UnixVsock implements VsockBackend {
     const server = createServer({ allowHalfOpen: true, pauseOnConnect: true });
     server.maxConnections = MAX_SOCKETS;
     server.on("error", (error) => report(`${path}: ${error.message}`));
-    listenAtPath(server, { what: "vsock socket", path, suffixBytes: PORT_SUFFIX_BYTES });
-    return new UnixVsock(path, server);
+    const removeFile = listenAtPath(server, { what: "vsock socket", path, suffixBytes: PORT_SUFFIX_BYTES });
+    return new UnixVsock(path, server, removeFile);
   }
 
   accept(acceptor: StreamAcceptor): void {
@@ -57,6 +59,7 @@ export class UnixVsock implements VsockBackend {
 
   /** Closes all connections and removes the socket file. */
   async close(): Promise<void> {
+    this.#removeFile();
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
     for (const socket of this.#sockets) socket.destroy();
     await closed;
