@@ -222,7 +222,7 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
     if (exit.outcome !== "poweroff" && signal === undefined) await explain(exit);
     if (options.report !== undefined) {
       const { makeReport, writeReport } = await import("./report.js");
-      return writeReport(options.report, makeReport(config, vm.kernelFormat, exit, exitCode));
+      return await writeReport(options.report, makeReport(config, vm.kernelFormat, exit, exitCode));
     }
     return exitCode;
   } finally {

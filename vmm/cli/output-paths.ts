@@ -61,11 +61,11 @@ export function checkWritable(output: OutputPath): void {
       if (folder.nlink === 0) wrong(errnoText("ENOENT"));
       return;
     }
-    if (stat?.isDirectory() === true) wrong("a folder");
-    if (stat?.isBlockDevice() === true) wrong("a block device, whose contents would be lost");
-    if (stat?.isSocket() === true) wrong("a socket");
+    if (stat.isDirectory()) wrong("a folder");
+    if (stat.isBlockDevice()) wrong("a block device, whose contents would be lost");
+    if (stat.isSocket()) wrong("a socket");
     accessSync(path, constants.W_OK);
-    if (begins !== undefined && stat?.isFile() === true) checkContents(path, begins, wrong);
+    if (begins !== undefined && stat.isFile()) checkContents(path, begins, wrong);
   } catch (error) {
     if (error instanceof UnwritableError) throw error;
     wrong(errnoText((error as NodeJS.ErrnoException).code ?? String(error)));
