@@ -28,7 +28,9 @@ export function listenAtPath(server: Server, { what, path, suffixBytes = 0 }: Un
   }
   try {
     const folder = dirname(path);
-    if (statSync(folder, { throwIfNoEntry: false })?.isDirectory() !== true) {
+    const stat = statSync(folder, { throwIfNoEntry: false });
+    if (stat?.isDirectory() === false) throw new HostError(`${name}: ${folder} is not a folder`);
+    if (stat === undefined) {
       throw new HostError(`${name}: no such folder: ${folder}`, { cure: `make it: mkdir -p ${shellWord(folder)}` });
     }
     const other = lstatSync(path, { throwIfNoEntry: false });
