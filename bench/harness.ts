@@ -1,5 +1,5 @@
-// How every bench measures: warm-up, then rounds in which each variant has its turn, so that
-// whatever the machine does meanwhile meets all of them. Raw samples are kept.
+// How every bench measures: warm-up, then rounds in which each variant has its turn, so that other
+// work on the machine hits all of them alike. Raw samples are kept.
 import { medianInterval, pairwise, summarize, type Interval, type Summary } from "./statistics.js";
 
 /** Figures of one turn by metric; a metric's name ends in its unit (`exit_round_trip_ns`). */
@@ -7,13 +7,13 @@ export type Sample = Readonly<Record<string, number>>;
 
 export interface Variant {
   readonly name: string;
-  /** It takes part in so many rounds, the first ones; without it, in all. */
+  /** It takes part in this many rounds, the first ones; default: in all. */
   readonly rounds?: number;
   /** One turn. A throw ends this variant's part in the bench and becomes a row with the error. */
   turn(): Sample | Promise<Sample>;
 }
 
-/** A variant that could not be set up takes its place among the rows all the same. */
+/** A variant that could not be set up still has its row. */
 export interface Failure {
   readonly variant: string;
   readonly error: string;

@@ -9,7 +9,7 @@ const CONTENDED = 2;
 
 export function lock(words: SharedWords, index: number): void {
   if (Atomics.compareExchange(words, index, FREE, HELD) === FREE) return;
-  // Whoever waits leaves the word at CONTENDED, so that its holder knows to wake somebody.
+  // A waiter leaves the word at CONTENDED, so that the holder knows that it has to wake somebody.
   while (Atomics.exchange(words, index, CONTENDED) !== FREE) Atomics.wait(words, index, CONTENDED);
 }
 

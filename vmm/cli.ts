@@ -25,7 +25,7 @@ async function main([command, ...rest]: readonly string[]): Promise<number> {
     case "balloon":
       return (await import("./cli/balloon.js")).balloon(rest);
     case "lab":
-      // Node's own exit would set the terminal as it was at the start, whoever has it now.
+      // Node's own exit would reset the terminal to its state at the start, even if another job has it now.
       exitVm = (await import("./sys/exit.js")).exitNow;
       return (await import("./cli/lab.js")).lab(rest);
     case "--version":
@@ -59,7 +59,7 @@ async function bench(argv: readonly string[]): Promise<number> {
 
 function complain(error: unknown): void {
   if (error instanceof OutputError) {
-    // Whoever has closed the pipe wants no more, no words either.
+    // The reader has closed the pipe: it wants no message either.
     if (!error.isBrokenPipe) say(error.message);
   } else if (error instanceof UsageError || error instanceof UnwritableError) {
     say(error.message);

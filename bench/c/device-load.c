@@ -205,7 +205,7 @@ static void bring_up(const char *own)
 
 static long connection;
 
-/* `mode`: what the peer shall do; see net-peer.c. */
+/* `mode`: what the peer does; see net-peer.c. */
 static void connect_peer(const char *peer, char mode)
 {
 	struct sockaddr_in address = socket_address(peer, PORT);

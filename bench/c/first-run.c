@@ -1,6 +1,6 @@
 /* Preloaded into a monitor: ends the process at its first KVM_RUN, so that the time from its
  * start to there is the process's whole life. Works for any program that calls libc's ioctl,
- * be it through dlsym.
+ * also one that finds it by dlsym.
  *   FIRST_RUN_TRACE=FILE  one line an event on the way there: CLOCK_MONOTONIC ns, a name
  *   FIRST_RUN_SMAPS=FILE  /proc/self/smaps at that moment
  */

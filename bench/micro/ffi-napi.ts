@@ -1,6 +1,6 @@
 // ffi-napi (the fork that still builds, @2060.io/ffi-napi) with ref-struct-di and ref-array-di.
-// Its native parts are compiled at the first use, not by `npm ci`: whoever does not run this
-// bench needs no compiler, and a machine that cannot compile them sees a row with the reason.
+// Its native parts are compiled at the first use, not by `npm ci`: without this bench nobody needs a
+// compiler, and a machine that cannot compile them gets a row with the reason.
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -55,7 +55,7 @@ export function loadFfiNapi(): FfiNapi {
 function buildOnce(): void {
   const isBuilt = PACKAGES.every((name) => existsSync(join("node_modules", name, "build/Release")));
   if (isBuilt) return;
-  // Node's own headers lie beside its program; without them node-gyp would want to download some.
+  // Node's own headers are installed with it; without them node-gyp would download some.
   const prefix = dirname(dirname(process.execPath));
   const nodedir = existsSync(join(prefix, "include/node/node.h")) ? [`--nodedir=${prefix}`] : [];
   const argv = ["rebuild", "--ignore-scripts=false", "--foreground-scripts", ...nodedir, ...PACKAGES];

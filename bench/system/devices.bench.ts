@@ -49,7 +49,7 @@ const QEMU_VHOST = "QEMU microvm, vhost-net";
 
 const quote = (word: string): string => `'${word.replaceAll("'", "'\\''")}'`;
 
-/** Boots the guest with the peer beside it; the figures are what it prints. */
+/** Boots the guest, with the peer running on the host; the guest prints the figures. */
 function guest(
   host: LabHost,
   name: string,

@@ -15,7 +15,7 @@ import { acceleratorInWords } from "../stamp.js";
 import { GUEST_MIB } from "./guest.js";
 
 const BOOT_LIMIT_MS = 600_000;
-/** A lab starts anew for every boot: not more often than it takes to see the spread, and Bochs takes minutes. */
+/** A lab starts anew for every boot: few rounds, enough to see the spread; Bochs takes minutes. */
 const LABS: readonly (readonly [accel: AcceleratorChoice, cpu: LabCpu, rounds: number])[] = [
   ["lab", "amd", 3],
   ["lab-intel", "intel", 1],

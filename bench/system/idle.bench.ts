@@ -1,5 +1,5 @@
-// What a VM costs whose guest sleeps: processor time of the monitor with every device there is, the
-// balloon's statistics among them. Directly where this host has a KVM, and in the lab beside QEMU.
+// What a VM costs while its guest sleeps: the monitor's processor time with every device and the
+// balloon's statistics. On this host if it has a KVM, and in the lab, compared with QEMU.
 import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -34,7 +34,7 @@ export class LabHost {
     this.#session = session;
   }
 
-  /** `more`: files besides those that every bench needs. */
+  /** `more`: further files; those that every bench needs are there. */
   static async start(more: readonly LabInput[] = []): Promise<LabHost> {
     const packageRoot = resolve(".");
     const base = await labBase(packageRoot);
@@ -50,7 +50,7 @@ export class LabHost {
     return new LabHost(await LabSession.start({ packageRoot, memoryMib: LAB_MEMORY_MIB, cpus: LAB_CPUS, inputs }));
   }
 
-  /** Runs a program to its end; throws if its status is none of `statuses`. */
+  /** Runs a program to its end; throws if its status is not in `statuses`. */
   async time(program: readonly string[], statuses: readonly number[] = [0]): Promise<Timed> {
     const limitS = timeLimit("a monitor in the lab", MONITOR_LIMIT_MS) / 1000;
     const argv = ["timeout", String(limitS), "/input/bench/stopwatch", "/output/time.json", ...program];

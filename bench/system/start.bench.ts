@@ -97,7 +97,7 @@ async function run(context: BenchContext): Promise<BenchResult> {
     const { rss, pss, private: own } = monitorMemory(readFileSync(files.smaps, "utf8"), GUEST_MIB * 1024);
     return { rss_at_first_run_mib: rss / 1024, pss_at_first_run_mib: pss / 1024, private_at_first_run_mib: own / 1024 };
   };
-  // Not the whole life of the process: its end frees a VM, which is none of the start's time.
+  // Not the whole life of the process: its end frees a VM, and that is not part of the start.
   const startOf = (name: string, program: readonly string[], stepsOf?: typeof steps): Variant => ({
     name,
     turn: () => {

@@ -230,7 +230,7 @@ export class Serial implements BusDevice {
     this.#set(RX_REFUSED, 0);
   }
 
-  /** A driver that does nothing but look whether there is input shall see it. */
+  /** A driver that only polls for input must see it. */
   #countLooks(offset: number): void {
     const left = this.#get(RX_HIDDEN);
     if (left !== 0) this.#set(RX_HIDDEN, offset === UART_LSR ? left - 1 : POLLING_READS);

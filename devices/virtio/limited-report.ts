@@ -1,4 +1,4 @@
-// Log lines that a guest can cause at will: one in a second at most, the rest is counted.
+// Log lines that a guest can cause as often as it likes: at most one a second is written, the rest is counted.
 import type { EventLoop } from "./event-loop.js";
 
 const INTERVAL_MS = 1000;

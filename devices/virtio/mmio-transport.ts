@@ -404,7 +404,7 @@ export class MmioTransport implements BusDevice {
     Atomics.store(this.#registers, INTERRUPT_STATUS_WORD, 0);
   }
 
-  /** Ends the device's life, in whatever it is doing: its queues are dead before it hears of it. */
+  /** Ends the device's life, in whatever it is doing: its queues are dead before its reset is called. */
   #letGo(): void {
     for (const queue of this.#live) queue.stop();
     this.#live = [];

@@ -71,7 +71,7 @@ export class Queue {
     this.#chain = new DescriptorChain(size);
   }
 
-  /** Ends the queue for good: from now on it is empty and writes nothing, whoever still holds it. */
+  /** Ends the queue for good: it is empty and writes nothing, even for code that still holds it. */
   stop(): void {
     this.#isStopped = true;
   }
@@ -120,7 +120,7 @@ export class Queue {
     const now = this.#nextUsed;
     if (this.#isStopped || now === before) return false;
     // Pairs with the driver's load of used.idx: the elements are visible before the index. It is
-    // also the full barrier between this store and the load of what the driver wants to hear.
+    // also the full barrier between this store and the load of whether the driver wants an interrupt.
     this.#memory.storeU16(this.#usedGpa + IDX_OFFSET, now);
     this.#publishedUsed = now;
     if (!this.#features.eventIndex) {
@@ -131,7 +131,7 @@ export class Queue {
     return ((now - event - 1) & 0xffff) < ((now - before) & 0xffff);
   }
 
-  /** The driver need not notify for now; it may do so all the same (§2.7.10). */
+  /** The driver need not notify for now; it may still do so (§2.7.10). */
   suppressNotifications(): void {
     // With EVENT_IDX the old avail_event does it: the driver has passed it already.
     if (this.#isStopped || this.#features.eventIndex) return;

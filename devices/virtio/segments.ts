@@ -9,7 +9,7 @@ export class Segments {
   count = 0;
   /** `bytes` of all ranges. */
   byteLength = 0;
-  /** Another number after every change, for whoever keeps what has been made of the list. */
+  /** Another number after every change, for code that keeps something made of the list. */
   version = 0;
 
   constructor(capacity: number) {

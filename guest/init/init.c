@@ -324,7 +324,7 @@ static void take_terminal(void)
 	int group = (int)call0(getpid);
 
 	call2(setpgid, 0, 0);
-	/* Whoever asks from the background is stopped by SIGTTOU. */
+	/* A process in the background that asks is stopped by SIGTTOU. */
 	handle(SIGTTOU, SIG_IGN);
 	call3(ioctl, terminal, TIOCSPGRP, &group);
 	handle(SIGTTOU, SIG_DFL);
@@ -410,7 +410,7 @@ static int reap_until(long command)
 
 static void power_off(int status)
 {
-	/* Nobody shall write any more, and then the port shall send what it has, even after a Ctrl-S. */
+	/* Nobody may write any more; then the port sends what it still has, even after a Ctrl-S. */
 	call2(kill, -1, SIGKILL);
 	call3(ioctl, terminal, TCXONC, TCOON);
 	call3(ioctl, terminal, TCSBRK, 1);

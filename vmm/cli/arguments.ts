@@ -79,7 +79,7 @@ function split(argv: readonly string[]): [options: string[], command: string[]] 
 type Options = NonNullable<ParseArgsConfig["options"]>;
 type Strict<T extends Options> = { args: string[]; options: T; strict: true; allowPositionals: boolean; tokens: true };
 
-/** May be given as nothing: whoever puts a script together need not make a case of it. */
+/** May be empty, so that a script can always pass it. */
 const MAY_BE_EMPTY = "cmdline";
 
 function parseOptions<T extends Options>(

@@ -14,7 +14,7 @@ import type { LabCpu } from "../lab/cpu.js";
 import type { LabInput } from "../lab/image.js";
 import { labDiskPath } from "../lab/session.js";
 
-/** What the lab itself needs beside the guest's memory, `MiB`: kernel, Node, page cache. */
+/** What the lab itself needs in addition to the guest's memory, `MiB`: kernel, Node, page cache. */
 export const LAB_OWN_MIB = 640;
 const LAB_CPUS = 2;
 const KERNEL = "/input/boot/kernel";

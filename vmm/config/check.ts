@@ -108,7 +108,7 @@ function readRecord(schema: RecordSchema, given: unknown, place: Place, inside: 
     const what = `unknown option${unknown.length > 1 ? "s" : ""} ${showKeys(unknown)}; known are ${known.join(", ")}`;
     problems.push(sentence(inside.where, inside.path === "" ? what : `${inside.path.slice(0, -1)}: ${what}`));
   }
-  // Without a prototype: what somebody has put into Object.prototype is nobody's wish.
+  // Without a prototype: properties that some code put into Object.prototype are not the caller's.
   const fields = Object.create(null) as Record<string, unknown>;
   for (const [key, field] of Object.entries(schema.properties)) {
     const at = { where: inside.where, path: inside.path + (field.title ?? key) };

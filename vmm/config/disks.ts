@@ -82,7 +82,7 @@ export function resolveDisks(disks: readonly (CheckedDisk | undefined)[], proble
   if (roots.length > 1) {
     problems.push(`Only one disk can be the root, given are ${roots.map(({ path = "" }) => path).join(", ")}`);
   }
-  // Two disks may have the same default id; whoever writes one wants to find the disk by it.
+  // Two disks may have the same default id; an id that the caller writes must find one disk.
   const written = given.flatMap(({ id }) => (id === undefined ? [] : [id]));
   for (const id of new Set(written.filter((id, at) => written.indexOf(id) !== at))) {
     problems.push(`Disk id ${JSON.stringify(id)} is given to more than one disk`);

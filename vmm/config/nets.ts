@@ -86,7 +86,7 @@ export function resolveNets(nets: readonly (CheckedNet | undefined)[], problems:
     problems.push("Only one network device can be in user mode");
   }
   return nets.map((net, index) => {
-    // One that is no object has had its say.
+    // One that is not an object has its problem already.
     return net === undefined ? NO_NET : resolveNet(net, `Network device ${String(index + 1)}`, problems);
   });
 }

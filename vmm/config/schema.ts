@@ -1,6 +1,6 @@
 // What a configuration may look like, as JSON Schema: draft 2020-12, as much of it as a VM needs. A
 // part's schema stands beside its type; test/unit/config-schema.test.ts has the compiler compare the
-// two. check.ts reads it; whoever knows JSON Schema can, too.
+// two. check.ts reads it.
 
 /** Words for messages, which JSON Schema has no keyword for; a name that begins with "x-" means nothing to it. */
 interface Words {

@@ -1,5 +1,5 @@
-// Every check, in the order in which a reader wants to know: the machine, KVM and what stands in
-// its way, memory, then what else there is.
+// Every check, in the order of the report: the machine, KVM and what stands in its way, memory,
+// the rest.
 import type { Check, Finding } from "./checks.js";
 import {
   deviceGroup,
@@ -33,7 +33,7 @@ export const CHECKS: readonly Check[] = [
   ...[tap, cgroups, containers, guest, lab, intelLab],
 ];
 
-/** Only for those who ask. */
+/** Only with --passthrough. */
 export const PASSTHROUGH_CHECKS: readonly Check[] = [iommu, vfio, vfioMemlock];
 
 export function lookAt(host: HostView, checks: readonly Check[]): Finding[] {

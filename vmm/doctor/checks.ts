@@ -29,13 +29,13 @@ export interface Finding extends Observation {
   readonly code: string;
 }
 
-/** What depends on a check: any guest, the guests on /dev/kvm, those in the lab, or only what somebody may ask for. */
+/** What a failed check stops: every guest, guests on /dev/kvm, guests in the lab, or only an option. */
 export type Area = "host" | "kvm" | "lab" | "extra";
 
 export interface Check {
   readonly code: string;
   readonly area: Area;
-  /** The worst that it can find; "ok" for what is a fact and nothing else. */
+  /** The worst status that it can report; "ok" if it only states a fact. */
   readonly worst: Status;
   /** Undefined where there is nothing to say. Must not change anything on the host. */
   readonly look: (host: HostView) => Observation | undefined;

@@ -37,7 +37,7 @@ export function nameOf(files: HostFiles, table: "/etc/passwd" | "/etc/group", id
   return line?.split(":")[0] ?? String(id);
 }
 
-/** Members of a group beside those whose first group it is. */
+/** Members of a group, without the users who have it as their primary group. */
 export function membersOf(files: HostFiles, gid: number): readonly string[] {
   const line = (files.read("/etc/group") ?? "").split("\n").find((entry) => entry.split(":")[2] === String(gid));
   return line?.split(":")[3]?.split(",").filter(Boolean) ?? [];
@@ -45,7 +45,7 @@ export function membersOf(files: HostFiles, gid: number): readonly string[] {
 
 const READ_WRITE = 0o6;
 
-/** Whether the permission bits let the process read and write; what else may forbid it is not asked. */
+/** Whether the permission bits let the process read and write. Something else may still forbid it. */
 export function modeAllows({ uid, groups, has }: Identity, { mode, ...owner }: FileFacts): boolean {
   if (has(CAP_DAC_OVERRIDE)) return true;
   const shift = uid === owner.uid ? 6 : groups.includes(owner.gid) ? 3 : 0;

@@ -21,7 +21,7 @@ import { viewKvm } from "./kvm-view.js";
 const KMSG_RECORD = 8192;
 const MSR_BYTES = 8;
 
-/** For what a file system may refuse at will: its refusal is an answer. */
+/** For reads that a file system may refuse: a refusal counts as no value. */
 function orUndefined<T>(action: () => T): T | undefined {
   try {
     return action();

@@ -47,7 +47,7 @@ export class Fixups {
     this.#syscall?.follow(this.#context);
   }
 
-  /** Answers the exit; false if it is none of ours, or nothing helps. */
+  /** Answers the exit; false if no fix-up knows the instruction. */
   answer(reason: number): boolean {
     try {
       return this.#apply(reason);

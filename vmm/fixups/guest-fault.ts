@@ -1,4 +1,4 @@
-// An exception that the guest's own instruction has earned, found while a fix-up worked for it.
+// An exception that the guest's instruction raises, found while a fix-up does the instruction.
 
 export const DE_VECTOR = 0;
 export const BP_VECTOR = 3;

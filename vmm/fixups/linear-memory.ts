@@ -16,7 +16,7 @@ export function isCanonical(linear: bigint): boolean {
   return BigInt.asUintN(64, BigInt.asIntN(48, linear)) === linear;
 }
 
-/** Throws GuestFault for a page that may not be accessed; memory outside RAM is #GP, for want of a device. */
+/** Throws GuestFault for a page that may not be accessed. Memory outside RAM is #GP: fix-ups reach no device. */
 function pieces(memory: GuestMemory, state: PagingState, linear: bigint, length: number, access: Access): Piece[] {
   const found: Piece[] = [];
   for (let done = 0; done < length;) {

@@ -56,7 +56,7 @@ export function translate(memory: GuestMemory, state: PagingState, linear: bigin
   for (let level = (state.cr4 & CR4_LA57) !== 0n ? 5 : 4; ; level--) {
     const shift = BigInt(12 + 9 * (level - 1));
     const at = Number(table + ((linear >> shift) & 0x1ffn) * 8n);
-    // Tables outside RAM read as nothing here: a guest that points there has earned a fault.
+    // Tables outside RAM count as not present: the guest gets a page fault.
     const entry = memory.contains(at, 8) ? memory.readU64(at) : 0n;
     if ((entry & PTE_P) === 0n) throw fault(0);
     writable &&= (entry & PTE_RW) !== 0n;

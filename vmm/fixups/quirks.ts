@@ -4,7 +4,7 @@ import type { XsaveComponent } from "./xsave.js";
 
 /** What the probe has found, as the threads of a VM need it. */
 export interface Quirks {
-  /** Instructions that come back as emulation failures in kernel code. */
+  /** Instructions that end in an emulation failure in kernel code. */
   readonly missing: readonly FixupName[];
   /** SYSCALL does not change the privilege level. */
   readonly syscallStaysInUserMode: boolean;

@@ -1,6 +1,6 @@
 // A VM of 2 MiB for code of a few bytes: no kernel, no devices, no interrupt table. For questions
 // to KVM itself (probes) and for the tests. One large page maps RAM to itself, a second one maps
-// addresses that are nobody's, so that an access there is an exit.
+// addresses that no memory slot backs, so that an access there is an exit.
 import type { KvmSystem } from "../kvm/system.js";
 import type { VcpuFd } from "../kvm/vcpu-fd.js";
 import type { VmFd } from "../kvm/vm-fd.js";

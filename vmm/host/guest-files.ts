@@ -1,5 +1,5 @@
-// Where the package keeps its guest: beside dist/ or build/ where `make guest` has put it, else in the
-// cache, where the first use of an installed package builds it (first-use.ts).
+// Where the package keeps its guest: in guest/out, where `make guest` puts it, else in the cache, where
+// the first use of an installed package builds it (first-use.ts).
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { cacheFolder } from "./cache-folder.js";

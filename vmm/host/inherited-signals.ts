@@ -14,7 +14,7 @@ const SIGTERM = 15;
 /** Ignored by Node itself, which then sees EPIPE and EFBIG. */
 const SIGPIPE = 13;
 const SIGXFSZ = 25;
-/** Node needs it to hear of its children's ends. */
+/** Node needs it to learn that a child has ended. */
 const SIGCHLD = 17;
 
 /** Numbers of the signals; the variable is taken away, as it says nothing about a program started from here. */

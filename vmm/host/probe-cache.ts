@@ -20,7 +20,7 @@ function hostKey(): string {
   return [VERSION, boot, String(statSync("/dev/kvm").ino), ...modules].join(" ");
 }
 
-/** The remembered result, or that of `probe`. A cache that cannot be used costs its time and nothing else. */
+/** The remembered result, or that of `probe`. A cache that cannot be used only costs time. */
 export function remembered<T>(probe: () => T | undefined): T | undefined {
   const folder = cacheFolder();
   const key = ignoring(hostKey);
@@ -41,7 +41,7 @@ export function remembered<T>(probe: () => T | undefined): T | undefined {
   return quirks;
 }
 
-/** Undefined for a file system that will not: read-only homes and missing /sys are no reason to stop. */
+/** Undefined if the file system refuses: a read-only home or a missing /sys must not stop vmlet. */
 function ignoring<T>(action: () => T): T | undefined {
   try {
     return action();

@@ -7,7 +7,7 @@ export function shellWord(path: string): string {
   return /^[\w@%+=:,./-]+$/.test(safe) ? safe : `'${safe.replaceAll("'", "'\\''")}'`;
 }
 
-/** A path beside `path` that does not exist: whoever writes to it overwrites nothing. */
+/** A path next to `path` that does not exist yet: writing to it overwrites nothing. */
 export function freshPath(path: string, ending: string): string {
   const stem = path.replace(/\/+$/, "").replace(/(?<=[^/])\.[A-Za-z0-9]{1,5}$/, "");
   for (let number = 1; ; number++) {

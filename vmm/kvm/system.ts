@@ -73,7 +73,7 @@ export class KvmSystem {
     return ioctl(this.fd, "KVM_GET_VCPU_MMAP_SIZE", KVM_GET_VCPU_MMAP_SIZE);
   }
 
-  /** What this host can show a guest. */
+  /** The CPUID entries that this host supports. */
   supportedCpuid(): CpuidEntry[] {
     const list = new DataView(new ArrayBuffer(SIZEOF_KVM_CPUID2 + MAX_CPUID_ENTRIES * SIZEOF_KVM_CPUID_ENTRY2));
     list.setUint32(0, MAX_CPUID_ENTRIES, true);

@@ -188,7 +188,7 @@ export class VcpuFd {
     ioctlStruct(this.fd, "KVM_SET_XCRS", KVM_SET_XCRS, xcrs);
   }
 
-  /** The guest takes the exception at its next entry, before an instruction. KVM api.rst §4.32. */
+  /** Injects the exception: the guest takes it at its next entry. KVM api.rst §4.32. */
   injectException(vector: number, errorCode: number | undefined): void {
     const events = this.#get("KVM_GET_VCPU_EVENTS", KVM_GET_VCPU_EVENTS, SIZEOF_KVM_VCPU_EVENTS);
     events.setUint8(kvm_vcpu_events.exception_injected, 1);
@@ -198,7 +198,7 @@ export class VcpuFd {
     ioctlStruct(this.fd, "KVM_SET_VCPU_EVENTS", KVM_SET_VCPU_EVENTS, events);
   }
 
-  /** KVM_EXIT_DEBUG before the instruction at the linear address; the guest's own DRs sleep meanwhile. */
+  /** KVM_EXIT_DEBUG before the instruction at the linear address; the guest's own debug registers are off meanwhile. */
   setHardwareBreakpoint(linear: bigint): void {
     const debug = new DataView(new ArrayBuffer(SIZEOF_KVM_GUEST_DEBUG));
     debug.setUint32(kvm_guest_debug.control, KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP, true);
@@ -219,7 +219,7 @@ export class VcpuFd {
     return ioctlStruct(this.fd, "KVM_SET_MSRS", KVM_SET_MSRS, argument) === 1;
   }
 
-  /** Only after no thread runs or kicks this vCPU any more. */
+  /** Call it only when no thread runs or kicks this vCPU any more. */
   close(): void {
     munmap(this.run.address, this.run.length);
     closeDescriptor(this.fd);

@@ -1,5 +1,5 @@
-// The lab's Intel machine: Bochs, which interprets a processor with VT-x and EPT. What it lacks
-// beside QEMU: a second processor, virtio, a port to talk through other than serial lines.
+// The lab's Intel machine: Bochs, which interprets a processor with VT-x and EPT. Unlike QEMU it has
+// only one processor, no virtio, and only serial lines to talk through.
 import { spawn, spawnSync } from "node:child_process";
 import { constants, openSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { Socket } from "node:net";
@@ -62,7 +62,7 @@ function start(options: LabOptions, base: LabBase, inputDisk: string, folder: st
   const bochs = spawn(
     findProgram("setpriv") ?? "setpriv",
     ["--pdeathsig", "KILL", findProgram("bochs-bin") ?? "bochs-bin", "-q", "-f", configuration, "-rc", commands],
-    // The screen of the machine goes nowhere, but is drawn for a terminal of this kind.
+    // Bochs draws the machine's screen for a terminal of this kind; nobody sees it.
     { detached: true, stdio: "ignore", env: { ...process.env, TERM: "xterm" } },
   );
   let failure = "";
@@ -88,12 +88,12 @@ function start(options: LabOptions, base: LabBase, inputDisk: string, folder: st
   };
 }
 
-/** Opened for both: so opening waits for nobody, and nobody's end is the end of the line. */
+/** Opened for reading and writing: open(2) then does not wait for the other end, and a close there ends nothing. */
 function openLine(path: string, use: { readable: true } | { writable: true }): Socket {
   const fd = openSync(path, constants.O_RDWR | constants.O_NONBLOCK);
-  // What is written must not be read back by the one who wrote it.
+  // A writer must not read back what it has written.
   const line = new Socket({ fd, readable: "readable" in use, writable: "writable" in use });
-  // What goes wrong with it shows as the end of Bochs.
+  // Errors of it show as the end of Bochs.
   line.on("error", () => undefined);
   return line;
 }
@@ -140,9 +140,9 @@ function bochsConfiguration(
   ].join("\n");
 }
 
-/** A line for disk `index`; what is written to a read-only one is forgotten. */
+/** The configuration line of disk `index`; Bochs forgets what is written to a read-only one. */
 function drive({ path, isReadonly }: LabDisk, index: number, folder: string): string {
-  // Bochs puts its lock beside the image, and its configuration knows no way to write a comma.
+  // Bochs makes its lock file next to the image, and its configuration cannot express a comma.
   const link = join(folder, `disk${String(index)}`);
   symlinkSync(resolve(path), link);
   const at = `ata${String(index >> 1)}-${index % 2 === 0 ? "master" : "slave"}`;

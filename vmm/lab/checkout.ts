@@ -7,14 +7,14 @@ import type { LabInput } from "./image.js";
 export const LAB_PACKAGE = "/input/vmlet";
 export const LAB_CLI = `${LAB_PACKAGE}/dist/vmlet.js`;
 
-/** Just what runs: the bundle and koffi's native module, which an installed package has beside itself. */
+/** What runs: the bundle, and koffi's native module, which npm puts next to an installed package. */
 export function packageInputs(root: string): LabInput[] {
   const native = ["node_modules/@koromix", "../@koromix"].find((path) => existsSync(join(root, path)));
   const own = ["package.json", "dist"].map((path) => ({ from: join(root, path), to: `vmlet/${path}` }));
   return native === undefined ? own : [...own, { from: join(root, native), to: "vmlet/node_modules/@koromix" }];
 }
 
-/** The built guest and the measuring programs as well, for a person who looks around. */
+/** The built guest and the benches' programs as well, for a person who looks around. */
 export function checkoutInputs(root: string): LabInput[] {
   const more = ["guest/out", "bench/out", "README.md"]
     .filter((path) => existsSync(join(root, path)))

@@ -1,5 +1,5 @@
-// Standard input on its way to the agent: one frame at a time, the next when the command has taken
-// the last, because a serial line has no other way to tell that there is no room.
+// Standard input on its way to the agent: one frame at a time. The next follows when the command has
+// taken the last, because a serial line cannot say that there is no room.
 import { MAX_PAYLOAD } from "./frames.js";
 
 export class InputQueue {
@@ -14,7 +14,7 @@ export class InputQueue {
     this.#send = send;
   }
 
-  /** False if some of it waits; `onceDrained` tells when it does no more. */
+  /** False if some of it has to wait; `onceDrained` tells when all of it has been sent. */
   push(bytes: Uint8Array): boolean {
     for (let at = 0; at < bytes.length; at += MAX_PAYLOAD) this.#chunks.push(bytes.subarray(at, at + MAX_PAYLOAD));
     this.#next();
@@ -36,7 +36,7 @@ export class InputQueue {
     this.#next();
   }
 
-  /** The command has ended: what it has not read is for nobody. The agent still answers what was sent. */
+  /** The command has ended: drops what it has not read. The agent still acknowledges what was sent. */
   clear(): void {
     this.#chunks = [];
     this.#hasEnded = false;

@@ -9,7 +9,7 @@ import { findProgram } from "../host/programs.js";
 // KVM under TCG does not see the second level's XSETBV, so CPUID leaf 0xD would lie to it: no XSAVE at all.
 const CPU = "max,xsave=off";
 // A processor of the lab that hangs in its kernel (seen now and then under TCG) ends the lab with a
-// message; without softlockup_panic, whoever waits for the lab would wait for ever.
+// message; without softlockup_panic, the caller would wait for ever.
 const CMDLINE =
   "console=ttyS0 quiet loglevel=4 panic=-1 softlockup_panic=1 mitigations=off random.trust_cpu=on rdinit=/init";
 const MAX_COMPLAINT_CHARS = 4000;

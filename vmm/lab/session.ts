@@ -87,7 +87,7 @@ export class LabSession {
     machine.output.on("data", (chunk: Buffer) => {
       for (const frame of reader.push(chunk)) this.#take(frame);
     });
-    // A broken connection shows as the emulator's end, which is where it is reported.
+    // A broken connection shows as the end of the emulator, which is reported there.
     machine.output.on("error", () => undefined);
     this.#ended = machine.ended.then(() => {
       clearTimeout(this.#silence);
@@ -187,7 +187,7 @@ export class LabSession {
         reject(new LabError(`The lab is not up after ${String(limitMs / 1000)} s\n${this.#consoleTail()}`));
       }, limitMs);
     });
-    // After the start, the end is reported to whoever runs a command.
+    // After the start, the caller of the running command gets the error.
     failed.catch(() => undefined);
     const aborted = new Promise<never>((_, reject) => {
       abort?.addEventListener("abort", () => {
@@ -201,7 +201,7 @@ export class LabSession {
     }
   }
 
-  /** Two emulated processors can lock each other up for good: that must not look like a slow command. */
+  /** Two emulated processors can deadlock: that must not look like a slow command. */
   #expectLife(): void {
     clearTimeout(this.#silence);
     const limitMs = timeLimit("a sign of life from the lab", this.#emulator.silenceMs);
@@ -259,7 +259,7 @@ export class LabSession {
     try {
       log = readFileSync(join(this.#folder, "console.log"), "utf8");
     } catch {
-      // The emulator stopped before it made the file: its complaint is what there is.
+      // The emulator stopped before it made the file: only its complaint is there.
     }
     const lines = `${log}${this.#machine.complaints()}`.trimEnd().split(/\r?\n/);
     return lines.slice(-CONSOLE_TAIL_LINES).join("\n");

@@ -118,7 +118,7 @@ function setMemory(
   vm: VmFd,
   undo: (unmake: () => void) => void,
 ): RegisterPages | undefined {
-  // As dear as a slot, and for the same reason.
+  // As expensive as a slot, for the same reason.
   if (quirks?.syscallStaysInUserMode === true) vm.exitOnMsrWrites([MSR_STAR, MSR_LSTAR, MSR_SYSCALL_MASK]);
   memory.regions.forEach((region, slot) => {
     vm.setMemoryRegion(slot, region);

@@ -5,7 +5,7 @@ import { koffi, lazy } from "./koffi.js";
 
 const nativeClose = lazy("close", "int", ["int"]);
 
-/** Whatever close(2) says besides, the descriptor is gone. */
+/** Whatever else close(2) answers, the descriptor is gone. */
 export function closeDescriptor(fd: number): void {
   if (nativeClose(fd) < 0 && koffi.errno() === EBADF) throw systemCallError("close");
 }

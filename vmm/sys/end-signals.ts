@@ -19,7 +19,7 @@ export function endSignals(): number[] {
   return [...STANDARD, ...realTime].filter((signal) => signal !== KICK_SIGNAL && !wasIgnored(signal));
 }
 
-/** Calls back for the signals that shall end the VM cleanly; the result gives them their default action back. */
+/** Calls back for the signals that end the VM cleanly; the result gives them their default action back. */
 export function onEndSignals(callback: (number: number) => void): () => void {
   return catchSignals(endSignals(), callback, { ends: true });
 }

@@ -113,7 +113,7 @@ export class RawTerminal {
     this.#giveBack();
   }
 
-  /** Stops this process and whoever shares its job, as Ctrl-Z does where it is not the guest's. */
+  /** Stops this process and its job, as Ctrl-Z does where the guest does not take it. */
   suspend(group = true): void {
     this.#giveBack();
     this.#releaseSignals();
@@ -146,7 +146,7 @@ export class RawTerminal {
 
   #take(): void {
     const state = read(this.#fd);
-    // A terminal that has been hung up is nobody's.
+    // A terminal that has been hung up has no foreground job.
     if (state === undefined) return;
     if (!isRaw(state) || this.#found === undefined) this.#found = state;
     write(this.#fd, rawFrom(state));

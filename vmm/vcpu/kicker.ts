@@ -21,7 +21,7 @@ export class Kicker {
 
   /**
    * Makes vCPU `index` leave KVM_RUN, now or at its next entry. The caller has already stored
-   * what the vCPU shall find when it looks.
+   * what the vCPU must find when it looks.
    */
   kickVcpu(index: number): void {
     const run = this.#runs[index];

@@ -13,7 +13,7 @@ import { answerRegisterCall } from "./register-calls.js";
 import type { VmShared } from "../vcpu/shared.js";
 import { VIRTIO_PENDING_WORD } from "./virtio-port.js";
 
-/** What a VM has to say to its console while it runs. */
+/** What a VM tells its console while it runs. */
 export interface ConsoleControls {
   /** Input: how many bytes were taken. */
   receive(bytes: Uint8Array): number;

@@ -8,7 +8,7 @@ import { nodeEventLoop } from "./event-loop.js";
 const COARSE_MS = 20;
 
 export interface DeviceLoopHooks {
-  /** Has the thread come back to its event loop instead of entering KVM_RUN. */
+  /** Makes the thread return to its event loop instead of entering KVM_RUN. */
   wakeOwner(): void;
   /** Interrupts KVM_RUN in `delayMs`, and then again and again. */
   alarm(delayMs: number): void;

@@ -1,5 +1,5 @@
 // Registers by KVM_IOEVENTFD: the guest's write ends in the kernel and the vCPU goes on at once. Of a
-// QueueNotify the event loop hears, of an InterruptACK nobody. KVM api.rst §4.59.
+// QueueNotify wakes the event loop, an InterruptACK wakes nobody. KVM api.rst §4.59.
 import {
   VIRTIO_MMIO_INTERRUPT_ACK,
   VIRTIO_MMIO_INT_VRING,

@@ -7,7 +7,7 @@ import type { DeviceFactory, DeviceOpener } from "./device-host.js";
 /** What opens each kind; a configuration's kinds at least. */
 export type DeviceOpeners = Readonly<Partial<Record<DeviceKind, DeviceOpener>>>;
 
-/** `undo` takes what closes the host's side again. Throws what the user has to hear about a device. */
+/** `undo` receives the functions that close the host's sides. Throws an error for the user. */
 export function openDevices(
   openers: DeviceOpeners,
   config: ResolvedConfig,

@@ -1,5 +1,5 @@
 // The registers of virtio-mmio devices as pages that the guest may read and not write: a read of a register is a
-// load, which does not exit; a write is an exit as ever. KVM api.rst §4.35, KVM_MEM_READONLY.
+// load, which does not exit; a write still exits. KVM api.rst §4.35, KVM_MEM_READONLY.
 import { mmapAnonymous, munmap, viewMemory } from "../sys/memory.js";
 import type { MemoryRegion } from "../memory/guest-memory.js";
 import { VIRTIO_MMIO_GPA, VIRTIO_MMIO_LENGTH } from "../memory/layout.js";

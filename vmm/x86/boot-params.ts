@@ -50,7 +50,7 @@ export const LOADED_HIGH = 1 << 0;
 const UNDEFINED_LOADER = 0xff;
 export const BOOT_FLAG = 0xaa55;
 const HDRS_MAGIC = 0x53726448;
-/** What a kernel without a setup header of its own (an ELF file) is told. */
+/** For a kernel without a setup header of its own (an ELF file). */
 const VERSION_2_12 = 0x20c;
 
 export interface BootParams {

@@ -13,7 +13,7 @@ const ENTRY_64 = 0x200;
 /** The jump at 0x200 is a short one, over the header. */
 const HEADER_START = 0x202;
 const MAX_HEADER_END = HEADER_START + 0x7f;
-/** What every protocol from 2.00 on takes. */
+/** Every protocol from 2.00 on accepts it. */
 const MIN_CMDLINE_SIZE = 255;
 
 export interface BzImage {
@@ -69,7 +69,7 @@ export function parseBzImage(source: ImageSource): BzImage {
       `a setup header that ends at 0x${headerEnd.toString(16)}; from 0x${(setup_header.init_size + 4).toString(16)} to 0x${MAX_HEADER_END.toString(16)} is possible`,
     );
   }
-  // A zero means four, for kernels older than any that gets here.
+  // Zero means four, in kernels older than any that is accepted here.
   const setupSects = data.getUint8(setup_header.setup_sects) || 4;
   const kernelOffset = (setupSects + 1) * SECTOR;
   const kernelSize = data.getUint32(setup_header.syssize, true) * 16;

@@ -3,7 +3,7 @@ import type { GuestMemory } from "../../devices/contracts.js";
 import { ConfigError } from "../errors.js";
 import { CMDLINE_CAPACITY, CMDLINE_GPA } from "../memory/layout.js";
 
-/** COMMAND_LINE_SIZE of x86 Linux, its NUL included: what an ELF kernel, which cannot say, is held to. */
+/** COMMAND_LINE_SIZE of x86 Linux, its NUL included: the limit for an ELF kernel, which names none itself. */
 export const COMMAND_LINE_SIZE = 2048;
 
 /** Throws ConfigError for a line that the kernel would cut off or misread. `maxLength` excludes the NUL. */

@@ -1,4 +1,4 @@
-// What the guest's CPUID says: the host's supported entries, made true for vCPU i of n.
+// What the guest's CPUID says: the entries that the host supports, adapted to vCPU i of n.
 // One socket, one thread a core. Intel SDM vol. 2 CPUID; AMD APM vol. 3 appendix E;
 // hypervisor leaves: Documentation/virt/kvm/x86/cpuid.rst.
 

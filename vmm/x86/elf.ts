@@ -16,7 +16,7 @@ const PT_NOTE = 4;
 
 const SIZEOF_EHDR = 64;
 const SIZEOF_PHDR = 56;
-/** A kernel has five; this bounds what a bad header can make us read. */
+/** A kernel has five; the limit bounds what a bad header makes us read. */
 const MAX_PHDRS = 128;
 const MAX_NOTE_BYTES = 0x10000;
 

@@ -70,7 +70,7 @@ function loadElf(source: ImageSource, memory: GuestMemory, protocol: BootProtoco
   // The note is a promise about the entry; e_entry alone promises startup_64 only for Linux.
   const usePvh = protocol === "pvh" || (protocol === "auto" && image.pvhEntry !== undefined);
   const entry = usePvh ? (image.pvhEntry ?? 0) : image.entry;
-  // In what the file brings: the rest of a segment is zeroes, which run for ever.
+  // The entry must lie in bytes of the file: the rest of a segment is zeroes, which would run for ever.
   if (!image.segments.some(({ gpa, fileSize }) => entry >= gpa && entry < gpa + fileSize)) {
     throw new KernelImageError(`${source.path}: the entry point ${hex(entry)} is in no segment's bytes`);
   }

@@ -1,8 +1,8 @@
-// Where the virtio-mmio devices are, and how a kernel without ACPI hears of it.
+// Where the virtio-mmio devices are, and the parameters that tell a kernel without ACPI.
 import { VIRTIO_GSIS, VIRTIO_MMIO_GPA, VIRTIO_MMIO_LENGTH } from "../memory/layout.js";
 import type { VirtioMmioRange } from "./acpi/dsdt.js";
 
-/** At most MAX_VIRTIO_DEVICES, which config/resolve.ts sees to. */
+/** At most MAX_VIRTIO_DEVICES; config/resolve.ts checks that. */
 export function virtioRanges(count: number): VirtioMmioRange[] {
   return VIRTIO_GSIS.slice(0, count).map((gsi, index) => ({
     gpa: VIRTIO_MMIO_GPA + index * VIRTIO_MMIO_LENGTH,

@@ -86,7 +86,7 @@ export function workChart(result: LadderResult, title: string, workloads: Worklo
           : {
               value: bar.ratio,
               itemStyle: { color: standIn(bar.rung.family), borderRadius: bar.ratio < 1 ? [2, 0, 0, 2] : [0, 2, 2, 0] },
-              // A bar to the left has its figure on the right all the same: there is room.
+              // A bar to the left has its figure on the right, too: there is room.
               label: { position: "right", distance: bar.ratio < 1 ? widthOf(bar.ratio, bars) + 5 : 5 },
             };
       }),

@@ -121,7 +121,7 @@ int main(int argc, char **argv)
 
 			if (fd < 0)
 				continue;
-			/* One a connection: a VM that was killed says no good-bye, and must not keep the next one waiting. */
+			/* A process a connection: a VM that was killed does not close its own, and must not block the next one. */
 			if (fork() == 0) {
 				prctl(PR_SET_PDEATHSIG, SIGKILL);
 				serve(fd);

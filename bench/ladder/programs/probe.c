@@ -9,7 +9,7 @@
  *   probe nothing                   ends at once; what fork+exec executes
  * In a VM, any of these after:
  *   then-reboot                     a reboot at the end: this kernel has no way to switch every machine off
- *   then-switch-off                 ends a VM of Cloud Hypervisor, to which a reboot is none of its ends
+ *   then-switch-off                 ends a VM of Cloud Hypervisor, which starts again at a reboot
  *   with-disk DEVICE                its ext4 file system is scratch/
  *   with-address NAME ADDRESS NETMASK   brings an interface up
  */

@@ -12,7 +12,7 @@
 #define CALL_(number, a, b, c, d, e, f, ...) \
 	syscall6(number, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 
-/* Output is collected until flush(): a write may be dear. */
+/* Output is collected until flush(): a write may be expensive. */
 void print(const char *text);
 void print_number(int64_t value);
 void flush(void);

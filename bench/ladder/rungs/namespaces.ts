@@ -37,7 +37,7 @@ function rung(name: string, adds: string, kinds: readonly Kind[]): Rung {
     detect: () => {
       const absent = kinds.find(({ file }) => !existsSync(`/proc/self/ns/${file}`));
       if (absent !== undefined) return { missing: `the kernel has no ${absent.file} namespaces` };
-      // With users of its own, a process is root among them whoever made it.
+      // In a user namespace of its own, a process is root, whoever made it.
       return flags.includes("--user")
         ? detectProgram("unshare", "util-linux")
         : detectRootProgram("unshare", "util-linux");

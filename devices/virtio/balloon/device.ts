@@ -1,7 +1,7 @@
 // Memory balloon: the host asks for pages, the guest gives them, and the host's memory behind them
 // is free. virtio 1.2 §5.5. Besides, a guest may report pages that it does not use at the moment.
 // Left out on purpose: free page hints (for migration), page poison, MUST_TELL_HOST (a page that
-// the guest takes back without a word simply gets new memory).
+// the guest takes back without telling simply gets new memory).
 import type { AccessSize } from "../../contracts.js";
 import { DescriptorChain } from "../chain.js";
 import { ConfigSpace } from "../config-space.js";

@@ -1,6 +1,6 @@
 // Requests that have to wait for the medium, while the thread that owns the device goes on: carried
 // out elsewhere by the backend, in pieces and through buffers of the host. Guest memory is touched
-// only when a piece has come back and the driver still wants it, never behind a reset's back.
+// only when a piece has come back and the driver still wants it, never after a reset.
 import type { GuestMemory } from "../../contracts.js";
 import type { DescriptorChain } from "../chain.js";
 import { Reader, Writer } from "../cursor.js";

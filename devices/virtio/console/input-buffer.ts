@@ -1,4 +1,4 @@
-// Input that waits for the guest: a ring of bytes that refuses what does not fit, so that whoever
+// Input that waits for the guest: a ring of bytes that refuses what does not fit, so that the caller who
 // has the input stops reading it.
 
 export class InputBuffer {

@@ -122,7 +122,7 @@ export class Receiver {
         this.#held.append(chain);
       }
       if (this.#hasEnough()) return true;
-      // What is there now has to be used again before more can come: the driver must hear of it.
+      // What is there now has to be used again before more can come: the driver must get an interrupt.
       if (queue.publishUsed()) this.#context.interrupt();
     } while (queue.resumeNotifications());
     // Half the queue and still too little: this driver will never have more at once.

@@ -93,7 +93,7 @@ export class VsockDevice implements VirtioDevice, ConnectionOwner, StreamAccepto
   readonly #outgoing = new VsockHeader();
   /** Packets of the guest are being looked at: what they set off is sent when all have been. */
   #isReceiving = false;
-  /** Packets of the guest wait until it has taken some of the resets that they have earned. */
+  /** Packets of the guest wait until it has taken some of the resets that they caused. */
   #isTxHeld = false;
   #session: Session | undefined;
 

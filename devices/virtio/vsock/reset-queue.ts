@@ -1,4 +1,4 @@
-// RST packets for connections that do not exist: a guest earns them at will, so their number is
+// RST packets for connections that do not exist: a guest can cause any number of them, so theirs is
 // bounded, and once it is reached no more of its packets are looked at.
 import { VIRTIO_VSOCK_OP_RST } from "./constants.js";
 import type { VsockHeader } from "./header.js";

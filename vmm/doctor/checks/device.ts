@@ -9,7 +9,7 @@ const DEVICE = "/dev/kvm";
 /** linux/miscdevice.h: MISC_MAJOR, KVM_MINOR. */
 const KVM_MAJOR = 10;
 const KVM_MINOR = 232;
-/** What a user namespace shows for who is not in it (/proc/sys/kernel/overflowgid). */
+/** The id that a user namespace shows for users outside of it (/proc/sys/kernel/overflowgid). */
 const OVERFLOW_GID = 65_534;
 const GROUP_READ_WRITE = 0o060;
 
@@ -55,7 +55,7 @@ export const deviceNotInContainer: Check = {
   worst: "bad",
   look: (host) => {
     const engine = containerEngine(host);
-    // Modules show in a container, too: without one on the host, its device would not help.
+    // A container sees the host's modules. If none of them is KVM's, the host's device would not help.
     if (engine === undefined || host.files.facts(DEVICE) !== undefined || kindOf(host) === "none") return undefined;
     return {
       status: "bad",
@@ -174,7 +174,7 @@ export const deviceLogin: Check = {
   },
 };
 
-/** For everybody on this host, as CI runners with one user need it. */
+/** Opens the device for everybody on this host: CI runners with one user need that. */
 const UDEV_RULE = 'KERNEL=="kvm", GROUP="kvm", MODE="0666", OPTIONS+="static_node=kvm"';
 
 export const deviceMode: Check = {

@@ -125,7 +125,7 @@ export const lsmOther: Check = {
     return {
       status: "bad",
       title: "Security module",
-      detail: `the permission bits of /dev/kvm allow it, and it is forbidden all the same${modules === undefined ? "" : ` (active: ${modules})`}`,
+      detail: `the permission bits of /dev/kvm allow it, but something else forbids it${modules === undefined ? "" : ` (active: ${modules})`}`,
       cure: "look for Landlock or another sandbox around this process; the audit log may name it",
       commands: [here("sudo dmesg | grep -iE 'landlock|audit|denied' | tail")],
     };

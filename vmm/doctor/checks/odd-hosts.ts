@@ -1,5 +1,5 @@
-// Hosts that look like Linux and are not, or not quite. Other processors than x86-64 do not come this
-// far: the launcher (vmm/bundle/bundle.mjs) says so.
+// Hosts that look like Linux and are not, or not quite. Processors other than x86-64 are refused
+// earlier, by the launcher (vmm/bundle/bundle.mjs).
 import type { Check } from "../checks.js";
 
 /** The build that gVisor's kernel claims to be, whatever release it names. */

@@ -1,5 +1,5 @@
-// For those who want to hand a device of the host to a guest (doctor --passthrough). vmlet itself
-// attaches none: guests of other monitors on the same host need the same.
+// What it takes to hand a device of the host to a guest (doctor --passthrough). vmlet itself cannot do
+// that; other monitors on this host can, and need the same.
 import { here, type Check } from "../checks.js";
 import type { HostView } from "../host-view.js";
 import { softLimit } from "./memory.js";

@@ -39,7 +39,7 @@ export const cpu: Check = {
   },
 };
 
-/** How one knows that it is the firmware, in words; undefined if it is not. */
+/** What shows that the firmware turned it off, in words; undefined if it did not. */
 function firmwareEvidence(host: HostView): string | undefined {
   const { files } = host;
   const shown = extension(host);
@@ -65,7 +65,7 @@ export const firmwareOff: Check = {
   area: "kvm",
   worst: "bad",
   look: (host) => {
-    // A KVM that runs guests needs no advice about the firmware; nor does a module that has found all it wants.
+    // If KVM runs guests, or its module has loaded, the firmware has not turned anything off.
     if (host.kvm.failure === undefined || host.files.list("/sys/module").some((name) => /^kvm_(intel|amd)$/.test(name)))
       return undefined;
     const evidence = firmwareEvidence(host);

@@ -120,7 +120,7 @@ export const intelLab: Check = {
   area: "extra",
   worst: "note",
   look: (host) => {
-    // Of another system, the first lab has spoken.
+    // The check of the first lab has named the other distribution already.
     if (otherSystem(host) !== undefined) return undefined;
     const title = "Lab with VT-x";
     return labLacks(INTEL_LAB_PACKAGES, title, host) ?? { status: "ok", title, detail: "Bochs, for --accel lab-intel" };

@@ -36,11 +36,11 @@ export interface DiskFileOptions {
   readonly format?: DiskFormat;
   /** `bytes` of the guest's logical block. */
   readonly blockSize: 512 | 4096;
-  /** False: nobody is kept from writing what this one reads, nor from reading what it writes. */
+  /** False: no locks; others may write what this one reads, and read what it writes. */
   readonly isLocked?: boolean;
 }
 
-/** An open disk; whoever opened it closes it. */
+/** An open disk; the caller closes it. */
 export interface DiskFile {
   readonly path: string;
   readonly fd: number;
@@ -54,7 +54,7 @@ export function openDiskFile(options: DiskFileOptions): DiskFile {
   const { path, isReadonly, blockSize, isLocked = true } = options;
   // O_EXCL: a block device that is mounted says so; the kernel wants it only for those.
   const exclusive = isLocked && !isReadonly && isBlockDevice(path) ? constants.O_EXCL : 0;
-  // O_NONBLOCK: a FIFO by mistake is refused below instead of waited for.
+  // O_NONBLOCK: open(2) does not wait for the other end of a FIFO, which is refused below.
   const fd = open(path, isReadonly, constants.O_NONBLOCK | exclusive);
   try {
     const stat = fstatSync(fd);

@@ -5,7 +5,7 @@ import { readdirSync, readFileSync, statSync, type Stats } from "node:fs";
 import { DiskError } from "../../errors.js";
 import { isByteLocked, lockByteShared } from "../../sys/locks.js";
 
-// QEMU's bytes: what an opening does lies from 100 on, what it bears nobody else doing from 200 on.
+// QEMU's bytes: from 100 on what an open file does itself, from 200 on what it forbids to others.
 const DOES = 100;
 const FORBIDS = 200;
 const READ = 0;

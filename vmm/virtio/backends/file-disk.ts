@@ -58,7 +58,7 @@ export class FileDisk implements BlockBackend {
   #calls = 0;
   #isClosed = false;
 
-  /** `mayWait` says whether this thread may wait for the medium, because nobody else needs it just now. */
+  /** `mayWait` tells whether this thread may wait for the medium because nothing else needs it now. */
   constructor(file: DiskFile, memory: HostAddresses, mayWait: () => boolean = () => false) {
     this.size = file.size;
     this.isReadonly = file.isReadonly;

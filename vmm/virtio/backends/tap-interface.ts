@@ -54,7 +54,7 @@ export interface TapOptions {
   readonly hostAddress?: HostAddress | undefined;
 }
 
-/** An open interface; whoever opened it closes `fd`. */
+/** An open interface; the caller closes `fd`. */
 export interface TapInterface {
   readonly name: string;
   readonly fd: number;

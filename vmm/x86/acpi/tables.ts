@@ -137,7 +137,7 @@ function facs(): Uint8Array {
   return bytes;
 }
 
-/** Offsets in comments' stead: table 5.9, here less the header's 36 bytes. */
+/** The comments name the fields of table 5.9, at their offsets less the header's 36 bytes. */
 function fadtBody(facsAt: number, dsdtAt: number): Uint8Array {
   const bytes = new Uint8Array(FADT_LENGTH);
   const data = new DataView(bytes.buffer);
