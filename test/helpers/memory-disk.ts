@@ -11,7 +11,7 @@ export class MemoryDisk implements BlockBackend {
   readonly log: string[] = [];
   /** Answer to every request from now on, if not 0. */
   error = 0;
-  /** Reads, writes and flushes say so, and wait for `finishOne`. */
+  /** Every request says so, and waits for `finishOne`. */
   isSlow = false;
   /** What waits, the first one first. */
   readonly later: (() => void)[] = [];
@@ -21,7 +21,8 @@ export class MemoryDisk implements BlockBackend {
     this.#memory = memory;
     this.size = size;
     this.isReadonly = isReadonly;
-    this.bytes = Uint8Array.from({ length: size }, (_, index) => (index >> 9) + index * 7);
+    this.bytes = new Uint8Array(size);
+    for (let index = 0; index < size; index++) this.bytes[index] = (index >> 9) + index * 7;
   }
 
   read(position: number, data: Segments): number {
@@ -74,13 +75,27 @@ export class MemoryDisk implements BlockBackend {
 
   discard(position: number, length: number): number {
     this.log.push(`discard ${String(position)}+${String(length)}`);
-    return this.error;
+    return this.isSlow ? BACKEND_BUSY : this.error;
+  }
+
+  discardLater(position: number, length: number, done: (error: number) => void): void {
+    this.log.push(`discard later ${String(position)}+${String(length)}`);
+    this.later.push(() => done(this.error));
   }
 
   writeZeroes(position: number, length: number, mayUnmap: boolean): number {
     this.log.push(`zero ${String(position)}+${String(length)}${mayUnmap ? " unmap" : ""}`);
+    if (this.isSlow) return BACKEND_BUSY;
     if (this.error === 0) this.bytes.fill(0, position, position + length);
     return this.error;
+  }
+
+  writeZeroesLater(position: number, length: number, mayUnmap: boolean, done: (error: number) => void): void {
+    this.log.push(`zero later ${String(position)}+${String(length)}${mayUnmap ? " unmap" : ""}`);
+    this.later.push(() => {
+      if (this.error === 0) this.bytes.fill(0, position, position + length);
+      done(this.error);
+    });
   }
 
   explain(error: number): string {

@@ -198,7 +198,7 @@ describe("file disk", () => {
     try {
       const inMemory = { ...file, fd: openSync(join(shared, "disk"), "w+") };
       writeFileSync(inMemory.fd, content);
-      assert.equal(new FileDisk(inMemory, memory).writeZeroes(MIB + 512, MIB - 1024, false), 0);
+      assert.equal(new FileDisk(inMemory, memory, mayWait).writeZeroes(MIB + 512, MIB - 1024, false), 0);
       const expected = content.slice();
       expected.fill(0, MIB + 512, 2 * MIB - 512);
       assert.ok(readFileSync(join(shared, "disk")).equals(expected));
@@ -206,7 +206,7 @@ describe("file disk", () => {
     } finally {
       rmSync(shared, { recursive: true });
     }
-    const odd = new FileDisk({ ...file, fd: openSync("/dev/null", "r+") }, memory);
+    const odd = new FileDisk({ ...file, fd: openSync("/dev/null", "r+") }, memory, mayWait);
     assert.equal(odd.writeZeroes(0, 3 * MIB, true), 0);
     assert.equal(odd.discard(0, 4096), 0);
   });

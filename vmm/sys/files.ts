@@ -1,6 +1,6 @@
 // Files: reads and writes between them and memory by address, ranges, flushes.
 import { systemCallError } from "./errno.js";
-import { koffi, lazy } from "./koffi.js";
+import { koffi, lazy, libc } from "./koffi.js";
 
 const nativeIsatty = lazy("isatty", "int", ["int"]);
 const nativePread = lazy("pread", "int64_t", ["int", "int64_t", "size_t", "int64_t"]);
@@ -10,7 +10,9 @@ const nativePwritev = lazy("pwritev", "int64_t", ["int", "void *", "int", "int64
 const nativeReadv = lazy("readv", "int64_t", ["int", "void *", "int"]);
 const nativeWritev = lazy("writev", "int64_t", ["int", "void *", "int"]);
 const nativeFdatasync = lazy("fdatasync", "int", ["int"]);
-const nativeFallocate = lazy("fallocate", "int", ["int", "int", "int64_t", "int64_t"]);
+const FALLOCATE_PARAMETERS = ["int", "int", "int64_t", "int64_t"];
+const nativeFallocate = lazy("fallocate", "int", FALLOCATE_PARAMETERS);
+let allocateElsewhere: ReturnType<typeof libc.func> | undefined;
 
 /** Whether `fd` is a terminal. process.stdin.isTTY tells too, but loads Node's streams and sockets for it: 4 ms. */
 export function isTerminal(fd: number): boolean {
@@ -102,4 +104,31 @@ export const FALLOC_FL_ZERO_RANGE = 0x10;
 /** Changes how a range of a file is allocated: 0 or the positive errno. */
 export function fallocateRaw(fd: number, mode: number, position: number, length: number): number {
   return nativeFallocate(fd, mode, position, length) < 0 ? koffi.errno() : 0;
+}
+
+/** At a time in this process: they run on the few threads that also serve Node's reads and writes. */
+const MAX_ALLOCATIONS = 2;
+const waitingAllocations: (() => void)[] = [];
+let allocations = 0;
+
+/** As fallocateRaw, on another thread, in its turn; the descriptor stays open until `done`. */
+export function fallocateLater(
+  fd: number,
+  mode: number,
+  position: number,
+  length: number,
+  done: (error: number) => void,
+): void {
+  if (allocations === MAX_ALLOCATIONS) {
+    waitingAllocations.push(() => fallocateLater(fd, mode, position, length, done));
+    return;
+  }
+  allocations++;
+  allocateElsewhere ??= libc.func("fallocate", "int", FALLOCATE_PARAMETERS);
+  allocateElsewhere.async(fd, mode, position, length, (_error, result) => {
+    const error = result < 0 ? koffi.errno() : 0;
+    allocations--;
+    waitingAllocations.shift()?.();
+    done(error);
+  });
 }

@@ -3,11 +3,18 @@
 import { createRequire } from "node:module";
 import { HostError } from "../errors.js";
 
+type NativeArgument = number | bigint | string | ArrayBufferView | null;
+
 /** A C function bound by koffi; arguments are checked by the wrappers in this folder. */
-export type NativeFunction = (...args: (number | bigint | string | ArrayBufferView | null)[]) => number;
+export type NativeFunction = (...args: NativeArgument[]) => number;
+
+/** The same, which can also be called on one of Node's threads: the callback comes in a later turn, and finds its errno. */
+interface BoundFunction extends NativeFunction {
+  async(...args: [...NativeArgument[], (error: unknown, result: number) => void]): void;
+}
 
 interface Library {
-  func(name: string, result: string, parameters: readonly string[]): NativeFunction;
+  func(name: string, result: string, parameters: readonly string[]): BoundFunction;
   symbol(name: string): bigint;
 }
 

@@ -22,10 +22,13 @@ export interface BlockBackend {
   writeLater(position: number, bytes: Uint8Array, done: (error: number) => void): void;
   /** Flushes elsewhere what was written, and answered, before this call. */
   flushLater(done: (error: number) => void): void;
-  /** The guest does not need these bytes any more; what they read afterwards does not matter. */
+  /** The guest does not need these bytes any more; what they read afterwards does not matter. Or BACKEND_BUSY. */
   discard(position: number, length: number): number;
-  /** These bytes read 0 from now on; the space may be given back if `mayUnmap`. */
+  /** These bytes read 0 from now on; the space may be given back if `mayUnmap`. Or BACKEND_BUSY. */
   writeZeroes(position: number, length: number, mayUnmap: boolean): number;
+  /** Both elsewhere. */
+  discardLater(position: number, length: number, done: (error: number) => void): void;
+  writeZeroesLater(position: number, length: number, mayUnmap: boolean, done: (error: number) => void): void;
   /** An error number in words, such as "ENOSPC". */
   explain(error: number): string;
 }

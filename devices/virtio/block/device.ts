@@ -111,7 +111,8 @@ export class BlockDevice implements VirtioDevice {
     this.#loop = loop;
     this.#report = new LimitedReport(loop, options.report);
     // In a turn of the loop of its own, where a defect is seen to.
-    this.#slow = new SlowRequests(backend, (request, error) => loop.defer(() => this.#onFinished(request, error)));
+    const finished = (request: SlowRequest, error: number): void => this.#onFinished(request, error);
+    this.#slow = new SlowRequests(backend, finished, (task) => loop.defer(task));
   }
 
   readConfig(offset: number, size: AccessSize): number {
@@ -181,7 +182,7 @@ export class BlockDevice implements VirtioDevice {
       const status = session.executor.execute(request);
       if (status === STATUS_LATER) {
         this.counters.slow++;
-        this.#slow.start(request, chain, session.context.memory, () => this.#session === session);
+        this.#slow.start(request, chain, session.context.memory, () => this.#session === session && !queue.isStopped);
         continue;
       }
       session.writer.writeU8(status);

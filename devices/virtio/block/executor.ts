@@ -76,7 +76,7 @@ export class BlockExecutor {
     this.#writer = new Writer(memory);
   }
 
-  /** Carries the request out; VIRTIO_BLK_S_*, or STATUS_LATER for a READ, WRITE or FLUSH that would have to wait. */
+  /** Carries the request out; VIRTIO_BLK_S_*, or STATUS_LATER for one that would have to wait, and for all ranges. */
   execute(request: BlockRequest): number {
     switch (request.type) {
       case VIRTIO_BLK_T_IN:
@@ -92,9 +92,9 @@ export class BlockExecutor {
         this.#writer.writeBytes(this.#id);
         return VIRTIO_BLK_S_OK;
       case VIRTIO_BLK_T_DISCARD:
-        return this.#abilities.canDiscard ? this.#eachRange(request) : this.#refuse(VIRTIO_BLK_S_UNSUPP);
+        return this.#abilities.canDiscard ? this.#readRanges(request) : this.#refuse(VIRTIO_BLK_S_UNSUPP);
       case VIRTIO_BLK_T_WRITE_ZEROES:
-        return this.#abilities.canWriteZeroes ? this.#eachRange(request) : this.#refuse(VIRTIO_BLK_S_UNSUPP);
+        return this.#abilities.canWriteZeroes ? this.#readRanges(request) : this.#refuse(VIRTIO_BLK_S_UNSUPP);
       default:
         return this.#refuse(VIRTIO_BLK_S_UNSUPP);
     }
@@ -119,8 +119,8 @@ export class BlockExecutor {
     return this.#answer(request, this.#backend.read(sector * SECTOR_SIZE, data));
   }
 
-  /** DISCARD and WRITE_ZEROES: an array of ranges, of which the first that fails ends the request. */
-  #eachRange(request: BlockRequest): number {
+  /** DISCARD and WRITE_ZEROES: an array of ranges, each read once and checked before anything is done to one. */
+  #readRanges(request: BlockRequest): number {
     const { byteLength } = request.data;
     const isDiscard = request.type === VIRTIO_BLK_T_DISCARD;
     const count = byteLength / VIRTIO_BLK_RANGE_SIZE;
@@ -139,15 +139,10 @@ export class BlockExecutor {
       const known = isDiscard ? 0 : VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
       if ((flags & ~known) !== 0) return this.#refuse(VIRTIO_BLK_S_UNSUPP);
       if (sectors > maxSectors || !this.#isOnDisk(sector, sectors)) return this.#refuse(VIRTIO_BLK_S_IOERR);
-      const position = sector * SECTOR_SIZE;
-      const length = sectors * SECTOR_SIZE;
-      if (length === 0) continue;
-      const error = isDiscard
-        ? this.#backend.discard(position, length)
-        : this.#backend.writeZeroes(position, length, flags !== 0);
-      if (error !== 0) return this.#answer(request, error);
+      if (sectors === 0) continue;
+      request.ranges.push({ position: sector * SECTOR_SIZE, length: sectors * SECTOR_SIZE, mayUnmap: flags !== 0 });
     }
-    return VIRTIO_BLK_S_OK;
+    return request.ranges.length === 0 ? VIRTIO_BLK_S_OK : STATUS_LATER;
   }
 
   #isOnDisk(sector: number, sectors: number): boolean {

@@ -14,9 +14,9 @@ export interface BlockLimits {
   readonly requestBytes: number;
   /** Ranges of a DISCARD or WRITE_ZEROES. */
   readonly ranges: number;
-  /** Sectors of a range. A discard costs the host nothing that grows with it ... */
+  /** Sectors of a range. A discard costs the host little that grows with it ... */
   readonly discardSectors: number;
-  /** ... but zeroes may have to be written where the file system knows no better. */
+  /** ... but zeroes may have to be written where the file system knows no better: by other threads, in pieces. */
   readonly writeZeroesSectors: number;
 }
 

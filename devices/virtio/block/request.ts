@@ -7,6 +7,14 @@ import { QueueError } from "../queue-error.js";
 import { Segments } from "../segments.js";
 import { VIRTIO_BLK_OUTHDR_SIZE, VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT } from "./constants.js";
 
+/** What a DISCARD or WRITE_ZEROES names, in `bytes`. */
+export interface BlockRange {
+  readonly position: number;
+  readonly length: number;
+  /** The space behind it may be given back. */
+  readonly mayUnmap: boolean;
+}
+
 export class BlockRequest {
   /** VIRTIO_BLK_T_*, or what the driver takes for one. */
   type = 0;
@@ -14,6 +22,8 @@ export class BlockRequest {
   sector = 0;
   /** Device-writable for IN and GET_ID, device-readable for everything else. */
   readonly data: Segments;
+  /** Filled by whoever has read and checked them. */
+  readonly ranges: BlockRange[] = [];
 
   /** `capacity` descriptors: the largest queue. */
   constructor(capacity: number) {
@@ -46,6 +56,7 @@ export class BlockRequest {
     reader.skip(4);
     this.sector = reader.readU64();
     this.data.clear();
+    this.ranges.length = 0;
     const writableBeforeStatus = writable.byteLength - 1;
     if (this.isToDriver) {
       writer.take(writableBeforeStatus, this.data);

@@ -5,14 +5,16 @@ import type { GuestMemory } from "../../contracts.js";
 import type { DescriptorChain } from "../chain.js";
 import { Reader, Writer } from "../cursor.js";
 import { Segments } from "../segments.js";
-import type { BlockBackend } from "./backend.js";
-import { SECTOR_SIZE, VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_IN } from "./constants.js";
-import type { BlockRequest } from "./request.js";
+import { BACKEND_BUSY, type BlockBackend } from "./backend.js";
+import { SECTOR_SIZE, VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_IN } from "./constants.js";
+import type { BlockRange, BlockRequest } from "./request.js";
 
 /** Requests at a time: with the size of a piece, what a guest may make the host hold in memory. */
 export const MAX_SLOW_REQUESTS = 16;
 /** `bytes` */
 const PIECE_LENGTH = 1024 * 1024;
+/** `bytes` of a range for which there may be no way but writing them: what is begun is finished, also at a reset. */
+export const RANGE_PIECE_LENGTH = 16 * 1024 * 1024;
 
 /** A request out of its chain, whose descriptors the driver may change meanwhile. */
 export interface SlowRequest {
@@ -24,6 +26,7 @@ export interface SlowRequest {
   /** Device-writable `bytes`, status included. */
   readonly writableBytes: number;
   readonly data: Segments;
+  readonly ranges: readonly BlockRange[];
   /** False once its driver is no more. */
   readonly isWanted: () => boolean;
 }
@@ -31,16 +34,22 @@ export interface SlowRequest {
 export class SlowRequests {
   readonly #backend: BlockBackend;
   readonly #finished: (request: SlowRequest, error: number) => void;
+  readonly #defer: (task: () => void) => void;
   #count = 0;
   /** Answered by the flush that is under way ... */
   #flushing: SlowRequest[] = [];
   /** ... and by the one after it, because they came later. */
   #flushingNext: SlowRequest[] = [];
 
-  /** `finished` takes each request in a later turn, also those that nobody wants any more. */
-  constructor(backend: BlockBackend, finished: (request: SlowRequest, error: number) => void) {
+  /** `finished` takes each request in a later turn, also those that nobody wants any more; `defer` makes such turns. */
+  constructor(
+    backend: BlockBackend,
+    finished: (request: SlowRequest, error: number) => void,
+    defer: (task: () => void) => void,
+  ) {
     this.#backend = backend;
-    this.#finished = finished;
+    this.#finished = (request, error) => defer(() => finished(request, error));
+    this.#defer = defer;
   }
 
   /** No more until one is finished. */
@@ -50,9 +59,17 @@ export class SlowRequests {
 
   start(request: BlockRequest, chain: DescriptorChain, memory: GuestMemory, isWanted: () => boolean): void {
     const { type, sector } = request;
-    const slow = { type, sector, ...answerPlace(chain), data: copyOf(request.data), isWanted };
+    const slow = {
+      type,
+      sector,
+      ...answerPlace(chain),
+      data: copyOf(request.data),
+      ranges: [...request.ranges],
+      isWanted,
+    };
     this.#count++;
-    if (type === VIRTIO_BLK_T_FLUSH) this.#flush(slow);
+    if (slow.ranges.length > 0) this.#eachRange(slow);
+    else if (type === VIRTIO_BLK_T_FLUSH) this.#flush(slow);
     else if (type === VIRTIO_BLK_T_IN) this.#read(slow, memory);
     else this.#write(slow, memory);
   }
@@ -95,6 +112,25 @@ export class SlowRequests {
     next();
   }
 
+  /** A piece a turn, so that nobody else has to wait for them all; the first that fails ends the request. */
+  #eachRange(slow: SlowRequest): void {
+    const pieces = piecesOf(slow.ranges);
+    const next = (error: number): void => {
+      const piece = error === 0 && slow.isWanted() ? pieces.next().value : undefined;
+      if (piece === undefined) this.#finish(slow, error);
+      else this.#onePiece(slow.type === VIRTIO_BLK_T_DISCARD, piece, (result) => this.#defer(() => next(result)));
+    };
+    next(0);
+  }
+
+  #onePiece(isDiscard: boolean, { position, length, mayUnmap }: BlockRange, done: (error: number) => void): void {
+    const backend = this.#backend;
+    const error = isDiscard ? backend.discard(position, length) : backend.writeZeroes(position, length, mayUnmap);
+    if (error !== BACKEND_BUSY) done(error);
+    else if (isDiscard) backend.discardLater(position, length, done);
+    else backend.writeZeroesLater(position, length, mayUnmap, done);
+  }
+
   /** One at a time: a flush answers all that were asked for before it has begun. */
   #flush(slow: SlowRequest): void {
     this.#flushingNext.push(slow);
@@ -122,6 +158,14 @@ function answerPlace({ head, writable }: DescriptorChain): Pick<SlowRequest, "he
   const { gpas, lengths, count, byteLength } = writable;
   const statusGpa = (gpas[count - 1] ?? 0) + (lengths[count - 1] ?? 0) - 1;
   return { head, statusGpa, writableBytes: byteLength };
+}
+
+function* piecesOf(ranges: readonly BlockRange[]): Generator<BlockRange, undefined> {
+  for (const { position, length, mayUnmap } of ranges) {
+    for (let done = 0; done < length; done += RANGE_PIECE_LENGTH) {
+      yield { position: position + done, length: Math.min(RANGE_PIECE_LENGTH, length - done), mayUnmap };
+    }
+  }
 }
 
 function copyOf({ gpas, lengths, count }: Segments): Segments {

@@ -69,6 +69,14 @@ class CheckedDisk extends MemoryDisk {
     this.#checkWrite(position, length);
     return super.discard(position, length);
   }
+  override discardLater(position: number, length: number, done: (error: number) => void): void {
+    this.#checkWrite(position, length);
+    super.discardLater(position, length, done);
+  }
+  override writeZeroesLater(position: number, length: number, mayUnmap: boolean, done: (error: number) => void): void {
+    this.#checkWrite(position, length);
+    super.writeZeroesLater(position, length, mayUnmap, done);
+  }
   override writeZeroes(position: number, length: number, mayUnmap: boolean): number {
     this.#checkWrite(position, length);
     return super.writeZeroes(position, length, mayUnmap);

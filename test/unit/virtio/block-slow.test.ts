@@ -3,12 +3,15 @@ import assert from "node:assert/strict";
 import {
   VIRTIO_BLK_S_IOERR as IOERR,
   VIRTIO_BLK_S_OK as OK,
+  VIRTIO_BLK_T_DISCARD,
   VIRTIO_BLK_T_FLUSH,
   VIRTIO_BLK_T_IN,
   VIRTIO_BLK_T_OUT,
+  VIRTIO_BLK_T_WRITE_ZEROES,
 } from "../../../devices/virtio/block/constants.js";
+import { VIRTIO_MMIO_QUEUE_READY, VIRTIO_MMIO_QUEUE_SEL } from "../../../devices/virtio/constants.js";
 import { MAX_SLOW_REQUESTS } from "../../../devices/virtio/block/slow-requests.js";
-import { FEATURES, readable, rig, writable, writeHeader, type Rig } from "../../helpers/block-rig.js";
+import { FEATURES, readable, rig, writable, writeHeader, writeRanges, type Rig } from "../../helpers/block-rig.js";
 import type { DriverBuffer } from "../../helpers/driver-queue.js";
 
 const UNTOUCHED = 0xaa;
@@ -148,6 +151,70 @@ describe("block device: a slow medium", () => {
     ask(m, 1, VIRTIO_BLK_T_OUT, 0, ...cut(false));
     assert.deepEqual(finishAll(), ["write later 0+1048576", "write later 1048576+487424"]);
     assert.ok(Buffer.from(m.disk.bytes).equals(content));
+  });
+
+  it("zeroes and discards elsewhere, piece by piece, range by range", () => {
+    const m = slowRig({ sectors: 70_000 });
+    const zeroes = writeRanges(m, [
+      [0, 40_000, 0],
+      [69_999, 1, 1],
+    ]);
+    const head = ask(m, 0, VIRTIO_BLK_T_WRITE_ZEROES, 0, zeroes);
+    // The guest may do with its ranges what it likes: they have been read.
+    writeRanges(m, [[1, 2, 3]]);
+    for (let pieces = 0; pieces < 3; pieces++) {
+      assert.deepEqual([m.disk.later.length, m.queue.collect(), status(m, 0)], [1, [], UNTOUCHED]);
+      finishOne(m);
+    }
+    assert.deepEqual([m.queue.collect(), status(m, 0)], [[{ id: head, length: 1 }], OK]);
+    const later = (log: readonly string[]): string[] => log.filter((line) => line.includes("later"));
+    assert.deepEqual(later(m.disk.log), [
+      "zero later 0+16777216",
+      "zero later 16777216+3702784",
+      "zero later 35839488+512 unmap",
+    ]);
+    m.disk.log.length = 0;
+    ask(m, 1, VIRTIO_BLK_T_DISCARD, 0, writeRanges(m, [[8, 65_536, 0]]));
+    while (m.disk.later.length > 0) finishOne(m);
+    assert.deepEqual(later(m.disk.log), ["discard later 4096+16777216", "discard later 16781312+16777216"]);
+    assert.deepEqual([m.queue.collect().length, status(m, 1), m.device.counters.slow], [1, OK, 2]);
+  });
+
+  it("the first piece of a range that fails is the answer, and the last that is tried", () => {
+    for (const type of [VIRTIO_BLK_T_WRITE_ZEROES, VIRTIO_BLK_T_DISCARD]) {
+      const m = slowRig({ sectors: 65_536 });
+      ask(m, 0, type, 0, writeRanges(m, [[0, 65_536, 0]]));
+      m.disk.error = 28;
+      finishOne(m);
+      assert.deepEqual([m.queue.collect().length, status(m, 0), m.disk.later.length], [1, IOERR, 0]);
+      assert.equal(m.device.counters.hostErrors, 1);
+    }
+  });
+
+  it("a reset ends a range after the piece that is under way", () => {
+    for (const type of [VIRTIO_BLK_T_WRITE_ZEROES, VIRTIO_BLK_T_DISCARD]) {
+      const m = slowRig({ sectors: 65_536 });
+      ask(m, 0, type, 0, writeRanges(m, [[0, 65_536, 0]]));
+      m.driver.reset();
+      finishOne(m);
+      assert.deepEqual([m.disk.later.length, status(m, 0)], [0, UNTOUCHED]);
+    }
+  });
+
+  it("a queue that the driver stops takes its requests along", () => {
+    for (const type of [VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_FLUSH]) {
+      const m = slowRig();
+      const data = type === VIRTIO_BLK_T_IN ? [writable(512, BUFFERS)] : [readable(512, BUFFERS)];
+      ask(m, 0, type, 0, ...(type === VIRTIO_BLK_T_FLUSH ? [] : data));
+      m.memory.slice(BUFFERS, 512).fill(UNTOUCHED);
+      const interrupts = m.interrupts;
+      m.driver.write(VIRTIO_MMIO_QUEUE_SEL, 0);
+      m.driver.write(VIRTIO_MMIO_QUEUE_READY, 0);
+      finishOne(m);
+      assert.equal(status(m, 0), UNTOUCHED);
+      assert.ok(m.memory.slice(BUFFERS, 512).every((byte) => byte === UNTOUCHED));
+      assert.deepEqual([m.queue.collect(), m.interrupts], [[], interrupts]);
+    }
   });
 
   for (const type of [VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_FLUSH]) {

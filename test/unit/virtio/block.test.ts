@@ -21,6 +21,7 @@ import {
   VIRTIO_BLK_T_OUT,
   VIRTIO_BLK_T_WRITE_ZEROES,
 } from "../../../devices/virtio/block/constants.js";
+import { BLOCK_LIMITS } from "../../../devices/virtio/block/limits.js";
 import { VIRTIO_CONFIG_S_NEEDS_RESET, VIRTIO_MMIO_CONFIG } from "../../../devices/virtio/constants.js";
 import { hasFeature } from "../../../devices/virtio/features.js";
 import type { DriverBuffer } from "../../helpers/driver-queue.js";
@@ -151,6 +152,48 @@ describe("block device", () => {
       assert.equal(m.device.counters.refused, 1);
     });
   }
+
+  it("takes as many ranges as it says, and none of them if one of them is wrong", () => {
+    const m = rig();
+    const all = Array.from({ length: BLOCK_LIMITS.ranges }, (_, index) => [index, 1, 0] as const);
+    assert.equal(request(m, VIRTIO_BLK_T_WRITE_ZEROES, 0, writeRanges(m, all)).status, OK);
+    assert.deepEqual(
+      m.disk.log,
+      all.map(([sector]) => `zero ${String(512 * sector)}+512`),
+    );
+    m.disk.log.length = 0;
+    const lastIsWrong = writeRanges(m, [...all.slice(1), [SECTORS, 1, 0]]);
+    assert.equal(request(m, VIRTIO_BLK_T_WRITE_ZEROES, 0, lastIsWrong).status, IOERR);
+    assert.deepEqual(m.disk.log, []);
+  });
+
+  it("takes ranges as long as it says, up to the last sector of the disk, in pieces", () => {
+    const sectors = BLOCK_LIMITS.writeZeroesSectors;
+    const m = rig({ sectors: sectors + 1 });
+    assert.equal(request(m, VIRTIO_BLK_T_WRITE_ZEROES, 0, writeRanges(m, [[1, sectors, 0]])).status, OK);
+    assert.deepEqual(m.disk.log, ["zero 512+16777216", "zero 16777728+16777216"]);
+    assert.equal(request(m, VIRTIO_BLK_T_WRITE_ZEROES, 0, writeRanges(m, [[0, sectors + 1, 0]])).status, IOERR);
+    // A discard may be longer than the longest range of zeroes.
+    assert.equal(request(m, VIRTIO_BLK_T_DISCARD, 0, writeRanges(m, [[0, sectors + 1, 0]])).status, OK);
+    assert.equal(request(m, VIRTIO_BLK_T_DISCARD, 0, writeRanges(m, [[1, sectors + 1, 0]])).status, IOERR);
+    assert.deepEqual(m.disk.log.slice(2), ["discard 0+16777216", "discard 16777216+16777216", "discard 33554432+512"]);
+  });
+
+  it("lets the loop turn between the pieces of a range", () => {
+    const m = rig({ sectors: 100_000 });
+    const data = writeRanges(m, [[0, 100_000, 0]]);
+    writeHeader(m, VIRTIO_BLK_T_DISCARD, 0);
+    m.queue.add([readable(16, HEADER), data, writable(1, STATUS)]);
+    m.driver.notify(0);
+    for (let pieces = 1; pieces <= 4; pieces++) {
+      assert.equal(m.disk.log.length, pieces);
+      assert.deepEqual(m.queue.collect(), []);
+      m.loop.turn();
+    }
+    m.loop.settle();
+    assert.equal(m.disk.log.length, 4);
+    assert.equal(m.queue.collect().length, 1);
+  });
 
   it("refuses half a range, and what was not negotiated", () => {
     const m = rig();

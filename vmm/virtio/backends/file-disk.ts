@@ -1,34 +1,16 @@
 // The block device's backend over a file or a block device: data moves between the page cache and
 // guest memory in one system call, no byte of it through JavaScript's heap. What would have to wait
-// for the medium is left to Node's thread pool: reads of what is not in the page cache, flushes, and
-// writes once they have been seen to take long.
+// for the medium is left to Node's thread pool: reads of what is not in the page cache, flushes,
+// writes once they have been seen to take long, and whatever disk-ranges.ts does.
 import { closeSync, fdatasync, read, statfsSync, write } from "node:fs";
 import { getSystemErrorName } from "node:util";
 import { BACKEND_BUSY, type BlockBackend } from "../../../devices/virtio/block/backend.js";
 import type { Segments } from "../../../devices/virtio/segments.js";
-import { EAGAIN, EBADF, EINTR, EIO, ENODEV, ENOSYS, ENOTTY, EOPNOTSUPP } from "../../sys/errno.js";
-import {
-  FALLOC_FL_KEEP_SIZE,
-  FALLOC_FL_PUNCH_HOLE,
-  FALLOC_FL_ZERO_RANGE,
-  fallocateRaw,
-  fdatasyncRaw,
-  IOV_MAX,
-  IoVectors,
-  preadvCachedRaw,
-  preadvRaw,
-  pwritevRaw,
-} from "../../sys/files.js";
-import { mmapAnonymous } from "../../sys/memory.js";
+import { EAGAIN, EBADF, EINTR, EIO, EOPNOTSUPP } from "../../sys/errno.js";
+import { fdatasyncRaw, IOV_MAX, IoVectors, preadvCachedRaw, preadvRaw, pwritevRaw } from "../../sys/files.js";
 import type { DiskFile } from "./disk-file.js";
+import { DiskRanges, TRUNCATED, type CallElsewhere } from "./disk-ranges.js";
 import { gatherVectors, type HostAddresses } from "./host-vectors.js";
-
-/** Our own error number: the file has become shorter than the disk. */
-const TRUNCATED = -1;
-/** errno of a file system or device that knows no holes. */
-const UNSUPPORTED: readonly number[] = [EOPNOTSUPP, ENOTTY, ENOSYS, ENODEV];
-/** `bytes` of zeroes kept to write where a file system cannot make them. */
-const ZEROES_LENGTH = 64 * 1024;
 
 /** `ms`: a write into the page cache takes microseconds, unless the kernel has it wait for the medium. */
 const SLOW_WRITE_MS = 5;
@@ -44,9 +26,7 @@ export class FileDisk implements BlockBackend {
   readonly #memory: HostAddresses;
   readonly #mayWait: () => boolean;
   readonly #vectors = new IoVectors(IOV_MAX);
-  /** fallocate modes that this file has refused: not tried again. */
-  readonly #refused = new Set<number>();
-  #zeroesAddress: number | undefined;
+  readonly #ranges: DiskRanges;
   /** How a read that may not wait is made. */
   #readNow: VectorCall = preadvCachedRaw;
   /** The last write took long: the next ones do not hold this thread up. */
@@ -65,6 +45,7 @@ export class FileDisk implements BlockBackend {
     this.#fd = file.fd;
     this.#memory = memory;
     this.#mayWait = mayWait;
+    this.#ranges = new DiskRanges(file.fd, this.#call);
   }
 
   read(position: number, data: Segments): number {
@@ -149,25 +130,33 @@ export class FileDisk implements BlockBackend {
   }
 
   discard(position: number, length: number): number {
+    if (!this.#mayWait()) return BACKEND_BUSY;
     this.#isDirty = true;
-    // Advice: a file system that cannot follow it keeps the bytes, which is allowed.
-    const error = this.#allocate(FALLOC_FL_PUNCH_HOLE, position, length);
-    return UNSUPPORTED.includes(error) ? 0 : error;
+    return this.#ranges.discard(position, length);
   }
 
   writeZeroes(position: number, length: number, mayUnmap: boolean): number {
+    if (!this.#mayWait()) return BACKEND_BUSY;
     this.#isDirty = true;
-    let error = EOPNOTSUPP;
-    if (mayUnmap) error = this.#allocate(FALLOC_FL_PUNCH_HOLE, position, length);
-    if (UNSUPPORTED.includes(error)) error = this.#allocate(FALLOC_FL_ZERO_RANGE, position, length);
-    return UNSUPPORTED.includes(error) ? this.#storeZeroes(position, length) : error;
+    return this.#ranges.writeZeroes(position, length, mayUnmap);
   }
 
-  /** A call of Node's, which makes it on another thread; `done` gets the positive errno, or 0, and the count of bytes. */
-  #call(
-    start: (called: (error: NodeJS.ErrnoException | null, count: number) => void) => void,
-    done: (error: number, count: number) => void,
-  ): void {
+  discardLater(position: number, length: number, done: (error: number) => void): void {
+    this.#ranges.discardLater(position, length, (error) => {
+      this.#isDirty = true;
+      done(error);
+    });
+  }
+
+  writeZeroesLater(position: number, length: number, mayUnmap: boolean, done: (error: number) => void): void {
+    this.#ranges.writeZeroesLater(position, length, mayUnmap, (error) => {
+      this.#isDirty = true;
+      done(error);
+    });
+  }
+
+  /** A call on another thread, to which the file stays open. */
+  readonly #call: CallElsewhere = (start, done) => {
     if (this.#isClosed) {
       done(EBADF, 0);
       return;
@@ -176,9 +165,10 @@ export class FileDisk implements BlockBackend {
     start((error, count) => {
       this.#calls--;
       if (this.#isClosed && this.#calls === 0) closeSync(this.#fd);
-      done(error === null ? 0 : Math.abs(error.errno ?? EIO), count);
+      const errno = typeof error === "number" ? error : error === null ? 0 : (error.errno ?? EIO);
+      done(Math.abs(errno), count);
     });
-  }
+  };
 
   /** Whether nothing of the file is anywhere but in memory. */
   #isMemory(): boolean {
@@ -196,33 +186,6 @@ export class FileDisk implements BlockBackend {
       if (moved > 0) done += moved;
       else if (moved === 0) return TRUNCATED;
       else if (moved === -EAGAIN) return BACKEND_BUSY;
-      else if (moved !== -EINTR) return -moved;
-    }
-    return 0;
-  }
-
-  #allocate(mode: number, position: number, length: number): number {
-    if (this.#refused.has(mode)) return EOPNOTSUPP;
-    let error: number;
-    do error = fallocateRaw(this.#fd, mode | FALLOC_FL_KEEP_SIZE, position, length);
-    while (error === EINTR);
-    if (UNSUPPORTED.includes(error)) this.#refused.add(mode);
-    return error;
-  }
-
-  #storeZeroes(position: number, length: number): number {
-    this.#zeroesAddress ??= mmapAnonymous(ZEROES_LENGTH);
-    for (let done = 0; done < length;) {
-      this.#vectors.clear();
-      for (let left = length - done; left > 0 && this.#vectors.count < IOV_MAX;) {
-        const piece = Math.min(left, ZEROES_LENGTH);
-        // SAFETY: ZEROES_LENGTH bytes, mapped for the life of the process and only ever read.
-        this.#vectors.append(this.#zeroesAddress, piece);
-        left -= piece;
-      }
-      const moved = pwritevRaw(this.#fd, this.#vectors, position + done);
-      if (moved > 0) done += moved;
-      else if (moved === 0) return TRUNCATED;
       else if (moved !== -EINTR) return -moved;
     }
     return 0;
