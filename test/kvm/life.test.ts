@@ -1,14 +1,27 @@
 // Needs: a /dev/kvm of any kind. A VM's life: every method of the public API in every state, with kernels of a few instructions.
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { resolveConfig } from "../../vmm/config/resolve.js";
-import { createVm, VmStateError, type Vm, type VmConfig, type VmExit, type VmHost } from "../../vmm/index.js";
+import {
+  createVm,
+  GuestMemoryError,
+  VmStateError,
+  type Vm,
+  type VmConfig,
+  type VmExit,
+  type VmHost,
+} from "../../vmm/index.js";
 import { Vm as VmClass } from "../../vmm/machine/vm.js";
 import { allOpeners } from "../../vmm/virtio/attach/all.js";
+import { closeDescriptor } from "../../vmm/sys/descriptors.js";
+import { streamPair } from "../../vmm/sys/sockets.js";
+import { ReadableWatch } from "../../vmm/virtio/backends/readable-watch.js";
+import type { DeviceOpener } from "../../vmm/virtio/device-host.js";
 import { deviceSupport } from "../../vmm/virtio/device-support.js";
+import { EchoDevice } from "../helpers/echo-device.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
 import { asm, miniKernel, type MiniKernel } from "../helpers/mini-kernel.js";
 import { ownResources } from "../helpers/own-resources.js";
@@ -276,6 +289,48 @@ describe("kvm: life", function () {
     vms.push(vm);
     assert.equal((await vm.start()).exitStatus, 7);
   });
+
+  for (const source of ["a timer", "a turn", "a descriptor", "input", "reset"] as const) {
+    it(`a device that throws under ${source} ends its VM with the error, and no other`, async () => {
+      const [own, other] = streamPair();
+      const bad = (): never => {
+        throw new GuestMemoryError("defect");
+      };
+      const broken: DeviceOpener = (_config, undo) => [
+        {
+          name: "rng0",
+          create: ({ loop, guard, expose }) => {
+            const device = new EchoDevice();
+            if (source === "a timer") loop.after(50, bad);
+            if (source === "a turn") loop.defer(bad);
+            const watch = new ReadableWatch(own, guard);
+            undo(() => watch.close());
+            if (source === "a descriptor") watch.start(bad);
+            if (source === "input") expose({ console: { receive: bad, outputReady: bad, resize: bad } });
+            if (source === "reset") device.reset = bad;
+            return device;
+          },
+        },
+      ];
+      const config = resolveConfig({ kernel: kernelOf(...spinning), memoryMib: 32, rng: true });
+      const vm = VmClass.build(config, quiet, { deviceSupport: deviceSupport({ ...allOpeners, rng: broken }) });
+      const neighbour = make(spinning);
+      const [run, alsoRuns] = [vm.start({ threads: "threads" }), neighbour.start({ threads: "threads" })];
+      if (source === "a descriptor") writeSync(other, "x");
+      if (source === "input") assert.equal(vm.input(Buffer.from("x")), 0);
+      if (source === "reset") {
+        vm.stop();
+        assert.equal((await run).outcome, "killed");
+        await assert.rejects(vm.close(), { message: "defect" });
+      } else {
+        await assert.rejects(run, { code: "ERR_GUEST_MEMORY", message: "defect" });
+        await vm.close();
+      }
+      neighbour.stop();
+      assert.equal((await alsoRuns).outcome, "killed");
+      for (const fd of [own, other]) closeDescriptor(fd);
+    });
+  }
 
   it("200 VMs in one process, from every state, leave no descriptor, thread, mapping or timer", async () => {
     const kernel = kernelOf(...ending);

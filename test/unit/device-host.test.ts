@@ -138,7 +138,8 @@ describe("device-host", () => {
     events.get("0.0")?.();
     assert.match(String(failures[0]), /a defect/);
     port(0).write(VIRTIO_MMIO_QUEUE_NOTIFY, 4, 0);
-    assert.equal(failures.length, 2);
+    // After that, no code of the devices runs any more.
+    assert.equal(failures.length, 1);
   });
 });
 
@@ -170,6 +171,7 @@ describe("device-loop", () => {
     assert.deepEqual(asked, ["come back", "alarm 1", "alarm 20", "alarm 1"]);
     loop.settle();
     loop.advance(10);
-    assert.deepEqual([seen, failures.length], [["deferred", "timer"], 1]);
+    // Not the timer: after a failure, no code of the devices runs any more.
+    assert.deepEqual([seen, failures.length], [["deferred"], 1]);
   });
 });

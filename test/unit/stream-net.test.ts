@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { closeSync, readSync, writeSync } from "node:fs";
 import { Segments } from "../../devices/virtio/segments.js";
+import { unguarded } from "../../vmm/virtio/guard.js";
 import { StreamNet } from "../../vmm/virtio/backends/stream-net.js";
 import { MappedGuestMemory } from "../../vmm/memory/guest-memory.js";
 import { MIB } from "../../vmm/memory/layout.js";
@@ -54,7 +55,7 @@ describe("stream network", () => {
       watched = callback;
       return handle;
     };
-    net = new StreamNet(own, memory, () => ends++, poll);
+    net = new StreamNet(own, memory, () => ends++, unguarded, poll);
     memory.slice(BUFFERS_GPA, MIB).fill(0xee);
   });
   afterEach(() => {

@@ -42,6 +42,7 @@ export class VmRun {
   #failure: { readonly error: unknown } | undefined;
   #faultRegisters: string | undefined;
   #sawCommand = false;
+  #hasEnded = false;
   #onStopped: (() => void) | undefined;
 
   constructor(parts: LiveParts, host: VmHost) {
@@ -120,7 +121,11 @@ export class VmRun {
     if (shared.outcome === "triple-fault" && this.#faultRegisters === undefined) await lastMessages();
     if (shared.outcome === "failed" && this.#failure === undefined) await this.#threads.ended();
     this.#pump.close();
-    if (this.#failure !== undefined) throw this.#failure.error;
+    this.#hasEnded = true;
+    if (this.#failure !== undefined) {
+      this.#quietDevices();
+      throw this.#failure.error;
+    }
     return reportExit(shared, this.#watcher, this.#faultRegisters, this.devices?.counters() ?? {});
   }
 
@@ -131,8 +136,9 @@ export class VmRun {
     this.#service();
   }
 
-  /** Ends the VM, whose `toEnd` then rejects with the error. */
+  /** Ends the VM, whose `toEnd` then rejects with the error; nothing once that has settled. */
   fail(error: unknown): void {
+    if (this.#hasEnded) return;
     this.#failure ??= { error: error instanceof Error ? error : new VcpuExitError(String(error)) };
     this.machine.stop("failed");
     this.#service();
@@ -159,6 +165,7 @@ export class VmRun {
 
   /** Resolves once no thread of the VM is left. */
   async threadsEnded(): Promise<void> {
+    this.#hasEnded = true;
     this.#unwatch();
     this.#pump.close();
     this.#alarm.close();
@@ -218,6 +225,15 @@ export class VmRun {
       },
     });
     await phase.run();
+  }
+
+  /** After a failure devices may be in any state: their host sides shall not go on calling them. */
+  #quietDevices(): void {
+    try {
+      this.devices?.close();
+    } catch {
+      // The first failure is the news.
+    }
   }
 
   #hear(vcpu: number, message: VcpuFailure | VcpuTripleFault): void {

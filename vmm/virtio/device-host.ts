@@ -8,6 +8,7 @@ import { MmioTransport } from "../../devices/virtio/mmio-transport.js";
 import type { EventLoop } from "../../devices/virtio/event-loop.js";
 import type { ResolvedConfig } from "../config/types.js";
 import type { DeviceLoop } from "./device-loop.js";
+import type { Guard } from "./guard.js";
 import type { MappedGuestMemory } from "../memory/guest-memory.js";
 import { answerRegisterCall } from "./register-calls.js";
 import type { VmShared } from "../vcpu/shared.js";
@@ -47,7 +48,10 @@ export interface DeviceControls {
 /** What a device may use of the monitor. */
 export interface DeviceServices {
   readonly memory: MappedGuestMemory;
+  /** Its tasks are guarded. */
   readonly loop: EventLoop;
+  /** For every other callback of the event loop. */
+  readonly guard: Guard;
   /** This thread runs a vCPU between its turns: it may wait for itself, and hears late of what others have done. */
   readonly isMainPhase: () => boolean;
   /** Takes a line for the log. */
@@ -118,12 +122,23 @@ export class DeviceHost {
     this.controls = controls;
     this.hearsHost = devices.some(({ factory }) => factory.hearsHost === true);
     const expose = (exposed: DeviceControls): void => void Object.assign(controls, exposed);
+    const guard: Guard = (task) => {
+      loop.guard(task);
+    };
     this.#names = devices.map(({ factory }) => factory.name);
     this.#words = devices.map((_, device) => words(device));
     this.transports = devices.map(
       ({ factory, interrupt, registers }) =>
         new MmioTransport({
-          device: factory.create({ memory, loop, isMainPhase: () => loop.isMainPhase, report, consoleHost, expose }),
+          device: factory.create({
+            memory,
+            loop,
+            guard,
+            isMainPhase: () => loop.isMainPhase,
+            report,
+            consoleHost,
+            expose,
+          }),
           memory,
           interrupt,
           registers,

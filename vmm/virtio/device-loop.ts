@@ -19,6 +19,7 @@ export interface DeviceLoopHooks {
 export class DeviceLoop implements EventLoop {
   /** True while the thread runs a vCPU between its turns. */
   isMainPhase = false;
+  #hasFailed = false;
   readonly #hooks: DeviceLoopHooks;
   readonly #loop: EventLoop;
 
@@ -41,11 +42,13 @@ export class DeviceLoop implements EventLoop {
     return this.#loop.after(delayMs, () => this.guard(task));
   }
 
-  /** Runs code of the devices. */
+  /** Runs code of the devices; not after a failure, which may have left them in any state. */
   guard(task: () => void): void {
+    if (this.#hasFailed) return;
     try {
       task();
     } catch (error) {
+      this.#hasFailed = true;
       this.#hooks.failed(error);
     }
   }

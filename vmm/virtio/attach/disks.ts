@@ -50,8 +50,8 @@ function attachDisk(
   undo(() => close());
   return {
     name,
-    create: ({ memory, loop, isMainPhase, report }) => {
-      const backend = new FileDisk(file, memory, isMainPhase);
+    create: ({ memory, loop, guard, isMainPhase, report }) => {
+      const backend = new FileDisk(file, memory, isMainPhase, guard);
       close = () => backend.close();
       return new BlockDevice({
         name,

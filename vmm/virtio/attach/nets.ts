@@ -4,6 +4,7 @@ import type { NetBackend } from "../../../devices/virtio/net/backend.js";
 import { NetDevice } from "../../../devices/virtio/net/device.js";
 import type { ResolvedNet } from "../../config/nets.js";
 import type { DeviceFactory, DeviceOpener } from "../device-host.js";
+import type { Guard } from "../guard.js";
 import type { MappedGuestMemory } from "../../memory/guest-memory.js";
 
 /** The host's side of one device, open and without a guest yet. */
@@ -16,6 +17,7 @@ export interface NetSide {
   createBackend(services: {
     readonly memory: MappedGuestMemory;
     readonly ended: (why: string) => void;
+    readonly guard: Guard;
   }): NetBackend & { close(): void };
 }
 
@@ -51,9 +53,10 @@ function attachNet(
   return {
     name,
     hearsHost: true,
-    create: ({ memory, loop, report }) => {
+    create: ({ memory, loop, guard, report }) => {
       const backend = side.createBackend({
         memory,
+        guard,
         ended: (why) => {
           report(`${name}: ${why}`);
           device.setLink(false);

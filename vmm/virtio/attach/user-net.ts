@@ -12,7 +12,7 @@ export const openUserSide: NetSideOpener = ({ user, mtu = DEFAULT_MTU }) => {
   return {
     mtu,
     close: () => closeDescriptor(fd),
-    createBackend: ({ memory, ended }) =>
-      new StreamNet(fd, memory, () => ended("passt, which was its network, has ended")),
+    createBackend: ({ memory, ended, guard }) =>
+      new StreamNet(fd, memory, () => ended("passt, which was its network, has ended"), guard),
   };
 };

@@ -18,6 +18,7 @@ export const attachVsock: DeviceOpener = ({ vsock }, undo) => {
       hearsHost: true,
       create: (services) => {
         report = services.report;
+        backend.guard = services.guard;
         return new VsockDevice({ name: NAME, backend, guestCid: vsock.cid, loop: services.loop });
       },
     },

@@ -8,6 +8,7 @@ import { BACKEND_BUSY, type BlockBackend } from "../../../devices/virtio/block/b
 import type { Segments } from "../../../devices/virtio/segments.js";
 import { EAGAIN, EBADF, EINTR, EIO, EOPNOTSUPP } from "../../sys/errno.js";
 import { fdatasyncRaw, IOV_MAX, IoVectors, preadvCachedRaw, preadvRaw, pwritevRaw } from "../../sys/files.js";
+import { unguarded, type Guard } from "../guard.js";
 import type { DiskFile } from "./disk-file.js";
 import { DiskRanges, TRUNCATED, type CallElsewhere } from "./disk-ranges.js";
 import { gatherVectors, type HostAddresses } from "./host-vectors.js";
@@ -25,6 +26,7 @@ export class FileDisk implements BlockBackend {
   readonly #fd: number;
   readonly #memory: HostAddresses;
   readonly #mayWait: () => boolean;
+  readonly #guard: Guard;
   readonly #vectors = new IoVectors(IOV_MAX);
   readonly #ranges: DiskRanges;
   /** How a read that may not wait is made. */
@@ -39,12 +41,13 @@ export class FileDisk implements BlockBackend {
   #isClosed = false;
 
   /** `mayWait` tells whether this thread may wait for the medium because nothing else needs it now. */
-  constructor(file: DiskFile, memory: HostAddresses, mayWait: () => boolean = () => false) {
+  constructor(file: DiskFile, memory: HostAddresses, mayWait: () => boolean = () => false, guard: Guard = unguarded) {
     this.size = file.size;
     this.isReadonly = file.isReadonly;
     this.#fd = file.fd;
     this.#memory = memory;
     this.#mayWait = mayWait;
+    this.#guard = guard;
     this.#ranges = new DiskRanges(file.fd, this.#call);
   }
 
@@ -163,10 +166,12 @@ export class FileDisk implements BlockBackend {
     }
     this.#calls++;
     start((error, count) => {
-      this.#calls--;
-      if (this.#isClosed && this.#calls === 0) closeSync(this.#fd);
-      const errno = typeof error === "number" ? error : error === null ? 0 : (error.errno ?? EIO);
-      done(Math.abs(errno), count);
+      this.#guard(() => {
+        this.#calls--;
+        if (this.#isClosed && this.#calls === 0) closeSync(this.#fd);
+        const errno = typeof error === "number" ? error : error === null ? 0 : (error.errno ?? EIO);
+        done(Math.abs(errno), count);
+      });
     });
   };
 

@@ -1,26 +1,32 @@
 // A file descriptor that is watched now and then: the poll handle is kept between the times,
 // because one that is collected falls silent, and making one is a system call.
 import { pollReadable, type PollHandle } from "../../sys/events.js";
+import type { Guard } from "../guard.js";
 
 /** Tells when a file descriptor is readable, by calling back in turns of the event loop. */
 export type PollFunction = (fd: number, callback: () => void) => PollHandle;
 
 export class ReadableWatch {
   readonly #fd: number;
+  readonly #guard: Guard;
   readonly #poll: PollFunction;
   #handle: PollHandle | undefined;
   #isWatching = false;
 
-  constructor(fd: number, poll: PollFunction = pollReadable) {
+  constructor(fd: number, guard: Guard, poll: PollFunction = pollReadable) {
     this.#fd = fd;
+    this.#guard = guard;
     this.#poll = poll;
   }
 
   start(ready: () => void): void {
     if (this.#isWatching) return;
     this.#isWatching = true;
-    if (this.#handle === undefined) this.#handle = this.#poll(this.#fd, ready);
-    else this.#handle.start(ready);
+    const guarded = (): void => {
+      this.#guard(ready);
+    };
+    if (this.#handle === undefined) this.#handle = this.#poll(this.#fd, guarded);
+    else this.#handle.start(guarded);
   }
 
   stop(): void {

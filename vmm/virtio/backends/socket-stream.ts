@@ -1,5 +1,6 @@
 // One Unix socket as the host's end of a connection of the guest.
 import type { Socket } from "node:net";
+import type { Guard } from "../guard.js";
 import type { HostStream, StreamEvents } from "../../../devices/virtio/vsock/backend.js";
 
 /** `bytes` that the first buffer for what waits has room for; it doubles as it fills. */
@@ -7,6 +8,7 @@ const FIRST_BUFFER_BYTES = 4096;
 
 export class SocketStream implements HostStream {
   readonly #socket: Socket;
+  readonly #guard: Guard;
   #events: StreamEvents | undefined;
   /** `bytes` of the write under way; 0: none. */
   #inFlight = 0;
@@ -18,8 +20,9 @@ export class SocketStream implements HostStream {
   #pendingBytes = 0;
   #isEnding = false;
 
-  constructor(socket: Socket) {
+  constructor(socket: Socket, guard: Guard) {
     this.#socket = socket;
+    this.#guard = guard;
     // Said again by "close", which always follows.
     socket.on("error", () => undefined);
   }
@@ -27,13 +30,19 @@ export class SocketStream implements HostStream {
   /** Has `events` called from now on; data flows once `flow` is called. */
   attach(events: StreamEvents): void {
     this.#events = events;
-    this.#socket.on("close", (hadError) => this.#events?.closed(hadError));
+    this.#socket.on("close", (hadError) => {
+      this.#guard(() => this.#events?.closed(hadError));
+    });
   }
 
   /** Lets data flow. */
   flow(): void {
-    this.#socket.on("data", (bytes: Buffer) => this.#events?.data(bytes));
-    this.#socket.on("end", () => this.#events?.ended());
+    this.#socket.on("data", (bytes: Buffer) => {
+      this.#guard(() => this.#events?.data(bytes));
+    });
+    this.#socket.on("end", () => {
+      this.#guard(() => this.#events?.ended());
+    });
     this.#socket.resume();
   }
 
@@ -78,7 +87,11 @@ export class SocketStream implements HostStream {
 
   #send(bytes: Uint8Array): void {
     this.#inFlight = bytes.length;
-    this.#socket.write(bytes, (error) => this.#written(error));
+    this.#socket.write(bytes, (error) => {
+      this.#guard(() => {
+        this.#written(error);
+      });
+    });
   }
 
   #written(error: Error | null | undefined): void {

@@ -11,6 +11,7 @@ import { EAGAIN, EINTR, EPIPE } from "../../sys/errno.js";
 import { IOV_MAX, IoVectors, readvRaw, writevRaw } from "../../sys/files.js";
 import { mmapAnonymous, munmap, viewMemory } from "../../sys/memory.js";
 import { appendVectors, type HostAddresses } from "./host-vectors.js";
+import { unguarded, type Guard } from "../guard.js";
 import { ReadableWatch, type PollFunction } from "./readable-watch.js";
 import { closeDescriptor } from "../../sys/descriptors.js";
 
@@ -52,11 +53,11 @@ export class StreamNet implements NetBackend {
   #hasEnded = false;
 
   /** The socket does not wait, and is closed with this; `ended` is called when the other end has gone. */
-  constructor(fd: number, memory: StreamNetMemory, ended: () => void, poll?: PollFunction) {
+  constructor(fd: number, memory: StreamNetMemory, ended: () => void, guard: Guard = unguarded, poll?: PollFunction) {
     this.#fd = fd;
     this.#memory = memory;
     this.#ended = ended;
-    this.#watch = new ReadableWatch(fd, poll);
+    this.#watch = new ReadableWatch(fd, guard, poll);
   }
 
   setGuestOffloads(): number {

@@ -10,6 +10,7 @@ import { IOV_MAX, IoVectors, readvRaw, writevRaw } from "../../sys/files.js";
 import { ioctlRaw } from "../../sys/ioctl-calls.js";
 import { mmapAnonymous, munmap } from "../../sys/memory.js";
 import { gatherVectors, type HostAddresses } from "./host-vectors.js";
+import { unguarded, type Guard } from "../guard.js";
 import { ReadableWatch, type PollFunction } from "./readable-watch.js";
 import type { TapInterface } from "./tap-interface.js";
 
@@ -35,10 +36,10 @@ export class TapBackend implements NetBackend {
   readonly #restAddress = mmapAnonymous(REST_LENGTH);
   readonly #watch: ReadableWatch;
 
-  constructor(tap: TapInterface, memory: HostAddresses, poll?: PollFunction) {
+  constructor(tap: TapInterface, memory: HostAddresses, guard: Guard = unguarded, poll?: PollFunction) {
     this.#tap = tap;
     this.#memory = memory;
-    this.#watch = new ReadableWatch(tap.fd, poll);
+    this.#watch = new ReadableWatch(tap.fd, guard, poll);
   }
 
   /** Name of the interface on the host. */

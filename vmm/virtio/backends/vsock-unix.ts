@@ -3,6 +3,7 @@
 // accepted; what the guest connects to is the program that listens at PATH_<port>.
 import { createConnection, createServer, type Server, type Socket } from "node:net";
 import type { HostStream, StreamAcceptor, StreamEvents, VsockBackend } from "../../../devices/virtio/vsock/backend.js";
+import { unguarded, type Guard } from "../guard.js";
 import { SocketStream } from "./socket-stream.js";
 import { listenAtPath } from "./unix-listener.js";
 
@@ -20,6 +21,8 @@ const MAX_PORT = 2 ** 32 - 2;
 
 export class UnixVsock implements VsockBackend {
   readonly path: string;
+  /** The VM's; there is none yet when the socket is made. */
+  guard: Guard = unguarded;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
   readonly #removeFile: () => void;
@@ -29,7 +32,11 @@ export class UnixVsock implements VsockBackend {
     this.path = path;
     this.#server = server;
     this.#removeFile = removeFile;
-    server.on("connection", (socket) => this.#greet(socket));
+    server.on("connection", (socket) => {
+      this.guard(() => {
+        this.#greet(socket);
+      });
+    });
   }
 
   /** Listens at `path`; throws HostError if that cannot be. `report` takes a line for the log. */
@@ -48,11 +55,13 @@ export class UnixVsock implements VsockBackend {
   connect(port: number, events: StreamEvents): HostStream {
     const socket = createConnection({ path: `${this.path}_${String(port)}`, allowHalfOpen: true });
     this.#keep(socket);
-    const stream = new SocketStream(socket);
+    const stream = new SocketStream(socket, this.guard);
     stream.attach(events);
     socket.once("connect", () => {
-      stream.flow();
-      events.connected();
+      this.guard(() => {
+        stream.flow();
+        events.connected();
+      });
     });
     return stream;
   }
@@ -77,13 +86,18 @@ export class UnixVsock implements VsockBackend {
     const timer = setTimeout(() => socket.destroy(), GREETING_TIMEOUT_MS);
     timer.unref();
     const giveUp = (): void => void socket.destroy();
+    const onBytes = (bytes: Buffer): void => {
+      this.guard(() => {
+        onData(bytes);
+      });
+    };
     const onData = (bytes: Buffer): void => {
       greeting = Buffer.concat([greeting, bytes]);
       const end = greeting.indexOf(NEWLINE);
       if (end < 0 && greeting.length < MAX_GREETING_BYTES) return;
       clearTimeout(timer);
       socket.pause();
-      socket.off("data", onData);
+      socket.off("data", onBytes);
       socket.off("end", giveUp);
       socket.off("error", giveUp);
       const port = end < 0 ? undefined : connectPort(greeting.toString("latin1", 0, end));
@@ -95,7 +109,7 @@ export class UnixVsock implements VsockBackend {
       if (greeting.length > end + 1) socket.unshift(greeting.subarray(end + 1));
       this.#open(port, socket);
     };
-    socket.on("data", onData);
+    socket.on("data", onBytes);
     socket.once("end", giveUp);
     socket.once("error", giveUp);
     socket.once("close", () => clearTimeout(timer));
@@ -103,7 +117,7 @@ export class UnixVsock implements VsockBackend {
   }
 
   #open(port: number, socket: Socket): void {
-    const stream = new SocketStream(socket);
+    const stream = new SocketStream(socket, this.guard);
     const events = this.#acceptor?.open(port, stream);
     if (events === undefined) stream.destroy();
     else stream.attach(events);
