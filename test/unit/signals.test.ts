@@ -86,6 +86,10 @@ describe("signals", function () {
     assert.deepEqual(toIgnoreAgain(), []);
   });
 
+  it("the C library's own signals, which posix_spawn(3) leaves ignored, are none of ours", () => {
+    assert.deepEqual([...readIgnored({ VMLET_SIGIGN: "0000000181001000" })], [13, 25]);
+  });
+
   it("a program that is started ignores alike", () => {
     assert.deepEqual(ignoringAlike(["make", "-C", "a b"]), ["make", "-C", "a b"]);
     const code = `import(${JSON.stringify(resolve("build/vmm/host/inherited-signals.js"))}).then(({ ignoringAlike }) =>

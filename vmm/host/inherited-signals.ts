@@ -16,6 +16,8 @@ const SIGPIPE = 13;
 const SIGXFSZ = 25;
 /** Node needs it to learn that a child has ended. */
 const SIGCHLD = 17;
+/** The C library's own: posix_spawn(3) leaves them ignored in what it starts, and sigaction(3) refuses them. */
+const RESERVED: readonly number[] = [32, 33];
 
 /** Numbers of the signals; the variable is taken away, as it says nothing about a program started from here. */
 export function readIgnored(environment: Environment = process.env): ReadonlySet<number> {
@@ -23,7 +25,8 @@ export function readIgnored(environment: Environment = process.env): ReadonlySet
   delete environment.VMLET_SIGIGN;
   const mask = /^[0-9a-f]{1,16}$/.test(text) ? BigInt(`0x${text}`) : 0n;
   const numbers = Array.from({ length: 64 }, (_, index) => index + 1);
-  return new Set(numbers.filter((number) => ((mask >> BigInt(number - 1)) & 1n) === 1n));
+  const isIgnored = (number: number): boolean => ((mask >> BigInt(number - 1)) & 1n) === 1n;
+  return new Set(numbers.filter((number) => isIgnored(number) && !RESERVED.includes(number)));
 }
 
 const ignored = readIgnored();
