@@ -4,7 +4,7 @@ SHELL := /bin/bash
 MOCHA := node_modules/.bin/mocha --no-config --reporter build/test/helpers/reporter.js
 SOURCES := $(shell find vmm devices bench/ladder -name '*.ts') bench/c-flags.ts bench/harness.ts bench/stamp.ts bench/statistics.ts bench/table.ts vmm/bundle/bundle.mjs vmm/bundle/code-cache.mjs package.json $(wildcard guest/kernel/* guest/init/*)
 
-.PHONY: help setup build guest rootfs pack boot lab doctor check types lint format imports test test-unit test-kvm test-boot test-vtx fuzz bench clean
+.PHONY: help setup build guest rootfs pack boot lab doctor check types lint format imports test test-unit test-kvm test-boot test-vtx fuzz mutants bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
@@ -72,6 +72,9 @@ test-vtx: setup guest build types ## real kernels on an interpreted VT-x; minute
 
 fuzz: setup types ## the guest's side at random, for longer than the tests do; FUZZ="--seed N --iters N"
 	@node build/test/fuzz/run.js $(FUZZ)
+
+mutants: setup types ## change one operator at random, see whether a test notices; MUTANTS="--seed N --count N --only PATH"
+	@node build/test/mutants/run.js $(MUTANTS)
 
 bench: setup guest build types ## measure; see bench/README.md; LADDER="--quick --yes" for the ladder
 	@node build/bench/run.js

@@ -2,7 +2,7 @@
 import tseslint from "typescript-eslint";
 
 export default tseslint.config(
-  { ignores: ["build/", "dist/", "guest/out/", "bench/results/", "bench/out/", "node_modules/"] },
+  { ignores: ["build/", "build-mutants.*/", "dist/", "guest/out/", "bench/results/", "bench/out/", "node_modules/"] },
   {
     files: ["**/*.ts"],
     extends: [tseslint.configs.strictTypeChecked],
