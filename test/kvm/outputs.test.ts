@@ -2,10 +2,13 @@
 // status is never lost to a file.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import type { Report } from "../../vmm/cli/report.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
 import { asm, miniKernel, type MiniKernel } from "../helpers/mini-kernel.js";
 import { PROGRAM, bootWords, run, start } from "../helpers/program.js";
@@ -88,6 +91,54 @@ describe("kvm: outputs", function () {
     assert.equal(status, 143);
     assert.equal(stderr.match(/cannot be written/g)?.length, 1, stderr);
     assert.match(stderr, /[23] lines are lost/);
+  });
+
+  it("the report's hash is of the kernel that was booted, whatever becomes of the file", async () => {
+    const kernel = at("kernel");
+    copyFileSync(busy.path, kernel);
+    const expected = createHash("sha256").update(readFileSync(kernel)).digest("hex");
+    const vm = start(bootWords(kernel, "--report", at("report")));
+    await vm.until("up");
+    writeFileSync(kernel, "overwritten in place");
+    vm.child.kill("SIGTERM");
+    assert.equal((await vm.ended).status, 143);
+    const report = JSON.parse(readFileSync(at("report"), "utf8")) as Report;
+    assert.deepEqual([report.kernel.sha256, report.exit_code], [expected, 143]);
+  });
+
+  it("a kernel or initramfs that is no file is refused and not waited for", async () => {
+    execFileSync("mkfifo", [at("kernel.fifo")]);
+    const socket = createServer().listen(at("kernel.sock"));
+    symlinkSync("kernel.loop", at("kernel.loop"));
+    for (const path of [
+      "kernel.fifo",
+      "kernel.sock",
+      "kernel.loop",
+      ".",
+      "/dev/zero",
+      "/dev/null",
+      "/proc/version",
+      "mine/x",
+      "none",
+    ]) {
+      for (const option of ["--kernel", "--initrd"]) {
+        const words = [
+          "--accel",
+          "kvm",
+          "--memory",
+          "32",
+          ...(option === "--kernel" ? ["--no-initrd"] : ["--kernel", busy.path]),
+        ];
+        const { status, stderr } = await run(
+          [PROGRAM, "boot", ...words, option, path, "--quiet"],
+          { cwd: folder },
+          10_000,
+        );
+        assert.equal(status, 65, `${option} ${path}: ${stderr}`);
+        assert.match(stderr, new RegExp(`^vmlet: ${path.replace(".", "\\.")}: `), stderr);
+      }
+    }
+    await new Promise((resolve) => socket.close(resolve));
   });
 
   it("the guest's own files are no output, by any name; nor is what somebody else has made", async () => {

@@ -46,7 +46,7 @@ describe("docs: the command line", () => {
       devices: { vda: { reads: 1 } },
       registers: undefined,
     };
-    const report = makeReport(resolveConfig({ kernel: "package.json" }), "elf-pvh", exit, 0);
+    const report = makeReport(resolveConfig({ kernel: "vmlinux" }), { format: "elf-pvh", hash: undefined }, exit, 0);
     const listed = rows(section(COMMAND_LINE, "The report")).flatMap(([fields = ""]) => fields.split(", "));
     const patterns = listed.map((field): [string, RegExp] => [
       field,

@@ -189,7 +189,8 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
       say(line, { returns: isTerminal(STDIN) });
     },
   };
-  const vm = Vm.build(config, host, { known: { quirks }, deviceSupport });
+  const kernelHash = options.report === undefined ? undefined : await hashKernel();
+  const vm = Vm.build(config, host, { known: { quirks }, deviceSupport, readKernel: kernelHash?.read });
   const openInput = (): void => {
     if (terminal !== undefined) return;
     terminal = new Terminal({
@@ -222,7 +223,10 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
     if (exit.outcome !== "poweroff" && signal === undefined) await explain(exit);
     if (options.report !== undefined) {
       const { makeReport, writeReport } = await import("./report.js");
-      return await writeReport(options.report, makeReport(config, vm.kernelFormat, exit, exitCode));
+      return await writeReport(
+        options.report,
+        makeReport(config, { format: vm.kernelFormat, hash: kernelHash }, exit, exitCode),
+      );
     }
     return exitCode;
   } finally {
@@ -236,6 +240,11 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
     // The rest of the VM is not closed: the process ends with it, without waiting for a thread that may
     // still be starting, and the kernel frees everything.
   }
+}
+
+async function hashKernel() {
+  const { KernelHash } = await import("./kernel-hash.js");
+  return new KernelHash();
 }
 
 /** Rejects with what a callback has thrown, so that it ends as any error does: with nothing left behind. */

@@ -1,12 +1,11 @@
 // The JSON of --report: what ran, how long each phase took, what it cost, how it ended.
-import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
 import type { ResolvedConfig } from "../config/types.js";
 import { acceleratorKind, hostFacts, isInLab, type AcceleratorKind, type HostFacts } from "../host/facts.js";
 import type { Milestones, VmExit } from "../machine/vm-exit.js";
 import type { KernelFormat } from "../x86/kernel.js";
 import { EXIT_CANNOT_WRITE } from "../host/exit-codes.js";
 import { say } from "../host/say.js";
+import type { KernelHash } from "./kernel-hash.js";
 import { OutputFile } from "./output-file.js";
 import { VERSION } from "../host/version.js";
 
@@ -42,9 +41,11 @@ export interface Report {
   readonly exit_code: number;
 }
 
-export function phases({ firstRun, init, commandStart, commandEnd, end }: Milestones): PhasesMs {
+/** `reportMs`: what the report itself has taken before the first KVM_RUN; it is left out. */
+export function phases({ firstRun, init, commandStart, commandEnd, end }: Milestones, reportMs = 0): PhasesMs {
   // performance.now() counts from the start of the process, hrtime from an arbitrary point.
-  const sinceStart = (time: bigint): number => performance.now() - Number(process.hrtime.bigint() - time) / 1e6;
+  const sinceStart = (time: bigint): number =>
+    performance.now() - Number(process.hrtime.bigint() - time) / 1e6 - reportMs;
   const between = (from: bigint | undefined, to: bigint | undefined): number | null =>
     from === undefined || to === undefined ? null : round(Number(to - from) / 1e6);
   return {
@@ -73,22 +74,23 @@ export function deviceCounters(devices: VmExit["devices"]): DeviceCounters {
   );
 }
 
-export function makeReport(config: ResolvedConfig, format: KernelFormat, exit: VmExit, exitCode: number): Report {
+export function makeReport(
+  config: ResolvedConfig,
+  { format, hash }: { readonly format: KernelFormat; readonly hash: KernelHash | undefined },
+  exit: VmExit,
+  exitCode: number,
+): Report {
   const total = Object.values(exit.exits).reduce((sum, count) => sum + count, 0);
   return {
     vmlet: VERSION,
     accelerator: { kind: acceleratorKind(), lab: isInLab(), host: hostFacts() },
-    phases_ms: phases(exit.milestones),
+    phases_ms: phases(exit.milestones, hash?.ms),
     exits: { total, ...exit.exits },
     fixups: exit.fixups,
     devices: deviceCounters(exit.devices),
     vcpus: config.cpus,
     memory_mib: config.memoryMib,
-    kernel: {
-      path: config.kernel,
-      format,
-      sha256: createHash("sha256").update(readFileSync(config.kernel)).digest("hex"),
-    },
+    kernel: { path: config.kernel, format, sha256: hash?.sha256 ?? "" },
     outcome: exit.outcome,
     exit_code: exitCode,
   };

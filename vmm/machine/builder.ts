@@ -33,6 +33,8 @@ export interface BuildOptions {
   readonly known?: { readonly quirks: Quirks | undefined };
   /** A must for a configuration with devices. */
   readonly deviceSupport?: DeviceSupport | undefined;
+  /** Takes all of the kernel's file as it is when it is booted, a piece at a time. */
+  readonly readKernel?: ((pieces: Iterable<Uint8Array>) => void) | undefined;
 }
 
 /**
@@ -75,7 +77,7 @@ function build(
   config: ResolvedConfig,
   undo: UndoStack,
   files: UndoStack,
-  { known, deviceSupport }: BuildOptions,
+  { known, deviceSupport, readKernel }: BuildOptions,
 ): LiveParts {
   const images = openImages(config, (close) => {
     files.add(close);
@@ -102,6 +104,7 @@ function build(
   });
   const cmdline = quirks === undefined ? config.cmdline : `${softwareKvmCmdline(quirks.tscKhz)} ${config.cmdline}`;
   const kernel = loadLinux({ ...config, cmdline }, ranges, memory, images);
+  readKernel?.(images.kernel.chunks());
   const machine = createMachine({ config, system, quirks, memory, factories, ranges, deviceSupport }, (unmake) => {
     undo.add(unmake);
   });

@@ -1,26 +1,28 @@
 // A kernel or initrd on disk: opened and checked before anything else exists, read straight
 // into guest memory.
-import { closeSync, fstatSync, openSync, readSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readSync, type BigIntStats } from "node:fs";
 import { KernelImageError } from "../errors.js";
+import { errnoText } from "../host/errno-text.js";
 import type { MappedGuestMemory } from "../memory/guest-memory.js";
 import { preadInto } from "../sys/files.js";
 import type { ImageSource } from "./image-source.js";
 
-const OPEN_PROBLEMS: Readonly<Record<string, string>> = {
-  ENOENT: "no such file",
-  EACCES: "permission denied",
-  ENOTDIR: "a part of the path is not a directory",
-};
+/** O_NONBLOCK: a FIFO by mistake is refused, not waited for. */
+const FLAGS = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY;
+/** `bytes` of a piece of the whole file. */
+const CHUNK_LENGTH = 2 ** 20;
 
 export class FileImage implements ImageSource {
   readonly path: string;
   readonly size: number;
   readonly #fd: number;
+  readonly #opened: BigIntStats;
   #memory: MappedGuestMemory | undefined;
 
-  private constructor(path: string, size: number, fd: number) {
+  private constructor(path: string, stat: BigIntStats, fd: number) {
     this.path = path;
-    this.size = size;
+    this.size = Number(stat.size);
+    this.#opened = stat;
     this.#fd = fd;
   }
 
@@ -28,17 +30,17 @@ export class FileImage implements ImageSource {
   static open(path: string): FileImage {
     let fd: number;
     try {
-      fd = openSync(path, "r");
+      fd = openSync(path, FLAGS);
     } catch (error) {
       const code = (error as NodeJS.ErrnoException).code ?? "";
-      throw new KernelImageError(`${path}: ${OPEN_PROBLEMS[code] ?? `cannot be opened (${code})`}`, { cause: error });
+      throw new KernelImageError(`${path}: cannot be opened: ${errnoText(code)}`, { cause: error });
     }
-    const stat = fstatSync(fd);
+    const stat = fstatSync(fd, { bigint: true });
     if (!stat.isFile()) {
       closeSync(fd);
       throw new KernelImageError(`${path}: ${stat.isDirectory() ? "a directory" : "not a regular file"}, not an image`);
     }
-    return new FileImage(path, stat.size, fd);
+    return new FileImage(path, stat, fd);
   }
 
   /** Where `readInto` loads. */
@@ -61,6 +63,21 @@ export class FileImage implements ImageSource {
       const count = preadInto(this.#fd, this.#memory.hostAddressOf(gpa + done, left), left, offset + done);
       if (count === 0) throw new KernelImageError(`${this.path}: truncated while it was being read`);
       done += count;
+    }
+  }
+
+  /** All of the file, for whoever wants to know what is booted. Throws KernelImageError if it has changed since it was opened. */
+  *chunks(): Iterable<Uint8Array> {
+    const chunk = Buffer.allocUnsafe(CHUNK_LENGTH);
+    for (let offset = 0; offset < this.size;) {
+      const count = readSync(this.#fd, chunk, 0, Math.min(CHUNK_LENGTH, this.size - offset), offset);
+      if (count === 0) break;
+      offset += count;
+      yield chunk.subarray(0, count);
+    }
+    const now = fstatSync(this.#fd, { bigint: true });
+    if (now.size !== this.#opened.size || now.mtimeNs !== this.#opened.mtimeNs) {
+      throw new KernelImageError(`${this.path}: changed while it was being read`);
     }
   }
 
