@@ -1,5 +1,5 @@
-// How long one start may take here: the rung's own limit, stretched by what this host is slower at,
-// a guest's kernel (as the probe measures it) or everything.
+// How long one start may take here: the rung's own limit, longer where this host is slower, either with a
+// guest's kernel (as the probe measures it) or with everything.
 import { measureGuestKernelMips } from "../../vmm/doctor/speed-probe.js";
 import { VmmError } from "../../vmm/errors.js";
 import { KvmSystem } from "../../vmm/kvm/system.js";
@@ -17,7 +17,7 @@ function slownessOfGuests(): number {
       system.close();
     }
   } catch (error) {
-    // Without a KVM, its guests are not there to be slow.
+    // Without a KVM there are no guests that could be slow.
     if (error instanceof VmmError) return 1;
     throw error;
   }

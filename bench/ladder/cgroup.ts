@@ -39,7 +39,7 @@ export interface GroupFolder {
   readonly files: readonly (readonly [file: string, value: string])[];
 }
 
-/** The group called `name` with the ladder's limits. Throws where there is no controller for them. */
+/** The group called `name` with the ladder's limits. Throws if there is no controller for them. */
 export function limitedGroup(layout: CgroupLayout, name: string): GroupFolder[] {
   const bytes = String(MEMORY_MIB * 2 ** 20);
   const quota = String(CPUS * PERIOD_US);
@@ -65,7 +65,7 @@ export function limitedGroup(layout: CgroupLayout, name: string): GroupFolder[] 
   ];
 }
 
-/** Makes a group for groups. In the unified tree, each has the controllers that its parent gives away. */
+/** Makes a group for groups. In the unified tree, a group has the controllers that its parent enables for it. */
 export function createParentGroup({ kind, unified }: CgroupLayout, name: string): void {
   if (kind !== "v2" || unified === undefined) return;
   mkdirSync(join(unified, name), { recursive: true });
@@ -90,12 +90,12 @@ export function removeGroupTree(folder: string): void {
   try {
     rmdirSync(folder);
   } catch (error) {
-    // A group whose last process is just ending: the sweep at the end, or the next run's, gets it.
+    // The group's last process is still ending: the sweep at the end, or that of the next run, removes it.
     if ((error as NodeJS.ErrnoException).code !== "EBUSY") throw error;
   }
 }
 
-/** Names at the top of every hierarchy, to find later what engines have added. */
+/** The groups at the top of every hierarchy: what is new there later, engines have added. */
 export function topGroups({ mounts }: CgroupLayout): Set<string> {
   return new Set(
     mounts.flatMap((mount) =>

@@ -25,7 +25,7 @@ import { formatLadder } from "./text.js";
 
 const SIGPIPE = 13;
 
-/** The exit code. Complains itself: the caller's bundle has error classes of its own. */
+/** The exit code. It prints its own errors: the caller's bundle has error classes of its own. */
 export async function bench(argv: readonly string[]): Promise<number> {
   try {
     return await run(argv);
@@ -50,7 +50,7 @@ async function run(argv: readonly string[]): Promise<number> {
     list(options);
     return 0;
   }
-  // A file that cannot be read or written is said now, not after half an hour.
+  // Report a file that cannot be read or written now, not after half an hour.
   for (const path of [options.json, options.html, options.svg, options.markdown, options.resume]) {
     if (path !== undefined) checkWritable({ option: "vmlet bench", path });
   }
@@ -150,7 +150,7 @@ function write(path: string, text: string): void {
   });
 }
 
-/** All of the new text or all of the old, whenever this process ends. */
+/** Replaces the file at once: it has all of the new text or all of the old, whenever this process ends. */
 function replace(path: string, text: string): void {
   tryWriting(path, () => {
     writeFileSync(`${path}.new`, text);

@@ -10,7 +10,7 @@ export interface Change {
   readonly after: number;
 }
 
-/** Fewer samples make an interval of no width. */
+/** Fewer samples make an interval without width. */
 const MIN_SAMPLES = 5;
 
 export function changes(before: LadderResult, after: LadderResult): { changed: Change[]; compared: number } {

@@ -32,7 +32,7 @@ export function detectRootProgram(name: string, debianPackage: string): Detectio
   return "missing" in found || isRoot() ? found : { missing: "needs root" };
 }
 
-/** Absolute path; throws where `detectProgram` would have said so. */
+/** Absolute path; throws if the program is not there. */
 export function program(name: string): string {
   const path = findProgram(name);
   if (path === undefined) throw new Error(`${name} is not installed`);

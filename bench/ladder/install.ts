@@ -1,4 +1,4 @@
-// Debian packages of rungs that are not there: offered, never installed unasked.
+// Debian packages of rungs that are not there: installed only after asking.
 import { spawnSync } from "node:child_process";
 import { createInterface } from "node:readline/promises";
 import { findProgram } from "../../vmm/host/programs.js";

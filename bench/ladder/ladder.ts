@@ -141,7 +141,7 @@ export async function runLadder(run: Run): Promise<LadderResult> {
         warmups: 0,
         resume: unfinished?.stage === stage ? unfinished : undefined,
         afterRound: (done) => {
-          // A round that was cut short is none.
+          // A round that was cut short does not count.
           run.signal.throwIfAborted();
           unfinished = { stage, ...done };
           run.save(current());
@@ -160,7 +160,7 @@ export async function runLadder(run: Run): Promise<LadderResult> {
   }
 }
 
-/** What only a stage of the interrupted run has seen. */
+/** What only a stage of the interrupted run has found out. */
 function withEarlier(result: RungResult, resumed: LadderResult | undefined): RungResult {
   const earlier = resumed?.rungs.find(({ name }) => name === result.name);
   if (earlier === undefined) return result;

@@ -8,7 +8,7 @@ import type { Workspace } from "./workspace.js";
 export const MARKER = "vmlet-ladder-first";
 /** Beyond the launcher's own limit; it has to kill and report. */
 const GRACE_MS = 5000;
-/** Of an instance's words, in an error. */
+/** Longest part of an instance's output in an error, in characters. */
 const QUOTED = 200;
 
 export interface Ended {
@@ -130,7 +130,7 @@ export async function launch(
       if (end.status !== 0 || firstMs === undefined) throw new Error(why(end, timeoutMs));
       const name = real[end.instance] ?? "";
       const one = { instance: end.instance, name, firstMs, lifeMs: end.ms, endMs: end.end_ms, output: end.output };
-      // Before what it left, a report for example, is removed.
+      // Before its files, such as a report, are removed.
       onEnded(one);
       return one;
     });
@@ -176,7 +176,7 @@ export async function hold(workspace: Workspace, subject: Subject, order: Order)
     isUp.open();
     isAgain.open();
   };
-  // Twice the time: the first half to come up, the second to be looked at.
+  // Twice the time: half to come up, half for the measurement.
   const argv = [
     ...launcherArguments(workspace, subject, order, 2 * timeoutMs),
     ...open.command({ name: pattern, program, ...equipment }),

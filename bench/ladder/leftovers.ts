@@ -1,10 +1,10 @@
-// What engines leave although they are told to keep to the run's folder: mounts in it after they were
-// killed, empty folders of state in /run.
+// What engines leave behind: mounts in the run's folder after they were killed, and empty folders of
+// state in /run although they are told to use the run's folder.
 import { readFileSync, readdirSync, rmdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { tryProgram } from "./run-program.js";
 
-/** A folder with mounts in it must not be removed: that would reach into what is mounted there. */
+/** A folder with mounts in it must not be removed: that would delete what is mounted there. */
 export function unmountBelow(folder: string): void {
   const mounted = readFileSync("/proc/self/mounts", "utf8")
     .split("\n")
@@ -13,7 +13,7 @@ export function unmountBelow(folder: string): void {
   for (const at of mounted.reverse()) tryProgram("umount", ["--lazy", at]);
 }
 
-/** Made by runtimes whatever folder of state they are given. */
+/** Runtimes make these whatever folder of state they are given. */
 const RUN_FOLDERS = ["/run/crun", "/run/runc", "/run/lxc", "/run/libpod"];
 
 function exists(path: string): boolean {
@@ -29,7 +29,7 @@ function removeEmptyTree(folder: string): boolean {
   return isEmpty;
 }
 
-/** Looks now; the result removes later what has come since and is empty. */
+/** Remembers what is there now; the result removes empty folders that have come since. */
 export function watchRunFolders(): () => void {
   const absent = RUN_FOLDERS.filter((folder) => !exists(folder));
   return () => {

@@ -1,4 +1,4 @@
-// The ladder for a document: its most telling columns as a Markdown table, and where it was measured.
+// The ladder for a document: the most important columns as a Markdown table, and where it was measured.
 import { formatNumber } from "../table.js";
 import { formatDuration, present, ratio, seriesOf } from "./figures.js";
 import type { LadderResult, RungResult } from "./result.js";
@@ -63,7 +63,7 @@ function row(cells: readonly string[]): string {
   return `| ${cells.join(" | ")} |`;
 }
 
-/** Without columns of what was not measured, and without the single namespaces, which are much alike. */
+/** Without columns that have no figures, and without the single namespaces, which hardly differ. */
 export function markdownOf(result: LadderResult): string {
   const rungs = present(result).filter(({ name }) => !name.startsWith("ns-"));
   const columns = COLUMNS.filter(({ cell }) => rungs.some((rung) => cell(result, rung) !== undefined));

@@ -1,5 +1,5 @@
-// The network of a run: what the benchmark's user would have made for a container or a VM, made once
-// and joined by the instances of the stage about networks. Every rung talks to the same peer on this
+// The network of a run: what a user would set up for a container or a VM. It is made once, and the
+// instances of the stage "network" join it. Every rung talks to the same peer on this
 // host (programs/peer.c) over the link that it really has.
 import { spawn, type ChildProcess } from "node:child_process";
 import { readdirSync, writeFileSync } from "node:fs";
@@ -36,13 +36,13 @@ export type JointKind = Joint["kind"];
 export type Joints = { readonly [K in JointKind]?: Extract<Joint, { kind: K }> };
 
 export interface Network {
-  /** By kind; one that is not there could not be made, for the reason in `missing`. */
+  /** By kind; one that could not be made is not there, and `missing` has the reason. */
   readonly joints: Joints;
   readonly missing: string;
   close(): void;
 }
 
-/** What puts a program of the host into the namespace before it isolates itself in all else. */
+/** The words that put a program of the host into the namespace, before it isolates itself further. */
 export function entering(joint: Joint | undefined): string[] {
   return joint?.kind === "veth" ? ["nsenter", `--net=${joint.namespace}`] : [];
 }
@@ -148,7 +148,7 @@ export function sweepNetworks(isDead: (pid: number) => boolean): void {
   removeDevices(isDead);
 }
 
-/** What cannot be made is missing with its reason; the loopback interface is always there. */
+/** A kind that cannot be made has its reason in `missing`; the loopback interface is always there. */
 export async function openNetwork(folder: string, peer: string): Promise<Network> {
   const plan = planOf(process.pid);
   let missing = whyNoLinks();

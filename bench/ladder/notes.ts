@@ -1,4 +1,4 @@
-// Plain words under the figures: where they come from, and what they can and cannot tell.
+// The notes under the figures: where they come from, and what they can and cannot tell.
 import type { LadderResult } from "./result.js";
 
 /** What a run's accelerators can and cannot tell about hardware. */

@@ -22,7 +22,7 @@ export interface Plan {
   readonly densitySlow: DensityLimits;
 }
 
-/** A quarter leaves the host room to breathe, and other programs theirs. */
+/** A quarter leaves enough for the host and for other programs. */
 const SHARE = 0.25;
 const DENSITY: DensityLimits = { share: SHARE, timeMs: 8000, instances: 256 };
 const DENSITY_SLOW: DensityLimits = { share: SHARE, timeMs: 25_000, instances: 256 };

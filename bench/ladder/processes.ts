@@ -1,7 +1,7 @@
-// Who descends from whom, and what they hold in memory: /proc/PID/stat and smaps_rollup.
+// The tree of processes and their memory: /proc/PID/stat and smaps_rollup.
 import { readFileSync, readdirSync } from "node:fs";
 
-/** Text of a file of /proc, or undefined: processes end while one looks. */
+/** Text of a file of /proc, or undefined if the process has ended meanwhile. */
 function readProc(path: string): string | undefined {
   try {
     return readFileSync(path, "latin1");

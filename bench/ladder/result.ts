@@ -4,7 +4,7 @@ import type { Stamp } from "../stamp.js";
 import type { Family } from "./rung.js";
 import type { Isolation, Skipped } from "./survey.js";
 
-/** Raised when a reader of the old form would misread the new one. */
+/** Raised when a reader of the old form would misunderstand the new one. */
 export const SCHEMA = 2;
 
 /** In the order in which they are measured. */
@@ -15,7 +15,7 @@ export type StageName = (typeof STAGES)[number];
 export interface Outside {
   /** Effective, in the host's numbers. */
   readonly uid: number;
-  /** Effective ones; of a process with users of its own, they hold among those. */
+  /** Effective ones; in a user namespace of its own, they hold only there. */
   readonly capabilities: number;
   readonly has_filter: boolean;
 }
@@ -24,7 +24,7 @@ export interface Outside {
 export interface DensityEnd {
   /** MiB, a share of the memory that was available then. */
   readonly budget_mib: number;
-  /** Idle instances that were there together. */
+  /** Idle instances that ran together. */
   readonly started: number;
   /** As many as the budget holds: found by starting them, or extrapolated from what the last ones cost. */
   readonly in_budget: number;
@@ -50,12 +50,12 @@ export interface RungResult {
   /** Starts that failed and were tried again, of all. */
   readonly failed_starts: number;
   readonly starts: number;
-  /** What was said by the last failed start. */
+  /** Output of the last failed start. */
   readonly last_failure: string | null;
   readonly isolation: Isolation | null;
   /** Kinds of namespaces that are not the host's, seen from the host; null for VMs. */
   readonly namespaces: readonly string[] | null;
-  /** What the host sees of the process that is or holds the program: of a VM, its monitor. */
+  /** What the host sees of the program's process; of a VM, its monitor's. */
   readonly outside: Outside | null;
   /** Workloads that it cannot run, and why; "network" and "disk" for all of their kind. */
   readonly skipped_work: Skipped;

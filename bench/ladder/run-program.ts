@@ -4,7 +4,7 @@ import { timeLimit } from "../../vmm/host/time-limit.js";
 
 const LIMIT_MS = 60_000;
 
-/** Standard output. Throws with the program's words. */
+/** Standard output. Throws with the program's standard error. */
 export function runProgram(
   file: string,
   argv: readonly string[],
@@ -24,7 +24,7 @@ export function runProgram(
   throw new Error(`${file} ${argv.slice(0, 3).join(" ")}: ${error?.message ?? (words || `status ${String(status)}`)}`);
 }
 
-/** For what may already be gone: true if the program said that it worked. */
+/** For things that may already be gone: true if the program succeeded. */
 export function tryProgram(file: string, argv: readonly string[]): boolean {
   return spawnSync(file, argv, { stdio: "ignore", timeout: timeLimit(file, LIMIT_MS) }).status === 0;
 }

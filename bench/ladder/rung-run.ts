@@ -8,13 +8,13 @@ import type { Equipment, Rung } from "./rung.js";
 import type { Workspace } from "./workspace.js";
 import type { Isolation, Skipped } from "./survey.js";
 
-/** A start that fails is counted and tried again; a rung that fails so often in a row is given up. */
+/** A start that fails is counted and tried again; after this many failures in a row the rung is given up. */
 const TRIES = 4;
 
 export const PROBE = "/bin/probe";
 export const HOST_KERNEL = `${release()} ${version()}`;
 
-/** The probe with what it has to do first to use its equipment. */
+/** The probe's words, with those that set up its disk and network first. */
 function inside({ program, equipment, ...rest }: Order): Order {
   const { disk, network } = equipment ?? {};
   const first = [
@@ -52,7 +52,7 @@ export class RungRun {
     return this.#subject.open.engine;
   }
 
-  /** What the rung itself says of an instance that has ended. */
+  /** What the rung itself reports of an instance that has ended. */
   report(ended: Ended): Sample {
     return this.#reports.get(ended) ?? {};
   }
@@ -66,7 +66,7 @@ export class RungRun {
     return this.#workspace.network.joints[network] ?? { missing: this.#workspace.network.missing };
   }
 
-  /** A disk of its own for a VM's files; nothing for what has the host's. */
+  /** A disk of its own for a VM's files; undefined for rungs that use the host's. */
   disk(): Equipment {
     return this.rung.takesDisk === true ? { disk: this.#workspace.freshDisk(this.rung.name) } : {};
   }
@@ -124,7 +124,7 @@ export class RungRun {
       } catch (error) {
         this.#failed++;
         this.#lastFailure = error instanceof Error ? error.message : String(error);
-        // What hangs once may hang for ever: the time is better spent on the others.
+        // A rung that hangs once may hang again: spend the time on the others.
         if (--left === 0 || this.#workspace.signal.aborted || this.#lastFailure.startsWith("hangs")) throw error;
       }
     }

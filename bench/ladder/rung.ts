@@ -8,7 +8,7 @@ import type { Workspace } from "./workspace.js";
 /** What stands between the program and the host. */
 export type Family = "process" | "namespaces" | "runtime" | "engine" | "vm";
 
-/** What an instance gets besides the root directory, if a stage is about it. */
+/** What an instance gets in addition to the root directory, in the stages that need it. */
 export interface Equipment {
   /** For VMs: a raw image, /dev/vda of the guest. */
   readonly disk?: string;
@@ -22,13 +22,13 @@ export interface Instance extends Equipment {
   readonly program: readonly string[];
 }
 
-/** A rung that is ready to start instances. Everything it makes lies in the workspace's folder or is taken back by `close`. */
+/** A rung that is ready to start instances. Everything it makes lies in the workspace's folder or is removed by `close`. */
 export interface OpenRung {
   /** argv on the host. */
   command(instance: Instance): readonly string[];
   /** Called with the instance's real name (its number filled in) once it has ended: what the rung reports about it. */
   ended?(name: string): Sample;
-  /** Takes back what instances left, or those that still run; must not mind if there is nothing. */
+  /** Removes what instances left, and instances that still run. There may be nothing. */
   remove?(names: readonly string[]): void;
   /** Process that all processes of the engine descend from, for rungs with one. */
   readonly engine?: number;
@@ -53,7 +53,7 @@ export interface Rung {
   readonly limits: "own" | "group";
   /** How its instances reach the host in the stage about networks, or why they cannot. */
   readonly network: JointKind | { readonly none: string };
-  /** Its root is in its memory, but it can have a disk. */
+  /** Its root directory is in memory, but it can have a disk. */
   readonly takesDisk?: true;
   /** Debian's package that brings it. */
   readonly debianPackage?: string;

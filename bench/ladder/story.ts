@@ -1,4 +1,4 @@
-// What each rung adds and what it costs on this run: the ladder as one table, and in sentences made of its figures.
+// What each rung adds and costs in this run: one table, and sentences made of the figures.
 import { formatNumber } from "../table.js";
 import { formatDuration, present, ratio, seriesOf } from "./figures.js";
 import type { LadderResult, RungResult, StageName } from "./result.js";
@@ -147,7 +147,7 @@ function memory(result: LadderResult): string | undefined {
   return `Of the host's memory, one more idle instance takes ${and(more.map(({ name, kib }) => `${formatKib(kib)} with ${name}`))}, the kernel's own share included.`;
 }
 
-/** Sentences without a figure on this run are not there. */
+/** Sentences whose figure this run does not have are left out. */
 export function storyOf(result: LadderResult): string[] {
   const all = [
     processes(result),

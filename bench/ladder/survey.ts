@@ -8,7 +8,7 @@ export interface Isolation {
   readonly own_kernel: boolean;
   readonly pid: number;
   readonly uid: number;
-  /** A signal to a process of the host would find it. */
+  /** It can send a signal to a process of the host. */
   readonly sees_host_processes: boolean;
   readonly interfaces: readonly string[];
   readonly capabilities: number;
@@ -37,7 +37,7 @@ interface Line {
   readonly isolation?: Isolation;
 }
 
-/** Throws for what is not the probe's. */
+/** Throws if the text is not the probe's. */
 export function parseSurvey(output: string): Survey {
   const work: Record<string, number> = {};
   const skipped: Record<string, string> = {};
@@ -67,7 +67,7 @@ function isRefused(result: number | undefined): boolean {
   return result === EPERM || result === ENOSYS || result === KILLED;
 }
 
-/** Of the system calls that answer a plain process, how many answer here too; 0 for a kernel of its own. */
+/** How many of the system calls that answer a plain process answer here, too; 0 with a kernel of its own. */
 export function reachableCalls(here: Isolation, plain: Isolation): number {
   if (here.own_kernel) return 0;
   return plain.calls.filter((result, number) => result >= 0 && !isRefused(result) && !isRefused(here.calls[number]))

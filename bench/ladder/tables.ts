@@ -22,14 +22,14 @@ export interface Table {
   readonly head: readonly string[];
   /** The first cell of each is a rung's name. */
   readonly rows: readonly (readonly string[])[];
-  /** So many of the first columns hold words, the others figures. */
+  /** Number of columns, from the first, that hold words; the others hold figures. */
   readonly wordColumns: number;
 }
 
 const NONE = "-";
 
 function table(title: string, head: readonly string[], rows: readonly (readonly string[])[], wordColumns = 1): Table {
-  // What was not measured on this run, needs no column.
+  // Leaves out columns that have no figure in this run.
   const used = head.map((_, i) => i === 0 || rows.some((row) => row[i] !== NONE));
   const kept = (row: readonly string[]): string[] => row.filter((_, i) => used[i]);
   return {
@@ -151,7 +151,7 @@ function workTable(result: LadderResult, title: string, workloads: Workloads): T
   return table(`${title}: time against the plain process (higher is slower)`, head, rows.filter(hasFigures));
 }
 
-/** "~": not started, but reckoned from what the last ones cost. */
+/** "~": not started, but extrapolated from the cost of the last ones. */
 function inBudget({ density }: RungResult): string {
   if (density === null) return NONE;
   return `${density.is_extrapolated ? "~" : ""}${density.in_budget.toLocaleString("en-US")}`;
@@ -186,7 +186,7 @@ function describeOutside({ uid, capabilities, has_filter: hasFilter }: Outside):
   return `${String(uid)}, ${String(capabilities)}, ${hasFilter ? "yes" : "no"}`;
 }
 
-/** Undefined for a rung that was not asked. */
+/** Undefined for a rung that was not measured. */
 function isolationRow(result: LadderResult, rung: RungResult): string[] | undefined {
   const { isolation, namespaces, outside } = rung;
   if (isolation === null) return undefined;
@@ -241,7 +241,7 @@ function reasonsOf(skipped: Skipped): [what: string, reason: string][] {
   });
 }
 
-/** One line a thing that went wrong or is not there. */
+/** What went wrong or is missing, one line each. */
 export function troubles(result: LadderResult): string[] {
   const lines: string[] = [];
   for (const rung of result.rungs) {
@@ -290,7 +290,7 @@ const TABLES = {
   isolation: isolationTable,
 } as const;
 
-/** Tables without a row are not there. */
+/** Tables without rows are left out. */
 export function tablesOf(result: LadderResult): Partial<Record<keyof typeof TABLES, Table>> {
   const all = Object.entries(TABLES).map(([name, make]) => [name, make(result)] as const);
   return Object.fromEntries(all.filter(([, { rows }]) => rows.length > 0));

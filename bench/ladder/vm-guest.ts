@@ -1,5 +1,5 @@
-// What every VM rung boots: the same kernel, initramfs and command line, up to the word that
-// says how the monitor is told to end.
+// What every VM rung boots: the same kernel, initramfs and command line, but for the word that tells
+// how the guest ends its monitor.
 import { join } from "node:path";
 import { packageRoot } from "../../vmm/host/guest-files.js";
 import { OWN_KERNEL_CMDLINE, QUIET_CMDLINE } from "../../vmm/config/defaults.js";
@@ -9,7 +9,7 @@ export function vmKernel(): string {
   return join(packageRoot(), "guest/out/default/vmlinux");
 }
 
-/** How the guest tells its monitor to end: this kernel (without ACPI) cannot switch off what is not vmlet's. */
+/** How the guest ends its monitor: without ACPI, this kernel can only switch vmlet's machines off. */
 type Ending =
   /** A reboot through the i8042. */
   | "k"

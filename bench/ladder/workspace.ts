@@ -1,5 +1,5 @@
 // The place where a run works: one folder with the root file system, the initramfs and the
-// programs, one control group, one name that everything carries. Closing it leaves nothing.
+// programs, one control group, and one name for everything. Closing it removes all of it.
 import { setMaxListeners } from "node:events";
 import {
   existsSync,
@@ -53,12 +53,12 @@ export interface Workspace {
   readonly limits: readonly string[];
   /** Aborted by Ctrl-C and kill. */
   readonly signal: AbortSignal;
-  /** An empty ext4 image; the last one of the same name is no more. */
+  /** An empty ext4 image; it replaces the last one of the same name. */
   freshDisk(name: string): string;
   close(): void;
 }
 
-/** The launcher and the peer with the host's C library, the probe without. */
+/** The launcher and the peer are linked to the host's C library, the probe to none. */
 function compile(folder: string): { launcher: string; peer: string } {
   const sources = join(packageRoot(), "bench/ladder/programs");
   const launcher = join(folder, "launch");
@@ -112,7 +112,7 @@ function removeFolder(folder: string): void {
   rmSync(folder, { recursive: true, force: true });
 }
 
-/** Runs that were ended by SIGKILL could not clean up: the next run does. */
+/** A run that SIGKILL ended could not clean up: the next one does. */
 export function sweepStale(): void {
   const layout = cgroupLayout();
   const isDead = (pid: number): boolean => !existsSync(`/proc/${String(pid)}`);
@@ -122,7 +122,7 @@ export function sweepStale(): void {
   };
   if (isRoot()) sweepNetworks(isDead);
   for (const name of readdirSync(tmpdir())) {
-    // Another user's run is that user's to sweep.
+    // Another user's run is not ours to clean up.
     if (isStale(name) && (isRoot() || statSync(join(tmpdir(), name)).uid === process.getuid?.())) {
       removeFolder(join(tmpdir(), name));
     }
@@ -131,7 +131,7 @@ export function sweepStale(): void {
   for (const group of topGroups(layout)) if (isStale(basename(group))) removeGroupTree(group);
 }
 
-/** Throws with the cause if the programs cannot be built; nothing is left then. */
+/** Throws with the cause if the programs cannot be built, and then leaves nothing behind. */
 export async function openWorkspace(signal: AbortSignal): Promise<Workspace> {
   sweepStale();
   // Each launcher that is held listens to it.

@@ -17,15 +17,15 @@ export interface VirtioDevice {
   readonly counters: Counters;
   readConfig(offset: number, size: AccessSize): number;
   writeConfig(offset: number, size: AccessSize, value: number): void;
-  /** The driver has set DRIVER_OK: from here to `reset` the context is the device's world. */
+  /** The driver has set DRIVER_OK: the context is valid from here to `reset`. */
   activate(context: ActivationContext): void;
   /**
    * There may be chains in the queue: serves them, but not more than a turn's worth. True if there
    * is more to do: the transport then calls again in a later turn. A QueueError ends in
-   * DEVICE_NEEDS_RESET; nothing else may be thrown at a driver's doing.
+   * DEVICE_NEEDS_RESET; whatever the driver does, nothing else may be thrown.
    */
   onAvailable(queueIndex: number): boolean;
-  /** Back to the state before `activate`; also comes when that was never reached. Must not fail. */
+  /** Back to the state before `activate`; also called if `activate` never was. Must not fail. */
   reset(): void;
 }
 
@@ -39,7 +39,7 @@ export interface ActivationContext {
   interrupt(): void;
   /** The configuration space has changed: counts its generation up and notifies the driver (§2.5). */
   configChanged(): void;
-  /** Runs the device's `onAvailable` now, with the transport's care: for timers, files, sockets. */
+  /** Runs the device's `onAvailable` now, and handles its errors: for timers, files, sockets. */
   serve(queueIndex: number): void;
   /** The driver has broken the protocol: DEVICE_NEEDS_RESET. The device is left alone until reset. */
   fail(reason: string): void;

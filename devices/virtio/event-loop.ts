@@ -4,6 +4,6 @@ export interface EventLoop {
   now(): number;
   /** Runs `task` in a later turn, after whatever else waits for the thread. */
   defer(task: () => void): void;
-  /** Runs `task` once, `delayMs` from now; calling the result takes it back. */
+  /** Runs `task` once, `delayMs` from now; calling the result cancels it. */
   after(delayMs: number, task: () => void): () => void;
 }

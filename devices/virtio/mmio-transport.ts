@@ -162,7 +162,7 @@ export class MmioTransport implements BusDevice {
   notify(queueIndex: number): void {
     if (queueIndex >= this.#live.length) return;
     this.counters.notifications++;
-    // A queue that waits for its turn is looked at there; a guest cannot get ahead by notifying.
+    // A queue that waits for its turn is served then: notifying again does not make it come earlier.
     if (this.#waiting[queueIndex] !== true) this.#serve(queueIndex);
   }
 
@@ -170,7 +170,7 @@ export class MmioTransport implements BusDevice {
     this.#registers[register >>> 2] = value;
   }
 
-  /** What a write of the driver, or a failure, may have changed. */
+  /** Updates the registers that a write of the driver, or a failure, may have changed. */
   #showRegisters(): void {
     const queue = this.#queues[this.#queueSel];
     const word = this.#deviceFeaturesSel;
@@ -306,13 +306,13 @@ export class MmioTransport implements BusDevice {
       indirect: hasFeature(features, VIRTIO_RING_F_INDIRECT_DESC),
     };
     const queues = this.#queues.map((registers) => {
-      // What stands in the registers of a queue that is not ready is unchecked.
+      // The registers of a queue that is not ready have not been checked.
       const queue = new Queue(this.#memory, registers.isReady ? registers.addresses() : NO_QUEUE, queueFeatures);
       if (!registers.isReady) queue.stop();
       return queue;
     });
     this.#live = queues;
-    // A context of an earlier life must not reach into this one: what it asks for is checked.
+    // A context from before a reset must not act on the device after it, so each call checks.
     const isCurrent = (): boolean => this.#live === queues;
     const context: ActivationContext = {
       memory: this.#memory,
@@ -338,7 +338,7 @@ export class MmioTransport implements BusDevice {
     try {
       if (this.#device.onAvailable(queueIndex)) this.#serveLater(queueIndex);
     } catch (error) {
-      // What a driver can do wrong arrives as a QueueError; anything else is a bug and must show.
+      // A driver's mistake is a QueueError; anything else is a bug and must show.
       if (!(error instanceof QueueError)) throw error;
       this.#fail(error.message);
     }
@@ -354,7 +354,7 @@ export class MmioTransport implements BusDevice {
   readonly #serveDeferred = (): void => {
     this.#isDeferred = false;
     for (let queueIndex = 0; queueIndex < this.#waiting.length; queueIndex++) {
-      // A reset in between has taken all marks away: nothing of an earlier life is served.
+      // A reset in between has cleared all marks: nothing from before it is served.
       if (this.#waiting[queueIndex] !== true) continue;
       this.#waiting[queueIndex] = false;
       this.#serve(queueIndex);

@@ -36,7 +36,7 @@ export class TokenBucket {
   waitMs(count: number, nowMs: number): number {
     this.#tokens = Math.min(this.#size, this.#tokens + (nowMs - this.#filledAtMs) * this.#tokensPerMs);
     this.#filledAtMs = nowMs;
-    // What can never fit goes through once nothing is owed, and runs a debt up.
+    // A request larger than the bucket passes once there is no debt, and leaves one.
     const needed = Math.max(0, count - this.#burst);
     const threshold = needed > this.#size ? 0 : needed;
     // Rounded up: a remainder too small to move the clock would be waited for again and again.

@@ -30,7 +30,7 @@ export class Throttle {
     return false;
   }
 
-  /** Holds the queue for another reason than the limiter's. */
+  /** Holds the queue for a reason other than the limiter's. */
   hold(waitMs: number, resume: () => void): void {
     this.cancel();
     this.#cancelWait = this.#loop.after(waitMs, () => {
@@ -39,7 +39,7 @@ export class Throttle {
     });
   }
 
-  /** Lets the queue go without `resume`: the device is being reset. */
+  /** Releases the queue without `resume`: the device is being reset. */
   cancel(): void {
     this.#cancelWait?.();
     this.#cancelWait = undefined;

@@ -91,7 +91,7 @@ export class Fixups {
     return true;
   }
 
-  /** A write that the filter has stopped: done here, so that it is known when it matters. */
+  /** The MSR filter has stopped a write: it is done here, so that the value is known. */
   #writeMsr(): void {
     const { run } = this.#vcpu;
     const index = run.loadU32(kvm_run.msr_index);

@@ -1,4 +1,4 @@
-// Decodes the few instructions that a software KVM gives back: prefixes, REX, opcode, ModRM
+// Decodes the few instructions that a software KVM cannot emulate: prefixes, REX, opcode, ModRM
 // and the memory operand. 64-bit mode only. Intel SDM vol. 2 chapter 2.
 
 /** Opcode as it is written: 0xcc, or 0x0fae for the two-byte map. */

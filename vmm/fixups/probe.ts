@@ -1,5 +1,5 @@
 // Finds out what this KVM cannot do, by a guest of a few instructions that tries each thing.
-// Nothing is inferred from a module's name: a KVM that has learned an instruction needs no help.
+// Nothing is inferred from the module's name: a newer version may know more instructions.
 import type { KvmSystem } from "../kvm/system.js";
 import type { VcpuFd } from "../kvm/vcpu-fd.js";
 import { KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_MMIO, kvm_regs, kvm_run } from "../sys/kvm-abi.js";
@@ -81,7 +81,7 @@ export function probeQuirks(system: KvmSystem): Quirks | undefined {
       (((features.get(leaf)?.getUint32(kvm_regs[register], true) ?? 0) >>> bit) & 1) === 1;
     const cr4 = has(XSAVE_FEATURE) ? CR4_OSXSAVE : 0n;
 
-    // First, while the vCPU is in order: INT3 may shut it down.
+    // First, while the vCPU still works: INT3 may shut it down.
     const syscallStaysInUserMode = staysInUserMode(vcpu, cr4, () => run(SYSCALL_AT));
     enterLongMode(vcpu, 0, cr4);
     const missing = CANDIDATES.filter(({ feature }) => feature === undefined || has(feature))

@@ -29,7 +29,7 @@ const RFLAGS_IF = 1n << 9n;
 const RFLAGS_DF = 1n << 10n;
 const RFLAGS_RF = 1n << 16n;
 const RFLAGS_AC = 1n << 18n;
-/** What a program cannot change itself, and so must not smuggle in: IF, IOPL, VM, VIF, VIP. */
+/** Flags that a program cannot change itself, and so must not get by a jump to the entry: IF, IOPL, VM, VIF, VIP. */
 const RFLAGS_PRIVILEGED = RFLAGS_IF | (3n << 12n) | (1n << 17n) | (1n << 19n) | (1n << 20n);
 const USER_END = 1n << 47n;
 

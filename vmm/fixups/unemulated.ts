@@ -1,4 +1,4 @@
-// Instructions of kernels that a software KVM gives back and nothing here does by hand: their
+// Instructions of kernels that neither a software KVM nor a fix-up can do: their
 // names, and the word on the kernel's command line that keeps a kernel from using them.
 import { decode } from "./instruction.js";
 

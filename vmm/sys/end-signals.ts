@@ -1,5 +1,5 @@
-// The signals that end a program. One that is caught can be answered: files removed, the terminal as it
-// was found, what the guest has said last written out.
+// The signals that end a program. vmlet catches them to remove its files, restore the terminal, and
+// write out the guest's last output.
 import { wasIgnored } from "../host/inherited-signals.js";
 import { KICK_SIGNAL } from "./kick.js";
 import { catchSignals } from "./signals.js";

@@ -30,7 +30,7 @@ export function drainEventfd(fd: number): void {
   nativeRead(fd, drained, 8);
 }
 
-/** Calls back on the event loop when `fd` is readable. Keep the handle: once collected, it is silent. */
+/** Calls back on the event loop when `fd` is readable. Keep the handle: a collected one never calls back. */
 export function pollReadable(fd: number, callback: () => void): PollHandle {
   return koffi.node.poll(fd, { readable: true }, callback);
 }

@@ -2,7 +2,7 @@
 // starting can be in a native call then, which aborts; it also takes milliseconds.
 import { libc } from "./koffi.js";
 
-/** Nothing runs after this: whatever must be written has been. */
+/** Nothing runs after this: the caller has written everything. */
 export function exitNow(status: number): never {
   libc.func("_exit", "void", ["int"])(status);
   throw new Error("_exit has returned");

@@ -29,7 +29,7 @@ export function mmapFile(fd: number, length: number): number {
   return address;
 }
 
-/** Asks for huge pages where the kernel has them; a kernel without refuses, which costs nothing but time. */
+/** Asks for huge pages; a kernel without them refuses, which only costs time. */
 export function preferHugePages(address: number, length: number): void {
   nativeMadvise(address, length, MADV_HUGEPAGE);
 }
@@ -48,7 +48,7 @@ export function munmap(address: number, length: number): void {
 
 /**
  * An ArrayBuffer over memory that this process has mapped. It owns nothing: after munmap any
- * access is a segmentation fault, so whoever unmaps drops every view first. At most 4 GiB (Node 20).
+ * access is a segmentation fault, so drop every view before you unmap. At most 4 GiB (Node 20).
  */
 export function viewMemory(address: number, length: number): ArrayBuffer {
   return koffi.view(address, length);

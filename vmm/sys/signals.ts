@@ -17,7 +17,7 @@ const SA_RESTART = 0x1000_0000n;
 
 /** Signals of a processor's fault, when it is the kernel that sends them. */
 const FAULTS: readonly number[] = [4, 5, 7, 8, 11, 31];
-/** A program that answers nothing any more is ended by so many of one signal. */
+/** This many signals of one kind end a program that no longer answers them. */
 const UNANSWERED = 3;
 
 const PAGE = 4096;

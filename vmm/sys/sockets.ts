@@ -74,7 +74,7 @@ export function isListening(path: string): boolean {
   const address = unixAddress(path);
   const fd = unixSocket();
   try {
-    // A full queue of connections (EAGAIN) is a listener's, too.
+    // EAGAIN: the queue of connections is full, so there is a listener.
     return nativeConnect(fd, address, address.length) === 0 || koffi.errno() === EAGAIN;
   } finally {
     closeSync(fd);

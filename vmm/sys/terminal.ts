@@ -42,7 +42,7 @@ const nativeGetpgrp = lazy("getpgrp", "int", []);
 /** True if this process may use the terminal: it is in the foreground, or the terminal has no such thing for it. */
 export function isInForeground(fd: number): boolean {
   const group = nativeTcgetpgrp(fd);
-  // Not the terminal of this session: nobody stops us, and nobody tells.
+  // Not this session's terminal: no job control stops us, and no signal tells.
   return group < 0 || group === nativeGetpgrp();
 }
 
@@ -118,7 +118,7 @@ export class RawTerminal {
     this.#giveBack();
     this.#releaseSignals();
     if (!wasIgnored(SIGTSTP)) setDefaultAction(SIGTSTP);
-    // It returns when somebody has sent SIGCONT; at once in a job that nobody could continue.
+    // It returns after SIGCONT; at once in a job that nobody could continue.
     process.kill(group ? 0 : process.pid, SIGTSTP);
     this.#watchSignals();
     this.#settle();
@@ -135,7 +135,7 @@ export class RawTerminal {
     };
   }
 
-  /** Makes what is so what should be. */
+  /** Brings the terminal into the state that it should have now. */
   #settle(): void {
     const mayHave = isInForeground(this.#fd);
     if (mayHave) this.#take();

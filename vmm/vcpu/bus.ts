@@ -1,5 +1,5 @@
 // One address space (ports or MMIO): which device answers which range.
-// Ranges never overlap; what nobody claims reads all ones and swallows writes, as on a PC.
+// Ranges never overlap; unclaimed addresses read all ones and drop writes, as on a PC.
 import type { AccessSize, BusDevice } from "../../devices/contracts.js";
 import { BusError } from "../errors.js";
 
@@ -19,7 +19,7 @@ export class Bus {
   unclaimedWrites = 0;
   /** Ascending by base. */
   readonly #ranges: Range[] = [];
-  /** The range of the last access: devices are polled in runs. */
+  /** The range of the last access: the next one is often for the same device. */
   #last: Range = { base: 0, end: 0, device: { name: "none", read: () => 0, write: () => undefined } };
 
   constructor(space: "pio" | "mmio") {
@@ -57,7 +57,7 @@ export class Bus {
     else this.unclaimedWrites++;
   }
 
-  /** The range that holds the first byte; an access over its end belongs to nobody. */
+  /** The range that holds the first byte; an access over its end is unclaimed. */
   #find(address: number, size: number): Range | undefined {
     const last = this.#last;
     if (address >= last.base && address + size <= last.end) return last;

@@ -1,5 +1,5 @@
-// An error on its way from a vCPU's thread to the VM's owner, who gets one of the same class: errors
-// that cross between threads lose theirs.
+// An error on its way from a vCPU's thread to the VM's owner, who gets one of the same class: an error
+// that is posted to another thread loses its class.
 import { ERROR_CODES, HostError, KvmIoctlError, SystemCallError, VcpuExitError, VmmError } from "../errors.js";
 import type { VcpuFailure } from "./messages.js";
 

@@ -1,4 +1,4 @@
-// Gets other threads' attention: vCPUs out of KVM_RUN, the main thread out of its sleep.
+// Interrupts other threads: brings vCPUs out of KVM_RUN, and wakes the main thread.
 // Works from any thread, because file descriptors and mappings belong to the process.
 import { KvmRun } from "../kvm/kvm-run.js";
 import { kickThread } from "../sys/kick.js";
@@ -35,11 +35,11 @@ export class Kicker {
     for (let index = 0; index < this.#runs.length; index++) this.kickVcpu(index);
   }
 
-  /** Has the main thread look at the shared words soon; cheap if it is going to anyway. */
+  /** Makes the main thread look at the shared words soon; cheap if it will anyway. */
   wakeMain(): void {
     if (!this.#shared.ringDoorbell()) return;
     if (this.#shared.isMainInKvmRun) {
-      // The main thread itself finds the bell when its exit has been answered.
+      // The main thread itself looks at the bell after each exit.
       if (!this.#isMain) this.kickVcpu(0);
     } else signalEventfd(this.#doorbellFd);
   }

@@ -1,5 +1,5 @@
-// The exit loop in two storeys: one exit answered by dispatchExit, and a tight loop that
-// leaves only when asked to. It names buses, never devices. KVM api.rst §5.
+// The exit loop in two parts: dispatchExit answers one exit, and a tight loop around it leaves only when
+// asked to. It names buses, never devices. KVM api.rst §5.
 import type { AccessSize } from "../../devices/contracts.js";
 import type { Bus } from "./bus.js";
 import type { KvmRun } from "../kvm/kvm-run.js";
@@ -89,7 +89,7 @@ function answerMmio(run: KvmRun, mmio: Bus): ExitOutcome {
 export interface ExitObserver {
   /** Runs before the exit is answered: writes that KVM has held back come first. */
   beforeExit(reason: number): void;
-  /** A last chance for an exit that nothing else answers; true if the guest can go on. */
+  /** Called for an exit that nothing else answers; true if the guest can go on. */
   fixUp(reason: number): boolean;
   /** True ends the loop after the exit: a stop, a hand-over, output that waits for the event loop. */
   shouldLeave(): boolean;

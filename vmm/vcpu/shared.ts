@@ -128,7 +128,7 @@ export class VmShared {
     return Atomics.load(this.words, OUTCOME) !== 0;
   }
 
-  /** True for the first caller: the others' reasons do not count any more. */
+  /** True for the first caller; later reasons do not count. */
   tryStop(outcome: Exclude<Outcome, "running">): boolean {
     return Atomics.compareExchange(this.words, OUTCOME, 0, OUTCOMES.indexOf(outcome)) === 0;
   }
@@ -296,7 +296,7 @@ export class VmShared {
 
   // -- Console output ring: any vCPU thread puts (under the serial port's lock), the main thread takes --
 
-  /** False if the ring is full: whoever puts stops at the mark (outputIsHigh), above which all of an exit fits. */
+  /** False if the ring is full; callers stop at the mark (outputIsHigh), above which the output of one exit still fits. */
   putOutput(byte: number): boolean {
     const head = Atomics.load(this.words, TX_HEAD);
     const used = (head - Atomics.load(this.words, TX_TAIL)) >>> 0;

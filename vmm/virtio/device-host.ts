@@ -52,7 +52,7 @@ export interface DeviceServices {
   readonly loop: EventLoop;
   /** For every other callback of the event loop. */
   readonly guard: Guard;
-  /** This thread runs a vCPU between its turns: it may wait for itself, and hears late of what others have done. */
+  /** This thread runs a vCPU between its turns: nothing else waits for it, and completions from other threads arrive late. */
   readonly isMainPhase: () => boolean;
   /** Takes a line for the log. */
   readonly report: (line: string) => void;
@@ -66,7 +66,7 @@ export interface DeviceServices {
 export interface DeviceFactory {
   /** Unique in the VM, such as "vda": what statistics call it. */
   readonly name: string;
-  /** What comes to it from the host reaches it through the event loop: it wants to turn often. */
+  /** Its input comes from the host through the event loop, which must then turn often. */
   readonly hearsHost?: boolean;
   create(services: DeviceServices): VirtioDevice;
 }
@@ -83,9 +83,9 @@ export interface HostedDevice {
 
 /** Available buffer notifications that reach this thread without an exit of the vCPU. */
 export interface NotificationEvents {
-  /** From now on, the guest's writing `queueIndex` to QueueNotify of device `device` calls back. */
+  /** From now on, a write of `queueIndex` to QueueNotify of device `device` calls back. */
   connect(device: number, queueIndex: number, notified: () => void): void;
-  /** From now on, the guest's acknowledging used buffers, and nothing else, in device `device` is heard by nobody. */
+  /** From now on, acknowledging used buffers of device `device`, and nothing else, ends in the kernel. */
   silenceAcknowledgements(device: number): void;
   close(): void;
 }

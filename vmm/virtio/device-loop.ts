@@ -1,6 +1,6 @@
 // The event loop of the thread that owns the devices, which while it boots vCPU 0 itself is
 // often inside KVM_RUN: later turns and timers must then bring it out. And the place where a
-// defect in a device surfaces, because nobody stands above a callback of the loop.
+// defect in a device surfaces, because no caller would catch what a callback throws.
 import type { EventLoop } from "../../devices/virtio/event-loop.js";
 import { nodeEventLoop } from "./event-loop.js";
 
@@ -12,7 +12,7 @@ export interface DeviceLoopHooks {
   wakeOwner(): void;
   /** Interrupts KVM_RUN in `delayMs`, and then again and again. */
   alarm(delayMs: number): void;
-  /** A device has thrown what no guest can make it throw. */
+  /** A device has a defect: it threw an error that no guest can cause. */
   failed(error: unknown): void;
 }
 

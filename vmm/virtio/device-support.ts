@@ -1,5 +1,5 @@
-// What only a VM with virtio devices needs, behind one door: the command line walks through it
-// when a configuration asks for a device, because every start pays for code that it loads.
+// What only a VM with virtio devices needs, in one module: the command line loads it when a
+// configuration asks for a device, because every start pays for the code that it loads.
 import { DeviceHost, type DeviceFactory } from "./device-host.js";
 import { DeviceLoop, type DeviceLoopHooks } from "./device-loop.js";
 import type { SharedWords } from "../../devices/contracts.js";

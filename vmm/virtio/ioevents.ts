@@ -1,5 +1,5 @@
-// Registers by KVM_IOEVENTFD: the guest's write ends in the kernel and the vCPU goes on at once. Of a
-// QueueNotify wakes the event loop, an InterruptACK wakes nobody. KVM api.rst §4.59.
+// Registers by KVM_IOEVENTFD: the guest's write ends in the kernel and the vCPU goes on at once.
+// A QueueNotify wakes the event loop, an InterruptACK wakes nobody. KVM api.rst §4.59.
 import {
   VIRTIO_MMIO_INTERRUPT_ACK,
   VIRTIO_MMIO_INT_VRING,
@@ -17,7 +17,7 @@ export class IoEvents implements NotificationEvents {
   readonly #ranges: readonly VirtioMmioRange[];
   /** Nobody reads it. */
   #unheardFd: number | undefined;
-  // The handles are kept because a collected one would go silent.
+  // Keeps the handles: a collected one would never call back.
   readonly #events: { readonly fd: number; readonly poll: PollHandle }[] = [];
 
   constructor(vm: VmFd, ranges: readonly VirtioMmioRange[]) {
@@ -40,7 +40,7 @@ export class IoEvents implements NotificationEvents {
   }
 
   /**
-   * An interrupt would cost two exits otherwise, more than all else together. The price: "used buffers"
+   * Otherwise an interrupt would cost two exits, more than everything else together. The price: "used buffers"
    * stays set in InterruptStatus once it has been. A driver that looks then finds its rings empty; and
    * it does not wait for the bit to change, because an interrupt is an edge.
    */

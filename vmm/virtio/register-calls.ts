@@ -21,7 +21,7 @@ const SIZE_MASK = 0x7;
 const IS_WRITE = 1 << 15;
 const DEVICE_SHIFT = 16;
 
-/** The answer comes within microseconds; only an owner that is gone keeps a thread waiting, `ms`. */
+/** The answer usually comes within microseconds; after this the thread looks whether the owner is gone, `ms`. */
 const RECHECK_MS = 100;
 
 /** The asking side, one for each vCPU thread. */
@@ -50,10 +50,10 @@ export class RegisterCalls {
     words[VALUE] = value | 0;
     Atomics.store(words, STATE, ASKED);
     this.#wakeOwner();
-    // A wake-up alone is no answer: that of the call before may arrive only now.
+    // A wake-up alone is no answer: it may be a late one, of the previous call.
     while (Atomics.load(words, STATE) === ASKED) {
       const isLate = Atomics.wait(words, STATE, ASKED, RECHECK_MS) === "timed-out";
-      // Nobody may answer any more, and the guest will not see what it gets.
+      // The VM stops: nobody answers any more, and the guest will not run on.
       if (isLate && this.#shared.isStopping()) return 0;
     }
     const answer = words[VALUE] >>> 0;

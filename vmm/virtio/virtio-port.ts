@@ -1,6 +1,6 @@
 // A virtio-mmio device as a vCPU thread serves it: notifications on the spot through a shared word,
-// everything else by asking the owner of the devices. What is frequent never gets here where KVM
-// can spare it: reads are of memory (register-pages.ts), and ioevents.ts takes the rest.
+// everything else by asking the owner of the devices. With KVM's help, frequent accesses never get here:
+// reads are loads from memory (register-pages.ts), and ioevents.ts has the frequent writes.
 // virtio 1.2 §4.2.2. DESIGN.md, "Threads".
 import type { AccessSize, BusDevice, SharedWords } from "../../devices/contracts.js";
 import { VIRTIO_MMIO_QUEUE_NOTIFY } from "../../devices/virtio/constants.js";

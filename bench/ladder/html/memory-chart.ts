@@ -26,10 +26,10 @@ function pointsOf(result: LadderResult): Point[] {
   });
 }
 
-/** Points so close that their names would lie on each other share one. */
+/** Points whose names would overlap share one. */
 const NEAR_DECADES = 0.32;
 const NEAR_CALLS = 16;
-/** So many of the namespaces get one name. */
+/** From this many namespaces on, they share one name. */
 const MANY = 3;
 
 function captions(points: readonly Point[]): ReadonlyMap<Point, string> {
@@ -44,7 +44,7 @@ function captions(points: readonly Point[]): ReadonlyMap<Point, string> {
   }
   return new Map(
     groups.flatMap((group): [Point, string][] => {
-      // Under the lowest of them: no other point lies on the words.
+      // Under the lowest of them, where no other point covers the words.
       const lowest = group.toSorted((a, b) => a.calls - b.calls)[0];
       const names = group.map(({ rung }) => rung.name);
       const single = names.filter((name) => name.startsWith("ns-"));

@@ -16,7 +16,7 @@ import { workChart } from "./work-chart.js";
 
 /** One rung a family, for the figures at the top. */
 const CARDS = ["process", "namespaces", "runc", "docker", "vmlet"];
-/** Of the isolation table: what is the program's own, and what it shares with the host. */
+/** In the isolation table: what the program has for itself, and what it shares with the host. */
 const OWN = new Set(["own", "is PID 1", "hidden", "yes", "none"]);
 const SHARED = new Set(["host's", "seen", "no"]);
 /** A cell of so many letters may break into lines. */
@@ -56,7 +56,7 @@ function figure(result: LadderResult, svg: string, caption: string): string {
   return `<figure><div class="chart">${svg}</div><figcaption>${caption}${accelerators(result)}</figcaption></figure>`;
 }
 
-/** What executes the VMs' code, for under each chart. */
+/** What executes the VMs' code: a note under each chart. */
 function accelerators(result: LadderResult): string {
   const known = result.rungs.flatMap(({ name, accelerator }) =>
     accelerator === null ? [] : [`${name} on ${accelerator}`],

@@ -3,7 +3,7 @@
 import type { Family } from "../rung.js";
 
 interface Colour {
-  /** Nothing else in a drawing has it. */
+  /** Nothing else in a drawing has this colour. */
   readonly standIn: string;
   readonly light: string;
   readonly dark: string;
@@ -42,7 +42,7 @@ function variables(theme: "light" | "dark"): string {
     .join(";");
 }
 
-/** Dark where the reader's system is, except on paper. */
+/** Dark if the reader's system is, except on paper. */
 export const THEME_CSS = `:root{${variables("light")}}@media screen and (prefers-color-scheme:dark){:root{${variables("dark")}}}`;
 
 export function withVariables(svg: string): string {

@@ -21,7 +21,7 @@ interface Panel {
 }
 
 function panelsOf(result: LadderResult, workloads: Workloads): Panel[] {
-  // A namespace alone costs nothing while the program runs; all of them together stand for it.
+  // A single namespace costs nothing while the program runs: only all of them together get a bar.
   const rungs = present(result).filter(({ name }) => !name.startsWith("ns-") && name !== "process");
   return workloads.flatMap(([metric, label]) => {
     const stage = stageOf(metric);
@@ -58,7 +58,7 @@ export function workChart(result: LadderResult, title: string, workloads: Worklo
     xAxis: panels.map(({ bars }, i) => ({
       ...logAxis(""),
       gridIndex: i,
-      // Bars begin where nothing is lost or won.
+      // Bars begin at 1: as fast as the plain process.
       startValue: 1,
       min: FLOOR,
       max: axisEnd(bars),
@@ -116,13 +116,13 @@ function widthOf(ratio: number, bars: Panel["bars"]): number {
   return (Math.log10(1 / Math.max(ratio, FLOOR)) / Math.log10(axisEnd(bars) / FLOOR)) * PANEL.width;
 }
 
-/** So far that the longest bar leaves room. */
+/** The axis ends far enough out for the figure of the longest bar. */
 function axisEnd(bars: Panel["bars"]): number {
   const longest = Math.max(2, ...bars.map(({ ratio }) => ratio));
   return FLOOR * (longest / FLOOR) ** (PANEL.width / (PANEL.width - ROOM));
 }
 
-/** The axis begins and ends at odd places, which need no name. */
+/** The ends of the axis are not round numbers, so they get no label. */
 function decade(value: number): string {
   const exponent = Math.log10(value);
   if (value < 1 || !Number.isInteger(exponent)) return "";

@@ -51,7 +51,7 @@ export async function startEngine(workspace: Workspace, client: string, storageD
   });
   const stop = async (): Promise<void> => {
     const pid = /"pid":(\d+)/.exec(said)?.[1];
-    // Asked to end, it unmounts and tidies; killed by the launcher, it cannot.
+    // SIGTERM lets it unmount and clean up; the launcher would kill it before that.
     if (pid !== undefined && child.exitCode === null) process.kill(Number(pid), "SIGTERM");
     await Promise.race([ended, delay(ENGINE_STOPS_MS)]);
     child.stdin.end();

@@ -52,7 +52,7 @@ export const lxc: Rung = {
         }
       },
       close: () => {
-        // Its locks of containers lie by their path.
+        // It locks containers by their path.
         rmSync(join("/run/lxc/lock", path), { recursive: true, force: true });
       },
     };

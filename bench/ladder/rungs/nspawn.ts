@@ -18,7 +18,7 @@ export const nspawn: Rung = {
   open: (workspace) => {
     const flags = ["--quiet", "--register=no", "--keep-unit", "--as-pid2", "--pipe"];
     return {
-      // Else, only one instance at a time may have the directory.
+      // Otherwise only one instance at a time may use the directory.
       environment: { SYSTEMD_NSPAWN_LOCK: "0" },
       command: ({ name, program, network }) => [
         hostProgram("systemd-nspawn"),

@@ -1,5 +1,5 @@
-// Firecracker and Cloud Hypervisor, for those who have them (Debian has not), with vmlet's kernel
-// and initramfs. Both need VT-x or AMD-V.
+// Firecracker and Cloud Hypervisor, if they are installed (Debian has no packages of them), with vmlet's
+// kernel and initramfs. Both need VT-x or AMD-V.
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { detectProgram, program as hostProgram } from "../detect.js";

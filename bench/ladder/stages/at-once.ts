@@ -1,4 +1,4 @@
-// Several starts at the same moment, and what rate that comes to.
+// Several starts at the same moment, and the rate of starts.
 import type { Sample } from "../../harness.js";
 import { median } from "../../statistics.js";
 import type { RungRun } from "../rung-run.js";

@@ -17,7 +17,7 @@ export interface DensityLimits {
   readonly instances: number;
 }
 
-/** The launcher's most. */
+/** More than this the launcher cannot start. */
 const BATCH = 64;
 const KIB_PER_MIB = 1024;
 
@@ -26,7 +26,7 @@ interface Step {
   readonly count: number;
   /** PSS of their processes, `KiB`. */
   readonly pssKib: number;
-  /** What the host has less of: the kernel's own memory is in it, and whatever else went on meanwhile, `KiB`. */
+  /** By how much the host's available memory fell, `KiB`: with the kernel's own memory, and with other programs' changes. */
   readonly hostKib: number;
 }
 
@@ -45,7 +45,7 @@ export function oneMoreKib(steps: readonly Step[], of: (step: Step) => number): 
   return (of(last) - of(half)) / (last.count - half.count);
 }
 
-/** `steps` are within the budget but for the last one, perhaps. */
+/** Only the last of `steps` may be beyond the budget. */
 export function densityEnd(steps: readonly Step[], budgetKib: number, stopped: string): DensityEnd {
   const last = steps.at(-1);
   if (last === undefined) throw new Error(`not one instance came up: ${stopped}`);
@@ -105,7 +105,7 @@ export async function densityTurn(rungRun: RungRun, limits: DensityLimits): Prom
       }
       await delay(SETTLE_MS);
       const pids = [...held.flatMap(({ launcher }) => descendants(launcher)), ...engine()];
-      // A daemon grows with what it serves: that growth is the instances'.
+      // A daemon grows with its instances: the growth counts as theirs.
       const pssKib = totalPssKib(pids) - enginePssKib;
       const hostKib = availableBefore - availableKib();
       steps.push({ count: count + batch, pssKib, hostKib });
@@ -123,7 +123,7 @@ export async function densityTurn(rungRun: RungRun, limits: DensityLimits): Prom
     density_count: end.started,
     density_pss_kib: last?.pssKib ?? 0,
     ...(pss === undefined ? {} : { density_one_more_kib: pss }),
-    // Below what the processes hold, it was the rest of the host that gave memory back meanwhile: no figure.
+    // Less than the processes hold: other programs gave memory back meanwhile, so this is no figure.
     ...(host === undefined || host < (pss ?? 0) ? {} : { density_host_one_more_kib: host }),
   };
 }

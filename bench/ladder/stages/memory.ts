@@ -6,9 +6,9 @@ import { PROBE, type RungRun } from "../rung-run.js";
 import { commandLine, descendants, statusOf, totalPssKib } from "../processes.js";
 import type { Outside } from "../result.js";
 
-/** After the first output, engines still tidy up, `ms`. */
+/** Engines still work for a while after the first output, `ms`. */
 export const SETTLE_MS = 300;
-/** Between the program's first output and its work: long enough to be looked at, `ms`. */
+/** Between the program's first output and its work: long enough to measure its memory, `ms`. */
 const PAUSE_MS = 1000;
 const NAMESPACES = ["uts", "ipc", "pid", "mnt", "net", "user", "cgroup", "time"];
 

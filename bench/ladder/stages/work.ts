@@ -1,4 +1,4 @@
-// The same static program on every rung: what the rung costs while it runs, and what is seen from inside.
+// The same static program on every rung: what the rung costs while it runs, and what the program sees.
 import type { Sample } from "../../harness.js";
 import { HOST_KERNEL, type RungRun } from "../rung-run.js";
 import { parseSurvey } from "../survey.js";

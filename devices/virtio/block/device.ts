@@ -96,7 +96,7 @@ export class BlockDevice implements VirtioDevice {
   #session: Session | undefined;
   /** The queue is held until one of the slow requests is finished. */
   #isHeld = false;
-  /** Takes the timer back for which the rate limiter has the queue wait. */
+  /** Cancels the timer of the rate limiter. */
   #cancelWait: (() => void) | undefined;
 
   constructor(options: BlockDeviceOptions) {
@@ -110,7 +110,7 @@ export class BlockDevice implements VirtioDevice {
     this.#limiter = limiter.isLimiting ? limiter : undefined;
     this.#loop = loop;
     this.#report = new LimitedReport(loop, options.report);
-    // In a turn of the loop of its own, where a defect is seen to.
+    // In a turn of its own, where a defect is caught.
     const finished = (request: SlowRequest, error: number): void => this.#onFinished(request, error);
     this.#slow = new SlowRequests(backend, finished, (task) => loop.defer(task));
   }
@@ -120,7 +120,7 @@ export class BlockDevice implements VirtioDevice {
   }
 
   writeConfig(): void {
-    // No field is the driver's: the only one that could be comes with VIRTIO_BLK_F_CONFIG_WCE.
+    // The driver may write no field: the only one that it could comes with VIRTIO_BLK_F_CONFIG_WCE.
   }
 
   activate(context: ActivationContext): void {
@@ -192,7 +192,7 @@ export class BlockDevice implements VirtioDevice {
     return true;
   }
 
-  /** Answers a request that has been waited for, unless its driver is no more. */
+  /** Answers a request that had to wait, unless its driver is gone. */
   #onFinished(request: SlowRequest, error: number): void {
     const session = this.#session;
     if (session !== undefined && request.isWanted()) {

@@ -21,7 +21,7 @@ import {
 import type { BlockLimits } from "./limits.js";
 import type { BlockRequest } from "./request.js";
 
-/** No status of a request but that of one which a slow medium has to finish first. */
+/** Not a status for the driver: the request has to wait for a slow medium. */
 export const STATUS_LATER = 0x100;
 
 /** What the driver has negotiated, as far as it changes the answer to a request. */
@@ -46,7 +46,7 @@ export interface BlockCounters {
   refused: number;
   /** Times that the rate limiter has stopped the queue. */
   throttled: number;
-  /** Requests that had to wait for the medium, which others did not notice. */
+  /** Requests that had to wait for the medium, without holding up others. */
   slow: number;
 }
 

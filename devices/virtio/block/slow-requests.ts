@@ -27,7 +27,7 @@ export interface SlowRequest {
   readonly writableBytes: number;
   readonly data: Segments;
   readonly ranges: readonly BlockRange[];
-  /** False once its driver is no more. */
+  /** False once its driver has reset the device. */
   readonly isWanted: () => boolean;
 }
 
@@ -52,7 +52,7 @@ export class SlowRequests {
     this.#defer = defer;
   }
 
-  /** No more until one is finished. */
+  /** True if no more fit until one is finished. */
   get isFull(): boolean {
     return this.#count >= MAX_SLOW_REQUESTS;
   }

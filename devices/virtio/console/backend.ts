@@ -2,7 +2,7 @@
 export interface ConsoleHost {
   /**
    * Takes output of the guest: all of it, and before it returns, because `bytes` is a window on
-   * guest memory. False: no more, please, before `ConsoleDevice.outputReady` is called.
+   * guest memory. False: do not call again before `ConsoleDevice.outputReady`.
    */
   transmit(bytes: Uint8Array): boolean;
   /** There is room again for input that `ConsoleDevice.receive` did not take. */

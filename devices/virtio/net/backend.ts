@@ -2,7 +2,7 @@
 // a struct virtio_net_hdr (virtio 1.2 §5.1.6), straight from and to guest memory. Nothing throws.
 import type { Segments } from "../segments.js";
 
-/** What frames to the guest may leave undone for its driver to finish. */
+/** What the guest's driver is able to finish in a frame that it receives. */
 export interface GuestOffloads {
   /** Checksums that are not filled in. */
   readonly checksum: boolean;

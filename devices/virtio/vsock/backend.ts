@@ -5,9 +5,9 @@
 export interface HostStream {
   /** Of a stream that came through `StreamAcceptor`: the guest has accepted, data may flow. */
   opened(hostPort: number): void;
-  /** Takes all of `bytes`, which are its own from then on; `sent` comes when they are gone. */
+  /** Takes all of `bytes` and may keep them; `sent` is called when they have been written. */
   write(bytes: Uint8Array): void;
-  /** No more will be written: what has been is still sent. */
+  /** No more will be written; what has been written is still sent. */
   end(): void;
   /** No `data` before `resume`, but for what is under way. */
   pause(): void;
@@ -26,7 +26,7 @@ export interface StreamEvents {
   sent(length: number): void;
   /** No more data will come. */
   ended(): void;
-  /** The stream is gone; `isFailure`: not because both ends were done. */
+  /** The stream is closed; `isFailure`: before both ends were done. */
   closed(isFailure: boolean): void;
 }
 

@@ -26,7 +26,7 @@ export class ConnectionTable {
     this.#size++;
   }
 
-  /** Does nothing if it is there no more, even if another has its ports now. */
+  /** Does nothing if it is gone already, even if another connection has its ports now. */
   delete(connection: Connection): void {
     const { hostPort, guestPort } = connection;
     const guestPorts = this.#byHostPort.get(hostPort);

@@ -102,7 +102,7 @@ export class Connection implements StreamEvents {
     this.#wantsCreditUpdate = false;
     this.#wantsCreditRequest = false;
     this.#shutdownWanted = this.#shutdownSent;
-    // Also without a reset: the device lets go of what is closed and has nothing to say.
+    // Also without a reset: the device drops a closed connection that has nothing left to send.
     this.#owner.wake(this);
   }
 
@@ -184,7 +184,7 @@ export class Connection implements StreamEvents {
     const news = flags & ~this.#peerShutdown & VIRTIO_VSOCK_SHUTDOWN_BOTH;
     this.#peerShutdown |= news;
     if (this.#state !== "open") {
-      // Nothing has been exchanged yet that could be brought to a proper end.
+      // No data has been exchanged, so there is nothing to finish.
       this.abort(true);
       return;
     }
@@ -277,7 +277,7 @@ export class Connection implements StreamEvents {
     if (this.hasWork) this.#owner.wake(this);
   }
 
-  /** The guest is through with both directions, and all that it sent has gone on. */
+  /** The guest has ended both directions, and all that it sent has been passed on. */
   #isDone(): boolean {
     return this.#peerShutdown === VIRTIO_VSOCK_SHUTDOWN_BOTH && this.#received === this.#forwarded;
   }

@@ -38,7 +38,7 @@ export const attachBalloon: DeviceOpener = ({ balloon }) => {
               device.setTarget(bytes);
             },
             statistics: (isAsked) => {
-              // The answer comes in its own time; what is told now is the last one.
+              // The guest answers later; this is its last answer.
               if (isAsked && loop.now() - askedMs >= ASK_MS && device.requestStatistics()) askedMs = loop.now();
               return { targetBytes, actualBytes: device.actualBytes, guest };
             },

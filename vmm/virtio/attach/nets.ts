@@ -13,7 +13,7 @@ export interface NetSide {
   readonly mtu: number | undefined;
   /** Undoes the opening; not after `createBackend`. */
   close(): void;
-  /** `ended` takes the reason why nothing comes any more. */
+  /** `ended` receives the reason why the network has ended. */
   createBackend(services: {
     readonly memory: MappedGuestMemory;
     readonly ended: (why: string) => void;
@@ -79,7 +79,7 @@ function attachNet(
   };
 }
 
-/** VMs on one bridge must differ, and need not be known again. */
+/** VMs on one bridge must have different addresses; a VM need not have the same one again. */
 function randomMac(): Uint8Array {
   const mac = randomFillSync(new Uint8Array(6));
   mac[0] = LOCAL_UNICAST;

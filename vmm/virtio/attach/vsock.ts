@@ -7,7 +7,7 @@ const NAME = "vsock0";
 
 export const attachVsock: DeviceOpener = ({ vsock }, undo) => {
   if (vsock === undefined) return [];
-  // The log comes with the VM; before, nobody connects.
+  // The log exists only with the VM; nobody connects before.
   let report: (line: string) => void = () => undefined;
   const backend = UnixVsock.listen(vsock.path, (line) => report(`${NAME}: ${line}`));
   // The socket file is gone when this returns; connections end as the event loop turns, or with the process.

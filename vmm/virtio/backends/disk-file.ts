@@ -26,7 +26,7 @@ const OPEN_PROBLEMS: Readonly<Record<string, string>> = {
   ENOMEDIUM: "a drive without a medium",
   EBUSY: "in use by this host: mounted, or part of another device",
 };
-/** What may not be written to, or not now. */
+/** Errors of open(2) for a file that may not be written. */
 const ONLY_WRITING = ["EACCES", "EPERM", "EROFS", "ETXTBSY", "EBUSY"];
 
 export interface DiskFileOptions {

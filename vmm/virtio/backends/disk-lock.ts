@@ -13,7 +13,7 @@ const WRITE = 1;
 
 /** Throws DiskError, naming the other, if a disk that somebody writes would be shared. */
 export function lockDisk(path: string, fd: number, isReadonly: boolean): void {
-  // Own locks first, then a look at those of others: of two who come at once, at least one sees the other.
+  // Takes its own locks first, then looks at those of others: of two at the same moment, at least one sees the other.
   // All locks are shared ones, which a descriptor for reading may take.
   const bytes = isReadonly ? [DOES + READ, FORBIDS + WRITE] : [DOES + READ, DOES + WRITE, FORBIDS + WRITE];
   for (const byte of bytes) attempt(path, () => lockByteShared(fd, byte));
@@ -53,8 +53,8 @@ function inUse(path: string, fd: number, byte: number, how: string): DiskError {
 }
 
 /**
- * The kernel names no owner of such a lock; whose descriptor has one, says /proc. Undefined if that
- * process is somebody else's, or in another namespace.
+ * The kernel names no owner of such a lock; /proc tells whose descriptor has it. Undefined if that
+ * process belongs to another user or is in another namespace.
  */
 function findHolder(fd: number, byte: number): number | undefined {
   const own = statSync(`/proc/self/fd/${String(fd)}`);
@@ -77,7 +77,7 @@ function holdsByte(fdinfo: string, byte: number): boolean {
   );
 }
 
-// Processes come and go while they are looked at, and those of others keep their secrets.
+// Processes end meanwhile, and those of other users cannot be read.
 function numbers(folder: string): number[] {
   try {
     return readdirSync(folder)

@@ -33,7 +33,7 @@ export class FileDisk implements BlockBackend {
   #readNow: VectorCall = preadvCachedRaw;
   /** The last write took long: the next ones do not hold this thread up. */
   #areWritesSlow = false;
-  /** Something has been written that no flush has covered. What somebody else has left in the cache counts. */
+  /** Something has been written since the last flush; at the start, another program may have. */
   #isDirty = true;
   #flushes = 0;
   /** Calls that other threads are making. */
@@ -125,7 +125,7 @@ export class FileDisk implements BlockBackend {
     );
   }
 
-  /** Closes the file, once nobody uses its descriptor any more: its number may be another file's then. */
+  /** Closes the file once no thread uses its descriptor: afterwards its number may be another file's. */
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
@@ -175,7 +175,7 @@ export class FileDisk implements BlockBackend {
     });
   };
 
-  /** Whether nothing of the file is anywhere but in memory. */
+  /** Whether the file lies in memory only. */
   #isMemory(): boolean {
     return MEMORY_FILE_SYSTEMS.includes(statfsSync(`/proc/self/fd/${String(this.#fd)}`).type);
   }
@@ -197,7 +197,7 @@ export class FileDisk implements BlockBackend {
   }
 }
 
-/** For a file system that waits and cannot tell before. */
+/** For a file system that cannot say whether a read would wait. */
 function alwaysBusy(): number {
   return -EAGAIN;
 }

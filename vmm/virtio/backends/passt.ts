@@ -1,6 +1,6 @@
-// passt, which plays the network of a guest with the rights of an ordinary user: it answers ARP and
-// DHCP, and makes the guest's connections its own. It gets one end of a socket pair and goes when
-// the other is closed, whatever ends this process: nothing is left to remove. passt(1).
+// passt is the network of a guest with the rights of an ordinary user: it answers ARP and DHCP, and
+// makes the guest's connections from this host. It gets one end of a socket pair and ends when the other
+// is closed, however this process ends, so nothing is left to remove. passt(1).
 import { spawnSync } from "node:child_process";
 import {
   USER_NET_DNS,
@@ -15,9 +15,9 @@ import { closeDescriptor } from "../../sys/descriptors.js";
 
 /** Descriptor that it finds its end of the pair at. */
 const PASST_FD = 3;
-/** It says that it is ready by leaving the foreground; milliseconds are usual. */
+/** It goes to the background when it is ready, usually after milliseconds. */
 const START_LIMIT_MS = 10_000;
-/** What it says in any case. */
+/** What it always prints. */
 const NOISE = /^(Failed to send \d+ bytes to syslog|Don't run as root)/;
 
 /** Starts one; returns the descriptor of the stream to it. Throws HostError. */

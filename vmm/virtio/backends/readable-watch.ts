@@ -1,5 +1,5 @@
-// A file descriptor that is watched now and then: the poll handle is kept between the times,
-// because one that is collected falls silent, and making one is a system call.
+// Watches a file descriptor now and then. It keeps the poll handle: a collected handle never calls back,
+// and making one is a system call.
 import { pollReadable, type PollHandle } from "../../sys/events.js";
 import type { Guard } from "../guard.js";
 

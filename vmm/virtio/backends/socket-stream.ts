@@ -95,7 +95,7 @@ export class SocketStream implements HostStream {
   }
 
   #written(error: Error | null | undefined): void {
-    // A failure closes the socket, which is told from there.
+    // A failure closes the socket, and the close is reported.
     if (error !== null && error !== undefined) return;
     const length = this.#inFlight;
     this.#inFlight = 0;

@@ -1,4 +1,4 @@
-// The network device's backend over a stream socket to a program that plays the network: each frame
+// The network device's backend over a stream socket to a program that is the network: each frame
 // behind its length, four bytes in network order, as QEMU's "stream" and passt have it. A frame is
 // one system call straight from or to guest memory: reading takes the next frame's length along.
 // The stream knows no offloads: the driver's header is left out, and an empty one put before a frame.
@@ -48,7 +48,7 @@ export class StreamNet implements NetBackend {
   /** ... of the frame itself, and its length. */
   #rxDone = 0;
   #rxLength = 0;
-  /** What is left of this frame belongs to a driver that is no more. */
+  /** The rest of this frame belongs to a driver that has reset the device. */
   #isDropping = false;
   #hasEnded = false;
 
@@ -67,7 +67,7 @@ export class StreamNet implements NetBackend {
 
   send(frame: Segments): number {
     const length = frame.byteLength - VIRTIO_NET_HDR_SIZE;
-    // What was begun has to be finished, or the stream is out of step: if the guest comes with
+    // A frame that was begun has to be finished, or the stream is out of step: if the guest comes with
     // another frame than the one that it was told to try again, with zeroes.
     if (this.#txDone > 0 && length !== this.#txLength) {
       const result = this.#write(undefined);

@@ -63,7 +63,7 @@ export interface TapInterface {
 const RIGHTS =
   "run as root, or have root make one for you: ip tuntap add dev NAME mode tap user USER && ip link set NAME up";
 
-/** Throws HostError for an interface that cannot be had, before there is a guest. */
+/** Throws HostError for an interface that cannot be used, before there is a guest. */
 export function openTap({ name, mtu, hostAddress }: TapOptions): TapInterface {
   const isNew = name === "auto";
   const socket = interfaceSocket();
@@ -96,7 +96,7 @@ function nameIn(request: DataView): string {
   return new TextDecoder().decode(bytes.subarray(0, bytes.indexOf(0)));
 }
 
-/** TUNSETIFF would make an interface of a name that is only misspelt. */
+/** TUNSETIFF would make an interface for a misspelt name. */
 function checkExists(socket: number, name: string): void {
   if (!/^[^\s/%:]{1,15}$/.test(name) || Buffer.byteLength(name) >= IFNAMSIZ) {
     throw new HostError(`TAP interface "${name}": no interface can have this name`);

@@ -32,7 +32,7 @@ export class TapBackend implements NetBackend {
   readonly #receiveVectors = new IoVectors(IOV_MAX);
   #receivedInto: Segments | undefined;
   #receivedVersion = 0;
-  /** Lost ends of frames: a read that is too short would not tell that it was. */
+  /** Where the lost ends of frames go: a read into too short a buffer would not tell. */
   readonly #restAddress = mmapAnonymous(REST_LENGTH);
   readonly #watch: ReadableWatch;
 
@@ -63,7 +63,7 @@ export class TapBackend implements NetBackend {
 
   receive(buffers: Segments): number {
     const vectors = this.#receiveVectors;
-    // Every other call finds nothing to receive, and the list as it was: dozens of ranges for a large frame.
+    // Every other call finds nothing to receive and an unchanged list of dozens of ranges: keep what was made of it.
     if (this.#receivedInto !== buffers || this.#receivedVersion !== buffers.version) {
       gatherVectors(vectors, this.#memory, buffers, 0);
       // SAFETY: REST_LENGTH bytes that live until close(); nobody reads them.

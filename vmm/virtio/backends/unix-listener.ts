@@ -46,7 +46,7 @@ export function listenAtPath(server: Server, { what, path, suffixBytes = 0 }: Un
   }
 }
 
-/** Never to remove what may be somebody's: only a socket that nobody listens at is left over for sure. */
+/** Removes nothing that may be in use: only a socket at which nobody listens is surely left over. */
 function cureFor(path: string, isSocket: boolean): string {
   if (!isSocket) return "it is no socket: give a path that is free";
   return isListening(path)
