@@ -25,6 +25,11 @@ const X86_FEATURES = {
  * - `tsc_early_khz`: the guest need not measure it against a slow timer; left out if `tscKhz` is 0
  */
 export function softwareKvmCmdline(tscKhz: number): string {
-  const words = `clearcpuid=${Object.values(X86_FEATURES).join(",")} nofsgsbase rodata=off noreplace-smp`;
+  const words = `${clearCpuid()} nofsgsbase rodata=off noreplace-smp`;
   return tscKhz > 0 ? `${words} tsc_early_khz=${String(tscKhz)}` : words;
+}
+
+/** The word that refuses these features, and `more`. */
+export function clearCpuid(...more: readonly number[]): string {
+  return `clearcpuid=${[...Object.values(X86_FEATURES), ...more].join(",")}`;
 }

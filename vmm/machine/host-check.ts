@@ -1,6 +1,8 @@
 // What a KVM must offer before a VM is made on it.
+import { memoryProblem, UNLIMITED_MEMORY_MIB } from "../config/memory-limits.js";
 import type { ResolvedConfig } from "../config/types.js";
 import { ConfigError, HostError } from "../errors.js";
+import { availableMemoryMib } from "../host/available-memory.js";
 import type { KvmSystem } from "../kvm/system.js";
 import {
   KVM_CAP_IMMEDIATE_EXIT,
@@ -10,6 +12,7 @@ import {
   KVM_CAP_PIT2,
   KVM_CAP_USER_MEMORY,
 } from "../sys/kvm-abi.js";
+import { offersVirtualization, physicalAddressBits } from "../x86/cpuid.js";
 
 /** Capabilities without which nothing works here, with their UAPI names for the message. */
 export const REQUIRED_CAPABILITIES: readonly (readonly [name: string, capability: number])[] = [
@@ -20,7 +23,7 @@ export const REQUIRED_CAPABILITIES: readonly (readonly [name: string, capability
   ["KVM_CAP_IMMEDIATE_EXIT", KVM_CAP_IMMEDIATE_EXIT],
 ];
 
-/** Throws HostError for what this KVM lacks, ConfigError for more vCPUs than it allows. */
+/** Throws HostError for what this KVM lacks, ConfigError for more vCPUs or memory than it allows. */
 export function checkHost(system: KvmSystem, config: ResolvedConfig): void {
   const missing = REQUIRED_CAPABILITIES.filter(([, capability]) => system.checkExtension(capability) <= 0);
   if (missing.length > 0) {
@@ -33,5 +36,18 @@ export function checkHost(system: KvmSystem, config: ResolvedConfig): void {
     throw new ConfigError([
       `Number of vCPUs ${String(config.cpus)} is more than the ${String(maxVcpus)} that this KVM allows`,
     ]);
+  }
+  if (config.nested && !offersVirtualization(system.supportedCpuid())) {
+    throw new HostError("This KVM shows no guest VT-x or AMD-V: --nested is not possible", {
+      cure: "load kvm_intel or kvm_amd with nested=1, or use --accel lab",
+    });
+  }
+  if (config.memoryMib > UNLIMITED_MEMORY_MIB) {
+    const limits = {
+      addressBits: physicalAddressBits(system.supportedCpuid()),
+      availableMib: availableMemoryMib(),
+    };
+    const problem = memoryProblem(config.memoryMib, limits);
+    if (problem !== undefined) throw new ConfigError([problem]);
   }
 }

@@ -60,6 +60,18 @@ export function hasVmx(entries: readonly CpuidEntry[]): boolean {
   return entries.some((entry) => entry.function === 1 && (entry.ecx & ECX_VMX) !== 0);
 }
 
+/** True if a guest may be shown VT-x or AMD-V. */
+export function offersVirtualization(supported: readonly CpuidEntry[]): boolean {
+  const hasSvm = supported.some((entry) => entry.function === 0x8000_0001 && (entry.ecx & ECX_SVM) !== 0);
+  return hasSvm || hasVmx(supported);
+}
+
+/** Bits of a guest-physical address; where nothing says so, those of the first 64-bit processors. */
+export function physicalAddressBits(supported: readonly CpuidEntry[]): number {
+  const sizes = supported.find((entry) => entry.function === 0x8000_0008);
+  return sizes === undefined ? 36 : sizes.eax & 0xff;
+}
+
 function adjust(entry: CpuidEntry, { index, count, nested, tscDeadline }: CpuidOptions): CpuidEntry {
   switch (entry.function) {
     case 0x1: {

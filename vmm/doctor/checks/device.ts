@@ -98,7 +98,11 @@ export const deviceWrong: Check = {
       title: "Wrong device",
       detail: `/dev/kvm is ${what}, not the character device 10:232`,
       cure: "remove it, and load KVM or hand the container the device with --device, not as a volume",
-      commands: [here("ls -l /dev/kvm"), here("sudo rm -r /dev/kvm && sudo mknod -m 0660 /dev/kvm c 10 232")],
+      // A folder may be a volume of the host's: only an empty one is removed.
+      commands: [
+        here("ls -l /dev/kvm"),
+        here(`sudo ${kind === "directory" ? "rmdir" : "rm"} /dev/kvm && sudo mknod -m 0660 /dev/kvm c 10 232`),
+      ],
     };
   },
 };

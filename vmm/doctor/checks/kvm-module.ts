@@ -77,7 +77,7 @@ export const kvmNotBuilt: Check = {
       title: "No KVM",
       detail: `this kernel (${host.files.read("/proc/sys/kernel/osrelease") ?? "?"}) was built without KVM`,
       cure: "boot a kernel that has it; Debian: apt-get install linux-image-amd64",
-      commands: [here("sudo apt-get install linux-image-amd64 && sudo systemctl reboot")],
+      commands: [here("sudo apt-get install linux-image-amd64"), here("echo now reboot this host")],
     };
   },
 };

@@ -77,7 +77,9 @@ export const firmwareOff: Check = {
       cure: isVirtualMachine(host)
         ? "turn it on in the virtual firmware of this machine, or on the level above"
         : 'turn on "Intel Virtualization Technology" or "SVM Mode" in the BIOS set-up, and switch the power off and on',
-      commands: isVirtualMachine(host) ? [] : [here("systemctl reboot --firmware-setup")],
+      commands: isVirtualMachine(host)
+        ? []
+        : [here("echo now reboot into the set-up: systemctl reboot --firmware-setup")],
     };
   },
 };

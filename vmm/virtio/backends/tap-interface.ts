@@ -3,6 +3,7 @@
 import { closeSync, constants, openSync } from "node:fs";
 import { isIPv4 } from "node:net";
 import { HostError, SystemCallError } from "../../errors.js";
+import { shellWord } from "../../host/shell-word.js";
 import { IOW } from "../../sys/ioctl.js";
 import { ioctlStruct } from "../../sys/ioctl-calls.js";
 import { interfaceSocket } from "../../sys/sockets.js";
@@ -60,8 +61,13 @@ export interface TapInterface {
   readonly fd: number;
 }
 
-const RIGHTS =
-  "run as root, or have root make one for you: ip tuntap add dev NAME mode tap user USER && ip link set NAME up";
+const RIGHTS = `run as root, or have root make one for you: ${makeTap("NAME")}`;
+
+/** As a user types it who may become root. Function declarations are there before constants. */
+function makeTap(name: string): string {
+  const word = shellWord(name);
+  return `sudo ip tuntap add dev ${word} mode tap user "$USER" && sudo ip link set ${word} up`;
+}
 
 /** Throws HostError for an interface that cannot be used, before there is a guest. */
 export function openTap({ name, mtu, hostAddress }: TapOptions): TapInterface {
@@ -104,7 +110,7 @@ function checkExists(socket: number, name: string): void {
   try {
     ioctlStruct(socket, "SIOCGIFINDEX", SIOCGIFINDEX, ifreq(name));
   } catch (error) {
-    const cure = `make it: ip tuntap add dev ${name} mode tap && ip link set ${name} up; or ask for "auto"`;
+    const cure = `make it: ${makeTap(name)}; or ask for "auto"`;
     throw new HostError(`TAP interface ${name}: no such interface`, { cause: error, cure });
   }
 }
@@ -123,7 +129,7 @@ function openTunDevice(): number {
 const ATTACH_PROBLEMS: Readonly<Record<string, readonly [problem: string, cure?: string]>> = {
   EPERM: ["may not be used", RIGHTS],
   EBUSY: ["in use by another program", "give every guest an interface of its own"],
-  EINVAL: ["not a TAP interface with one queue", "make one: ip tuntap add dev NAME mode tap"],
+  EINVAL: ["not a TAP interface with one queue", `make one: ${makeTap("NAME")}`],
 };
 
 /** Returns the name that the kernel has given to the interface. */
@@ -176,7 +182,7 @@ function setUp(socket: number, name: string): void {
   try {
     ioctlStruct(socket, "SIOCSIFFLAGS", SIOCSIFFLAGS, request);
   } catch (error) {
-    const cure = `have root do it: ip link set ${name} up`;
+    const cure = `have root do it: sudo ip link set ${shellWord(name)} up`;
     throw new HostError(`TAP interface ${name}: it is down, and may not be set up`, { cause: error, cure });
   }
 }
