@@ -48,6 +48,7 @@ export function userModeGuest(): UserModeGuest {
       doorbellFd: eventfds[1],
       coalescesSerial,
       virtioDevices: 0,
+      commandChannelGpa: 0,
       quirks: undefined,
     }),
     close: () => {

@@ -2,6 +2,7 @@
 // a driver. The byte at offset 0 marks a milestone; Firecracker's boot timer takes the same
 // byte 123 at the same place. The other registers are ours.
 import type { AccessSize, BusDevice } from "../contracts.js";
+import { BOOT_TIMER_CHANNEL } from "./command-channel.js";
 
 /** 1 byte, write: a milestone has been reached. */
 export const BOOT_TIMER_MILESTONE = 0x0;
@@ -19,23 +20,30 @@ export interface BootTimerHost {
   /** 0 to 255. */
   exitStatus(status: number): void;
   powerOff(): void;
+  /** The guest has done something to the command's channel. */
+  channelRang(): void;
 }
 
 export class BootTimer implements BusDevice {
   readonly name = "boot-timer";
   readonly #host: BootTimerHost;
+  readonly #channelGpa: number;
 
-  constructor(host: BootTimerHost) {
+  /** `channelGpa`: where the command's channel is, 0 without one. */
+  constructor(host: BootTimerHost, channelGpa: number) {
     this.#host = host;
+    this.#channelGpa = channelGpa;
   }
 
   read(offset: number, _size: AccessSize): number {
-    return offset === BOOT_TIMER_MAGIC_REGISTER ? BOOT_TIMER_MAGIC : 0;
+    if (offset === BOOT_TIMER_MAGIC_REGISTER) return BOOT_TIMER_MAGIC;
+    return offset === BOOT_TIMER_CHANNEL ? this.#channelGpa : 0;
   }
 
   write(offset: number, _size: AccessSize, value: number): void {
     if (offset === BOOT_TIMER_MILESTONE) this.#host.milestone(value & 0xff);
     else if (offset === BOOT_TIMER_EXIT_STATUS) this.#host.exitStatus(value & 0xff);
     else if (offset === BOOT_TIMER_POWER_OFF && value === 1) this.#host.powerOff();
+    else if (offset === BOOT_TIMER_CHANNEL) this.#host.channelRang();
   }
 }

@@ -4,7 +4,8 @@
  *   console=NAME,...      the terminal, the last one if there are several; without it: ttyS0
  *   vmlet.root=DEVICE     disk to change into before anything runs
  *   vmlet.exec=BASE64URL  argv, its strings separated by NUL; without it: /bin/sh
- *   vmlet.tty=raw         no echo and no newline translation, for a host that is not a terminal
+ *   vmlet.tty=raw         the host is not a terminal: a channel is used if there is one (channel.h), else the
+ *                         terminal has no echo and no newline translation
  *   vmlet.term=NAME       TERM
  *   vmlet.size=ROWSxCOLS  window size
  *   ip=CLIENT:...         the network (network.h)
@@ -20,8 +21,12 @@
 #include <linux/reboot.h>
 #include <linux/stat.h>
 
+#include "channel.h"
+#include "execute.h"
 #include "network.h"
 #include "syscall.h"
+#include "text.h"
+#include "world.h"
 
 #define BOOT_TIMER_GPA 0xc0000000UL
 #define BOOT_TIMER_MAGIC 0x544c4d56U
@@ -30,11 +35,8 @@
 #define MILESTONE_COMMAND_END 125
 
 #define DEV_MEM ((1 << 8) | 1) /* makedev(1, 1) */
-#define STATUS_NO_COMMAND 127
-#define STATUS_CANNOT_RUN 126
 #define SIGNAL_STATUS 128
-#define ENOENT 2
-#define EINTR 4
+#define WNOHANG 1
 
 /* Offsets are the device's registers. */
 struct boot_timer {
@@ -43,6 +45,8 @@ struct boot_timer {
 	volatile unsigned int exit_status;
 	volatile unsigned int power_off;
 	volatile unsigned int magic;
+	/* Read: where the command's channel is. Written: something has changed there. */
+	volatile unsigned int channel;
 };
 
 struct window_size {
@@ -53,11 +57,11 @@ static struct boot_timer *timer;
 
 static char cmdline[4096];
 static char arguments[4096];
-static char *argv[256];
+static char *argv[COMMAND_WORDS];
 static char term[64] = "TERM=vt100";
 static char *environment[] = {
 	"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-	"HOME=/root", term, 0,
+	"HOME=/root", term, host_name, 0,
 };
 static struct window_size window;
 static int raw_tty;
@@ -69,39 +73,6 @@ static long terminal = -1;
 /* What a signal handler returns to: the kernel wants it from user space on x86-64. */
 __asm__("restore:\n\tmov $15, %eax\n\tsyscall\n");
 extern void restore(void);
-
-void *memset(void *at, int value, size_t length)
-{
-	char *byte = at;
-
-	while (length--)
-		*byte++ = (char)value;
-	return at;
-}
-
-void *memcpy(void *to, const void *from, size_t length)
-{
-	char *out = to;
-	const char *in = from;
-
-	while (length--)
-		*out++ = *in++;
-	return to;
-}
-
-static size_t length_of(const char *text)
-{
-	size_t length = 0;
-
-	while (text[length])
-		length++;
-	return length;
-}
-
-static void say(const char *text)
-{
-	call3(write, 2, text, length_of(text));
-}
 
 static void open_timer(void)
 {
@@ -123,62 +94,6 @@ static void milestone(int code)
 {
 	if (timer)
 		timer->milestone = (unsigned char)code;
-}
-
-static void mount_one(const char *type, const char *at, unsigned long flags, const char *data)
-{
-	call2(mkdir, at, 0755);
-	call5(mount, type, at, type, flags, data);
-}
-
-static void mount_all(void)
-{
-	mount_one("devtmpfs", "/dev", MS_NOSUID, "mode=0755");
-	mount_one("proc", "/proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, 0);
-	mount_one("sysfs", "/sys", MS_NOSUID | MS_NODEV | MS_NOEXEC, 0);
-	mount_one("devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, "gid=5,mode=0620,ptmxmode=0666");
-	mount_one("tmpfs", "/tmp", MS_NOSUID | MS_NODEV, "mode=1777");
-	mount_one("tmpfs", "/run", MS_NOSUID | MS_NODEV, "mode=0755");
-	call2(mkdir, "/root", 0700);
-	call2(symlink, "/proc/self/fd", "/dev/fd");
-}
-
-static int is_mounted(const char *device, const char *at)
-{
-	static const char *const types[] = { "ext4", "squashfs", "xfs", "btrfs", "erofs" };
-
-	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
-		if (call5(mount, device, at, types[i], 0, 0) == 0)
-			return 1;
-		/* A disk that the host attached read-only. */
-		if (call5(mount, device, at, types[i], MS_RDONLY, 0) == 0)
-			return 1;
-	}
-	return 0;
-}
-
-/* True if the root disk is "/" from here on, with everything mounted there again. */
-static int change_root(void)
-{
-	call2(mkdir, "/newroot", 0755);
-	if (!is_mounted(root_device, "/newroot"))
-		return 0;
-	call1(chdir, "/newroot");
-	if (call5(mount, ".", "/", 0, MS_MOVE, 0) != 0 || call1(chroot, ".") != 0)
-		return 0;
-	call1(chdir, "/");
-	mount_all();
-	return 1;
-}
-
-/* Makes the disk clean, once all that was killed is gone: nothing is left to recover at the next boot. */
-static void leave_root(void)
-{
-	int status;
-
-	while (call4(wait4, -1, &status, 0, 0) > 0)
-		;
-	call5(mount, 0, "/", 0, MS_REMOUNT | MS_RDONLY, 0);
 }
 
 static int base64_value(char c)
@@ -247,6 +162,9 @@ static void read_cmdline(void)
 	for (char *word = cmdline; *word;) {
 		const char *value;
 
+		/* What follows is another's. */
+		if (word[0] == '-' && word[1] == '-' && word[2] <= ' ')
+			return;
 		if ((value = value_of(word, "vmlet.exec="))) {
 			decode_arguments(value);
 		} else if ((value = value_of(word, "vmlet.tty=raw"))) {
@@ -276,6 +194,25 @@ static void read_cmdline(void)
 		while (*word && *word <= ' ')
 			word++;
 	}
+}
+
+/* Opens it only to be woken by it: no byte of it is anybody's. */
+static void open_wake_up(void)
+{
+	struct termios modes;
+
+	terminal = call3(open, terminal_device, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC, 0);
+	if (terminal < 0)
+		terminal = call3(open, "/dev/console", O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC, 0);
+	if (terminal < 0 || call3(ioctl, terminal, TCGETS, &modes) != 0)
+		return;
+	modes.c_iflag = 0;
+	modes.c_lflag = 0;
+	modes.c_oflag &= ~(unsigned)OPOST;
+	modes.c_cc[VMIN] = 1;
+	modes.c_cc[VTIME] = 0;
+	call3(ioctl, terminal, TCSETS, &modes);
+	wake_up = terminal;
 }
 
 /*
@@ -334,46 +271,13 @@ static void take_terminal(void)
 		call1(close, terminal);
 }
 
-/* execve along PATH; returns the error of the last try that says more than "not there". */
-static long execute(char **command)
-{
-	static const char *const folders[] = { "/usr/local/bin/", "/usr/sbin/", "/usr/bin/", "/sbin/", "/bin/" };
-	char path[4096 + 32];
-	const char *name = command[0];
-	long result = -ENOENT;
-
-	for (const char *c = name; *c; c++)
-		if (*c == '/')
-			return call3(execve, name, command, environment);
-	for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++) {
-		size_t prefix = length_of(folders[i]);
-
-		memcpy(path, folders[i], prefix);
-		memcpy(path + prefix, name, length_of(name) + 1);
-		long tried = call3(execve, path, command, environment);
-
-		if (tried != -ENOENT)
-			result = tried;
-	}
-	/* Few applets of busybox have a link; it knows the others by the name that it is called by. */
-	if (result == -ENOENT)
-		call3(execve, "/bin/busybox", command, environment);
-	return result;
-}
-
+/* Becomes the command. */
 static void run_command(void)
 {
-	if (terminal >= 0)
-		take_terminal();
-	/* The host holds its input back until the terminal is set up and nothing can flush it. */
+	/* The host holds its input back until now: the terminal is set up, and nothing can flush it. */
 	milestone(MILESTONE_COMMAND_START);
 	call1(chdir, "/root");
-	long result = execute(argv);
-
-	say("init: cannot run ");
-	say(argv[0]);
-	say(result == -ENOENT ? ": not found\n" : ": not executable\n");
-	call1(exit_group, result == -ENOENT ? STATUS_NO_COMMAND : STATUS_CANNOT_RUN);
+	call1(exit_group, execute(argv));
 }
 
 /* Set by the signals with which busybox's poweroff, halt and reboot ask PID 1. */
@@ -381,31 +285,122 @@ static volatile int asked_off, asked_reboot;
 
 static void on_signal(int signal)
 {
-	if (signal == SIGTERM)
+	if (signal == SIGCHLD)
+		child_changed = 1;
+	else if (signal == SIGTERM)
 		asked_reboot = 1;
 	else
 		asked_off = 1;
 }
 
-/* Reaps every child until `command` has ended; its exit status as a shell would give it. */
-static int reap_until(long command)
+static void reboot_if_asked(void)
 {
-	for (;;) {
+	if (!asked_reboot)
+		return;
+	call0(sync);
+	call4(reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_RESTART, 0);
+}
+
+/* As a shell gives it. */
+static int exit_status(int status)
+{
+	return (status & 0x7f) ? SIGNAL_STATUS + (status & 0x7f) : (status >> 8) & 0xff;
+}
+
+/* Runs the command on the terminal and reaps every child until it has ended. Its exit status. */
+static int run_on_terminal(void)
+{
+	long command = call0(fork);
+
+	if (command == 0) {
+		if (terminal >= 0)
+			take_terminal();
+		run_command();
+	}
+	/* The foreground is the command's: draining the port from behind it must not stop init. */
+	handle(SIGTTOU, SIG_IGN);
+	while (command > 0) {
 		int status = 0;
 		long pid = call4(wait4, -1, &status, 0, 0);
 
 		if (asked_off)
 			return 0;
-		if (asked_reboot) {
-			call0(sync);
-			call4(reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_RESTART, 0);
-		}
-		if ((pid != command && pid >= 0) || pid == -EINTR)
-			continue;
-		if (pid < 0)
-			return STATUS_CANNOT_RUN;
-		return (status & 0x7f) ? SIGNAL_STATUS + (status & 0x7f) : (status >> 8) & 0xff;
+		reboot_if_asked();
+		if (pid == command)
+			return exit_status(status);
+		if (pid < 0 && pid != -EINTR)
+			break;
 	}
+	return STATUS_CANNOT_RUN;
+}
+
+/* Reaps what has ended; true if the command is among it. */
+static int has_ended(long command, int *command_status)
+{
+	int status, found = 0;
+
+	for (long pid; (pid = call4(wait4, -1, &status, WNOHANG, 0)) > 0;) {
+		if (pid == command) {
+			*command_status = exit_status(status);
+			found = 1;
+		}
+	}
+	return found;
+}
+
+/* Runs the command between two pipes, and moves what goes through them, until it has ended. Its exit status. */
+static int run_with_pipes(void)
+{
+	static const unsigned long signals = 1UL << (SIGCHLD - 1) | 1UL << (SIGUSR1 - 1) | 1UL << (SIGUSR2 - 1) |
+					     1UL << (SIGTERM - 1);
+	static const unsigned long none = 0;
+	static const int priority = 0;
+	int in[2], out[2], status = STATUS_CANNOT_RUN;
+
+	if (call2(pipe2, in, O_CLOEXEC) != 0 || call2(pipe2, out, O_CLOEXEC) != 0)
+		return status;
+	handle(SIGCHLD, on_signal);
+	/* Taken in while init sleeps, and not between its look and its sleep. */
+	call4(rt_sigprocmask, SIG_BLOCK, &signals, 0, 8);
+	/* Whoever writes goes on until the pipe is full, instead of giving way to init for every piece. */
+	call3(sched_setscheduler, 0, SCHED_BATCH | SCHED_RESET_ON_FORK, &priority);
+	channel->state = CHANNEL_OPEN;
+	long command = call0(fork);
+
+	if (command == 0) {
+		call4(rt_sigprocmask, SIG_SETMASK, &none, 0, 8);
+		/* Without a terminal, as in a container that was given none. */
+		call0(setsid);
+		call2(dup2, in[0], 0);
+		call2(dup2, out[1], 1);
+		call2(dup2, out[1], 2);
+		run_command();
+	}
+	call1(close, in[0]);
+	call1(close, out[1]);
+	pipe_input = in[1];
+	pipe_output = out[0];
+	call3(fcntl, pipe_input, F_SETFL, O_NONBLOCK);
+	call3(fcntl, pipe_output, F_SETFL, O_NONBLOCK);
+	while (command > 0) {
+		unsigned moved = move_output(CHANNEL_RING_BYTES) + move_input();
+
+		wait_for_bytes(moved > 0);
+		if (asked_off) {
+			status = 0;
+			break;
+		}
+		if (asked_reboot)
+			break;
+		if (child_changed) {
+			child_changed = 0;
+			if (has_ended(command, &status))
+				break;
+		}
+	}
+	drain_output();
+	reboot_if_asked();
+	return status;
 }
 
 static void power_off(int status)
@@ -437,26 +432,28 @@ __attribute__((used)) static void start(void)
 		argv[0] = "/bin/sh";
 		argv[1] = "-l";
 	}
-	open_terminal();
+	set_limits();
+	raise_loopback();
+	int has_channel = raw_tty && timer && timer->magic == BOOT_TIMER_MAGIC && open_channel(timer->channel, &timer->channel);
+
+	if (has_channel)
+		open_wake_up();
+	else
+		open_terminal();
 	handle(SIGUSR1, on_signal);
 	handle(SIGUSR2, on_signal);
 	handle(SIGTERM, on_signal);
-	if (root_device[0] && !change_root()) {
+	if (root_device[0] && !change_root(root_device)) {
 		say("init: cannot mount ");
 		say(root_device);
 		say("\n");
 		root_device[0] = 0;
 		power_off(STATUS_CANNOT_RUN);
 	}
+	set_names();
 	if (network && !configure_network(network, root_device[0]))
 		say("init: cannot set up the network of the command line's ip=\n");
-	long child = call0(fork);
-
-	if (child == 0)
-		run_command();
-	/* The foreground is the command's: draining the port from behind it must not stop init. */
-	handle(SIGTTOU, SIG_IGN);
-	power_off(child < 0 ? STATUS_CANNOT_RUN : reap_until(child));
+	power_off(has_channel ? run_with_pipes() : run_on_terminal());
 }
 
 /* The kernel enters with a 16-byte aligned stack; a called function expects it 8 bytes off. */

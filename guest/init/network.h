@@ -124,7 +124,6 @@ static int configure_network(const char *parameter, int is_disk)
 	if (!read_address(fields[IP_CLIENT], &request.address))
 		return 1;
 	socket = call3(socket, AF_INET, SOCK_DGRAM, 0);
-	set_up(socket, "lo", 2);
 	for (size_t i = 0; i < field_length(fields[IP_DEVICE]) && i < sizeof(request.name) - 1; i++)
 		request.name[i] = fields[IP_DEVICE][i];
 	done = call3(ioctl, socket, SIOCSIFADDR, &request) == 0;

@@ -81,10 +81,19 @@ describe("kvm: life", function () {
   for (const state of ["built", "running", "stopped", "closed"] as const) {
     for (const console of ["serial", "virtio"] as const) {
       it(`${state}, console ${console}: every method does what it should, or nothing`, async () => {
-        const { vm, run } = await inState(state, { console, balloon: { targetMib: 0 }, disks: [], rng: true });
+        const { vm, run } = await inState(state, {
+          console,
+          balloon: { targetMib: 0 },
+          disks: [],
+          rng: true,
+          commandChannel: true,
+        });
         const hasGuest = state === "built" || state === "running";
         const taken = vm.input(Buffer.from("x"));
         assert.ok(hasGuest ? taken <= 1 : taken === 0);
+        assert.equal(vm.commandInput(Buffer.from("x")), hasGuest ? 1 : 0);
+        vm.endCommandInput();
+        assert.equal(vm.hasCommandChannel, false);
         vm.inputBreak();
         vm.resize({ columns: 80, rows: 25 });
         vm.setBalloon(1);
@@ -106,6 +115,8 @@ describe("kvm: life", function () {
         vm.closeDevices();
         vm.stop();
         assert.equal(vm.input(Buffer.from("x")), 0);
+        assert.equal(vm.commandInput(Buffer.from("x")), 0);
+        vm.endCommandInput();
       });
     }
   }
@@ -306,7 +317,8 @@ describe("kvm: life", function () {
             const watch = new ReadableWatch(own, guard);
             undo(() => watch.close());
             if (source === "a descriptor") watch.start(bad);
-            if (source === "input") expose({ console: { receive: bad, outputReady: bad, resize: bad } });
+            if (source === "input")
+              expose({ console: { receive: bad, receiveBreak: bad, outputReady: bad, resize: bad } });
             if (source === "reset") device.reset = bad;
             return device;
           },

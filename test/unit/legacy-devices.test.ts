@@ -1,6 +1,7 @@
 // Needs: nothing.
 import assert from "node:assert/strict";
 import { ACPI_PM_WORDS, AcpiPm, PM1_CNT, PM1_EN, PM_TMR, RESET_REG, SLP_EN } from "../../devices/legacy/acpi-pm.js";
+import { BOOT_TIMER_CHANNEL } from "../../devices/pseudo/command-channel.js";
 import { CmosRtc, RTC_DATA, RTC_INDEX } from "../../devices/legacy/cmos-rtc.js";
 import { I8042, I8042_COMMAND, I8042_DATA } from "../../devices/legacy/i8042.js";
 import {
@@ -84,17 +85,22 @@ describe("acpi-pm", () => {
 describe("boot-timer", () => {
   it("hands on milestones, the exit status and the power-off", () => {
     const events: string[] = [];
-    const timer = new BootTimer({
-      milestone: (code) => events.push(`milestone ${String(code)}`),
-      exitStatus: (status) => events.push(`status ${String(status)}`),
+    const host = {
+      milestone: (code: number) => events.push(`milestone ${String(code)}`),
+      exitStatus: (status: number) => events.push(`status ${String(status)}`),
       powerOff: () => events.push("off"),
-    });
+      channelRang: () => events.push("ring"),
+    };
+    const timer = new BootTimer(host, 0xc010_0000);
     timer.write(BOOT_TIMER_MILESTONE, 1, 123);
     timer.write(BOOT_TIMER_EXIT_STATUS, 4, 0x1ff);
     timer.write(BOOT_TIMER_POWER_OFF, 4, 2);
     timer.write(0x800, 4, 1);
     timer.write(BOOT_TIMER_POWER_OFF, 4, 1);
-    assert.deepEqual(events, ["milestone 123", "status 255", "off"]);
+    timer.write(BOOT_TIMER_CHANNEL, 4, 1);
+    assert.deepEqual(events, ["milestone 123", "status 255", "off", "ring"]);
+    assert.equal(timer.read(BOOT_TIMER_CHANNEL, 4), 0xc010_0000);
+    assert.equal(new BootTimer(host, 0).read(BOOT_TIMER_CHANNEL, 4), 0);
     assert.equal(timer.read(BOOT_TIMER_MAGIC_REGISTER, 4), BOOT_TIMER_MAGIC);
     assert.equal(timer.read(BOOT_TIMER_MILESTONE, 1), 0);
   });

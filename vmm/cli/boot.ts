@@ -12,6 +12,7 @@ import { parseBoot, type BootOptions } from "./arguments.js";
 import { EXIT_OUTPUT_LOST, EXIT_SIGNAL_BASE } from "../host/exit-codes.js";
 import { exitCodeOf } from "./exit-code.js";
 import { defaultKernel, fastKernel } from "../host/guest-files.js";
+import { CommandInput } from "./command-input.js";
 import { changeRootArguments, chooseInitrd } from "./root-disk.js";
 import { print, say } from "../host/say.js";
 import { onEndSignals } from "../sys/end-signals.js";
@@ -27,6 +28,8 @@ const STDIN = 0;
 const STDOUT = 1;
 const STDERR = 2;
 const SIGPIPE = 13;
+/** The word of the kernel command line that has the command for vmlet's init. */
+const COMMAND_WORD = "vmlet.exec=";
 
 /** What a guest without command and terminal runs: who it is. */
 const SELF_DESCRIPTION = ["sh", "-c", "uname -a; cat /proc/cpuinfo /proc/meminfo"];
@@ -109,14 +112,15 @@ function vmConfig(options: BootOptions) {
   const initrd = chooseInitrd(options);
   const cmdline = [
     ...(usesOwnCmdline ? [consoleParameter(options.console), OWN_KERNEL_CMDLINE] : []),
-    ...(options.cmdline === undefined ? [] : [options.cmdline]),
     ...changeRootArguments(options),
     ...initArguments(options, initrd),
-  ];
+    // The user's own words last: they win, and what follows a "--" of theirs is for their init alone.
+    ...(options.cmdline === undefined ? [] : [options.cmdline]),
+  ].join(" ");
   return {
     kernel,
     initrd,
-    cmdline: cmdline.join(" "),
+    cmdline,
     bareCmdline: options.bareCmdline || usesOwnCmdline,
     memoryMib: options.memoryMib,
     cpus: options.cpus,
@@ -129,7 +133,13 @@ function vmConfig(options: BootOptions) {
     console: options.console,
     rng: options.rng,
     balloon: options.balloon,
+    commandChannel: cmdline.includes(COMMAND_WORD) && !isInteractive(),
   };
+}
+
+/** Somebody sits there: the guest's end is a terminal, too. */
+function isInteractive(): boolean {
+  return isTerminal(STDIN) && isTerminal(STDOUT);
 }
 
 /** What guest/init/init.c reads from the command line. */
@@ -138,13 +148,13 @@ function initArguments(options: BootOptions, initrd: string | undefined): string
   if (initrd === undefined) return [];
   // Someone who writes the whole command line gets that and no more.
   if (options.bareCmdline && options.command.length === 0) return [];
-  const interactive = isTerminal(STDIN) && isTerminal(STDOUT);
+  const interactive = isInteractive();
   const describes = options.command.length === 0 && !interactive && options.initrd === undefined && !options.noInitrd;
   const command = describes ? SELF_DESCRIPTION : options.command;
   const words: string[] = [];
   if (command.length > 0) {
     if (command.some((word) => word.includes("\0"))) throw new ConfigError(["The command has a NUL character"]);
-    words.push(`vmlet.exec=${Buffer.from(command.join("\0")).toString("base64url")}`);
+    words.push(`${COMMAND_WORD}${Buffer.from(command.join("\0")).toString("base64url")}`);
   }
   if (!interactive) return [...words, "vmlet.tty=raw"];
   const term = process.env["TERM"] ?? "";
@@ -157,7 +167,8 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
   const support = deviceCount(config) === 0 ? undefined : await import("../virtio/device-support.js");
   const deviceSupport = await support?.loadDeviceSupport(config);
   let signal: number | undefined;
-  let terminal: Terminal | undefined;
+  let terminal: Terminal | CommandInput | undefined;
+  const isRaw = isTerminal(STDIN) && !config.commandChannel;
   const progress = quirks === undefined ? undefined : await showBooting();
   let stop = (): void => undefined;
   // Before the devices leave something on the host that a signal must not leave behind.
@@ -172,7 +183,7 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
       vm.stop();
     },
     failed: (why) => {
-      say(`standard output: ${why}: what the guest writes is lost`, { returns: isTerminal(STDIN) });
+      say(`standard output: ${why}: what the guest writes is lost`, { returns: isRaw });
     },
   });
   const host: VmHost = {
@@ -180,19 +191,31 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
       progress?.done();
       standardOutput.write(bytes, done);
     },
-    inputRoom: () => terminal?.resume(),
+    inputRoom: () => {
+      if (terminal instanceof Terminal) terminal.resume();
+    },
+    commandRoom: () => {
+      if (terminal instanceof CommandInput) terminal.resume();
+    },
     commandStarted: () => {
       progress?.done();
       openInput();
     },
     log: (line) => {
-      say(line, { returns: isTerminal(STDIN) });
+      say(line, { returns: isRaw });
     },
   };
   const kernelHash = options.report === undefined ? undefined : await hashKernel();
   const vm = Vm.build(config, host, { known: { quirks }, deviceSupport, readKernel: kernelHash?.read });
   const openInput = (): void => {
     if (terminal !== undefined) return;
+    if (vm.hasCommandChannel) {
+      terminal = new CommandInput(vm);
+      // What describes the guest reads nothing.
+      if (options.command.length === 0 && !options.bareCmdline) vm.endCommandInput();
+      else terminal.open();
+      return;
+    }
     terminal = new Terminal({
       input: (bytes) => vm.input(bytes),
       inputBreak: () => {
@@ -204,10 +227,9 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
     });
     terminal.open();
   };
-  // Input for a command waits until the guest's terminal is set up, or it would be flushed away.
-  const awaitsCommand = config.cmdline.includes("vmlet.exec=") && !isTerminal(STDIN);
-  if (isTerminal(STDIN) && isInForeground(STDIN)) say("Ctrl-A x leaves", { returns: true });
-  if (!awaitsCommand) setImmediate(openInput);
+  if (isRaw && isInForeground(STDIN)) say("Ctrl-A x leaves", { returns: true });
+  // Input for a command waits until the guest's init has said where it wants it.
+  if (!config.commandChannel) setImmediate(openInput);
   stop = () => {
     vm.stop();
   };

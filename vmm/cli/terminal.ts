@@ -8,6 +8,8 @@ const PREFIX = 0x01;
 /** ASCII EOT: the end of a line's input for a terminal in canonical mode. */
 const END_OF_INPUT = 0x04;
 const NEWLINE = 0x0a;
+/** `bytes` that are kept of what is typed into a guest that does not read; the rest is dropped. */
+const TYPED_AHEAD_BYTES = 64 * 1024;
 
 export interface InputTarget {
   /** Takes bytes for the guest; the count that it has taken. */
@@ -61,7 +63,10 @@ export class Terminal {
   #flush(): void {
     if (this.#pending.length > 0) this.#pending = this.#pending.subarray(this.#target.input(this.#pending));
     if (this.#ended) return;
-    if (this.#pending.length > 0) this.#source.pause();
+    if (this.#isInteractive) {
+      // A keyboard is always listened to: a guest that takes nothing must not disable the way out of it.
+      this.#pending = this.#pending.subarray(0, TYPED_AHEAD_BYTES);
+    } else if (this.#pending.length > 0) this.#source.pause();
     else this.#source.resume();
   }
 

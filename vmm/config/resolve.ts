@@ -49,6 +49,7 @@ export const VM_SCHEMA = {
     console: { enum: ["serial", "virtio"] },
     rng: { type: "boolean" },
     balloon: BALLOON_SCHEMA,
+    commandChannel: { type: "boolean" },
   },
   required: ["kernel"],
   additionalProperties: false,
@@ -91,5 +92,6 @@ export function resolveConfig(given: VmConfig): ResolvedConfig {
     nested: config.nested ?? false,
     protocol,
     ...devices,
+    commandChannel: config.commandChannel ?? false,
   };
 }

@@ -42,6 +42,8 @@ export interface VmConfig {
   /** A virtio entropy device: /dev/hwrng. */
   readonly rng?: boolean | undefined;
   readonly balloon?: BalloonConfig | undefined;
+  /** Bytes to and from the command that vmlet's init runs (`vmlet.exec=`) take a channel of their own, not the terminal. */
+  readonly commandChannel?: boolean | undefined;
 }
 
 /** A checked configuration with every default filled in. */
@@ -59,4 +61,5 @@ export interface ResolvedConfig {
   readonly console: ConsoleKind;
   readonly rng: boolean;
   readonly balloon: ResolvedBalloon | undefined;
+  readonly commandChannel: boolean;
 }

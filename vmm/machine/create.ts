@@ -7,6 +7,7 @@ import { MSR_LSTAR, MSR_STAR, MSR_SYSCALL_MASK } from "../fixups/syscall.js";
 import type { KvmSystem } from "../kvm/system.js";
 import type { VcpuFd } from "../kvm/vcpu-fd.js";
 import type { VmFd } from "../kvm/vm-fd.js";
+import { CommandPages } from "../memory/command-pages.js";
 import type { MappedGuestMemory } from "../memory/guest-memory.js";
 import { KVM_IDENTITY_MAP_GPA, KVM_TSS_GPA, SERIAL0_GSI, SERIAL0_PORT } from "../memory/layout.js";
 import { eventfd } from "../sys/events.js";
@@ -37,6 +38,8 @@ export interface Machine extends DeviceParts {
   readonly descriptor: MachineDescriptor;
   /** Undefined without devices. */
   readonly deviceSupport: DeviceSupport | undefined;
+  /** The memory of the command's channel, if the configuration asks for one. */
+  readonly commandMemory: ArrayBuffer | undefined;
   /** What this KVM leaves to the monitor; undefined on hardware. */
   readonly quirks: Quirks | undefined;
 }
@@ -61,7 +64,7 @@ export function createMachine(inputs: MachineInputs, undo: (unmake: () => void) 
   undo(() => {
     vm.close();
   });
-  const pages = setMemory(inputs, vm, undo);
+  const { registers: pages, command } = setMemory(inputs, vm, undo);
   vm.createIrqchip();
   vm.createPit2();
 
@@ -96,6 +99,7 @@ export function createMachine(inputs: MachineInputs, undo: (unmake: () => void) 
     deviceSupport,
     devices,
     ioEvents,
+    commandMemory: command?.view,
     quirks,
     descriptor: {
       vcpus: vcpus.map(({ fd, run }) => ({ fd, runAddress: run.address })),
@@ -107,6 +111,7 @@ export function createMachine(inputs: MachineInputs, undo: (unmake: () => void) 
       doorbellFd,
       coalescesSerial,
       virtioDevices: devices.length,
+      commandChannelGpa: command?.region.gpa ?? 0,
       quirks,
     },
   };
@@ -114,27 +119,34 @@ export function createMachine(inputs: MachineInputs, undo: (unmake: () => void) 
 
 /** Every slot before the irqchip: afterwards each costs a grace period of the host's kernel. */
 function setMemory(
-  { system, quirks, memory, ranges }: MachineInputs,
+  { config, system, quirks, memory, ranges }: MachineInputs,
   vm: VmFd,
   undo: (unmake: () => void) => void,
-): RegisterPages | undefined {
+): { registers: RegisterPages | undefined; command: CommandPages | undefined } {
   // As expensive as a slot, for the same reason.
   if (quirks?.syscallStaysInUserMode === true) vm.exitOnMsrWrites([MSR_STAR, MSR_LSTAR, MSR_SYSCALL_MASK]);
   memory.regions.forEach((region, slot) => {
     vm.setMemoryRegion(slot, region);
   });
-  const pages = ranges.length === 0 ? undefined : RegisterPages.map(ranges.length);
-  if (pages !== undefined) {
+  const registers = ranges.length === 0 ? undefined : RegisterPages.map(ranges.length);
+  if (registers !== undefined) {
     undo(() => {
-      pages.unmap();
+      registers.unmap();
     });
     if (system.checkExtension(KVM_CAP_READONLY_MEM) > 0) {
-      vm.setMemoryRegion(memory.regions.length, pages.region, KVM_MEM_READONLY);
+      vm.setMemoryRegion(memory.regions.length, registers.region, KVM_MEM_READONLY);
     }
+  }
+  const command = config.commandChannel ? CommandPages.map() : undefined;
+  if (command !== undefined) {
+    undo(() => {
+      command.unmap();
+    });
+    vm.setMemoryRegion(memory.regions.length + 1, command.region);
   }
   if (system.checkExtension(KVM_CAP_SET_IDENTITY_MAP_ADDR) > 0) vm.setIdentityMapAddress(KVM_IDENTITY_MAP_GPA);
   if (system.checkExtension(KVM_CAP_SET_TSS_ADDR) > 0) vm.setTssAddress(KVM_TSS_GPA);
-  return pages;
+  return { registers, command };
 }
 
 function createVcpus(

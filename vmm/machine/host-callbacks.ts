@@ -7,8 +7,10 @@ export interface VmHost {
   output(bytes: Uint8Array, done: () => void): void;
   /** The guest has room for input again, after `input` took less than it was given. */
   inputRoom?(): void;
-  /** The guest's init has set its terminal up and starts the command. */
+  /** The guest's init starts the command; from now on `Vm.hasCommandChannel` says whether it has a channel. */
   commandStarted?(): void;
+  /** The command has room for input again, after `commandInput` took less than it was given. */
+  commandRoom?(): void;
   /** A device has met something on the host that somebody should know. */
   log?(line: string): void;
 }
@@ -32,6 +34,10 @@ export class HostCallbacks {
 
   commandStarted(): void {
     this.#guard(() => this.#host.commandStarted?.());
+  }
+
+  commandRoom(): void {
+    this.#guard(() => this.#host.commandRoom?.());
   }
 
   log(line: string): void {

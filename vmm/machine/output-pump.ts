@@ -1,5 +1,6 @@
 // The guest's output on its way to the host, one piece at a time: out of the ring that vCPU threads
-// fill, and out of a virtio console. A host that takes its time holds the guest up, not this thread.
+// fill, out of a virtio console, and out of the command's channel. A host that takes its time holds the guest up, not this thread.
+import type { CommandChannel } from "../../devices/pseudo/command-channel.js";
 import type { VmShared } from "../vcpu/shared.js";
 import { ConsoleOutput } from "./console-output.js";
 import type { ConsoleWatcher } from "./console-watcher.js";
@@ -16,6 +17,7 @@ export interface OutputPumpOptions {
   readonly shared: VmShared;
   readonly host: Pick<HostCallbacks, "output">;
   readonly watcher: ConsoleWatcher;
+  readonly command: CommandChannel | undefined;
   /** The virtio console, which was told to wait, may go on. */
   readonly consoleReady: () => void;
   /** Has this thread call `pump` in a turn of its event loop, while it runs a vCPU. */
@@ -115,16 +117,22 @@ export class OutputPump {
 
   /** True if more is to be written at once. */
   #writeOne(): boolean {
-    const { shared, host, watcher } = this.#options;
+    const { shared, host, watcher, command } = this.#options;
     const serial = shared.peekOutput();
-    const bytes = serial.length > 0 ? serial : this.#console.take();
+    const terminal = serial.length > 0 ? serial : this.#console.take();
+    const channel = (terminal.length > 0 ? undefined : command?.peekOutput()) ?? new Uint8Array();
+    const bytes = terminal.length > 0 ? terminal : channel;
     if (bytes.length === 0) {
       this.#giveUp();
       return false;
     }
-    watcher.see(bytes);
-    if (this.#isBroken) {
+    watcher.see(terminal);
+    const consume = (): void => {
       shared.consumeOutput(serial.length);
+      command?.consumeOutput(channel.length);
+    };
+    if (this.#isBroken) {
+      consume();
       return true;
     }
     this.#isWriting = true;
@@ -136,7 +144,7 @@ export class OutputPump {
       if (isDone || !this.#isWriting) return;
       isDone = true;
       this.#isWriting = false;
-      shared.consumeOutput(serial.length);
+      consume();
       this.#releaseConsole();
       // Inside, the loop in `pump` goes on.
       if (!isInside && this.#wantsMore()) this.pump();

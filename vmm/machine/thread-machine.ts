@@ -112,17 +112,23 @@ export class ThreadMachine implements ExitObserver {
     this.mmio.attach(
       BOOT_TIMER_GPA,
       BOOT_TIMER_LENGTH,
-      new BootTimer({
-        milestone: (code) => {
-          this.shared.markMilestone(code, process.hrtime.bigint());
-          // The main thread acts on milestones: it hands vCPU 0 over, and lets input in.
-          this.kicker.wakeMain();
+      new BootTimer(
+        {
+          milestone: (code) => {
+            this.shared.markMilestone(code, process.hrtime.bigint());
+            // The main thread acts on milestones: it hands vCPU 0 over, and lets input in.
+            this.kicker.wakeMain();
+          },
+          exitStatus: (status) => {
+            this.shared.setExitStatus(status);
+          },
+          powerOff: power.powerOff,
+          channelRang: () => {
+            this.kicker.wakeMain();
+          },
         },
-        exitStatus: (status) => {
-          this.shared.setExitStatus(status);
-        },
-        powerOff: power.powerOff,
-      }),
+        descriptor.commandChannelGpa,
+      ),
     );
     const devices = virtio ?? this.#virtioPorts(descriptor.virtioDevices);
     devices.forEach((device, i) => {

@@ -1,5 +1,6 @@
 // The guest's run from its first instruction to its end, on the thread that owns the VM: what the
 // doorbell asks for, watchers, failures, the end. What a caller may do when is vm.ts's matter.
+import { CommandChannel } from "../../devices/pseudo/command-channel.js";
 import { VcpuExitError } from "../errors.js";
 import { installKickHandler } from "../sys/kick.js";
 import { drainEventfd, pollReadable, type PollHandle } from "../sys/events.js";
@@ -22,12 +23,15 @@ import { exitsByReason, reportExit, type VmExit, type VmStatistics } from "./vm-
 const MESSAGE_MS = 20;
 /** How long output may sit in KVM's ring when the guest does nothing else, `ms`. */
 const IDLE_DRAIN_MS = 50;
+/** Any byte makes the guest's terminal readable, which is what wakes its init. */
+const WAKE_UP = Uint8Array.of(0);
 /** A kick that a host has refused is made again after so many `ms`. */
 const KICK_AGAIN_MS = 20;
 
 export class VmRun {
   readonly machine: ThreadMachine;
   readonly devices: DeviceHost | undefined;
+  readonly command: CommandChannel | undefined;
   readonly #parts: LiveParts;
   readonly #host: HostCallbacks;
   readonly #threads: VcpuThreads;
@@ -58,10 +62,13 @@ export class VmRun {
     const wakeOwner = (): void => {
       this.machine.kicker.wakeMain();
     };
+    const { commandMemory } = parts;
+    if (commandMemory !== undefined) this.command = new CommandChannel(commandMemory, () => this.input(WAKE_UP));
     this.#pump = new OutputPump({
       shared,
       host: this.#host,
       watcher: this.#watcher,
+      command: this.command,
       consoleReady: () => {
         this.guarded(() => this.devices?.controls.console?.outputReady());
       },
@@ -152,6 +159,11 @@ export class VmRun {
       this.fail(error);
       return undefined;
     }
+  }
+
+  /** Bytes for the guest's terminal; the number that it takes now. */
+  input(bytes: Uint8Array): number {
+    return this.guarded(() => (this.devices?.controls.console ?? this.machine.serial).receive(bytes)) ?? 0;
   }
 
   /** `hasGuest`: a guest that could answer may be asked for news. */
@@ -256,6 +268,7 @@ export class VmRun {
       this.#hasConsoleRoom = false;
       this.#host.inputRoom();
     }
+    if (this.command?.takeRoom() === true) this.#host.commandRoom();
     if (!this.#sawCommand && shared.milestone(MILESTONE_COMMAND_START) !== undefined) {
       this.#sawCommand = true;
       this.#host.commandStarted();

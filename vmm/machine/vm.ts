@@ -8,6 +8,8 @@
 //   inputBreak, resize   done             done              nothing          nothing
 //   setBalloon           done             done              nothing          nothing
 //   statistics           what is so far   what is so far    the last         the last
+//   commandInput         taken            taken            takes 0 bytes    takes 0 bytes
+//   endCommandInput      done             done             nothing          nothing
 //   closeDevices         done, never runs VmStateError      done             nothing
 //   close                frees            stops, then frees frees            nothing
 //
@@ -22,9 +24,6 @@ import type { VmHost } from "./host-callbacks.js";
 import { Life, type VmState } from "./life.js";
 import type { VmExit, VmStatistics } from "./vm-exit.js";
 import { VmRun } from "./vm-run.js";
-
-/** Ctrl-O: Linux's hvc console takes it for a break. */
-const HVC_SYSRQ = Uint8Array.of(0x0f);
 
 /** A VM that has its memory, vCPUs and devices. */
 export class Vm {
@@ -79,8 +78,23 @@ export class Vm {
   input(bytes: Uint8Array): number {
     checkBytes(bytes);
     if (!this.#life.hasGuest) return 0;
-    const { machine, devices } = this.#run;
-    return this.#run.guarded(() => (devices?.controls.console ?? machine.serial).receive(bytes)) ?? 0;
+    return this.#run.input(bytes);
+  }
+
+  /** The guest's init has the command's channel open: its bytes take that, and not the terminal. */
+  get hasCommandChannel(): boolean {
+    return this.#run.command?.isOpen ?? false;
+  }
+
+  /** Gives bytes to the command; the number that it takes now. The rest fits after `commandRoom`. */
+  commandInput(bytes: Uint8Array): number {
+    checkBytes(bytes);
+    return this.#life.hasGuest ? (this.#run.command?.putInput(bytes) ?? 0) : 0;
+  }
+
+  /** The command finds the end of its input after what it was given. */
+  endCommandInput(): void {
+    if (this.#life.hasGuest) this.#run.command?.endInput();
   }
 
   /** A break condition on the serial line (Linux: SysRq), and what stands for one on a virtio console. */
@@ -90,7 +104,7 @@ export class Vm {
     this.#run.guarded(() => {
       const console = devices?.controls.console;
       if (console === undefined) machine.serial.receiveBreak();
-      else console.receive(HVC_SYSRQ);
+      else console.receiveBreak();
     });
   }
 
@@ -146,6 +160,7 @@ export class Vm {
     await this.#ended;
     await this.#run.threadsEnded();
     this.#life.enter("closed", "close");
+    this.#run.command?.detach();
     try {
       this.#closeDevices();
     } finally {

@@ -60,6 +60,8 @@ export const BOOT_TIMER_LENGTH = PAGE_SIZE;
 /** virtio-mmio windows, one page each, in the order of the configuration. */
 export const VIRTIO_MMIO_GPA = 0xc000_1000;
 export const VIRTIO_MMIO_LENGTH = PAGE_SIZE;
+/** The command's channel (devices/pseudo/command-channel.ts): memory, if a command wants it. */
+export const COMMAND_CHANNEL_GPA = 0xc010_0000;
 export const IO_APIC_GPA = 0xfec0_0000;
 export const LOCAL_APIC_GPA = 0xfee0_0000;
 /** Intel only: page for the identity map that VT-x needs for real mode. */

@@ -25,6 +25,8 @@ export interface MachineDescriptor {
   readonly coalescesSerial: boolean;
   /** Number of virtio-mmio devices. */
   readonly virtioDevices: number;
+  /** Where the command's channel is; 0 without one. */
+  readonly commandChannelGpa: number;
   /** What this KVM leaves to us; undefined if nothing, as on hardware. */
   readonly quirks: Quirks | undefined;
 }

@@ -18,6 +18,7 @@ import { VIRTIO_PENDING_WORD } from "./virtio-port.js";
 export interface ConsoleControls {
   /** Input: how many bytes were taken. */
   receive(bytes: Uint8Array): number;
+  receiveBreak(): void;
   /** The host takes output again. */
   outputReady(): void;
   resize(size: { readonly columns: number; readonly rows: number }): void;

@@ -25,6 +25,8 @@ const QUEUE_SIZE = 64;
 export const CONSOLE_INPUT_BYTES = 16 * 1024;
 /** `bytes` handed to the host in one piece. */
 const PIECE_BYTES = 16 * 1024;
+/** Ctrl-O: Linux's hvc takes it, on the kernel's own console, for a break, and two of them for the character. */
+const BREAK = 0x0f;
 /** Pieces and chains of one turn, together. */
 const TURN_STEPS = 64;
 
@@ -39,6 +41,8 @@ export interface ConsoleDeviceOptions {
   readonly host: ConsoleHost;
   /** What the guest sees before the first `resize`. */
   readonly size?: ConsoleSize | undefined;
+  /** The driver takes Ctrl-O for a break (hvc of Linux on the kernel's console): input doubles it. */
+  readonly hasBreak?: boolean;
 }
 
 /** What exists between DRIVER_OK and reset. */
@@ -72,26 +76,37 @@ export class ConsoleDevice implements VirtioDevice {
   readonly #config = new ConfigSpace(VIRTIO_CONSOLE_CONFIG_LENGTH);
   readonly #input = new InputBuffer(CONSOLE_INPUT_BYTES);
   #hasRefused = false;
+  readonly #hasBreak: boolean;
+  /** A break was sent, and the byte that says what it is for was not. */
+  #isAfterBreak = false;
   #isOutputStopped = false;
   /** `output` holds a chain whose bytes have not all been sent. */
   #isSending = false;
   #session: Session | undefined;
 
-  constructor({ name, host, size }: ConsoleDeviceOptions) {
+  constructor({ name, host, size, hasBreak = false }: ConsoleDeviceOptions) {
     this.name = name;
+    this.#hasBreak = hasBreak;
     this.#host = host;
     if (size !== undefined) this.#setSize(size);
   }
 
   /** Input from the host: how many bytes were taken. After a refusal `roomAvailable` comes. */
   receive(bytes: Uint8Array): number {
-    const taken = this.#input.push(bytes);
+    const taken = this.#hasBreak ? this.#pushDoubled(bytes) : this.#input.push(bytes);
     if (taken < bytes.length) {
       this.#hasRefused = true;
       this.counters.refusedInputBytes += bytes.length - taken;
     }
     this.#session?.context.serve(CONSOLE_RECEIVEQ);
     return taken;
+  }
+
+  /** A break, if the driver knows one; dropped if there is no room, as on a real line. */
+  receiveBreak(): void {
+    if (!this.#hasBreak) return;
+    this.#isAfterBreak = this.#input.push(Uint8Array.of(BREAK)) === 1;
+    this.#session?.context.serve(CONSOLE_RECEIVEQ);
   }
 
   /** The host takes output again, after `transmit` has answered false. */
@@ -140,6 +155,28 @@ export class ConsoleDevice implements VirtioDevice {
     const session = this.#session;
     if (session === undefined) return false;
     return queueIndex === CONSOLE_RECEIVEQ ? this.#serveInput(session) : this.#serveOutput(session);
+  }
+
+  #pushDoubled(bytes: Uint8Array): number {
+    const input = this.#input;
+    let done = 0;
+    while (done < bytes.length) {
+      if (bytes[done] === BREAK && !this.#isAfterBreak) {
+        // Both or none: half of it would be a break.
+        if (input.capacity - input.length < 2) break;
+        input.push(Uint8Array.of(BREAK, BREAK));
+        done++;
+        continue;
+      }
+      // The byte after a break is no break, whatever it is.
+      const next = bytes.indexOf(BREAK, this.#isAfterBreak ? done + 1 : done);
+      const plain = bytes.subarray(done, next < 0 ? undefined : next);
+      const taken = input.push(plain);
+      if (taken > 0) this.#isAfterBreak = false;
+      done += taken;
+      if (taken < plain.length) break;
+    }
+    return done;
   }
 
   #setSize({ columns, rows }: ConsoleSize): void {

@@ -30,7 +30,7 @@ function start(m: VirtioMachine, features: readonly number[]): { receiveq: Drive
   return { receiveq, transmitq };
 }
 
-function rig(features: readonly number[] = FEATURES): Rig {
+function rig(features: readonly number[] = FEATURES, hasBreak = false): Rig {
   const output: string[] = [];
   const device = new ConsoleDevice({
     name: "console0",
@@ -42,6 +42,7 @@ function rig(features: readonly number[] = FEATURES): Rig {
       roomAvailable: () => m.roomCalls++,
     },
     size: { columns: 80, rows: 25 },
+    hasBreak,
   });
   const machine = virtioMachine(device);
   const m: Rig = Object.assign(machine, { device, output, isReady: true, roomCalls: 0, ...start(machine, features) });
@@ -150,6 +151,56 @@ describe("console device", () => {
       [1],
     );
     assert.equal(m.device.counters.inputBytes, 4);
+  });
+
+  /** What Linux's hvc makes of input on the kernel's console: characters, and SysRq keys in brackets. */
+  function hvc(bytes: Uint8Array): string {
+    let text = "";
+    let isPressed = false;
+    for (const byte of bytes) {
+      const character = String.fromCharCode(byte);
+      if (byte === 0x0f) {
+        isPressed = !isPressed;
+        if (isPressed) continue;
+      } else if (isPressed) {
+        text += `[${character}]`;
+        isPressed = false;
+        continue;
+      }
+      text += character;
+    }
+    return text;
+  }
+
+  function received(m: Rig): Uint8Array {
+    addInputBuffer(m, 4096);
+    m.driver.notify(0);
+    const [used] = m.receiveq.collect();
+    return m.memory.slice(BUFFER, used?.length ?? 0).slice();
+  }
+
+  it("Ctrl-O in the input is a character and no break, a break is one", () => {
+    const m = rig(FEATURES, true);
+    const send = (text: string): number => m.device.receive(Buffer.from(text, "latin1"));
+    assert.equal(send("a\x0fc\x0f\x0fd"), 6);
+    assert.equal(hvc(received(m)), "a\x0fc\x0f\x0fd");
+    m.device.receiveBreak();
+    send("c\x0fx");
+    assert.equal(hvc(received(m)), "[c]\x0fx");
+    m.device.receiveBreak();
+    send("\x0fy");
+    assert.equal(hvc(received(m)), "\x0fy", "what follows a break is no second one");
+    const plain = rig();
+    plain.device.receive(Buffer.from("\x0fc"));
+    plain.device.receiveBreak();
+    assert.deepEqual([...received(plain)], [0x0f, 0x63]);
+  });
+
+  it("Ctrl-O that does not fit twice waits", () => {
+    const m = rig(FEATURES, true);
+    m.device.receive(new Uint8Array(CONSOLE_INPUT_BYTES - 1));
+    assert.equal(m.device.receive(Uint8Array.of(0x0f)), 0);
+    assert.equal(m.device.receive(Uint8Array.of(0x61, 0x0f)), 1);
   });
 
   it("input before the driver is there is kept, and over a reset", () => {

@@ -4,14 +4,16 @@ import type { DeviceOpener } from "../device-host.js";
 
 const NAME = "console0";
 
-export const attachConsole: DeviceOpener = ({ console }) =>
+export const attachConsole: DeviceOpener = ({ console, cmdline }) =>
   console !== "virtio"
     ? []
     : [
         {
           name: NAME,
           create: ({ consoleHost, expose }) => {
-            const device = new ConsoleDevice({ name: NAME, host: consoleHost });
+            // On a terminal that is not the kernel's own console, Linux looks for no break.
+            const hasBreak = /(^| )console=hvc0[, ]/.test(`${cmdline} `);
+            const device = new ConsoleDevice({ name: NAME, host: consoleHost, hasBreak });
             expose({ console: device });
             return device;
           },

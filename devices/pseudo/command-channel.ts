@@ -1,0 +1,154 @@
+// The bytes of the command that the guest's init runs: standard input and output as two rings in memory that
+// guest and monitor share. Init is a user program, so a byte costs the guest no driver and no interrupt; it rings
+// at the boot timer's page, and the monitor wakes it through the guest's terminal. guest/init/channel.h is the
+// other end. The guest may write anything anywhere in here: what is ours is kept here, what is its is checked.
+
+/** Register of the boot timer's page; 4 bytes, read: where the channel's memory is, 0 without one; write: ring. */
+export const BOOT_TIMER_CHANNEL = 0x10;
+
+// Words of the control page, in `bytes` from its start.
+/** Bytes of output that the guest has put, and that the monitor has taken, since the start; modulo 2^32. */
+export const CHANNEL_OUTPUT_HEAD = 0x00;
+export const CHANNEL_OUTPUT_TAIL = 0x04;
+/** Bytes of input that the monitor has put, and that the guest has taken. */
+export const CHANNEL_INPUT_HEAD = 0x08;
+export const CHANNEL_INPUT_TAIL = 0x0c;
+/** 1: nothing comes after CHANNEL_INPUT_HEAD. */
+export const CHANNEL_INPUT_END = 0x10;
+/** Written by the guest: CHANNEL_CLOSED and the others. */
+export const CHANNEL_STATE = 0x14;
+/** 1: the guest sleeps until there is input, its end, or room for output. */
+export const CHANNEL_GUEST_WAITS = 0x18;
+/** The layout's number, by which an init of another version knows that this is not for it. */
+export const CHANNEL_VERSION = 0x1c;
+/** 1: ring when input has been taken, there is more of it. */
+export const CHANNEL_MONITOR_WAITS = 0x20;
+
+export const CHANNEL_LAYOUT = 1;
+/** No init has come yet, or it knows no channel. */
+export const CHANNEL_CLOSED = 0;
+export const CHANNEL_OPEN = 1;
+/** Open, but nobody reads the command's input any more. */
+export const CHANNEL_INPUT_CLOSED = 2;
+
+export const CHANNEL_CONTROL_BYTES = 0x1000;
+export const CHANNEL_RING_BYTES = 0x2_0000;
+/** The control page, the ring of output, the ring of input. */
+export const CHANNEL_BYTES = CHANNEL_CONTROL_BYTES + 2 * CHANNEL_RING_BYTES;
+
+export class CommandChannel {
+  readonly #wake: () => void;
+  /** Undefined once the memory has gone. */
+  #words: Int32Array | undefined;
+  #output = new Uint8Array(0);
+  #input = new Uint8Array(0);
+  #outputTail = 0;
+  #inputHead = 0;
+  #hasRefused = false;
+  #isBroken = false;
+
+  /** `memory` is CHANNEL_BYTES of zeroes; `wake` makes the guest's terminal readable. */
+  constructor(memory: ArrayBuffer, wake: () => void) {
+    this.#wake = wake;
+    this.#words = new Int32Array(memory, 0, CHANNEL_CONTROL_BYTES / 4);
+    this.#output = new Uint8Array(memory, CHANNEL_CONTROL_BYTES, CHANNEL_RING_BYTES);
+    this.#input = new Uint8Array(memory, CHANNEL_CONTROL_BYTES + CHANNEL_RING_BYTES, CHANNEL_RING_BYTES);
+    this.#store(CHANNEL_VERSION, CHANNEL_LAYOUT);
+  }
+
+  /** The guest's init uses the channel. */
+  get isOpen(): boolean {
+    return this.#load(CHANNEL_STATE) !== CHANNEL_CLOSED;
+  }
+
+  /** False once nobody in the guest reads the input. */
+  get takesInput(): boolean {
+    return this.#load(CHANNEL_STATE) !== CHANNEL_INPUT_CLOSED;
+  }
+
+  /** A copy of the output that waits, as far as it lies together; empty if there is none. */
+  peekOutput(): Uint8Array {
+    const used = (this.#load(CHANNEL_OUTPUT_HEAD) - this.#outputTail) >>> 0;
+    // More than there is room for is nonsense; taken for an amount, it would be up to 4 GiB of it.
+    if (used > CHANNEL_RING_BYTES) this.#isBroken = true;
+    if (this.#isBroken || used === 0) return new Uint8Array(0);
+    const start = (this.#outputTail >>> 0) % CHANNEL_RING_BYTES;
+    return this.#output.slice(start, Math.min(start + used, CHANNEL_RING_BYTES));
+  }
+
+  /** The first `length` bytes of what `peekOutput` has shown are written. */
+  consumeOutput(length: number): void {
+    if (length === 0) return;
+    this.#outputTail = (this.#outputTail + length) | 0;
+    this.#store(CHANNEL_OUTPUT_TAIL, this.#outputTail);
+    this.#wakeIfWaiting();
+  }
+
+  /** Input for the command: how many bytes fitted. After a refusal `takeRoom` becomes true some time. */
+  putInput(bytes: Uint8Array): number {
+    if (this.#words === undefined) return 0;
+    // What nobody reads is taken and dropped, as a pipe's last reader would have done to its writer.
+    if (!this.takesInput) return bytes.length;
+    let taken = this.#fill(bytes);
+    if (taken < bytes.length) {
+      this.#hasRefused = true;
+      this.#store(CHANNEL_MONITOR_WAITS, 1);
+      // The guest may have made room before it could see that.
+      taken += this.#fill(bytes.subarray(taken));
+    }
+    if (taken > 0) this.#wakeIfWaiting();
+    return taken;
+  }
+
+  /** There is no input after what was put. */
+  endInput(): void {
+    this.#store(CHANNEL_INPUT_END, 1);
+    this.#wakeIfWaiting();
+  }
+
+  /** True once after a refusal, when half of the ring is empty. */
+  takeRoom(): boolean {
+    if (!this.#hasRefused || (this.takesInput && this.#inputUsed() > CHANNEL_RING_BYTES / 2)) return false;
+    this.#hasRefused = false;
+    this.#store(CHANNEL_MONITOR_WAITS, 0);
+    return true;
+  }
+
+  /** Before the memory goes. */
+  detach(): void {
+    this.#words = undefined;
+  }
+
+  #inputUsed(): number {
+    const used = (this.#inputHead - this.#load(CHANNEL_INPUT_TAIL)) >>> 0;
+    return Math.min(used, CHANNEL_RING_BYTES);
+  }
+
+  #fill(bytes: Uint8Array): number {
+    const count = Math.min(bytes.length, CHANNEL_RING_BYTES - this.#inputUsed());
+    const start = (this.#inputHead >>> 0) % CHANNEL_RING_BYTES;
+    const first = Math.min(count, CHANNEL_RING_BYTES - start);
+    this.#input.set(bytes.subarray(0, first), start);
+    this.#input.set(bytes.subarray(first, count), 0);
+    this.#inputHead = (this.#inputHead + count) | 0;
+    this.#store(CHANNEL_INPUT_HEAD, this.#inputHead);
+    return count;
+  }
+
+  /**
+   * The guest sets the word and then looks once more before it sleeps; we change what it waits for and then look
+   * at the word. Both sides' accesses are full barriers, so one of the two sees the other's.
+   */
+  #wakeIfWaiting(): void {
+    const words = this.#words;
+    if (words !== undefined && Atomics.exchange(words, CHANNEL_GUEST_WAITS / 4, 0) !== 0) this.#wake();
+  }
+
+  #load(offset: number): number {
+    return this.#words === undefined ? 0 : Atomics.load(this.#words, offset / 4);
+  }
+
+  #store(offset: number, value: number): void {
+    if (this.#words !== undefined) Atomics.store(this.#words, offset / 4, value);
+  }
+}

@@ -1,0 +1,185 @@
+// Needs: nothing.
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import {
+  CHANNEL_BYTES,
+  CHANNEL_CONTROL_BYTES,
+  CHANNEL_GUEST_WAITS,
+  CHANNEL_INPUT_CLOSED,
+  CHANNEL_INPUT_END,
+  CHANNEL_INPUT_HEAD,
+  CHANNEL_INPUT_TAIL,
+  CHANNEL_LAYOUT,
+  CHANNEL_MONITOR_WAITS,
+  CHANNEL_OPEN,
+  CHANNEL_OUTPUT_HEAD,
+  CHANNEL_OUTPUT_TAIL,
+  CHANNEL_RING_BYTES,
+  CHANNEL_STATE,
+  CHANNEL_VERSION,
+  CommandChannel,
+} from "../../devices/pseudo/command-channel.js";
+
+/** The guest's end, as guest/init/channel.h works. */
+function rig() {
+  const memory = new ArrayBuffer(CHANNEL_BYTES);
+  const words = new Uint32Array(memory, 0, CHANNEL_CONTROL_BYTES / 4);
+  const output = new Uint8Array(memory, CHANNEL_CONTROL_BYTES, CHANNEL_RING_BYTES);
+  const input = new Uint8Array(memory, CHANNEL_CONTROL_BYTES + CHANNEL_RING_BYTES, CHANNEL_RING_BYTES);
+  const count = { wakes: 0 };
+  const channel = new CommandChannel(memory, () => count.wakes++);
+  const get = (offset: number): number => words[offset / 4] ?? 0;
+  const set = (offset: number, value: number): void => void (words[offset / 4] = value);
+  return {
+    memory,
+    channel,
+    count,
+    get,
+    set,
+    write: (bytes: Uint8Array): number => {
+      const head = get(CHANNEL_OUTPUT_HEAD);
+      const room = CHANNEL_RING_BYTES - ((head - get(CHANNEL_OUTPUT_TAIL)) >>> 0);
+      const taken = Math.min(bytes.length, room);
+      for (let i = 0; i < taken; i++) output[((head + i) >>> 0) % CHANNEL_RING_BYTES] = bytes[i] ?? 0;
+      set(CHANNEL_OUTPUT_HEAD, head + taken);
+      return taken;
+    },
+    read: (limit: number): number[] => {
+      const tail = get(CHANNEL_INPUT_TAIL);
+      const length = Math.min(limit, (get(CHANNEL_INPUT_HEAD) - tail) >>> 0);
+      const bytes = Array.from({ length }, (_, i) => input[((tail + i) >>> 0) % CHANNEL_RING_BYTES] ?? 0);
+      set(CHANNEL_INPUT_TAIL, tail + length);
+      return bytes;
+    },
+  };
+}
+
+const pattern = (length: number): Uint8Array => Uint8Array.from({ length }, (_, i) => (i * 7 + (i >>> 8)) & 0xff);
+
+describe("command channel", () => {
+  it("every byte of output comes in order, over the end of the ring", () => {
+    const r = rig();
+    const sent = pattern(1_000_000);
+    const seen: number[] = [];
+    for (let at = 0; at < sent.length;) {
+      at += r.write(sent.subarray(at, at + 50_000));
+      for (let bytes = r.channel.peekOutput(); bytes.length > 0; bytes = r.channel.peekOutput()) {
+        seen.push(...bytes);
+        r.channel.consumeOutput(bytes.length);
+      }
+    }
+    assert.deepEqual(Uint8Array.from(seen), sent);
+  });
+
+  it("every byte of input comes in order; a full ring refuses, and asks once half of it is free", () => {
+    const r = rig();
+    const sent = pattern(500_000);
+    const seen: number[] = [];
+    let at = r.channel.putInput(sent);
+    assert.equal(at, CHANNEL_RING_BYTES);
+    assert.equal(r.get(CHANNEL_MONITOR_WAITS), 1);
+    seen.push(...r.read(CHANNEL_RING_BYTES / 2 - 1));
+    assert.equal(r.channel.takeRoom(), false);
+    seen.push(...r.read(1));
+    assert.equal(r.channel.takeRoom(), true);
+    assert.deepEqual([r.channel.takeRoom(), r.get(CHANNEL_MONITOR_WAITS)], [false, 0]);
+    while (seen.length < sent.length) {
+      at += r.channel.putInput(sent.subarray(at));
+      seen.push(...r.read(30_000));
+    }
+    assert.deepEqual(Uint8Array.from(seen), sent);
+    assert.equal(r.get(CHANNEL_INPUT_END), 0);
+    r.channel.endInput();
+    assert.equal(r.get(CHANNEL_INPUT_END), 1);
+  });
+
+  it("a guest that sleeps is woken once, by input, by its end and by room; one that does not, is not", () => {
+    const r = rig();
+    r.channel.putInput(Uint8Array.of(1));
+    assert.equal(r.count.wakes, 0);
+    for (const [i, event] of [
+      () => r.channel.putInput(Uint8Array.of(2)),
+      () => r.channel.endInput(),
+      () => {
+        r.write(Uint8Array.of(3));
+        r.channel.consumeOutput(r.channel.peekOutput().length);
+      },
+    ].entries()) {
+      r.set(CHANNEL_GUEST_WAITS, 1);
+      event();
+      assert.deepEqual([r.count.wakes, r.get(CHANNEL_GUEST_WAITS)], [i + 1, 0]);
+      event();
+      assert.equal(r.count.wakes, i + 1);
+    }
+  });
+
+  it("is closed until the guest's init opens it, and then says whether somebody reads the input", () => {
+    const r = rig();
+    assert.deepEqual([r.get(CHANNEL_VERSION), r.channel.isOpen], [CHANNEL_LAYOUT, false]);
+    r.set(CHANNEL_STATE, CHANNEL_OPEN);
+    assert.deepEqual([r.channel.isOpen, r.channel.takesInput], [true, true]);
+    assert.equal(r.channel.putInput(pattern(CHANNEL_RING_BYTES + 1)), CHANNEL_RING_BYTES);
+    r.set(CHANNEL_STATE, CHANNEL_INPUT_CLOSED);
+    assert.deepEqual([r.channel.isOpen, r.channel.takesInput, r.channel.takeRoom()], [true, false, true]);
+    assert.equal(r.channel.putInput(pattern(1_000_000)), 1_000_000, "dropped, and no more is asked for");
+  });
+
+  it("counts that no guest can have give no output, and no more than the ring has room for", () => {
+    for (const head of [CHANNEL_RING_BYTES + 1, 0x8000_0000, 0xffff_ffff]) {
+      const r = rig();
+      r.set(CHANNEL_OUTPUT_HEAD, head);
+      assert.equal(r.channel.peekOutput().length, 0);
+      r.set(CHANNEL_OUTPUT_HEAD, 5);
+      assert.equal(r.channel.peekOutput().length, 0, "once broken, it stays so");
+    }
+    for (const tail of [1, 0x8000_0000, 0xffff_ffff]) {
+      const r = rig();
+      r.set(CHANNEL_INPUT_TAIL, tail);
+      assert.equal(r.channel.putInput(pattern(CHANNEL_RING_BYTES)), 0);
+      assert.equal(r.channel.takeRoom(), false);
+    }
+  });
+
+  it("what the monitor has put and taken is its own: the guest cannot move it", () => {
+    const r = rig();
+    r.write(pattern(10));
+    r.set(CHANNEL_OUTPUT_TAIL, 9);
+    assert.equal(r.channel.peekOutput().length, 10);
+    r.channel.putInput(pattern(10));
+    r.set(CHANNEL_INPUT_HEAD, 99);
+    r.channel.putInput(pattern(10));
+    assert.equal(r.get(CHANNEL_INPUT_HEAD), 20);
+  });
+
+  it("once its memory is gone, it takes nothing, gives nothing and touches nothing", () => {
+    const r = rig();
+    r.set(CHANNEL_STATE, CHANNEL_OPEN);
+    r.write(pattern(10));
+    r.channel.detach();
+    const before = Buffer.from(r.memory.slice(0));
+    r.channel.endInput();
+    r.channel.consumeOutput(5);
+    assert.deepEqual([r.channel.putInput(pattern(5)), r.channel.peekOutput().length, r.channel.isOpen], [0, 0, false]);
+    assert.deepEqual(Buffer.from(r.memory), before);
+  });
+
+  it("the guest's init has the same numbers", () => {
+    const header = readFileSync("guest/init/channel.h", "utf8");
+    for (const [name, value] of Object.entries({
+      CHANNEL_LAYOUT,
+      CHANNEL_CONTROL_BYTES,
+      CHANNEL_RING_BYTES,
+      CHANNEL_OPEN,
+      CHANNEL_INPUT_CLOSED,
+    })) {
+      assert.equal(Number(new RegExp(`#define ${name} (\\w+)`).exec(header)?.[1]), value, name);
+    }
+    const fields = [...(/struct channel \{(.*?)\};/s.exec(header)?.[1] ?? "").matchAll(/volatile unsigned ([^;]*);/g)];
+    assert.deepEqual(
+      fields.flatMap(([, names = ""]) => names.split(", ")),
+      ["output_head", "output_tail", "input_head", "input_tail", "input_end", "state", "guest_waits", "version"].concat(
+        "monitor_waits",
+      ),
+    );
+  });
+});
