@@ -257,7 +257,7 @@ measureRow("net_device_rx_64k", 65_000, receiver(alone, counting, 65_000, LARGE)
 
 const problem = tapProblem();
 if (problem === undefined) {
-  const tap = new TapBackend(openTap({ name: "auto", hostAddress: HOST }), memory);
+  const tap = new TapBackend(openTap({ name: "auto", hostAddress: HOST }), memory, () => undefined);
   const rig = machine(tap);
   measureRow("net_tap_tx_1514", 1514, sender(rig, 1514, fillUnknown));
   await measureTapReceive(rig, tap.name);

@@ -80,7 +80,7 @@ describe("guard", () => {
       const net =
         kind === "stream"
           ? new StreamNet(own, memory, bad, guard)
-          : new TapBackend({ name: "tap", fd: own }, memory, guard);
+          : new TapBackend({ name: "tap", fd: own }, memory, () => undefined, guard);
       writeSync(other, "x");
       for (const count of [1, 2]) {
         net.watch(() => {

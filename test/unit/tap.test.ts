@@ -1,5 +1,6 @@
 // Needs: /dev/net/tun and the right to make network interfaces; skipped without.
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { closeSync, existsSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Segments } from "../../devices/virtio/segments.js";
@@ -93,6 +94,7 @@ describe("tap interface", function () {
 describe("tap backend", function () {
   let memory: MappedGuestMemory;
   let tap: TapBackend;
+  let ends: string[];
 
   before(function () {
     const problem = tapProblem();
@@ -100,7 +102,8 @@ describe("tap backend", function () {
     memory = MappedGuestMemory.map(4 * MIB);
   });
   beforeEach(() => {
-    tap = new TapBackend(openTap({ name: "auto", hostAddress: HOST }), memory);
+    ends = [];
+    tap = new TapBackend(openTap({ name: "auto", hostAddress: HOST }), memory, (why) => ends.push(why));
   });
   afterEach(() => tap.close());
 
@@ -185,6 +188,23 @@ describe("tap backend", function () {
       [...memory.slice(0x2000 + 16, 16)],
       Array.from({ length: 16 }, () => 0xee),
     );
+  });
+
+  it("an interface that is removed has ended, said once; one that is down has a name", () => {
+    const { name } = tap;
+    execFileSync("ip", ["link", "set", name, "down"]);
+    assert.equal(tap.explain(-ask()), `interface ${name} is down (EIO)`);
+    assert.deepEqual(ends, []);
+    execFileSync("ip", ["link", "del", name]);
+    const buffers = segments([0x2000, 2048]);
+    assert.equal(tap.receive(buffers), 0);
+    assert.ok(ask() < 0);
+    assert.equal(tap.receive(buffers), 0);
+    let calls = 0;
+    tap.watch(() => calls++);
+    assert.deepEqual(ends, [`its interface ${name} has been removed`]);
+    assert.equal(tap.explain(77), "EBADFD");
+    assert.equal(calls, 0);
   });
 
   it("offloads are set as the driver wants them; errors have names", () => {

@@ -11,17 +11,34 @@ export const EAGAIN = 11;
 export const ENODEV = 19;
 export const ENOTTY = 25;
 export const EPIPE = 32;
+export const EBADFD = 77;
 export const ENOSYS = 38;
 export const EOPNOTSUPP = 95;
 
+/** What Node has no names for. */
+const MORE_NAMES: Readonly<Record<number, string>> = {
+  [EBADFD]: "EBADFD",
+  35: "EDEADLK",
+  37: "ENOLCK",
+  62: "ETIME",
+  117: "EUCLEAN",
+  121: "EREMOTEIO",
+  122: "EDQUOT",
+  123: "ENOMEDIUM",
+  124: "EMEDIUMTYPE",
+  132: "ERFKILL",
+  133: "EHWPOISON",
+};
+
+/** As in errno.h. */
+export function errnoName(errno: number): string {
+  const name = getSystemErrorName(-errno);
+  return name.startsWith("E") ? name : (MORE_NAMES[errno] ?? `errno ${String(errno)}`);
+}
+
 /** Builds the error for the call that has just failed. */
 export function systemCallError(request: string, errno: number = koffi.errno()): SystemCallError {
-  let name: string;
-  try {
-    name = getSystemErrorName(-errno);
-  } catch {
-    name = `errno ${String(errno)}`;
-  }
+  const name = errnoName(errno);
   const Class = request.startsWith("KVM_") ? KvmIoctlError : SystemCallError;
   return new Class(request, errno, name, cureFor(request, name));
 }

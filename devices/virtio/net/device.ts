@@ -85,6 +85,7 @@ export class NetDevice implements VirtioDevice {
   readonly #rxThrottle: Throttle;
   readonly #txThrottle: Throttle;
   readonly #report: LimitedReport;
+  readonly #saidErrors = new Set<string>();
   #isLinkUp = true;
   #session: Session | undefined;
 
@@ -172,7 +173,11 @@ export class NetDevice implements VirtioDevice {
     return queueIndex === NET_RECEIVEQ ? session.receiver.serve() : session.transmitter.serve();
   }
 
+  /** Once for each kind of error: one that lasts is counted, and says nothing new. */
   #onError(what: string, error: number): void {
+    const kind = `${what} ${String(error)}`;
+    if (!this.#isLinkUp || this.#saidErrors.has(kind)) return;
+    this.#saidErrors.add(kind);
     this.#report.line(`${this.name}: ${what} failed: ${this.#backend.explain(error)}`);
   }
 }

@@ -9,6 +9,6 @@ export const openTapSide: NetSideOpener = ({ tap = "", mtu, hostAddress }) => {
   return {
     mtu,
     close: () => closeSync(opened.fd),
-    createBackend: ({ memory, guard }) => new TapBackend(opened, memory, guard),
+    createBackend: ({ memory, ended, guard }) => new TapBackend(opened, memory, ended, guard),
   };
 };

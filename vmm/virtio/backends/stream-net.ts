@@ -2,14 +2,14 @@
 // behind its length, four bytes in network order, as QEMU's "stream" and passt have it. A frame is
 // one system call straight from or to guest memory: reading takes the next frame's length along.
 // The stream knows no offloads: the driver's header is left out, and an empty one put before a frame.
-import { getSystemErrorName } from "node:util";
 import type { GuestMemory } from "../../../devices/contracts.js";
 import { VIRTIO_NET_HDR_SIZE } from "../../../devices/virtio/net/constants.js";
 import type { NetBackend } from "../../../devices/virtio/net/backend.js";
 import type { Segments } from "../../../devices/virtio/segments.js";
-import { EAGAIN, EINTR, EPIPE } from "../../sys/errno.js";
+import { EAGAIN, EINTR, EPIPE, errnoName } from "../../sys/errno.js";
 import { IOV_MAX, IoVectors, readvRaw, writevRaw } from "../../sys/files.js";
 import { mmapAnonymous, munmap, viewMemory } from "../../sys/memory.js";
+import { acknowledgeReset } from "./bare-reset.js";
 import { appendVectors, type HostAddresses } from "./host-vectors.js";
 import { unguarded, type Guard } from "../guard.js";
 import { ReadableWatch, type PollFunction } from "./readable-watch.js";
@@ -29,7 +29,7 @@ const REST_LENGTH = 128 * 1024;
 const ZEROES = REST + REST_LENGTH;
 const SCRATCH_LENGTH = ZEROES + 128 * 1024;
 
-export type StreamNetMemory = HostAddresses & Pick<GuestMemory, "writeU8" | "writeU32">;
+export type StreamNetMemory = HostAddresses & Pick<GuestMemory, "readU8" | "writeU8" | "writeU32">;
 
 export class StreamNet implements NetBackend {
   readonly canOffload = false;
@@ -104,6 +104,7 @@ export class StreamNet implements NetBackend {
       if (this.#isDropping) this.#isDropping = false;
       else {
         this.#writeHeader(buffers);
+        acknowledgeReset(this.#memory, buffers, length);
         return VIRTIO_NET_HDR_SIZE + length;
       }
     }
@@ -119,7 +120,7 @@ export class StreamNet implements NetBackend {
   }
 
   explain(error: number): string {
-    return getSystemErrorName(-error);
+    return errnoName(error);
   }
 
   close(): void {

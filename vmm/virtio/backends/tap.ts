@@ -1,11 +1,10 @@
 // The network device's backend over a TAP interface: a frame is one system call between the
 // kernel and guest memory, header included, no byte of it through JavaScript's heap.
 import { closeSync } from "node:fs";
-import { getSystemErrorName } from "node:util";
 import type { GuestOffloads, NetBackend } from "../../../devices/virtio/net/backend.js";
 import type { Segments } from "../../../devices/virtio/segments.js";
 import { IOW } from "../../sys/ioctl.js";
-import { EAGAIN, EINTR } from "../../sys/errno.js";
+import { EAGAIN, EBADFD, EINTR, EIO, ENODEV, errnoName } from "../../sys/errno.js";
 import { IOV_MAX, IoVectors, readvRaw, writevRaw } from "../../sys/files.js";
 import { ioctlRaw } from "../../sys/ioctl-calls.js";
 import { mmapAnonymous, munmap } from "../../sys/memory.js";
@@ -23,6 +22,11 @@ const TUN_F_TSO6 = 0x04;
 /** `bytes` behind the guest's buffers for the end of a frame that they are too short for. */
 const REST_LENGTH = 128 * 1024;
 
+/** The descriptor has lost its interface. */
+function isGone(result: number): boolean {
+  return result === -EBADFD || result === -ENODEV;
+}
+
 export class TapBackend implements NetBackend {
   readonly canOffload = true;
   readonly #tap: TapInterface;
@@ -35,10 +39,20 @@ export class TapBackend implements NetBackend {
   /** Where the lost ends of frames go: a read into too short a buffer would not tell. */
   readonly #restAddress = mmapAnonymous(REST_LENGTH);
   readonly #watch: ReadableWatch;
+  readonly #ended: (why: string) => void;
+  #hasEnded = false;
 
-  constructor(tap: TapInterface, memory: HostAddresses, guard: Guard = unguarded, poll?: PollFunction) {
+  /** `ended` takes the reason why nothing comes any more. */
+  constructor(
+    tap: TapInterface,
+    memory: HostAddresses,
+    ended: (why: string) => void,
+    guard: Guard = unguarded,
+    poll?: PollFunction,
+  ) {
     this.#tap = tap;
     this.#memory = memory;
+    this.#ended = ended;
     this.#watch = new ReadableWatch(tap.fd, guard, poll);
   }
 
@@ -58,10 +72,12 @@ export class TapBackend implements NetBackend {
     let result: number;
     do result = writevRaw(this.#tap.fd, this.#vectors);
     while (result === -EINTR);
+    if (isGone(result)) this.#end();
     return result === -EAGAIN ? 0 : result;
   }
 
   receive(buffers: Segments): number {
+    if (this.#hasEnded) return 0;
     const vectors = this.#receiveVectors;
     // Every other call finds nothing to receive and an unchanged list of dozens of ranges: keep what was made of it.
     if (this.#receivedInto !== buffers || this.#receivedVersion !== buffers.version) {
@@ -74,11 +90,16 @@ export class TapBackend implements NetBackend {
     let result: number;
     do result = readvRaw(this.#tap.fd, vectors);
     while (result === -EINTR);
+    if (isGone(result)) {
+      this.#end();
+      return 0;
+    }
     return result === -EAGAIN ? 0 : result;
   }
 
   watch(ready: () => void): void {
-    this.#watch.start(ready);
+    // What has gone is readable for ever.
+    if (!this.#hasEnded) this.#watch.start(ready);
   }
 
   unwatch(): void {
@@ -86,7 +107,15 @@ export class TapBackend implements NetBackend {
   }
 
   explain(error: number): string {
-    return getSystemErrorName(-error);
+    return error === EIO ? `interface ${this.name} is down (EIO)` : errnoName(error);
+  }
+
+  /** Somebody has removed the interface: it does not come back, one of the same name is another. */
+  #end(): void {
+    if (this.#hasEnded) return;
+    this.#hasEnded = true;
+    this.#watch.stop();
+    this.#ended(`its interface ${this.name} has been removed`);
   }
 
   /** Lets the interface go; one that was made for this guest disappears. */

@@ -4,7 +4,7 @@
 import { lstatSync, statSync, unlinkSync, type BigIntStats } from "node:fs";
 import type { Server } from "node:net";
 import { dirname } from "node:path";
-import { HostError, KvmIoctlError } from "../../errors.js";
+import { HostError, SystemCallError } from "../../errors.js";
 import { errnoText } from "../../host/errno-text.js";
 import { shellWord } from "../../host/shell-word.js";
 import { MAX_UNIX_PATH_BYTES } from "../../host/unix-path.js";
@@ -41,7 +41,7 @@ export function listenAtPath(server: Server, { what, path, suffixBytes = 0 }: Un
     return () => removeOwn(path, own);
   } catch (error) {
     if (error instanceof HostError) throw error;
-    const code = error instanceof KvmIoctlError ? error.errnoName : ((error as NodeJS.ErrnoException).code ?? "");
+    const code = error instanceof SystemCallError ? error.errnoName : ((error as NodeJS.ErrnoException).code ?? "");
     throw new HostError(`${name}: cannot be made: ${errnoText(code)}`, { cause: error });
   }
 }
