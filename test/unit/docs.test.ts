@@ -255,7 +255,32 @@ describe("docs: finding one's way", () => {
   }).timeout(60_000);
 });
 
+describe("docs: test/README", () => {
+  it("its table of folders has every folder of tests", () => {
+    const listed = rows(section("test/README.md", "Tests")).map(([folder = ""]) => folder);
+    const folders = filesOfTree(".test.ts").map((path) => path.split("/")[1] ?? "");
+    assert.deepEqual(
+      sorted(folders).filter((folder) => !listed.includes(`${folder}/`)),
+      [],
+    );
+  });
+});
+
 describe("docs: all", () => {
+  it("tables: each row has as many cells as the head, and each row belongs to a table", () => {
+    const cells = (line: string): number => line.replaceAll(/`[^`]*`/g, "").split(/(?<!\\)\|/).length;
+    for (const path of DOCUMENTS) {
+      const lines = textOf(path).split("\n");
+      lines.forEach((line, i) => {
+        if (!line.startsWith("|")) return;
+        let head = i;
+        while (lines[head - 1]?.startsWith("|") === true) head--;
+        assert.match(lines[head + 1] ?? "", /^\|[-:| ]+\|$/, `${path}: no head: ${line}`);
+        assert.equal(cells(line), cells(lines[head] ?? ""), `${path}: ${line}`);
+      });
+    }
+  });
+
   for (const path of DOCUMENTS) {
     it(`${path}: targets of make, files and sections exist`, () => {
       const targets = (file: string): Set<string> =>
