@@ -4,7 +4,7 @@ import { readdirSync } from "node:fs";
 import { createVm, type StartOptions, type VmConfig, type VmExit } from "../../vmm/index.js";
 import { skip } from "../helpers/skip.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
-import { asm, miniKernel } from "../helpers/mini-kernel.js";
+import { asm, miniKernel, miniKernelWith } from "../helpers/mini-kernel.js";
 
 interface Run {
   readonly exit: VmExit;
@@ -78,6 +78,33 @@ describe("kvm: vm", function () {
       assert.equal(exit.outcome, "killed");
     });
   }
+
+  it("a kernel that another thread reads is whole before its first instruction", async () => {
+    const dataGpa = 17 * 2 ** 20;
+    const bytes = new Uint8Array(5 * 2 ** 20).fill(0x2e);
+    bytes[bytes.length - 1] = 0x21;
+    const last = Buffer.alloc(8);
+    last.writeBigUInt64LE(BigInt(dataGpa + bytes.length - 1));
+    // mov al, [last]; mov edx, port; out dx, al
+    const printLast = [0xa0, ...last, 0xba, 0xf8, 0x03, 0, 0, 0xee];
+    const kernel = miniKernelWith([{ gpa: dataGpa, bytes }], [printLast, asm.powerOff(0)]);
+    let output = "";
+    const vm = createVm(
+      { kernel: kernel.path, memoryMib: 32 },
+      {
+        output: (chunk, done) => {
+          output += Buffer.from(chunk).toString("latin1");
+          setImmediate(done);
+        },
+      },
+    );
+    await vm.start({ threads: "main-first" });
+    await vm.close();
+    // And one that is closed before it has been read.
+    await createVm({ kernel: kernel.path, memoryMib: 32 }, { output: () => undefined }).close();
+    kernel.remove();
+    assert.equal(output, "!");
+  });
 
   it("the event loop stays alive while a guest spins on its thread", async () => {
     let ticks = 0;

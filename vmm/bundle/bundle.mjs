@@ -4,7 +4,7 @@
 import { build } from "esbuild";
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { chmodSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { accessSync, chmodSync, constants, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 
 // The program is a script for the shell and for Node. The shell's line:
 //   VMLET_SIGIGN         which signals this process ignores, as nohup has it; Node is about to forget it
@@ -100,6 +100,15 @@ writeFileSync(
   `${SHEBANG}${LOADER}script.runInThisContext()(exports, require, module, filename, __dirname);\n`,
 );
 chmodSync("dist/vmlet.js", 0o755);
+function canOpenKvm() {
+  try {
+    accessSync("/dev/kvm", constants.R_OK | constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 // With what a boot calls, where this host can boot a guest; with everything otherwise, which is
 // longer to read by 3 ms. Without functions that are needed, a boot would compile for 4 ms.
 rmSync("dist/cli.cache", { force: true });
@@ -109,7 +118,9 @@ const makeCache = (...which) =>
     encoding: "utf8",
     timeout: 60_000,
   });
-if (makeCache("booted").status !== 0) {
+const booted = makeCache("booted");
+if (booted.status !== 0) {
+  if (canOpenKvm()) console.error(`The start is slower: no guest could be booted for its code cache: ${booted.stderr}`);
   const { status, stderr } = makeCache("all");
   if (status !== 0) throw new Error(`The code cache could not be made: ${stderr}`);
 }

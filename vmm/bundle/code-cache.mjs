@@ -1,7 +1,8 @@
 // Makes dist/cli.cache, what V8 has made of dist/cli.js, so that a start need not. Run by bundle.mjs,
 // with the flags that dist/vmlet.js's first line gives Node, or V8 would refuse it later.
-//   code-cache.mjs all     every function: right anywhere, and the longer the program grows the longer to read
-//   code-cache.mjs booted  those that a boot calls, which is what is waited for: boots a guest of three instructions
+//   code-cache.mjs WHICH [FILE]; FILE in place of dist/cli.cache, WHICH is
+//   all     every function: right anywhere, and the longer the program grows the longer to read
+//   booted  those that a boot calls, which is what is waited for: boots a guest of three instructions
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
@@ -9,7 +10,7 @@ import { join, resolve } from "node:path";
 import { setFlagsFromString } from "node:v8";
 import { Script } from "node:vm";
 
-const CACHE = "dist/cli.cache";
+const CACHE = process.argv[3] ?? "dist/cli.cache";
 /** vmm/host/exit-codes.ts, EXIT_REBOOT. */
 const REBOOTED = 100;
 
@@ -52,12 +53,22 @@ function tinyKernel() {
   return bytes;
 }
 
+/** An initramfs without a file: the entry that ends every archive, in cpio's "newc" form. */
+function emptyArchive() {
+  const name = "TRAILER!!!";
+  const fields = Array(13).fill("00000000");
+  fields[11] = (name.length + 1).toString(16).padStart(8, "0"); // c_namesize
+  return Buffer.from(`070701${fields.join("")}${name}`.padEnd(124, "\0"), "latin1");
+}
+
 /** Ends this process, with status 0 if the guest has run and the cache is made. */
 function boot() {
   const folder = mkdtempSync(join(tmpdir(), "vmlet-build-"));
   process.on("exit", () => rmSync(folder, { recursive: true }));
   const kernel = join(folder, "kernel");
   writeFileSync(kernel, tinyKernel());
+  const initrd = join(folder, "initrd");
+  writeFileSync(initrd, emptyArchive());
   const script = new Script(source, { filename });
   // A boot ends by _exit(2), behind which nothing runs: it comes here instead.
   const { dlopen } = process;
@@ -79,7 +90,7 @@ function boot() {
       },
     };
   };
-  const guest = ["--kernel", kernel, "--initrd", kernel, "--memory", "64"];
+  const guest = ["--kernel", kernel, "--initrd", initrd, "--memory", "64"];
   process.argv = [process.execPath, resolve("dist/vmlet.js"), "boot", "--accel", "kvm", "-q", ...guest, "--", "true"];
   const main = script.runInThisContext();
   main({}, createRequire(filename), { exports: {} }, filename, resolve("dist"));

@@ -14,16 +14,18 @@ import type { KernelFormat } from "../x86/kernel.js";
 import { virtioRanges } from "../x86/virtio-ranges.js";
 import { createMachine, type Machine } from "./create.js";
 import { checkHost } from "./host-check.js";
-import { enterLinux, loadLinux, openImages } from "./linux.js";
+import { enterLinux, loadLinux, openImages, readLater } from "./linux.js";
 import { UndoStack } from "./undo-stack.js";
 
 /** A machine with a guest in it. */
 export interface LiveParts extends Machine {
   readonly kernelFormat: KernelFormat;
+  /** Settles when kernel and initrd are in guest memory; rejects with KernelImageError or SystemCallError. */
+  readonly loaded: Promise<void>;
   /** Closes what the devices hold on the host, the last one first: files, interfaces, sockets. */
   closeDevices(): void;
-  /** Frees everything; only once no thread uses it any more. */
-  close(): void;
+  /** Frees everything, once kernel and initrd are read; only when no vCPU's thread uses it any more. */
+  close(): Promise<void>;
   /** The same after a failure, which is the news. */
   abandon(): void;
 }
@@ -45,15 +47,22 @@ export function buildVm(config: ResolvedConfig, options: BuildOptions = {}): Liv
   const undo = new UndoStack();
   // For the time of the build: image files, /dev/kvm.
   const files = new UndoStack();
+  const reads: Promise<void>[] = [];
   undo.add(() => {
     files.run();
   });
   try {
-    return build(config, undo, files, options);
+    return build(config, undo, files, reads, options);
   } catch (error) {
-    undo.abandon();
+    abandonAfter(reads, undo);
     throw error;
   }
+}
+
+/** A thread that still reads writes to the memory that goes. */
+function abandonAfter(reads: readonly Promise<void>[], undo: UndoStack): void {
+  if (reads.length === 0) undo.abandon();
+  else void Promise.allSettled(reads).then(() => undo.abandon());
 }
 
 /** Finds whatever is wrong with kernel, initrd and command line without KVM; throws as buildVm does. */
@@ -77,6 +86,7 @@ function build(
   config: ResolvedConfig,
   undo: UndoStack,
   files: UndoStack,
+  reads: Promise<void>[],
   { known, deviceSupport, readKernel }: BuildOptions,
 ): LiveParts {
   const images = openImages(config, (close) => {
@@ -103,24 +113,30 @@ function build(
     memory.unmap();
   });
   const cmdline = quirks === undefined ? config.cmdline : `${softwareKvmCmdline(quirks.tscKhz)} ${config.cmdline}`;
+  readLater(images, reads);
   const kernel = loadLinux({ ...config, cmdline }, ranges, memory, images);
   readKernel?.(images.kernel.chunks());
   const machine = createMachine({ config, system, quirks, memory, factories, ranges, deviceSupport }, (unmake) => {
     undo.add(unmake);
   });
   enterLinux(machine.vcpus, kernel);
-  files.run();
+  const loaded = Promise.all(reads).then(() => undefined);
+  // The caller hears of a failure when it waits for this, which may be later or never.
+  void Promise.allSettled(reads).then(() => files.run());
+  loaded.catch(() => undefined);
   return {
     ...machine,
     kernelFormat: kernel.format,
+    loaded,
     closeDevices: () => {
       hostSides.run();
     },
-    close: () => {
+    close: async () => {
+      await Promise.allSettled(reads);
       undo.run();
     },
     abandon: () => {
-      undo.abandon();
+      abandonAfter(reads, undo);
     },
   };
 }

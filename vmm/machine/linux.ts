@@ -37,6 +37,12 @@ export function openImages(config: ResolvedConfig, undo: (close: () => void) => 
   return { kernel: open(config.kernel), initrd: config.initrd === undefined ? undefined : open(config.initrd) };
 }
 
+/** Has what is large read by another thread from now on: `reads` gets the promises. */
+export function readLater({ kernel, initrd }: LinuxImages, reads: Promise<void>[]): void {
+  kernel.later = reads;
+  if (initrd !== undefined) initrd.later = reads;
+}
+
 /** Fills guest memory: kernel, initrd, command line and every table. Throws KernelImageError or ConfigError. */
 export function loadLinux(
   config: ResolvedConfig,

@@ -110,6 +110,7 @@ export class VmRun {
       this.#onStopped = resolve;
     });
     try {
+      await this.#parts.loaded;
       this.#watch();
       if (threads === "main-first") await this.#runMainFirst();
       else {

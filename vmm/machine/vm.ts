@@ -164,7 +164,7 @@ export class Vm {
     try {
       this.#closeDevices();
     } finally {
-      this.#parts.close();
+      await this.#parts.close();
     }
   }
 

@@ -26,6 +26,19 @@ export function preadInto(fd: number, address: number, length: number, position:
   return count;
 }
 
+/**
+ * The same on a thread of Node's pool: the count read, or -1. The memory must stay mapped until it settles.
+ */
+export function preadIntoLater(fd: number, address: number, length: number, position: number): Promise<number> {
+  const pread = libc.func("pread", "int64_t", ["int", "int64_t", "size_t", "int64_t"]);
+  return new Promise((resolve) => {
+    // SAFETY: the caller has checked the range, and unmaps it only after this has settled.
+    pread.async(fd, address, length, position, (_error, count) => {
+      resolve(count);
+    });
+  });
+}
+
 /** Largest `count` of struct iovec that the kernel takes. */
 export const IOV_MAX = 1024;
 

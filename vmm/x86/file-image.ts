@@ -4,13 +4,15 @@ import { closeSync, constants, fstatSync, openSync, readSync, type BigIntStats }
 import { KernelImageError } from "../errors.js";
 import { errnoText } from "../host/errno-text.js";
 import type { MappedGuestMemory } from "../memory/guest-memory.js";
-import { preadInto } from "../sys/files.js";
+import { preadInto, preadIntoLater } from "../sys/files.js";
 import type { ImageSource } from "./image-source.js";
 
 /** O_NONBLOCK: a FIFO by mistake is refused, not waited for. */
 const FLAGS = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY;
 /** `bytes` of a piece of the whole file. */
 const CHUNK_LENGTH = 2 ** 20;
+/** Less than this is read at once: to have it done by another thread takes as long, `bytes`. */
+const WORTH_A_THREAD = 256 * 1024;
 
 export class FileImage implements ImageSource {
   readonly path: string;
@@ -18,6 +20,7 @@ export class FileImage implements ImageSource {
   readonly #fd: number;
   readonly #opened: BigIntStats;
   #memory: MappedGuestMemory | undefined;
+  #later: Promise<void>[] | undefined;
 
   private constructor(path: string, stat: BigIntStats, fd: number) {
     this.path = path;
@@ -48,6 +51,14 @@ export class FileImage implements ImageSource {
     this.#memory = memory;
   }
 
+  /**
+   * From now on `readInto` leaves what is large to another thread, so that the VM is made meanwhile, and adds
+   * the promise of its end here. Memory and file must stay until all of them have settled.
+   */
+  set later(reads: Promise<void>[]) {
+    this.#later = reads;
+  }
+
   read(offset: number, length: number): Uint8Array {
     const bytes = new Uint8Array(length);
     const count = readSync(this.#fd, bytes, 0, length, offset);
@@ -57,13 +68,24 @@ export class FileImage implements ImageSource {
   readInto(offset: number, gpa: number, length: number): void {
     if (this.#memory === undefined) throw new KernelImageError(`${this.path}: no memory to load into`);
     this.#memory.willFill(gpa, length);
+    const address = this.#memory.hostAddressOf(gpa, length);
+    if (this.#later === undefined || length < WORTH_A_THREAD) this.#readNow(offset, address, length);
+    else this.#later.push(this.#readLater(offset, address, length));
+  }
+
+  // SAFETY: `address` comes from hostAddressOf, which has checked that all `length` bytes are guest RAM.
+  #readNow(offset: number, address: number, length: number): void {
     for (let done = 0; done < length;) {
-      const left = length - done;
-      // SAFETY: hostAddressOf has checked that all bytes left are guest RAM.
-      const count = preadInto(this.#fd, this.#memory.hostAddressOf(gpa + done, left), left, offset + done);
+      const count = preadInto(this.#fd, address + done, length - done, offset + done);
       if (count === 0) throw new KernelImageError(`${this.path}: truncated while it was being read`);
       done += count;
     }
+  }
+
+  async #readLater(offset: number, address: number, length: number): Promise<void> {
+    const count = Math.max(0, await preadIntoLater(this.#fd, address, length, offset));
+    // What is missing is read here, or the error met again, with its number.
+    if (count < length) this.#readNow(offset + count, address + count, length - count);
   }
 
   /** All of the file, for whoever wants to know what is booted. Throws KernelImageError if it has changed since it was opened. */
