@@ -3,7 +3,7 @@ import type { VcpuFd } from "../kvm/vcpu-fd.js";
 import { KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES, kvm_run } from "../sys/kvm-abi.js";
 
 /** The bytes at RIP that KVM gives with an emulation failure; empty if it gives none. */
-export function failedInstruction(vcpu: VcpuFd): Uint8Array {
+export function failedInstruction(vcpu: Pick<VcpuFd, "run">): Uint8Array {
   const { run } = vcpu;
   const flags = run.loadU64(kvm_run.emulation_failure_flags);
   if (run.loadU32(kvm_run.internal_ndata) < 3) return new Uint8Array();

@@ -18,8 +18,12 @@ import { SyscallFixup } from "./syscall.js";
 import { xcr } from "./xcr.js";
 import { xsave } from "./xsave.js";
 
+/** What the fix-ups use of a vCPU. */
+export type FixupVcpu = FixupContext["vcpu"] &
+  Pick<VcpuFd, "run" | "getMsrs" | "setHardwareBreakpoint" | "trySetMsr" | "injectException">;
+
 export class Fixups {
-  readonly #vcpu: VcpuFd;
+  readonly #vcpu: FixupVcpu;
   readonly #context: FixupContext;
   readonly #units: readonly InstructionFixup[];
   readonly #syscall: SyscallFixup | undefined;
@@ -27,7 +31,7 @@ export class Fixups {
 
   /** `counters` has a word for each of FIXUP_NAMES; `lockWords[lockIndex]` is one lock of the VM. */
   constructor(
-    vcpu: VcpuFd,
+    vcpu: FixupVcpu,
     memory: GuestMemory,
     quirks: Quirks,
     counters: SharedWords,

@@ -1,7 +1,7 @@
 // Guest memory by linear address, for the fix-ups: every page is translated before any byte is
 // written, so that a fault leaves memory as it was.
 import type { GuestMemory } from "../../devices/contracts.js";
-import { bytesInPage, translate, type Access, type PagingState } from "./paging.js";
+import { bytesInPage, isCanonical, translate, type Access, type PagingState } from "./paging.js";
 import { GuestFault, GP_VECTOR } from "./guest-fault.js";
 
 interface Piece {
@@ -11,17 +11,12 @@ interface Piece {
 
 const LINEAR_MASK = (1n << 64n) - 1n;
 
-/** True if bits 47 to 63 are equal: the addresses of 4-level paging. */
-export function isCanonical(linear: bigint): boolean {
-  return BigInt.asUintN(64, BigInt.asIntN(48, linear)) === linear;
-}
-
 /** Throws GuestFault for a page that may not be accessed. Memory outside RAM is #GP: fix-ups reach no device. */
 function pieces(memory: GuestMemory, state: PagingState, linear: bigint, length: number, access: Access): Piece[] {
   const found: Piece[] = [];
   for (let done = 0; done < length;) {
     const at = (linear + BigInt(done)) & LINEAR_MASK;
-    if (!isCanonical(at)) throw new GuestFault(GP_VECTOR, 0);
+    if (!isCanonical(at, state.cr4)) throw new GuestFault(GP_VECTOR, 0);
     const size = Math.min(bytesInPage(at), length - done);
     const gpa = translate(memory, state, at, access);
     if (!memory.contains(gpa, size)) throw new GuestFault(GP_VECTOR, 0);

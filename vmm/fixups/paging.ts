@@ -23,9 +23,21 @@ const PF_FETCH = 1 << 4;
 
 const CR0_WP = 1n << 16n;
 const CR4_LA57 = 1n << 12n;
+const LINEAR_BITS = 48;
+const LINEAR_BITS_LA57 = 57;
 const CR4_SMEP = 1n << 20n;
 const CR4_SMAP = 1n << 21n;
 const RFLAGS_AC = 1n << 18n;
+
+/** Bits of a linear address that are translated: four levels of tables, or five. */
+export function linearBits(cr4: bigint): number {
+  return (cr4 & CR4_LA57) !== 0n ? LINEAR_BITS_LA57 : LINEAR_BITS;
+}
+
+/** True if the highest translated bit and all above it are equal. */
+export function isCanonical(linear: bigint, cr4: bigint): boolean {
+  return BigInt.asUintN(64, BigInt.asIntN(linearBits(cr4), linear)) === linear;
+}
 
 /** Control registers that decide a translation. */
 export interface PagingState {
@@ -53,7 +65,7 @@ export function translate(memory: GuestMemory, state: PagingState, linear: bigin
   let user = true;
   let executable = true;
   let table = state.cr3 & ADDRESS_MASK;
-  for (let level = (state.cr4 & CR4_LA57) !== 0n ? 5 : 4; ; level--) {
+  for (let level = linearBits(state.cr4) === LINEAR_BITS_LA57 ? 5 : 4; ; level--) {
     const shift = BigInt(12 + 9 * (level - 1));
     const at = Number(table + ((linear >> shift) & 0x1ffn) * 8n);
     // Tables outside RAM count as not present: the guest gets a page fault.

@@ -12,7 +12,7 @@ import type { FixupContext, FixupName } from "./fixup.js";
 import { GuestFault, PF_VECTOR, UD_VECTOR } from "./guest-fault.js";
 import { R11, RCX, RSP, type GuestRegisters } from "./guest-registers.js";
 import { readLinear } from "./linear-memory.js";
-import { translate } from "./paging.js";
+import { linearBits, translate } from "./paging.js";
 
 export const MSR_STAR = 0xc000_0081;
 export const MSR_LSTAR = 0xc000_0082;
@@ -31,7 +31,6 @@ const RFLAGS_RF = 1n << 16n;
 const RFLAGS_AC = 1n << 18n;
 /** Flags that a program cannot change itself, and so must not get by a jump to the entry: IF, IOPL, VM, VIF, VIP. */
 const RFLAGS_PRIVILEGED = RFLAGS_IF | (3n << 12n) | (1n << 17n) | (1n << 19n) | (1n << 20n);
-const USER_END = 1n << 47n;
 
 // The frame that a page fault pushes, from RSP up.
 const FRAME_LENGTH = 48;
@@ -50,9 +49,11 @@ const FIRST_INSTRUCTIONS: readonly { readonly bytes: readonly number[]; readonly
 ];
 const LONGEST_FIRST = 4;
 
+type SyscallVcpu = Pick<VcpuFd, "getMsrs" | "setHardwareBreakpoint">;
+
 /** One vCPU's SYSCALL. */
 export class SyscallFixup {
-  readonly #vcpu: VcpuFd;
+  readonly #vcpu: SyscallVcpu;
   /** False until this thread has had its first exit: another one may have run the vCPU until then. */
   #knowsMsrs = false;
   /** The MSRs as the guest has written them last. */
@@ -65,7 +66,7 @@ export class SyscallFixup {
   /** Of the page-fault gate, -1 while it is not known. */
   #gateGpa = -1;
 
-  constructor(vcpu: VcpuFd) {
+  constructor(vcpu: SyscallVcpu) {
     this.#vcpu = vcpu;
   }
 
@@ -134,7 +135,7 @@ export class SyscallFixup {
     // A program may jump to the entry itself, with any RCX and R11. Then this is a SYSCALL too,
     // but one that could have happened: RCX in user space, R11 without privileged flags.
     const returnAddress = registers.gpr(RCX);
-    if (returnAddress >= USER_END) return false;
+    if (returnAddress >> BigInt(linearBits(registers.cr4) - 1) !== 0n) return false;
     const flags = (registers.gpr(R11) & ~RFLAGS_PRIVILEGED & ~RFLAGS_RF) | RFLAGS_IF | RFLAGS_FIXED;
     const selector = Number((this.#star >> 32n) & 0xfffcn);
     registers.setFlatSegment("cs", selector, 0);
