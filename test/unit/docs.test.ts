@@ -5,6 +5,7 @@ import { existsSync, readdirSync, statSync } from "node:fs";
 import * as api from "../../vmm/index.js";
 import { help } from "../../vmm/cli/help.js";
 import { makeReport } from "../../vmm/cli/report.js";
+import * as defaults from "../../vmm/config/defaults.js";
 import { resolveConfig } from "../../vmm/config/resolve.js";
 import type { AcceleratorKind } from "../../vmm/host/facts.js";
 import * as exitCodes from "../../vmm/host/exit-codes.js";
@@ -92,6 +93,26 @@ describe("docs: the command line", () => {
       const listed = [...meaning.matchAll(/'([^']+)'/g)].map(([, value = ""]) => value);
       assert.deepEqual(sorted(listed), sorted(Object.keys(values)), field);
     }
+  });
+});
+
+describe("docs: limits and defaults", () => {
+  it("the numbers in the table of options and in docs/limits.md are those of vmm/config/defaults.ts", () => {
+    const options = rows(section(COMMAND_LINE, "Boot"));
+    const meaning = (option: string): string => options.find(([name]) => name?.includes(option) === true)?.[1] ?? "";
+    assert.match(meaning("--memory"), new RegExp(`default ${String(defaults.DEFAULT_MEMORY_MIB)}$`));
+    assert.match(
+      meaning("--cpus"),
+      new RegExp(` 1 to ${String(defaults.MAX_CPUS)}; default ${String(defaults.DEFAULT_CPUS)}$`),
+    );
+    const limits = textOf("docs/limits.md");
+    const [, cpus, least, most] = /^- 1 to (\d+) vCPUs, (\d+) MiB to (\d+) TiB of RAM,/m.exec(limits) ?? [];
+    assert.deepEqual(
+      [Number(cpus), Number(least), Number(most) * 2 ** 20],
+      [defaults.MAX_CPUS, defaults.MIN_MEMORY_MIB, defaults.MAX_MEMORY_MIB],
+    );
+    assert.ok(limits.includes(`- At most ${String(defaults.MAX_VIRTIO_DEVICES)} virtio devices.`));
+    assert.ok(textOf("docs/devices.md").includes(`at\nmost ${String(defaults.MAX_VIRTIO_DEVICES)}.`));
   });
 });
 
