@@ -3,12 +3,12 @@
 import { setMaxListeners } from "node:events";
 import {
   existsSync,
+  lstatSync,
   mkdirSync,
   mkdtempSync,
   readFileSync,
   readdirSync,
   rmSync,
-  statSync,
   truncateSync,
   writeFileSync,
 } from "node:fs";
@@ -112,6 +112,16 @@ function removeFolder(folder: string): void {
   rmSync(folder, { recursive: true, force: true });
 }
 
+/**
+ * As mkdtemp makes them: this user's, closed to all others. Anybody may put anything of such a name into /tmp,
+ * and could swap a part of it for a link while we remove it. Another user's run is not ours to clean up, not
+ * even for root.
+ */
+function isOwnFolder(path: string): boolean {
+  const stat = lstatSync(path, { throwIfNoEntry: false });
+  return stat?.isDirectory() === true && stat.uid === process.geteuid?.() && (stat.mode & 0o077) === 0;
+}
+
 /** A run that SIGKILL ended could not clean up: the next one does. */
 export function sweepStale(): void {
   const layout = cgroupLayout();
@@ -122,10 +132,8 @@ export function sweepStale(): void {
   };
   if (isRoot()) sweepNetworks(isDead);
   for (const name of readdirSync(tmpdir())) {
-    // Another user's run is not ours to clean up.
-    if (isStale(name) && (isRoot() || statSync(join(tmpdir(), name)).uid === process.getuid?.())) {
-      removeFolder(join(tmpdir(), name));
-    }
+    const folder = join(tmpdir(), name);
+    if (isStale(name) && isOwnFolder(folder)) removeFolder(folder);
   }
   if (!isRoot()) return;
   for (const group of topGroups(layout)) if (isStale(basename(group))) removeGroupTree(group);

@@ -1,7 +1,17 @@
 // Needs: nothing. What the ladder makes of what it sees: control groups, densities, /proc, the arguments of
 // other monitors, words and tables.
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import {
@@ -21,7 +31,7 @@ import { bubblewrap } from "../../bench/ladder/rungs/bubblewrap.js";
 import { chroot } from "../../bench/ladder/rungs/chroot.js";
 import { cloudHypervisor, firecracker } from "../../bench/ladder/rungs/other-monitors.js";
 import { allNamespaces } from "../../bench/ladder/rungs/namespaces.js";
-import type { Workspace } from "../../bench/ladder/workspace.js";
+import { sweepStale, type Workspace } from "../../bench/ladder/workspace.js";
 import { availableKib, densityEnd, oneMoreKib } from "../../bench/ladder/stages/density.js";
 import { parseStatus } from "../../bench/ladder/stages/memory.js";
 import { climbTable, storyOf } from "../../bench/ladder/story.js";
@@ -284,5 +294,40 @@ describe("ladder: words", () => {
     for (const stage of ["start", "work", "network"] as const) assert.ok(rounds[stage].fast >= 10, stage);
     assert.equal(planFor(true, undefined).rounds.density.fast, 0);
     assert.equal(planFor(false, 3).rounds.start.slow, 3);
+  });
+});
+
+describe("ladder: what a run that was killed has left", () => {
+  it("is removed if it is this user's own folder; links, files and what is another's stay", () => {
+    const folder = mkdtempSync(join(tmpdir(), "vmlet-test-"));
+    const before = process.env["TMPDIR"];
+    try {
+      process.env["TMPDIR"] = folder;
+      // No process has such a number.
+      const name = (what: string): string => `vmlet-ladder-4294967295-${what}`;
+      const make = (what: string, mode: number): string => {
+        const path = join(folder, name(what));
+        mkdirSync(path);
+        writeFileSync(join(path, "file"), "");
+        chmodSync(path, mode);
+        return path;
+      };
+      make("own", 0o700);
+      make("open", 0o777);
+      symlinkSync("nowhere", join(folder, name("dangling")));
+      symlinkSync(make("target", 0o755), join(folder, name("link")));
+      writeFileSync(join(folder, name("file")), "");
+      const kept = ["dangling", "file", "link", "open", "target"];
+      if (process.geteuid?.() === 0) {
+        chownSync(make("others", 0o700), 65_534, 65_534);
+        kept.push("others");
+      }
+      sweepStale();
+      assert.deepEqual(readdirSync(folder).sort(), kept.sort().map(name));
+    } finally {
+      if (before === undefined) delete process.env["TMPDIR"];
+      else process.env["TMPDIR"] = before;
+      rmSync(folder, { recursive: true });
+    }
   });
 });

@@ -1,7 +1,7 @@
 // --accel: this host's /dev/kvm, or the lab.
 import { HostError, VmmError } from "../errors.js";
 import { probeQuirks } from "../fixups/probe.js";
-import type { Quirks } from "../fixups/quirks.js";
+import { isQuirks, type Quirks } from "../fixups/quirks.js";
 import { KvmSystem } from "../kvm/system.js";
 import type { LabCpu } from "../lab/cpu.js";
 import { missingLabPrograms } from "../lab/programs.js";
@@ -27,7 +27,7 @@ export function chooseAccelerator(wanted: AcceleratorChoice): Choice {
   try {
     const system = KvmSystem.open();
     try {
-      return { kind: "kvm", quirks: remembered(() => probeQuirks(system)) };
+      return { kind: "kvm", quirks: remembered(() => probeQuirks(system), isQuirks) };
     } finally {
       system.close();
     }

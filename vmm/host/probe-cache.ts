@@ -1,9 +1,25 @@
 // What the probe has found, kept until the host boots again or its KVM modules change: the probe
 // makes a VM, which costs milliseconds at every start.
-import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, statSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  existsSync,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import { cacheFolder } from "./cache-folder.js";
 import { VERSION } from "./version.js";
+
+/** More than is ever written, `bytes`. */
+const MAX_BYTES = 65_536;
 
 interface Entry<T> {
   readonly key: string;
@@ -20,14 +36,33 @@ function hostKey(): string {
   return [VERSION, boot, String(statSync("/dev/kvm").ino), ...modules].join(" ");
 }
 
-/** The remembered result, or that of `probe`. A cache that cannot be used only costs time. */
-export function remembered<T>(probe: () => T | undefined): T | undefined {
+/** The text of a file that nobody but this user (or root) can have written; undefined for any other. */
+function readOwn(file: string): string | undefined {
+  const fd = openSync(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  try {
+    const stat = fstatSync(fd);
+    const isOurs = stat.uid === process.geteuid?.() || stat.uid === 0;
+    const isSound = stat.isFile() && isOurs && (stat.mode & 0o022) === 0 && stat.size <= MAX_BYTES;
+    return isSound ? readFileSync(fd, "utf8") : undefined;
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/**
+ * The remembered result, or that of `probe`. A cache that cannot be used only costs time, and so does one
+ * whose words are no result (`isResult`) or may be somebody else's.
+ */
+export function remembered<T>(probe: () => T | undefined, isResult: (value: unknown) => value is T): T | undefined {
   const folder = cacheFolder();
   const key = ignoring(hostKey);
   if (folder === undefined || key === undefined) return probe();
   const file = join(folder, "kvm-probe.json");
-  const entry = ignoring(() => JSON.parse(readFileSync(file, "utf8")) as Entry<T>);
-  if (entry?.key === key) return entry.quirks ?? undefined;
+  const entry = ignoring(() => JSON.parse(readOwn(file) ?? "null") as Partial<Entry<unknown>> | null);
+  if (entry?.key === key) {
+    if (entry.quirks === null) return undefined;
+    if (isResult(entry.quirks)) return entry.quirks;
+  }
   const quirks = probe();
   ignoring(() => {
     // One level at a time: Node's recursive mkdir never returns where a file system answers ENOENT.
@@ -35,7 +70,8 @@ export function remembered<T>(probe: () => T | undefined): T | undefined {
       if (!existsSync(one)) mkdirSync(one);
     }
     const own = `${file}.${String(process.pid)}`;
-    writeFileSync(own, JSON.stringify({ key, quirks: quirks ?? null } satisfies Entry<T>));
+    rmSync(own, { force: true });
+    writeFileSync(own, JSON.stringify({ key, quirks: quirks ?? null } satisfies Entry<T>), { flag: "wx", mode: 0o600 });
     renameSync(own, file);
   });
   return quirks;
