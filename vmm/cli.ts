@@ -1,5 +1,6 @@
 // The command line's entry: the only reader of process.argv and the only caller of exit.
 import { createRequire } from "node:module";
+import { refuseOtherThanUtf8 } from "./cli/argument-bytes.js";
 import { exitCodeOfError } from "./cli/exit-code.js";
 import { UnwritableError } from "./cli/unwritable-error.js";
 import { UsageError } from "./cli/usage-error.js";
@@ -86,7 +87,9 @@ async function run(): Promise<void> {
   let exitCode: number;
   try {
     await ignoreAgain();
-    exitCode = await main(process.argv.slice(2));
+    const argv = process.argv.slice(2);
+    refuseOtherThanUtf8(argv);
+    exitCode = await main(argv);
   } catch (error) {
     complain(error);
     exitCode = exitCodeOfError(error);

@@ -6,6 +6,7 @@
 #include <asm/errno.h>
 #include <asm/fcntl.h>
 #include <linux/elf.h>
+#include <linux/mman.h>
 #include <linux/stat.h>
 
 #include "syscall.h"
@@ -177,27 +178,39 @@ static int explain(const char *name, const char *path, long error)
 	}
 }
 
-/* False only if busybox is known not to have it: init/build lists what it has, a busybox of another's is asked. */
+/* True if the name stands in the text between two of `end`, its first and last byte included. */
+static int has_name(const char *text, long length, const char *name, char end)
+{
+	for (long at = -1; at < length; at++) {
+		long i = 0;
+
+		if (at >= 0 && text[at] != end)
+			continue;
+		while (name[i] && at + 1 + i < length && text[at + 1 + i] == name[i])
+			i++;
+		if (!name[i] && at + 1 + i < length && text[at + 1 + i] == end)
+			return 1;
+	}
+	return 0;
+}
+
+/* Whether busybox has it: init/build has made a list, and another's busybox has the names in its own file. */
 static int may_be_applet(const char *name)
 {
 	static char list[8192];
 	long length = read_head("/etc/busybox-applets", list, sizeof(list));
 
-	if (!is_there("/bin/busybox"))
-		return 0;
-	if (length < 0)
-		return 1;
-	for (char *at = list; at < list + length; at++) {
-		const char *c = name;
+	if (length >= 0)
+		return has_name(list, length, name, '\n');
+	long fd = call3(open, "/bin/busybox", O_RDONLY | O_CLOEXEC, 0);
+	struct statx about;
 
-		while (*c && at < list + length && *at == *c)
-			c++, at++;
-		if (!*c && at < list + length && *at == '\n')
-			return 1;
-		while (at < list + length && *at != '\n')
-			at++;
-	}
-	return 0;
+	if (fd < 0 || call5(statx, AT_FDCWD_, "/bin/busybox", 0, STATX_SIZE, &about) != 0)
+		return 0;
+	long at = call6(mmap, 0, about.stx_size, PROT_READ, MAP_PRIVATE, fd, 0);
+
+	call1(close, fd);
+	return (unsigned long)at < -4096UL && has_name((const char *)at, (long)about.stx_size, name, 0);
 }
 
 /* Runs the command, or returns the status that says why not. */

@@ -39,7 +39,6 @@
 #define CHUNK 32768
 #define HEARTBEAT_MS 5000
 #define MAX_FRAME (1 << 20)
-#define MAX_STRINGS 512
 #define REQUEST_PTY 1
 #define STATUS_CANNOT_RUN 127
 
@@ -154,13 +153,18 @@ static void run_child(char **strings, struct request *request)
 static void start_command(char *payload, size_t length)
 {
 	struct request request;
-	char *strings[MAX_STRINGS];
 	size_t count = 0;
 
 	memcpy(&request, payload, sizeof(request));
-	for (size_t at = sizeof(request); at < length && count < MAX_STRINGS; at += strlen(payload + at) + 1)
+	size_t wanted = 1u + request.argc + request.envc;
+	/* The child has its own copy. */
+	static char **strings;
+
+	free(strings);
+	strings = calloc(wanted, sizeof(char *));
+	for (size_t at = sizeof(request); at < length && count < wanted; at += strlen(payload + at) + 1)
 		strings[count++] = payload + at;
-	if (count != 1u + request.argc + request.envc || request.argc == 0) {
+	if (count != wanted || request.argc == 0) {
 		uint32_t end[2] = { STATUS_CANNOT_RUN, 0 };
 
 		send_frame('Z', end, sizeof(end));

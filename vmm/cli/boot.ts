@@ -5,9 +5,10 @@ import { OWN_KERNEL_CMDLINE, consoleParameter } from "../config/defaults.js";
 import { deviceCount } from "../config/devices.js";
 import { resolveConfig } from "../config/resolve.js";
 import type { ResolvedConfig } from "../config/types.js";
-import { ConfigError, HostError, VmmError } from "../errors.js";
+import { HostError, VmmError } from "../errors.js";
 import type { Quirks } from "../fixups/quirks.js";
 import { chooseAccelerator, type Choice } from "./accelerator.js";
+import { argumentBytes } from "./argument-bytes.js";
 import { parseBoot, type BootOptions } from "./arguments.js";
 import { EXIT_OUTPUT_LOST, EXIT_SIGNAL_BASE } from "../host/exit-codes.js";
 import { exitCodeOf } from "./exit-code.js";
@@ -28,6 +29,7 @@ const STDIN = 0;
 const STDOUT = 1;
 const STDERR = 2;
 const SIGPIPE = 13;
+const NUL = Buffer.alloc(1);
 /** The word of the kernel command line that has the command for vmlet's init. */
 const COMMAND_WORD = "vmlet.exec=";
 
@@ -153,8 +155,9 @@ function initArguments(options: BootOptions, initrd: string | undefined): string
   const command = describes ? SELF_DESCRIPTION : options.command;
   const words: string[] = [];
   if (command.length > 0) {
-    if (command.some((word) => word.includes("\0"))) throw new ConfigError(["The command has a NUL character"]);
-    words.push(`${COMMAND_WORD}${Buffer.from(command.join("\0")).toString("base64url")}`);
+    const bytes = describes ? command.map((word) => Buffer.from(word)) : argumentBytes(command);
+    const joined = Buffer.concat(bytes.flatMap((word, i) => (i === 0 ? [word] : [NUL, word])));
+    words.push(`${COMMAND_WORD}${joined.toString("base64url")}`);
   }
   if (!interactive) return [...words, "vmlet.tty=raw"];
   const term = process.env["TERM"] ?? "";

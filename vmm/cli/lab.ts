@@ -6,6 +6,7 @@ import { runInLab } from "../lab/connect.js";
 import { checkLabPrograms } from "./accelerator.js";
 import { parseLab } from "./arguments.js";
 import { writeWhole } from "./report.js";
+import { argumentBytes } from "./argument-bytes.js";
 import { packageRoot } from "../host/guest-files.js";
 import { print } from "../host/say.js";
 
@@ -26,7 +27,7 @@ export async function lab(argv: readonly string[]): Promise<number> {
       cpus: Math.max(2, availableParallelism()),
       inputs: checkoutInputs(packageRoot()),
     },
-    { argv: command.length > 0 ? command : ["sh", "-l"], cwd: LAB_PACKAGE },
+    { argv: command.length > 0 ? argumentBytes(command) : ["sh", "-l"], cwd: LAB_PACKAGE },
   );
   let { status } = result;
   for (const [name, content] of result.files) status = await writeWhole("/output:", basename(name), content, status);

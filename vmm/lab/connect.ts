@@ -12,7 +12,7 @@ import { RawTerminal, isInForeground } from "../sys/terminal.js";
 import { LabSession, type LabResult } from "./session.js";
 
 export interface ConnectedCommand {
-  readonly argv: readonly string[];
+  readonly argv: readonly (string | Uint8Array)[];
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
 }

@@ -1,4 +1,5 @@
 // The protocol of guest/lab/agent.c: a type byte, a u32 length, that many bytes.
+import { ConfigError } from "../errors.js";
 
 export interface Frame {
   readonly type: string;
@@ -8,6 +9,11 @@ export interface Frame {
 const HEADER_LENGTH = 5;
 /** Of an I frame: less than a serial line buffers for the agent. */
 export const MAX_PAYLOAD = 32 * 1024;
+
+/** `bytes` of an X frame, as many as the agent takes. */
+const MAX_REQUEST = 2 ** 20;
+/** What its counts hold. */
+const MAX_WORDS = 2 ** 16 - 1;
 
 export function encodeFrame(type: string, payload: Uint8Array = new Uint8Array()): Buffer {
   const header = Buffer.alloc(HEADER_LENGTH);
@@ -46,7 +52,7 @@ export class FrameReader {
 }
 
 export interface CommandRequest {
-  readonly argv: readonly string[];
+  readonly argv: readonly (string | Uint8Array)[];
   readonly env: Readonly<Record<string, string>>;
   readonly cwd: string;
   /** Rows and columns of a terminal of its own; undefined for pipes. */
@@ -57,6 +63,9 @@ const REQUEST_PTY = 1;
 
 /** Payload of an X frame: struct request of the agent, then the strings. */
 export function encodeRequest({ argv, env, cwd, terminal }: CommandRequest): Buffer {
+  if (argv.length > MAX_WORDS) {
+    throw new ConfigError([`The command has ${String(argv.length)} words, the limit is ${String(MAX_WORDS)}`]);
+  }
   const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`);
   const head = Buffer.alloc(10);
   head.writeUInt8(terminal === undefined ? 0 : REQUEST_PTY, 0);
@@ -64,7 +73,14 @@ export function encodeRequest({ argv, env, cwd, terminal }: CommandRequest): Buf
   head.writeUInt16LE(terminal?.columns ?? 0, 4);
   head.writeUInt16LE(argv.length, 6);
   head.writeUInt16LE(variables.length, 8);
-  return Buffer.concat([head, Buffer.from([cwd, ...argv, ...variables].map((text) => `${text}\0`).join(""))]);
+  const strings = [cwd, ...argv, ...variables].flatMap((text) => [Buffer.from(text as string), Buffer.alloc(1)]);
+  const request = Buffer.concat([head, ...strings]);
+  if (request.length > MAX_REQUEST) {
+    throw new ConfigError([
+      `The command has ${String(request.length)} bytes with its environment, the limit is ${String(MAX_REQUEST)}`,
+    ]);
+  }
+  return request;
 }
 
 export function encodeWindowSize(rows: number, columns: number): Buffer {

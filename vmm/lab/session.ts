@@ -20,7 +20,7 @@ export function labDiskPath(index: number): string {
 }
 
 export interface LabCommand {
-  readonly argv: readonly string[];
+  readonly argv: readonly (string | Uint8Array)[];
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
   readonly terminal?: { readonly rows: number; readonly columns: number } | undefined;

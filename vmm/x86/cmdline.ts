@@ -11,7 +11,12 @@ export function checkCmdline(cmdline: string, maxLength: number = COMMAND_LINE_S
   const bytes = new TextEncoder().encode(cmdline);
   const limit = Math.min(maxLength, CMDLINE_CAPACITY - 1);
   if (bytes.length > limit) {
-    throw new ConfigError([`The kernel command line has ${String(bytes.length)} bytes, the limit is ${String(limit)}`]);
+    const command = /(?:^| )(vmlet\.exec=\S*)/.exec(cmdline)?.[1]?.length ?? 0;
+    const share =
+      command === 0 ? "" : `; the command of "--" takes ${String(command)} of them: a script in a file takes fewer`;
+    throw new ConfigError([
+      `The kernel command line has ${String(bytes.length)} bytes, the limit is ${String(limit)}${share}`,
+    ]);
   }
   const bad = bytes.findIndex((byte) => byte < 0x20 || byte === 0x7f);
   if (bad >= 0) {
