@@ -5,10 +5,23 @@ import { ConfigError } from "../../vmm/errors.js";
 import { e820Entries } from "../../vmm/memory/e820.js";
 import * as layout from "../../vmm/memory/layout.js";
 import { writeAcpiTables } from "../../vmm/x86/acpi/tables.js";
-import { eisaId, integer, pack } from "../../vmm/x86/acpi/aml.js";
+import {
+  device,
+  eisaId,
+  integer,
+  interrupt,
+  ioPorts,
+  isaIrq,
+  memory32,
+  named,
+  pack,
+  resources,
+  scope,
+  text,
+} from "../../vmm/x86/acpi/aml.js";
 import { boot_params, setup_header, writeBootParams } from "../../vmm/x86/boot-params.js";
 import { checkCmdline, writeCmdline } from "../../vmm/x86/cmdline.js";
-import { writeMpTable } from "../../vmm/x86/mptable.js";
+import { mpFloatingPointer, mpTable, writeMpTable } from "../../vmm/x86/mptable.js";
 import { writePageTables } from "../../vmm/x86/page-tables.js";
 import { hvm_start_info, writeStartInfo } from "../../vmm/x86/pvh.js";
 import { FakeMemory } from "../helpers/fake-memory.js";
@@ -88,6 +101,24 @@ describe("mptable", () => {
     );
   });
 
+  it("after the processors: the ISA bus, the I/O APIC, an interrupt a pin, and the local pins", () => {
+    const table = mpTable(2);
+    const data = new DataView(table.buffer);
+    assert.equal(data.getUint16(4, true), table.length);
+    assert.deepEqual([...table.subarray(44, 64)], [0, 0, 0x14, 3, 0, 6, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    const rest = table.subarray(44 + 2 * 20);
+    assert.equal(ascii(rest.subarray(0, 8)), "\x01\0ISA   ");
+    const apic = [2, 2, 0x11, 1, 0, 0, 0xc0, 0xfe];
+    assert.deepEqual([...rest.subarray(8, 16)], apic);
+    for (let pin = 0; pin < 24; pin++) {
+      const entry = rest.subarray(16 + 8 * pin, 24 + 8 * pin);
+      assert.deepEqual([...entry], [3, 0, 0, 0, 0, pin, 2, pin]);
+    }
+    assert.deepEqual([...rest.subarray(16 + 8 * 24)], [4, 3, 0, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0, 0xff, 1]);
+    assert.equal(data.getUint16(34, true), 2 + 1 + 1 + 24 + 2);
+    assert.deepEqual([...mpFloatingPointer(0x9_e000).subarray(4, 10)], [0, 0xe0, 9, 0, 1, 4]);
+  });
+
   it("the largest number of processors still fits", () => {
     const memory = new FakeMemory(2 * MIB);
     writeMpTable(memory, MAX_CPUS);
@@ -141,6 +172,107 @@ describe("acpi", () => {
     );
     const ioApic = entries.find(([type]) => type === 1) ?? [];
     assert.equal(Buffer.from(ioApic).readUInt32LE(4), layout.IO_APIC_GPA);
+  });
+
+  it("the FADT says what the machine has, by the offsets of ACPI 6.4 table 5.9", () => {
+    const fadt = Number(memory.readU64(Number(memory.readU64(rsdp + 24)) + 36));
+    const u8 = (at: number): number => memory.readU8(fadt + at);
+    assert.deepEqual([memory.readU32(fadt + 4), u8(8), u8(131)], [276, 6, 4]);
+    assert.equal(memory.readU16(fadt + 46), layout.ACPI_SCI_GSI);
+    assert.equal(memory.readU32(fadt + 48), 0, "no SMI command: always in ACPI mode");
+    assert.deepEqual(
+      [56, 64, 76].map((at) => memory.readU32(fadt + at)),
+      [layout.ACPI_PM1A_EVT_PORT, layout.ACPI_PM1A_CNT_PORT, layout.ACPI_PM_TIMER_PORT],
+    );
+    assert.deepEqual([88, 89, 91].map(u8), [4, 2, 4]);
+    assert.deepEqual([memory.readU16(fadt + 96), memory.readU16(fadt + 98)], [0xffff, 0xffff]);
+    // No keyboard controller to wait for, no VGA; ISA devices.
+    assert.equal(memory.readU16(fadt + 109), 0b101);
+    const flags = memory.readU32(fadt + 112);
+    const has = (bit: number): boolean => ((flags >>> bit) & 1) === 1;
+    assert.deepEqual([0, 2, 4, 5, 8, 10, 12].map(has), [true, true, true, true, true, true, true]);
+    assert.deepEqual([1, 3, 7, 9, 11, 13, 20].map(has), [false, false, false, false, false, false, false]);
+    const register = (at: number): number[] => [u8(at), u8(at + 1), u8(at + 3), Number(memory.readU64(fadt + at + 4))];
+    assert.deepEqual(register(116), [1, 8, 1, layout.ACPI_RESET_PORT]);
+    assert.equal(u8(128), 1);
+    assert.deepEqual(register(148), [1, 32, 2, layout.ACPI_PM1A_EVT_PORT]);
+    assert.deepEqual(register(172), [1, 16, 2, layout.ACPI_PM1A_CNT_PORT]);
+    assert.deepEqual(register(208), [1, 32, 3, layout.ACPI_PM_TIMER_PORT]);
+  });
+
+  it("the MADT has the I/O APIC behind the processors, a level-triggered SCI, and NMIs at LINT1", () => {
+    const madt = table(Number(memory.readU64(Number(memory.readU64(rsdp + 24)) + 44)));
+    const data = new DataView(madt.buffer, madt.byteOffset);
+    assert.deepEqual([data.getUint32(36, true), data.getUint32(40, true)], [layout.LOCAL_APIC_GPA, 1]);
+    assert.deepEqual([...madt.subarray(44, 52)], [0, 8, 0, 0, 1, 0, 0, 0]);
+    const rest = madt.subarray(44 + 4 * 8);
+    assert.deepEqual([...rest.subarray(0, 12)], [1, 12, 4, 0, 0, 0, 0xc0, 0xfe, 0, 0, 0, 0]);
+    const overrides: number[][] = [];
+    for (let at = 12; at < rest.length; at += rest[at + 1] ?? 255) {
+      overrides.push([...rest.subarray(at, at + (rest[at + 1] ?? 0))]);
+    }
+    assert.deepEqual(
+      overrides.find(([type, , , irq]) => type === 2 && irq === layout.ACPI_SCI_GSI),
+      [2, 10, 0, layout.ACPI_SCI_GSI, layout.ACPI_SCI_GSI, 0, 0, 0, 0b1101, 0],
+    );
+    assert.deepEqual(overrides.at(-1), [4, 6, 0xff, 0, 0, 1]);
+  });
+
+  it("tables do not overlap, each 64 bytes apart at least, with as many devices as there can be", () => {
+    for (const count of [0, 1, 14]) {
+      const many = new FakeMemory(2 * MIB);
+      const virtio = Array.from({ length: count }, (_, i) => ({
+        gpa: 0xc000_1000 + 4096 * i,
+        length: 4096,
+        gsi: 5 + i,
+      }));
+      const at = writeAcpiTables(many, { cpus: 32, virtio });
+      const xsdt = Number(many.readU64(at + 24));
+      const [fadt, madt] = [Number(many.readU64(xsdt + 36)), Number(many.readU64(xsdt + 44))];
+      const places = [many.readU32(fadt + 36), many.readU32(fadt + 40), fadt, madt, xsdt];
+      let end = at + 36;
+      for (const place of places) {
+        assert.ok(
+          place >= end && place % 64 === 0 && place < end + 64,
+          `0x${place.toString(16)} after 0x${end.toString(16)}`,
+        );
+        end = place + many.readU32(place + 4);
+        if (ascii(many.slice(place, 4)) !== "FACS") assert.equal(sum(many.slice(place, end - place)), 0);
+      }
+      assert.ok(end <= layout.ACPI_GPA + layout.ACPI_CAPACITY);
+    }
+  });
+
+  it("AML: names, strings, devices and resources, byte by byte. ACPI 6.4 chapter 20 and §6.4", () => {
+    assert.deepEqual(named("_UID", integer(1)), [0x08, 0x5f, 0x55, 0x49, 0x44, 0x01]);
+    assert.deepEqual(named("\\_S5", []), [0x08, 0x5c, 0x5f, 0x53, 0x35, 0x5f]);
+    assert.deepEqual(text("Ab"), [0x0d, 0x41, 0x62, 0]);
+    assert.deepEqual(scope("\\_SB", [1, 2]), [0x10, 8, 0x5c, 0x5f, 0x53, 0x42, 0x5f, 1, 2]);
+    assert.deepEqual(device("RTC", [7]), [0x5b, 0x82, 6, 0x52, 0x54, 0x43, 0x5f, 7]);
+    assert.deepEqual(resources([9, 9]), [0x11, 7, 0x0a, 4, 9, 9, 0x79, 0]);
+    assert.deepEqual(ioPorts(0x3f8, 8), [0x47, 1, 0xf8, 3, 0xf8, 3, 1, 8]);
+    assert.deepEqual(
+      [isaIrq(4), isaIrq(9)],
+      [
+        [0x22, 0x10, 0],
+        [0x22, 0, 2],
+      ],
+    );
+    assert.deepEqual(memory32(0xc000_1000, 0x1000), [0x86, 9, 0, 1, 0, 0x10, 0, 0xc0, 0, 0x10, 0, 0]);
+    assert.deepEqual(interrupt(16), [0x89, 6, 0, 3, 1, 16, 0, 0, 0]);
+    assert.deepEqual(
+      [integer(0xff), integer(0xffff), integer(0xffff_ffff)],
+      [
+        [0x0a, 0xff],
+        [0x0b, 0xff, 0xff],
+        [0x0c, 0xff, 0xff, 0xff, 0xff],
+      ],
+    );
+    // 63 bytes are the most that one byte of length holds, 4095 those of two.
+    assert.deepEqual(scope("ABCD", new Array<number>(58).fill(0)).slice(0, 2), [0x10, 63]);
+    assert.deepEqual(scope("ABCD", new Array<number>(59).fill(0)).slice(0, 3), [0x10, 0x41, 4]);
+    assert.deepEqual(scope("ABCD", new Array<number>(4089).fill(0)).slice(0, 3), [0x10, 0x4f, 0xff]);
+    assert.throws(() => scope("ABCD", new Array<number>(4090).fill(0)), /4096 bytes/);
   });
 
   it("AML: integers take the shortest form, ids are compressed, long packages count themselves", () => {

@@ -1,6 +1,13 @@
 // Needs: nothing.
 import assert from "node:assert/strict";
-import { guestCpuid, type CpuidEntry } from "../../vmm/x86/cpuid.js";
+import {
+  coreIdBits,
+  guestCpuid,
+  hasVmx,
+  offersVirtualization,
+  physicalAddressBits,
+  type CpuidEntry,
+} from "../../vmm/x86/cpuid.js";
 import { bootMsrs } from "../../vmm/x86/msrs.js";
 
 const leaf = (fn: number, values: Partial<CpuidEntry> = {}): CpuidEntry => ({
@@ -84,5 +91,91 @@ describe("cpuid", () => {
     assert.equal(((get(0x8000_0008)?.ecx ?? 0) >> 12) & 0xf, 2);
     assert.equal(get(0xa)?.eax, 0);
     assert.equal(get(0x4000_0000)?.ebx, 0x4b4d564b);
+  });
+
+  it("leaf 1 changes what is vmlet's to say, and no other bit", () => {
+    const { ebx = 0, ecx = 0, edx = 0 } = guest(5, 6)(1) ?? {};
+    // APIC id 5 of 8, the host's cache line and brand.
+    assert.equal(ebx, 0x0508_0812);
+    // No MONITOR (3), no VMX (5); the hypervisor's bit (31) is added.
+    assert.equal(ecx, (0xffff_ffff & ~(1 << 3) & ~(1 << 5)) >>> 0);
+    assert.equal(edx, 0xffff_ffff);
+    const none = guestCpuid([leaf(1)], { index: 0, count: 1, nested: false, tscDeadline: false })[0];
+    assert.equal(none?.ecx, ((1 << 31) | (1 << 21)) >>> 0, "hypervisor and x2APIC");
+    const timer = guestCpuid([leaf(1)], { index: 0, count: 1, nested: false, tscDeadline: true })[0];
+    assert.equal(timer?.ecx, ((1 << 31) | (1 << 21) | (1 << 24)) >>> 0);
+    assert.equal(guestCpuid([leaf(1)], { index: 0, count: 2, nested: false, tscDeadline: true })[0]?.edx, 1 << 28);
+    const nested = guest(0, 1, true)(1);
+    assert.equal(nested?.ecx, (0xffff_ffff & ~(1 << 3)) >>> 0);
+  });
+
+  it("AMD's feature leaf: legacy multi-core with several vCPUs, no topology leaf with one", () => {
+    const ecx = (count: number, nested = false, given = 0xffff_ffff): number =>
+      guestCpuid([leaf(0x8000_0001, { ecx: given })], { index: 0, count, nested, tscDeadline: true })[0]?.ecx ?? 0;
+    assert.equal(ecx(2), (0xffff_ffff & ~(1 << 2)) >>> 0);
+    assert.equal(ecx(1), (0xffff_ffff & ~(1 << 1) & ~(1 << 2) & ~(1 << 22)) >>> 0);
+    assert.equal(ecx(2, true), 0xffff_ffff);
+    assert.equal(ecx(2, false, 0), 1 << 1);
+    assert.equal(ecx(1, false, 0), 0);
+  });
+
+  it("caches: the last level is shared by all, the others by nobody; leaf 4 counts cores", () => {
+    const cache = (fn: number, level: number, count: number, high = 0xffff_c000): number => {
+      const eax = (high | (level << 5) | 0x101) >>> 0;
+      return guestCpuid([leaf(fn, { eax })], { index: 0, count, nested: false, tscDeadline: true })[0]?.eax ?? -1;
+    };
+    // Kept: type, level, bit 8. Bits 14 to 25: sharing, less one. Bits 26 to 31: cores of the socket, less one.
+    for (const count of [1, 2, 3, 4, 6, 32]) {
+      const ids = 2 ** Math.ceil(Math.log2(count)) - 1;
+      for (const level of [1, 2]) {
+        assert.equal(cache(4, level, count), ((ids << 26) | (level << 5) | 0x101) >>> 0);
+        assert.equal(cache(0x8000_001d, level, count), (level << 5) | 0x101);
+      }
+      for (const level of [3, 4]) {
+        assert.equal(cache(4, level, count), ((ids << 26) | (ids << 14) | (level << 5) | 0x101) >>> 0);
+        assert.equal(cache(0x8000_001d, level, count), ((ids << 14) | (level << 5) | 0x101) >>> 0);
+      }
+    }
+    // No cache: the end of the list.
+    assert.equal(
+      guestCpuid([leaf(4, { eax: 0xffff_c060 })], { index: 0, count: 4, nested: false, tscDeadline: true })[0]?.eax,
+      0xffff_c060,
+    );
+  });
+
+  it("AMD's core count and ids; the hypervisor's last leaf", () => {
+    const sizes = guest(0, 32)(0x8000_0008);
+    assert.deepEqual([sizes?.eax, sizes?.ecx], [0x3030, 0x5f1f]);
+    assert.equal(guest(0, 1)(0x8000_0008)?.ecx, 0x0f00);
+    const get = (entry: CpuidEntry): CpuidEntry | undefined =>
+      guestCpuid([entry], { index: 9, count: 12, nested: false, tscDeadline: true })[0];
+    const ids = get(leaf(0x8000_001e, { eax: 1, ebx: 0xffff_ffff, ecx: 7, edx: 7 }));
+    assert.deepEqual([ids?.eax, ids?.ebx, ids?.ecx, ids?.edx], [9, 9, 0, 0]);
+    assert.equal(get(leaf(0x4000_0000, { eax: 0 }))?.eax, 0x4000_0001);
+    assert.equal(get(leaf(0x4000_0000, { eax: 0x4000_0005 }))?.eax, 0x4000_0005);
+    const other = leaf(0x7, { eax: 1, ebx: 2, ecx: 3, edx: 4 });
+    assert.deepEqual(get(other), other);
+  });
+
+  it("the topology leaf replaces the host's, where there can be one", () => {
+    const options = { index: 1, count: 5, nested: false, tscDeadline: true };
+    const leaves = (highest: number): number[] =>
+      guestCpuid([leaf(0, { eax: highest }), leaf(0xb), leaf(0x1f), leaf(2)], options).map((entry) => entry.function);
+    assert.deepEqual(leaves(0xa), [0, 2]);
+    assert.deepEqual(leaves(0xb), [0, 2, 0xb, 0xb, 0xb]);
+    assert.deepEqual([1, 2, 3, 4, 5, 8, 9, 32].map(coreIdBits), [0, 1, 2, 2, 3, 3, 4, 5]);
+    const flags = guestCpuid([leaf(0, { eax: 0xb })], options).map((entry) => entry.flags);
+    assert.deepEqual(flags, [0, 1, 1, 1]);
+  });
+
+  it("says what the host can do: virtualization in a guest, bits of an address", () => {
+    assert.deepEqual(
+      [[leaf(1, { ecx: 1 << 5 })], [leaf(0x8000_0001, { ecx: 1 << 2 })], [leaf(1, { ecx: 1 << 2 })], []].map(
+        offersVirtualization,
+      ),
+      [true, true, false, false],
+    );
+    assert.deepEqual([hasVmx([leaf(1, { ecx: 1 << 5 })]), hasVmx([leaf(7, { ecx: 1 << 5 })])], [true, false]);
+    assert.deepEqual([physicalAddressBits(SUPPORTED), physicalAddressBits([])], [0x30, 36]);
   });
 });
