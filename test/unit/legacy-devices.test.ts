@@ -3,6 +3,8 @@ import assert from "node:assert/strict";
 import { ACPI_PM_WORDS, AcpiPm, PM1_CNT, PM1_EN, PM_TMR, RESET_REG, SLP_EN } from "../../devices/legacy/acpi-pm.js";
 import { BOOT_TIMER_CHANNEL } from "../../devices/pseudo/command-channel.js";
 import { CmosRtc, RTC_DATA, RTC_INDEX } from "../../devices/legacy/cmos-rtc.js";
+import { RtcInterrupts } from "../../devices/legacy/rtc-interrupts.js";
+import { RTC_WORDS } from "../../devices/legacy/rtc-registers.js";
 import { I8042, I8042_COMMAND, I8042_DATA } from "../../devices/legacy/i8042.js";
 import {
   BOOT_TIMER_EXIT_STATUS,
@@ -31,21 +33,140 @@ describe("i8042", () => {
 });
 
 describe("cmos-rtc", () => {
-  const rtc = new CmosRtc(words(1), () => new Date("2039-12-31T23:58:07Z"));
+  const START = Date.UTC(2039, 11, 31, 23, 58, 7, 250);
+  let now = START;
+  let changes = 0;
+  let rtc = new CmosRtc(words(RTC_WORDS));
+  let interrupts = new RtcInterrupts(words(RTC_WORDS), now);
+  beforeEach(() => {
+    now = START;
+    changes = 0;
+    const shared = words(RTC_WORDS);
+    rtc = new CmosRtc(
+      shared,
+      () => changes++,
+      () => now,
+    );
+    interrupts = new RtcInterrupts(shared, now);
+  });
   const register = (index: number): number => {
     rtc.write(RTC_INDEX, 1, index | 0x80);
     return rtc.read(RTC_DATA, 1);
   };
+  const set = (index: number, value: number): void => {
+    rtc.write(RTC_INDEX, 1, index);
+    rtc.write(RTC_DATA, 1, value);
+    interrupts.restart(now);
+  };
+  const clock = (): number[] => [0x32, 9, 8, 7, 4, 2, 0].map(register);
 
   it("shows UTC in BCD, century included", () => {
-    assert.deepEqual([0x32, 9, 8, 7, 4, 2, 0].map(register), [0x20, 0x39, 0x12, 0x31, 0x23, 0x58, 0x07]);
+    assert.deepEqual(clock(), [0x20, 0x39, 0x12, 0x31, 0x23, 0x58, 0x07]);
     assert.equal(register(6), 7, "a Saturday");
   });
 
-  it("is never in the middle of an update, and its battery is good", () => {
-    assert.equal(register(0x0a) & 0x80, 0);
+  it("in binary, and with twelve hours, if the guest wants it so", () => {
+    set(0x0b, 0x06);
+    assert.deepEqual(clock(), [20, 39, 12, 31, 23, 58, 7]);
+    set(0x0b, 0x00);
+    assert.equal(register(4), 0x91, "eleven in the evening");
+    set(0x0b, 0x04);
+    assert.equal(register(4), 0x80 | 11);
+  });
+
+  it("its battery is good; an update shows for the last two milliseconds of a second", () => {
+    assert.equal(register(0x0a), 0x26);
     assert.equal(register(0x0b), 0x02);
     assert.equal(register(0x0d), 0x80);
+    now = START - 250 + 998;
+    assert.equal(register(0x0a), 0xa6);
+    now += 2;
+    assert.equal(register(0x0a), 0x26);
+  });
+
+  it("a clock that the guest sets goes on from there, and its other registers keep what is written", () => {
+    set(0x0b, 0x82);
+    now += 5000;
+    assert.equal(register(0), 0x07, "it stands while it is set");
+    for (const [index, value] of [
+      [0x32, 0x20],
+      [9, 0x24],
+      [8, 0x02],
+      [7, 0x28],
+      [4, 0x23],
+      [2, 0x59],
+      [0, 0x58],
+    ] as const) {
+      set(index, value);
+    }
+    set(0x0b, 0x02);
+    assert.deepEqual(clock(), [0x20, 0x24, 0x02, 0x28, 0x23, 0x59, 0x58]);
+    now += 2000;
+    assert.deepEqual(clock(), [0x20, 0x24, 0x02, 0x29, 0x00, 0x00, 0x00]);
+    set(2, 0x30);
+    assert.equal(register(2), 0x30, "also without stopping it");
+    assert.equal(register(0), 0x00);
+    set(0x40, 0xa5);
+    assert.equal(register(0x40), 0xa5);
+    set(0x0d, 0);
+    assert.equal(register(0x0d), 0x80);
+  });
+
+  it("interrupts after each update: the flag is set once a second, and reading it lets the line go", () => {
+    assert.equal(interrupts.nextMs(now), undefined);
+    set(0x0b, 0x12);
+    assert.equal(changes, 1);
+    assert.equal(interrupts.nextMs(now), 750);
+    assert.equal(interrupts.raise(now + 749), false);
+    assert.equal(interrupts.raise(now + 750), true);
+    assert.equal(interrupts.raise(now + 1750), false, "the line is up already");
+    assert.equal(register(0x0c), 0x90);
+    assert.equal(register(0x0c), 0);
+    assert.equal(interrupts.raise(now + 2750), true);
+    set(0x0b, 0x02);
+    assert.equal(interrupts.nextMs(now), undefined);
+    assert.equal(interrupts.raise(now + 9000), false);
+  });
+
+  it("interrupts at the alarm, today or tomorrow, with fields that match anything", () => {
+    set(0x0b, 0x22);
+    const alarm = (hours: number, minutes: number, seconds: number): number | undefined => {
+      set(5, hours);
+      set(3, minutes);
+      set(1, seconds);
+      return interrupts.nextMs(now);
+    };
+    assert.equal(alarm(0x23, 0x58, 0x08), 750);
+    assert.equal(alarm(0x23, 0x58, 0x07), 86_400_000 - 250, "this second has begun: tomorrow");
+    assert.equal(alarm(0x06, 0x00, 0x00), (6 * 3600 + 113) * 1000 - 250);
+    assert.equal(alarm(0xff, 0xff, 0x00), 52_750);
+    assert.equal(alarm(0xc0, 0x57, 0xc0), (59 * 60 - 7) * 1000 - 250);
+    assert.equal(alarm(0xff, 0xff, 0xff), 750);
+    assert.equal(alarm(0x23, 0x61, 0x00), undefined, "no such time");
+    assert.equal(alarm(0x23, 0x59, 0x00), 52_750);
+    assert.equal(interrupts.raise(now + 52_749), false);
+    assert.equal(interrupts.raise(now + 52_750), true);
+    assert.equal(register(0x0c), 0xa0);
+  });
+
+  it("interrupts periodically, at the rate of register A", () => {
+    set(0x0b, 0x42);
+    assert.equal(interrupts.nextMs(now), 1000 / 1024);
+    set(0x0a, 0x2f);
+    assert.equal(interrupts.nextMs(now), 500);
+    assert.equal(interrupts.raise(now + 500), true);
+    assert.equal(register(0x0c), 0xc0);
+    set(0x0a, 0x21);
+    assert.equal(interrupts.nextMs(now), 1000 / 256);
+    set(0x0a, 0x20);
+    assert.equal(interrupts.nextMs(now), undefined);
+  });
+
+  it("setting the clock ends the update interrupts, as the data sheet has it", () => {
+    set(0x0b, 0x12);
+    set(0x0b, 0x92);
+    assert.equal(register(0x0b), 0x82);
+    assert.equal(interrupts.nextMs(now), undefined);
   });
 });
 

@@ -1,5 +1,6 @@
 // A machine without anything to run: memory slots, interrupt controllers, vCPUs, event descriptors, the
 // words that its threads share. What runs in it is loaded by somebody else. DESIGN.md, "Boot", steps 9 to 13.
+import type { InterruptLine } from "../../devices/contracts.js";
 import type { ResolvedConfig } from "../config/types.js";
 import { GuestRegisters } from "../fixups/guest-registers.js";
 import type { Quirks } from "../fixups/quirks.js";
@@ -9,7 +10,7 @@ import type { VcpuFd } from "../kvm/vcpu-fd.js";
 import type { VmFd } from "../kvm/vm-fd.js";
 import { CommandPages } from "../memory/command-pages.js";
 import type { MappedGuestMemory } from "../memory/guest-memory.js";
-import { KVM_IDENTITY_MAP_GPA, KVM_TSS_GPA, SERIAL0_GSI, SERIAL0_PORT } from "../memory/layout.js";
+import { KVM_IDENTITY_MAP_GPA, KVM_TSS_GPA, RTC_GSI, SERIAL0_GSI, SERIAL0_PORT } from "../memory/layout.js";
 import { eventfd } from "../sys/events.js";
 import {
   KVM_CAP_COALESCED_PIO,
@@ -42,6 +43,8 @@ export interface Machine extends DeviceParts {
   readonly commandMemory: ArrayBuffer | undefined;
   /** What this KVM leaves to the monitor; undefined on hardware. */
   readonly quirks: Quirks | undefined;
+  /** The real-time clock's: without an irqfd, which nearly every guest would have for nothing. */
+  readonly rtcInterrupt: InterruptLine;
 }
 
 /** What a machine is made of. */
@@ -101,6 +104,12 @@ export function createMachine(inputs: MachineInputs, undo: (unmake: () => void) 
     ioEvents,
     commandMemory: command?.view,
     quirks,
+    rtcInterrupt: {
+      trigger: () => {
+        vm.setIrqLine(RTC_GSI, 1);
+        vm.setIrqLine(RTC_GSI, 0);
+      },
+    },
     descriptor: {
       vcpus: vcpus.map(({ fd, run }) => ({ fd, runAddress: run.address })),
       mmapSize,

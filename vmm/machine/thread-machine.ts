@@ -3,7 +3,8 @@
 // an exit is answered on the thread where it happens. DESIGN.md, "Threads".
 import type { BusDevice, SharedWords } from "../../devices/contracts.js";
 import { ACPI_PM_LENGTH, ACPI_PM_WORDS, AcpiPm } from "../../devices/legacy/acpi-pm.js";
-import { CmosRtc, RTC_LENGTH, RTC_WORDS } from "../../devices/legacy/cmos-rtc.js";
+import { CmosRtc, RTC_LENGTH } from "../../devices/legacy/cmos-rtc.js";
+import { RTC_WORDS } from "../../devices/legacy/rtc-registers.js";
 import { I8042, I8042_LENGTH } from "../../devices/legacy/i8042.js";
 import { SERIAL_WORDS, Serial } from "../../devices/legacy/serial.js";
 import { BootTimer } from "../../devices/pseudo/boot-timer.js";
@@ -45,6 +46,11 @@ export const DEVICE_WORDS = VIRTIO_AT + VIRTIO_GSIS.length * VIRTIO_PORT_WORDS;
 /** The words of virtio device `device`. */
 export function virtioWords(shared: VmShared, device: number): SharedWords {
   return shared.deviceWords(VIRTIO_AT + device * VIRTIO_PORT_WORDS, VIRTIO_PORT_WORDS);
+}
+
+/** The words of the real-time clock. */
+export function rtcWords(shared: VmShared): SharedWords {
+  return shared.deviceWords(RTC_AT, RTC_WORDS);
 }
 
 /** Output without a newline that the main thread, while it runs the guest, lets gather, in bytes. */
@@ -107,7 +113,10 @@ export class ThreadMachine implements ExitObserver {
     });
     this.pio.attach(SERIAL0_PORT, SERIAL_LENGTH, this.serial);
     this.pio.attach(I8042_DATA_PORT, I8042_LENGTH, new I8042(power.reset));
-    this.pio.attach(RTC_INDEX_PORT, RTC_LENGTH, new CmosRtc(words(RTC_AT, RTC_WORDS)));
+    const rtc = new CmosRtc(words(RTC_AT, RTC_WORDS), () => {
+      this.kicker.wakeMain();
+    });
+    this.pio.attach(RTC_INDEX_PORT, RTC_LENGTH, rtc);
     this.pio.attach(ACPI_PM1A_EVT_PORT, ACPI_PM_LENGTH, new AcpiPm(words(ACPI_PM_AT, ACPI_PM_WORDS), power));
     this.mmio.attach(
       BOOT_TIMER_GPA,

@@ -15,7 +15,8 @@ import { HALT_WATCH_MS, HaltWatcher } from "./halt-watcher.js";
 import { HostCallbacks, type VmHost } from "./host-callbacks.js";
 import { MainPhase } from "./main-phase.js";
 import { OutputPump } from "./output-pump.js";
-import { DEVICE_WORDS, ThreadMachine, virtioWords } from "./thread-machine.js";
+import { RtcTimer } from "./rtc-timer.js";
+import { DEVICE_WORDS, ThreadMachine, rtcWords, virtioWords } from "./thread-machine.js";
 import { VcpuThreads } from "./vcpu-threads.js";
 import { exitsByReason, reportExit, type VmExit, type VmStatistics } from "./vm-exit.js";
 
@@ -38,6 +39,7 @@ export class VmRun {
   readonly #pump: OutputPump;
   readonly #alarm = new ThreadAlarm();
   readonly #watcher = new ConsoleWatcher();
+  readonly #rtc: RtcTimer;
   /** A virtio console takes input again, and the host does not know yet. */
   #hasConsoleRoom = false;
   #doorbell: PollHandle | undefined;
@@ -95,6 +97,13 @@ export class VmRun {
           this.#hasConsoleRoom = true;
           wakeOwner();
         },
+      },
+    });
+    this.#rtc = new RtcTimer(rtcWords(shared), {
+      trigger: () => {
+        this.guarded(() => {
+          parts.rtcInterrupt.trigger();
+        });
       },
     });
     this.machine = new ThreadMachine(parts.descriptor, 0, boot, this.devices?.transports ?? []);
@@ -212,6 +221,7 @@ export class VmRun {
 
   #unwatch(): void {
     for (const timer of this.#timers.splice(0)) clearInterval(timer);
+    this.#rtc.close();
     this.#doorbell?.close();
     this.#doorbell = undefined;
   }
@@ -264,6 +274,7 @@ export class VmRun {
     shared.answerDoorbell();
     // After a failure they may be in any state.
     if (this.#failure === undefined) this.devices?.service();
+    this.#rtc.service();
     this.#pump.pump();
     if (shared.takeInputRoom() || this.#hasConsoleRoom) {
       this.#hasConsoleRoom = false;
