@@ -100,11 +100,15 @@ async function chooseOrExplain({ accel }: BootOptions): Promise<Choice> {
   }
 }
 
-/** Where kernel code is emulated, the package's own kernel is the one with the fewest instructions. */
+/**
+ * Where kernel code is emulated, the package's own kernel is the one with the fewest instructions, for a guest that it
+ * can serve. A disk's own init may be systemd, which freezes without control groups.
+ */
 function withFittingKernel(options: BootOptions, config: ResolvedConfig, choice: Choice): ResolvedConfig {
-  const wantsDefault = options.kernel === undefined && config.cpus === 1 && config.protocol !== "pvh";
   const isEmulated = choice.kind === "kvm" && choice.quirks !== undefined;
-  return isEmulated && wantsDefault ? { ...config, kernel: fastKernel() } : config;
+  const startsDisksInit = config.initrd === undefined;
+  const canBeFast = config.cpus === 1 && config.protocol !== "pvh" && !startsDisksInit;
+  return isEmulated && options.kernel === undefined && canBeFast ? { ...config, kernel: fastKernel() } : config;
 }
 
 function vmConfig(options: BootOptions) {
