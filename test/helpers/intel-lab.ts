@@ -5,6 +5,7 @@ import type { Report } from "../../vmm/cli/report.js";
 import { LAB_CLI, packageInputs } from "../../vmm/lab/checkout.js";
 import { LabSession, type LabResult } from "../../vmm/lab/session.js";
 import { countBoot } from "./booted.js";
+import { describeRunning } from "./running.js";
 
 const MEMORY_MIB = 1024;
 /** A guest that has not ended by then never will, seconds of the lab's clock. */
@@ -33,7 +34,20 @@ export class IntelLab {
       { from: "guest/out/default/vmlinux", to: "kernels/vmlinux" },
       { from: "guest/out/initramfs.cpio", to: "kernels/initramfs.cpio" },
     ];
-    return new IntelLab(await LabSession.start({ cpu: "intel", packageRoot, memoryMib: MEMORY_MIB, cpus: 1, inputs }));
+    const options = { cpu: "intel", packageRoot, memoryMib: MEMORY_MIB, cpus: 1, inputs } as const;
+    let step = "Bochs interprets the firmware and the kernel";
+    let lastLife: number | undefined;
+    describeRunning(() => {
+      const heard =
+        lastLife === undefined ? "" : `, heard of ${String(Math.round((performance.now() - lastLife) / 1000))} s ago`;
+      return `${step}${heard}`;
+    });
+    const session = await LabSession.start(options, {
+      onProgress: (text) => (step = `the lab is starting: ${text}`),
+      onLife: () => (lastLife = performance.now()),
+    });
+    step = "the lab is at it";
+    return new IntelLab(session);
   }
 
   /** A shell command on the emulated host. */
@@ -57,6 +71,7 @@ export class IntelLab {
   }
 
   close(): Promise<void> {
+    describeRunning(undefined);
     return this.#session.close();
   }
 }

@@ -1,36 +1,83 @@
-// mocha's "spec" output, the reason of every skip, and one last line for programs:
-// "N passed, N failed, N skipped". With need-boot=1, a run that booted no guest fails.
+// mocha's "spec" output, the reason of every skip, a sign of life of every long test, and one last line for
+// programs: "N passed, N failed, N skipped". With need-boot=1, a run that booted no guest fails. With announce=1
+// each test is named when it begins, and which of how many it is. With counts=FILE the numbers go there
+// instead: test/run.ts adds up those of several processes.
 import mocha from "mocha";
+import { writeFileSync } from "node:fs";
 import { timeLimit } from "../../vmm/host/time-limit.js";
 import { bootedGuests } from "./booted.js";
+import { closingLine, failsForWantOfBoot, type Counts } from "./counts.js";
+import { runningDetail } from "./running.js";
 import { skipReason } from "./skip.js";
 
-const { EVENT_HOOK_BEGIN, EVENT_RUN_END, EVENT_TEST_BEGIN, EVENT_TEST_PENDING } = mocha.Runner.constants;
+const { EVENT_HOOK_BEGIN, EVENT_HOOK_END, EVENT_RUN_END, EVENT_TEST_BEGIN, EVENT_TEST_END, EVENT_TEST_PENDING } =
+  mocha.Runner.constants;
+
+/** A test that runs for longer is said to be running, and again each time that it has lasted so long, `ms`; still-running=MS. */
+const STILL_RUNNING_MS = 20_000;
+
+interface Options {
+  readonly "need-boot"?: unknown;
+  readonly announce?: unknown;
+  readonly "still-running"?: string;
+  readonly counts?: string;
+}
 
 class VmletReporter extends mocha.reporters.Spec {
   constructor(runner: mocha.Runner, options: mocha.MochaOptions) {
     super(runner, options);
-    const { "need-boot": needBoot } = (options.reporterOptions ?? {}) as { "need-boot"?: unknown };
+    const { "need-boot": needBoot, announce, counts: countsFile, ...rest } = (options.reporterOptions ?? {}) as Options;
+    const stillRunningMs = Number(rest["still-running"] ?? STILL_RUNNING_MS);
     // Limits in tests are for a usual host; hooks of "each" come by again and are stretched once.
     const stretched = new WeakSet<mocha.Runnable>();
-    const stretch = (runnable: mocha.Runnable): void => {
+    let stillRunning: NodeJS.Timeout | undefined;
+    const begin = (runnable: mocha.Runnable): void => {
+      clearInterval(stillRunning);
+      const started = performance.now();
+      stillRunning = setInterval(() => {
+        const seconds = Math.floor((performance.now() - started) / 1000);
+        const detail = runningDetail();
+        console.log(
+          `      … ${runnable.title}: running for ${String(seconds)} s${detail === undefined ? "" : `; ${detail}`}`,
+        );
+      }, stillRunningMs).unref();
       if (stretched.has(runnable) || runnable.timeout() === 0) return;
       stretched.add(runnable);
       runnable.timeout(timeLimit(runnable.title, runnable.timeout()));
     };
-    runner.on(EVENT_TEST_BEGIN, stretch);
-    runner.on(EVENT_HOOK_BEGIN, stretch);
+    const end = (): void => {
+      clearInterval(stillRunning);
+    };
+    let begun = 0;
+    runner.on(EVENT_TEST_BEGIN, (test) => {
+      begun++;
+      if (announce !== undefined) console.log(`      … ${String(begun)} of ${String(runner.total)}: ${test.title}`);
+      begin(test);
+    });
+    runner.on(EVENT_HOOK_BEGIN, begin);
+    runner.on(EVENT_TEST_END, end);
+    runner.on(EVENT_HOOK_END, end);
     runner.on(EVENT_TEST_PENDING, (test) => {
       console.log(`      skipped: ${skipReason(test)}`);
     });
     runner.on(EVENT_RUN_END, () => {
+      end();
       const { passes = 0, failures = 0, pending = 0 } = runner.stats ?? {};
-      if (needBoot !== undefined && bootedGuests() === 0) {
-        console.log("No guest could be booted anywhere: that is a failure, whatever else has passed.");
-        runner.failures++;
+      const counts: Counts = {
+        passed: passes,
+        failed: Math.max(failures, runner.failures),
+        skipped: pending,
+        booted: bootedGuests(),
+      };
+      if (countsFile !== undefined) {
+        writeFileSync(countsFile, JSON.stringify(counts));
+        return;
       }
-      const failed = Math.max(failures, runner.failures);
-      console.log(`${String(passes)} passed, ${String(failed)} failed, ${String(pending)} skipped`);
+      if (needBoot !== undefined && failsForWantOfBoot(counts)) {
+        runner.failures++;
+        counts.failed++;
+      }
+      console.log(closingLine(counts));
     });
   }
 }

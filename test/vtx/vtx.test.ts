@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { missingLabPrograms } from "../../vmm/lab/programs.js";
 import { IntelLab } from "../helpers/intel-lab.js";
+import { describeRunning } from "../helpers/running.js";
 import { skip } from "../helpers/skip.js";
 
 const CLI_LIMIT_MS = 900_000;
@@ -108,33 +109,22 @@ describe("vtx: the command line", function () {
     if (folder !== undefined) rmSync(folder, { recursive: true });
   });
 
-  it("vmlet boot --accel lab-intel: output, status, report and a disk of this host pass through; nothing is left", () => {
+  it("vmlet boot --accel lab-intel: output, status, report and a disk of this host pass through; nothing is left", async () => {
     assert.ok(folder !== undefined);
     const disk = join(folder, "disk.img");
     const report = join(folder, "report.json");
     writeFileSync(disk, Buffer.alloc(2 ** 20));
     const temporary = join(folder, "tmp");
     const script = "echo on VT-x; echo hello | dd of=/dev/vda bs=512 seek=9 conv=fsync 2>/dev/null; exit 9";
-    const { status, stdout, stderr } = spawnSync(
-      "sh",
-      [
-        ...["-c", 'mkdir "$TMPDIR" && exec "$0" "$@"', process.execPath, "dist/vmlet.js"],
-        ...[
-          "boot",
-          "--accel",
-          "lab-intel",
-          "--quiet",
-          "--report",
-          report,
-          "--disk",
-          `path=${disk}`,
-          "--",
-          "sh",
-          "-c",
-          script,
-        ],
-      ],
-      { encoding: "utf8", timeout: CLI_LIMIT_MS, env: { ...process.env, TMPDIR: temporary }, input: "" },
+    const boot = ["boot", "--accel", "lab-intel", "--quiet", "--report", report, "--disk", `path=${disk}`];
+    const { status, stdout, stderr } = await run(
+      ["sh", "-c", 'mkdir "$TMPDIR" && exec "$0" "$@"', process.execPath, "dist/vmlet.js", ...boot].concat([
+        "--",
+        "sh",
+        "-c",
+        script,
+      ]),
+      { ...process.env, TMPDIR: temporary },
     );
     assert.equal(stdout, "on VT-x\n", stderr);
     assert.equal(status, 9);
@@ -166,6 +156,23 @@ describe("vtx: the command line", function () {
     });
   }
 });
+
+/** A command to its end, which the reporter can watch: its last line so far is what it is busy with. */
+async function run(argv: readonly string[], env: NodeJS.ProcessEnv) {
+  const [file = "", ...rest] = argv;
+  const child = spawn(file, rest, { env, stdio: ["ignore", "pipe", "pipe"], timeout: CLI_LIMIT_MS });
+  let stdout = "";
+  let stderr = "";
+  child.stdout.setEncoding("utf8").on("data", (text: string) => (stdout += text));
+  child.stderr.setEncoding("utf8").on("data", (text: string) => (stderr += text));
+  describeRunning(() => `it said last: ${stderr.trimEnd().split("\n").at(-1) ?? ""}`);
+  try {
+    const status = await new Promise<number | null>((done) => child.once("close", done));
+    return { status, stdout, stderr };
+  } finally {
+    describeRunning(undefined);
+  }
+}
 
 /** How many Bochs run with their files in `folder`. */
 function bochsIn(folder: string): number {

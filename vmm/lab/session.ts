@@ -60,6 +60,8 @@ export interface StartOptions {
   readonly abort?: AbortSignal;
   /** How far the start is, in words; a fast emulator says nothing. */
   readonly onProgress?: (text: string) => void;
+  /** The emulated host has said something, if only that it lives, which it does every 5 s of its own time. */
+  readonly onLife?: () => void;
 }
 
 export class LabSession {
@@ -71,6 +73,7 @@ export class LabSession {
   #pending: Pending | undefined;
   #ready: (() => void) | undefined;
   #onProgress: ((text: string) => void) | undefined;
+  #onLife: (() => void) | undefined;
   #isClosed = false;
   #hasEnded = false;
   #silence: NodeJS.Timeout | undefined;
@@ -100,7 +103,7 @@ export class LabSession {
   }
 
   /** Resolves once the emulated host is up and takes commands. */
-  static async start(options: LabOptions, { abort, onProgress }: StartOptions = {}): Promise<LabSession> {
+  static async start(options: LabOptions, { abort, onProgress, onLife }: StartOptions = {}): Promise<LabSession> {
     const { cpu = "amd" } = options;
     const emulator = EMULATORS[cpu];
     emulator.check(options);
@@ -112,6 +115,7 @@ export class LabSession {
       const disk = makeInputDisk(folder, options.inputs);
       session = new LabSession(emulator, emulator.start(options, base, disk, folder), folder);
       session.#onProgress = onProgress;
+      session.#onLife = onLife;
     } catch (error) {
       rmSync(folder, { recursive: true, force: true });
       throw error;
@@ -213,6 +217,7 @@ export class LabSession {
 
   #take({ type, payload }: Frame): void {
     this.#expectLife();
+    this.#onLife?.();
     const pending = this.#pending;
     switch (type) {
       case "R":

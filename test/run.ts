@@ -1,0 +1,97 @@
+// All tests but those on VT-x, in two processes at once: the files that share the lab, whose emulated host is
+// slow and alone in its process, and everything else. The output of the second waits until the first has
+// ended, so that both can be read; one last line counts both.
+//   node build/test/run.js [FILE...]
+import { spawn, type ChildProcess } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { addCounts, closingLine, failsForWantOfBoot, type Counts } from "./helpers/counts.js";
+
+const TESTS = "build/test";
+/** Folders that are not for this run: VT-x takes minutes. */
+const LEFT_OUT = /^vtx\//;
+/** What all files that share the lab import. */
+const SHARES_LAB = "helpers/guest-runner.js";
+
+interface Lane {
+  readonly name: string;
+  readonly files: readonly string[];
+}
+
+/** What is built from a file that is no longer there does not count. */
+function allTests(): string[] {
+  return readdirSync(TESTS, { recursive: true, encoding: "utf8" })
+    .filter((name) => name.endsWith(".test.js") && !LEFT_OUT.test(name))
+    .filter((name) => existsSync(join("test", name.replace(/js$/, "ts"))))
+    .sort()
+    .map((name) => join(TESTS, name));
+}
+
+function lanes(files: readonly string[]): Lane[] {
+  const sharesLab = (file: string): boolean => readFileSync(file, "utf8").includes(SHARES_LAB);
+  return [
+    { name: "tests on this host", files: files.filter((file) => !sharesLab(file)) },
+    { name: "tests of real kernels in the lab, or on this host's VT-x or AMD-V", files: files.filter(sharesLab) },
+  ];
+}
+
+function start({ files }: Lane, countsFile: string): ChildProcess {
+  const color = process.stdout.isTTY ? ["--color"] : [];
+  const reporter = ["--reporter", "build/test/helpers/reporter.js", "--reporter-option", `counts=${countsFile}`];
+  const argv = ["node_modules/mocha/bin/mocha.js", "--no-config", ...color, ...reporter, ...files];
+  return spawn(process.execPath, argv, { stdio: ["ignore", "pipe", "pipe"] });
+}
+
+/** A lane that died has no numbers: that is a failure. */
+function countsOf(file: string, name: string): Counts {
+  try {
+    return JSON.parse(readFileSync(file, "utf8")) as Counts;
+  } catch {
+    console.log(`The process of the ${name} has ended before its tests.`);
+    return { passed: 0, failed: 1, skipped: 0, booted: 0 };
+  }
+}
+
+const folder = mkdtempSync(join(tmpdir(), "vmlet-tests-"));
+const files = process.argv.slice(2);
+const running = lanes(files.length === 0 ? allTests() : files).map((lane, index) => {
+  const countsFile = join(folder, String(index));
+  const child = start(lane, countsFile);
+  const held: Buffer[] = [];
+  let isHeld = index > 0;
+  const write = (chunk: Buffer): void => {
+    if (isHeld) held.push(chunk);
+    else process.stdout.write(chunk);
+  };
+  child.stdout?.on("data", write);
+  child.stderr?.on("data", write);
+  return {
+    name: lane.name,
+    countsFile,
+    child,
+    closed: new Promise<void>((done) => child.once("close", () => done())),
+    show: () => {
+      isHeld = false;
+      for (const chunk of held.splice(0)) process.stdout.write(chunk);
+    },
+  };
+});
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+  process.once(signal, () => {
+    for (const { child } of running) child.kill(signal);
+    rmSync(folder, { recursive: true, force: true });
+    process.exitCode = 1;
+  });
+}
+
+for (const { name, show, closed } of running) {
+  console.log(`\n== ${name}`);
+  show();
+  await closed;
+}
+const total = addCounts(running.map(({ countsFile, name }) => countsOf(countsFile, name)));
+rmSync(folder, { recursive: true, force: true });
+if (failsForWantOfBoot(total)) total.failed++;
+console.log(closingLine(total));
+if (total.failed > 0) process.exitCode = 1;

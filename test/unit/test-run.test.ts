@@ -1,0 +1,81 @@
+// Needs: nothing. What `make test` runs: two processes at once, one account.
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+const LIMIT_MS = 60_000;
+/** What puts a file among those that share the lab. */
+const SHARES_LAB = "// helpers/guest-runner.js\n";
+
+describe("test run: two lanes, one last line", function () {
+  this.timeout(LIMIT_MS);
+  let folder = "";
+  beforeEach(() => (folder = mkdtempSync(join(tmpdir(), "vmlet-test-"))));
+  afterEach(() => {
+    rmSync(folder, { recursive: true });
+  });
+
+  function run(contents: readonly string[]) {
+    const files = contents.map((content, index) => {
+      const file = join(folder, `${String(index)}.test.cjs`);
+      writeFileSync(file, content);
+      return file;
+    });
+    const { status, stdout } = spawnSync(process.execPath, ["build/test/run.js", ...files], { encoding: "utf8" });
+    return { status, stdout, last: stdout.trimEnd().split("\n").at(-1) };
+  }
+  const passes = (name: string): string => `it(${JSON.stringify(name)}, () => undefined);\n`;
+  const booted = `require("node:module");\nconst counts = import(${JSON.stringify(new URL("../helpers/booted.js", import.meta.url).href)});\nit("boots", async () => (await counts).countBoot());\n`;
+
+  it("both lanes' tests are shown, one after the other, and counted in the last line", () => {
+    const skipped = 'it("not here", function () { this.skip(); });\n';
+    const { status, stdout, last } = run([
+      passes("on this host") + skipped,
+      SHARES_LAB + passes("in the lab") + booted,
+    ]);
+    assert.equal(last, "3 passed, 0 failed, 1 skipped", stdout);
+    assert.equal(status, 0);
+    assert.ok(stdout.indexOf("on this host") < stdout.indexOf("in the lab"), stdout);
+    assert.equal(stdout.match(/passed, /g)?.length, 1, "no other line looks like the last one");
+  });
+
+  it("a failure in either lane fails the run", () => {
+    const fails = 'it("fails", () => { throw new Error("on purpose"); });\n';
+    for (const contents of [
+      [fails, SHARES_LAB + booted],
+      [booted, SHARES_LAB + fails],
+    ]) {
+      const { status, stdout, last } = run(contents);
+      assert.deepEqual([status, last], [1, "1 passed, 1 failed, 0 skipped"], stdout);
+      assert.match(stdout, /on purpose/);
+    }
+  });
+
+  it("a lane whose process dies is a failure", () => {
+    const { status, stdout, last } = run([booted, `${SHARES_LAB}it("dies", () => process.exit(0));\n`]);
+    assert.deepEqual([status, last], [1, "1 passed, 1 failed, 0 skipped"], stdout);
+  });
+
+  it("a run without a boot is a failure, whatever else passed", () => {
+    const { status, stdout, last } = run([passes("one"), SHARES_LAB + passes("two")]);
+    assert.deepEqual([status, last], [1, "2 passed, 1 failed, 0 skipped"], stdout);
+    assert.match(stdout, /No guest could be booted anywhere/);
+  });
+
+  it("the reporter names each test when it begins, and says what a long one is busy with", () => {
+    const file = join(folder, "long.test.cjs");
+    const running = new URL("../helpers/running.js", import.meta.url).href;
+    const body = `(await import(${JSON.stringify(running)})).describeRunning(() => "the lab is starting"); await new Promise((done) => setTimeout(done, 700));`;
+    writeFileSync(file, `${passes("short")}it("long", async () => { ${body} });\n`);
+    const options = ["--reporter-option", "announce=1,still-running=300"];
+    const argv = ["--no-config", "--reporter", "build/test/helpers/reporter.js", ...options, file];
+    const { stdout } = spawnSync(process.execPath, ["node_modules/mocha/bin/mocha.js", ...argv], { encoding: "utf8" });
+    assert.match(
+      stdout,
+      /… 1 of 2: short\n[\s\S]*… 2 of 2: long\n[\s\S]*… long: running for \d+ s; the lab is starting\n/,
+    );
+    assert.match(stdout, /\n2 passed, 0 failed, 0 skipped\n$/);
+  });
+});
