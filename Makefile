@@ -4,13 +4,16 @@ SHELL := /bin/bash
 MOCHA := node_modules/.bin/mocha --no-config --reporter build/test/helpers/reporter.js
 SOURCES := $(shell find vmm devices bench/ladder -name '*.ts') bench/c-flags.ts bench/harness.ts bench/stamp.ts bench/statistics.ts bench/table.ts vmm/bundle/bundle.mjs vmm/bundle/code-cache.mjs package.json $(wildcard guest/kernel/* guest/init/*)
 
-.PHONY: help setup build guest rootfs pack boot lab doctor check types lint format imports test test-unit test-kvm test-boot test-vtx fuzz mutants bench clean
+.PHONY: help setup test-setup build guest rootfs pack boot lab doctor check types lint format imports test test-unit test-kvm test-boot test-vtx fuzz mutants bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
 
 setup: node_modules/.package-lock.json ## install missing Debian and npm packages
 	@guest/packages
+
+test-setup: node_modules/.package-lock.json ## the same, and what the tests use: Docker, chromium and others
+	@guest/packages --tests
 
 node_modules/.package-lock.json: package-lock.json
 	@npm ci --no-audit --no-fund
@@ -28,52 +31,54 @@ rootfs: setup ## a root disk with busybox in guest/out/root.ext4; ROOTFS="--debi
 	@mkdir -p guest/out
 	@guest/rootfs/build $(ROOTFS) guest/out/root.ext4
 
-pack: setup build types ## the npm package: vmlet-VERSION.tgz
+pack: build types ## the npm package: vmlet-VERSION.tgz
 	@npm pack --ignore-scripts
 
-boot: setup guest build ## boot a guest: a shell, or a description of itself without a terminal
-	@dist/vmlet.js boot --quiet
+boot: ## boot a guest: a shell, or a description of itself without a terminal; builds what that needs
+	@guest/prepare dist/vmlet.js boot --quiet
 
-lab: setup guest build ## a shell in the lab, an emulated host with AMD-V; LAB="--cpu intel" for VT-x
+lab: setup build ## a shell in the lab, an emulated host with AMD-V; LAB="--cpu intel" for VT-x
+	@guest/packages --lab
+	@$(MAKE) --no-print-directory -C guest kernel init
 	@dist/vmlet.js lab $(LAB)
 
-doctor: setup build ## what this host can do
+doctor: build ## what this host can do
 	@dist/vmlet.js doctor
 
 check: types lint format imports ## types, lint, format, who may import whom
 
-types: setup
+types: node_modules/.package-lock.json
 	@node_modules/.bin/tsc -p .
 
-lint: setup
+lint: node_modules/.package-lock.json
 	@node_modules/.bin/eslint .
 
-format: setup
+format: node_modules/.package-lock.json
 	@node_modules/.bin/prettier --check --log-level warn .
 
 imports: types
 	@$(MOCHA) build/test/unit/imports.test.js
 
-test: setup guest build types ## all tests but those on VT-x; fails if no guest could be booted anywhere
-	@$(MOCHA) --reporter-option need-boot=1 --ignore 'build/test/vtx/**' 'build/test/**/*.test.js'
+test: test-setup guest build types ## all tests but those on VT-x; fails if no guest could be booted anywhere
+	@node build/test/run.js
 
-test-unit: setup types ## tests that need nothing
+test-unit: test-setup types ## tests that need neither a guest nor a KVM
 	@$(MOCHA) 'build/test/{unit,fuzz}/**/*.test.js'
 
-test-kvm: setup build types ## guests of a few bytes on this host's /dev/kvm
+test-kvm: test-setup build types ## guests of a few bytes on this host's /dev/kvm
 	@$(MOCHA) 'build/test/kvm/**/*.test.js'
 
-test-boot: setup guest build types ## real kernels, on this host or in the lab
+test-boot: test-setup guest build types ## real kernels, on this host or in the lab
 	@$(MOCHA) --reporter-option need-boot=1 'build/test/boot/**/*.test.js'
 
 test-vtx: setup guest build types ## real kernels on an interpreted VT-x; minutes
 	@guest/packages --intel
-	@$(MOCHA) --reporter-option need-boot=1 'build/test/vtx/**/*.test.js'
+	@$(MOCHA) --reporter-option need-boot=1,announce=1 'build/test/vtx/**/*.test.js'
 
-fuzz: setup types ## the guest's side at random, for longer than the tests do; FUZZ="--seed N --iters N"
+fuzz: types ## the guest's side at random, for longer than the tests do; FUZZ="--seed N --iters N"
 	@node build/test/fuzz/run.js $(FUZZ)
 
-mutants: setup types ## change one operator at random, see whether a test notices; MUTANTS="--seed N --count N --only PATH"
+mutants: types ## change one operator at random, see whether a test notices; MUTANTS="--seed N --count N --only PATH"
 	@node build/test/mutants/run.js $(MUTANTS)
 
 bench: setup guest build types ## measure; see bench/README.md; LADDER="--quick --yes" for the ladder

@@ -1,13 +1,12 @@
-// An installed package brings its guest as sources: the first use builds kernel and initramfs, which
-// takes minutes once, and keeps them in the cache.
+// A package and a checkout bring their guest as sources: the first use builds the kernel that it needs and the
+// initramfs, which takes minutes once. The build scripts tell how far they are.
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { HostError } from "../errors.js";
 import { ignoringAlike } from "./inherited-signals.js";
 import { findProgram } from "./programs.js";
-import { guestCache, packageRoot, type GuestFile } from "./guest-files.js";
-import { say } from "./say.js";
+import { guestFolder, packageRoot, type GuestFile } from "./guest-files.js";
 
 /** Targets of guest/Makefile. */
 type Target = "kernel" | "fast-kernel" | "init";
@@ -37,7 +36,7 @@ export function missingPackages(targets: readonly Target[]): string[] {
 
 /** Builds what of these paths is the package's and does not exist. Throws HostError with the packages that are missing. */
 export async function buildMissing(paths: readonly (string | undefined)[]): Promise<void> {
-  const folder = guestCache();
+  const folder = guestFolder();
   const missing = (Object.keys(TARGETS) as GuestFile[]).filter((name) => {
     const path = join(folder, name);
     return paths.includes(path) && !existsSync(path);
@@ -52,9 +51,6 @@ export async function buildMissing(paths: readonly (string | undefined)[]): Prom
         cure: `sudo apt-get install --no-install-recommends ${packages.join(" ")}; or bring a guest: --kernel, --initrd`,
       },
     );
-  }
-  if (targets.some((target) => target !== "init")) {
-    say("first use: the guest kernel is built from Debian's source, once, in some minutes");
   }
   mkdirSync(folder, { recursive: true });
   const [file = "make", ...argv] = ignoringAlike([

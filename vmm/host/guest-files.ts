@@ -1,6 +1,6 @@
-// Where the package keeps its guest: in guest/out, where `make guest` puts it, else in the cache, where
-// the first use of an installed package builds it (first-use.ts).
-import { existsSync } from "node:fs";
+// Where the package keeps its guest: in a checkout guest/out, beside dist/ and build/, else the cache. What
+// is not there, the first use builds (first-use.ts).
+import { accessSync, constants, existsSync } from "node:fs";
 import { join } from "node:path";
 import { cacheFolder } from "./cache-folder.js";
 
@@ -21,17 +21,30 @@ export function packageRoot(): string {
   return packageFile(".").replace(/\/$/, "");
 }
 
-/** The folder of the cache that has, or will have, the guest of exactly this package. */
-export function guestCache(): string {
+/** The folder that has, or will have, the guest of exactly this package. */
+export function guestFolder(): string {
+  const own = packageFile("guest/out");
+  if (isOwnCheckout()) return own;
   const key = typeof VMLET_GUEST_KEY === "undefined" ? "checkout" : VMLET_GUEST_KEY;
   const cache = cacheFolder();
-  return cache === undefined ? packageFile("guest/out") : join(cache, "guest", key);
+  return cache === undefined ? own : join(cache, "guest", key);
+}
+
+/** A package has no Makefile; somebody else's checkout is not written to. */
+function isOwnCheckout(): boolean {
+  try {
+    accessSync(packageFile("Makefile"));
+    accessSync(packageFile("guest"), constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** Path of a file of the package's guest; it may have to be built first. */
 export function guestFile(name: GuestFile): string {
   const own = packageFile(`guest/out/${name}`);
-  return existsSync(own) ? own : join(guestCache(), name);
+  return existsSync(own) ? own : join(guestFolder(), name);
 }
 
 export function defaultKernel(): string {
