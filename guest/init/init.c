@@ -3,6 +3,7 @@
  *
  *   console=NAME,...      the terminal, the last one if there are several; without it: ttyS0
  *   vmlet.root=DEVICE     disk to change into before anything runs
+ *   ro, rw, rootfstype=, rootflags=   how it is mounted (root.h)
  *   vmlet.exec=BASE64URL  argv, its strings separated by NUL; without it: /bin/sh
  *   vmlet.tty=raw         the host is not a terminal: a channel is used if there is one (channel.h), else the
  *                         terminal has no echo and no newline translation
@@ -151,6 +152,15 @@ static const char *value_of(const char *word, const char *key)
 	return word;
 }
 
+static void copy_word(char *to, size_t size, const char *from)
+{
+	size_t i = 0;
+
+	for (; i < size - 1 && *from > ' '; i++, from++)
+		to[i] = *from;
+	to[i] = 0;
+}
+
 static void read_cmdline(void)
 {
 	long fd = call3(open, "/proc/cmdline", O_RDONLY | O_CLOEXEC, 0);
@@ -177,8 +187,13 @@ static void read_cmdline(void)
 				terminal_device[i] = *value;
 			terminal_device[i] = 0;
 		} else if ((value = value_of(word, "vmlet.root="))) {
-			for (size_t i = 0; i < sizeof(root_device) - 1 && *value > ' '; i++, value++)
-				root_device[i] = *value;
+			copy_word(root_device, sizeof(root_device), value);
+		} else if ((value = value_of(word, "rootfstype="))) {
+			copy_word(root_types, sizeof(root_types), value);
+		} else if ((value = value_of(word, "rootflags="))) {
+			copy_word(root_data, sizeof(root_data), value);
+		} else if (word[0] == 'r' && (word[1] == 'o' || word[1] == 'w') && word[2] <= ' ') {
+			root_flags = word[1] == 'o' ? MS_RDONLY : 0;
 		} else if ((value = value_of(word, "ip="))) {
 			network = value;
 		} else if ((value = value_of(word, "vmlet.term="))) {

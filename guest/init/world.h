@@ -10,6 +10,7 @@
 #include <linux/stat.h>
 
 #include "network.h"
+#include "root.h"
 #include "syscall.h"
 #include "text.h"
 
@@ -171,20 +172,6 @@ static int has_places(void)
 			return 0;
 	}
 	return 1;
-}
-
-static int is_mounted(const char *device, const char *at)
-{
-	static const char *const types[] = { "ext4", "squashfs", "xfs", "btrfs", "erofs" };
-
-	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
-		if (call5(mount, device, at, types[i], 0, 0) == 0)
-			return 1;
-		/* A disk that the host attached read-only. */
-		if (call5(mount, device, at, types[i], MS_RDONLY, 0) == 0)
-			return 1;
-	}
-	return 0;
 }
 
 /* True if the disk is "/" from here on, with everything mounted there again. */

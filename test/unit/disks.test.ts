@@ -146,7 +146,7 @@ describe("disks: arguments", () => {
   }
 
   it("a root disk needs no initramfs, but a command on it vmlet's init", () => {
-    const none = { initrd: undefined, noInitrd: false, disks: [], command: [] };
+    const none = { initrd: undefined, noInitrd: false, disks: [], command: [], cmdline: undefined };
     const root = { ...none, disks: [{ path: "a" }, { path: "b", isRoot: true }] };
     assert.equal(chooseInitrd(root), undefined);
     assert.deepEqual(changeRootArguments(root), []);
@@ -193,7 +193,7 @@ describe("disks: files", () => {
 });
 
 describe("metrics", () => {
-  it("a line at the end, each counter under the name of the reports", () => {
+  it("a line at the end, each counter under the name of the reports", async () => {
     const folder = mkdtempSync(join(tmpdir(), "vmlet-test-"));
     const path = join(folder, "metrics");
     const file = new MetricsFile(path, () => ({
@@ -201,7 +201,7 @@ describe("metrics", () => {
       devices: { vda: { readBytes: 512 } },
       balloon: undefined,
     }));
-    file.close();
+    await file.close();
     const lines = readFileSync(path, "utf8").trimEnd().split("\n");
     assert.equal(lines.length, 1);
     const line = JSON.parse(lines[0] ?? "") as MetricsLine;

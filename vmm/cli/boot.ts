@@ -14,7 +14,7 @@ import { EXIT_OUTPUT_LOST, EXIT_SIGNAL_BASE } from "../host/exit-codes.js";
 import { exitCodeOf } from "./exit-code.js";
 import { defaultKernel, fastKernel } from "../host/guest-files.js";
 import { CommandInput } from "./command-input.js";
-import { changeRootArguments, chooseInitrd } from "./root-disk.js";
+import { changeRootArguments, checkUserWords, chooseInitrd } from "./root-disk.js";
 import { print, say } from "../host/say.js";
 import { onEndSignals } from "../sys/end-signals.js";
 import { OutputWriter } from "../host/standard-output.js";
@@ -44,6 +44,7 @@ export async function boot(argv: readonly string[]): Promise<number> {
     print(BOOT_HELP);
     return 0;
   }
+  checkUserWords(options);
   const resolved = resolveConfig(vmConfig(options));
   await checkOutputs(options, resolved);
   const choice = await chooseOrExplain(options);
