@@ -47,32 +47,49 @@ export interface TinyVmOptions {
   readonly prepare?: (vm: VmFd) => void;
 }
 
+/** Leaves nothing behind if it throws. */
 export function createTinyVm(system: KvmSystem, options: TinyVmOptions): TinyVm {
-  const { code, prepare, registers = {}, cpl = 3, cr4 = 0n } = options;
+  const undos: (() => void)[] = [];
+  const close = (): void => {
+    for (let undo = undos.pop(); undo !== undefined; undo = undos.pop()) undo();
+  };
+  try {
+    return { ...makeTinyVm(system, options, (undo) => void undos.push(undo)), close };
+  } catch (error) {
+    close();
+    throw error;
+  }
+}
+
+function makeTinyVm(
+  system: KvmSystem,
+  { code, prepare, registers = {}, cpl = 3, cr4 = 0n }: TinyVmOptions,
+  undo: (unmake: () => void) => void,
+): Omit<TinyVm, "close"> {
   const memory = MappedGuestMemory.map(TINY_RAM_BYTES);
+  undo(() => {
+    memory.unmap();
+  });
   memory.writeU64(PML4, BigInt(PDPT) | PRESENT_WRITABLE_USER);
   memory.writeU64(PDPT, BigInt(PD) | PRESENT_WRITABLE_USER);
   for (const i of [0, 1]) memory.writeU64(PD + 8 * i, BigInt(i * TINY_RAM_BYTES) | PRESENT_WRITABLE_USER | LARGE);
   memory.slice(TINY_CODE_GPA, code.length).set(code);
 
   const vm = system.createVm();
+  undo(() => {
+    vm.close();
+  });
   for (const [slot, region] of memory.regions.entries()) vm.setMemoryRegion(slot, region);
   prepare?.(vm);
   const vcpu = vm.createVcpu(0, system.vcpuMmapSize());
+  undo(() => {
+    vcpu.close();
+  });
   vcpu.setCpuid(system.supportedCpuid());
   enterLongMode(vcpu, cpl, cr4);
   setRegisters(vcpu, { rip: TINY_CODE_GPA, rsp: TINY_STACK_GPA, ...registers });
   vcpu.resetFpu();
-  return {
-    vm,
-    vcpu,
-    memory,
-    close: () => {
-      vcpu.close();
-      vm.close();
-      memory.unmap();
-    },
-  };
+  return { vm, vcpu, memory };
 }
 
 /** 64-bit mode with flat segments at the privilege level. */

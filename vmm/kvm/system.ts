@@ -13,6 +13,7 @@ import {
   SIZEOF_KVM_CPUID_ENTRY2,
   SIZEOF_KVM_MSR_LIST,
 } from "../sys/kvm-abi.js";
+import { cureFor } from "../sys/cures.js";
 import { ioctl, ioctlStruct } from "../sys/ioctl-calls.js";
 import { decodeCpuid, type CpuidEntry } from "./cpuid-list.js";
 import { VmFd } from "./vm-fd.js";
@@ -48,7 +49,10 @@ export class KvmSystem {
       fd = openSync(path, "r+");
     } catch (error) {
       const code = (error as NodeJS.ErrnoException).code ?? "";
-      const [problem, cure] = OPEN_CURES[code] ?? [`cannot be opened (${code})`, "see: vmlet doctor"];
+      const [problem, cure] = OPEN_CURES[code] ?? [
+        `cannot be opened (${code})`,
+        cureFor("open", code) ?? "see: vmlet doctor",
+      ];
       throw new HostError(`${path} ${problem}`, { cause: error, cure });
     }
     try {

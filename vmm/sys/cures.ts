@@ -24,12 +24,26 @@ const CURES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     ENOTTY: "/dev/kvm is not the KVM device: check what the container maps there",
     EPERM: "a seccomp filter or LSM forbids it: start the container with a profile that allows KVM",
   },
+  timer_create: {
+    EAGAIN: "raise the limit of pending signals: ulimit -i",
+  },
+  KVM_RUN: {
+    EFAULT: "the host had no memory for a page of the guest: free some, or raise the cgroup's limit",
+    ENOMEM: "the host had no memory for the guest: free some, or raise the cgroup's limit",
+  },
   mmap: {
     ENOMEM: "give the guest less memory (--memory), or raise ulimit -v and vm.overcommit_memory",
   },
 };
 
+/** What helps whatever the call was. */
+const CURES_OF_ANY: Readonly<Record<string, string>> = {
+  EMFILE: "raise the limit of open files: ulimit -n",
+  ENFILE: "raise the system's limit of open files: sysctl fs.file-max",
+  ENOMEM: "free some memory, or raise the memory limit of this process's cgroup",
+};
+
 /** One sentence, or undefined where nothing is known to help. */
 export function cureFor(request: string, errnoName: string): string | undefined {
-  return CURES[request]?.[errnoName];
+  return CURES[request]?.[errnoName] ?? CURES_OF_ANY[errnoName];
 }

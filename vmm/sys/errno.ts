@@ -36,6 +36,19 @@ export function errnoName(errno: number): string {
   return name.startsWith("E") ? name : (MORE_NAMES[errno] ?? `errno ${String(errno)}`);
 }
 
+/** So often a call is made again that something interrupts; then it is an error like any other. */
+const MAX_INTERRUPTIONS = 1000;
+
+/**
+ * Makes a call until nothing interrupts it. KVM_CREATE_VM and others return EINTR of themselves when any signal
+ * is on its way to the thread, a timer of another VM's for example: nothing has been done then.
+ */
+export function uninterrupted(call: () => number): number {
+  let result = call();
+  for (let times = 0; result < 0 && koffi.errno() === EINTR && times < MAX_INTERRUPTIONS; times++) result = call();
+  return result;
+}
+
 /** Builds the error for the call that has just failed. */
 export function systemCallError(request: string, errno: number = koffi.errno()): SystemCallError {
   const name = errnoName(errno);

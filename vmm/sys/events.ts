@@ -1,5 +1,5 @@
 // Event descriptors: eventfd(2), and waiting for one on the event loop.
-import { systemCallError } from "./errno.js";
+import { systemCallError, uninterrupted } from "./errno.js";
 import { koffi, lazy, type PollHandle } from "./koffi.js";
 
 const EFD_NONBLOCK = 0o4000;
@@ -10,7 +10,7 @@ const nativeRead = lazy("read", "int64_t", ["int", "void *", "size_t"]);
 
 /** Non-blocking eventfd. */
 export function eventfd(): number {
-  const fd = nativeEventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  const fd = uninterrupted(() => nativeEventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
   if (fd < 0) throw systemCallError("eventfd");
   return fd;
 }
@@ -21,13 +21,13 @@ const drained = new BigUint64Array(1);
 /** Adds 1 to an eventfd: one wake-up, or one pulse of the interrupt that an irqfd stands for. */
 export function signalEventfd(fd: number): void {
   // SAFETY: 8 bytes of a module-level buffer, read during this call only.
-  nativeWrite(fd, one, 8);
+  if (nativeWrite(fd, one, 8) < 0) uninterrupted(() => nativeWrite(fd, one, 8));
 }
 
 /** Resets an eventfd's counter; nothing happens if it is 0 already. */
 export function drainEventfd(fd: number): void {
   // SAFETY: 8 bytes of a module-level buffer, written during this call only.
-  nativeRead(fd, drained, 8);
+  if (nativeRead(fd, drained, 8) < 0) uninterrupted(() => nativeRead(fd, drained, 8));
 }
 
 /** Calls back on the event loop when `fd` is readable. Keep the handle: a collected one never calls back. */

@@ -1,5 +1,5 @@
 // Files: reads and writes between them and memory by address, ranges, flushes.
-import { systemCallError } from "./errno.js";
+import { EINTR, systemCallError, uninterrupted } from "./errno.js";
 import { koffi, lazy, libc } from "./koffi.js";
 
 const nativeIsatty = lazy("isatty", "int", ["int"]);
@@ -21,7 +21,8 @@ export function isTerminal(fd: number): boolean {
 
 /** Reads up to `length` bytes of a file at `position` to the address; the count read, 0 at its end. */
 export function preadInto(fd: number, address: number, length: number, position: number): number {
-  const count = nativePread(fd, address, length, position);
+  let count = nativePread(fd, address, length, position);
+  if (count < 0 && koffi.errno() === EINTR) count = uninterrupted(() => nativePread(fd, address, length, position));
   if (count < 0) throw systemCallError("pread");
   return count;
 }
@@ -107,7 +108,7 @@ export function writevRaw(fd: number, vectors: IoVectors): number {
 
 /** Brings what was written to the medium: 0 or the positive errno. */
 export function fdatasyncRaw(fd: number): number {
-  return nativeFdatasync(fd) < 0 ? koffi.errno() : 0;
+  return uninterrupted(() => nativeFdatasync(fd)) < 0 ? koffi.errno() : 0;
 }
 
 export const FALLOC_FL_KEEP_SIZE = 0x01;

@@ -1,5 +1,5 @@
 // ioctl(2), as numbers and as structures. Request numbers are made in ioctl.ts.
-import { systemCallError } from "./errno.js";
+import { EINTR, systemCallError, uninterrupted } from "./errno.js";
 import { koffi, lazy, libc } from "./koffi.js";
 
 // Two prototypes instead of a variadic one: 339 ns against 451 ns a call.
@@ -9,7 +9,8 @@ const ioctlBuffer = lazy("ioctl", "int", ["int", "ulong", "void *"]);
 
 /** ioctl with an integer argument; throws an error that carries `name`. */
 export function ioctl(fd: number, name: string, request: number, argument = 0): number {
-  const result = ioctlNumber(fd, request, argument);
+  let result = ioctlNumber(fd, request, argument);
+  if (result < 0 && koffi.errno() === EINTR) result = uninterrupted(() => ioctlNumber(fd, request, argument));
   if (result < 0) throw systemCallError(name);
   return result;
 }
@@ -17,7 +18,8 @@ export function ioctl(fd: number, name: string, request: number, argument = 0): 
 /** ioctl on a structure; `structure` must have the size that `request` encodes, or what it counts. */
 export function ioctlStruct(fd: number, name: string, request: number, structure: ArrayBufferView): number {
   // SAFETY: the caller's buffer outlives this synchronous call; its size is checked by the wrappers in vmm/kvm/.
-  const result = ioctlBuffer(fd, request, structure);
+  let result = ioctlBuffer(fd, request, structure);
+  if (result < 0 && koffi.errno() === EINTR) result = uninterrupted(() => ioctlBuffer(fd, request, structure));
   if (result < 0) throw systemCallError(name);
   return result;
 }

@@ -1,5 +1,5 @@
 // Locks on bytes of a file that belong to its opening: fcntl(2), F_OFD_SETLK.
-import { EAGAIN, systemCallError } from "./errno.js";
+import { EAGAIN, systemCallError, uninterrupted } from "./errno.js";
 import { koffi, lazy } from "./koffi.js";
 
 const nativeFcntl = lazy("fcntl", "int", ["int", "int", "void *"]);
@@ -22,17 +22,19 @@ function flockOf(type: number, byte: number): DataView {
 /** A shared lock on one byte of an open file, for as long as this opening of it lives. */
 export function lockByteShared(fd: number, byte: number): void {
   // SAFETY: the size of struct flock, used during this call only; so below.
-  if (nativeFcntl(fd, F_OFD_SETLK, flockOf(F_RDLCK, byte)) < 0) throw systemCallError("F_OFD_SETLK");
+  const flock = flockOf(F_RDLCK, byte);
+  if (uninterrupted(() => nativeFcntl(fd, F_OFD_SETLK, flock)) < 0) throw systemCallError("F_OFD_SETLK");
 }
 
 /** Locks one byte for this opening alone; false if another has it. True where the file system has no locks. */
 export function lockByteExclusive(fd: number, byte: number): boolean {
-  return nativeFcntl(fd, F_OFD_SETLK, flockOf(F_WRLCK, byte)) >= 0 || ![EAGAIN, EACCES].includes(koffi.errno());
+  const flock = flockOf(F_WRLCK, byte);
+  return uninterrupted(() => nativeFcntl(fd, F_OFD_SETLK, flock)) >= 0 || ![EAGAIN, EACCES].includes(koffi.errno());
 }
 
 /** Whether another opening of the file has any lock on this byte. */
 export function isByteLocked(fd: number, byte: number): boolean {
   const flock = flockOf(F_WRLCK, byte);
-  if (nativeFcntl(fd, F_OFD_GETLK, flock) < 0) throw systemCallError("F_OFD_GETLK");
+  if (uninterrupted(() => nativeFcntl(fd, F_OFD_GETLK, flock)) < 0) throw systemCallError("F_OFD_GETLK");
   return flock.getInt16(0, true) !== F_UNLCK;
 }

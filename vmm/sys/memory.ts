@@ -1,6 +1,6 @@
 // Memory of this process: mmap(2), munmap(2), madvise(2). Addresses and lengths are numbers (int64_t):
 // koffi passes them fastest, and a user-space address fits 2^53.
-import { systemCallError } from "./errno.js";
+import { EAGAIN, systemCallError, uninterrupted } from "./errno.js";
 import { koffi, lazy } from "./koffi.js";
 
 const PROT_READ = 1;
@@ -15,18 +15,23 @@ const nativeMmap = lazy("mmap", "int64_t", ["int64_t", "size_t", "int", "int", "
 const nativeMunmap = lazy("munmap", "int", ["int64_t", "size_t"]);
 const nativeMadvise = lazy("madvise", "int", ["int64_t", "size_t", "int"]);
 
-/** Zeroed private memory that costs nothing until it is touched; address in bytes. */
-export function mmapAnonymous(length: number): number {
-  const address = nativeMmap(0, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+/** mmap(2); EAGAIN is a file that is locked for a moment. */
+function map(length: number, protection: number, flags: number, fd: number): number {
+  const call = (): number => nativeMmap(0, length, protection, flags, fd, 0);
+  let address = uninterrupted(call);
+  if (address === -1 && koffi.errno() === EAGAIN) address = uninterrupted(call);
   if (address === -1) throw systemCallError("mmap");
   return address;
 }
 
+/** Zeroed private memory that costs nothing until it is touched; address in bytes. */
+export function mmapAnonymous(length: number): number {
+  return map(length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1);
+}
+
 /** Shared mapping of a file descriptor, such as a vCPU's kvm_run. */
 export function mmapFile(fd: number, length: number): number {
-  const address = nativeMmap(0, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-  if (address === -1) throw systemCallError("mmap");
-  return address;
+  return map(length, PROT_READ | PROT_WRITE, MAP_SHARED, fd);
 }
 
 /** Asks for huge pages; a kernel without them refuses, which only costs time. */
@@ -36,10 +41,7 @@ export function preferHugePages(address: number, length: number): void {
 
 /** Memory for machine code that is written by this process. */
 export function mmapExecutable(length: number): number {
-  const protection = PROT_READ | PROT_WRITE | PROT_EXEC;
-  const address = nativeMmap(0, length, protection, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (address === -1) throw systemCallError("mmap");
-  return address;
+  return map(length, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1);
 }
 
 export function munmap(address: number, length: number): void {
@@ -58,5 +60,5 @@ export const MADV_DONTNEED = 4;
 
 /** Says what becomes of pages of this process: 0 or the positive errno. */
 export function madviseRaw(address: number, length: number, advice: number): number {
-  return nativeMadvise(address, length, advice) < 0 ? koffi.errno() : 0;
+  return uninterrupted(() => nativeMadvise(address, length, advice)) < 0 ? koffi.errno() : 0;
 }

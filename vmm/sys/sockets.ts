@@ -1,5 +1,5 @@
 // Sockets that Node does not make: socket(2), socketpair(2), and Unix sockets whose file stays ours to remove.
-import { closeSync } from "node:fs";
+import { closeDescriptor } from "./descriptors.js";
 import { MAX_UNIX_PATH_BYTES } from "../host/unix-path.js";
 import { EAGAIN, systemCallError } from "./errno.js";
 import { koffi, lazy } from "./koffi.js";
@@ -29,7 +29,11 @@ export function streamPair(): readonly [own: number, other: number] {
   // SAFETY: two ints of this buffer, written during this call only.
   if (nativeSocketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) throw systemCallError("socketpair");
   const [own = -1, other = -1] = pair;
-  if (nativeFcntlNumber(own, F_SETFL, O_NONBLOCK) < 0) throw systemCallError("F_SETFL");
+  if (nativeFcntlNumber(own, F_SETFL, O_NONBLOCK) < 0) {
+    const error = systemCallError("F_SETFL");
+    for (const fd of pair) closeDescriptor(fd);
+    throw error;
+  }
   return [own, other];
 }
 
@@ -64,7 +68,7 @@ export function listenUnix(path: string): number {
     if (nativeListen(fd, BACKLOG) < 0) throw systemCallError("listen");
     return fd;
   } catch (error) {
-    closeSync(fd);
+    closeDescriptor(fd);
     throw error;
   }
 }
@@ -77,6 +81,6 @@ export function isListening(path: string): boolean {
     // EAGAIN: the queue of connections is full, so there is a listener.
     return nativeConnect(fd, address, address.length) === 0 || koffi.errno() === EAGAIN;
   } finally {
-    closeSync(fd);
+    closeDescriptor(fd);
   }
 }

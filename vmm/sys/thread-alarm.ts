@@ -1,7 +1,7 @@
 // Brings one thread out of KVM_RUN when its time has come: a POSIX timer whose signal goes to that
 // thread alone. Every VM has its own, unlike an interval timer, of which a process has one and whose
 // signal goes to whichever thread the kernel picks. timer_create(2), SIGEV_THREAD_ID.
-import { systemCallError } from "./errno.js";
+import { systemCallError, uninterrupted } from "./errno.js";
 import { lazy } from "./koffi.js";
 import { KICK_SIGNAL, gettid, installKickHandler } from "./kick.js";
 
@@ -55,7 +55,8 @@ function createTimer(): number {
   event[4] = gettid();
   const id = new Int32Array(1);
   // SAFETY: struct sigevent is read and an int written during this call only.
-  if (nativeCreate(SYS_TIMER_CREATE, CLOCK_MONOTONIC, event, id) < 0) throw systemCallError("timer_create");
+  const create = (): number => nativeCreate(SYS_TIMER_CREATE, CLOCK_MONOTONIC, event, id);
+  if (uninterrupted(create) < 0) throw systemCallError("timer_create");
   return id[0] ?? 0;
 }
 
@@ -67,5 +68,6 @@ function setTimer(id: number, delayMs: number, repeatMs: number): void {
     time[2 * at + 1] = BigInt(Math.floor((ms % 1000) * 1e6));
   }
   // SAFETY: struct itimerspec of 32 bytes, read during this call only.
-  if (nativeSettime(SYS_TIMER_SETTIME, id, 0, time, null) < 0) throw systemCallError("timer_settime");
+  if (uninterrupted(() => nativeSettime(SYS_TIMER_SETTIME, id, 0, time, null)) < 0)
+    throw systemCallError("timer_settime");
 }

@@ -1,9 +1,10 @@
 // A kernel or initrd on disk: opened and checked before anything else exists, read straight
 // into guest memory.
 import { closeSync, constants, fstatSync, openSync, readSync, type BigIntStats } from "node:fs";
-import { KernelImageError } from "../errors.js";
+import { HostError, KernelImageError } from "../errors.js";
 import { errnoText } from "../host/errno-text.js";
 import type { MappedGuestMemory } from "../memory/guest-memory.js";
+import { cureFor } from "../sys/cures.js";
 import { preadInto, preadIntoLater } from "../sys/files.js";
 import type { ImageSource } from "./image-source.js";
 
@@ -36,6 +37,9 @@ export class FileImage implements ImageSource {
       fd = openSync(path, FLAGS);
     } catch (error) {
       const code = (error as NodeJS.ErrnoException).code ?? "";
+      // The file may be as good as any.
+      const cure = cureFor("open", code);
+      if (cure !== undefined) throw new HostError(`${path}: cannot be opened: ${errnoText(code)}`, { cause: error, cure });
       throw new KernelImageError(`${path}: cannot be opened: ${errnoText(code)}`, { cause: error });
     }
     const stat = fstatSync(fd, { bigint: true });

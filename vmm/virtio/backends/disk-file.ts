@@ -1,7 +1,8 @@
 // A raw image or a block device of the host, opened and checked before the guest exists.
 import { accessSync, closeSync, constants, fstatSync, openSync, readSync, statSync, type Stats } from "node:fs";
 import type { DiskFormat } from "../../config/disks.js";
-import { DiskError } from "../../errors.js";
+import { DiskError, HostError } from "../../errors.js";
+import { cureFor } from "../../sys/cures.js";
 import { freshPath, shellWord } from "../../host/shell-word.js";
 import { IO, IOR } from "../../sys/ioctl.js";
 import { ioctlStruct } from "../../sys/ioctl-calls.js";
@@ -89,6 +90,9 @@ function open(path: string, isReadonly: boolean, flags: number): number {
     return openSync(path, (isReadonly ? constants.O_RDONLY : constants.O_RDWR) | flags);
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code ?? "";
+    // The file may be as good as any.
+    const limit = cureFor("open", code);
+    if (limit !== undefined) throw new HostError(`${path}: cannot be opened (${code})`, { cause: error, cure: limit });
     const problem = OPEN_PROBLEMS[code] ?? `cannot be opened (${code})`;
     throw new DiskError(`${path}: ${problem}`, { cause: error, cure: openCure(path, isReadonly, code) });
   }
