@@ -39,7 +39,8 @@ export class FileImage implements ImageSource {
       const code = (error as NodeJS.ErrnoException).code ?? "";
       // The file may be as good as any.
       const cure = cureFor("open", code);
-      if (cure !== undefined) throw new HostError(`${path}: cannot be opened: ${errnoText(code)}`, { cause: error, cure });
+      if (cure !== undefined)
+        throw new HostError(`${path}: cannot be opened: ${errnoText(code)}`, { cause: error, cure });
       throw new KernelImageError(`${path}: cannot be opened: ${errnoText(code)}`, { cause: error });
     }
     const stat = fstatSync(fd, { bigint: true });
