@@ -75,7 +75,7 @@ function complain(error: unknown): void {
   }
 }
 
-/** What nohup, or a shell for its background, wanted to be ignored. */
+/** The signals that nohup, or a shell for a background job, has set to be ignored. */
 async function ignoreAgain(): Promise<void> {
   const signals = toIgnoreAgain();
   if (signals.length === 0) return;

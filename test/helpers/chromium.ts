@@ -1,4 +1,4 @@
-// A headless Chromium, spoken to over its DevTools pipe (NUL-ended JSON on descriptors 3 and 4): no
+// A headless Chromium, driven over its DevTools pipe (NUL-ended JSON on descriptors 3 and 4): no
 // package, no port.
 import { spawn, type ChildProcess } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";

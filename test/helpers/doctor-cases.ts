@@ -1,4 +1,4 @@
-// A host for each diagnosis of the doctor: what is different there, and what has to be said.
+// A host for each diagnosis of the doctor: what is different there, and what the doctor must say.
 import { AMD, INTEL_WITHOUT, IN_VM, KVM_DEVICE, signature, status, type Fixture, type Tree } from "./fixture-host.js";
 
 const NO_MODULE: Tree = { "/sys/module/kvm_intel": undefined, "/sys/module/kvm_intel/parameters/nested": undefined };
@@ -7,7 +7,7 @@ export const IN_DOCKER: Tree = { "/proc/self/mounts": "tmpfs /dev tmpfs rw,nosui
 export const NOT_MEMBER = status({ groups: "1000" });
 const ROOT = status({ uid: 0, capabilities: 2n ** 41n - 1n });
 
-/** A host that something is wrong with, and what the doctor shall say. */
+/** A host with a fault, and what the doctor must say. */
 export interface Case {
   readonly code: string;
   readonly when: string;
@@ -99,7 +99,7 @@ export const CASES: readonly Case[] = [
   },
   {
     code: "nested-off",
-    when: "a software KVM works all the same",
+    when: "a software KVM still works",
     host: {
       files: { ...NO_MODULE, "/sys/module/kvm_pvm": {}, "/proc/cpuinfo": IN_VM },
       kvm: { mips: 1.6, quirks: { missing: ["int3"], syscallStaysInUserMode: true, tscKhz: 1, xsaveComponents: [] } },

@@ -53,7 +53,7 @@ export interface BootOptions {
   readonly stdin?: string;
   /** Runs before vmlet in the same shell, for instance a kill in the background. */
   readonly shell?: string;
-  /** Without the package's kernel and initramfs, which are given otherwise. */
+  /** Without the package's kernel and initramfs, which are added by default. */
   readonly isBare?: boolean;
   /** In place of LIMIT_S, `s`. */
   readonly limitS?: number;
@@ -142,7 +142,7 @@ async function labRunner(): Promise<GuestRunner> {
     try {
       done = await session.run(command);
     } catch (error) {
-      // The emulated host itself may die on a busy machine, with whatever ran in it: once is bad luck.
+      // On a busy machine the emulated host itself may hang, with everything in it: tried once more.
       if (!(error instanceof LabError)) throw error;
       console.log(`      a new lab, because the last one has ended: ${error.message.split("\n").at(-1) ?? ""}`);
       await session.close();

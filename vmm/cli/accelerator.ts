@@ -17,11 +17,11 @@ export type Choice =
   | {
       readonly kind: "lab";
       readonly cpu: LabCpu;
-      /** Why the lab, for the one line that the user gets; undefined if it was asked for. */
+      /** Why the lab is used, for the line that tells the user; undefined if the user asked for it. */
       readonly reason: string | undefined;
     };
 
-/** Throws HostError for a KVM that was asked for and cannot be used, and if "auto" finds neither. */
+/** Throws HostError if the user asked for KVM and it cannot be used, or if "auto" finds neither. */
 export function chooseAccelerator(wanted: AcceleratorChoice): Choice {
   if (wanted === "lab" || wanted === "lab-intel") return lab(wanted === "lab" ? "amd" : "intel");
   try {

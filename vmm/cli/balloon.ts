@@ -8,7 +8,7 @@ import { parseBalloonCommand } from "./arguments.js";
 import type { ControlReply, ControlRequest } from "./control.js";
 import { print } from "../host/say.js";
 
-/** A guest that boots on the main thread is in the way of an answer for seconds. */
+/** A guest that boots on vmlet's main thread can delay the answer by seconds. */
 const ANSWER_TIMEOUT_MS = 10_000;
 /** Longer than any reply. */
 const MAX_REPLY_CHARS = 65_536;
@@ -58,7 +58,7 @@ async function request(path: string, line: ControlRequest): Promise<ControlReply
   return reply;
 }
 
-/** Undefined for what no vmlet writes. */
+/** Undefined if the text is no reply of vmlet's. */
 function replyOf(text: string): ControlReply | undefined {
   let reply: unknown;
   try {

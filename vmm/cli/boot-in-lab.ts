@@ -25,7 +25,7 @@ const METRICS = "metrics.jsonl";
 /** The result is the exit code of the command in the lab. */
 export async function bootInLab(options: BootOptions, config: ResolvedConfig, cpu: LabCpu): Promise<number> {
   refuseHostDevices(options);
-  // Said here and with the user's own paths, not by the command in the lab.
+  // Checked here, so that messages have the user's own paths, not those in the lab.
   const files = openDisks(config.disks);
   const closeFiles = (): void => {
     for (const { fd } of files.splice(0)) closeSync(fd);
@@ -73,11 +73,11 @@ function refuseHostDevices({ nets, vsock, control }: BootOptions): void {
 function labArguments(options: BootOptions, config: ResolvedConfig): string[] {
   const argv = ["node", "--no-rehash-snapshot", LAB_CLI, "boot", "--accel", "kvm"];
   argv.push("--kernel", KERNEL, ...(config.initrd === undefined ? ["--no-initrd"] : ["--initrd", INITRD]));
-  // The command line is complete already: what this process knows of the terminal is in it.
+  // The command line is complete already: it has what this process knows of the terminal.
   argv.push("--bare-cmdline", "--cmdline", config.cmdline);
   argv.push("--memory", String(config.memoryMib), "--cpus", String(config.cpus), "--protocol", config.protocol);
   if (config.nested) argv.push("--nested");
-  // Which one is the root is on the command line already, too.
+  // The command line also names the root disk already.
   config.disks.forEach((disk, index) => argv.push("--disk", formatDisk(disk, labDiskPath(index))));
   if (config.console === "virtio") argv.push("--console", "virtio");
   if (config.rng) argv.push("--rng");

@@ -33,7 +33,7 @@ const NUL = Buffer.alloc(1);
 /** The word of the kernel command line that has the command for vmlet's init. */
 const COMMAND_WORD = "vmlet.exec=";
 
-/** What a guest without command and terminal runs: who it is. */
+/** What a guest without a command and a terminal runs: it describes itself. */
 const SELF_DESCRIPTION = ["sh", "-c", "uname -a; cat /proc/cpuinfo /proc/meminfo"];
 
 /** Runs the command; the result is the process's exit code. */
@@ -54,7 +54,7 @@ export async function boot(argv: readonly string[]): Promise<number> {
     await (await import("../host/first-use.js")).buildMissing([config.kernel, config.initrd]);
   }
   if (choice.kind === "lab") {
-    // Said here, at once and with the user's own paths, not by the command in the lab.
+    // Checked here, at once, so that messages have the user's own paths, not those in the lab.
     checkGuest(config);
     if (choice.reason !== undefined) {
       const why = (await import("../doctor/in-a-line.js")).whyNoKvm();
@@ -69,7 +69,7 @@ export async function boot(argv: readonly string[]): Promise<number> {
   return run(options, config, choice.quirks);
 }
 
-/** Before anything is opened: nothing of the guest's, and nothing of anybody's, is overwritten. */
+/** Checks, before anything is opened, that no output overwrites a file of the guest's or somebody else's. */
 async function checkOutputs({ report, metrics, control, vsock }: BootOptions, config: ResolvedConfig): Promise<void> {
   if (report === undefined && metrics === undefined && control === undefined && vsock === undefined) return;
   const { checkClashes, checkWritable } = await import("./output-paths.js");
@@ -88,7 +88,7 @@ async function checkOutputs({ report, metrics, control, vsock }: BootOptions, co
   }
 }
 
-/** The accelerator; where /dev/kvm was needed and failed, the error says why as the doctor would. */
+/** The accelerator; if /dev/kvm was needed and failed, the error gives the doctor's reason. */
 async function chooseOrExplain({ accel }: BootOptions): Promise<Choice> {
   try {
     return chooseAccelerator(accel);
@@ -114,7 +114,7 @@ function withFittingKernel(options: BootOptions, config: ResolvedConfig, choice:
 
 function vmConfig(options: BootOptions) {
   const kernel = options.kernel ?? defaultKernel();
-  // The package's own kernels know no keyboard controller and one serial port: no words about them.
+  // The package's own kernels have no driver for a keyboard controller and only one serial port: they need no words for them.
   const usesOwnCmdline = options.kernel === undefined && !options.bareCmdline;
   const initrd = chooseInitrd(options);
   const cmdline = [
@@ -151,9 +151,9 @@ function isInteractive(): boolean {
 
 /** What guest/init/init.c reads from the command line. */
 function initArguments(options: BootOptions, initrd: string | undefined): string[] {
-  // The kernel hands every word that it does not know to the root disk's own init.
+  // The kernel passes every word that it does not know to the root disk's own init.
   if (initrd === undefined) return [];
-  // Someone who writes the whole command line gets that and no more.
+  // A caller who writes the whole command line gets exactly that.
   if (options.bareCmdline && options.command.length === 0) return [];
   const interactive = isInteractive();
   const describes = options.command.length === 0 && !interactive && options.initrd === undefined && !options.noInitrd;
@@ -166,7 +166,7 @@ function initArguments(options: BootOptions, initrd: string | undefined): string
   }
   if (!interactive) return [...words, "vmlet.tty=raw"];
   const term = process.env["TERM"] ?? "";
-  // Only what cannot break out of its word on the kernel's command line.
+  // Only characters that stay within one word of the kernel's command line.
   if (/^[\w.+-]{1,50}$/.test(term)) words.push(`vmlet.term=${term}`);
   return [...words, `vmlet.size=${String(process.stdout.rows)}x${String(process.stdout.columns)}`];
 }
@@ -179,7 +179,7 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
   const isRaw = isTerminal(STDIN) && !config.commandChannel;
   const progress = quirks === undefined ? undefined : await showBooting();
   let stop = (): void => undefined;
-  // Before the devices leave something on the host that a signal must not leave behind.
+  // Before the devices make something on the host that a signal must not leave behind.
   const removeHandlers = onEndSignals((number) => {
     signal ??= number;
     stop();
@@ -277,19 +277,19 @@ async function hashKernel() {
   return new KernelHash();
 }
 
-/** Rejects with what a callback has thrown, so that it ends as any error does: with nothing left behind. */
+/** Rejects with the error that a callback has thrown, so that it is handled like any error: with nothing left behind. */
 function defect(): Promise<never> {
   return new Promise((_, reject) => process.once("uncaughtException", reject));
 }
 
-/** Lost output is a failure, but for one that says more. */
+/** Lost output is a failure, unless the guest's own status says more. */
 function exitCodeWithLoss(guestsCode: number, lostBytes: number): number {
   if (lostBytes === 0) return guestsCode;
   say(`standard output: ${String(lostBytes)} bytes are lost; the guest itself has ended with ${String(guestsCode)}`);
   return guestsCode === 0 ? EXIT_OUTPUT_LOST : guestsCode;
 }
 
-/** Where kernel code is emulated, a guest is silent for seconds. A log needs no animation. */
+/** Where kernel code is emulated, a guest is silent for seconds, so the user gets a line of progress. A log needs none. */
 async function showBooting() {
   if (!isTerminal(STDERR) || !isInForeground(STDERR)) return undefined;
   const { Progress } = await import("../host/progress.js");

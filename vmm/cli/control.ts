@@ -1,4 +1,4 @@
-// --control SOCKET: what may be changed while a guest runs, by whoever may open the socket. A line of
+// --control SOCKET: what may be changed while a guest runs, by programs that may open the socket. A line of
 // JSON each way: {"balloon_mib":64} and {"ok":true}, or {"error":"…"} if it cannot be.
 import { createServer, type Server, type Socket } from "node:net";
 import { listenAtPath } from "../virtio/backends/unix-listener.js";
@@ -65,12 +65,12 @@ export class ControlServer {
       text += chunk;
       const end = text.indexOf("\n");
       if (end < 0 && text.length < MAX_REQUEST_BYTES) return;
-      // One request a connection; what else comes is read, or the connection would not end.
+      // One request a connection; the rest is read and dropped, or the connection would not end.
       socket.removeAllListeners("data").resume();
       const reply = end < 0 ? tooLong() : answer(text.slice(0, end), this.#vm);
       socket.end(`${JSON.stringify(reply)}\n`);
     });
-    // One that goes in the middle is its own business.
+    // A client that goes in the middle gets no answer, and that is all.
     socket.on("error", () => undefined);
     socket.on("close", () => this.#sockets.delete(socket));
   }

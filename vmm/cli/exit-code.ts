@@ -1,4 +1,4 @@
-// From how a run has ended to what the process exits with.
+// The process's exit code, from how a run has ended.
 import { ConfigError, DiskError, KernelImageError } from "../errors.js";
 import {
   EXIT_CANNOT_WRITE,

@@ -12,13 +12,13 @@ export interface InputSource {
   open(take: (bytes: Uint8Array) => void, end: () => void): void;
   pause(): void;
   resume(): void;
-  /** Stops this process, as Ctrl-Z does where it is not the guest's; only for a terminal. */
+  /** Stops this process, as Ctrl-Z does where the guest does not take it; only for a terminal. */
   suspend?(): void;
   /** No more calls; a terminal is as it was before `open`. */
   close(): void;
 }
 
-/** Standard input that is no terminal. A read under way stays behind, on a thread of its own. */
+/** Standard input that is no terminal. After `close`, a read may still be under way on another thread. */
 export class FileInput implements InputSource {
   readonly #buffer = Buffer.allocUnsafe(BUFFER_SIZE);
   #take: (bytes: Uint8Array) => void = () => undefined;
@@ -58,7 +58,7 @@ export class FileInput implements InputSource {
           this.#read();
         }, RETRY_MS);
       } else if (error !== null || count === 0) {
-        // Standard input may be closed or a directory: then there is no input, and that is all.
+        // Standard input may be closed or a directory: then there is no input.
         this.#isClosed = true;
         this.#end();
       } else {

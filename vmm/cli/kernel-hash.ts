@@ -1,4 +1,4 @@
-// The hash of a report: of the kernel that was booted, whatever becomes of its file while the guest runs.
+// The report's hash of the kernel that was booted, even if its file changes while the guest runs.
 import { createHash } from "node:crypto";
 import { nowMs } from "../host/clock.js";
 
@@ -10,7 +10,7 @@ export class KernelHash {
     return this.#sha256;
   }
 
-  /** What it took: a boot without a report does not spend it. */
+  /** How long hashing took: a boot without a report saves that. */
   get ms(): number {
     return this.#ms;
   }

@@ -4,7 +4,7 @@
 /** Binary units, as in QEMU and Docker; MB and MiB mean the same. */
 const UNITS: Readonly<Record<string, number>> = { k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 };
 
-/** Undefined for what is no whole number, or too large to be held exactly. */
+/** Undefined if it is not a whole number, or too large to be exact. */
 export function parseWhole(text: string): number | undefined {
   const value = /^[0-9]+$/.test(text) ? Number(text) : NaN;
   return Number.isSafeInteger(value) ? value : undefined;

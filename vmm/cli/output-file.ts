@@ -5,12 +5,12 @@ import { close, closeSync, constants, fstatSync, ftruncateSync, openSync, write 
 import { errnoText } from "../host/errno-text.js";
 import { lockByteExclusive } from "../sys/locks.js";
 
-/** O_NONBLOCK: a FIFO without a reader is an error and no wait; O_NOCTTY: a terminal stays nobody's. */
+/** O_NONBLOCK: a FIFO without a reader is an error instead of a wait; O_NOCTTY: a terminal does not become ours. */
 const FLAGS = constants.O_WRONLY | constants.O_CREAT | constants.O_NONBLOCK | constants.O_NOCTTY;
 const MODE = 0o666;
 /** The byte that stands for "this file is being written". */
 export const WRITER_LOCK_BYTE = 0;
-/** What the last piece may take: the guest has ended, and whoever waits for it waits for this, `ms`. */
+/** How long the last piece may take, `ms`: the guest has ended, and the user waits. */
 const LAST_MS = 2000;
 
 export interface OutputFileEvents {
@@ -25,7 +25,7 @@ export class OutputFile {
   #hasOpened = false;
   #hasFailed = false;
   #isWriting = false;
-  /** The end of a piece whose beginning is in the file. */
+  /** The rest of a piece whose beginning is in the file already. */
   #rest: Uint8Array = new Uint8Array();
   #lost = 0;
   #onIdle: (() => void) | undefined;
@@ -41,7 +41,7 @@ export class OutputFile {
     return this.#lost;
   }
 
-  /** Writes a piece, all or nothing of it, unless the one before is still on its way. */
+  /** Writes a piece, all or nothing of it; drops it if the one before is still being written. */
   write(piece: string | Uint8Array): void {
     if (this.#isWriting || (this.#fd === undefined && !this.#open())) {
       this.#lost++;
@@ -56,7 +56,7 @@ export class OutputFile {
     this.write(last);
     await this.#idle();
     if (this.#rest.length > 0 || this.#isWriting) this.#lost++;
-    // One that hangs goes with the process.
+    // A write that hangs ends with the process.
     if (this.#fd !== undefined && !this.#isWriting) close(this.#fd, () => undefined);
   }
 

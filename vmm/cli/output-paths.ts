@@ -72,7 +72,7 @@ export function checkWritable(output: OutputPath): void {
   }
 }
 
-/** A file that is there may be an earlier one of ours, which nobody writes any more. */
+/** A file that exists may be an earlier one of ours that no vmlet writes any more. */
 function checkContents(path: string, begins: string, wrong: (why: string) => never): void {
   const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   try {
@@ -109,7 +109,7 @@ function identity(path: string): string | undefined {
   return `${where}/${basename(target)}`;
 }
 
-// What is wrong with a path is said by whoever opens it.
+// The code that opens the path reports what is wrong with it.
 function look(path: string): BigIntStats | undefined {
   try {
     return statSync(path, { bigint: true });

@@ -1,4 +1,4 @@
-// What needs more than the right to open /dev/kvm, said before anything starts.
+// Checks, before anything starts, for rights beyond that of opening /dev/kvm.
 import { existsSync, readFileSync } from "node:fs";
 import type { ResolvedNet } from "../config/nets.js";
 import { HostError } from "../errors.js";

@@ -47,7 +47,7 @@ export class SpecWord {
     const text = this.text();
     const size = parseBytes(text, 1);
     if (size === undefined) return this.#wrong(`${this.key} ${text} is not ${kind}`);
-    // A token bucket of none has no limit: the opposite of what was asked for.
+    // A token bucket of size 0 means no limit: the opposite of what the user wrote.
     if (size === 0)
       return this.#wrong(`${this.key} 0 would let nothing through; without ${this.key} there is no limit`);
     return { size, oneTimeBurst: 0, refillTimeMs: REFILL_MS };

@@ -45,7 +45,7 @@ function asJson(latest: Stats): string {
   return `${JSON.stringify({ ...latest.line, per_second: rates(latest) })}\n`;
 }
 
-/** Until the guest has ended, or whoever wrote about it has. */
+/** Until the guest, or the vmlet that writes the file, has ended. */
 async function followStats(path: string, json: boolean): Promise<void> {
   const { isByteLocked } = await import("../sys/locks.js");
   const { WRITER_LOCK_BYTE } = await import("./output-file.js");
@@ -130,7 +130,7 @@ export function parseTail(text: string, path: string): Stats | undefined {
   return second === undefined ? { line: first, previous: undefined } : { line: second, previous: first };
 }
 
-/** Undefined for what is no line of metrics. */
+/** Undefined if the text is not a line of metrics. */
 function parseLine(text: string): MetricsLine | undefined {
   let line: unknown;
   try {
@@ -172,7 +172,7 @@ function isBalloon(value: unknown): boolean {
   );
 }
 
-/** What happened each second of late, under the names of the totals. */
+/** Rates of the last interval, under the names of the totals. */
 interface Rates {
   /** Percent of one core, guest included. */
   readonly cpu_percent: number;

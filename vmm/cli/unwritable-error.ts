@@ -1,4 +1,4 @@
-// A file that a command shall write and cannot.
+// A file that a command should write and cannot.
 
 /** The message has the option, the path and the reason. */
 export class UnwritableError extends Error {

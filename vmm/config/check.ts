@@ -1,10 +1,10 @@
-// Reads what a caller has given against a schema. It comes from JavaScript: its type is a promise that
-// nobody has kept yet. Each property is read once, into a plain object that nobody else has; what
-// throws while it is read is a problem like any other. A problem is a sentence without its full stop.
+// Reads what a caller has given against a schema. It comes from JavaScript, so its type
+// is not certain. Each property is read once, into a plain object of our own; a property that throws
+// while it is read is a problem like any other. A problem is a sentence without its full stop.
 import type { FromSchema, IntegerSchema, ListSchema, RecordSchema, Schema, TextSchema } from "./schema.js";
 import { show, showKeys } from "./show.js";
 
-/** What is left of a record: a field that is wrong is missing. */
+/** The valid fields of a record; those that are wrong are missing. */
 export type Checked<S extends RecordSchema> = { readonly [Key in keyof FromSchema<S>]?: FromSchema<S>[Key] };
 
 /** Where a value stands: `where` ends in ": " unless it is empty, `path` leads on from there. */
@@ -13,7 +13,7 @@ interface Place {
   readonly path: string;
 }
 
-/** Undefined, and a problem, for what is no object at all. */
+/** Undefined, and a problem, if it is no object at all. */
 export function checkRecord<S extends RecordSchema>(
   schema: S,
   given: unknown,
@@ -47,7 +47,7 @@ function read(schema: Schema, given: unknown, place: Place, problems: string[]):
     case "integer": {
       const problem = integerProblem(nameOf(place), given, schema);
       if (problem !== undefined) problems.push(problem);
-      // Minus zero is zero to everybody who asks for it.
+      // Minus zero counts as zero.
       return problem === undefined ? (given as number) + 0 : undefined;
     }
     case "boolean":
@@ -102,7 +102,7 @@ function readRecord(schema: RecordSchema, given: unknown, place: Place, inside: 
     problems.push(wrong(place, given, `not a plain object with ${known.join(", ")}`));
     return undefined;
   }
-  // A key that nobody reads would do nothing, and nobody would know.
+  // An unknown key would silently do nothing.
   const unknown = keys.filter((key) => typeof key === "symbol" || !known.includes(key));
   if (unknown.length > 0) {
     const what = `unknown option${unknown.length > 1 ? "s" : ""} ${showKeys(unknown)}; known are ${known.join(", ")}`;
@@ -131,7 +131,7 @@ function take(from: object, key: PropertyKey, place: Place, problems: string[]):
   return taken;
 }
 
-/** Whatever hides behind a proxy or a getter. */
+/** What a proxy or a getter hides. */
 function attempt<Result>(action: () => Result, otherwise: Result): Result {
   try {
     return action();

@@ -6,7 +6,7 @@ import type { ResolvedConfig } from "./types.js";
 export const DEVICE_KINDS = ["disk", "net", "vsock", "console", "rng", "balloon"] as const;
 export type DeviceKind = (typeof DEVICE_KINDS)[number];
 
-/** What of a configuration concerns its devices. */
+/** The parts of a configuration that describe devices. */
 export type DeviceConfig = Pick<ResolvedConfig, "disks" | "nets" | "vsock" | "console" | "rng" | "balloon">;
 
 /** Devices of each kind. */

@@ -37,7 +37,7 @@ export interface ResolvedNet {
 /** The least that IPv4 works with, and the most that the device's field holds. virtio 1.2 §5.1.4.1. */
 const MIN_MTU = 68;
 const MAX_MTU = 65535;
-/** Networks that no interface of a host can be in: this one, loopback, multicast and what is behind it. */
+/** Networks that no interface of a host can be in: 0.0.0.0/8, loopback, multicast and everything above it. */
 const NO_HOST = "(?!0\\.|127\\.|22[4-9]\\.|2[3-5]\\d\\.)";
 
 export const NET_SCHEMA = {
@@ -52,7 +52,7 @@ export const NET_SCHEMA = {
     user: USER_NET_SCHEMA,
     mac: {
       type: "string",
-      // Bit 0 of the first byte marks a group; an interface has an address of its own, and not none.
+      // Bit 0 of the first byte marks a group; an interface needs an address of its own that is not all zeroes.
       pattern: "^(?!(?:00:){5}00$)[\\da-fA-F][02468aceACE](?::[\\da-fA-F]{2}){5}$",
       "x-expected": "an address of one interface, such as 52:54:00:12:34:56",
     },
@@ -107,7 +107,7 @@ function repeated(values: readonly string[]): Set<string> {
 function resolveNet(net: CheckedNet, where: string, problems: string[]): ResolvedNet {
   const { tap, mtu, mac, rateLimiter } = net;
   const isUser = net.user !== undefined;
-  // One of the two may have been given, and wrong.
+  // One of the two may have been given, but wrong.
   const isWrong = problems.some((problem) => problem.startsWith(`${where}: `));
   if (!isUser && tap === undefined && !isWrong) {
     problems.push(`${where}: no TAP interface is given, nor user mode`);

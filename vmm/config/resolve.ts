@@ -68,7 +68,7 @@ export function resolveConfig(given: VmConfig): ResolvedConfig {
     vsock: resolveVsock(config.vsock),
     console,
     rng: config.rng ?? false,
-    // The bound of a memory that is none would be a second problem with the same value.
+    // A limit derived from a wrong memory size would be a second problem with the same value.
     balloon: resolveBalloon(config.balloon, isMemoryWrong ? MAX_MEMORY_MIB : memoryMib, problems),
   };
   const count = deviceCount(devices);

@@ -15,7 +15,7 @@ export function show(value: unknown): string {
     case "number":
       return Object.is(value, -0) ? "-0" : String(value);
     case "bigint":
-      // A long one takes long to be written out.
+      // Writing out a long one takes long.
       return -(2n ** 64n) < value && value < 2n ** 64n ? `${String(value)}n` : "(a bigint)";
     case "object":
       return value === null ? "null" : isList(value) ? "(a list)" : "(an object)";

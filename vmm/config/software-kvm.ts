@@ -1,4 +1,4 @@
-// What a guest kernel is told on a KVM that emulates kernel code. CPUID cannot refuse a feature
+// The words for a guest kernel on a KVM that emulates kernel code. CPUID cannot refuse a feature
 // there (the guest sees the processor's own leaves 1 and 7), the command line can.
 
 /** x86 feature bits by number, as `clearcpuid=` takes them. Linux, arch/x86/include/asm/cpufeatures.h. */

@@ -3,7 +3,7 @@
 import type { Checked } from "./check.js";
 import { IPV4_PATTERN } from "./schema.js";
 
-/** What connects to a port of the host reaches one of the guest. */
+/** A connection to a port of the host reaches a port of the guest. */
 export interface PortForward {
   readonly protocol?: "tcp" | "udp" | undefined;
   /** IPv4 address of the host to listen at; default: 127.0.0.1, which only the host itself reaches. */
@@ -28,11 +28,11 @@ export const USER_NET_GUEST = "10.0.2.15";
 export const USER_NET_MASK = "255.255.255.0";
 /** Router, and this host's loopback interface. */
 export const USER_NET_HOST = "10.0.2.2";
-/** Whatever this host asks for names. */
+/** The name server, which asks this host's resolver. */
 export const USER_NET_DNS = "10.0.2.3";
 
 const LOOPBACK = "127.0.0.1";
-/** Each is a socket of this host's, and an argument of passt's. */
+/** Each costs a socket of this host and an argument of passt. */
 const MAX_FORWARDS = 1024;
 const PORT = { type: "integer", minimum: 1, maximum: 65535 } as const;
 
@@ -65,7 +65,7 @@ export function resolveUserNet(
   where: string,
   problems: string[],
 ): ResolvedUserNet {
-  // One that is no object is undefined, and its problem is known.
+  // One that is not an object is undefined, and its problem is reported already.
   const given = (user.forwards ?? []) as readonly (Checked<typeof FORWARD_SCHEMA> | undefined)[];
   const forwards = given.map((forward = {}) => {
     const { protocol = "tcp", hostAddress = LOOPBACK, hostPort = 0, guestPort = 0 } = forward;

@@ -1,5 +1,4 @@
-// Failures of system calls in words. What went wrong with a path is the user's to mend, and nobody mends
-// "ELOOP".
+// Failures of system calls in words. The user has to repair a path, and "ELOOP" does not tell how.
 
 const TEXTS: Readonly<Record<string, string>> = {
   ENOENT: "no such file or folder",

@@ -34,7 +34,7 @@ export function missingPackages(targets: readonly Target[]): string[] {
   return [...new Set(findProgram("make") === undefined ? ["make", ...names] : names)];
 }
 
-/** Builds what of these paths is the package's and does not exist. Throws HostError with the packages that are missing. */
+/** Builds those of these files that belong to the package and do not exist. Throws HostError with the packages that are missing. */
 export async function buildMissing(paths: readonly (string | undefined)[]): Promise<void> {
   const folder = guestFolder();
   const missing = (Object.keys(TARGETS) as GuestFile[]).filter((name) => {

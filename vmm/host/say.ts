@@ -6,10 +6,10 @@ import { writeSync } from "node:fs";
 const STDOUT = 1;
 const STDERR = 2;
 const RETRY_MS = 5;
-/** A reader may take its time with what was asked for, not with a message. */
+/** A slow reader may hold up the output of a command, but not a message. */
 const MESSAGE_RETRIES = 200;
 
-/** Writes all of it, or returns what has kept it from that. */
+/** Writes all of it, or returns the error that prevented that. */
 function writeAll(fd: number, text: string, retries: number): NodeJS.ErrnoException | undefined {
   let rest: Uint8Array = Buffer.from(text);
   for (let tries = 0; rest.length > 0;) {
@@ -38,7 +38,7 @@ export function sayRaw(text: string): void {
 
 /** Standard output does not take what the command was asked for. */
 export class OutputError extends Error {
-  /** The reader has gone, which is its right: `vmlet doctor | head -1`. */
+  /** The reader has gone, which is no error: `vmlet doctor | head -1`. */
   readonly isBrokenPipe: boolean;
 
   constructor(cause: NodeJS.ErrnoException) {

@@ -1,6 +1,6 @@
-// A guest's output on its way to standard output. A reader that goes ends the guest, as SIGPIPE ends a
-// program; a disk that is full does not: the guest goes on, what it writes is lost until there is room again,
-// and both are said.
+// A guest's output on its way to standard output. If the reader goes, the guest ends, as SIGPIPE ends a
+// program. If a disk is full, the guest goes on: its output is lost until there is room again, and vmlet
+// says so.
 import { write } from "node:fs";
 import { errnoText } from "./errno-text.js";
 

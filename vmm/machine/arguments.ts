@@ -1,5 +1,5 @@
-// What the methods of a VM are given, checked before anything is done with it: a caller in JavaScript, or
-// one that passes on what it was sent, hears at once which argument is wrong, and nothing of the VM changes.
+// Checks the arguments of a VM's methods before they are used: a caller in JavaScript, or one that passes
+// data on, gets an error that names the wrong argument, and the VM does not change.
 import { integerProblem } from "../config/check.js";
 import { show } from "../config/show.js";
 import { ConfigError } from "../errors.js";
@@ -64,7 +64,7 @@ export function checkBytes(bytes: unknown): asserts bytes is Uint8Array {
   throw new ConfigError([`Input ${show(bytes)} is not a Uint8Array`]);
 }
 
-/** A copy, which nobody can change behind the check. */
+/** A copy, which the caller cannot change after the check. */
 export function checkSize(size: unknown): TerminalSize {
   if (!isObject(size)) throw new ConfigError([`Terminal size ${show(size)} is not an object with columns and rows`]);
   const { columns, rows } = size;

@@ -26,14 +26,14 @@ export interface LiveParts extends Machine {
   closeDevices(): void;
   /** Frees everything, once kernel and initrd are read; only when no vCPU's thread uses it any more. */
   close(): Promise<void>;
-  /** The same after a failure, which is the news. */
+  /** The same after a failure; errors of closing are dropped, because the failure matters more. */
   abandon(): void;
 }
 
 export interface BuildOptions {
   /** Spares a second probe to a caller who has made one. */
   readonly known?: { readonly quirks: Quirks | undefined };
-  /** A must for a configuration with devices. */
+  /** Required for a configuration with devices. */
   readonly deviceSupport?: DeviceSupport | undefined;
   /** Takes all of the kernel's file as it is when it is booted, a piece at a time. */
   readonly readKernel?: ((pieces: Iterable<Uint8Array>) => void) | undefined;
@@ -65,7 +65,7 @@ function abandonAfter(reads: readonly Promise<void>[], undo: UndoStack): void {
   else void Promise.allSettled(reads).then(() => undo.abandon());
 }
 
-/** Finds whatever is wrong with kernel, initrd and command line without KVM; throws as buildVm does. */
+/** Finds every fault of kernel, initrd and command line without KVM; throws as buildVm does. */
 export function checkGuest(config: ResolvedConfig): void {
   const undo = new UndoStack();
   try {

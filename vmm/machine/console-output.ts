@@ -1,7 +1,7 @@
 // Output of a virtio console on its way to the host: copies, because the device shows parts of
 // guest memory, bounded by what the host takes.
 
-/** `bytes` that may wait before the guest has to. */
+/** `bytes` that may wait here before the guest has to wait. */
 const HIGH_BYTES = 64 * 1024;
 
 export class ConsoleOutput {
@@ -18,7 +18,7 @@ export class ConsoleOutput {
     this.#length += bytes.length;
   }
 
-  /** All that waits, in one piece; empty if nothing does. */
+  /** Everything that waits, in one piece; may be empty. */
   take(): Uint8Array {
     const [only, ...more] = this.#pieces;
     const all = more.length === 0 ? (only ?? new Uint8Array()) : Buffer.concat(this.#pieces);

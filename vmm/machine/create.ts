@@ -52,7 +52,7 @@ export interface MachineInputs {
   readonly config: ResolvedConfig;
   readonly system: KvmSystem;
   readonly quirks: Quirks | undefined;
-  /** Guest RAM; its contents are somebody else's. */
+  /** Guest RAM; other code fills it. */
   readonly memory: MappedGuestMemory;
   /** Devices whose host sides are open, and where their registers lie: as many of both. */
   readonly factories: readonly DeviceFactory[];
@@ -60,7 +60,7 @@ export interface MachineInputs {
   readonly deviceSupport: DeviceSupport | undefined;
 }
 
-/** Throws KvmIoctlError or HostError; `undo` takes what unmakes each part, in order. */
+/** Throws KvmIoctlError or HostError; `undo` receives the functions that remove each part, in order. */
 export function createMachine(inputs: MachineInputs, undo: (unmake: () => void) => void): Machine {
   const { config, system, quirks, memory, factories, ranges, deviceSupport } = inputs;
   const vm = system.createVm();

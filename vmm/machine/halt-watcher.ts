@@ -1,6 +1,6 @@
 // Notices a guest that has halted for ever: every vCPU in HLT with interrupts off, or never
-// started. With the in-kernel interrupt controllers such a vCPU waits inside KVM_RUN and no
-// exit would tell. So a silent guest's vCPUs are asked, each on its own thread, now and then.
+// started. With the in-kernel interrupt controllers such a vCPU waits inside KVM_RUN and there
+// is no exit. So from time to time a silent guest's vCPUs are asked, each on its own thread.
 import type { Kicker } from "../vcpu/kicker.js";
 import type { VmShared } from "../vcpu/shared.js";
 

@@ -1,7 +1,7 @@
-// The callbacks of whoever owns a VM, as the VM calls them. One that throws ends this VM with what it
-// has thrown, and nothing else of the process.
+// The callbacks of a VM's owner, as the VM calls them. One that throws ends this VM with that error, and
+// nothing else in the process.
 
-/** What the VM asks of whoever owns its console. Called on the thread that the VM was made on. */
+/** What the VM calls for its console. Called on the thread that made the VM. */
 export interface VmHost {
   /** Takes the bytes; calls `done` once they are written, and gets no more before. */
   output(bytes: Uint8Array, done: () => void): void;
@@ -11,7 +11,7 @@ export interface VmHost {
   commandStarted?(): void;
   /** The command has room for input again, after `commandInput` took less than it was given. */
   commandRoom?(): void;
-  /** A device has met something on the host that somebody should know. */
+  /** A device reports a problem on the host. */
   log?(line: string): void;
 }
 

@@ -13,7 +13,7 @@ const NEXT: Readonly<Record<VmState, readonly VmState[]>> = {
   closed: [],
 };
 
-/** What each state means to somebody who has asked for too much. */
+/** What each state means, for the message of an error. */
 const IN_WORDS: Readonly<Record<VmState, string>> = {
   built: "has not been started",
   running: "is running",

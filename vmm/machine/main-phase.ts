@@ -20,9 +20,9 @@ const MAIN_PHASE_MS = 2000;
  * started at all, whose start-up would take a processor from the guest.
  */
 const AFTER_INIT_MS = 100;
-/** A successor rings when it is ready; only one that never gets there is waited for like this, `ms`. */
+/** A successor rings when it is ready; this is the longest wait for one that does not, `ms`. */
 const SUCCESSOR_MS = 5000;
-/** How long others on this thread wait for a turn of the event loop: devices that hear from the host, other VMs; `ms`. */
+/** How long others on this thread wait for a turn of the event loop, `ms`: devices with input from the host, other VMs. */
 const HOST_TURN_MS = 20;
 /** With more vCPUs, their threads are started this long after vCPU 0, `ms`. */
 const SMP_START_MS = 2;

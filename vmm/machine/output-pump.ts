@@ -1,5 +1,5 @@
 // The guest's output on its way to the host, one piece at a time: out of the ring that vCPU threads
-// fill, out of a virtio console, and out of the command's channel. A host that takes its time holds the guest up, not this thread.
+// fill, out of a virtio console, and out of the command's channel. A slow host holds up the guest, not this thread.
 import type { CommandChannel } from "../../devices/pseudo/command-channel.js";
 import type { VmShared } from "../vcpu/shared.js";
 import { ConsoleOutput } from "./console-output.js";
@@ -10,7 +10,7 @@ import type { HostCallbacks } from "./host-callbacks.js";
 const GATHER_MS = 2;
 /** More than this is written in a later turn of the event loop, which others need too. */
 const PIECES_A_TURN = 16;
-/** What the last output of a VM that shall stop may take to be written, `ms`. */
+/** How long the last output of a VM that is to stop may take to be written, `ms`. */
 const LAST_OUTPUT_MS = 2000;
 
 export interface OutputPumpOptions {
@@ -88,7 +88,7 @@ export class OutputPump {
     return written;
   }
 
-  /** Somebody wants the end: the last output may take LAST_OUTPUT_MS from now. */
+  /** The VM is to end: the last output may take LAST_OUTPUT_MS from now. */
   hurry(): void {
     this.#impatience ??= setTimeout(() => {
       this.#isImpatient = true;
@@ -96,14 +96,14 @@ export class OutputPump {
     }, LAST_OUTPUT_MS).unref();
   }
 
-  /** The host takes no more, for whatever reason: nobody waits for it. */
+  /** The host takes no more, for whatever reason: stop waiting for it. */
   breakOff(): void {
     this.#isBroken = true;
     this.#isWriting = false;
     this.#giveUp();
   }
 
-  /** The end: nothing is written any more, and whoever waits waits no longer. */
+  /** The end: nothing more is written, and all waits end. */
   close(): void {
     this.breakOff();
     clearImmediate(this.#next);
@@ -168,7 +168,7 @@ export class OutputPump {
 
   /**
    * After some output, more is likely: for a moment the guest's threads do not wake this one for
-   * each piece. A line a wake-up would cost more than the line.
+   * each piece. A wake-up for each line would cost more than the line.
    */
   #gather(): void {
     const { shared } = this.#options;

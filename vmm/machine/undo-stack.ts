@@ -1,4 +1,4 @@
-// What has been made, and how it is unmade: last first, all of it even if a step fails.
+// How to remove what has been made: last first, all of it even if a step fails.
 
 export class UndoStack {
   readonly #undos: (() => void)[] = [];
@@ -7,7 +7,7 @@ export class UndoStack {
     this.#undos.push(undo);
   }
 
-  /** Once each. Throws what the first failing step has thrown, after the others. */
+  /** Each step runs once. Throws the error of the first failing step, after all others have run. */
   run(): void {
     const failures: unknown[] = [];
     for (let undo = this.#undos.pop(); undo !== undefined; undo = this.#undos.pop()) {
@@ -20,7 +20,7 @@ export class UndoStack {
     if (failures.length > 0) throw failures[0];
   }
 
-  /** The same after something else has failed, which is the news: what fails here is not. */
+  /** The same after something else has failed: errors here are dropped, because that failure matters more. */
   abandon(): void {
     try {
       this.run();

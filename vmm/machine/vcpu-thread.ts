@@ -10,7 +10,7 @@ export class VcpuThread {
   readonly #worker: Worker;
   #hasEnded = false;
 
-  /** `onMessage` hears why the thread gave up, or what the guest's registers were. */
+  /** `onMessage` receives why the thread gave up, or what the guest's registers were. */
   constructor(
     machine: MachineDescriptor,
     index: number,

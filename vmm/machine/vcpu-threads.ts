@@ -8,7 +8,7 @@ export class VcpuThreads {
   readonly #heard: (vcpu: number, message: VcpuFailure | VcpuTripleFault) => void;
   readonly #threads: VcpuThread[] = [];
 
-  /** `heard` takes what a vCPU's thread has to say. */
+  /** `heard` receives the messages of a vCPU's thread. */
   constructor(descriptor: MachineDescriptor, heard: (vcpu: number, message: VcpuFailure | VcpuTripleFault) => void) {
     this.#descriptor = descriptor;
     this.#heard = heard;
@@ -19,7 +19,7 @@ export class VcpuThreads {
     for (let vcpu = from; vcpu < this.#descriptor.vcpus.length; vcpu++) await this.start(vcpu, false);
   }
 
-  /** `standby`: it waits until the vCPU is given up by whoever runs it. */
+  /** `standby`: it waits until the thread that runs the vCPU gives it up. */
   async start(vcpu: number, standby: boolean): Promise<void> {
     // Only now: node:worker_threads brings all of Node's streams, 4 ms before the first KVM_RUN.
     const { VcpuThread, explainStart } = await import("./vcpu-thread.js");

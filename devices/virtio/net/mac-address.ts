@@ -2,7 +2,7 @@
 export function parseMacAddress(text: string): Uint8Array | undefined {
   if (!/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(text)) return undefined;
   const bytes = Uint8Array.from(text.split(":"), (part) => parseInt(part, 16));
-  // Bit 0 of the first byte marks a group; an interface has an address of its own, and not none.
+  // Bit 0 of the first byte marks a group; an interface needs an address of its own that is not all zeroes.
   const isGroup = ((bytes[0] ?? 0) & 1) !== 0;
   return isGroup || bytes.every((byte) => byte === 0) ? undefined : bytes;
 }
