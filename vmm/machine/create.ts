@@ -1,5 +1,5 @@
 // A machine without anything to run: memory slots, interrupt controllers, vCPUs, event descriptors, the
-// words that its threads share. What runs in it is loaded by somebody else. DESIGN.md, "Boot", steps 9 to 13.
+// words that its threads share. Other code loads what runs in it. DESIGN.md, "Boot", steps 9 to 13.
 import type { InterruptLine } from "../../devices/contracts.js";
 import type { ResolvedConfig } from "../config/types.js";
 import { GuestRegisters } from "../fixups/guest-registers.js";
