@@ -88,9 +88,10 @@ describe("boot: devices", function () {
     assert.ok((report?.devices["rng0"]?.["bytes"] ?? 0) >= 8192);
   });
 
-  it("virtio console: the kernel's log, output and input, all of it", async () => {
+  it("virtio console: the kernel's log and output, all of it, and a command's input beside it", async () => {
     const lines = Array.from({ length: 3000 }, (_, i) => `line ${String(i)}\n`).join("");
-    const script = "tty; md5sum; seq 1 20000 >/tmp/n; md5sum </tmp/n; cat /tmp/n";
+    // The command itself has pipes.
+    const script = "tty; md5sum; seq 1 20000 >/tmp/n; md5sum </tmp/n; sleep 1; cat /tmp/n >/dev/hvc0";
     const { status, stdout, stderr, report } = await guest.boot(["--console", "virtio", "--", "sh", "-c", script], {
       stdin: lines,
     });
@@ -99,7 +100,7 @@ describe("boot: devices", function () {
     const numbers = Array.from({ length: 20_000 }, (_, i) => `${String(i + 1)}\n`).join("");
     assert.equal(status, 0, `${stderr}${stdout.slice(-3000)}`);
     assert.match(stdout, /Run \/init as init process/);
-    const expected = `/dev/hvc0\n${md5(lines)}${md5(numbers)}${numbers}`;
+    const expected = `not a tty\n${md5(lines)}${md5(numbers)}${numbers}`;
     assert.equal(stdout.slice(-expected.length), expected);
     assert.ok((report?.devices["console0"]?.["output_bytes"] ?? 0) > numbers.length);
   });

@@ -47,7 +47,11 @@ describe("argument bytes", () => {
   });
 
   it("the program says it of its own arguments", () => {
-    const { status, stderr } = spawnSync("sh", ["-c", "dist/vmlet.js boot --initrd $(printf 'd\\351.cpio')"]);
+    const { status, stderr } = spawnSync("sh", [
+      "-c",
+      `"$0" build/vmm/cli.js boot --initrd $(printf 'd\\351.cpio')`,
+      process.execPath,
+    ]);
     assert.deepEqual(
       [status, stderr.toString()],
       [64, "vmlet: d\\xe9.cpio: not UTF-8; only the words after -- may be any bytes\n"],
