@@ -2,14 +2,15 @@
 import { readFileSync, readdirSync } from "node:fs";
 import { dirname, join, normalize } from "node:path";
 
-const FOLDERS_WITHOUT = new Set(["node_modules", "build", "dist", "out", "results", ".git"]);
+/** With what `make mutants` leaves while it runs. */
+const FOLDERS_WITHOUT = /^(node_modules|build|build-mutants\..*|dist|out|results|\.git)$/;
 
 /** Paths of the tree's files whose name ends so, from the top folder. */
 export function filesOfTree(...endings: readonly string[]): string[] {
   const walk = (folder: string): string[] =>
     readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
       const path = normalize(join(folder, entry.name));
-      if (entry.isDirectory()) return FOLDERS_WITHOUT.has(entry.name) ? [] : walk(path);
+      if (entry.isDirectory()) return FOLDERS_WITHOUT.test(entry.name) ? [] : walk(path);
       return endings.some((ending) => entry.name.endsWith(ending)) ? [path] : [];
     });
   return walk(".").sort();
