@@ -1,11 +1,5 @@
 // Split virtqueue, device side. virtio 1.2 §2.7. The queue knows nothing of what travels in it,
-// nor how anybody is notified. How to serve it without losing a wake-up:
-//
-//   do {
-//     queue.suppressNotifications();
-//     for (let chain = queue.pop(); chain !== null; chain = queue.pop()) queue.pushUsed(chain.head, serve(chain));
-//     if (queue.publishUsed()) interrupt();
-//   } while (queue.resumeNotifications());
+// nor how anybody is notified. How to serve it without losing a wake-up: serve-queue.ts.
 import type { GuestMemory } from "../contracts.js";
 import { DescriptorChain } from "./chain.js";
 import {

@@ -147,6 +147,12 @@ export class VirtioDriver {
     return queues;
   }
 
+  /** Takes a queue back from a live device. */
+  stopQueue(index: number): void {
+    this.write(VIRTIO_MMIO_QUEUE_SEL, index);
+    this.write(VIRTIO_MMIO_QUEUE_READY, 0);
+  }
+
   notify(queueIndex: number): void {
     this.write(VIRTIO_MMIO_QUEUE_NOTIFY, queueIndex);
   }

@@ -62,10 +62,10 @@ export function addBuffers(m: Rig, count: number): void {
   m.driver.notify(0);
 }
 
-/** A packet of the guest, sent or only made available. */
-export function put(m: Rig, op: number, header: Partial<VsockHeader> = {}, data: ArrayLike<number> = []): void {
+/** A header of the guest's at `gpa`, of an empty packet on the usual ports unless told otherwise. */
+export function writeHeader(m: Rig, gpa: number, op: number, header: Partial<VsockHeader>): void {
   const segments = new Segments(1);
-  segments.append(TX, 44);
+  segments.append(gpa, 44);
   const writer = new Writer(m.memory);
   writer.start(segments);
   const full = Object.assign(new VsockHeader(), {
@@ -74,12 +74,16 @@ export function put(m: Rig, op: number, header: Partial<VsockHeader> = {}, data:
     sourcePort: GUEST_PORT,
     destinationPort: HOST_PORT,
     type: 1,
-    length: data.length,
     bufferSize: 65536,
     operation: op,
     ...header,
   });
   full.write(writer);
+}
+
+/** A packet of the guest, only made available. */
+export function put(m: Rig, op: number, header: Partial<VsockHeader> = {}, data: ArrayLike<number> = []): void {
+  writeHeader(m, TX, op, { length: data.length, ...header });
   m.memory.slice(TX + 44, data.length).set(data);
   m.txq.add([{ gpa: TX, length: 44 + data.length }]);
 }

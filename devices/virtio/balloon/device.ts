@@ -12,6 +12,7 @@ import type { EventLoop } from "../event-loop.js";
 import { featureSet, hasFeature } from "../features.js";
 import { LimitedReport } from "../limited-report.js";
 import type { Queue } from "../queue.js";
+import { serveQueue, Turn, type Step, type TurnLimits } from "../serve-queue.js";
 import type { GuestPages } from "./backend.js";
 import {
   BALLOON_DEFLATEQ,
@@ -30,13 +31,12 @@ import { PageRanges } from "./page-ranges.js";
 import { readStatistics, type BalloonStatistics } from "./statistics.js";
 
 const QUEUE_SIZE = 128;
-/** Page numbers and ranges of one turn, and `ms` after which it ends as well. */
-const TURN_PAGES = 4096;
-const TURN_MS = 2;
+/** Page numbers of one turn, and `ms` after which it ends as well. */
+const INFLATE_TURN = { steps: Infinity, amount: 4096, ms: 2 };
 /** Page numbers between two looks at the clock: as many as Linux puts into a chain. */
 const STEP_PAGES = 256;
 /** Chains of one turn, in queues that do not count pages. */
-const TURN_CHAINS = 64;
+const TURN = { steps: 64, ms: 2 };
 
 export interface BalloonDeviceOptions {
   /** Short instance name, such as "balloon0". */
@@ -127,7 +127,7 @@ export class BalloonDevice implements VirtioDevice {
   requestStatistics(): boolean {
     const session = this.#session;
     const head = this.#statisticsHead;
-    if (session?.statistics === undefined || head === undefined) return false;
+    if (session?.statistics === undefined || session.statistics.isStopped || head === undefined) return false;
     this.#statisticsHead = undefined;
     session.statistics.pushUsed(head, 0);
     if (session.statistics.publishUsed()) session.context.interrupt();
@@ -181,10 +181,10 @@ export class BalloonDevice implements VirtioDevice {
     const session = this.#session;
     const queue = session?.context.queues[queueIndex];
     if (session === undefined || queue === undefined) return false;
-    if (queue === session.inflate) return this.#serve(session, queue, TURN_PAGES, this.#inflateSome);
-    if (queue === session.deflate) return this.#serve(session, queue, TURN_CHAINS, this.#deflateOne);
-    if (queue === session.statistics) return this.#serve(session, queue, TURN_CHAINS, this.#takeStatistics);
-    if (queue === session.reporting) return this.#serve(session, queue, TURN_CHAINS, this.#releaseReported);
+    if (queue === session.inflate) return this.#serve(session, queue, INFLATE_TURN, this.#inflateSome);
+    if (queue === session.deflate) return this.#serve(session, queue, TURN, this.#deflateOne);
+    if (queue === session.statistics) return this.#serve(session, queue, TURN, this.#takeStatistics);
+    if (queue === session.reporting) return this.#serve(session, queue, TURN, this.#releaseReported);
     return false;
   }
 
@@ -196,31 +196,19 @@ export class BalloonDevice implements VirtioDevice {
     this.#config.setU32(VIRTIO_BALLOON_CONFIG_NUM_PAGES, pages);
   }
 
-  /** Has `step` work on the queue until it is empty or the turn is over; a step says what it has cost, 0: nothing there. */
-  #serve(session: Session, queue: Queue, budget: number, step: (session: Session, left: number) => number): boolean {
-    const endMs = this.#loop.now() + TURN_MS;
-    let left = budget;
-    do {
-      queue.suppressNotifications();
-      let cost = 1;
-      while (left > 0 && cost > 0 && this.#loop.now() < endMs) {
-        cost = step(session, left);
-        left -= cost;
-      }
-      if (queue.publishUsed()) session.context.interrupt();
-      if (cost > 0) return true;
-    } while (queue.resumeNotifications());
-    return false;
+  #serve(session: Session, queue: Queue, limits: TurnLimits, step: (session: Session, turn: Turn) => Step): boolean {
+    const turn = new Turn(limits, () => this.#loop.now());
+    return serveQueue(queue, session.context, turn, () => step(session, turn));
   }
 
-  /** Some page numbers of one chain; each costs 1, and a chain without any does, too. */
-  readonly #inflateSome = ({ inflate: queue, inflating, reader, ranges }: Session, left: number): number => {
+  /** Some page numbers of one chain; each is spent, and a chain without any counts as one. */
+  readonly #inflateSome = ({ inflate: queue, inflating, reader, ranges }: Session, turn: Turn): Step => {
     if (!this.#isInflating) {
-      if (queue.pop(inflating) === null) return 0;
+      if (queue.pop(inflating) === null) return "empty";
       reader.start(inflating.readable);
       this.#isInflating = true;
     }
-    const count = Math.min(Math.floor(reader.remaining / BALLOON_PFN_SIZE), left, STEP_PAGES);
+    const count = Math.min(Math.floor(reader.remaining / BALLOON_PFN_SIZE), turn.amount, STEP_PAGES);
     for (let index = 0; index < count; index++) ranges.add(reader.readU32());
     ranges.flush();
     this.counters.inflatedPages += count;
@@ -228,35 +216,36 @@ export class BalloonDevice implements VirtioDevice {
       this.#isInflating = false;
       queue.pushUsed(inflating.head, 0);
     }
-    return Math.max(1, count);
+    turn.spend(Math.max(1, count));
+    return "done";
   };
 
   /** The guest uses these pages again: they get memory as it touches them. */
-  readonly #deflateOne = ({ deflate: queue }: Session): number => {
+  readonly #deflateOne = ({ deflate: queue }: Session): Step => {
     const chain = queue.pop();
-    if (chain === null) return 0;
+    if (chain === null) return "empty";
     this.counters.deflatedPages += Math.floor(chain.readable.byteLength / BALLOON_PFN_SIZE);
     queue.pushUsed(chain.head, 0);
-    return 1;
+    return "done";
   };
 
   /** The first buffer comes by itself, the others as answers; it is kept until the next request. */
-  readonly #takeStatistics = ({ statistics: queue, statisticsReader: reader }: Session): number => {
+  readonly #takeStatistics = ({ statistics: queue, statisticsReader: reader }: Session): Step => {
     const chain = queue?.pop() ?? null;
-    if (queue === undefined || chain === null) return 0;
+    if (queue === undefined || chain === null) return "empty";
     // A driver that hands in two at once has the older one back.
     if (this.#statisticsHead !== undefined) queue.pushUsed(this.#statisticsHead, 0);
     this.#statisticsHead = chain.head;
     reader.start(chain.readable);
     this.counters.statistics++;
     this.#onStatistics?.(readStatistics(reader));
-    return 1;
+    return "done";
   };
 
   /** Free page reporting: the buffers themselves are the free pages (§5.5.6.7). */
-  readonly #releaseReported = ({ reporting: queue, ranges }: Session): number => {
+  readonly #releaseReported = ({ reporting: queue, ranges }: Session): Step => {
     const chain = queue?.pop() ?? null;
-    if (queue === undefined || chain === null) return 0;
+    if (queue === undefined || chain === null) return "empty";
     const { gpas, lengths, count } = chain.writable;
     for (let index = 0; index < count; index++) {
       const gpa = gpas[index] ?? 0;
@@ -268,7 +257,7 @@ export class BalloonDevice implements VirtioDevice {
       this.counters.reportedBytes += end - start;
     }
     queue.pushUsed(chain.head, 0);
-    return 1;
+    return "done";
   };
 
   readonly #onError = (error: number): void => {

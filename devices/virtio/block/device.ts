@@ -10,6 +10,7 @@ import type { EventLoop } from "../event-loop.js";
 import { featureSet, hasFeature } from "../features.js";
 import { LimitedReport } from "../limited-report.js";
 import type { Queue } from "../queue.js";
+import { serveQueue, Turn, type Step } from "../serve-queue.js";
 import { RateLimiter, type RateLimiterConfig } from "../rate-limiter.js";
 import type { BlockBackend } from "./backend.js";
 import { blockConfig } from "./config.js";
@@ -33,10 +34,8 @@ import { BLOCK_LIMITS, BLOCK_QUEUE_SIZE } from "./limits.js";
 import { BlockRequest } from "./request.js";
 import { SlowRequests, type SlowRequest } from "./slow-requests.js";
 
-/** Batches of one turn; the loop then serves others before it comes back. */
-const TURN_BATCHES = 32;
-/** `ms` after which a turn ends: what a slow disk may cost the rest of the machine. */
-const TURN_MS = 2;
+/** Batches of one turn, and `ms` after which it ends as well: what a slow disk may cost the rest of the machine. */
+const TURN = { steps: 32, ms: 2 };
 /** Answers that are held back to be published with others, which saves the guest interrupts. */
 const BATCH_REQUESTS = 8;
 /** `bytes` moved after which answers are not held back any longer. */
@@ -148,36 +147,34 @@ export class BlockDevice implements VirtioDevice {
     const session = this.#session;
     // While the limiter or a slow medium holds the queue, its end will come back here.
     if (session === undefined || this.#isWaiting()) return false;
-    const { queue, context } = session;
-    const endMs = this.#loop.now() + TURN_MS;
-    for (let batches = 0; batches < TURN_BATCHES; batches++) {
-      queue.suppressNotifications();
-      const isFull = this.#serveBatch(session);
-      if (queue.publishUsed()) context.interrupt();
-      if (this.#isWaiting() || (!isFull && !queue.resumeNotifications())) return false;
-      if (this.#loop.now() >= endMs) break;
-    }
-    return true;
+    const turn = new Turn(TURN, () => this.#loop.now());
+    return serveQueue(session.queue, session.context, turn, () => this.#serveBatch(session));
   }
 
-  /** Serves a few requests without publishing the answers; false if the queue ran empty. */
-  #serveBatch(session: Session): boolean {
+  /** Serves a few requests, and publishes their answers together. */
+  #serveBatch(session: Session): Step {
+    const result = this.#serveSome(session);
+    if (session.queue.publishUsed()) session.context.interrupt();
+    return result;
+  }
+
+  #serveSome(session: Session): Step {
     const request = this.#request;
     const { queue } = session;
     let bytes = 0;
     for (let served = 0; served < BATCH_REQUESTS && bytes < BATCH_BYTES; served++) {
       if (this.#slow.isFull) {
         this.#isHeld = true;
-        return false;
+        return "waiting";
       }
       const chain = queue.pop();
-      if (chain === null) return false;
+      if (chain === null) return "empty";
       request.parse(chain, session.reader, session.writer);
       const waitMs = this.#limiter?.admit(request.isTransfer ? request.data.byteLength : 0) ?? 0;
       if (waitMs > 0) {
         queue.putBack();
         this.#wait(session.context, waitMs);
-        return false;
+        return "waiting";
       }
       const status = session.executor.execute(request);
       if (status === STATUS_LATER) {
@@ -189,7 +186,7 @@ export class BlockDevice implements VirtioDevice {
       queue.pushUsed(chain.head, usedLength(request.type, chain.writable.byteLength, status));
       bytes += request.data.byteLength;
     }
-    return true;
+    return "done";
   }
 
   /** Answers a request that had to wait, unless its driver is gone. */

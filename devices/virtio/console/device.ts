@@ -9,6 +9,7 @@ import { Reader, Writer } from "../cursor.js";
 import type { ActivationContext, VirtioDevice } from "../device.js";
 import { featureSet, hasFeature } from "../features.js";
 import type { Queue } from "../queue.js";
+import { serveQueue, Turn, type Step } from "../serve-queue.js";
 import type { ConsoleHost } from "./backend.js";
 import {
   CONSOLE_RECEIVEQ,
@@ -28,7 +29,7 @@ const PIECE_BYTES = 16 * 1024;
 /** Ctrl-O: Linux's hvc takes it, on the kernel's own console, for a break, and two of them for the character. */
 const BREAK = 0x0f;
 /** Pieces and chains of one turn, together. */
-const TURN_STEPS = 64;
+const TURN = { steps: 64 };
 
 export interface ConsoleSize {
   readonly columns: number;
@@ -185,23 +186,17 @@ export class ConsoleDevice implements VirtioDevice {
   }
 
   #serveInput(session: Session): boolean {
-    const { receive: queue, context } = session;
-    let budget = TURN_STEPS;
-    do {
-      queue.suppressNotifications();
-      while (budget > 0 && this.#input.length > 0 && this.#fillOne(session)) budget--;
-      if (queue.publishUsed()) context.interrupt();
-      if (budget === 0) return true;
-      // With nothing to hand out, no notification is of use: the next input looks by itself.
-    } while (this.#input.length > 0 && queue.resumeNotifications());
-    this.#offerRoom();
-    return false;
+    const isCutOff = serveQueue(session.receive, session.context, new Turn(TURN), () => this.#fillOne(session));
+    if (!isCutOff) this.#offerRoom();
+    return isCutOff;
   }
 
-  /** Puts waiting input into one buffer; false if there is none. */
-  #fillOne({ receive: queue, writer }: Session): boolean {
+  /** Puts waiting input into one buffer. */
+  #fillOne({ receive: queue, writer }: Session): Step {
+    // With nothing to hand out, no notification is of use: the next input looks by itself.
+    if (this.#input.length === 0) return "waiting";
     const chain = queue.pop();
-    if (chain === null) return false;
+    if (chain === null) return "empty";
     if (chain.writable.byteLength === 0) this.counters.refused++;
     writer.start(chain.writable);
     let written = 0;
@@ -210,7 +205,7 @@ export class ConsoleDevice implements VirtioDevice {
     }
     this.counters.inputBytes += written;
     queue.pushUsed(chain.head, written);
-    return true;
+    return "done";
   }
 
   #offerRoom(): void {
@@ -221,22 +216,14 @@ export class ConsoleDevice implements VirtioDevice {
   }
 
   #serveOutput(session: Session): boolean {
-    const { transmit: queue, context } = session;
-    let budget = TURN_STEPS;
-    do {
-      queue.suppressNotifications();
-      while (budget > 0 && !this.#isOutputStopped && this.#sendOne(session)) budget--;
-      if (queue.publishUsed()) context.interrupt();
-      if (this.#isOutputStopped) return false;
-      if (budget === 0) return true;
-    } while (queue.resumeNotifications());
-    return false;
+    return serveQueue(session.transmit, session.context, new Turn(TURN), () => this.#sendOne(session));
   }
 
   /** One step: a chain is taken, a piece of it is sent, and at its end it is given back. */
-  #sendOne({ transmit: queue, output, reader }: Session): boolean {
+  #sendOne({ transmit: queue, output, reader }: Session): Step {
+    if (this.#isOutputStopped) return "waiting";
     if (!this.#isSending) {
-      if (queue.pop(output) === null) return false;
+      if (queue.pop(output) === null) return "empty";
       reader.start(output.readable);
       this.#isSending = true;
     }
@@ -252,6 +239,6 @@ export class ConsoleDevice implements VirtioDevice {
       this.#isSending = false;
       queue.pushUsed(output.head, 0);
     }
-    return true;
+    return "done";
   }
 }

@@ -57,6 +57,11 @@ export class Receiver {
 
   /** Receives until frames, buffers or the turn run out; true if there may be more right now. */
   serve(): boolean {
+    if (this.#queue.isStopped) {
+      // The buffers that are held are the driver's again.
+      this.#backend.unwatch();
+      return false;
+    }
     if (this.#throttle.isWaiting()) return false;
     const isCutOff = this.#receiveSome();
     if (this.#queue.publishUsed()) this.#context.interrupt();

@@ -2,13 +2,14 @@
 // virtio 1.2 §5.1.6.2.
 import type { ActivationContext } from "../device.js";
 import type { Queue } from "../queue.js";
+import { serveQueue, Turn, type Step } from "../serve-queue.js";
 import type { Throttle } from "../throttle.js";
 import type { NetBackend } from "./backend.js";
 import { ETHERNET_HEADER_SIZE, MAX_GSO_FRAME_SIZE, NET_TRANSMITQ, VIRTIO_NET_HDR_SIZE } from "./constants.js";
 import type { NetCounters } from "./counters.js";
 
 /** Frames of one turn; they share an interrupt. */
-const TURN_FRAMES = 128;
+const TURN = { steps: 128 };
 /** `ms` until a host that could take no more is asked again. */
 const BUSY_PAUSE_MS = 1;
 
@@ -48,22 +49,12 @@ export class Transmitter {
   /** Sends until frames or the turn run out; true if there is more to send right now. */
   serve(): boolean {
     if (this.#throttle.isWaiting()) return false;
-    const queue = this.#queue;
-    let budget = TURN_FRAMES;
-    do {
-      queue.suppressNotifications();
-      while (budget > 0 && this.#sendOne()) budget--;
-      if (queue.publishUsed()) this.#context.interrupt();
-      if (this.#throttle.isWaiting()) return false;
-      if (budget === 0) return true;
-    } while (queue.resumeNotifications());
-    return false;
+    return serveQueue(this.#queue, this.#context, new Turn(TURN), () => this.#sendOne());
   }
 
-  /** False if there is no frame, or it has to wait. */
-  #sendOne(): boolean {
+  #sendOne(): Step {
     const chain = this.#queue.pop();
-    if (chain === null) return false;
+    if (chain === null) return "empty";
     const { readable, head } = chain;
     const length = readable.byteLength - VIRTIO_NET_HDR_SIZE;
     const counters = this.#counters;
@@ -74,7 +65,7 @@ export class Transmitter {
       if (!this.#isAdmitted && !this.#throttle.admit(length, this.#resume)) {
         counters.txThrottled++;
         this.#queue.putBack();
-        return false;
+        return "waiting";
       }
       const result = this.#backend.send(readable);
       this.#isAdmitted = result === 0;
@@ -82,7 +73,7 @@ export class Transmitter {
         counters.txBusy++;
         this.#queue.putBack();
         this.#throttle.hold(BUSY_PAUSE_MS, this.#resume);
-        return false;
+        return "waiting";
       }
       if (result > 0) {
         counters.txFrames++;
@@ -93,6 +84,6 @@ export class Transmitter {
       }
     }
     this.#queue.pushUsed(head, 0);
-    return true;
+    return "done";
   }
 }

@@ -6,6 +6,7 @@ import type { ActivationContext, VirtioDevice } from "../device.js";
 import type { EventLoop } from "../event-loop.js";
 import type { Queue } from "../queue.js";
 import type { RateLimiterConfig } from "../rate-limiter.js";
+import { serveQueue, Turn, type Step } from "../serve-queue.js";
 import { Throttle } from "../throttle.js";
 import type { EntropySource } from "./backend.js";
 
@@ -13,7 +14,7 @@ const QUEUE_SIZE = 64;
 /** `bytes` for one buffer: "it MAY use less than the entire buffer" (§5.4.6.1). Linux asks for 64. */
 export const RNG_REQUEST_BYTES = 16 * 1024;
 /** Buffers of one turn: 256 KiB at most, well below a millisecond of the host's generator. */
-const TURN_REQUESTS = 16;
+const TURN = { steps: 16 };
 
 export interface RngDeviceOptions {
   /** Short instance name, such as "rng0". */
@@ -75,32 +76,22 @@ export class RngDevice implements VirtioDevice {
   onAvailable(_queueIndex: number): boolean {
     const session = this.#session;
     if (session === undefined || this.#throttle.isWaiting()) return false;
-    const { queue, context } = session;
-    let budget = TURN_REQUESTS;
-    do {
-      queue.suppressNotifications();
-      while (budget > 0 && this.#serveOne(session)) budget--;
-      if (queue.publishUsed()) context.interrupt();
-      if (this.#throttle.isWaiting()) return false;
-      if (budget === 0) return true;
-    } while (queue.resumeNotifications());
-    return false;
+    return serveQueue(session.queue, session.context, new Turn(TURN), () => this.#serveOne(session));
   }
 
-  /** False if there is no buffer, or the limiter wants it to wait. */
-  #serveOne({ queue, writer, resume }: Session): boolean {
+  #serveOne({ queue, writer, resume }: Session): Step {
     const chain = queue.pop();
-    if (chain === null) return false;
+    if (chain === null) return "empty";
     const length = Math.min(chain.writable.byteLength, RNG_REQUEST_BYTES);
     if (length === 0) {
       this.counters.refused++;
       queue.pushUsed(chain.head, 0);
-      return true;
+      return "done";
     }
     if (!this.#throttle.admit(length, resume)) {
       this.counters.throttled++;
       queue.putBack();
-      return false;
+      return "waiting";
     }
     writer.start(chain.writable);
     for (let left = length; left > 0;) {
@@ -111,6 +102,6 @@ export class RngDevice implements VirtioDevice {
     this.counters.requests++;
     this.counters.bytes += length;
     queue.pushUsed(chain.head, length);
-    return true;
+    return "done";
   }
 }

@@ -9,6 +9,7 @@ import type { ActivationContext, VirtioDevice } from "../device.js";
 import type { EventLoop } from "../event-loop.js";
 import { QueueError } from "../queue-error.js";
 import type { Queue } from "../queue.js";
+import { serveQueue, Turn, type Step } from "../serve-queue.js";
 import type { HostStream, StreamAcceptor, StreamEvents, VsockBackend } from "./backend.js";
 import { Connection, MAX_PAYLOAD_BYTES, type ConnectionOwner } from "./connection.js";
 import { ConnectionTable } from "./connection-table.js";
@@ -34,8 +35,7 @@ import { ResetQueue } from "./reset-queue.js";
 
 const QUEUE_SIZE = 128;
 /** Packets of one turn, and `bytes` of payload after which it ends as well. */
-const TURN_PACKETS = 64;
-const TURN_BYTES = 1024 * 1024;
+const TURN = { steps: 64, amount: 1024 * 1024 };
 /** With the buffers of a connection: 80 MiB of the host's memory at most. */
 export const DEFAULT_MAX_CONNECTIONS = 256;
 /** `ms` that a guest has to answer a REQUEST; the same as Linux gives its own. */
@@ -197,7 +197,7 @@ export class VsockDevice implements VirtioDevice, ConnectionOwner, StreamAccepto
     this.#isReceiving = true;
     let isCutOff: boolean;
     try {
-      isCutOff = this.#takePackets(session);
+      isCutOff = serveQueue(session.tx, session.context, new Turn(TURN), (turn) => this.#takePacket(session, turn));
     } finally {
       this.#isReceiving = false;
     }
@@ -206,35 +206,22 @@ export class VsockDevice implements VirtioDevice, ConnectionOwner, StreamAccepto
     return isCutOff;
   }
 
-  /** True if the turn has ended before the packets have. */
-  #takePackets(session: Session): boolean {
-    const { tx: queue, context } = session;
-    let packets = TURN_PACKETS;
-    const bytesEnd = this.counters.txBytes + TURN_BYTES;
-    do {
-      queue.suppressNotifications();
-      while (packets > 0 && this.counters.txBytes < bytesEnd && this.#takePacket(session)) packets--;
-      if (queue.publishUsed()) context.interrupt();
-      if (this.#isTxHeld) return false;
-      if (packets === 0 || this.counters.txBytes >= bytesEnd) return true;
-    } while (queue.resumeNotifications());
-    return false;
-  }
-
-  #takePacket({ tx: queue, reader }: Session): boolean {
+  #takePacket({ tx: queue, reader }: Session, turn: Turn): Step {
     this.#isTxHeld = this.#resets.isFull;
-    if (this.#isTxHeld) return false;
+    if (this.#isTxHeld) return "waiting";
     const chain = queue.pop();
-    if (chain === null) return false;
+    if (chain === null) return "empty";
     this.counters.txPackets++;
+    const bytesBefore = this.counters.txBytes;
     reader.start(chain.readable);
     if (reader.remaining < VIRTIO_VSOCK_HDR_SIZE) this.counters.malformed++;
     else {
       this.#incoming.read(reader);
       this.#handle(this.#incoming, reader);
     }
+    turn.spend(this.counters.txBytes - bytesBefore);
     queue.pushUsed(chain.head, 0);
-    return true;
+    return "done";
   }
 
   #handle(header: VsockHeader, reader: Reader): void {
@@ -312,32 +299,23 @@ export class VsockDevice implements VirtioDevice, ConnectionOwner, StreamAccepto
   }
 
   #serveRx(session: Session): boolean {
-    const { rx: queue, context } = session;
-    let packets = TURN_PACKETS;
-    const bytesEnd = this.counters.rxBytes + TURN_BYTES;
-    // With nothing to send, no notification is of use: the next packet looks by itself.
-    while (this.#hasOutput()) {
-      queue.suppressNotifications();
-      while (packets > 0 && this.counters.rxBytes < bytesEnd && this.#sendOne(session)) packets--;
-      if (queue.publishUsed()) context.interrupt();
-      if (packets === 0 || this.counters.rxBytes >= bytesEnd) break;
-      if (!queue.resumeNotifications()) break;
-    }
+    const { rx, context } = session;
+    const isCutOff = serveQueue(rx, context, new Turn(TURN), (turn) => this.#sendOne(session, turn));
     if (this.#isTxHeld && !this.#resets.isFull) {
       this.#isTxHeld = false;
       context.serve(VSOCK_TX);
     }
-    return this.#hasOutput() && (packets === 0 || this.counters.rxBytes >= bytesEnd);
+    return isCutOff && this.#hasOutput();
   }
 
-  /** False if there is nothing to send, or no buffer for it. */
-  #sendOne({ rx: queue, writer }: Session): boolean {
+  #sendOne({ rx: queue, writer }: Session, turn: Turn): Step {
     this.#skipIdle();
     // Resets first: they are few, and packets of the guest may be waiting for them to go.
     const connection = this.#resets.length > 0 ? undefined : this.#waiting[0];
-    if (connection === undefined && this.#resets.length === 0) return false;
+    // With nothing to send, no notification is of use: the next packet looks by itself.
+    if (connection === undefined && this.#resets.length === 0) return "waiting";
     const chain = queue.pop();
-    if (chain === null) return false;
+    if (chain === null) return "empty";
     writer.start(chain.writable);
     const room = writer.remaining - VIRTIO_VSOCK_HDR_SIZE;
     // A header alone would do for most packets, but never for data.
@@ -361,8 +339,9 @@ export class VsockDevice implements VirtioDevice, ConnectionOwner, StreamAccepto
     if (header.operation === VIRTIO_VSOCK_OP_RST) this.counters.resets++;
     this.counters.rxPackets++;
     this.counters.rxBytes += header.length;
+    turn.spend(header.length);
     queue.pushUsed(chain.head, VIRTIO_VSOCK_HDR_SIZE + header.length);
-    return true;
+    return "done";
   }
 
   /** Takes connections off the list whose work has gone away since they were put there. */

@@ -9,7 +9,6 @@ import {
   VIRTIO_BLK_T_OUT,
   VIRTIO_BLK_T_WRITE_ZEROES,
 } from "../../../devices/virtio/block/constants.js";
-import { VIRTIO_MMIO_QUEUE_READY, VIRTIO_MMIO_QUEUE_SEL } from "../../../devices/virtio/constants.js";
 import { MAX_SLOW_REQUESTS } from "../../../devices/virtio/block/slow-requests.js";
 import { FEATURES, readable, rig, writable, writeHeader, writeRanges, type Rig } from "../../helpers/block-rig.js";
 import type { DriverBuffer } from "../../helpers/driver-queue.js";
@@ -208,8 +207,7 @@ describe("block device: a slow medium", () => {
       ask(m, 0, type, 0, ...(type === VIRTIO_BLK_T_FLUSH ? [] : data));
       m.memory.slice(BUFFERS, 512).fill(UNTOUCHED);
       const interrupts = m.interrupts;
-      m.driver.write(VIRTIO_MMIO_QUEUE_SEL, 0);
-      m.driver.write(VIRTIO_MMIO_QUEUE_READY, 0);
+      m.driver.stopQueue(0);
       finishOne(m);
       assert.equal(status(m, 0), UNTOUCHED);
       assert.ok(m.memory.slice(BUFFERS, 512).every((byte) => byte === UNTOUCHED));

@@ -9,7 +9,21 @@ import {
   VIRTIO_VSOCK_OP_RST as RST,
   VIRTIO_VSOCK_OP_RW as RW,
 } from "../../../devices/virtio/vsock/constants.js";
-import { addBuffers, openFromGuest, ops, received, rig, RX, RX_LENGTH, send } from "../../helpers/vsock-rig.js";
+import type { FakeStream } from "../../helpers/fake-streams.js";
+import {
+  addBuffers,
+  GUEST_PORT,
+  openFromGuest,
+  ops,
+  received,
+  rig,
+  RX,
+  RX_LENGTH,
+  send,
+  TX,
+  writeHeader,
+  type Rig,
+} from "../../helpers/vsock-rig.js";
 
 describe("socket device: data", () => {
   it("goes to the host in order, and credit comes back", () => {
@@ -144,4 +158,70 @@ describe("socket device: data", () => {
       ],
     );
   });
+
+  /** Opens `count` connections with all the credit that there is. */
+  function openMany(m: Rig, count: number): FakeStream[] {
+    return Array.from({ length: count }, (_, index) =>
+      openFromGuest(m, { sourcePort: GUEST_PORT + index, bufferSize: 2 ** 31 }),
+    );
+  }
+
+  it("a turn takes 1 MiB of the guest's data, or 64 packets, and the next one goes on", () => {
+    const m = rig();
+    openMany(m, 5);
+    // 20 packets of 64 KiB, four a connection, that share their bytes.
+    for (let index = 0; index < 20; index++) {
+      const header = TX + 64 * index;
+      writeHeader(m, header, RW, { sourcePort: GUEST_PORT + (index % 5), length: 65_536 });
+      m.txq.add([
+        { gpa: header, length: 44 },
+        { gpa: TX + 0x1000, length: 65_536 },
+      ]);
+    }
+    m.driver.notify(1);
+    assert.deepEqual([m.device.counters.txBytes, m.txq.collect().length], [16 * 65_536, 16]);
+    m.loop.turn();
+    assert.deepEqual([m.device.counters.txBytes, m.txq.collect().length], [20 * 65_536, 4]);
+    assert.equal(m.device.counters.malformed, 0);
+
+    const small = rig();
+    openFromGuest(small);
+    writeHeader(small, TX, RW, { length: 1 });
+    for (let index = 0; index < 100; index++) small.txq.add([{ gpa: TX, length: 45 }]);
+    small.driver.notify(1);
+    assert.equal(small.txq.collect().length, 64);
+    small.loop.turn();
+    assert.equal(small.txq.collect().length, 36);
+  });
+
+  it("a turn brings 1 MiB to the guest, or 64 packets, and the next one goes on", () => {
+    const m = rig({ buffers: 0 });
+    const stream = openQuietly(m);
+    for (let index = 0; index < 40; index++) m.rxq.add([{ gpa: RX, length: 65_536 + 44, writable: true }]);
+    stream.events?.data(new Uint8Array(20 * 65_536));
+    assert.deepEqual([m.device.counters.rxBytes, m.rxq.collect().length], [16 * 65_536, 16]);
+    m.loop.turn();
+    assert.deepEqual([m.device.counters.rxBytes, m.rxq.collect().length], [20 * 65_536, 4]);
+
+    const small = rig({ buffers: 0 });
+    const other = openQuietly(small);
+    for (let index = 0; index < 100; index++) small.rxq.add([{ gpa: RX, length: 45, writable: true }]);
+    other.events?.data(new Uint8Array(80));
+    assert.equal(small.rxq.collect().length, 64);
+    small.loop.turn();
+    assert.equal(small.rxq.collect().length, 16);
+    assert.equal(small.loop.turn(), false);
+  });
+
+  /** The RESPONSE takes a buffer of its own. */
+  function openQuietly(m: Rig): FakeStream {
+    m.rxq.add([{ gpa: RX, length: 64, writable: true }]);
+    m.driver.notify(0);
+    send(m, REQUEST, { bufferSize: 2 ** 31 });
+    const asked = m.streams.asked.at(-1);
+    assert.ok(asked !== undefined);
+    asked.events.connected();
+    assert.equal(m.rxq.collect().length, 1);
+    return asked.stream;
+  }
 });
