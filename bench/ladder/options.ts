@@ -1,5 +1,6 @@
 // argv of `vmlet bench` -> options.
-import { parseArgs } from "node:util";
+import { parseWhole } from "../../vmm/cli/numbers.js";
+import { parseOptions } from "../../vmm/cli/parse-options.js";
 import { UsageError } from "../../vmm/cli/usage-error.js";
 import { RUNGS } from "./all-rungs.js";
 import type { Rung } from "./rung.js";
@@ -74,21 +75,15 @@ export interface BenchOptions {
 }
 
 export function parseBench(argv: readonly string[]): BenchOptions {
-  let values;
-  try {
-    values = parseArgs({ args: [...argv], options: BENCH_FLAGS, strict: true, allowPositionals: false }).values;
-  } catch (error) {
-    // Node's messages end in advice about "--" that does not fit here.
-    const [first = ""] = (error as Error).message.split(". ");
-    throw new UsageError(`vmlet bench: ${first.replace(/\.$/, "")}`);
-  }
-  if (values.rounds !== undefined && !/^[1-9]\d*$/.test(values.rounds)) {
+  const { values } = parseOptions([...argv], BENCH_FLAGS, "vmlet bench");
+  const rounds = values.rounds === undefined ? undefined : parseWhole(values.rounds);
+  if (values.rounds !== undefined && (rounds === undefined || rounds === 0)) {
     throw new UsageError(`--rounds ${values.rounds}: not a whole number from 1`);
   }
   return {
     quick: values.quick ?? false,
     rungs: values.only === undefined ? RUNGS : chosen(values.only),
-    rounds: values.rounds === undefined ? undefined : Number(values.rounds),
+    rounds,
     json: values.json,
     html: values.html,
     svg: values.svg,

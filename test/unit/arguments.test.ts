@@ -9,6 +9,7 @@ import {
   parseMemory,
   parseStats,
 } from "../../vmm/cli/arguments.js";
+import { parseBench } from "../../bench/ladder/options.js";
 import { parseBytes, parseWhole } from "../../vmm/cli/numbers.js";
 import { UsageError } from "../../vmm/cli/usage-error.js";
 
@@ -77,6 +78,8 @@ describe("arguments: given twice, empty, contradicting", () => {
   });
 
   it("the other commands, too", () => {
+    refuses(() => parseBench(["--rounds", "1", "--rounds", "2"]), /vmlet bench: --rounds is given twice/);
+    refuses(() => parseBench(["--json", ""]), /--json is given an empty value/);
     refuses(() => parseLab(["--cpu", "amd", "--cpu", "intel"]), /--cpu is given twice/);
     refuses(() => parseLab(["--cpu", ""]), /--cpu is given an empty value/);
     refuses(() => parseDoctor(["--json", "--fix"]), /leave --fix out/);
@@ -132,6 +135,7 @@ describe("arguments: numbers", () => {
     ["--memory", parseMemory],
     ["--cpus", (text) => parseBoot([`--cpus=${text}`])],
     ["--balloon", (text) => parseBoot([`--balloon=${text}`])],
+    ["vmlet bench --rounds", (text) => parseBench([`--rounds=${text}`])],
     ["vmlet balloon", (text) => parseBalloonCommand(["--", "socket", text])],
     ["--vsock cid=", (text) => parseBoot([`--vsock=path=v,cid=${text}`])],
     ["--net mtu=", (text) => parseBoot([`--net=user,mtu=${text}`])],

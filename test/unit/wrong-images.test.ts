@@ -5,10 +5,12 @@ import { execFileSync, spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { gzipSync } from "node:zlib";
 import { KernelImageError } from "../../vmm/errors.js";
 import { findProgram } from "../../vmm/host/programs.js";
 import { FileImage } from "../../vmm/x86/file-image.js";
 import { loadKernel } from "../../vmm/x86/kernel.js";
+import { checkOwnInitrd } from "../../vmm/cli/own-kernel.js";
 import { checkInitrd } from "../../vmm/x86/wrong-image.js";
 import { elf } from "../helpers/bytes-image.js";
 import { FakeMemory } from "../helpers/fake-memory.js";
@@ -128,6 +130,7 @@ describe("what is no kernel is named", () => {
     ["a web page", "<!DOCTYPE html><html>".padEnd(512), /a web page/, /vmlinux/],
     ["a script", "#!/bin/sh\n".padEnd(512), /a script/, /vmlinux/],
     ["an EFI program", "MZ".padEnd(1024, "\0"), /an EFI or Windows program/, /bzImage/],
+    ["a kernel for ARM64", `MZ${"\0".repeat(0x36)}ARM\x64`.padEnd(1024, "\0"), /kernel for ARM64/, /x86-64/],
     ["chance", "hello".repeat(200), /neither an ELF file nor a bzImage/, /bzImage/],
   ];
   for (const [name, bytes, message, cure] of others) {
@@ -137,6 +140,49 @@ describe("what is no kernel is named", () => {
       assert.match(error.cure ?? "", cure);
     });
   }
+});
+
+describe("an ELF file that is no kernel is named", () => {
+  const changed = (change: (data: DataView) => void): Uint8Array => {
+    const bytes = KERNEL.slice();
+    change(new DataView(bytes.buffer));
+    return bytes;
+  };
+  const cases: readonly (readonly [name: string, bytes: Uint8Array, message: RegExp])[] = [
+    ["for ARM64", changed((d) => d.setUint16(18, 183, true)), /ELF machine 183 \(ARM64\), needed is 62 \(x86-64\)/],
+    ["for a machine of no name", changed((d) => d.setUint16(18, 999, true)), /ELF machine 999, needed/],
+    ["a module", changed((d) => d.setUint16(16, 1, true)), /ELF type 1 \(an object or a kernel module\)/],
+    ["a library", changed((d) => d.setUint16(16, 3, true)), /ELF type 3 \(a library or a program\)/],
+    ["a program", changed((d) => d.setUint32(64, 3, true)), /PT_INTERP/],
+  ];
+  for (const [name, bytes, message] of cases) {
+    it(name, () => assert.match(refusal(asKernel, file("elf", bytes)).message, message));
+  }
+
+  it("this Node", () => {
+    assert.match(refusal(asKernel, process.execPath).message, /PT_INTERP|a library or a program/);
+  });
+});
+
+describe("an initramfs for the package's own kernel", () => {
+  const cpio = "070701".padEnd(512, "0");
+
+  it("is plain or compressed with gzip", () => {
+    for (const bytes of [cpio, gzipSync(cpio)]) assert.doesNotThrow(() => checkOwnInitrd(file("own", bytes)));
+  });
+
+  it("compressed otherwise, it is refused with what makes it fit, which does", function () {
+    if (findProgram("zstd") === undefined) skip(this, "zstd is not installed");
+    const path = file("own one.img", execFileSync("zstd", ["-qc"], { input: cpio }));
+    const error = refusal(checkOwnInitrd, path);
+    assert.match(error.message, /compressed with Zstandard; vmlet's own kernel unpacks gzip alone/);
+    assert.doesNotThrow(() => checkOwnInitrd(follow(error.cure)));
+  });
+
+  it("a file system is a disk", () => {
+    const error = refusal(checkOwnInitrd, file("a,b.sqfs", "hsqs".padEnd(512, "\0")));
+    assert.match(error.cure ?? "", /--disk path=.*a,,b\.sqfs,root/);
+  });
 });
 
 describe("an initramfs is what Linux takes for one", () => {

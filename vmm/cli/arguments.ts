@@ -1,6 +1,5 @@
-// argv -> options of one command, by Node's own parser; values that need more than a string
+// argv -> options of one command; values that need more than a string
 // are read here, with the value and the limit in the message.
-import { parseArgs, type ParseArgsConfig } from "node:util";
 import type { BalloonConfig } from "../config/balloon.js";
 import type { DiskConfig } from "../config/disks.js";
 import type { NetConfig } from "../config/nets.js";
@@ -10,6 +9,7 @@ import { LAB_CPUS, type LabCpu } from "../lab/cpu.js";
 import { parseBalloon } from "./balloon-argument.js";
 import { parseBytes, parseWhole } from "./numbers.js";
 import { parseDisk } from "./disk-argument.js";
+import { parseOptions } from "./parse-options.js";
 import { UsageError } from "./usage-error.js";
 import { parseNet } from "./net-argument.js";
 import { parseVsock } from "./vsock-argument.js";
@@ -74,41 +74,6 @@ export const BOOT_FLAGS = {
 function split(argv: readonly string[]): [options: string[], command: string[]] {
   const at = argv.indexOf("--");
   return at < 0 ? [[...argv], []] : [argv.slice(0, at), argv.slice(at + 1)];
-}
-
-type Options = NonNullable<ParseArgsConfig["options"]>;
-type Strict<T extends Options> = { args: string[]; options: T; strict: true; allowPositionals: boolean; tokens: true };
-
-/** May be empty, so that a script can always pass it. */
-const MAY_BE_EMPTY = "cmdline";
-
-function parseOptions<T extends Options>(
-  args: string[],
-  options: T,
-  name: string,
-  allowPositionals = false,
-): ReturnType<typeof parseArgs<Strict<T>>> {
-  let parsed: ReturnType<typeof parseArgs<Strict<T>>>;
-  try {
-    parsed = parseArgs<Strict<T>>({ args, options, strict: true, allowPositionals, tokens: true });
-  } catch (error) {
-    // Node's messages end in advice about "--" that does not fit here.
-    const [first = ""] = (error as Error).message.split(/\. |\.?\n/);
-    throw new UsageError(`${name}: ${first.replace(/\.$/, "")}`);
-  }
-  const seen = new Set<string>();
-  for (const token of parsed.tokens) {
-    if (token.kind !== "option") continue;
-    const { type, multiple } = options[token.name] ?? { type: "boolean" };
-    // A flag is no more set for being set twice; of two values, one would be lost.
-    if (type === "boolean" || multiple === true) continue;
-    if (seen.has(token.name)) throw new UsageError(`${name}: --${token.name} is given twice`);
-    seen.add(token.name);
-    if (token.value === "" && token.name !== MAY_BE_EMPTY) {
-      throw new UsageError(`${name}: --${token.name} is given an empty value`);
-    }
-  }
-  return parsed;
 }
 
 export function parseBoot(argv: readonly string[]): BootOptions {

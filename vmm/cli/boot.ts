@@ -53,6 +53,9 @@ export async function boot(argv: readonly string[]): Promise<number> {
   if (!existsSync(config.kernel) || (config.initrd !== undefined && !existsSync(config.initrd))) {
     await (await import("../host/first-use.js")).buildMissing([config.kernel, config.initrd]);
   }
+  if (options.kernel === undefined && options.initrd !== undefined) {
+    (await import("./own-kernel.js")).checkOwnInitrd(options.initrd);
+  }
   if (choice.kind === "lab") {
     // Checked here, at once, so that messages have the user's own paths, not those in the lab.
     checkGuest(config);

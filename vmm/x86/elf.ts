@@ -12,7 +12,24 @@ const EV_CURRENT = 1;
 const ET_EXEC = 2;
 const EM_X86_64 = 62;
 const PT_LOAD = 1;
+const PT_INTERP = 3;
 const PT_NOTE = 4;
+
+/** What people have at hand besides. */
+const MACHINES: Readonly<Record<number, string>> = {
+  3: "i386",
+  21: "ppc64",
+  22: "s390",
+  40: "ARM",
+  183: "ARM64",
+  243: "RISC-V",
+  258: "LoongArch",
+};
+const TYPES: Readonly<Record<number, string>> = {
+  1: "an object or a kernel module",
+  3: "a library or a program",
+  4: "a core dump",
+};
 
 const SIZEOF_EHDR = 64;
 const SIZEOF_PHDR = 56;
@@ -37,6 +54,11 @@ export interface ElfImage {
   readonly pvhEntry: number | undefined;
   /** In ascending order of address. */
   readonly segments: readonly ElfSegment[];
+}
+
+function named(value: number, names: Readonly<Record<number, string>>): string {
+  const name = names[value];
+  return name === undefined ? String(value) : `${String(value)} (${name})`;
 }
 
 function view(bytes: Uint8Array): DataView {
@@ -74,10 +96,13 @@ export function parseElf(source: ImageSource): ElfImage {
     if (version !== EV_CURRENT) throw new KernelImageError(`${path}: ELF ${name} ${String(version)}, needed is 1`);
   }
   const machine = ehdr.getUint16(18, true);
-  if (machine !== EM_X86_64)
-    throw new KernelImageError(`${path}: ELF machine ${String(machine)}, needed is 62 (x86-64)`);
+  if (machine !== EM_X86_64) {
+    throw new KernelImageError(`${path}: ELF machine ${named(machine, MACHINES)}, needed is 62 (x86-64)`);
+  }
   const type = ehdr.getUint16(16, true);
-  if (type !== ET_EXEC) throw new KernelImageError(`${path}: ELF type ${String(type)}, needed is 2 (executable)`);
+  if (type !== ET_EXEC) {
+    throw new KernelImageError(`${path}: ELF type ${named(type, TYPES)}, needed is 2 (executable)`);
+  }
   const phoff = field64(ehdr, 32, "e_phoff", source);
   const phentsize = ehdr.getUint16(54, true);
   const phnum = ehdr.getUint16(56, true);
@@ -109,6 +134,9 @@ export function parseElf(source: ImageSource): ElfImage {
   for (let i = 0; i < phnum; i++) {
     const at = i * SIZEOF_PHDR;
     const kind = headers.getUint32(at, true);
+    if (kind === PT_INTERP) {
+      throw new KernelImageError(`${path}: a program for a system that runs already (PT_INTERP), not a kernel`);
+    }
     if (kind !== PT_LOAD && kind !== PT_NOTE) continue;
     const offset = field64(headers, at + 8, "p_offset", source);
     const fileSize = field64(headers, at + 32, "p_filesz", source);
