@@ -1,9 +1,10 @@
-// Needs: a /dev/kvm of any kind, and gcc. Every system call of a VM's life refused once, by a preloaded library.
+// Needs: a /dev/kvm of any kind, and gcc; one test dist/vmlet.js. Every system call of a VM's life refused once, by a preloaded library.
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { EXIT_HOST } from "../../vmm/host/exit-codes.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
 import { asm, miniKernel, type MiniKernel } from "../helpers/mini-kernel.js";
 import type { RefusedRun } from "../helpers/refused-calls.js";
@@ -69,6 +70,21 @@ describe("kvm: refused calls", function () {
         assert.equal(message, "poweroff 7", `${kind} ${String(nth)}`);
       }
     }
+  });
+
+  it("a limit of open files, from too few for anything on: it runs, or one error says what helps", function () {
+    if (!existsSync("dist/vmlet.js")) skip(this, "dist/vmlet.js is not built");
+    const guest = ["--kernel", kernel.path, "--no-initrd", "--cpus", "2", "--memory", "32", "--quiet"];
+    const outcomes = [19, 20, 21, 22, 23, 24, 25, 26, 28, 32, 64].map((limit) => {
+      const command = `ulimit -n ${String(limit)}; exec dist/vmlet.js boot --accel kvm "$@"`;
+      const { status, stderr } = spawnSync("sh", ["-c", command, "sh", ...guest], { encoding: "utf8", input: "" });
+      const what = `${String(limit)} files: ${String(status)} ${stderr}`;
+      if (status === 7) return "ran";
+      assert.equal(status, EXIT_HOST, what);
+      assert.match(stderr, /^vmlet: .*(EMFILE|too many open files).*\nvmlet: what helps: .*ulimit -n\n$/, what);
+      return "refused";
+    });
+    assert.deepEqual([outcomes[0], outcomes.at(-1)], ["refused", "ran"]);
   });
 
   const refusals: [kind: string, threads: string, errno: number, message: RegExp, cure: RegExp][] = [

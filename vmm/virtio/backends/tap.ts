@@ -63,7 +63,9 @@ export class TapBackend implements NetBackend {
 
   setGuestOffloads({ checksum, tso4, tso6 }: GuestOffloads): number {
     const flags = (checksum ? TUN_F_CSUM : 0) | (tso4 ? TUN_F_TSO4 : 0) | (tso6 ? TUN_F_TSO6 : 0);
-    const result = ioctlRaw(this.#tap.fd, TUNSETOFFLOAD, flags);
+    let result: number;
+    do result = ioctlRaw(this.#tap.fd, TUNSETOFFLOAD, flags);
+    while (result === -EINTR);
     return result < 0 ? -result : 0;
   }
 
