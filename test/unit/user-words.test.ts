@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseBoot } from "../../vmm/cli/arguments.js";
 import { kernelWords } from "../../vmm/cli/kernel-words.js";
-import { partitionsOf } from "../../vmm/cli/partitions.js";
+import { contentOf } from "../../vmm/cli/partitions.js";
 import { changeRootArguments, checkUserWords, chooseInitrd } from "../../vmm/cli/root-disk.js";
 import { ConfigError } from "../../vmm/errors.js";
 import { defaultInitrd, tinyInitrd } from "../../vmm/host/guest-files.js";
@@ -99,6 +99,28 @@ describe("the user's words: root=", () => {
     assert.deepEqual(problems(...quoted), []);
   });
 
+  it("a partition that is not there, and partitions where a file system was said to be", () => {
+    const disk = (path: string, ...more: string[]) =>
+      problems("--disk", `path=${path}${more[0] ?? ""}`, ...more.slice(1));
+    assert.deepEqual(disk(gpt, "", "-c", "root=/dev/vda3"), [`root=/dev/vda3: ${gpt} has no partition 3, only 1, 2`]);
+    assert.deepEqual(disk(mbr, "", "-c", "root=/dev/vda3"), []);
+    assert.deepEqual(disk(mbr, "", "-c", "root=/dev/vda5"), []);
+    const whole = join(folder, "whole.img");
+    const bytes = Buffer.alloc(4096);
+    bytes.writeUInt16LE(0xef53, 0x438);
+    // With a boot sector in front, as some have.
+    mbrDisk(1, 1, content).copy(bytes, 0, 0, 512);
+    writeFileSync(whole, bytes);
+    assert.match(disk(whole, "", "-c", "root=/dev/vda1")[0] ?? "", /is one file system.*: root=\/dev\/vda$/);
+    assert.deepEqual(disk(whole, ",root"), []);
+    const hint = `${gpt} has partitions (1, 2): say which is the root: --cmdline root=/dev/vda1`;
+    assert.deepEqual(disk(gpt, ",root"), [hint]);
+    assert.deepEqual(disk(gpt, ",root", "--", "ls"), [hint]);
+    assert.deepEqual(disk(gpt, ",root", "-c", "root=/dev/vda2"), []);
+    assert.deepEqual(disk(gpt, ",root", "--no-initrd"), []);
+    assert.deepEqual(disk(gpt, ",root", "-i", "mine"), []);
+  });
+
   it("that leads nowhere is said", () => {
     assert.match(problems("-c", "root=/dev/vda1")[0] ?? "", /names a disk that is not there: 0 are attached/);
     const one = ["--disk", `path=${gpt}`];
@@ -142,15 +164,15 @@ describe("the user's words: what cannot take effect is said", () => {
 
 describe("partition tables", () => {
   it("of both kinds, and of blocks of 4 KiB", () => {
-    assert.deepEqual(partitionsOf(gpt), [
+    assert.deepEqual(contentOf(gpt).partitions, [
       { number: 1, uuid: OTHER, label: "boot" },
       { number: 2, uuid: UUID, label: "rootfs ä" },
     ]);
-    assert.deepEqual(partitionsOf(mbr), [{ number: 3, uuid: "deadbeef-03", label: "" }]);
+    assert.deepEqual(contentOf(mbr).partitions, [{ number: 3, uuid: "deadbeef-03", label: "" }]);
     const large = join(folder, "4k.img");
     writeFileSync(large, gptDisk([{ uuid: UUID, label: "x", content }], 4096));
-    assert.deepEqual(partitionsOf(large, 4096), [{ number: 1, uuid: UUID, label: "x" }]);
-    assert.deepEqual(partitionsOf(large), []);
+    assert.deepEqual(contentOf(large, 4096).partitions, [{ number: 1, uuid: UUID, label: "x" }]);
+    assert.deepEqual(contentOf(large).partitions, []);
   });
 
   it("that a guest has spoiled are read all the same, and nothing comes of it", () => {
@@ -161,9 +183,9 @@ describe("partition tables", () => {
       const bytes = Buffer.from(good);
       for (let count = 0; count < 6; count++) bytes[512 + random.below(92)] = random.pick([0, 0xff, random.below(256)]);
       writeFileSync(path, round % 2 === 0 ? bytes : bytes.subarray(0, random.below(2000)));
-      assert.ok(partitionsOf(path).length <= 128);
+      assert.ok(contentOf(path).partitions.length <= 128);
     }
-    assert.deepEqual(partitionsOf("/none"), []);
-    assert.deepEqual(partitionsOf(folder), []);
+    assert.deepEqual(contentOf("/none").partitions, []);
+    assert.deepEqual(contentOf(folder).partitions, []);
   });
 });

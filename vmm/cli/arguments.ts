@@ -18,6 +18,7 @@ export const ACCELERATORS = ["auto", "kvm", "lab", "lab-intel"] as const;
 export type AcceleratorChoice = (typeof ACCELERATORS)[number];
 const PROTOCOLS: readonly BootProtocol[] = ["auto", "linux64", "pvh"];
 const MIB = 2 ** 20;
+const COMMAND_HINT = '; a COMMAND follows "--"';
 const CONSOLES: readonly ConsoleKind[] = ["serial", "virtio"];
 
 export interface BootOptions {
@@ -78,7 +79,7 @@ function split(argv: readonly string[]): [options: string[], command: string[]] 
 
 export function parseBoot(argv: readonly string[]): BootOptions {
   const [args, command] = split(argv);
-  const { values } = parseOptions(args, BOOT_FLAGS, "vmlet boot");
+  const { values } = parseOptions(args, BOOT_FLAGS, "vmlet boot", { hint: COMMAND_HINT });
   if (values["no-initrd"] === true && values.initrd !== undefined) {
     throw new UsageError(`vmlet boot: --no-initrd and --initrd ${values.initrd} contradict each other`);
   }
@@ -131,7 +132,7 @@ export function parseStats(argv: readonly string[]): {
   follow: boolean;
   file: string | undefined;
 } {
-  const { values, positionals } = parseOptions([...argv], STATS_FLAGS, "vmlet stats", true);
+  const { values, positionals } = parseOptions([...argv], STATS_FLAGS, "vmlet stats", { allowPositionals: true });
   const [file, ...more] = positionals;
   if (values.help !== true && (file === undefined || file === "" || more.length > 0)) {
     throw new UsageError("vmlet stats: give one FILE, the one of --metrics");
@@ -143,7 +144,7 @@ export function parseStats(argv: readonly string[]): {
 export const BALLOON_FLAGS = { help: { type: "boolean", short: "h" } } as const;
 
 export function parseBalloonCommand(argv: readonly string[]): { help: boolean; socket: string; targetMib: number } {
-  const { values, positionals } = parseOptions([...argv], BALLOON_FLAGS, "vmlet balloon", true);
+  const { values, positionals } = parseOptions([...argv], BALLOON_FLAGS, "vmlet balloon", { allowPositionals: true });
   if (values.help === true) return { help: true, socket: "", targetMib: 0 };
   const [socket = "", mib = "", ...more] = positionals;
   if (socket === "" || mib === "" || more.length > 0) {

@@ -8,12 +8,12 @@ type Strict<T extends Options> = { args: string[]; options: T; strict: true; all
 /** May be empty, so that a script can always pass it. */
 const MAY_BE_EMPTY = "cmdline";
 
-/** `name`: of the command, in front of every problem. */
+/** `name`: of the command, in front of every problem. `hint`: ends the one with a word that is no option. */
 export function parseOptions<T extends Options>(
   args: string[],
   options: T,
   name: string,
-  allowPositionals = false,
+  { allowPositionals = false, hint = "" }: { readonly allowPositionals?: boolean; readonly hint?: string } = {},
 ): ReturnType<typeof parseArgs<Strict<T>>> {
   let parsed: ReturnType<typeof parseArgs<Strict<T>>>;
   try {
@@ -21,7 +21,8 @@ export function parseOptions<T extends Options>(
   } catch (error) {
     // Node's messages end in advice about "--" that does not fit here.
     const [first = ""] = (error as Error).message.split(/\. |\.?\n/);
-    throw new UsageError(`${name}: ${first.replace(/\.$/, "")}`);
+    const isWord = (error as NodeJS.ErrnoException).code === "ERR_PARSE_ARGS_UNEXPECTED_POSITIONAL";
+    throw new UsageError(`${name}: ${first.replace(/\.$/, "")}${isWord ? hint : ""}`);
   }
   const seen = new Set<string>();
   for (const token of parsed.tokens) {

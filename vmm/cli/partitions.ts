@@ -1,7 +1,8 @@
 // Finds a partition by what its disk's partition table says of it, as the kernel does for root=PARTUUID= and
 // root=PARTLABEL=, for vmlet's init, which opens devices by name alone. UEFI 2.10 §5.3; block/partitions/.
 // The tables may have been written by a guest: everything is bounded, and only compared.
-import { closeSync, constants, openSync, readSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
+import { kindOf } from "../host/file-kinds.js";
 
 const SECTOR = 512;
 /** As many as the specification reserves room for, and Linux has minor numbers for on a virtio disk. */
@@ -18,34 +19,47 @@ export interface Partition {
   readonly label: string;
 }
 
+/** What is on a raw image or block device. */
+export interface DiskContent {
+  readonly partitions: readonly Partition[];
+  /** The whole disk is one. */
+  readonly isFileSystem: boolean;
+}
+
 /**
- * Of a raw image or block device with blocks of `blockSize` bytes; none if it cannot be read, which is said
- * where it is opened as a disk.
+ * Of a disk with blocks of `blockSize` bytes; nothing if it cannot be read, which is said where it is opened
+ * as a disk.
  */
-export function partitionsOf(path: string, blockSize = SECTOR): Partition[] {
-  let fd: number;
+export function contentOf(path: string, blockSize = SECTOR): DiskContent {
   try {
-    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
-  } catch {
-    return [];
-  }
-  try {
-    const read = (position: number, length: number): Buffer => {
-      const bytes = Buffer.alloc(length);
-      readSync(fd, bytes, 0, length, position);
-      return bytes;
-    };
-    const header = read(blockSize, SECTOR);
-    if (header.toString("latin1", 0, 8) === "EFI PART") {
-      return gptPartitions(header, (block, length) => read(block * blockSize, length));
+    const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    try {
+      const stat = fstatSync(fd);
+      // The size of a block device is not told here, and a disk has room for what is looked for.
+      const size = stat.isFile() ? stat.size : Number.MAX_SAFE_INTEGER;
+      if (!stat.isFile() && !stat.isBlockDevice()) return NOTHING;
+      const read = (position: number, length: number): Buffer => {
+        const bytes = Buffer.alloc(length);
+        readSync(fd, bytes, 0, length, position);
+        return bytes;
+      };
+      const kind = kindOf({ size, read });
+      const isFileSystem = kind !== undefined && "is" in kind.role && kind.role.is === "file system";
+      const header = read(blockSize, SECTOR);
+      if (header.toString("latin1", 0, 8) !== "EFI PART") {
+        return { partitions: isFileSystem ? [] : mbrPartitions(read(0, SECTOR)), isFileSystem };
+      }
+      const partitions = gptPartitions(header, (block, length) => read(block * blockSize, length));
+      return { partitions, isFileSystem: false };
+    } finally {
+      closeSync(fd);
     }
-    return mbrPartitions(read(0, SECTOR));
   } catch {
-    return [];
-  } finally {
-    closeSync(fd);
+    return NOTHING;
   }
 }
+
+const NOTHING: DiskContent = { partitions: [], isFileSystem: false };
 
 function gptPartitions(header: Buffer, readBlocks: (block: number, length: number) => Buffer): Partition[] {
   const start = Number(header.readBigUInt64LE(72));

@@ -9,13 +9,15 @@ import { ConfigError } from "../errors.js";
 import type { BootOptions } from "./arguments.js";
 import { defaultInitrd, tinyInitrd } from "../host/guest-files.js";
 import { kernelWords, type KernelWords } from "./kernel-words.js";
-import { partitionsOf } from "./partitions.js";
+import { contentOf, type Partition } from "./partitions.js";
 
 type Options = Pick<BootOptions, "initrd" | "noInitrd" | "disks" | "command" | "cmdline">;
 
 /** An initramfs calls itself that. */
 const NO_ROOTS: readonly string[] = ["/dev/ram", "/dev/ram0"];
 /** Words about a root, which do nothing without one. */
+/** Others of an MBR table are in tables of their own. */
+const FIRST_FOUR = 4;
 const ABOUT_ROOT = ["rootfstype", "rootflags"] as const;
 
 /** Path of the initramfs; throws ConfigError for a command that nothing could run. */
@@ -67,7 +69,7 @@ export function checkUserWords(options: Options): void {
       problems.push(`${key}=${value} has no effect without a root: --disk path=FILE,root, or root=`);
     }
   }
-  const rootProblem = problemOfRoot(options, words);
+  const rootProblem = noInitrd ? undefined : (problemOfRoot(options, words) ?? problemOfRootDisk(options, words));
   if (rootProblem !== undefined) problems.push(rootProblem);
   if (problems.length > 0) throw new ConfigError(problems);
 }
@@ -91,6 +93,8 @@ function problemOfRoot({ disks, command }: Options, words: KernelWords): string 
   if (letter !== undefined && letter.charCodeAt(0) - "a".charCodeAt(0) >= disks.length) {
     return `root=${root} names a disk that is not there: ${count} ${disks.length === 1 ? "is" : "are"} attached with --disk`;
   }
+  const partitionProblem = problemOfPartition(root, disks);
+  if (partitionProblem !== undefined) return partitionProblem;
   if (/^(UUID|LABEL)=/i.test(root)) {
     return `root=${root}: only an initramfs of a distribution finds file systems by that; name the device, or PARTUUID=`;
   }
@@ -101,12 +105,40 @@ function problemOfRoot({ disks, command }: Options, words: KernelWords): string 
   return isPlain || command.length === 0 ? undefined : `root=${root}: name the device itself to run a COMMAND on it`;
 }
 
+/** Of "/dev/vda1"; the tables that are known here are those of PCs, so only what is in one of them counts. */
+function problemOfPartition(root: string, disks: Options["disks"]): string | undefined {
+  const [, letter = "", digits = ""] = /^\/dev\/vd([a-z])(\d+)$/.exec(root) ?? [];
+  const disk = disks[letter.charCodeAt(0) - "a".charCodeAt(0)];
+  if (disk === undefined) return undefined;
+  const { partitions, isFileSystem } = contentOf(disk.path, disk.blockSize);
+  if (isFileSystem) return `root=${root}: ${disk.path} is one file system, without partitions: root=/dev/vd${letter}`;
+  const isKnown = partitions.length > 0 && Number(digits) <= FIRST_FOUR;
+  if (!isKnown || partitions.some(({ number }) => number === Number(digits))) return undefined;
+  return `root=${root}: ${disk.path} has no partition ${digits}, only ${listed(partitions)}`;
+}
+
+/** Of a disk that is said to be the root, and has partitions instead of a file system. */
+function problemOfRootDisk({ disks }: Options, words: KernelWords): string | undefined {
+  const index = disks.findIndex(({ isRoot }) => isRoot === true);
+  const disk = disks[index];
+  if (disk === undefined || words.has("root")) return undefined;
+  const { partitions } = contentOf(disk.path, disk.blockSize);
+  const [first] = partitions;
+  if (first === undefined) return undefined;
+  const example = `root=/dev/${diskName(index)}${String(first.number)}`;
+  return `${disk.path} has partitions (${listed(partitions)}): say which is the root: --cmdline ${example}`;
+}
+
+function listed(partitions: readonly Partition[]): string {
+  return partitions.map(({ number }) => String(number)).join(", ");
+}
+
 /** "PARTUUID=…" or "PARTLABEL=…" -> "/dev/vda1"; undefined if it is neither, or nowhere. */
 function findPartition(root: string, disks: Options["disks"]): string | undefined {
   const [, kind, wanted = ""] = /^PART(UUID|LABEL)=(.+)$/.exec(root) ?? [];
   if (kind === undefined) return undefined;
   for (const [index, { path, blockSize }] of disks.entries()) {
-    const found = partitionsOf(path, blockSize).find(({ uuid, label }) =>
+    const found = contentOf(path, blockSize).partitions.find(({ uuid, label }) =>
       kind === "UUID" ? uuid === wanted.toLowerCase() : label === wanted,
     );
     if (found !== undefined) return `/dev/${diskName(index)}${String(found.number)}`;
