@@ -32,17 +32,21 @@ describe("kvm: signals", function () {
   const socket = join(folder, "socket");
   let busy: MiniKernel;
   let brief: MiniKernel;
+  /** Says nothing. */
+  let mute: MiniKernel;
 
   before(function () {
     const reason = whyNoKvm();
     if (reason !== undefined) skip(this, reason);
     busy = miniKernel(asm.print("up\n"), asm.spin());
+    mute = miniKernel(asm.spin());
     brief = miniKernel(asm.print("up\n"), asm.powerOff(7), asm.haltForEver());
   });
 
   after(() => {
     busy.remove();
     brief.remove();
+    mute.remove();
     rmSync(folder, { recursive: true });
   });
 
@@ -60,7 +64,7 @@ describe("kvm: signals", function () {
     // Some of each kind; test/unit/signals.test.ts has them all.
     for (const group of [
       [1, 2, 3, 4],
-      [10, 11, 12, 15],
+      [10, 11, 12, 14, 15],
       [24, 31, 34, 64],
     ]) {
       await Promise.all(group.map(end));
@@ -145,6 +149,14 @@ describe("kvm: signals", function () {
       assert.match(shown, /up\nstatus 7\n/);
       assert.match(shown, /state [RS]\nisig icanon echo /);
       assert.match(shown, /status 143\nisig icanon echo $/);
+    });
+
+    it("a guest that says nothing: a line of progress, and none of it left", async () => {
+      const shown = await onTerminal(
+        `(sleep 5; kill $(child)) & ${bootWords(mute.path, "--quiet").join(" ")}; echo "status $?"`,
+      );
+      // In the terminal's bytes, the ellipsis is three.
+      assert.match(shown, /vmlet: the guest is booting ... \d\.\d s\x1b\[K\x1b\[Kstatus 143/);
     });
 
     it("in the foreground it is raw, and as it was found at every end", async () => {

@@ -20,6 +20,7 @@ import { onEndSignals } from "../sys/end-signals.js";
 import { OutputWriter } from "../host/standard-output.js";
 import { wasIgnored } from "../host/inherited-signals.js";
 import { isTerminal } from "../sys/files.js";
+import { showBooting } from "./boot-progress.js";
 import { isInForeground } from "../sys/terminal.js";
 import { Terminal } from "./terminal.js";
 import type { VmHost } from "../machine/host-callbacks.js";
@@ -27,7 +28,6 @@ import { Vm } from "../machine/vm.js";
 
 const STDIN = 0;
 const STDOUT = 1;
-const STDERR = 2;
 const SIGPIPE = 13;
 const NUL = Buffer.alloc(1);
 /** The word of the kernel command line that has the command for vmlet's init. */
@@ -180,7 +180,7 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
   let signal: number | undefined;
   let terminal: Terminal | CommandInput | undefined;
   const isRaw = isTerminal(STDIN) && !config.commandChannel;
-  const progress = quirks === undefined ? undefined : await showBooting();
+  const progress = await showBooting(config.memoryMib);
   let stop = (): void => undefined;
   // Before the devices make something on the host that a signal must not leave behind.
   const removeHandlers = onEndSignals((number) => {
@@ -218,8 +218,9 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
   };
   const kernelHash = options.report === undefined ? undefined : await hashKernel();
   const vm = Vm.build(config, host, { known: { quirks }, deviceSupport, readKernel: kernelHash?.read });
+  let isOver = false;
   const openInput = (): void => {
-    if (terminal !== undefined) return;
+    if (terminal !== undefined || isOver) return;
     if (vm.hasCommandChannel) {
       terminal = new CommandInput(vm);
       // What describes the guest reads nothing.
@@ -238,6 +239,7 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
     });
     terminal.open();
   };
+  progress?.clear();
   if (isRaw && isInForeground(STDIN)) say("Ctrl-A x leaves", { returns: true });
   // Input for a command waits until the guest's init has said where it wants it.
   if (!config.commandChannel) setImmediate(openInput);
@@ -263,13 +265,15 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
     }
     return exitCode;
   } finally {
+    isOver = true;
     progress?.done();
-    removeHandlers();
     terminal?.close();
     removeResize?.();
-    await metrics?.close();
     control?.close();
     vm.closeDevices();
+    await metrics?.close();
+    // Until here, a signal would have left something.
+    removeHandlers();
     // The rest of the VM is not closed: the process ends with it, without waiting for a thread that may
     // still be starting, and the kernel frees everything.
   }
@@ -290,13 +294,6 @@ function exitCodeWithLoss(guestsCode: number, lostBytes: number): number {
   if (lostBytes === 0) return guestsCode;
   say(`standard output: ${String(lostBytes)} bytes are lost; the guest itself has ended with ${String(guestsCode)}`);
   return guestsCode === 0 ? EXIT_OUTPUT_LOST : guestsCode;
-}
-
-/** Where kernel code is emulated, a guest is silent for seconds, so the user gets a line of progress. A log needs none. */
-async function showBooting() {
-  if (!isTerminal(STDERR) || !isInForeground(STDERR)) return undefined;
-  const { Progress } = await import("../host/progress.js");
-  return new Progress("the guest is booting");
 }
 
 /** Hands the size of this process's terminal to the guest's, now and whenever it changes. */

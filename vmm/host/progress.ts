@@ -1,5 +1,6 @@
 // One line on standard error for what takes longer than a moment; it goes away when it is done.
 import { isatty } from "node:tty";
+import { nowMs } from "./clock.js";
 import { say, sayRaw } from "./say.js";
 
 const STDERR = 2;
@@ -7,18 +8,19 @@ const SHOW_AFTER_MS = 1000;
 const REFRESH_MS = 250;
 
 export class Progress {
-  readonly #started = performance.now();
+  readonly #startedMs: number;
   #text: string;
   readonly #timer: NodeJS.Timeout;
   readonly #isTerminal: boolean;
   #shown = false;
 
   /** `isTerminal`: whether the line may be drawn again and again. */
-  constructor(text: string, isTerminal = isatty(STDERR)) {
+  constructor(text: string, isTerminal = isatty(STDERR), startedMs = nowMs()) {
+    this.#startedMs = startedMs;
     this.#isTerminal = isTerminal;
     this.#text = text;
     this.#timer = setInterval(() => {
-      this.#show();
+      this.#showLate();
     }, REFRESH_MS);
     this.#timer.unref();
   }
@@ -27,21 +29,30 @@ export class Progress {
   update(text: string): void {
     this.#text = text;
     if (!this.#isTerminal) this.#shown = false;
-    this.#show();
+    this.#showLate();
+  }
+
+  /** Makes room for something else; the line comes back below. */
+  clear(): void {
+    if (this.#shown && this.#isTerminal) sayRaw("\r\x1b[K");
+    if (this.#isTerminal) this.#shown = false;
   }
 
   done(): void {
     clearInterval(this.#timer);
-    if (this.#shown && this.#isTerminal) sayRaw("\r\x1b[K");
-    this.#shown = false;
+    this.clear();
   }
 
-  #show(): void {
-    const elapsed = performance.now() - this.#started;
-    if (elapsed < SHOW_AFTER_MS) return;
+  /** Draws the line now, however short it has taken. */
+  show(): void {
+    const elapsed = nowMs() - this.#startedMs;
     // Without a terminal, once is enough: a log is no place for an animation.
     if (this.#isTerminal) sayRaw(`\rvmlet: ${this.#text} … ${(elapsed / 1000).toFixed(1)} s\x1b[K`);
     else if (!this.#shown) say(`${this.#text} …`);
     this.#shown = true;
+  }
+
+  #showLate(): void {
+    if (nowMs() - this.#startedMs >= SHOW_AFTER_MS) this.show();
   }
 }
