@@ -98,17 +98,19 @@ describe("boot: linux", function () {
     });
   }
 
-  it("Debian's stock kernel, two vCPUs: finds its interrupt controllers through ACPI", async () => {
+  it("Debian's stock kernel, two vCPUs: finds interrupt controllers and a clock that interrupts through ACPI", async () => {
     const script =
-      "uname -r; nproc; grep -c IO-APIC /proc/interrupts; dmesg | grep -c 'ACPI: Using IOAPIC'; ls /sys/firmware/acpi/tables | tr '\\n' ' '";
-    const args = ["--quiet", "--kernel", guest.files.debianKernel, "--memory", "256", "--cpus", "2"];
+      "uname -r; nproc; grep -c IO-APIC /proc/interrupts; dmesg | grep -c 'ACPI: Using IOAPIC'; ls /sys/firmware/acpi/tables | tr '\\n' ' '; echo; rtc";
+    const images = ["--kernel", guest.files.debianKernel, "--initrd", guest.files.exercises];
+    const args = ["--quiet", ...images, "--memory", "256", "--cpus", "2"];
     const { status, stdout, report } = await guest.boot([...args, "--", "sh", "-c", script]);
     assert.equal(status, 0);
-    const [release = "", online, lines, ioApic, tables = ""] = stdout.trim().split("\n");
+    const [release = "", online, lines, ioApic, tables = "", ...clock] = stdout.trim().split("\n");
     assert.match(release, /cloud-amd64$/);
     assert.deepEqual([online, ioApic], ["2", "1"]);
     assert.ok(Number(lines) > 0);
     for (const table of ["APIC", "DSDT", "FACP", "FACS"]) assert.ok(tables.split(" ").includes(table), tables);
+    assert.deepEqual(clock, ["update interrupt", "alarm", "setting"], "Once, IRQ 8 was described and never raised");
     assert.equal(report?.kernel.format, "bzimage");
   });
 

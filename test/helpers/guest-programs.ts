@@ -12,7 +12,7 @@ function libraries(program: string): string[] {
   return [...listed.matchAll(/(\/[^ ]+)/g)].map(([, path = ""]) => path);
 }
 
-/** Builds /bin/exercise and /bin/exercise-dynamic into a copy of guest/out/initramfs.cpio; its path, below `folder`. */
+/** Builds /bin/exercise, /bin/exercise-dynamic and /bin/rtc into a copy of guest/out/initramfs.cpio; its path, below `folder`. */
 export function buildGuestPrograms(folder: string): string {
   const root = join(folder, "programs");
   mkdirSync(join(root, "bin"), { recursive: true });
@@ -21,7 +21,9 @@ export function buildGuestPrograms(folder: string): string {
   execFileSync("gcc", [...flags, "-static", "-o", join(root, "bin/exercise"), source, "-lm"]);
   const dynamic = join(root, "bin/exercise-dynamic");
   execFileSync("gcc", [...flags, "-o", dynamic, source, "-lm"]);
-  execFileSync("strip", [join(root, "bin/exercise"), dynamic]);
+  const clock = join(root, "bin/rtc");
+  execFileSync("gcc", [...flags, "-static", "-o", clock, resolve("test/programs/rtc.c")]);
+  execFileSync("strip", [join(root, "bin/exercise"), dynamic, clock]);
   for (const library of libraries(dynamic)) {
     mkdirSync(join(root, dirname(library)), { recursive: true });
     copyFileSync(realpathSync(library), join(root, library));

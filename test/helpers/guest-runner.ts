@@ -32,7 +32,7 @@ export interface GuestFiles {
   readonly vmlinux: string;
   readonly bzImage: string;
   readonly initramfs: string;
-  /** The same with test/programs/exercise.c. */
+  /** The same with test/programs/exercise.c and rtc.c. */
   readonly exercises: string;
   readonly debianKernel: string;
   /** The package's initramfs, with the Debian kernel's virtio modules in /modules. */

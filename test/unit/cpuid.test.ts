@@ -33,7 +33,7 @@ const SUPPORTED = [
 ];
 
 function guest(index: number, count: number, nested = false): (fn: number, sub?: number) => CpuidEntry | undefined {
-  const entries = guestCpuid(SUPPORTED, { index, count, nested, tscDeadline: true });
+  const entries = guestCpuid(SUPPORTED, { index, count, nested, tscDeadline: true, hypercalls: true });
   return (fn, sub = 0) => entries.find((entry) => entry.function === fn && entry.index === sub);
 }
 
@@ -59,7 +59,7 @@ describe("cpuid", () => {
 
   it("a guest that sees vmx finds it allowed and locked in IA32_FEATURE_CONTROL, as firmware leaves it; others have no such MSR", () => {
     const control = (nested: boolean): readonly bigint[] =>
-      bootMsrs(guestCpuid(SUPPORTED, { index: 0, count: 1, nested, tscDeadline: true }))
+      bootMsrs(guestCpuid(SUPPORTED, { index: 0, count: 1, nested, tscDeadline: true, hypercalls: true }))
         .filter(([index]) => index === 0x3a)
         .map(([, value]) => value);
     assert.deepEqual([control(true), control(false)], [[5n], []]);
@@ -93,6 +93,14 @@ describe("cpuid", () => {
     assert.equal(get(0x4000_0000)?.ebx, 0x4b4d564b);
   });
 
+  it("where hypercalls never come back, none is offered: waking, interrupting and yielding to another vCPU", () => {
+    const supported = [leaf(0x4000_0001, { eax: 0xffff_ffff, edx: 7 })];
+    const features = (hypercalls: boolean): CpuidEntry | undefined =>
+      guestCpuid(supported, { index: 0, count: 2, nested: false, tscDeadline: true, hypercalls })[0];
+    assert.deepEqual(features(true), supported[0]);
+    assert.deepEqual(features(false), { ...leaf(0x4000_0001), eax: 0xfffe_d77f, edx: 7 });
+  });
+
   it("leaf 1 changes what is vmlet's to say, and no other bit", () => {
     const { ebx = 0, ecx = 0, edx = 0 } = guest(5, 6)(1) ?? {};
     // APIC id 5 of 8, the host's cache line and brand.
@@ -100,18 +108,27 @@ describe("cpuid", () => {
     // No MONITOR (3), no VMX (5); the hypervisor's bit (31) is added.
     assert.equal(ecx, (0xffff_ffff & ~(1 << 3) & ~(1 << 5)) >>> 0);
     assert.equal(edx, 0xffff_ffff);
-    const none = guestCpuid([leaf(1)], { index: 0, count: 1, nested: false, tscDeadline: false })[0];
+    const none = guestCpuid([leaf(1)], { index: 0, count: 1, nested: false, tscDeadline: false, hypercalls: true })[0];
     assert.equal(none?.ecx, ((1 << 31) | (1 << 21)) >>> 0, "hypervisor and x2APIC");
-    const timer = guestCpuid([leaf(1)], { index: 0, count: 1, nested: false, tscDeadline: true })[0];
+    const timer = guestCpuid([leaf(1)], { index: 0, count: 1, nested: false, tscDeadline: true, hypercalls: true })[0];
     assert.equal(timer?.ecx, ((1 << 31) | (1 << 21) | (1 << 24)) >>> 0);
-    assert.equal(guestCpuid([leaf(1)], { index: 0, count: 2, nested: false, tscDeadline: true })[0]?.edx, 1 << 28);
+    assert.equal(
+      guestCpuid([leaf(1)], { index: 0, count: 2, nested: false, tscDeadline: true, hypercalls: true })[0]?.edx,
+      1 << 28,
+    );
     const nested = guest(0, 1, true)(1);
     assert.equal(nested?.ecx, (0xffff_ffff & ~(1 << 3)) >>> 0);
   });
 
   it("AMD's feature leaf: legacy multi-core with several vCPUs, no topology leaf with one", () => {
     const ecx = (count: number, nested = false, given = 0xffff_ffff): number =>
-      guestCpuid([leaf(0x8000_0001, { ecx: given })], { index: 0, count, nested, tscDeadline: true })[0]?.ecx ?? 0;
+      guestCpuid([leaf(0x8000_0001, { ecx: given })], {
+        index: 0,
+        count,
+        nested,
+        tscDeadline: true,
+        hypercalls: true,
+      })[0]?.ecx ?? 0;
     assert.equal(ecx(2), (0xffff_ffff & ~(1 << 2)) >>> 0);
     assert.equal(ecx(1), (0xffff_ffff & ~(1 << 1) & ~(1 << 2) & ~(1 << 22)) >>> 0);
     assert.equal(ecx(2, true), 0xffff_ffff);
@@ -122,7 +139,10 @@ describe("cpuid", () => {
   it("caches: the last level is shared by all, the others by nobody; leaf 4 counts cores", () => {
     const cache = (fn: number, level: number, count: number, high = 0xffff_c000): number => {
       const eax = (high | (level << 5) | 0x101) >>> 0;
-      return guestCpuid([leaf(fn, { eax })], { index: 0, count, nested: false, tscDeadline: true })[0]?.eax ?? -1;
+      return (
+        guestCpuid([leaf(fn, { eax })], { index: 0, count, nested: false, tscDeadline: true, hypercalls: true })[0]
+          ?.eax ?? -1
+      );
     };
     // Kept: type, level, bit 8. Bits 14 to 25: sharing, less one. Bits 26 to 31: cores of the socket, less one.
     for (const count of [1, 2, 3, 4, 6, 32]) {
@@ -138,7 +158,13 @@ describe("cpuid", () => {
     }
     // No cache: the end of the list.
     assert.equal(
-      guestCpuid([leaf(4, { eax: 0xffff_c060 })], { index: 0, count: 4, nested: false, tscDeadline: true })[0]?.eax,
+      guestCpuid([leaf(4, { eax: 0xffff_c060 })], {
+        index: 0,
+        count: 4,
+        nested: false,
+        tscDeadline: true,
+        hypercalls: true,
+      })[0]?.eax,
       0xffff_c060,
     );
   });
@@ -148,7 +174,7 @@ describe("cpuid", () => {
     assert.deepEqual([sizes?.eax, sizes?.ecx], [0x3030, 0x5f1f]);
     assert.equal(guest(0, 1)(0x8000_0008)?.ecx, 0x0f00);
     const get = (entry: CpuidEntry): CpuidEntry | undefined =>
-      guestCpuid([entry], { index: 9, count: 12, nested: false, tscDeadline: true })[0];
+      guestCpuid([entry], { index: 9, count: 12, nested: false, tscDeadline: true, hypercalls: true })[0];
     const ids = get(leaf(0x8000_001e, { eax: 1, ebx: 0xffff_ffff, ecx: 7, edx: 7 }));
     assert.deepEqual([ids?.eax, ids?.ebx, ids?.ecx, ids?.edx], [9, 9, 0, 0]);
     assert.equal(get(leaf(0x4000_0000, { eax: 0 }))?.eax, 0x4000_0001);
@@ -158,7 +184,7 @@ describe("cpuid", () => {
   });
 
   it("the topology leaf replaces the host's, where there can be one", () => {
-    const options = { index: 1, count: 5, nested: false, tscDeadline: true };
+    const options = { index: 1, count: 5, nested: false, tscDeadline: true, hypercalls: true };
     const leaves = (highest: number): number[] =>
       guestCpuid([leaf(0, { eax: highest }), leaf(0xb), leaf(0x1f), leaf(2)], options).map((entry) => entry.function);
     assert.deepEqual(leaves(0xa), [0, 2]);

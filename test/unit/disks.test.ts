@@ -8,6 +8,7 @@ import { UsageError } from "../../vmm/cli/usage-error.js";
 import { MetricsFile, type MetricsLine } from "../../vmm/cli/metrics.js";
 import { changeRootArguments, chooseInitrd } from "../../vmm/cli/root-disk.js";
 import { MAX_VIRTIO_DEVICES } from "../../vmm/config/defaults.js";
+import { LINES_WITHOUT_IO_APIC } from "../../vmm/config/devices.js";
 import { diskName, type DiskConfig } from "../../vmm/config/disks.js";
 import { resolveConfig } from "../../vmm/config/resolve.js";
 import { openDisks } from "../../vmm/virtio/attach/disks.js";
@@ -83,6 +84,25 @@ describe("disks: configuration", () => {
     assert.deepEqual(problemsOf(...disks, { path: "x" }), ["disks has 15 items; the limit is 14"]);
     const devices = { kernel: "k", disks, rng: true };
     assert.throws(() => resolveConfig(devices), /Number of devices 15 is more than 14/);
+  });
+
+  it("without the I/O APIC, nine devices have an interrupt line, and more are refused", () => {
+    assert.equal(VIRTIO_GSIS.filter((gsi) => gsi < 16).length, LINES_WITHOUT_IO_APIC);
+    assert.deepEqual(
+      VIRTIO_GSIS.slice(0, LINES_WITHOUT_IO_APIC).filter((gsi) => gsi >= 16),
+      [],
+    );
+    const config = (count: number, cmdline: string) => ({
+      kernel: "k",
+      cmdline,
+      disks: Array.from({ length: count }, () => ({ path: "same" })),
+    });
+    assert.ok(resolveConfig(config(9, "noapic")).disks.length === 9);
+    for (const word of ["noapic", "nolapic"]) {
+      const expected = new RegExp(`With ${word} the guest has interrupt lines for 9 virtio devices, not for 10`);
+      assert.throws(() => resolveConfig(config(10, `quiet ${word}`)), expected);
+    }
+    for (const cmdline of ["", "noapictimer", "quiet -- noapic"]) resolveConfig(config(10, cmdline));
   });
 
   it("names disks and their ranges in order", () => {

@@ -21,6 +21,18 @@ export function countDevices(config: DeviceConfig): Readonly<Record<DeviceKind, 
   };
 }
 
+/** Interrupt lines for devices that a guest has whose kernel leaves the I/O APIC alone: memory/layout.ts, VIRTIO_GSIS below 16. */
+export const LINES_WITHOUT_IO_APIC = 9;
+
+/** Why the devices cannot all have an interrupt, with these words for the kernel; undefined if they can. */
+export function interruptProblem(count: number, cmdline: string): string | undefined {
+  const words = cmdline.split(/\s+/);
+  const end = words.indexOf("--");
+  const word = (end < 0 ? words : words.slice(0, end)).find((one) => one === "noapic" || one === "nolapic");
+  if (word === undefined || count <= LINES_WITHOUT_IO_APIC) return undefined;
+  return `With ${word} the guest has interrupt lines for ${String(LINES_WITHOUT_IO_APIC)} virtio devices, not for ${String(count)}`;
+}
+
 /** Devices in all, each of which takes a range of registers and an interrupt line. */
 export function deviceCount(config: DeviceConfig): number {
   return Object.values(countDevices(config)).reduce((sum, count) => sum + count, 0);

@@ -14,7 +14,7 @@ import {
   MIN_MEMORY_MIB,
   QUIET_CMDLINE,
 } from "./defaults.js";
-import { deviceCount } from "./devices.js";
+import { deviceCount, interruptProblem } from "./devices.js";
 import { DISKS_SCHEMA, resolveDisks, rootParameters } from "./disks.js";
 import { NETS_SCHEMA, resolveNets } from "./nets.js";
 import { PATH_SCHEMA } from "./schema.js";
@@ -75,6 +75,8 @@ export function resolveConfig(given: VmConfig): ResolvedConfig {
   if (count > MAX_VIRTIO_DEVICES) {
     problems.push(`Number of devices ${String(count)} is more than ${String(MAX_VIRTIO_DEVICES)}`);
   }
+  const interrupts = interruptProblem(count, config.cmdline ?? "");
+  if (interrupts !== undefined) problems.push(interrupts);
   if (problems.length > 0) throw new ConfigError(problems);
 
   const parts = config.bareCmdline === true ? [] : [consoleParameter(console), DEFAULT_CMDLINE];

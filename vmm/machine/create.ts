@@ -62,7 +62,7 @@ export interface MachineInputs {
 
 /** Throws KvmIoctlError or HostError; `undo` receives the functions that remove each part, in order. */
 export function createMachine(inputs: MachineInputs, undo: (unmake: () => void) => void): Machine {
-  const { config, system, quirks, memory, factories, ranges, deviceSupport } = inputs;
+  const { system, quirks, memory, factories, ranges, deviceSupport } = inputs;
   const vm = system.createVm();
   undo(() => {
     vm.close();
@@ -93,7 +93,7 @@ export function createMachine(inputs: MachineInputs, undo: (unmake: () => void) 
   if (coalescesSerial) vm.coalescePortWrites(SERIAL0_PORT, 1);
 
   const mmapSize = system.vcpuMmapSize();
-  const vcpus = createVcpus(system, vm, config, mmapSize, undo);
+  const vcpus = createVcpus(inputs, vm, mmapSize, undo);
   if (quirks !== undefined) for (const { run } of vcpus) GuestRegisters.enable(run);
   const shared = VmShared.create(vcpus.length, DEVICE_WORDS);
   return {
@@ -159,9 +159,8 @@ function setMemory(
 }
 
 function createVcpus(
-  system: KvmSystem,
+  { system, config, quirks }: MachineInputs,
   vm: VmFd,
-  config: ResolvedConfig,
   mmapSize: number,
   undo: (unmake: () => void) => void,
 ): VcpuFd[] {
@@ -172,7 +171,11 @@ function createVcpus(
     undo(() => {
       vcpu.close();
     });
-    const cpuid = guestCpuid(supported, { index, count: config.cpus, nested: config.nested, tscDeadline });
+    const { cpus: count, nested } = config;
+    // A KVM that emulates kernel code emulates a hypercall's instruction again and again: the guest would hang in its
+    // first one, as with several vCPUs and `noapic`, where each interrupt to another processor is one.
+    const hypercalls = quirks === undefined;
+    const cpuid = guestCpuid(supported, { index, count, nested, tscDeadline, hypercalls });
     vcpu.setCpuid(cpuid);
     vcpu.setMsrs(bootMsrs(cpuid));
     vcpu.resetFpu();

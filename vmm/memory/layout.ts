@@ -97,5 +97,8 @@ export const RTC_GSI = 8;
 export const ACPI_SCI_GSI = 9;
 /** Inputs of the I/O APIC. */
 export const GSI_COUNT = 24;
-/** Lines left to virtio devices, in the order in which they are given out. */
-export const VIRTIO_GSIS: readonly number[] = [5, 6, 7, 10, 11, 12, 16, 17, 18, 19, 20, 21, 22, 23];
+/**
+ * Lines left to virtio devices, in the order in which they are given out: first those that a kernel without the
+ * I/O APIC (`noapic`) has too, because no device of a PC is here that would use them.
+ */
+export const VIRTIO_GSIS: readonly number[] = [5, 6, 7, 10, 11, 12, 3, 14, 15, 16, 17, 18, 19, 20];

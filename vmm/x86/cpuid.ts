@@ -27,6 +27,10 @@ const ECX_CMP_LEGACY = 1 << 1;
 const ECX_SVM = 1 << 2;
 const ECX_TOPOEXT = 1 << 22;
 
+// KVM_CPUID_FEATURES: what a guest would do by hypercalls. PV_UNHALT, PV_SEND_IPI, PV_SCHED_YIELD, HC_MAP_GPA_RANGE.
+const KVM_CPUID_FEATURES = 0x4000_0001;
+const EAX_BY_HYPERCALL = (1 << 7) | (1 << 11) | (1 << 13) | (1 << 16);
+
 const LEVEL_TYPE_SMT = 1;
 const LEVEL_TYPE_CORE = 2;
 
@@ -38,6 +42,8 @@ export interface CpuidOptions {
   readonly nested: boolean;
   /** KVM_CAP_TSC_DEADLINE_TIMER: not part of what KVM_GET_SUPPORTED_CPUID reports. */
   readonly tscDeadline: boolean;
+  /** False on a KVM whose hypercalls never come back: the guest is not offered what it would do by them. */
+  readonly hypercalls: boolean;
 }
 
 /** Bits that hold the APIC ids of `count` cores. */
@@ -72,7 +78,7 @@ export function physicalAddressBits(supported: readonly CpuidEntry[]): number {
   return sizes === undefined ? 36 : sizes.eax & 0xff;
 }
 
-function adjust(entry: CpuidEntry, { index, count, nested, tscDeadline }: CpuidOptions): CpuidEntry {
+function adjust(entry: CpuidEntry, { index, count, nested, tscDeadline, hypercalls }: CpuidOptions): CpuidEntry {
   switch (entry.function) {
     case 0x1: {
       const clflush = entry.ebx & 0x0000_ff00;
@@ -92,6 +98,8 @@ function adjust(entry: CpuidEntry, { index, count, nested, tscDeadline }: CpuidO
       return { ...entry, eax: 0, ebx: 0, ecx: 0, edx: 0 };
     case KVM_CPUID_SIGNATURE:
       return { ...entry, eax: Math.max(entry.eax, KVM_CPUID_SIGNATURE + 1) };
+    case KVM_CPUID_FEATURES:
+      return hypercalls ? entry : { ...entry, eax: (entry.eax & ~EAX_BY_HYPERCALL) >>> 0 };
     case 0x8000_0001: {
       let { ecx } = entry;
       if (!nested) ecx &= ~ECX_SVM;
