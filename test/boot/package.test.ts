@@ -17,6 +17,7 @@ import { join, resolve } from "node:path";
 import type { Diagnosis } from "../../vmm/cli/doctor.js";
 import { ALL_TARGETS, missingPackages } from "../../vmm/host/first-use.js";
 import { findProgram } from "../../vmm/host/programs.js";
+import { cacheFolder } from "../../vmm/host/cache-folder.js";
 import { timeLimit } from "../../vmm/host/time-limit.js";
 import { countBoot } from "../helpers/booted.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
@@ -128,20 +129,22 @@ try {
     assert.match(stderr, /what helps: sudo apt-get install --no-install-recommends .*\bbusybox-static\b/);
   });
 
-  it("npx vmlet boot: the first one builds the guest, all of them run the command", function () {
+  it("npx vmlet boot: the first one builds the guest, with the one kernel that it needs, and runs the command", function () {
     const reason = whyNoKvm();
     if (reason !== undefined) skip(this, reason);
     const missing = missingPackages(ALL_TARGETS);
     if (missing.length > 0) skip(this, `Debian packages are missing: ${missing.join(" ")}`);
-    const { status, stdout, stderr } = run("npx", [
-      "vmlet",
-      "boot",
-      "--quiet",
-      "--",
-      "sh",
-      "-c",
-      "echo from the guest; exit 3",
-    ]);
+    // A cache of its own, but for the kernels, which take minutes.
+    const cache = join(project, "cache-with-kernels");
+    const kernels = join(cacheFolder() ?? project, "kernel");
+    for (const folder of [cache, kernels]) mkdirSync(folder, { recursive: true });
+    symlinkSync(kernels, join(cache, "kernel"));
+    const command = ["sh", "-c", "echo from the guest; exit 3"];
+    const env = { VMLET_CACHE: cache };
+    const { status, stdout, stderr } = run("npx", ["vmlet", "boot", "--quiet", "--", ...command], env);
+    const [key = ""] = readdirSync(join(cache, "guest"));
+    const built = readdirSync(join(cache, "guest", key)).filter((name) => !name.endsWith(".cpio"));
+    assert.equal(built.length, 1, `${built.join(" ")}: ${stderr}`);
     assert.equal(stdout, "from the guest\n", stderr);
     assert.equal(status, 3);
     countBoot();
