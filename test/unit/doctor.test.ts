@@ -178,6 +178,20 @@ describe("doctor: --fix", () => {
     assert.equal(fixScript([]), "# Nothing to fix.\n");
   });
 
+  it("no script that is run as a whole ends the host or takes away what somebody may want to keep", () => {
+    const harm = /\b(reboot|shutdown|poweroff|halt|mkfs|dd|wsl)\b|\brm\s+-\w*[rf]|[^>]>\s*\/(?!sys\/|proc\/|dev\/null)/;
+    for (const { host } of CASES) {
+      const text = fixScript(lookAt(fixtureHost(host), ALL));
+      const run = text
+        .split("\n")
+        .filter((line) => line !== "" && !line.startsWith("#") && !line.startsWith("echo now "));
+      assert.deepEqual(
+        run.filter((line) => harm.test(line)),
+        [],
+      );
+    }
+  });
+
   it("every script is one for a shell", () => {
     for (const { host } of CASES) {
       const text = fixScript(lookAt(fixtureHost(host), ALL));
