@@ -2,10 +2,11 @@
 import assert from "node:assert/strict";
 import { parseBoot, parseDoctor, parseLab, parseMemory } from "../../vmm/cli/arguments.js";
 import { EXIT_CONFIG, EXIT_GUEST, EXIT_HOST, EXIT_INTERNAL, EXIT_USAGE } from "../../vmm/host/exit-codes.js";
-import { exitCodeOf, exitCodeOfError } from "../../vmm/cli/exit-code.js";
+import { exitCodeOf, exitCodeOfError, hasMissedCommand } from "../../vmm/cli/exit-code.js";
 import { UsageError } from "../../vmm/cli/usage-error.js";
 import { resolveConfig } from "../../vmm/config/resolve.js";
 import type { VmConfig } from "../../vmm/config/types.js";
+import type { VmExit } from "../../vmm/machine/vm-exit.js";
 import * as errors from "../../vmm/errors.js";
 
 describe("config", () => {
@@ -105,5 +106,26 @@ describe("errors", () => {
     const codes = (["reboot", "panic", "triple-fault", "killed", "halted"] as const).map((o) => exitCodeOf(o, 5));
     assert.deepEqual(codes, [100, 101, 102, 103, 105]);
     assert.deepEqual([exitCodeOf("poweroff", 42), exitCodeOf("poweroff", undefined)], [42, 0]);
+  });
+});
+
+describe("a command that nothing ran", () => {
+  const exit = (change: Partial<VmExit>, commandStart?: bigint): VmExit => ({
+    outcome: "poweroff",
+    exitStatus: undefined,
+    milestones: { firstRun: 1n, init: undefined, commandStart, commandEnd: undefined, end: 2n },
+    exits: {},
+    fixups: {},
+    devices: {},
+    registers: undefined,
+    ...change,
+  });
+
+  it("is told from one that ended, or ended the guest itself", () => {
+    assert.equal(hasMissedCommand(exit({})), true);
+    assert.equal(hasMissedCommand(exit({}, 1n)), false);
+    // vmlet's init could not get onto the root disk.
+    assert.equal(hasMissedCommand(exit({ exitStatus: 126 })), false);
+    assert.equal(hasMissedCommand(exit({ outcome: "panic" })), false);
   });
 });

@@ -11,7 +11,7 @@ import { chooseAccelerator, type Choice } from "./accelerator.js";
 import { argumentBytes } from "./argument-bytes.js";
 import { parseBoot, type BootOptions } from "./arguments.js";
 import { EXIT_OUTPUT_LOST, EXIT_SIGNAL_BASE } from "../host/exit-codes.js";
-import { exitCodeOf } from "./exit-code.js";
+import { COMMAND_NOT_RUN, exitCodeOf, hasMissedCommand } from "./exit-code.js";
 import { defaultKernel, fastKernel } from "../host/guest-files.js";
 import { CommandInput } from "./command-input.js";
 import { changeRootArguments, checkUserWords, chooseInitrd } from "./root-disk.js";
@@ -252,10 +252,13 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
   try {
     control = options.control === undefined ? undefined : await openControl(options.control, vm);
     const exit = await Promise.race([vm.start({ threads: "main-first" }), defect()]);
-    const guestsCode = signal === undefined ? exitCodeOf(exit.outcome, exit.exitStatus) : EXIT_SIGNAL_BASE + signal;
+    const isMissed = config.cmdline.includes(COMMAND_WORD) && hasMissedCommand(exit);
+    const ownCode = isMissed ? COMMAND_NOT_RUN : exitCodeOf(exit.outcome, exit.exitStatus);
+    const guestsCode = signal === undefined ? ownCode : EXIT_SIGNAL_BASE + signal;
     const exitCode = exitCodeWithLoss(guestsCode, standardOutput.lostBytes);
     terminal?.close();
     if (exit.outcome !== "poweroff" && signal === undefined) await explain(exit);
+    if (isMissed && signal === undefined) say("the guest ended without running COMMAND: its /init is not vmlet's");
     if (options.report !== undefined) {
       const { makeReport, writeReport } = await import("./report.js");
       return await writeReport(

@@ -15,13 +15,21 @@ import {
   EXIT_TRIPLE_FAULT,
   EXIT_USAGE,
 } from "../host/exit-codes.js";
-import type { GuestOutcome } from "../machine/vm-exit.js";
+import type { GuestOutcome, VmExit } from "../machine/vm-exit.js";
 import { describeSystemError } from "../host/errno-text.js";
 import { OutputError } from "../host/say.js";
 import { UnwritableError } from "./unwritable-error.js";
 import { UsageError } from "./usage-error.js";
 
 const SIGPIPE = 13;
+
+/** As a shell says of what it cannot run. */
+export const COMMAND_NOT_RUN = 126;
+
+/** A guest that was given a command and is off without having begun it: its /init is not vmlet's. */
+export function hasMissedCommand({ outcome, exitStatus, milestones }: VmExit): boolean {
+  return outcome === "poweroff" && exitStatus === undefined && milestones.commandStart === undefined;
+}
 
 /** `status` is what the guest's init reported; a power-off without a report is success. */
 export function exitCodeOf(outcome: GuestOutcome, status: number | undefined): number {
