@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { execFileSync, spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { closeSync, linkSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { closeSync, linkSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -73,6 +73,22 @@ describe("disk lock", () => {
       closeSync(open(second === "reader"));
     });
   }
+
+  it("takes QEMU's bytes: what it does from 100 on, what others may not do from 200 on", () => {
+    // Neighbours are one range to the kernel.
+    for (const [isReadonly, expected] of [
+      [true, ["READ 100 100", "READ 201 201"]],
+      [false, ["READ 100 101", "READ 201 201"]],
+    ] as const) {
+      const fd = open(isReadonly);
+      const locks = readFileSync(`/proc/self/fdinfo/${String(fd)}`, "utf8").match(/^lock:.*$/gm) ?? [];
+      closeSync(fd);
+      assert.deepEqual(
+        locks.map((line) => line.replace(/.* (READ|WRITE) .* (\d+) (\d+)$/, "$1 $2 $3")).sort(),
+        expected,
+      );
+    }
+  });
 
   it("readers share", async () => {
     const child = await holder(true);

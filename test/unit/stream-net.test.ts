@@ -97,6 +97,20 @@ describe("stream network", () => {
     assert.deepEqual(take(1000), prefixed(bytes));
   });
 
+  it("a length that comes byte by byte is waited for, and so is its frame", () => {
+    const bytes = bytesOf(60);
+    const stream = Buffer.concat([prefixed(bytes), prefixed(bytesOf(61, 3))]);
+    // Cut after every byte of the first length, of the frame and of the next length.
+    for (let at = 0; at < stream.length; at++) {
+      writeSync(peer, stream.subarray(at, at + 1));
+      const expected = at === 63 ? HEADER + 60 : at === stream.length - 1 ? HEADER + 61 : 0;
+      assert.equal(net.receive(BUFFERS), expected, String(at));
+      if (expected === HEADER + 60) assert.deepEqual(received(HEADER + 60).subarray(HEADER), Buffer.from(bytes));
+    }
+    assert.deepEqual(received(HEADER + 61).subarray(HEADER), Buffer.from(bytesOf(61, 3)));
+    assert.equal(ends, 0);
+  });
+
   it("receives frames one by one, each behind an empty header", () => {
     const frames = [bytesOf(60), bytesOf(1514, 7), bytesOf(61, 9)];
     writeSync(peer, Buffer.concat(frames.map(prefixed)));

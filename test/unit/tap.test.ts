@@ -4,7 +4,7 @@ import { execFileSync } from "node:child_process";
 import { closeSync, existsSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Segments } from "../../devices/virtio/segments.js";
-import { openTap, type TapOptions } from "../../vmm/virtio/backends/tap-interface.js";
+import { netmask, openTap, type TapOptions } from "../../vmm/virtio/backends/tap-interface.js";
 import { TapBackend } from "../../vmm/virtio/backends/tap.js";
 import { HostError } from "../../vmm/errors.js";
 import { MappedGuestMemory } from "../../vmm/memory/guest-memory.js";
@@ -45,6 +45,15 @@ function arpRequest(): Uint8Array {
   const arp = [0, 1, 8, 0, 6, 4, 0, 1, ...GUEST_MAC, 192, 0, 2, 7, 0, 0, 0, 0, 0, 0, 192, 0, 2, 1];
   return Uint8Array.from([...Array.from({ length: HEADER }, () => 0), ...frame, ...arp]);
 }
+
+describe("netmask", () => {
+  it("has as many ones as the prefix is long, from none to all", () => {
+    assert.deepEqual(
+      [0, 1, 8, 24, 30, 31, 32].map((length) => netmask(length).toString(16)),
+      ["0", "80000000", "ff000000", "ffffff00", "fffffffc", "fffffffe", "ffffffff"],
+    );
+  });
+});
 
 describe("tap interface", function () {
   before(function () {

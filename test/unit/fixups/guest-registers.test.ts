@@ -62,6 +62,7 @@ describe("guest registers", () => {
     for (let word = 0; word < 4; word++) run.storeU64(SREGS + kvm_sregs.interrupt_bitmap + 8 * word, 0xffn);
     registers.setGpr(RAX, 1n);
     assert.equal(run.loadU64(SREGS + kvm_sregs.interrupt_bitmap), 0xffn);
+    run.storeU64(SREGS + kvm_sregs.interrupt_bitmap + 32, 0x5aa5n);
     registers.setControl("cr2", 0x1234n);
     assert.equal(run.loadU64(SREGS + kvm_sregs.cr2), 0x1234n);
     for (let word = 0; word < 4; word++) {
@@ -69,7 +70,7 @@ describe("guest registers", () => {
     }
     assert.equal(run.loadU64(kvm_run.kvm_dirty_regs), BigInt(KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS));
     // What lies behind the bitmap is left alone.
-    assert.equal(run.loadU64(SREGS + kvm_sregs.interrupt_bitmap + 32), 0n);
+    assert.equal(run.loadU64(SREGS + kvm_sregs.interrupt_bitmap + 32), 0x5aa5n);
   });
 
   it("asks KVM for both sets of registers at every exit", () => {

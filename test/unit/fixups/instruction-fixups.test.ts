@@ -1,6 +1,7 @@
 // Needs: nothing. Each instruction that is done by hand, against what the processor's manual says of it;
 // test/kvm/fixups.test.ts compares them with processors.
 import assert from "node:assert/strict";
+import { clearCpuid, softwareKvmCmdline } from "../../../vmm/config/software-kvm.js";
 import { KvmIoctlError } from "../../../vmm/errors.js";
 import { cmpxchg16b } from "../../../vmm/fixups/cmpxchg16b.js";
 import type { InstructionFixup } from "../../../vmm/fixups/fixup.js";
@@ -215,15 +216,19 @@ describe("instructions done by hand", () => {
   it("instructions that nothing here does have a name and a way out", () => {
     const named = (...bytes: number[]): (string | undefined)[] => {
       const { name, cure } = nameUnemulated(Uint8Array.from(bytes));
-      return [name, /--cmdline (\S+)\)/.exec(cure)?.[1]];
+      return [name, /\(add (\S+) to --cmdline\)/.exec(cure)?.[1]];
     };
-    assert.deepEqual(named(0x0f, 0x01, 0xf9), ["RDTSCP", "clearcpuid=59"]);
+    assert.deepEqual(named(0x0f, 0x01, 0xf9), ["RDTSCP", clearCpuid(59)]);
     assert.deepEqual(named(0x0f, 0x01, 0xef), ["WRPKRU", "nopku"]);
     assert.deepEqual(named(0x0f, 0x01, 0xc1), [undefined, undefined]);
     assert.deepEqual(named(0x0f, 0xae, 0x16), ["LDMXCSR or another of group 15", undefined]);
-    assert.deepEqual(named(0xc5, 0xf8, 0x77), ["an AVX instruction (VEX)", "clearcpuid=156"]);
+    assert.deepEqual(named(0xc5, 0xf8, 0x77), ["an AVX instruction (VEX)", clearCpuid(156)]);
     assert.deepEqual(named(), [undefined, undefined]);
     assert.match(nameUnemulated(Uint8Array.of(0x90, 0x90)).cure, /^boot where .* --accel lab$/);
+    // What a software KVM cannot do is refused with it, and the clock's rate told where it is known.
+    assert.equal(clearCpuid(), "clearcpuid=141,151,297,308,320,321,322,323,580");
+    assert.equal(softwareKvmCmdline(0), `${clearCpuid()} nofsgsbase rodata=off noreplace-smp`);
+    assert.equal(softwareKvmCmdline(1), `${softwareKvmCmdline(0)} tsc_early_khz=1`);
   });
 });
 

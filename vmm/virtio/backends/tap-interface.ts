@@ -160,6 +160,11 @@ function setMtu(socket: number, name: string, mtu: number): void {
   configure(socket, "SIOCSIFMTU", SIOCSIFMTU, request);
 }
 
+/** 0 to 32 ones, then zeroes. Exported for tests. */
+export function netmask(prefixLength: number): number {
+  return 2 ** 32 - 2 ** (32 - prefixLength);
+}
+
 function setAddress(socket: number, name: string, { address, prefixLength }: HostAddress): void {
   if (!isIPv4(address) || !(prefixLength >= 0 && prefixLength <= 32)) {
     throw new HostError(`TAP interface ${name}: ${address}/${String(prefixLength)} is no IPv4 address with a prefix`);
@@ -169,7 +174,7 @@ function setAddress(socket: number, name: string, { address, prefixLength }: Hos
   address.split(".").forEach((part, index) => request.setUint8(IFREQ_UNION + SIN_ADDR + index, Number(part)));
   configure(socket, "SIOCSIFADDR", SIOCSIFADDR, request);
   // In network order, highest byte first.
-  request.setUint32(IFREQ_UNION + SIN_ADDR, prefixLength === 0 ? 0 : (0xffff_ffff << (32 - prefixLength)) >>> 0);
+  request.setUint32(IFREQ_UNION + SIN_ADDR, netmask(prefixLength));
   configure(socket, "SIOCSIFNETMASK", SIOCSIFNETMASK, request);
 }
 
