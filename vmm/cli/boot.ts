@@ -14,6 +14,7 @@ import { EXIT_OUTPUT_LOST, EXIT_SIGNAL_BASE } from "../host/exit-codes.js";
 import { COMMAND_NOT_RUN, exitCodeOf, hasMissedCommand } from "./exit-code.js";
 import { defaultKernel, fastKernel } from "../host/guest-files.js";
 import { CommandInput } from "./command-input.js";
+import { kernelWords } from "./kernel-words.js";
 import { changeRootArguments, checkUserWords, chooseInitrd } from "./root-disk.js";
 import { print, say } from "../host/say.js";
 import { onEndSignals } from "../sys/end-signals.js";
@@ -22,7 +23,7 @@ import { wasIgnored } from "../host/inherited-signals.js";
 import { isTerminal } from "../sys/files.js";
 import { showBooting } from "./boot-progress.js";
 import { isInForeground } from "../sys/terminal.js";
-import { Terminal } from "./terminal.js";
+import { END_OF_INPUT, Terminal } from "./terminal.js";
 import type { VmHost } from "../machine/host-callbacks.js";
 import { Vm } from "../machine/vm.js";
 
@@ -158,6 +159,8 @@ function initArguments(options: BootOptions, initrd: string | undefined): string
   if (initrd === undefined) return [];
   // A caller who writes the whole command line gets exactly that.
   if (options.bareCmdline && options.command.length === 0) return [];
+  // Another init knows none of these words, and its input is the terminal's.
+  if (kernelWords(options.cmdline ?? "").get("rdinit") !== undefined) return [];
   const interactive = isInteractive();
   const describes = options.command.length === 0 && !interactive && options.initrd === undefined && !options.noInitrd;
   const command = describes ? SELF_DESCRIPTION : options.command;
@@ -219,6 +222,7 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
   const kernelHash = options.report === undefined ? undefined : await hashKernel();
   const vm = Vm.build(config, host, { known: { quirks }, deviceSupport, readKernel: kernelHash?.read });
   let isOver = false;
+  let hasToWarn = config.commandChannel;
   const openInput = (): void => {
     if (terminal !== undefined || isOver) return;
     if (vm.hasCommandChannel) {
@@ -229,7 +233,15 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
       return;
     }
     terminal = new Terminal({
-      input: (bytes) => vm.input(bytes),
+      input: (bytes) => {
+        if (hasToWarn && bytes.some((byte) => byte !== END_OF_INPUT)) {
+          hasToWarn = false;
+          say(
+            "this guest's init has no channel for a command's input: it passes a terminal, which keeps no exact bytes",
+          );
+        }
+        return vm.input(bytes);
+      },
       inputBreak: () => {
         vm.inputBreak();
       },

@@ -6,7 +6,7 @@ const STDIN = 0;
 /** Ctrl-A, as in QEMU and screen. */
 const PREFIX = 0x01;
 /** ASCII EOT: the end of a line's input for a terminal in canonical mode. */
-const END_OF_INPUT = 0x04;
+export const END_OF_INPUT = 0x04;
 const NEWLINE = 0x0a;
 /** `bytes` that are kept of what is typed into a guest that does not read; the rest is dropped. */
 const TYPED_AHEAD_BYTES = 64 * 1024;
