@@ -1,5 +1,5 @@
 // `vmlet bench`: options -> run -> table, JSON, page. A bundle of its own, so that no other command loads it.
-import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
 import {
   EXIT_CANNOT_WRITE,
   EXIT_HOST,
@@ -75,15 +75,23 @@ function list({ rungs }: BenchOptions): void {
 }
 
 function read(path: string): LadderResult {
-  let value: Partial<LadderResult>;
+  let value: unknown;
   try {
-    value = JSON.parse(readFileSync(path, "utf8")) as Partial<LadderResult>;
+    // A FIFO or a device would be read for ever.
+    if (!statSync(path).isFile()) throw new Error("not a regular file");
+    value = JSON.parse(readFileSync(path, "utf8"));
   } catch (error) {
     throw new UsageError(`${path}: ${error instanceof Error ? error.message : String(error)}`);
   }
-  if (value.schema !== SCHEMA)
-    throw new UsageError(`${path}: not a result of vmlet bench --json, schema ${String(SCHEMA)}`);
-  return value as LadderResult;
+  if (!isResult(value)) throw new UsageError(`${path}: not a result of vmlet bench --json, schema ${String(SCHEMA)}`);
+  return value;
+}
+
+/** The number and the parts that everything starts from; whoever writes the rest by hand gets what they wrote. */
+function isResult(value: unknown): value is LadderResult {
+  if (typeof value !== "object" || value === null) return false;
+  const { schema, rungs, stages } = value as Partial<Record<keyof LadderResult, unknown>>;
+  return schema === SCHEMA && Array.isArray(rungs) && typeof stages === "object" && stages !== null;
 }
 
 async function measure(

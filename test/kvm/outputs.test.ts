@@ -196,4 +196,15 @@ describe("kvm: outputs", function () {
     assert.equal(report.status, 73, report.stderr);
     assert.doesNotMatch(report.stderr, /internal error/);
   });
+
+  it("bench reads results, and nothing that it would wait for", async () => {
+    execFileSync("mkfifo", [at("results")]);
+    writeFileSync(at("null"), "null");
+    for (const path of [at("results"), "/dev/zero", folder, at("null"), at("none")]) {
+      for (const option of ["--from", "--compare"]) {
+        const { status, stderr } = await run([PROGRAM, "bench", option, path], {}, 10_000);
+        assert.equal(status, 64, `${option} ${path}: ${stderr}`);
+      }
+    }
+  });
 });

@@ -4,6 +4,7 @@ import { execFileSync } from "node:child_process";
 import {
   closeSync,
   constants,
+  existsSync,
   linkSync,
   mkdtempSync,
   openSync,
@@ -167,6 +168,8 @@ describe("output files", function () {
       [folder, /a folder/],
       [at("loop"), /symbolic links/],
       [at("mine/x"), /not a folder/],
+      ["/proc/report", /no such file|permission|not permitted/],
+      ["/sys/report", /permission|not permitted/],
       [at("none/x"), /no such file or folder/],
       [at("x".repeat(300)), /name is too long/],
       ["/proc/version", /not an earlier one|permission denied/],
@@ -175,5 +178,6 @@ describe("output files", function () {
     }
     assert.equal(readFileSync(at("mine"), "utf8"), "my work of a year");
     for (const path of [at("ours"), at("empty"), at("new"), "/dev/null"]) report(path);
+    assert.equal(existsSync(at("new")), false);
   });
 });

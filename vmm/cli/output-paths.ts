@@ -8,6 +8,7 @@ import {
   readSync,
   readlinkSync,
   statSync,
+  unlinkSync,
   type BigIntStats,
 } from "node:fs";
 import { basename, dirname, isAbsolute, join } from "node:path";
@@ -59,6 +60,7 @@ export function checkWritable(output: OutputPath): void {
       if (!folder.isDirectory()) wrong(errnoText("ENOTDIR"));
       // The working folder may have been removed.
       if (folder.nlink === 0) wrong(errnoText("ENOENT"));
+      if (linkOf(path) === undefined) tryMaking(path);
       return;
     }
     if (stat.isDirectory()) wrong("a folder");
@@ -70,6 +72,12 @@ export function checkWritable(output: OutputPath): void {
     if (error instanceof UnwritableError) throw error;
     wrong(errnoText((error as NodeJS.ErrnoException).code ?? String(error)));
   }
+}
+
+/** Rights do not tell all: /proc makes no files for root either, and a disk may have no room for one. */
+function tryMaking(path: string): void {
+  closeSync(openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600));
+  unlinkSync(path);
 }
 
 /** A file that exists may be an earlier one of ours that no vmlet writes any more. */
