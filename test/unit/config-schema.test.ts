@@ -54,6 +54,7 @@ const FULL: VmConfig = {
   vsock: { cid: 3, path: "v" },
   console: "virtio",
   rng: true,
+  commandChannel: true,
   balloon: { targetMib: 100, deflateOnOom: true, reporting: true },
 };
 
