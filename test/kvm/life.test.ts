@@ -8,6 +8,7 @@ import { resolveConfig } from "../../vmm/config/resolve.js";
 import {
   createVm,
   GuestMemoryError,
+  HostError,
   VmStateError,
   type Vm,
   type VmConfig,
@@ -341,6 +342,25 @@ describe("kvm: life", function () {
       neighbour.stop();
       assert.equal((await alsoRuns).outcome, "killed");
       for (const fd of [own, other]) closeDescriptor(fd);
+    });
+  }
+
+  for (const threads of ["main-first", "threads"] as const) {
+    it(`${threads}: a host without descriptors for the devices' events ends the VM with one error`, async () => {
+      const before = ownResources();
+      const events = {
+        connect: () => {
+          throw new HostError("no descriptor is left");
+        },
+        silenceAcknowledgements: () => undefined,
+        close: () => undefined,
+      };
+      const config = resolveConfig({ kernel: kernelOf(asm.milestone(123), asm.spin()), memoryMib: 32, rng: true });
+      const support = deviceSupport(allOpeners);
+      const vm = VmClass.build(config, quiet, { deviceSupport: { ...support, createEvents: () => events as never } });
+      await assert.rejects(vm.start({ threads }), { code: "ERR_HOST", message: "no descriptor is left" });
+      await vm.close();
+      assert.deepEqual(ownResources(), before);
     });
   }
 

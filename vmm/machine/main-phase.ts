@@ -64,19 +64,22 @@ export class MainPhase {
     if (devices !== undefined) devices.isMainPhase = true;
     try {
       shared.setVcpuThread(0, gettid());
-      isHandedOver = await this.#turns();
+      const hasSuccessor = await this.#turns();
       alarm.clear();
+      if (devices !== undefined) devices.isMainPhase = false;
+      if (hasSuccessor) devices?.connectEvents();
+      isHandedOver = hasSuccessor;
     } catch (error) {
       this.#options.failed(error);
     }
     phases--;
     if (devices !== undefined) devices.isMainPhase = false;
     if (isHandedOver) {
-      devices?.connectEvents();
       // The worker wakes up and goes on with the same vCPU.
       shared.setVcpuState(0, VCPU_RUNNING);
     } else {
       shared.setVcpuThread(0, 0);
+      // A successor that waits finds that there is nothing to take over, and ends.
       shared.setVcpuState(0, VCPU_STOPPED);
       service();
     }

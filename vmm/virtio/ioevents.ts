@@ -29,12 +29,17 @@ export class IoEvents implements NotificationEvents {
     const range = this.#ranges[device];
     if (range === undefined) return;
     const fd = eventfd();
-    const poll = pollReadable(fd, () => {
-      // Before the queue is looked at: a notification in between makes it readable again.
-      drainEventfd(fd);
-      notified();
-    });
-    this.#events.push({ fd, poll });
+    try {
+      const poll = pollReadable(fd, () => {
+        // Before the queue is looked at: a notification in between makes it readable again.
+        drainEventfd(fd);
+        notified();
+      });
+      this.#events.push({ fd, poll });
+    } catch (error) {
+      closeDescriptor(fd);
+      throw error;
+    }
     const register = range.gpa + VIRTIO_MMIO_QUEUE_NOTIFY;
     this.#vm.connectIoeventfd(fd, register, 4, KVM_IOEVENTFD_FLAG_DATAMATCH, BigInt(queueIndex));
   }
