@@ -216,6 +216,24 @@ describe("docs: test/README", () => {
   });
 });
 
+describe("docs: CHANGELOG", () => {
+  it("has the form of Keep a Changelog: kinds of changes, each once a version, in one list", () => {
+    const KINDS = ["Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"];
+    const [, ...versions] = textOf("CHANGELOG.md").split(/^## /m);
+    assert.match(versions[0] ?? "", /^\[Unreleased\]\n/);
+    for (const version of versions) {
+      const [head = "", ...parts] = version.split(/^### /m);
+      const kinds = parts.map((part) => part.split("\n")[0] ?? "");
+      assert.deepEqual(
+        kinds,
+        KINDS.filter((kind) => kinds.includes(kind)),
+        head,
+      );
+      for (const part of parts) assert.match(part, /^\w+\n\n(?:- .+\n(?: {2}.+\n)*)+\n?$/);
+    }
+  });
+});
+
 describe("docs: all", () => {
   it("tables: each row has as many cells as the head, and each row belongs to a table", () => {
     const cells = (line: string): number => line.replaceAll(/`[^`]*`/g, "").split(/(?<!\\)\|/).length;
