@@ -56,6 +56,26 @@ describe("boot: devices", function () {
     });
   }
 
+  it("guests of 7, 8, 12 and 20 GiB use a disk and the entropy device", async () => {
+    // As much as the guest has in use for its pages' structures is touched, no more.
+    const { stdout } = await guest.shell(`
+      truncate -s 4M /tmp/large
+      for gib in 7 8 12 20; do
+        ${boot} --memory "$gib"G --rng --disk path=/tmp/large -- sh -c '
+          dd if=/dev/hwrng of=/dev/vda bs=64k count=4 2>/dev/null && dd if=/dev/vda bs=64k count=4 2>/dev/null | md5sum
+          grep MemTotal /proc/meminfo' </dev/null
+        echo "status $?"; head -c 262144 /tmp/large | md5sum
+      done; rm /tmp/large`);
+    const lines = stdout.trim().split("\n");
+    assert.equal(lines.length, 16, stdout);
+    for (const [index, gib] of [7, 8, 12, 20].entries()) {
+      const [inside, memory = "", status, outside] = lines.slice(4 * index);
+      assert.equal(status, "status 0");
+      assert.equal(inside, outside);
+      assert.ok(Number(/\d+/.exec(memory)?.[0]) > 0.9 * gib * 2 ** 20, memory);
+    }
+  });
+
   it("sockets: the guest reaches a host program and a host program the guest; the socket file goes", async () => {
     const script = `head -c 1048576 /dev/urandom >/tmp/a; md5sum </tmp/a; vsock connect 1234 </tmp/a; vsock echo 5000`;
     const { stdout } = await guest.shell(`rm -f ${SOCKET}*

@@ -7,6 +7,8 @@ import { join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 
 export const MOCHA = "node_modules/.bin/mocha";
+/** Limits of single tests are for a host that is not busy. */
+export const MOCHA_OPTIONS = ["--no-config", "--timeout", "30000"];
 const TEST_FOLDERS = ["test/unit", "test/fuzz"];
 /** `ms`: what takes longer starts programs, and would be run for every change of a module that it loads. */
 const SLOW_MS = 90_000;
@@ -37,7 +39,7 @@ export function coverTests(root: string, leftOut: (path: string, why: string) =>
     const folder = mkdtempSync(join(tmpdir(), "vmlet-coverage-"));
     try {
       const start = performance.now();
-      const { status } = spawnSync(MOCHA, ["--no-config", path], {
+      const { status } = spawnSync(MOCHA, [...MOCHA_OPTIONS, path], {
         stdio: "ignore",
         timeout: SLOW_MS * 2,
         env: { ...process.env, NODE_V8_COVERAGE: folder },

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { Random } from "../fuzz/random.js";
 import { compile, mutate, mutationsOf, type Mutation } from "./mutations.js";
-import { coverTests, MOCHA, testsCalling } from "./related-tests.js";
+import { coverTests, MOCHA, MOCHA_OPTIONS, testsCalling } from "./related-tests.js";
 
 /** What is changed: all that runs without KVM and without a process of its own. */
 const FOLDERS = ["devices", "vmm/x86", "vmm/memory", "vmm/fixups", "vmm/config", "vmm/virtio/backends"];
@@ -49,7 +49,7 @@ function draw(seed: number, count: number): Mutant[] {
 
 /** The file of the first test that fails; undefined if none does. */
 async function firstFailure(tests: readonly string[]): Promise<string | undefined> {
-  const args = ["--no-config", "--bail", "--reporter", "json", ...tests];
+  const args = [...MOCHA_OPTIONS, "--bail", "--reporter", "json", ...tests];
   const child = spawn(MOCHA, args, { stdio: ["ignore", "pipe", "ignore"], detached: true });
   let output = "";
   child.stdout.setEncoding("utf8").on("data", (text: string) => (output += text));
@@ -80,7 +80,7 @@ async function main(): Promise<void> {
     for (const mutant of mutants) console.log(show(mutant));
     return;
   }
-  cpSync("build", COPY, { recursive: true });
+  cpSync("build", COPY, { recursive: true, filter: (path) => !path.endsWith(".tsbuildinfo") });
   process.on("exit", () => rmSync(COPY, { recursive: true, force: true }));
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit(1));
   // A test that fails without a change would notice all of them.

@@ -8,6 +8,8 @@ import {
   VIRTIO_VSOCK_OP_RESPONSE as RESPONSE,
   VIRTIO_VSOCK_OP_RST as RST,
   VIRTIO_VSOCK_OP_RW as RW,
+  VIRTIO_VSOCK_OP_SHUTDOWN as SHUTDOWN,
+  VIRTIO_VSOCK_SHUTDOWN_F_RECEIVE as SHUTDOWN_RECEIVE,
 } from "../../../devices/virtio/vsock/constants.js";
 import type { FakeStream } from "../../helpers/fake-streams.js";
 import {
@@ -50,6 +52,23 @@ describe("socket device: data", () => {
     const [update] = received(m);
     assert.equal(update?.op, CREDIT_UPDATE);
     assert.equal(update.forwarded, 65536);
+  });
+
+  it("what nobody may or will receive is dropped: before the connection stands, after the guest is through, nothing at all", () => {
+    const m = rig();
+    send(m, REQUEST);
+    const asked = m.streams.asked.at(-1);
+    asked?.events.data(Uint8Array.of(1, 2, 3));
+    asked?.events.connected();
+    assert.deepEqual(ops(m), [RESPONSE]);
+    asked?.events.data(new Uint8Array(0));
+    assert.deepEqual(ops(m), []);
+    send(m, SHUTDOWN, { flags: SHUTDOWN_RECEIVE });
+    asked?.events.data(Uint8Array.of(1, 2, 3));
+    assert.deepEqual([ops(m), m.device.counters.rxBytes], [[], 0]);
+    // The guest may still send.
+    send(m, RW, {}, [7]);
+    assert.deepEqual(asked?.stream.written, [7]);
   });
 
   it("a guest that sends more than it may loses the connection", () => {
