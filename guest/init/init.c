@@ -38,6 +38,9 @@
 #define DEV_MEM ((1 << 8) | 1) /* makedev(1, 1) */
 #define SIGNAL_STATUS 128
 #define WNOHANG 1
+#define PRIO_PROCESS 0
+/* Of init while it moves bytes: a tenth of a processor, if programs want all of it. */
+#define NICE 10
 
 /* Offsets are the device's registers. */
 struct boot_timer {
@@ -377,8 +380,6 @@ static int run_with_pipes(void)
 	handle(SIGCHLD, on_signal);
 	/* Taken in while init sleeps, and not between its look and its sleep. */
 	call4(rt_sigprocmask, SIG_BLOCK, &signals, 0, 8);
-	/* Whoever writes goes on until the pipe is full, instead of giving way to init for every piece. */
-	call3(sched_setscheduler, 0, SCHED_BATCH | SCHED_RESET_ON_FORK, &priority);
 	channel->state = CHANNEL_OPEN;
 	long command = call0(fork);
 
@@ -391,6 +392,10 @@ static int run_with_pipes(void)
 		call2(dup2, out[1], 2);
 		run_command();
 	}
+	/* Whoever writes goes on until the pipe is full, instead of giving way to init for every piece. Not before
+	 * the fork: the command would inherit it. */
+	call3(sched_setscheduler, 0, SCHED_BATCH, &priority);
+	call3(setpriority, PRIO_PROCESS, 0, NICE);
 	call1(close, in[0]);
 	call1(close, out[1]);
 	pipe_input = in[1];
