@@ -132,7 +132,7 @@ describe("command channel", () => {
       r.set(CHANNEL_OUTPUT_HEAD, 5);
       assert.equal(r.channel.peekOutput().length, 0, "once broken, it stays so");
     }
-    for (const tail of [1, 0x8000_0000, 0xffff_ffff]) {
+    for (const tail of [1, 0x7fff_ffff, 0x8000_0000]) {
       const r = rig();
       r.set(CHANNEL_INPUT_TAIL, tail);
       assert.equal(r.channel.putInput(pattern(CHANNEL_RING_BYTES)), 0);
