@@ -26,16 +26,24 @@ const ANY = 0xc0;
 const CRYSTAL_HZ = 32_768;
 /** Rates 1 and 2 are those of 8 and 9. */
 const SLOW_RATES = 7;
+/**
+ * Linux waits for a second's beginning by an alarm for the next one. On a busy host it may have begun when the alarm has
+ * been set, and would be waited for until tomorrow: an alarm of a moment ago is late, not a day early.
+ */
+const LATE_MS = 3000;
 
 export class RtcInterrupts {
   readonly #words: SharedWords;
   /** All that was due until then has been said; `ms` of the clock. */
   #seenMs: number;
+  /** The same for the alarm. */
+  #alarmSeenMs: number;
 
   /** `hostMs`: the host's time, milliseconds since 1970. */
   constructor(words: SharedWords, hostMs: number) {
     this.#words = words;
     this.#seenMs = clockMs(words, hostMs);
+    this.#alarmSeenMs = this.#seenMs - LATE_MS;
   }
 
   /** How long it is to the next interrupt, `ms`; undefined if none is enabled. */
@@ -54,12 +62,15 @@ export class RtcInterrupts {
       .filter((event) => (this.#dueMs(event) ?? Infinity) <= now)
       .reduce((all, event) => all | event, 0);
     this.#seenMs = now;
+    if ((flags & RTC_AF) !== 0) this.#alarmSeenMs = now;
     return flags !== 0 && (Atomics.or(this.#words, RTC_REG_C, flags | RTC_IRQF) & RTC_IRQF) === 0;
   }
 
   /** After registers have changed: what was due before they did is no matter. */
   restart(hostMs: number): void {
-    this.#seenMs = clockMs(this.#words, hostMs);
+    const now = clockMs(this.#words, hostMs);
+    this.#seenMs = now;
+    this.#alarmSeenMs = this.#alarmSeenMs > now ? now : Math.max(this.#alarmSeenMs, now - LATE_MS);
   }
 
   #enabled(): number[] {
@@ -94,7 +105,7 @@ export class RtcInterrupts {
     const minutes = choices(RTC_MINUTES_ALARM, decodeNumber, 60).filter((minute) => minute < 60);
     const seconds = choices(RTC_SECONDS_ALARM, decodeNumber, 60).filter((second) => second < 60);
     if (hours.length === 0 || minutes.length === 0 || seconds.length === 0) return undefined;
-    const seenS = Math.floor(this.#seenMs / SECOND_MS);
+    const seenS = Math.floor(this.#alarmSeenMs / SECOND_MS);
     const midnight = seenS - (seenS % DAY_S);
     for (const day of [0, 1]) {
       for (const hour of hours) {

@@ -137,16 +137,20 @@ describe("cmos-rtc", () => {
       return interrupts.nextMs(now);
     };
     assert.equal(alarm(0x23, 0x58, 0x08), 750);
-    assert.equal(alarm(0x23, 0x58, 0x07), 86_400_000 - 250, "this second has begun: tomorrow");
+    assert.equal(alarm(0x23, 0x58, 0x02), 86_400_000 - 5250, "tomorrow");
+    assert.equal(alarm(0x23, 0x58, 0x06), 0, "late: its second began while it was set");
     assert.equal(alarm(0x06, 0x00, 0x00), (6 * 3600 + 113) * 1000 - 250);
     assert.equal(alarm(0xff, 0xff, 0x00), 52_750);
     assert.equal(alarm(0xc0, 0x57, 0xc0), (59 * 60 - 7) * 1000 - 250);
-    assert.equal(alarm(0xff, 0xff, 0xff), 750);
+    assert.equal(alarm(0xff, 0xff, 0xff), 0, "each second");
     assert.equal(alarm(0x23, 0x61, 0x00), undefined, "no such time");
     assert.equal(alarm(0x23, 0x59, 0x00), 52_750);
     assert.equal(interrupts.raise(now + 52_749), false);
     assert.equal(interrupts.raise(now + 52_750), true);
     assert.equal(register(0x0c), 0xa0);
+    now += 52_750;
+    set(0x0b, 0x22);
+    assert.equal(interrupts.nextMs(now), 86_400_000, "an alarm that has been is not late");
   });
 
   it("interrupts periodically, at the rate of register A", () => {
