@@ -61,7 +61,7 @@ describe("boot: devices", function () {
     const { stdout } = await guest.shell(`
       truncate -s 4M /tmp/large
       for gib in 7 8 12 20; do
-        ${boot} --memory "$gib"G --rng --disk path=/tmp/large -- sh -c '
+        ${boot.replace("timeout 120", "timeout 600")} --memory "$gib"G --rng --disk path=/tmp/large -- sh -c '
           dd if=/dev/hwrng of=/dev/vda bs=64k count=4 2>/dev/null && dd if=/dev/vda bs=64k count=4 2>/dev/null | md5sum
           grep MemTotal /proc/meminfo' </dev/null
         echo "status $?"; head -c 262144 /tmp/large | md5sum

@@ -49,7 +49,7 @@ function draw(seed: number, count: number): Mutant[] {
 
 /** The file of the first test that fails; undefined if none does. */
 async function firstFailure(tests: readonly string[]): Promise<string | undefined> {
-  const args = [...MOCHA_OPTIONS, "--bail", "--reporter", "json", ...tests];
+  const args = [...MOCHA_OPTIONS, "--bail", "--reporter", "tap", ...tests];
   const child = spawn(MOCHA, args, { stdio: ["ignore", "pipe", "ignore"], detached: true });
   let output = "";
   child.stdout.setEncoding("utf8").on("data", (text: string) => (output += text));
@@ -64,8 +64,7 @@ async function firstFailure(tests: readonly string[]): Promise<string | undefine
   clearTimeout(timer);
   if (signal === "SIGKILL") return "the time limit";
   if (code === 0) return undefined;
-  const [, title] = /"failures": \[\s*\{\s*"title": .*\s*"fullTitle": (.*),/.exec(output) ?? [];
-  return title ?? "a crash";
+  return /^not ok \d+ (.*)$/m.exec(output)?.[1] ?? "a crash";
 }
 
 function show({ file, line, what }: Mutant): string {
