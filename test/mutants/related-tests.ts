@@ -73,13 +73,14 @@ function calledIn(folder: string, root: string): Map<string, Set<string>> {
   return called;
 }
 
-/** The quickest first. What stands outside all functions runs wherever the module does anything. */
+/** The quickest first. What stands outside all functions counts wherever one is called; in a module without any, wherever it is loaded. */
 export function testsCalling(tests: readonly TestFile[], module: string, functionName: string | undefined): string[] {
+  const hasFunctions = tests.some(({ called }) => (called.get(module)?.size ?? 0) > 1);
   return tests
     .filter(({ called }) => {
       const names = called.get(module);
       if (names === undefined) return false;
-      return functionName === undefined ? names.size > 1 : names.has(functionName);
+      return functionName === undefined ? names.size > 1 || !hasFunctions : names.has(functionName);
     })
     .sort((a, b) => a.ms - b.ms)
     .map(({ path }) => path);
