@@ -47,6 +47,9 @@ function draw(seed: number, count: number): Mutant[] {
   return drawn;
 }
 
+/** Takes down the tests that run; an endless loop among them hears no signal. */
+let killTests = (): void => undefined;
+
 /** The file of the first test that fails; undefined if none does. */
 async function firstFailure(tests: readonly string[]): Promise<string | undefined> {
   const args = [...MOCHA_OPTIONS, "--bail", "--reporter", "tap", ...tests];
@@ -54,14 +57,15 @@ async function firstFailure(tests: readonly string[]): Promise<string | undefine
   let output = "";
   child.stdout.setEncoding("utf8").on("data", (text: string) => (output += text));
   // The whole group: mocha runs the tests in a process of its own.
-  const killAll = (): void => {
+  killTests = (): void => {
     if (child.pid !== undefined) process.kill(-child.pid, "SIGKILL");
   };
-  const timer = setTimeout(killAll, TIME_LIMIT_MS);
+  const timer = setTimeout(killTests, TIME_LIMIT_MS);
   const [code, signal] = await new Promise<[number | null, string | null]>((resolve) => {
     child.on("close", (...end) => resolve(end));
   });
   clearTimeout(timer);
+  killTests = () => undefined;
   if (signal === "SIGKILL") return "the time limit";
   if (code === 0) return undefined;
   return /^not ok \d+ (.*)$/m.exec(output)?.[1] ?? "a crash";
@@ -80,8 +84,11 @@ async function main(): Promise<void> {
     return;
   }
   cpSync("build", COPY, { recursive: true, filter: (path) => !path.endsWith(".tsbuildinfo") });
-  process.on("exit", () => rmSync(COPY, { recursive: true, force: true }));
-  for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit(1));
+  process.on("exit", () => {
+    killTests();
+    rmSync(COPY, { recursive: true, force: true });
+  });
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => process.exit(1));
   // A test that fails without a change would notice all of them.
   const tests = coverTests(COPY, (path, why) => console.log(`left out, ${why}: ${path}`));
 
