@@ -217,7 +217,9 @@ describe("disk formats: what a guest may do", () => {
   });
 });
 
-describe("disk formats: advice that is followed helps, and spoils nothing", () => {
+describe("disk formats: advice that is followed helps, and spoils nothing", function () {
+  // Programs of the host are started.
+  this.timeout(30_000);
   const raw = content(MIB);
 
   for (const [program, compress] of [
