@@ -185,8 +185,8 @@ async function labRunner(): Promise<GuestRunner> {
       library: `${LAB_PACKAGE}/dist/index.js`,
     },
     boot: (args, options = {}) => {
-      const own = ["--kernel", "/input/kernels/vmlinux", "--initrd", "/input/kernels/initramfs.cpio"];
-      const all = options.isBare === true ? args : [...own, ...args];
+      const own = { "--kernel": "/input/kernels/vmlinux", "--initrd": "/input/kernels/initramfs.cpio" };
+      const all = options.isBare === true ? args : withDefaults(own, args);
       return run(script(all, "/output/report.json", options), options.stdin);
     },
     shell: (text) => run(text),
@@ -195,6 +195,13 @@ async function labRunner(): Promise<GuestRunner> {
       rmSync(folder, { recursive: true });
     },
   };
+}
+
+/** The options that `args` do not give themselves; what is behind "--" is the guest's. */
+function withDefaults(defaults: Readonly<Record<string, string>>, args: readonly string[]): readonly string[] {
+  const end = args.indexOf("--");
+  const given = end < 0 ? args : args.slice(0, end);
+  return [...Object.entries(defaults).filter(([option]) => !given.includes(option)), args].flat();
 }
 
 async function hostRunner(): Promise<GuestRunner> {

@@ -1,4 +1,5 @@
 // What this process holds of the kernel, for tests that leave nothing behind.
+import { isDeepStrictEqual } from "node:util";
 import { existsSync, readFileSync, readdirSync, readlinkSync } from "node:fs";
 
 export interface OwnResources {
@@ -53,4 +54,19 @@ export function ownResources(): OwnResources {
       .filter((name) => name !== "Immediate" && name !== "Timeout")
       .sort(),
   };
+}
+
+const SETTLE_MS = 100;
+const SETTLE_TRIES = 50;
+
+/** The same once it stays so: threads of a VM that has been closed take a moment to go. */
+export async function settledResources(): Promise<OwnResources> {
+  let last = ownResources();
+  for (let tries = 0; tries < SETTLE_TRIES; tries++) {
+    await new Promise((done) => setTimeout(done, SETTLE_MS));
+    const now = ownResources();
+    if (isDeepStrictEqual(now, last)) return now;
+    last = now;
+  }
+  return last;
 }

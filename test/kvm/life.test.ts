@@ -25,7 +25,7 @@ import { deviceSupport } from "../../vmm/virtio/device-support.js";
 import { EchoDevice } from "../helpers/echo-device.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
 import { asm, miniKernel, type MiniKernel } from "../helpers/mini-kernel.js";
-import { ownResources } from "../helpers/own-resources.js";
+import { ownResources, settledResources } from "../helpers/own-resources.js";
 import { skip } from "../helpers/skip.js";
 
 const quiet: VmHost = {
@@ -251,8 +251,8 @@ describe("kvm: life", function () {
     assert.equal((await vm.start()).exitStatus, 7);
   });
 
-  it("a host without callbacks that can be called is refused before anything is made", () => {
-    const before = ownResources();
+  it("a host without callbacks that can be called is refused before anything is made", async () => {
+    const before = await settledResources();
     for (const host of [undefined, null, 5, "x", {}, { output: 5 }, { output: () => undefined, log: "no" }]) {
       assert.throws(() => createVm({ kernel: kernelOf(...ending) }, host as never), { code: "ERR_CONFIG" });
     }
@@ -289,7 +289,7 @@ describe("kvm: life", function () {
     writeFileSync(image, Buffer.alloc(65536));
     const config = resolveConfig({ kernel: kernelOf(...ending), memoryMib: 32, disks: [{ path: image }] });
     const support = deviceSupport(allOpeners);
-    const before = ownResources();
+    const before = await settledResources();
     for (let i = 0; i < 2; i++) {
       const broken = {
         ...support,
@@ -350,7 +350,7 @@ describe("kvm: life", function () {
 
   for (const threads of ["main-first", "threads"] as const) {
     it(`${threads}: a host without descriptors for the devices' events ends the VM with one error`, async () => {
-      const before = ownResources();
+      const before = await settledResources();
       const events = {
         connect: () => {
           throw new HostError("no descriptor is left");
@@ -379,7 +379,7 @@ describe("kvm: life", function () {
       await vm.close();
     };
     for (let i = 16; i < 20; i++) await one(i);
-    const before = ownResources();
+    const before = await settledResources();
     for (let i = 0; i < 200; i += 4) await Promise.all([one(i), one(i + 1), one(i + 2), one(i + 3)]);
     assert.deepEqual(ownResources(), before);
   });

@@ -285,6 +285,7 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
     terminal?.close();
     removeResize?.();
     control?.close();
+    metrics?.end();
     vm.closeDevices();
     await metrics?.close();
     // Until here, a signal would have left something.

@@ -42,6 +42,7 @@ export class MetricsFile {
   readonly #path: string;
   readonly #read: () => VmStatistics;
   readonly #timer: NodeJS.Timeout;
+  #lastLine: string | undefined;
 
   /** `returns` where lines on standard error need a carriage return. */
   constructor(path: string, read: () => VmStatistics, returns = false) {
@@ -55,10 +56,15 @@ export class MetricsFile {
     this.#timer = setInterval(() => this.#file.write(this.#line("running")), INTERVAL_MS).unref();
   }
 
+  /** Takes the last line's figures, which a VM has as long as its devices are open. */
+  end(): string {
+    clearInterval(this.#timer);
+    return (this.#lastLine ??= this.#line("ended"));
+  }
+
   /** Writes the last line. */
   async close(): Promise<void> {
-    clearInterval(this.#timer);
-    await this.#file.close(this.#line("ended"));
+    await this.#file.close(this.end());
     const { lost } = this.#file;
     if (lost > 0) say(`--metrics ${this.#path}: ${String(lost)} lines are lost`);
   }

@@ -43,9 +43,12 @@ export interface Report {
 
 /** `reportMs`: what the report itself has taken before the first KVM_RUN; it is left out. */
 export function phases({ firstRun, init, commandStart, commandEnd, end }: Milestones, reportMs = 0): PhasesMs {
-  // performance.now() counts from the start of the process, hrtime from an arbitrary point.
-  const sinceStart = (time: bigint): number =>
-    performance.now() - Number(process.hrtime.bigint() - time) / 1e6 - reportMs;
+  // performance.now() counts from the start of the process, hrtime from an arbitrary point. The first touch of
+  // `performance` loads it, which must not come between the two readings.
+  performance.now();
+  const nowMs = performance.now();
+  const now = process.hrtime.bigint();
+  const sinceStart = (time: bigint): number => nowMs - Number(now - time) / 1e6 - reportMs;
   const between = (from: bigint | undefined, to: bigint | undefined): number | null =>
     from === undefined || to === undefined ? null : round(Number(to - from) / 1e6);
   return {
