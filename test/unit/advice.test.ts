@@ -16,7 +16,9 @@ import type { KvmSystem } from "../../vmm/kvm/system.js";
 import { checkHost } from "../../vmm/machine/host-check.js";
 import { openTap } from "../../vmm/virtio/backends/tap-interface.js";
 
-describe("advice: commands to copy", () => {
+describe("advice: commands to copy", function () {
+  // A shell a word.
+  this.timeout(30_000);
   const words = [
     ...[
       "plain",

@@ -6,7 +6,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 function bash(script: string, env: NodeJS.ProcessEnv = {}) {
-  return spawnSync("bash", ["-euc", script], { encoding: "utf8", env: { ...process.env, ...env } });
+  // Without standard input: Node's is a socket, for which bash takes itself to be a remote login and reads its files.
+  const stdio = ["ignore", "pipe", "pipe"] as const;
+  return spawnSync("bash", ["-euc", script], { encoding: "utf8", stdio: [...stdio], env: { ...process.env, ...env } });
 }
 
 describe("guest scripts: progress", function () {
