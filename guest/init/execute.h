@@ -125,18 +125,39 @@ static void complain(const char *name, const char *reason, const char *more, con
 	say(line);
 }
 
+/* What an error means by itself, or 0. */
+static const char *reason_of(long error)
+{
+	switch (-error) {
+	case ENOTDIR:
+		return "a part of its path is not a directory";
+	case EACCES:
+		return "permission denied";
+	case ENOEXEC:
+		return "not a program for this machine (exec format error)";
+	case E2BIG:
+		return "the argument list is too long";
+	case ENOMEM:
+		return "not enough memory";
+	case ELOOP:
+		return "too many symbolic links";
+	default:
+		return 0;
+	}
+}
+
 /* Says why, and gives the status. */
 static int explain(const char *name, const char *path, long error)
 {
 	static char head[4096];
 	char loader[256];
+	const char *reason = reason_of(error);
 
 	if (path[0] && is_folder(path)) {
 		complain(name, "is a directory", "", "");
 		return STATUS_CANNOT_RUN;
 	}
-	switch (-error) {
-	case ENOENT:
+	if (error == -ENOENT) {
 		if (!path[0] || !is_there(path)) {
 			complain(name, "not found", "", "");
 			return STATUS_NOT_FOUND;
@@ -148,34 +169,18 @@ static int explain(const char *name, const char *path, long error)
 		}
 		complain(name, "it is a dynamic program, and its loader ", loader, " is not there");
 		return STATUS_NOT_FOUND;
-	case ENOTDIR:
-		complain(name, "a part of its path is not a directory", "", "");
-		return STATUS_CANNOT_RUN;
-	case EACCES:
-		complain(name, "permission denied", "", "");
-		return STATUS_CANNOT_RUN;
-	case ENOEXEC:
-		complain(name, "not a program for this machine (exec format error)", "", "");
-		return STATUS_CANNOT_RUN;
-	case E2BIG:
-		complain(name, "the argument list is too long", "", "");
-		return STATUS_CANNOT_RUN;
-	case ENOMEM:
-		complain(name, "not enough memory", "", "");
-		return STATUS_CANNOT_RUN;
-	case ELOOP:
-		complain(name, "too many symbolic links", "", "");
-		return STATUS_CANNOT_RUN;
-	default: {
+	}
+	if (reason) {
+		complain(name, reason, "", "");
+	} else {
 		char number[] = "000";
 		unsigned value = (unsigned)-error;
 
 		for (int i = 2; i >= 0; i--, value /= 10)
 			number[i] = (char)('0' + value % 10);
 		complain(name, "error ", number, "");
-		return STATUS_CANNOT_RUN;
 	}
-	}
+	return STATUS_CANNOT_RUN;
 }
 
 /* True if the name stands in the text between two of `end`, its first and last byte included. */
