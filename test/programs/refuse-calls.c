@@ -68,30 +68,31 @@ static int is_ours(const char *path)
 	return strcmp(path, "/dev/kvm") == 0 || strstr(path, "vmlet-test-") != NULL;
 }
 
+static int open_by(const char *name, const char *path, int flags, int mode)
+{
+	if (is_ours(path) && refused("open"))
+		return -1;
+	return ((int (*)(const char *, int, int))real(name))(path, flags, mode);
+}
+
 int open(const char *path, int flags, ...)
 {
 	va_list list;
-	int mode;
 
 	va_start(list, flags);
-	mode = va_arg(list, int);
+	int mode = va_arg(list, int);
 	va_end(list);
-	if (is_ours(path) && refused("open"))
-		return -1;
-	return ((int (*)(const char *, int, int))real("open"))(path, flags, mode);
+	return open_by("open", path, flags, mode);
 }
 
 int open64(const char *path, int flags, ...)
 {
 	va_list list;
-	int mode;
 
 	va_start(list, flags);
-	mode = va_arg(list, int);
+	int mode = va_arg(list, int);
 	va_end(list);
-	if (is_ours(path) && refused("open"))
-		return -1;
-	return ((int (*)(const char *, int, int))real("open64"))(path, flags, mode);
+	return open_by("open64", path, flags, mode);
 }
 
 ssize_t pread(int fd, void *to, size_t length, off_t at)
