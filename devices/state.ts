@@ -8,10 +8,14 @@ export type StateValue = string | number | boolean | null | readonly StateValue[
 
 /** Saved state that cannot be; the message names the place, the value and what may stand there. */
 export class StateError extends Error {
+  /** Where it is. */
+  readonly path: string;
+
   /** The problem at `path`, such as "devices.vda.queues[0].size". */
   constructor(path: string, problem: string) {
     super(`${path} ${problem}`);
     this.name = "StateError";
+    this.path = path;
   }
 }
 
@@ -22,12 +26,13 @@ export interface NumberLimits {
 
 const SHOWN_CHARACTERS = 40;
 const HEX64 = /^0x[0-9a-f]{1,16}$/;
-const BASE64 = /^[A-Za-z0-9+/]*={0,2}$/;
+const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/;
+const PLAIN_NAME = /^[\w-]{1,40}$/;
 
 function show(value: unknown): string {
   if (Array.isArray(value)) return "a list";
   if (typeof value === "object" && value !== null) return "an object";
-  const text = JSON.stringify(value) ?? String(value);
+  const text = typeof value === "string" ? JSON.stringify(value) : String(value);
   return text.length > SHOWN_CHARACTERS ? `${text.slice(0, SHOWN_CHARACTERS)}...` : text;
 }
 
@@ -74,7 +79,8 @@ export class StateReader {
   at(name: string): StateReader {
     const object = this.#object();
     if (!Object.hasOwn(object, name)) throw new StateError(this.path, `lacks ${show(name)}`);
-    return new StateReader(object[name], `${this.path}.${name}`);
+    // A name may be anything where the reader does not choose it.
+    return new StateReader(object[name], `${this.path}${PLAIN_NAME.test(name) ? `.${name}` : `[${show(name)}]`}`);
   }
 
   integer(name: string, limits: NumberLimits): number {
@@ -114,7 +120,8 @@ export class StateReader {
 
   asInteger({ minimum, maximum }: NumberLimits): number {
     const value = this.#value;
-    if (typeof value === "number" && Number.isInteger(value) && value >= minimum && value <= maximum) return value;
+    const isWhole = Number.isSafeInteger(value) && !Object.is(value, -0);
+    if (typeof value === "number" && isWhole && value >= minimum && value <= maximum) return value;
     throw this.wrong(`a whole number from ${String(minimum)} to ${String(maximum)}`);
   }
 
