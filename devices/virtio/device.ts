@@ -1,5 +1,6 @@
 // What a device is to the transport, and what the transport is to a device.
 import type { AccessSize, GuestMemory } from "../contracts.js";
+import type { State, StateReader } from "../state.js";
 import type { Queue } from "./queue.js";
 
 /** Plain numbers that only grow, for statistics; the names are for people. */
@@ -25,6 +26,21 @@ export interface VirtioDevice {
    * DEVICE_NEEDS_RESET; whatever the driver does, nothing else may be thrown.
    */
   onAvailable(queueIndex: number): boolean;
+  /**
+   * Done when nothing is in flight: no request that another thread or the kernel has, and that is not answered. No queue
+   * is served from here to `unquiesce`. What host programs send meanwhile waits.
+   */
+  quiesce?(): void | Promise<void>;
+  /** The queues will be served again, each at once. */
+  unquiesce?(): void;
+  /** While quiet: what the guest has stored is on its medium when this is done. Rejects with StateError. */
+  flush?(): Promise<void>;
+  /** Chains of the queue that were taken last and have not been given back: a restored device takes them again. */
+  heldChains?(queueIndex: number): number;
+  /** All that the device needs to go on in another process, besides its options; only while quiet. */
+  save(): State;
+  /** Takes up a saved state: comes before `activate`, and at most once. Throws StateError. */
+  restore(state: StateReader): void;
   /** Back to the state before `activate`; also called if `activate` never was. Must not fail. */
   reset(): void;
 }

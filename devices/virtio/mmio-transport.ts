@@ -2,8 +2,10 @@
 // place where a device meets the machine. virtio 1.2 §4.2, §2.1, §2.2, §3.1.
 // Left out on purpose: legacy (version 1) registers, queue reset, shared memory regions.
 import type { AccessSize, BusDevice, GuestMemory, InterruptLine } from "../contracts.js";
+import { hex64, StateError, type State, type StateReader } from "../state.js";
 import {
   VIRTIO_CONFIG_S_FAILED,
+  VIRTIO_CONFIG_S_FEATURES_OK,
   VIRTIO_CONFIG_S_NEEDS_RESET,
   VIRTIO_F_VERSION_1,
   VIRTIO_MMIO_CONFIG,
@@ -47,8 +49,8 @@ import { featureSet, hasFeature } from "./features.js";
 import { LimitedReport } from "./limited-report.js";
 import { QueueError } from "./queue-error.js";
 import { QueueRegisters } from "./queue-registers.js";
-import { Queue, type QueueAddresses } from "./queue.js";
-import { isLegalTransition, STATUS_DRIVER, STATUS_DRIVER_OK, STATUS_FEATURES_OK } from "./status.js";
+import { Queue, type QueueAddresses, type QueueIndices } from "./queue.js";
+import { isLegalTransition, isReachable, STATUS_DRIVER, STATUS_DRIVER_OK, STATUS_FEATURES_OK } from "./status.js";
 
 /** "vmlt", little-endian: the subsystem vendor; drivers do not care. */
 const VENDOR_ID = 0x746c6d76;
@@ -63,6 +65,9 @@ const NO_SHARED_MEMORY = [
 /** Registers and as much configuration space as any device here has. */
 const VIRTIO_MMIO_REGISTER_BYTES = 0x200;
 export const VIRTIO_MMIO_REGISTER_WORDS = VIRTIO_MMIO_REGISTER_BYTES / 4;
+const INTERRUPT_BITS = VIRTIO_MMIO_INT_VRING | VIRTIO_MMIO_INT_CONFIG;
+const U32 = { minimum: 0, maximum: 0xffff_ffff };
+const U16 = { minimum: 0, maximum: 0xffff };
 const NO_QUEUE: QueueAddresses = { size: 0, descriptorGpa: 0, availableGpa: 0, usedGpa: 0 };
 
 /** What the machine gives to one virtio-mmio window. */
@@ -113,6 +118,9 @@ export class MmioTransport implements BusDevice {
   #live: readonly Queue[] = [];
   /** The loop has been asked for that turn. */
   #isDeferred = false;
+  /** Nothing is served, and nobody interrupted, for the time being. */
+  #isQuiet = false;
+  #owesInterrupt = false;
 
   constructor(options: MmioTransportOptions) {
     this.#device = options.device;
@@ -164,6 +172,78 @@ export class MmioTransport implements BusDevice {
     this.counters.notifications++;
     // A queue that waits for its turn is served then: notifying again does not make it come earlier.
     if (this.#waiting[queueIndex] !== true) this.#serve(queueIndex);
+  }
+
+  /** Serves nothing and interrupts nobody until `unquiesce`; done when the device has nothing in flight. */
+  async quiesce(): Promise<void> {
+    this.#isQuiet = true;
+    await this.#device.quiesce?.();
+  }
+
+  /** Goes on, with a look at every queue: whoever has notified in between is heard. */
+  unquiesce(): void {
+    this.#isQuiet = false;
+    this.#device.unquiesce?.();
+    if (this.#owesInterrupt) this.#interrupt.trigger();
+    this.#owesInterrupt = false;
+    for (let queueIndex = 0; queueIndex < this.#live.length; queueIndex++) {
+      this.#waiting[queueIndex] = false;
+      this.#serve(queueIndex);
+    }
+  }
+
+  /** Registers and queues; the device's own state is apart. Only while quiet. */
+  save(): State {
+    return {
+      status: this.#status,
+      needsReset: this.#needsReset,
+      deviceFeaturesSel: this.#deviceFeaturesSel,
+      driverFeaturesSel: this.#driverFeaturesSel,
+      driverFeatures: hex64(this.#driverFeatures),
+      queueSel: this.#queueSel,
+      interruptStatus: Atomics.load(this.#registers, INTERRUPT_STATUS_WORD) >>> 0,
+      configGeneration: this.#configGeneration,
+      queues: this.#queues.map((queue) => queue.save()),
+      rings: this.#live.map((queue, index) => ({ ...queue.indices(this.#device.heldChains?.(index) ?? 0) })),
+    };
+  }
+
+  /**
+   * Takes up both saved states; once, before a driver has come. Stays quiet until `unquiesce`. Throws StateError for
+   * what no driver could have brought about.
+   */
+  restore(state: StateReader, deviceState: StateReader): void {
+    this.#isQuiet = true;
+    state.only([
+      ...["status", "needsReset", "deviceFeaturesSel", "driverFeaturesSel", "driverFeatures", "queueSel"],
+      ...["interruptStatus", "configGeneration", "queues", "rings"],
+    ]);
+    const status = state.integer("status", { minimum: 0, maximum: 0xff });
+    if (!isReachable(status)) throw state.at("status").wrong("a status that a driver can have come to");
+    const needsReset = state.boolean("needsReset");
+    const driverFeatures = state.hex64("driverFeatures");
+    if ((status & VIRTIO_CONFIG_S_FEATURES_OK) !== 0) this.#checkFeatures(state.at("driverFeatures"), driverFeatures);
+    const interruptStatus = state.integer("interruptStatus", { minimum: 0, maximum: INTERRUPT_BITS });
+    const isLive = status === STATUS_DRIVER_OK && !needsReset;
+    const rings = state.list("rings", isLive ? this.#queues.length : 0).map(readIndices);
+    state.list("queues", this.#queues.length).forEach((queue, index) => {
+      this.#queues[index]?.restore(queue, this.#memory);
+    });
+    this.#deviceFeaturesSel = state.integer("deviceFeaturesSel", U32);
+    this.#driverFeaturesSel = state.integer("driverFeaturesSel", U32);
+    this.#queueSel = state.integer("queueSel", U32);
+    this.#configGeneration = state.integer("configGeneration", U32);
+    this.#device.restore(deviceState);
+
+    this.#status = status;
+    this.#needsReset = needsReset;
+    this.#driverFeatures = driverFeatures;
+    Atomics.store(this.#registers, INTERRUPT_STATUS_WORD, interruptStatus);
+    // What the line has signalled may have been on its way when the rest of the machine was saved.
+    this.#owesInterrupt = interruptStatus !== 0;
+    if (isLive) this.#activate(rings);
+    this.#showRegisters();
+    this.#showConfig();
   }
 
   #show(register: number, value: number): void {
@@ -299,15 +379,29 @@ export class MmioTransport implements BusDevice {
     return isSubset && hasFeature(this.#driverFeatures, VIRTIO_F_VERSION_1);
   }
 
-  #activate(): void {
+  /** What the driver has chosen must be there still: the device may have another host side now. */
+  #checkFeatures(state: StateReader, features: bigint): void {
+    const missing = features & ~this.#offered;
+    if (missing !== 0n) {
+      throw new StateError(
+        state.path,
+        `${hex64(features)} has bits that this device does not offer: ${hex64(missing)}`,
+      );
+    }
+    if (!hasFeature(features, VIRTIO_F_VERSION_1)) throw state.wrong("a choice with VIRTIO_F_VERSION_1");
+  }
+
+  /** `indices`: where queues go on that are not new. */
+  #activate(indices: readonly QueueIndices[] = []): void {
     const features = this.#driverFeatures;
     const queueFeatures = {
       eventIndex: hasFeature(features, VIRTIO_RING_F_EVENT_IDX),
       indirect: hasFeature(features, VIRTIO_RING_F_INDIRECT_DESC),
     };
-    const queues = this.#queues.map((registers) => {
+    const queues = this.#queues.map((registers, index) => {
       // The registers of a queue that is not ready have not been checked.
-      const queue = new Queue(this.#memory, registers.isReady ? registers.addresses() : NO_QUEUE, queueFeatures);
+      const addresses = registers.isReady ? registers.addresses() : NO_QUEUE;
+      const queue = new Queue(this.#memory, addresses, queueFeatures, indices[index]);
       if (!registers.isReady) queue.stop();
       return queue;
     });
@@ -335,6 +429,10 @@ export class MmioTransport implements BusDevice {
   }
 
   #serve(queueIndex: number): void {
+    if (this.#isQuiet) {
+      this.#waiting[queueIndex] = true;
+      return;
+    }
     try {
       if (this.#device.onAvailable(queueIndex)) this.#serveLater(queueIndex);
     } catch (error) {
@@ -353,6 +451,7 @@ export class MmioTransport implements BusDevice {
 
   readonly #serveDeferred = (): void => {
     this.#isDeferred = false;
+    if (this.#isQuiet) return;
     for (let queueIndex = 0; queueIndex < this.#waiting.length; queueIndex++) {
       // A reset in between has cleared all marks: nothing from before it is served.
       if (this.#waiting[queueIndex] !== true) continue;
@@ -377,7 +476,8 @@ export class MmioTransport implements BusDevice {
   #trigger(bit: number): void {
     // The bit first: the driver's handler looks for it as soon as the line has fired.
     Atomics.or(this.#registers, INTERRUPT_STATUS_WORD, bit);
-    this.#interrupt.trigger();
+    if (this.#isQuiet) this.#owesInterrupt = true;
+    else this.#interrupt.trigger();
   }
 
   /** DEVICE_NEEDS_RESET: the device is left alone until the driver resets it (§2.1.2). */
@@ -411,4 +511,9 @@ export class MmioTransport implements BusDevice {
     this.#waiting.fill(false);
     this.#device.reset();
   }
+}
+
+function readIndices(state: StateReader): QueueIndices {
+  state.only(["nextAvailable", "nextUsed"]);
+  return { nextAvailable: state.integer("nextAvailable", U16), nextUsed: state.integer("nextUsed", U16) };
 }

@@ -12,6 +12,7 @@ import {
   VIRTQ_USED_ELEMENT_SIZE,
 } from "./constants.js";
 import type { QueueAddresses } from "./queue.js";
+import { hex64, StateError, type State, type StateReader } from "../state.js";
 
 /** A 64-bit register in two halves. */
 interface Halves {
@@ -50,6 +51,28 @@ export class QueueRegisters {
     };
   }
 
+  save(): State {
+    return {
+      size: this.size,
+      isReady: this.isReady,
+      descriptor: saveHalves(this.descriptor),
+      available: saveHalves(this.available),
+      used: saveHalves(this.used),
+    };
+  }
+
+  /** `memory` is what a ready queue must lie in. */
+  restore(state: StateReader, memory: GuestMemory): void {
+    state.only(["size", "isReady", "descriptor", "available", "used"]);
+    this.size = state.integer("size", { minimum: 0, maximum: 0xffff_ffff });
+    this.isReady = state.boolean("isReady");
+    restoreHalves(this.descriptor, state.hex64("descriptor"));
+    restoreHalves(this.available, state.hex64("available"));
+    restoreHalves(this.used, state.hex64("used"));
+    const problem = this.isReady ? this.problem(memory) : undefined;
+    if (problem !== undefined) throw new StateError(state.path, `is a queue that cannot be: ${problem}`);
+  }
+
   /** What is wrong with the queue as it stands, or undefined. */
   problem(memory: GuestMemory): string | undefined {
     const { size, maxSize } = this;
@@ -71,6 +94,15 @@ export class QueueRegisters {
     }
     return undefined;
   }
+}
+
+function saveHalves({ low, high }: Halves): string {
+  return hex64((BigInt(high) << 32n) | BigInt(low));
+}
+
+function restoreHalves(halves: Halves, value: bigint): void {
+  halves.low = Number(value & 0xffff_ffffn);
+  halves.high = Number(value >> 32n);
 }
 
 /** Inexact from 2^53, where there is no RAM whatever the lower bits say. */

@@ -30,6 +30,14 @@ export interface QueueFeatures {
   readonly indirect: boolean;
 }
 
+/** How far the device has come in both rings, modulo 2^16: what a saved queue goes on from. */
+export interface QueueIndices {
+  readonly nextAvailable: number;
+  readonly nextUsed: number;
+}
+
+const AT_THE_START: QueueIndices = { nextAvailable: 0, nextUsed: 0 };
+
 export class Queue {
   readonly size: number;
   /** Chains taken so far. */
@@ -44,15 +52,15 @@ export class Queue {
   readonly #chain: DescriptorChain;
   #isStopped = false;
   /** Next entry of the available ring to look at, modulo 2^16. */
-  #nextAvailable = 0;
+  #nextAvailable: number;
   /** `avail.idx` as last loaded: the shared word is only read when these run out. */
-  #knownAvailable = 0;
+  #knownAvailable: number;
   /** Next entry of the used ring to fill, modulo 2^16. */
-  #nextUsed = 0;
+  #nextUsed: number;
   /** `used.idx` as the driver sees it. */
-  #publishedUsed = 0;
+  #publishedUsed: number;
 
-  constructor(memory: GuestMemory, addresses: QueueAddresses, features: QueueFeatures) {
+  constructor(memory: GuestMemory, addresses: QueueAddresses, features: QueueFeatures, indices = AT_THE_START) {
     const { size, descriptorGpa, availableGpa, usedGpa } = addresses;
     this.size = size;
     this.#memory = memory;
@@ -63,6 +71,16 @@ export class Queue {
     this.#usedEventGpa = availableGpa + VIRTQ_RING_HEADER_SIZE + size * VIRTQ_AVAIL_ELEMENT_SIZE;
     this.#availEventGpa = usedGpa + VIRTQ_RING_HEADER_SIZE + size * VIRTQ_USED_ELEMENT_SIZE;
     this.#chain = new DescriptorChain(size);
+    // Nothing is known of avail.idx: the first `pop` loads it, and checks that it fits.
+    this.#nextAvailable = indices.nextAvailable;
+    this.#knownAvailable = indices.nextAvailable;
+    this.#nextUsed = indices.nextUsed;
+    this.#publishedUsed = indices.nextUsed;
+  }
+
+  /** Where a saved queue goes on, once all is published; the `held` chains taken last and not given back come again. */
+  indices(held: number): QueueIndices {
+    return { nextAvailable: (this.#nextAvailable - held) & 0xffff, nextUsed: this.#nextUsed };
   }
 
   /** Ends the queue for good: it is empty and writes nothing, even for code that still holds it. */
@@ -140,6 +158,20 @@ export class Queue {
     // The store above is a full barrier: the driver either sees it after its own update of
     // avail.idx, or this load sees that update. Never neither.
     return this.#moreAvailable();
+  }
+
+  /** Asks for a notification of the next chain that the driver adds, however many wait; `avail.idx` until then. */
+  notifyOfNext(): number {
+    if (this.#isStopped) return this.#knownAvailable;
+    const available = this.#memory.loadU16(this.#availableGpa + IDX_OFFSET);
+    if (this.#features.eventIndex) this.#memory.storeU16(this.#availEventGpa, available);
+    else this.#memory.storeU16(this.#usedGpa, 0);
+    return available;
+  }
+
+  /** True if the driver has added chains since `notifyOfNext` has answered `available`. */
+  hasMoreThan(available: number): boolean {
+    return !this.#isStopped && this.#memory.loadU16(this.#availableGpa + IDX_OFFSET) !== available;
   }
 
   /** Loads avail.idx; pairs with the driver's store, so the entries before it are visible. */

@@ -2,6 +2,8 @@
 // `size` tokens, fills from empty in `refillTimeMs`, and begins with a burst that never comes
 // back. Time is handed in, so that nothing here waits.
 
+import type { State, StateReader } from "../state.js";
+
 export interface TokenBucketConfig {
   /** Tokens that fit: `bytes` or operations. 0: no limit. */
   readonly size: number;
@@ -15,6 +17,9 @@ export interface RateLimiterConfig {
   readonly bandwidth?: TokenBucketConfig | undefined;
   readonly operations?: TokenBucketConfig | undefined;
 }
+
+/** Tokens that a saved bucket may be in debt: as many as the largest chain has bytes. */
+const MAX_DEBT = 2 ** 32;
 
 export class TokenBucket {
   readonly #size: number;
@@ -43,12 +48,39 @@ export class TokenBucket {
     return this.#tokens >= threshold ? 0 : Math.ceil((threshold - this.#tokens) / this.#tokensPerMs);
   }
 
+  save(nowMs: number): State {
+    this.waitMs(0, nowMs);
+    return { tokens: Math.floor(this.#tokens), burst: this.#burst };
+  }
+
+  /** No more than this bucket holds, whose limits may be others than those of the saved one. */
+  restore({ tokens, burst }: BucketLevel, nowMs: number): void {
+    this.#tokens = Math.min(tokens, this.#size);
+    this.#burst = Math.min(burst, this.#burst);
+    this.#filledAtMs = nowMs;
+  }
+
   /** Takes them, after `waitMs` has said 0. */
   take(count: number): void {
     const fromBurst = Math.min(this.#burst, count);
     this.#burst -= fromBurst;
     this.#tokens -= count - fromBurst;
   }
+}
+
+/** How full a saved bucket was. */
+interface BucketLevel {
+  readonly tokens: number;
+  readonly burst: number;
+}
+
+function readLevel(state: StateReader): BucketLevel | undefined {
+  if (state.isNull) return undefined;
+  state.only(["tokens", "burst"]);
+  return {
+    tokens: state.integer("tokens", { minimum: -MAX_DEBT, maximum: Number.MAX_SAFE_INTEGER }),
+    burst: state.integer("burst", { minimum: 0, maximum: Number.MAX_SAFE_INTEGER }),
+  };
 }
 
 export class RateLimiter {
@@ -66,6 +98,27 @@ export class RateLimiter {
   /** True if there is any limit at all. */
   get isLimiting(): boolean {
     return this.#bandwidth !== undefined || this.#operations !== undefined;
+  }
+
+  /** One operation of `bytes` that cannot wait: what there is not is a debt. */
+  charge(bytes: number): void {
+    this.#bandwidth?.take(bytes);
+    this.#operations?.take(1);
+  }
+
+  save(): State {
+    const now = this.#now();
+    return { bandwidth: this.#bandwidth?.save(now) ?? null, operations: this.#operations?.save(now) ?? null };
+  }
+
+  /** The limits are those of the options: what is saved says how much of them is used up. */
+  restore(state: StateReader): void {
+    state.only(["bandwidth", "operations"]);
+    const now = this.#now();
+    const bandwidth = readLevel(state.at("bandwidth"));
+    const operations = readLevel(state.at("operations"));
+    if (bandwidth !== undefined) this.#bandwidth?.restore(bandwidth, now);
+    if (operations !== undefined) this.#operations?.restore(operations, now);
   }
 
   /** One operation of `bytes`: 0 if it may go on, counted; else `ms` to wait, nothing counted. */

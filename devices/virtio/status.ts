@@ -25,6 +25,12 @@ const TRANSITIONS: readonly (readonly [from: number, to: number])[] = [
   [STATUS_FEATURES_OK, STATUS_DRIVER_OK],
 ];
 
+/** True for the bits that a driver can have come to; `status` is what it has written, DEVICE_NEEDS_RESET not counted. */
+export function isReachable(status: number): boolean {
+  const steps = [0, ACKNOWLEDGED, STATUS_DRIVER, STATUS_FEATURES_OK, STATUS_DRIVER_OK];
+  return steps.includes(status & ~VIRTIO_CONFIG_S_FAILED) && status >= 0 && status <= 0xff;
+}
+
 /** True if a driver may go from one status to the other, DEVICE_NEEDS_RESET not counted. */
 export function isLegalTransition(from: number, to: number): boolean {
   if (to === (from | VIRTIO_CONFIG_S_FAILED)) return true;

@@ -1,6 +1,7 @@
 // A virtio device for tests of what lies below devices: copies readable bytes to writable ones,
 // as far as there is room, at most two chains in a turn. Writes down what happens to it.
 import type { AccessSize } from "../../devices/contracts.js";
+import type { State, StateReader } from "../../devices/state.js";
 import { Reader, Writer } from "../../devices/virtio/cursor.js";
 import type { ActivationContext, VirtioDevice } from "../../devices/virtio/device.js";
 
@@ -55,6 +56,16 @@ export class EchoDevice implements VirtioDevice {
       if (budget === 0) return true;
     } while (queue.resumeNotifications());
     return false;
+  }
+
+  save(): State {
+    return { chains: this.counters.chains };
+  }
+
+  restore(state: StateReader): void {
+    state.only(["chains"]);
+    this.counters.chains = state.integer("chains", { minimum: 0, maximum: 1e6 });
+    this.events.push("restore");
   }
 
   reset(): void {

@@ -3,6 +3,7 @@
 // Left out on purpose: free page hints (for migration), page poison, MUST_TELL_HOST (a page that
 // the guest takes back without telling simply gets new memory).
 import type { AccessSize } from "../../contracts.js";
+import type { StateReader } from "../../state.js";
 import { DescriptorChain } from "../chain.js";
 import { ConfigSpace } from "../config-space.js";
 import { VIRTIO_ID_BALLOON } from "../constants.js";
@@ -28,6 +29,7 @@ import {
   VIRTIO_BALLOON_F_STATS_VQ,
 } from "./constants.js";
 import { PageRanges } from "./page-ranges.js";
+import { readBalloonState, type BalloonState } from "./state.js";
 import { readStatistics, type BalloonStatistics } from "./statistics.js";
 
 const QUEUE_SIZE = 128;
@@ -94,6 +96,7 @@ export class BalloonDevice implements VirtioDevice {
   #isInflating = false;
   /** Head of the buffer that the driver will fill with statistics when it gets it back. */
   #statisticsHead: number | undefined;
+  #isQuiet = false;
   #session: Session | undefined;
 
   constructor(options: BalloonDeviceOptions) {
@@ -117,6 +120,11 @@ export class BalloonDevice implements VirtioDevice {
     return this.#actual * BALLOON_PAGE_SIZE;
   }
 
+  /** `bytes` that it is asked to give up. */
+  get targetBytes(): number {
+    return this.#config.read(VIRTIO_BALLOON_CONFIG_NUM_PAGES, 4) * BALLOON_PAGE_SIZE;
+  }
+
   /** Asks the guest to give up so many bytes in all, more or less than before. */
   setTarget(bytes: number): void {
     this.#setTarget(bytes);
@@ -125,7 +133,7 @@ export class BalloonDevice implements VirtioDevice {
 
   /** Asks for a report; false if the guest is not there, cannot, or has not answered the last time. */
   requestStatistics(): boolean {
-    const session = this.#session;
+    const session = this.#isQuiet ? undefined : this.#session;
     const head = this.#statisticsHead;
     if (session?.statistics === undefined || session.statistics.isStopped || head === undefined) return false;
     this.#statisticsHead = undefined;
@@ -140,8 +148,7 @@ export class BalloonDevice implements VirtioDevice {
 
   writeConfig(offset: number, size: AccessSize, value: number): void {
     if (offset !== VIRTIO_BALLOON_CONFIG_ACTUAL || size !== 4) return;
-    this.#actual = value;
-    this.#config.setU32(VIRTIO_BALLOON_CONFIG_ACTUAL, value);
+    this.#setActual(value);
   }
 
   activate(context: ActivationContext): void {
@@ -168,13 +175,43 @@ export class BalloonDevice implements VirtioDevice {
     if (statistics !== undefined) context.serve(queues.indexOf(statistics));
   }
 
+  /** Page numbers that were seen before are seen again, which does no harm: the chain is still the device's. */
+  heldChains(queueIndex: number): number {
+    const session = this.#session;
+    const queue = session?.context.queues[queueIndex];
+    if (session === undefined || queue === undefined) return 0;
+    if (queue === session.inflate) return this.#isInflating ? 1 : 0;
+    return queue === session.statistics && this.#statisticsHead !== undefined ? 1 : 0;
+  }
+
+  /** Nobody asks a guest that does not run. */
+  quiesce(): void {
+    this.#isQuiet = true;
+  }
+
+  unquiesce(): void {
+    this.#isQuiet = false;
+  }
+
+  save(): BalloonState {
+    return {
+      targetPages: this.#config.read(VIRTIO_BALLOON_CONFIG_NUM_PAGES, 4),
+      actualPages: this.#actual,
+    };
+  }
+
+  restore(state: StateReader): void {
+    const { targetPages, actualPages } = readBalloonState(state);
+    this.#config.setU32(VIRTIO_BALLOON_CONFIG_NUM_PAGES, targetPages);
+    this.#setActual(actualPages);
+  }
+
   /** The pages are the guest's again: a new driver begins with an empty balloon. */
   reset(): void {
     this.#session = undefined;
     this.#isInflating = false;
     this.#statisticsHead = undefined;
-    this.#actual = 0;
-    this.#config.setU32(VIRTIO_BALLOON_CONFIG_ACTUAL, 0);
+    this.#setActual(0);
   }
 
   onAvailable(queueIndex: number): boolean {
@@ -186,6 +223,11 @@ export class BalloonDevice implements VirtioDevice {
     if (queue === session.statistics) return this.#serve(session, queue, TURN, this.#takeStatistics);
     if (queue === session.reporting) return this.#serve(session, queue, TURN, this.#releaseReported);
     return false;
+  }
+
+  #setActual(pages: number): void {
+    this.#actual = pages;
+    this.#config.setU32(VIRTIO_BALLOON_CONFIG_ACTUAL, pages);
   }
 
   #setTarget(bytes: number): void {

@@ -2,6 +2,7 @@
 // Left out on purpose: secure erase, lifetime, zones, several queues, a cache mode that the
 // driver can change.
 import type { AccessSize } from "../../contracts.js";
+import { StateError, type State, type StateReader } from "../../state.js";
 import type { ConfigSpace } from "../config-space.js";
 import { VIRTIO_ID_BLOCK } from "../constants.js";
 import { Reader, Writer } from "../cursor.js";
@@ -12,7 +13,7 @@ import { LimitedReport } from "../limited-report.js";
 import type { Queue } from "../queue.js";
 import { serveQueue, Turn, type Step } from "../serve-queue.js";
 import { RateLimiter, type RateLimiterConfig } from "../rate-limiter.js";
-import type { BlockBackend } from "./backend.js";
+import { BACKEND_BUSY, type BlockBackend } from "./backend.js";
 import { blockConfig } from "./config.js";
 import {
   VIRTIO_BLK_F_BLK_SIZE,
@@ -33,6 +34,7 @@ import { BlockExecutor, STATUS_LATER, type BlockCounters } from "./executor.js";
 import { BLOCK_LIMITS, BLOCK_QUEUE_SIZE } from "./limits.js";
 import { BlockRequest } from "./request.js";
 import { SlowRequests, type SlowRequest } from "./slow-requests.js";
+import { restoreBlock, saveBlock } from "./state.js";
 
 /** Batches of one turn, and `ms` after which it ends as well: what a slow disk may cost the rest of the machine. */
 const TURN = { steps: 32, ms: 2 };
@@ -87,7 +89,7 @@ export class BlockDevice implements VirtioDevice {
   readonly #backend: BlockBackend;
   readonly #config: ConfigSpace;
   readonly #id = new Uint8Array(VIRTIO_BLK_ID_BYTES);
-  readonly #limiter: RateLimiter | undefined;
+  readonly #limiter: RateLimiter;
   readonly #loop: EventLoop;
   readonly #report: LimitedReport;
   readonly #request = new BlockRequest(BLOCK_QUEUE_SIZE);
@@ -95,6 +97,8 @@ export class BlockDevice implements VirtioDevice {
   #session: Session | undefined;
   /** The queue is held until one of the slow requests is finished. */
   #isHeld = false;
+  /** Whoever waits for the last of the slow requests. */
+  #onIdle: (() => void) | undefined;
   /** Cancels the timer of the rate limiter. */
   #cancelWait: (() => void) | undefined;
 
@@ -105,8 +109,7 @@ export class BlockDevice implements VirtioDevice {
     this.#backend = backend;
     this.#config = blockConfig(backend.size, options.blockSize);
     new TextEncoder().encodeInto(options.id, this.#id);
-    const limiter = new RateLimiter(options.rateLimiter ?? {}, () => loop.now());
-    this.#limiter = limiter.isLimiting ? limiter : undefined;
+    this.#limiter = new RateLimiter(options.rateLimiter ?? {}, () => loop.now());
     this.#loop = loop;
     this.#report = new LimitedReport(loop, options.report);
     // In a turn of its own, where a defect is caught.
@@ -134,6 +137,35 @@ export class BlockDevice implements VirtioDevice {
     const disk = { backend: this.#backend, abilities, limits: BLOCK_LIMITS, id: this.#id };
     const executor = new BlockExecutor(memory, disk, this.counters, this.#onHostError);
     this.#session = { context, queue, executor, reader: new Reader(memory), writer: new Writer(memory) };
+  }
+
+  /** What other threads do for the disk comes to its end, and is answered. */
+  quiesce(): void | Promise<void> {
+    if (this.#slow.isIdle) return;
+    return new Promise((resolve) => {
+      this.#onIdle = resolve;
+    });
+  }
+
+  flush(): Promise<void> {
+    if (this.#backend.isReadonly) return Promise.resolve();
+    return new Promise((resolve, reject) => {
+      const done = (error: number): void => {
+        if (error === 0) resolve();
+        else reject(new StateError(this.name, `cannot be saved, a flush has failed: ${this.#backend.explain(error)}`));
+      };
+      const error = this.#backend.flush();
+      if (error === BACKEND_BUSY) this.#backend.flushLater(done);
+      else done(error);
+    });
+  }
+
+  save(): State {
+    return saveBlock(this.#backend.size, this.#limiter);
+  }
+
+  restore(state: StateReader): void {
+    restoreBlock(state, this.#backend.size, this.#limiter);
   }
 
   reset(): void {
@@ -170,7 +202,7 @@ export class BlockDevice implements VirtioDevice {
       const chain = queue.pop();
       if (chain === null) return "empty";
       request.parse(chain, session.reader, session.writer);
-      const waitMs = this.#limiter?.admit(request.isTransfer ? request.data.byteLength : 0) ?? 0;
+      const waitMs = this.#limiter.isLimiting ? this.#limiter.admit(transferBytes(request)) : 0;
       if (waitMs > 0) {
         queue.putBack();
         this.#wait(session.context, waitMs);
@@ -202,9 +234,11 @@ export class BlockDevice implements VirtioDevice {
       session.queue.pushUsed(request.head, usedLength(request.type, request.writableBytes, status));
       if (session.queue.publishUsed()) session.context.interrupt();
     }
-    if (!this.#isHeld) return;
-    this.#isHeld = false;
-    this.#session?.context.serve(0);
+    if (this.#isHeld) {
+      this.#isHeld = false;
+      this.#session?.context.serve(0);
+    }
+    if (this.#slow.isIdle) this.#onIdle?.();
   }
 
   #isWaiting(): boolean {
@@ -223,6 +257,10 @@ export class BlockDevice implements VirtioDevice {
     const what = `Request of type ${String(type)} at sector ${String(sector)}`;
     this.#report.line(`${this.name}: ${what} failed: ${this.#backend.explain(error)}`);
   };
+}
+
+function transferBytes(request: BlockRequest): number {
+  return request.isTransfer ? request.data.byteLength : 0;
 }
 
 function offeredFeatures(isReadonly: boolean, canFlush: boolean): bigint {

@@ -48,8 +48,17 @@ export class SlowRequests {
     defer: (task: () => void) => void,
   ) {
     this.#backend = backend;
-    this.#finished = (request, error) => defer(() => finished(request, error));
+    this.#finished = (request, error) =>
+      defer(() => {
+        this.#count--;
+        finished(request, error);
+      });
     this.#defer = defer;
+  }
+
+  /** True if all that were begun have been answered. */
+  get isIdle(): boolean {
+    return this.#count === 0;
   }
 
   /** True if no more fit until one is finished. */
@@ -87,7 +96,7 @@ export class SlowRequests {
             return;
           }
         }
-        this.#finish(slow, error);
+        this.#finished(slow, error);
       });
     };
     next();
@@ -106,7 +115,7 @@ export class SlowRequests {
       }
       this.#backend.writeLater(position, bytes, (error) => {
         if (error === 0 && slow.isWanted() && reader.remaining > 0) next();
-        else this.#finish(slow, error);
+        else this.#finished(slow, error);
       });
     };
     next();
@@ -117,7 +126,7 @@ export class SlowRequests {
     const pieces = piecesOf(slow.ranges);
     const next = (error: number): void => {
       const piece = error === 0 && slow.isWanted() ? pieces.next().value : undefined;
-      if (piece === undefined) this.#finish(slow, error);
+      if (piece === undefined) this.#finished(slow, error);
       else this.#onePiece(slow.type === VIRTIO_BLK_T_DISCARD, piece, (result) => this.#defer(() => next(result)));
     };
     next(0);
@@ -144,13 +153,8 @@ export class SlowRequests {
     this.#backend.flushLater((error) => {
       const flushed = this.#flushing;
       this.#flushNext();
-      for (const slow of flushed) this.#finish(slow, error);
+      for (const slow of flushed) this.#finished(slow, error);
     });
-  }
-
-  #finish(slow: SlowRequest, error: number): void {
-    this.#count--;
-    this.#finished(slow, error);
   }
 }
 

@@ -2,6 +2,7 @@
 // fast as the host takes it and no faster; input waits in a bounded buffer for the guest's.
 // Left out on purpose: several ports (VIRTIO_CONSOLE_F_MULTIPORT), emergency write.
 import type { AccessSize } from "../../contracts.js";
+import { base64, type StateReader } from "../../state.js";
 import { DescriptorChain } from "../chain.js";
 import { ConfigSpace } from "../config-space.js";
 import { VIRTIO_ID_CONSOLE } from "../constants.js";
@@ -20,6 +21,7 @@ import {
   VIRTIO_CONSOLE_F_SIZE,
 } from "./constants.js";
 import { InputBuffer } from "./input-buffer.js";
+import { readConsoleState, type ConsoleState } from "./state.js";
 
 const QUEUE_SIZE = 64;
 /** `bytes` of input that wait for the guest: a pasted page. */
@@ -83,6 +85,8 @@ export class ConsoleDevice implements VirtioDevice {
   #isOutputStopped = false;
   /** `output` holds a chain whose bytes have not all been sent. */
   #isSending = false;
+  /** `bytes` of the next chain of output that were sent before the device was saved. */
+  #sentBytes = 0;
   #session: Session | undefined;
 
   constructor({ name, host, size, hasBreak = false }: ConsoleDeviceOptions) {
@@ -146,10 +150,35 @@ export class ConsoleDevice implements VirtioDevice {
     };
   }
 
+  heldChains(queueIndex: number): number {
+    return queueIndex === CONSOLE_TRANSMITQ && this.#isSending ? 1 : 0;
+  }
+
+  save(): ConsoleState {
+    const sending = this.#isSending ? this.#session : undefined;
+    return {
+      columns: this.#config.read(VIRTIO_CONSOLE_CONFIG_COLS, 2),
+      rows: this.#config.read(VIRTIO_CONSOLE_CONFIG_ROWS, 2),
+      input: base64(this.#input.peek()),
+      isAfterBreak: this.#isAfterBreak,
+      sentBytes:
+        sending === undefined ? this.#sentBytes : sending.output.readable.byteLength - sending.reader.remaining,
+    };
+  }
+
+  restore(state: StateReader): void {
+    const { columns, rows, input, isAfterBreak, sentBytes } = readConsoleState(state, this.#input.capacity);
+    this.#setSize({ columns, rows });
+    this.#input.push(input);
+    this.#isAfterBreak = isAfterBreak;
+    this.#sentBytes = sentBytes;
+  }
+
   /** Input that nobody has read stays: it is the user's, not the driver's. */
   reset(): void {
     this.#session = undefined;
     this.#isSending = false;
+    this.#sentBytes = 0;
   }
 
   onAvailable(queueIndex: number): boolean {
@@ -226,6 +255,9 @@ export class ConsoleDevice implements VirtioDevice {
       if (queue.pop(output) === null) return "empty";
       reader.start(output.readable);
       this.#isSending = true;
+      // The driver may have changed the chain since.
+      reader.skip(Math.min(this.#sentBytes, reader.remaining));
+      this.#sentBytes = 0;
     }
     if (reader.remaining > 0) {
       const piece = reader.window(PIECE_BYTES);

@@ -31,6 +31,16 @@ export class InputBuffer {
     return count;
   }
 
+  /** A copy of all that waits. */
+  peek(): Uint8Array {
+    const ring = this.#bytes;
+    const copy = new Uint8Array(this.#length);
+    const first = Math.min(copy.length, ring.length - this.#head);
+    copy.set(ring.subarray(this.#head, this.#head + first));
+    copy.set(ring.subarray(0, copy.length - first), first);
+    return copy;
+  }
+
   /** Moves the oldest bytes to `target`, as many as there are and fit; returns how many. */
   shift(target: Uint8Array): number {
     const ring = this.#bytes;

@@ -2,6 +2,7 @@
 // Left out on purpose: control queue, several queue pairs, UFO and USO, hash reports, filters
 // (the host's bridge or firewall filters).
 import type { AccessSize } from "../../contracts.js";
+import type { State, StateReader } from "../../state.js";
 import { ConfigSpace } from "../config-space.js";
 import { VIRTIO_ID_NET } from "../constants.js";
 import type { ActivationContext, VirtioDevice } from "../device.js";
@@ -36,7 +37,9 @@ import {
   VIRTIO_NET_S_LINK_UP,
 } from "./constants.js";
 import { netCounters } from "./counters.js";
+import { MAC_ADDRESS_BYTES } from "./mac-address.js";
 import { Receiver } from "./receiver.js";
+import { restoreNet, saveNet, type NetThrottles } from "./state.js";
 import { Transmitter } from "./transmitter.js";
 
 const QUEUE_SIZE = 256;
@@ -56,6 +59,8 @@ export interface NetDeviceOptions {
   readonly backend: NetBackend;
   /** 6 bytes, see `parseMacAddress`. */
   readonly mac: Uint8Array;
+  /** A restored device has this address, and not the saved one. */
+  readonly isMacOwn?: boolean;
   /** `bytes` of a packet that the network carries, told to the driver if given. */
   readonly mtu?: number | undefined;
   readonly rxRateLimiter?: RateLimiterConfig | undefined;
@@ -82,16 +87,20 @@ export class NetDevice implements VirtioDevice {
   readonly #backend: NetBackend;
   readonly #config: ConfigSpace;
   readonly #mtu: number;
-  readonly #rxThrottle: Throttle;
-  readonly #txThrottle: Throttle;
+  readonly #throttles: NetThrottles;
+  readonly #isMacOwn: boolean;
   readonly #report: LimitedReport;
   readonly #saidErrors = new Set<string>();
   #isLinkUp = true;
+  /** The link has come back with a restore, and the driver does not know. */
+  #hasNewLink = false;
   #session: Session | undefined;
 
   constructor(options: NetDeviceOptions) {
     const { backend, mac, mtu, loop } = options;
-    if (mac.length !== 6) throw new RangeError(`MAC address of ${String(mac.length)} bytes instead of 6`);
+    if (mac.length !== MAC_ADDRESS_BYTES) {
+      throw new RangeError(`MAC address of ${String(mac.length)} bytes instead of ${String(MAC_ADDRESS_BYTES)}`);
+    }
     this.name = options.name;
     this.#backend = backend;
     this.#mtu = mtu ?? DEFAULT_MTU;
@@ -99,12 +108,15 @@ export class NetDevice implements VirtioDevice {
     const offloads = backend.canOffload ? OFFLOAD_FEATURES : [];
     this.offeredFeatures = featureSet(...always, ...offloads, ...(mtu === undefined ? [] : [VIRTIO_NET_F_MTU]));
     this.#config = new ConfigSpace(VIRTIO_NET_CONFIG_LENGTH);
-    mac.forEach((byte, index) => this.#config.setU8(VIRTIO_NET_CONFIG_MAC + index, byte));
+    this.#setMac(mac);
+    this.#isMacOwn = options.isMacOwn ?? false;
     this.#config.setU16(VIRTIO_NET_CONFIG_STATUS, VIRTIO_NET_S_LINK_UP);
     this.#config.setU16(VIRTIO_NET_CONFIG_MAX_VIRTQUEUE_PAIRS, 1);
     this.#config.setU16(VIRTIO_NET_CONFIG_MTU, this.#mtu);
-    this.#rxThrottle = new Throttle(options.rxRateLimiter, loop);
-    this.#txThrottle = new Throttle(options.txRateLimiter, loop);
+    this.#throttles = {
+      rx: new Throttle(options.rxRateLimiter, loop),
+      tx: new Throttle(options.txRateLimiter, loop),
+    };
     this.#report = new LimitedReport(loop, options.report);
   }
 
@@ -140,7 +152,7 @@ export class NetDevice implements VirtioDevice {
         context,
         queue: receiveq,
         backend: this.#backend,
-        throttle: this.#rxThrottle,
+        throttle: this.#throttles.rx,
         counters: this.counters,
         isMergeable: hasFeature(features, VIRTIO_NET_F_MRG_RXBUF),
         maxFrameBytes: VIRTIO_NET_HDR_SIZE + frameBytes,
@@ -150,7 +162,7 @@ export class NetDevice implements VirtioDevice {
         context,
         queue: transmitq,
         backend: this.#backend,
-        throttle: this.#txThrottle,
+        throttle: this.#throttles.tx,
         counters: this.counters,
         isLinkUp: () => this.#isLinkUp,
         onError: (code) => this.#onError("Sending", code),
@@ -158,12 +170,37 @@ export class NetDevice implements VirtioDevice {
     };
     // Frames may wait already; the first look also starts the watch.
     context.serve(NET_RECEIVEQ);
+    if (this.#hasNewLink && this.#session.hasStatus) context.configChanged();
+    this.#hasNewLink = false;
+  }
+
+  quiesce(): void {
+    this.#session?.receiver.quiesce();
+  }
+
+  /** Held buffers come again, with what a backend has put into them of a frame that has not ended: it is lost. */
+  heldChains(queueIndex: number): number {
+    return queueIndex === NET_RECEIVEQ ? (this.#session?.receiver.heldChains ?? 0) : 0;
+  }
+
+  save(): State {
+    const mac = Uint8Array.from({ length: MAC_ADDRESS_BYTES }, (_, index) =>
+      this.#config.read(VIRTIO_NET_CONFIG_MAC + index, 1),
+    );
+    return saveNet({ mac, isLinkUp: this.#isLinkUp }, this.#throttles);
+  }
+
+  /** The host side is another one, and its link is up. */
+  restore(state: StateReader): void {
+    const { mac, isLinkUp } = restoreNet(state, this.#throttles);
+    if (!this.#isMacOwn) this.#setMac(mac);
+    this.#hasNewLink = !isLinkUp;
   }
 
   reset(): void {
     this.#backend.unwatch();
-    this.#rxThrottle.cancel();
-    this.#txThrottle.cancel();
+    this.#throttles.rx.cancel();
+    this.#throttles.tx.cancel();
     this.#session = undefined;
   }
 
@@ -171,6 +208,10 @@ export class NetDevice implements VirtioDevice {
     const session = this.#session;
     if (session === undefined) return false;
     return queueIndex === NET_RECEIVEQ ? session.receiver.serve() : session.transmitter.serve();
+  }
+
+  #setMac(mac: Uint8Array): void {
+    mac.forEach((byte, index) => this.#config.setU8(VIRTIO_NET_CONFIG_MAC + index, byte));
   }
 
   /** Once for each kind of error: one that lasts is counted, and says nothing new. */

@@ -55,6 +55,20 @@ export class Receiver {
 
   readonly #resume = (): void => this.#context.serve(NET_RECEIVEQ);
 
+  /** Buffers that were taken for frames to come; those of no frame yet, once quiet. */
+  get heldChains(): number {
+    return this.#held.count;
+  }
+
+  /** A frame that waits for the limiter is the guest's at once, and the limiter's debt; no more are looked for. */
+  quiesce(): void {
+    this.#backend.unwatch();
+    if (this.#delayed === 0 || this.#queue.isStopped) return;
+    this.#throttle.charge(this.#delayed - VIRTIO_NET_HDR_SIZE);
+    this.#deliver();
+    if (this.#queue.publishUsed()) this.#context.interrupt();
+  }
+
   /** Receives until frames, buffers or the turn run out; true if there may be more right now. */
   serve(): boolean {
     if (this.#queue.isStopped) {
@@ -78,14 +92,19 @@ export class Receiver {
         this.#backend.unwatch();
         return false;
       }
-      this.#counters.rxFrames++;
-      this.#counters.rxBytes += this.#delayed - VIRTIO_NET_HDR_SIZE;
-      this.#held.complete(this.#queue, this.#delayed);
-      this.#delayed = 0;
+      this.#deliver();
     }
     // The turn that comes looks by itself.
     this.#backend.unwatch();
     return true;
+  }
+
+  /** The frame that lies in the held buffers goes to the driver. */
+  #deliver(): void {
+    this.#counters.rxFrames++;
+    this.#counters.rxBytes += this.#delayed - VIRTIO_NET_HDR_SIZE;
+    this.#held.complete(this.#queue, this.#delayed);
+    this.#delayed = 0;
   }
 
   /** Brings the next frame into the held buffers; false if there is none, or no buffer for it. */

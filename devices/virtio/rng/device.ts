@@ -1,5 +1,6 @@
 // Entropy device: every buffer is filled from the host's generator. virtio 1.2 §5.4. It has no
 // features and no configuration space.
+import type { State, StateReader } from "../../state.js";
 import { VIRTIO_ID_RNG } from "../constants.js";
 import { Writer } from "../cursor.js";
 import type { ActivationContext, VirtioDevice } from "../device.js";
@@ -9,6 +10,7 @@ import type { RateLimiterConfig } from "../rate-limiter.js";
 import { serveQueue, Turn, type Step } from "../serve-queue.js";
 import { Throttle } from "../throttle.js";
 import type { EntropySource } from "./backend.js";
+import { restoreRng, saveRng } from "./state.js";
 
 const QUEUE_SIZE = 64;
 /** `bytes` for one buffer: "it MAY use less than the entire buffer" (§5.4.6.1). Linux asks for 64. */
@@ -66,6 +68,14 @@ export class RngDevice implements VirtioDevice {
     const [queue] = context.queues;
     if (queue === undefined) return;
     this.#session = { context, queue, writer: new Writer(context.memory), resume: () => context.serve(0) };
+  }
+
+  save(): State {
+    return saveRng(this.#throttle);
+  }
+
+  restore(state: StateReader): void {
+    restoreRng(state, this.#throttle);
   }
 
   reset(): void {

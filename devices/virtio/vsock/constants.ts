@@ -27,6 +27,10 @@ export const VIRTIO_VSOCK_OP_RW = 5;
 export const VIRTIO_VSOCK_OP_CREDIT_UPDATE = 6;
 export const VIRTIO_VSOCK_OP_CREDIT_REQUEST = 7;
 
+/** `bytes` of struct virtio_vsock_event: its id (§5.10.6.7). */
+export const VIRTIO_VSOCK_EVENT_SIZE = 4;
+export const VIRTIO_VSOCK_EVENT_TRANSPORT_RESET = 0;
+
 /** The sender of SHUTDOWN will receive no more ... */
 export const VIRTIO_VSOCK_SHUTDOWN_F_RECEIVE = 1;
 /** ... or send no more. */

@@ -1,7 +1,7 @@
 // Socket device: streams between programs of the guest and of the host. virtio 1.2 §5.10.
-// Left out on purpose: SOCK_SEQPACKET and datagrams, transport reset events (nothing here moves a
-// guest to another host).
+// Left out on purpose: SOCK_SEQPACKET and datagrams.
 import type { AccessSize } from "../../contracts.js";
+import type { State, StateReader } from "../../state.js";
 import { ConfigSpace } from "../config-space.js";
 import { VIRTIO_ID_VSOCK } from "../constants.js";
 import { Reader, Writer } from "../cursor.js";
@@ -26,12 +26,15 @@ import {
   VIRTIO_VSOCK_OP_SHUTDOWN,
   VIRTIO_VSOCK_TYPE_STREAM,
   VMADDR_CID_HOST,
+  VSOCK_EVENT,
   VSOCK_MIN_GUEST_CID,
   VSOCK_RX,
   VSOCK_TX,
 } from "./constants.js";
 import { VsockHeader } from "./header.js";
 import { ResetQueue } from "./reset-queue.js";
+import { checkVsock, MAX_GUEST_CID, saveVsock } from "./state.js";
+import { TransportReset } from "./transport-reset.js";
 
 const QUEUE_SIZE = 128;
 /** Packets of one turn, and `bytes` of payload after which it ends as well. */
@@ -56,6 +59,7 @@ interface Session {
   readonly context: ActivationContext;
   readonly rx: Queue;
   readonly tx: Queue;
+  readonly events: Queue;
   readonly reader: Reader;
   readonly writer: Writer;
 }
@@ -88,17 +92,21 @@ export class VsockDevice implements VirtioDevice, ConnectionOwner, StreamAccepto
   /** Connections that have something to send, each once, served in turn. */
   #waiting: Connection[] = [];
   readonly #resets = new ResetQueue();
+  /** What cancels the time-outs of those that the guest has been asked about. */
   readonly #requestTimers = new Map<Connection, () => void>();
+  readonly #transportReset: TransportReset;
   readonly #incoming = new VsockHeader();
   readonly #outgoing = new VsockHeader();
   /** Packets of the guest are being looked at: what they set off is sent when all have been. */
   #isReceiving = false;
   /** Packets of the guest wait until it has taken some of the resets that they caused. */
   #isTxHeld = false;
+  /** The guest does not run. */
+  #isQuiet = false;
   #session: Session | undefined;
 
   constructor({ name, backend, guestCid, maxConnections, loop }: VsockDeviceOptions) {
-    if (!Number.isInteger(guestCid) || guestCid < VSOCK_MIN_GUEST_CID || guestCid >= 2 ** 32 - 1) {
+    if (!Number.isInteger(guestCid) || guestCid < VSOCK_MIN_GUEST_CID || guestCid > MAX_GUEST_CID) {
       throw new RangeError(`Context id ${String(guestCid)} is not from 3 to 2^32 - 2`);
     }
     this.name = name;
@@ -106,6 +114,7 @@ export class VsockDevice implements VirtioDevice, ConnectionOwner, StreamAccepto
     this.#guestCid = guestCid;
     this.#maxConnections = maxConnections ?? DEFAULT_MAX_CONNECTIONS;
     this.#loop = loop;
+    this.#transportReset = new TransportReset(loop);
     this.#config.setU64(VIRTIO_VSOCK_CONFIG_GUEST_CID, guestCid);
     backend.accept(this);
   }
@@ -121,13 +130,36 @@ export class VsockDevice implements VirtioDevice, ConnectionOwner, StreamAccepto
   activate(context: ActivationContext): void {
     const rx = context.queues[VSOCK_RX];
     const tx = context.queues[VSOCK_TX];
-    if (rx === undefined || tx === undefined) return;
+    const events = context.queues[VSOCK_EVENT];
+    if (rx === undefined || tx === undefined || events === undefined) return;
     const { memory } = context;
-    this.#session = { context, rx, tx, reader: new Reader(memory), writer: new Writer(memory) };
+    this.#session = { context, rx, tx, events, reader: new Reader(memory), writer: new Writer(memory) };
+  }
+
+  /** A guest that does not run has all the time to answer. */
+  quiesce(): void {
+    this.#isQuiet = true;
+    for (const cancel of this.#requestTimers.values()) cancel();
+  }
+
+  unquiesce(): void {
+    this.#isQuiet = false;
+    for (const connection of [...this.#requestTimers.keys()]) this.#limitRequest(connection);
+  }
+
+  save(): State {
+    return saveVsock(this.#guestCid);
+  }
+
+  /** The other ends of all connections are gone, and the guest may have another context id. */
+  restore(state: StateReader): void {
+    checkVsock(state);
+    this.#transportReset.announce();
   }
 
   reset(): void {
     this.#session = undefined;
+    this.#transportReset.clear();
     for (const cancel of this.#requestTimers.values()) cancel();
     this.#requestTimers.clear();
     for (const connection of [...this.#connections.values()]) connection.abort(false);
@@ -142,8 +174,9 @@ export class VsockDevice implements VirtioDevice, ConnectionOwner, StreamAccepto
     const session = this.#session;
     if (session === undefined) return false;
     if (queueIndex === VSOCK_RX) return this.#serveRx(session);
-    // Buffers for events stay with the queue: there are none to tell.
-    return queueIndex === VSOCK_TX && this.#serveTx(session);
+    if (queueIndex === VSOCK_TX) return this.#serveTx(session);
+    this.#transportReset.serve(session.events, session.context, () => session.context.serve(VSOCK_RX));
+    return false;
   }
 
   /** Connections of this moment, for statistics. */
@@ -162,11 +195,7 @@ export class VsockDevice implements VirtioDevice, ConnectionOwner, StreamAccepto
     const connection = new Connection(this, this.#connections.freeHostPort(), guestPort, "requested");
     connection.setStream(stream);
     this.#add(connection);
-    const cancel = this.#loop.after(REQUEST_TIMEOUT_MS, () => {
-      this.#requestTimers.delete(connection);
-      connection.abort(true);
-    });
-    this.#requestTimers.set(connection, cancel);
+    this.#limitRequest(connection);
     this.wake(connection);
     return connection;
   }
@@ -178,6 +207,18 @@ export class VsockDevice implements VirtioDevice, ConnectionOwner, StreamAccepto
       this.#waiting.push(connection);
     }
     if (!this.#isReceiving) this.#session?.context.serve(VSOCK_RX);
+  }
+
+  #limitRequest(connection: Connection): void {
+    if (this.#isQuiet) {
+      this.#requestTimers.set(connection, () => undefined);
+      return;
+    }
+    const cancel = this.#loop.after(REQUEST_TIMEOUT_MS, () => {
+      this.#requestTimers.delete(connection);
+      connection.abort(true);
+    });
+    this.#requestTimers.set(connection, cancel);
   }
 
   #add(connection: Connection): void {
@@ -309,6 +350,7 @@ export class VsockDevice implements VirtioDevice, ConnectionOwner, StreamAccepto
   }
 
   #sendOne({ rx: queue, writer }: Session, turn: Turn): Step {
+    if (this.#transportReset.holdsPackets) return "waiting";
     this.#skipIdle();
     // Resets first: they are few, and packets of the guest may be waiting for them to go.
     const connection = this.#resets.length > 0 ? undefined : this.#waiting[0];
