@@ -49,6 +49,7 @@ export function userModeGuest(): UserModeGuest {
       coalescesSerial,
       virtioDevices: 0,
       commandChannelGpa: 0,
+      isRestored: false,
       quirks: undefined,
     }),
     close: () => {

@@ -10,7 +10,7 @@ import * as abi from "../../vmm/sys/kvm-abi.js";
 const NESTED: Readonly<Record<string, readonly string[]>> = {
   kvm_run: ["fail_entry", "ex", "io", "mmio", "internal", "emulation_failure", "system_event", "msr"],
   kvm_guest_debug: ["arch"],
-  kvm_vcpu_events: ["exception", "interrupt", "nmi"],
+  kvm_vcpu_events: ["exception", "interrupt", "nmi", "smi", "triple_fault"],
 };
 const SPECIAL: Readonly<Record<string, string>> = {
   "kvm_run.io": "io",
@@ -18,6 +18,8 @@ const SPECIAL: Readonly<Record<string, string>> = {
   "kvm_run.internal": "internal",
   "kvm_run.fail_entry": "fail_entry",
   "kvm_run.system_event": "system_event",
+  "kvm_vcpu_events.exception_has_payload": "exception_has_payload",
+  "kvm_vcpu_events.exception_payload": "exception_payload",
 };
 
 function member(structure: string, field: string): string {

@@ -2,10 +2,12 @@
 // move to another thread between two KVM_RUNs. KVM api.rst §1, §4.10 to §4.13.
 import {
   KVM_GET_LAPIC,
+  KVM_GET_DEBUGREGS,
   KVM_GET_TSC_KHZ,
   KVM_GET_VCPU_EVENTS,
   KVM_GET_XCRS,
   KVM_GET_XSAVE,
+  KVM_GET_XSAVE2,
   KVM_GUESTDBG_ENABLE,
   KVM_GUESTDBG_USE_HW_BP,
   KVM_GET_MP_STATE,
@@ -16,19 +18,25 @@ import {
   KVM_MP_STATE_INIT_RECEIVED,
   KVM_MP_STATE_UNINITIALIZED,
   KVM_RUN,
+  KVM_KVMCLOCK_CTRL,
   KVM_SET_CPUID2,
+  KVM_SET_DEBUGREGS,
   KVM_SET_FPU,
   KVM_SET_GUEST_DEBUG,
   KVM_SET_LAPIC,
+  KVM_SET_MP_STATE,
   KVM_SET_MSRS,
   KVM_SET_REGS,
+  KVM_SET_TSC_KHZ,
   KVM_SET_VCPU_EVENTS,
   KVM_SET_XCRS,
   KVM_SET_XSAVE,
   KVM_SET_SREGS,
+  SIZEOF_KVM_DEBUGREGS,
   SIZEOF_KVM_FPU,
   SIZEOF_KVM_GUEST_DEBUG,
   SIZEOF_KVM_VCPU_EVENTS,
+  SIZEOF_KVM_XCR,
   SIZEOF_KVM_XCRS,
   SIZEOF_KVM_XSAVE,
   SIZEOF_KVM_LAPIC_STATE,
@@ -46,8 +54,8 @@ import {
   kvm_regs,
 } from "../sys/kvm-abi.js";
 import { HostError } from "../errors.js";
-import { EAGAIN, EINTR, systemCallError } from "../sys/errno.js";
-import { ioctlRaw, ioctlStruct } from "../sys/ioctl-calls.js";
+import { EAGAIN, EINTR, EINVAL, systemCallError } from "../sys/errno.js";
+import { ioctl, ioctlRaw, ioctlStruct } from "../sys/ioctl-calls.js";
 import { mmapFile, munmap } from "../sys/memory.js";
 import { encodeCpuid, type CpuidEntry } from "./cpuid-list.js";
 import { KvmRun } from "./kvm-run.js";
@@ -98,7 +106,7 @@ export class VcpuFd {
   }
 
   /** struct kvm_regs as it lies in memory; offsets in kvm-abi.ts. */
-  getRegs(): DataView {
+  getRegs(): DataView<ArrayBuffer> {
     return this.#get("KVM_GET_REGS", KVM_GET_REGS, SIZEOF_KVM_REGS);
   }
 
@@ -107,7 +115,7 @@ export class VcpuFd {
   }
 
   /** struct kvm_sregs as it lies in memory; offsets in kvm-abi.ts. */
-  getSregs(): DataView {
+  getSregs(): DataView<ArrayBuffer> {
     return this.#get("KVM_GET_SREGS", KVM_GET_SREGS, SIZEOF_KVM_SREGS);
   }
 
@@ -118,6 +126,10 @@ export class VcpuFd {
   /** KVM_MP_STATE_*: running, halted, or not started yet. */
   getMpState(): number {
     return this.#get("KVM_GET_MP_STATE", KVM_GET_MP_STATE, SIZEOF_KVM_MP_STATE).getUint32(0, true);
+  }
+
+  setMpState(state: number): void {
+    ioctlStruct(this.fd, "KVM_SET_MP_STATE", KVM_SET_MP_STATE, new Uint32Array([state]));
   }
 
   /** True in HLT with interrupts off (only an NMI could end it), or before the start-up interrupt. */
@@ -136,7 +148,7 @@ export class VcpuFd {
     ioctlStruct(this.fd, "KVM_SET_FPU", KVM_SET_FPU, fpu);
   }
 
-  getLapic(): DataView {
+  getLapic(): DataView<ArrayBuffer> {
     return this.#get("KVM_GET_LAPIC", KVM_GET_LAPIC, SIZEOF_KVM_LAPIC_STATE);
   }
 
@@ -146,12 +158,7 @@ export class VcpuFd {
 
   /** Throws HostError naming the first MSR that the host refuses. */
   setMsrs(values: readonly MsrValue[]): void {
-    const argument = this.#msrs(values.map(([index]) => index));
-    values.forEach(([, value], i) => {
-      argument.setBigUint64(SIZEOF_KVM_MSRS + i * SIZEOF_KVM_MSR_ENTRY + kvm_msr_entry.data, value, true);
-    });
-    const done = ioctlStruct(this.fd, "KVM_SET_MSRS", KVM_SET_MSRS, argument);
-    const refused = values[done];
+    const refused = values[this.trySetMsrs(values)];
     if (refused !== undefined) {
       throw new HostError(`KVM_SET_MSRS refuses MSR 0x${refused[0].toString(16)} = 0x${refused[1].toString(16)}`);
     }
@@ -175,27 +182,68 @@ export class VcpuFd {
     ioctlStruct(this.fd, "KVM_SET_XSAVE", KVM_SET_XSAVE, xsave);
   }
 
-  getXcr0(): bigint {
+  /** The same with all that the processor has, such as AMX: `size` is KVM_CAP_XSAVE2's. */
+  getXsave2(size: number): DataView<ArrayBuffer> {
+    return this.#get("KVM_GET_XSAVE2", KVM_GET_XSAVE2, size);
+  }
+
+  /** [number, value] of each. */
+  getXcrs(): [number, bigint][] {
     const xcrs = this.#get("KVM_GET_XCRS", KVM_GET_XCRS, SIZEOF_KVM_XCRS);
-    return xcrs.getUint32(kvm_xcrs.nr_xcrs, true) === 0 ? 1n : xcrs.getBigUint64(kvm_xcrs.xcrs + kvm_xcr.value, true);
+    return Array.from({ length: xcrs.getUint32(kvm_xcrs.nr_xcrs, true) }, (_, i) => {
+      const at = kvm_xcrs.xcrs + i * SIZEOF_KVM_XCR;
+      return [xcrs.getUint32(at + kvm_xcr.xcr, true), xcrs.getBigUint64(at + kvm_xcr.value, true)];
+    });
+  }
+
+  /** At most MAX_XCRS. */
+  setXcrs(values: readonly (readonly [number, bigint])[]): void {
+    if (values.length === 0) return;
+    const xcrs = new DataView(new ArrayBuffer(SIZEOF_KVM_XCRS));
+    xcrs.setUint32(kvm_xcrs.nr_xcrs, values.length, true);
+    values.forEach(([number, value], i) => {
+      const at = kvm_xcrs.xcrs + i * SIZEOF_KVM_XCR;
+      xcrs.setUint32(at + kvm_xcr.xcr, number, true);
+      xcrs.setBigUint64(at + kvm_xcr.value, value, true);
+    });
+    ioctlStruct(this.fd, "KVM_SET_XCRS", KVM_SET_XCRS, xcrs);
+  }
+
+  /** struct kvm_debugregs: DR0 to DR3, DR6, DR7. */
+  getDebugregs(): DataView<ArrayBuffer> {
+    return this.#get("KVM_GET_DEBUGREGS", KVM_GET_DEBUGREGS, SIZEOF_KVM_DEBUGREGS);
+  }
+
+  setDebugregs(debugregs: DataView): void {
+    ioctlStruct(this.fd, "KVM_SET_DEBUGREGS", KVM_SET_DEBUGREGS, debugregs);
+  }
+
+  /** struct kvm_vcpu_events: what is pending or injected. KVM api.rst §4.31. */
+  getEvents(): DataView<ArrayBuffer> {
+    return this.#get("KVM_GET_VCPU_EVENTS", KVM_GET_VCPU_EVENTS, SIZEOF_KVM_VCPU_EVENTS);
+  }
+
+  setEvents(events: DataView): void {
+    ioctlStruct(this.fd, "KVM_SET_VCPU_EVENTS", KVM_SET_VCPU_EVENTS, events);
+  }
+
+  getXcr0(): bigint {
+    return this.getXcrs()[0]?.[1] ?? 1n;
   }
 
   /** Throws KvmIoctlError (EINVAL) for a combination that the processor would refuse. */
   setXcr0(value: bigint): void {
-    const xcrs = new DataView(new ArrayBuffer(SIZEOF_KVM_XCRS));
-    xcrs.setUint32(kvm_xcrs.nr_xcrs, 1, true);
-    xcrs.setBigUint64(kvm_xcrs.xcrs + kvm_xcr.value, value, true);
-    ioctlStruct(this.fd, "KVM_SET_XCRS", KVM_SET_XCRS, xcrs);
+    this.setXcrs([[0, value]]);
   }
 
   /** Injects the exception: the guest takes it at its next entry. KVM api.rst §4.32. */
   injectException(vector: number, errorCode: number | undefined): void {
-    const events = this.#get("KVM_GET_VCPU_EVENTS", KVM_GET_VCPU_EVENTS, SIZEOF_KVM_VCPU_EVENTS);
+    const events = this.getEvents();
     events.setUint8(kvm_vcpu_events.exception_injected, 1);
     events.setUint8(kvm_vcpu_events.exception_nr, vector);
     events.setUint8(kvm_vcpu_events.exception_has_error_code, errorCode === undefined ? 0 : 1);
     events.setUint32(kvm_vcpu_events.exception_error_code, errorCode ?? 0, true);
-    ioctlStruct(this.fd, "KVM_SET_VCPU_EVENTS", KVM_SET_VCPU_EVENTS, events);
+    this.setEvents(events);
   }
 
   /** KVM_EXIT_DEBUG before the instruction at the linear address; the guest's own debug registers are off meanwhile. */
@@ -212,11 +260,30 @@ export class VcpuFd {
     return Math.max(0, ioctlRaw(this.fd, KVM_GET_TSC_KHZ, 0));
   }
 
+  /** The counter then runs at this rate, scaled by hardware that can. Throws KvmIoctlError where it cannot. */
+  setTscKhz(khz: number): void {
+    ioctl(this.fd, "KVM_SET_TSC_KHZ", KVM_SET_TSC_KHZ, khz);
+  }
+
+  /** Tells a guest with a kvm-clock that it was stopped: its watchdogs then do not complain. KVM api.rst §4.69. */
+  tellOfPause(): void {
+    // EINVAL: this guest has no kvm-clock.
+    const error = -ioctlRaw(this.fd, KVM_KVMCLOCK_CTRL, 0);
+    if (error > 0 && error !== EINVAL) throw systemCallError("KVM_KVMCLOCK_CTRL", error);
+  }
+
+  /** How many, from the first on, the host has taken. */
+  trySetMsrs(values: readonly MsrValue[]): number {
+    const argument = this.#msrs(values.map(([index]) => index));
+    values.forEach(([, value], i) => {
+      argument.setBigUint64(SIZEOF_KVM_MSRS + i * SIZEOF_KVM_MSR_ENTRY + kvm_msr_entry.data, value, true);
+    });
+    return ioctlStruct(this.fd, "KVM_SET_MSRS", KVM_SET_MSRS, argument);
+  }
+
   /** False if the host refuses the value. */
   trySetMsr(index: number, value: bigint): boolean {
-    const argument = this.#msrs([index]);
-    argument.setBigUint64(SIZEOF_KVM_MSRS + kvm_msr_entry.data, value, true);
-    return ioctlStruct(this.fd, "KVM_SET_MSRS", KVM_SET_MSRS, argument) === 1;
+    return this.trySetMsrs([[index, value]]) === 1;
   }
 
   /** Call it only when no thread runs or kicks this vCPU any more. */

@@ -5,6 +5,9 @@ import {
   KVM_CREATE_PIT2,
   KVM_CREATE_VCPU,
   KVM_ENABLE_CAP,
+  KVM_GET_CLOCK,
+  KVM_GET_IRQCHIP,
+  KVM_GET_PIT2,
   KVM_IOEVENTFD,
   KVM_IRQFD,
   KVM_IRQ_LINE,
@@ -12,20 +15,28 @@ import {
   KVM_MSR_FILTER_WRITE,
   KVM_PIT_SPEAKER_DUMMY,
   KVM_REGISTER_COALESCED_MMIO,
+  KVM_SET_CLOCK,
   KVM_SET_IDENTITY_MAP_ADDR,
+  KVM_SET_IRQCHIP,
+  KVM_SET_PIT2,
   KVM_SET_TSS_ADDR,
   KVM_SET_USER_MEMORY_REGION,
   KVM_X86_SET_MSR_FILTER,
+  SIZEOF_KVM_CLOCK_DATA,
   SIZEOF_KVM_COALESCED_MMIO_ZONE,
   SIZEOF_KVM_ENABLE_CAP,
   SIZEOF_KVM_IOEVENTFD,
+  SIZEOF_KVM_IRQCHIP,
   SIZEOF_KVM_IRQFD,
   SIZEOF_KVM_MSR_FILTER,
   SIZEOF_KVM_PIT_CONFIG,
+  SIZEOF_KVM_PIT_STATE2,
   SIZEOF_KVM_USERSPACE_MEMORY_REGION,
+  kvm_clock_data,
   kvm_coalesced_mmio_zone,
   kvm_enable_cap,
   kvm_ioeventfd,
+  kvm_irqchip,
   kvm_irqfd,
   kvm_msr_filter,
   kvm_msr_filter_range,
@@ -41,7 +52,7 @@ import { closeDescriptor } from "../sys/descriptors.js";
 
 const MSR_BITMAP_BITS = 64;
 
-function structure(size: number): DataView {
+function structure(size: number): DataView<ArrayBuffer> {
   return new DataView(new ArrayBuffer(size));
 }
 
@@ -140,6 +151,43 @@ export class VmFd {
       // KVM has its own copy of the bitmap.
       munmap(address, PAGE_SIZE);
     }
+  }
+
+  /** struct kvm_irqchip of one chip: KVM_IRQCHIP_*. */
+  getIrqchip(chip: number): DataView<ArrayBuffer> {
+    const argument = structure(SIZEOF_KVM_IRQCHIP);
+    argument.setUint32(kvm_irqchip.chip_id, chip, true);
+    ioctlStruct(this.fd, "KVM_GET_IRQCHIP", KVM_GET_IRQCHIP, argument);
+    return argument;
+  }
+
+  setIrqchip(chip: DataView): void {
+    ioctlStruct(this.fd, "KVM_SET_IRQCHIP", KVM_SET_IRQCHIP, chip);
+  }
+
+  /** struct kvm_pit_state2. */
+  getPit2(): DataView<ArrayBuffer> {
+    const argument = structure(SIZEOF_KVM_PIT_STATE2);
+    ioctlStruct(this.fd, "KVM_GET_PIT2", KVM_GET_PIT2, argument);
+    return argument;
+  }
+
+  setPit2(pit: DataView): void {
+    ioctlStruct(this.fd, "KVM_SET_PIT2", KVM_SET_PIT2, pit);
+  }
+
+  /** What kvm-clock shows the guest now, nanoseconds. */
+  getClock(): bigint {
+    const argument = structure(SIZEOF_KVM_CLOCK_DATA);
+    ioctlStruct(this.fd, "KVM_GET_CLOCK", KVM_GET_CLOCK, argument);
+    return argument.getBigUint64(kvm_clock_data.clock, true);
+  }
+
+  /** kvm-clock goes on from here, nanoseconds. */
+  setClock(clock: bigint): void {
+    const argument = structure(SIZEOF_KVM_CLOCK_DATA);
+    argument.setBigUint64(kvm_clock_data.clock, clock, true);
+    ioctlStruct(this.fd, "KVM_SET_CLOCK", KVM_SET_CLOCK, argument);
   }
 
   /** Level of an interrupt line, for lines that are not pulsed. */

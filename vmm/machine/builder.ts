@@ -7,6 +7,7 @@ import type { ResolvedConfig } from "../config/types.js";
 import { probeQuirks } from "../fixups/probe.js";
 import type { Quirks } from "../fixups/quirks.js";
 import { KvmSystem } from "../kvm/system.js";
+import { CommandPages } from "../memory/command-pages.js";
 import { MappedGuestMemory } from "../memory/guest-memory.js";
 import { MIB } from "../memory/layout.js";
 import type { DeviceSupport } from "../virtio/device-support.js";
@@ -116,7 +117,15 @@ function build(
   readLater(images, reads);
   const kernel = loadLinux({ ...config, cmdline }, ranges, memory, images);
   readKernel?.(images.kernel.chunks());
-  const machine = createMachine({ config, system, quirks, memory, factories, ranges, deviceSupport }, (unmake) => {
+  const command = config.commandChannel ? CommandPages.map() : undefined;
+  if (command !== undefined) {
+    undo.add(() => {
+      command.unmap();
+    });
+  }
+  const saved = undefined;
+  const parts = { config, system, quirks, memory, command, saved, factories, ranges, deviceSupport };
+  const machine = createMachine(parts, (unmake) => {
     undo.add(unmake);
   });
   enterLinux(machine.vcpus, kernel);

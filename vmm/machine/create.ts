@@ -7,8 +7,10 @@ import type { Quirks } from "../fixups/quirks.js";
 import { MSR_LSTAR, MSR_STAR, MSR_SYSCALL_MASK } from "../fixups/syscall.js";
 import type { KvmSystem } from "../kvm/system.js";
 import type { VcpuFd } from "../kvm/vcpu-fd.js";
+import { loadVcpu, type VcpuState } from "../kvm/vcpu-state.js";
 import type { VmFd } from "../kvm/vm-fd.js";
-import { CommandPages } from "../memory/command-pages.js";
+import { loadVm, type VmState } from "../kvm/vm-state.js";
+import type { CommandPages } from "../memory/command-pages.js";
 import type { MappedGuestMemory } from "../memory/guest-memory.js";
 import { KVM_IDENTITY_MAP_GPA, KVM_TSS_GPA, RTC_GSI, SERIAL0_GSI, SERIAL0_PORT } from "../memory/layout.js";
 import { eventfd } from "../sys/events.js";
@@ -27,7 +29,7 @@ import type { DeviceFactory } from "../virtio/device-host.js";
 import type { DeviceParts, DeviceSupport } from "../virtio/device-support.js";
 import { RegisterPages } from "../virtio/register-pages.js";
 import type { VirtioMmioRange } from "../x86/acpi/dsdt.js";
-import { guestCpuid } from "../x86/cpuid.js";
+import { guestCpuid, type CpuidEntry } from "../x86/cpuid.js";
 import { wireLocalInterrupts } from "../x86/lapic.js";
 import { bootMsrs } from "../x86/msrs.js";
 import { DEVICE_WORDS } from "./thread-machine.js";
@@ -35,16 +37,25 @@ import { closeDescriptor } from "../sys/descriptors.js";
 
 /** What a VM consists of while it lives. */
 export interface Machine extends DeviceParts {
+  readonly vm: VmFd;
+  /** What each vCPU's CPUID says. */
+  readonly cpuids: readonly (readonly CpuidEntry[])[];
   readonly vcpus: readonly VcpuFd[];
   readonly descriptor: MachineDescriptor;
   /** Undefined without devices. */
   readonly deviceSupport: DeviceSupport | undefined;
   /** The memory of the command's channel, if the configuration asks for one. */
-  readonly commandMemory: ArrayBuffer | undefined;
+  readonly command: CommandPages | undefined;
   /** What this KVM leaves to the monitor; undefined on hardware. */
   readonly quirks: Quirks | undefined;
   /** The real-time clock's: without an irqfd, which nearly every guest would have for nothing. */
   readonly rtcInterrupt: InterruptLine;
+}
+
+/** State of KVM's part of a machine. */
+export interface SavedMachine {
+  readonly vm: VmState;
+  readonly vcpus: readonly VcpuState[];
 }
 
 /** What a machine is made of. */
@@ -54,6 +65,9 @@ export interface MachineInputs {
   readonly quirks: Quirks | undefined;
   /** Guest RAM; other code fills it. */
   readonly memory: MappedGuestMemory;
+  readonly command: CommandPages | undefined;
+  /** What the vCPUs and interrupt controllers go on with; undefined to boot. */
+  readonly saved: SavedMachine | undefined;
   /** Devices whose host sides are open, and where their registers lie: as many of both. */
   readonly factories: readonly DeviceFactory[];
   readonly ranges: readonly VirtioMmioRange[];
@@ -62,12 +76,12 @@ export interface MachineInputs {
 
 /** Throws KvmIoctlError or HostError; `undo` receives the functions that remove each part, in order. */
 export function createMachine(inputs: MachineInputs, undo: (unmake: () => void) => void): Machine {
-  const { system, quirks, memory, factories, ranges, deviceSupport } = inputs;
+  const { system, quirks, memory, command, saved, factories, ranges, deviceSupport } = inputs;
   const vm = system.createVm();
   undo(() => {
     vm.close();
   });
-  const { registers: pages, command } = setMemory(inputs, vm, undo);
+  const pages = setMemory(inputs, vm, undo);
   vm.createIrqchip();
   vm.createPit2();
 
@@ -93,16 +107,25 @@ export function createMachine(inputs: MachineInputs, undo: (unmake: () => void) 
   if (coalescesSerial) vm.coalescePortWrites(SERIAL0_PORT, 1);
 
   const mmapSize = system.vcpuMmapSize();
-  const vcpus = createVcpus(inputs, vm, mmapSize, undo);
+  const { vcpus, cpuids } = createVcpus(inputs, vm, mmapSize, undo);
   if (quirks !== undefined) for (const { run } of vcpus) GuestRegisters.enable(run);
   const shared = VmShared.create(vcpus.length, DEVICE_WORDS);
+  if (saved !== undefined) {
+    vcpus.forEach((vcpu, index) => {
+      const state = saved.vcpus[index];
+      if (state !== undefined) loadVcpu(vcpu, state);
+    });
+    loadVm(vm, saved.vm);
+  }
   return {
+    vm,
+    cpuids,
     vcpus,
     memory,
     deviceSupport,
     devices,
     ioEvents,
-    commandMemory: command?.view,
+    command,
     quirks,
     rtcInterrupt: {
       trigger: () => {
@@ -121,6 +144,7 @@ export function createMachine(inputs: MachineInputs, undo: (unmake: () => void) 
       coalescesSerial,
       virtioDevices: devices.length,
       commandChannelGpa: command?.region.gpa ?? 0,
+      isRestored: saved !== undefined,
       quirks,
     },
   };
@@ -128,10 +152,10 @@ export function createMachine(inputs: MachineInputs, undo: (unmake: () => void) 
 
 /** Every slot before the irqchip: afterwards each costs a grace period of the host's kernel. */
 function setMemory(
-  { config, system, quirks, memory, ranges }: MachineInputs,
+  { system, quirks, memory, command, ranges }: MachineInputs,
   vm: VmFd,
   undo: (unmake: () => void) => void,
-): { registers: RegisterPages | undefined; command: CommandPages | undefined } {
+): RegisterPages | undefined {
   // As expensive as a slot, for the same reason.
   if (quirks?.syscallStaysInUserMode === true) vm.exitOnMsrWrites([MSR_STAR, MSR_LSTAR, MSR_SYSCALL_MASK]);
   memory.regions.forEach((region, slot) => {
@@ -146,42 +170,51 @@ function setMemory(
       vm.setMemoryRegion(memory.regions.length, registers.region, KVM_MEM_READONLY);
     }
   }
-  const command = config.commandChannel ? CommandPages.map() : undefined;
-  if (command !== undefined) {
-    undo(() => {
-      command.unmap();
-    });
-    vm.setMemoryRegion(memory.regions.length + 1, command.region);
-  }
+  if (command !== undefined) vm.setMemoryRegion(memory.regions.length + 1, command.region);
   if (system.checkExtension(KVM_CAP_SET_IDENTITY_MAP_ADDR) > 0) vm.setIdentityMapAddress(KVM_IDENTITY_MAP_GPA);
   if (system.checkExtension(KVM_CAP_SET_TSS_ADDR) > 0) vm.setTssAddress(KVM_TSS_GPA);
-  return { registers, command };
+  return registers;
 }
 
 function createVcpus(
-  { system, config, quirks }: MachineInputs,
+  inputs: MachineInputs,
   vm: VmFd,
   mmapSize: number,
   undo: (unmake: () => void) => void,
-): VcpuFd[] {
-  const supported = system.supportedCpuid();
-  const tscDeadline = system.checkExtension(KVM_CAP_TSC_DEADLINE_TIMER) > 0;
-  return Array.from({ length: config.cpus }, (_, index) => {
+): { vcpus: VcpuFd[]; cpuids: (readonly CpuidEntry[])[] } {
+  const vcpus: VcpuFd[] = [];
+  const cpuids: (readonly CpuidEntry[])[] = [];
+  const bootCpuid = inputs.saved === undefined ? cpuidOfHost(inputs) : undefined;
+  for (let index = 0; index < inputs.config.cpus; index++) {
     const vcpu = vm.createVcpu(index, mmapSize);
     undo(() => {
       vcpu.close();
     });
-    const { cpus: count, nested } = config;
-    // A KVM that emulates kernel code emulates a hypercall's instruction again and again: the guest would hang in its
-    // first one, as with several vCPUs and `noapic`, where each interrupt to another processor is one.
-    const hypercalls = quirks === undefined;
-    const cpuid = guestCpuid(supported, { index, count, nested, tscDeadline, hypercalls });
+    const cpuid = inputs.saved?.vcpus[index]?.cpuid ?? bootCpuid?.(index) ?? [];
     vcpu.setCpuid(cpuid);
-    vcpu.setMsrs(bootMsrs(cpuid));
-    vcpu.resetFpu();
-    const lapic = vcpu.getLapic();
-    wireLocalInterrupts(lapic, index === 0);
-    vcpu.setLapic(lapic);
-    return vcpu;
-  });
+    if (bootCpuid !== undefined) setUpForBoot(vcpu, index, cpuid);
+    vcpus.push(vcpu);
+    cpuids.push(cpuid);
+  }
+  return { vcpus, cpuids };
+}
+
+/** What the vCPU of each index shows of this host's processor. */
+function cpuidOfHost({ system, config, quirks }: MachineInputs): (index: number) => CpuidEntry[] {
+  const supported = system.supportedCpuid();
+  const tscDeadline = system.checkExtension(KVM_CAP_TSC_DEADLINE_TIMER) > 0;
+  const { cpus: count, nested } = config;
+  // A KVM that emulates kernel code emulates a hypercall's instruction again and again: the guest would hang in its
+  // first one, as with several vCPUs and `noapic`, where each interrupt to another processor is one.
+  const hypercalls = quirks === undefined;
+  return (index) => guestCpuid(supported, { index, count, nested, tscDeadline, hypercalls });
+}
+
+/** As a firmware leaves a processor. */
+function setUpForBoot(vcpu: VcpuFd, index: number, cpuid: readonly CpuidEntry[]): void {
+  vcpu.setMsrs(bootMsrs(cpuid));
+  vcpu.resetFpu();
+  const lapic = vcpu.getLapic();
+  wireLocalInterrupts(lapic, index === 0);
+  vcpu.setLapic(lapic);
 }

@@ -1,14 +1,18 @@
 // The states of a VM's life, and the one way through them. Every public method of Vm asks here.
 //
 //   built ──▶ running ──▶ stopped ──▶ closed
-//     └──────────────────────▲  └ what was built and never ran goes the same way
+//     │        │  ▲  └───────▲
+//     │        ▼  │          │
+//     │       paused ────────┤
+//     └──────────────────────┘ what was built and never ran goes the same way
 import { VmStateError } from "../errors.js";
 
-export type VmState = "built" | "running" | "stopped" | "closed";
+export type VmState = "built" | "running" | "paused" | "stopped" | "closed";
 
 const NEXT: Readonly<Record<VmState, readonly VmState[]>> = {
   built: ["running", "stopped"],
-  running: ["stopped"],
+  running: ["paused", "stopped"],
+  paused: ["running", "stopped"],
   stopped: ["closed"],
   closed: [],
 };
@@ -17,6 +21,7 @@ const NEXT: Readonly<Record<VmState, readonly VmState[]>> = {
 const IN_WORDS: Readonly<Record<VmState, string>> = {
   built: "has not been started",
   running: "is running",
+  paused: "is paused",
   stopped: "has ended",
   closed: "is closed",
 };
@@ -30,7 +35,7 @@ export class Life {
 
   /** The guest's memory and devices are there to be used, and the guest may still see what is done to them. */
   get hasGuest(): boolean {
-    return this.#state === "built" || this.#state === "running";
+    return this.#state === "built" || this.#state === "running" || this.#state === "paused";
   }
 
   /** Throws VmStateError, which names the method that wanted it, for a way that does not exist. */

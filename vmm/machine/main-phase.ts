@@ -6,7 +6,7 @@ import type { VcpuFd } from "../kvm/vcpu-fd.js";
 import { gettid } from "../sys/kick.js";
 import type { ThreadAlarm } from "../sys/thread-alarm.js";
 import { describeRegisters, explainExit } from "../vcpu/explain-exit.js";
-import { runVcpu } from "../vcpu/loop.js";
+import { completeExit, runVcpu } from "../vcpu/loop.js";
 import { MILESTONE_FIRST_RUN, MILESTONE_INIT, VCPU_RUNNING, VCPU_STANDBY, VCPU_STOPPED } from "../vcpu/shared.js";
 import type { DeviceHost } from "../virtio/device-host.js";
 import type { OutputPump } from "./output-pump.js";
@@ -45,7 +45,10 @@ export interface MainPhaseOptions {
 }
 
 export class MainPhase {
+  /** vCPU 0 is between two instructions, and stays there until `wake`. */
+  isResting = false;
   readonly #options: MainPhaseOptions;
+  #wake: (() => void) | undefined;
   /** When the next thing is due here, if nobody else waits for this thread. */
   #dueMs = 0;
   /** The alarm is set for that, or every HOST_TURN_MS. */
@@ -85,6 +88,11 @@ export class MainPhase {
     }
   }
 
+  /** The VM has been resumed, or stopped. */
+  wake(): void {
+    this.#wake?.();
+  }
+
   /** True once a successor is ready for the vCPU, false if the guest has ended before. */
   async #turns(): Promise<boolean> {
     const { machine, vcpus, threads, pump, service } = this.#options;
@@ -96,8 +104,11 @@ export class MainPhase {
     this.#wait(smpStarted ? MAIN_PHASE_MS : SMP_START_MS);
     // The slot stays idle, so that a successor can put itself on standby in it.
     shared.markMilestone(MILESTONE_FIRST_RUN, process.hrtime.bigint());
+    // What has been restored begins as if it had just been paused: fix-ups see its registers before it runs.
+    if (machine.isRestored) this.#runGuest(completeExit);
     for (;;) {
-      this.#runGuest();
+      if (shared.isPausing) await this.#rest();
+      else this.#runGuest(runVcpu);
       service();
       if (shared.isStopping()) return false;
       // Let signals, standard input and finished writes in.
@@ -126,16 +137,30 @@ export class MainPhase {
     }
   }
 
+  async #rest(): Promise<void> {
+    const { machine, service } = this.#options;
+    const { shared } = machine;
+    this.#runGuest(completeExit);
+    this.isResting = true;
+    while (shared.isPausing && !shared.isStopping()) {
+      service();
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+    this.isResting = false;
+  }
+
   /** In the guest until a turn of the event loop is due. */
-  #runGuest(): void {
+  #runGuest(step: typeof runVcpu): void {
     const { vcpu, machine, failed, tripleFault } = this.#options;
     const { shared } = machine;
     this.#setAlarm();
     shared.isMainInKvmRun = true;
     // A bell that rang before the flag was up woke nobody: look once more before blocking.
-    if (!shared.doorbellRang && !shared.isStopping()) {
+    if ((!shared.doorbellRang || step === completeExit) && !shared.isStopping()) {
       try {
-        const outcome = runVcpu(vcpu, machine.pio, machine.mmio, machine);
+        const outcome = step(vcpu, machine.pio, machine.mmio, machine);
         if (outcome === "unknown") throw explainExit(vcpu, 0);
         if (outcome === "triple-fault") tripleFault(describeRegisters(vcpu));
         if (outcome !== "interrupted" && outcome !== "handled") machine.stop(outcome);

@@ -59,6 +59,8 @@ const NEWLINE = 0x0a;
 
 export class ThreadMachine implements ExitObserver {
   readonly shared: VmShared;
+  /** Its vCPUs go on with saved state. */
+  readonly isRestored: boolean;
   readonly kicker: Kicker;
   readonly pio = new Bus("pio");
   readonly mmio = new Bus("mmio");
@@ -81,6 +83,7 @@ export class ThreadMachine implements ExitObserver {
   constructor(descriptor: MachineDescriptor, index: number, vcpu: VcpuFd, virtio?: readonly BusDevice[]) {
     const { run } = vcpu;
     this.shared = VmShared.attach(descriptor.shared, descriptor.vcpus.length, DEVICE_WORDS);
+    this.isRestored = descriptor.isRestored;
     this.#index = index;
     this.#run = run;
     this.#isMain = virtio !== undefined;
@@ -188,7 +191,7 @@ export class ThreadMachine implements ExitObserver {
     }
     const wasInterrupted = this.#wasInterrupted;
     this.#wasInterrupted = false;
-    if (shared.isStopping() || shared.outputIsHigh()) return true;
+    if (shared.isStopping() || shared.isPausing || shared.outputIsHigh()) return true;
     if (wasInterrupted && shared.haltQuestion !== this.#answeredQuestion) return true;
     // On the main thread, any signal may be one that JavaScript waits for.
     return this.#isMain && (wasInterrupted || shared.doorbellRang);

@@ -5,11 +5,11 @@ import { parentPort, workerData } from "node:worker_threads";
 import { VcpuFd } from "../kvm/vcpu-fd.js";
 import { gettid } from "../sys/kick.js";
 import { describeRegisters, explainExit } from "../vcpu/explain-exit.js";
-import { runVcpu } from "../vcpu/loop.js";
+import { completeExit, runVcpu } from "../vcpu/loop.js";
 import { ThreadMachine } from "./thread-machine.js";
 import { describeFailure } from "../vcpu/failure.js";
 import type { VcpuTripleFault, VcpuWorkerData } from "../vcpu/messages.js";
-import { MILESTONE_FIRST_RUN, VCPU_IDLE, VCPU_RUNNING, VCPU_STANDBY, VCPU_STOPPED } from "../vcpu/shared.js";
+import { MILESTONE_FIRST_RUN, VCPU_IDLE, VCPU_PAUSED, VCPU_RUNNING, VCPU_STANDBY, VCPU_STOPPED } from "../vcpu/shared.js";
 
 function runThread({ machine: descriptor, index, standby }: VcpuWorkerData): void {
   const address = descriptor.vcpus[index];
@@ -32,15 +32,21 @@ function runThread({ machine: descriptor, index, standby }: VcpuWorkerData): voi
     if (!shared.claimVcpu(index, VCPU_IDLE, VCPU_RUNNING)) return;
     if (index === 0) shared.markMilestone(MILESTONE_FIRST_RUN, process.hrtime.bigint());
   }
+  let isNew = descriptor.isRestored;
   try {
     while (!shared.isStopping()) {
-      const outcome = runVcpu(vcpu, machine.pio, machine.mmio, machine);
+      // What has been restored begins as if it had just been paused: fix-ups see its registers before it runs.
+      const rests = shared.isPausing || isNew;
+      isNew = false;
+      const step = rests ? completeExit : runVcpu;
+      const outcome = step(vcpu, machine.pio, machine.mmio, machine);
       if (outcome === "unknown") throw explainExit(vcpu, index);
       if (outcome === "triple-fault") {
         const message: VcpuTripleFault = { code: "TRIPLE_FAULT", registers: describeRegisters(vcpu) };
         parentPort?.postMessage(message);
       }
       if (outcome !== "interrupted" && outcome !== "handled") machine.stop(outcome);
+      if (outcome === "interrupted" && rests && shared.isPausing) rest(machine, index);
       machine.answerHaltQuestion(vcpu);
       shared.throttleOutput();
     }
@@ -52,6 +58,15 @@ function runThread({ machine: descriptor, index, standby }: VcpuWorkerData): voi
     shared.setVcpuState(index, VCPU_STOPPED);
     machine.kicker.wakeMain();
   }
+}
+
+/** The vCPU is between two instructions: it waits until the VM is resumed or stopped. */
+function rest({ shared, kicker }: ThreadMachine, index: number): void {
+  shared.setVcpuState(index, VCPU_PAUSED);
+  kicker.wakeMain();
+  // Resumed, or stopped, before the state said so: nobody comes to wake this thread.
+  if (!shared.isPausing || shared.isStopping()) shared.claimVcpu(index, VCPU_PAUSED, VCPU_RUNNING);
+  shared.waitWhileVcpuState(index, VCPU_PAUSED);
 }
 
 runThread(workerData as VcpuWorkerData);

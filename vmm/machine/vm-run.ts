@@ -7,7 +7,14 @@ import { drainEventfd, pollReadable, type PollHandle } from "../sys/events.js";
 import { ThreadAlarm } from "../sys/thread-alarm.js";
 import { errorOfFailure } from "../vcpu/failure.js";
 import type { VcpuFailure, VcpuTripleFault } from "../vcpu/messages.js";
-import { MILESTONE_COMMAND_START, VCPU_IDLE, VCPU_STOPPED, VmShared } from "../vcpu/shared.js";
+import {
+  MILESTONE_COMMAND_START,
+  VCPU_IDLE,
+  VCPU_PAUSED,
+  VCPU_RUNNING,
+  VCPU_STOPPED,
+  VmShared,
+} from "../vcpu/shared.js";
 import type { DeviceHost } from "../virtio/device-host.js";
 import type { LiveParts } from "./builder.js";
 import { ConsoleWatcher } from "./console-watcher.js";
@@ -50,6 +57,10 @@ export class VmRun {
   #sawCommand = false;
   #hasEnded = false;
   #onStopped: (() => void) | undefined;
+  /** While the main thread runs vCPU 0. */
+  #phase: MainPhase | undefined;
+  /** Settles a pause that is on its way: every vCPU rests, or the guest has ended. */
+  #onRest: (() => void) | undefined;
 
   constructor(parts: LiveParts, host: VmHost) {
     const [boot] = parts.vcpus;
@@ -64,7 +75,7 @@ export class VmRun {
     const wakeOwner = (): void => {
       this.machine.kicker.wakeMain();
     };
-    const { commandMemory } = parts;
+    const commandMemory = parts.command?.view;
     if (commandMemory !== undefined) this.command = new CommandChannel(commandMemory, () => this.input(WAKE_UP));
     this.#pump = new OutputPump({
       shared,
@@ -146,6 +157,27 @@ export class VmRun {
     return reportExit(shared, this.#watcher, this.#faultRegisters, this.devices?.counters() ?? {});
   }
 
+  /** Brings every vCPU to rest between two instructions; false if the guest has ended instead. */
+  async pause(): Promise<boolean> {
+    const { shared, kicker } = this.machine;
+    const resting = new Promise<void>((resolve) => {
+      this.#onRest = resolve;
+    });
+    shared.isPausing = true;
+    kicker.kickAllVcpus();
+    this.#service();
+    await resting;
+    return !shared.isStopping();
+  }
+
+  /** Lets every vCPU go on. */
+  resume(): void {
+    const { shared } = this.machine;
+    for (const vcpu of this.#parts.vcpus) vcpu.tellOfPause();
+    shared.isPausing = false;
+    this.#wakeResting();
+  }
+
   /** Ends the guest as it stands, or the wait for its last output after it has ended by itself. */
   stop(): void {
     this.#pump.hurry();
@@ -206,15 +238,16 @@ export class VmRun {
     const idleDrain = setInterval(() => {
       // With a reader that takes nothing, they stay there: KVM's ring fills up, and the guest comes to a thread
       // that waits. Fetched, they would end in an output ring that is full.
-      if (!shared.outputIsHigh()) this.machine.drainHeldBackWrites();
+      if (!shared.outputIsHigh() && !shared.isPausing) this.machine.drainHeldBackWrites();
       this.#pump.pump();
     }, IDLE_DRAIN_MS);
     const haltWatcher = new HaltWatcher(shared, kicker, this.#parts.vcpus.length);
     const haltWatch = setInterval(() => {
-      if (haltWatcher.tick()) this.machine.stop("halted");
+      if (!shared.isPausing && haltWatcher.tick()) this.machine.stop("halted");
     }, HALT_WATCH_MS);
     const kickAgain = setInterval(() => {
-      if (shared.isStopping()) this.#service();
+      if (this.#onRest !== undefined) kicker.kickAllVcpus();
+      if (shared.isStopping() || this.#onRest !== undefined) this.#service();
     }, KICK_AGAIN_MS);
     this.#timers.push(idleDrain, haltWatch, kickAgain);
   }
@@ -247,7 +280,9 @@ export class VmRun {
         this.fail(error);
       },
     });
+    this.#phase = phase;
     await phase.run();
+    this.#phase = undefined;
   }
 
   /** After a failure devices may be in any state: their host sides shall not go on calling them. */
@@ -285,8 +320,13 @@ export class VmRun {
       this.#sawCommand = true;
       this.#host.commandStarted();
     }
+    if (this.#onRest !== undefined && (shared.isStopping() || this.#allRest())) {
+      this.#onRest();
+      this.#onRest = undefined;
+    }
     if (!shared.isStopping()) return;
     kicker.kickAllVcpus();
+    this.#wakeResting();
     let running = 0;
     for (let index = 0; index < this.#parts.vcpus.length; index++) {
       // A thread that has not entered the guest yet finds the vCPU stopped and ends.
@@ -294,6 +334,19 @@ export class VmRun {
       if (shared.vcpuState(index) !== VCPU_STOPPED) running++;
     }
     if (running === 0) this.#onStopped?.();
+  }
+
+  #allRest(): boolean {
+    const { shared } = this.machine;
+    return this.#parts.vcpus.every((_, index) => {
+      if (index === 0 && this.#phase !== undefined) return this.#phase.isResting;
+      return shared.vcpuState(index) === VCPU_PAUSED;
+    });
+  }
+
+  #wakeResting(): void {
+    this.#phase?.wake();
+    this.#parts.vcpus.forEach((_, index) => this.machine.shared.claimVcpu(index, VCPU_PAUSED, VCPU_RUNNING));
   }
 }
 

@@ -3,6 +3,8 @@
 //
 //                        built            running           stopped          closed
 //   start                runs the guest   VmStateError      VmStateError     VmStateError
+//   pause                VmStateError     vCPUs rest       VmStateError     VmStateError
+//   resume               VmStateError     nothing          VmStateError     VmStateError
 //   stop                 will not run     ends the guest    nothing          nothing
 //   input                taken            taken             takes 0 bytes    takes 0 bytes
 //   inputBreak, resize   done             done              nothing          nothing
@@ -13,6 +15,7 @@
 //   closeDevices         done, never runs VmStateError      done             nothing
 //   close                frees            stops, then frees frees            nothing
 //
+// A paused VM is as a running one, but that `pause` does nothing and `resume` lets it go on.
 // A guest ends when it likes, so what it might still have taken is dropped after its end, and is no error.
 import { balloonProblem } from "../config/balloon.js";
 import { ConfigError } from "../errors.js";
@@ -33,6 +36,7 @@ export class Vm {
   /** Settles when the run has. */
   #ended: Promise<unknown> = Promise.resolve();
   #closing: Promise<void> | undefined;
+  #pausing: Promise<void> | undefined;
 
   /** Throws what buildVm throws, and leaves nothing behind then. */
   static build(config: ResolvedConfig, host: VmHost, options: BuildOptions = {}): Vm {
@@ -72,6 +76,39 @@ export class Vm {
     });
     this.#ended = run.catch(() => undefined);
     return run;
+  }
+
+  /**
+   * Brings every vCPU to rest between two instructions, and every device to where nothing is in flight. Resolves once
+   * that is so. Rejects with VmStateError if the guest ends instead.
+   */
+  pause(): Promise<void> {
+    if (this.#life.state === "paused") return Promise.resolve();
+    this.#pausing ??= this.#pause().finally(() => {
+      this.#pausing = undefined;
+    });
+    return this.#pausing;
+  }
+
+  /** Lets a paused VM go on, at once: what was due meanwhile comes now, and its clocks are right. */
+  resume(): void {
+    if (this.#pausing !== undefined) {
+      void this.#pausing.then(
+        () => this.resume(),
+        () => undefined,
+      );
+      return;
+    }
+    if (this.#life.state === "running") return;
+    this.#life.enter("running", "resume");
+    this.#run.resume();
+  }
+
+  async #pause(): Promise<void> {
+    if (this.#life.state !== "running") throw this.#life.refuse("pause");
+    const rests = await this.#run.pause();
+    if (!rests) await this.#ended;
+    this.#life.enter("paused", "pause");
   }
 
   /** Gives bytes to the guest's terminal; the number that it takes now. The rest fits after `inputRoom`. */

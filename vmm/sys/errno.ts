@@ -5,6 +5,7 @@ import { cureFor } from "./cures.js";
 import { koffi } from "./koffi.js";
 
 export const EINTR = 4;
+export const EINVAL = 22;
 export const EIO = 5;
 export const EBADF = 9;
 export const EAGAIN = 11;

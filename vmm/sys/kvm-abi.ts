@@ -18,6 +18,15 @@ export const kvm_userspace_memory_region = {
 export const KVM_MEM_LOG_DIRTY_PAGES = 1 << 0;
 export const KVM_MEM_READONLY = 1 << 1;
 
+export const SIZEOF_KVM_DIRTY_LOG = 16;
+export const kvm_dirty_log = { slot: 0, dirty_bitmap: 8 } as const;
+
+export const SIZEOF_KVM_IRQCHIP = 520;
+export const kvm_irqchip = { chip_id: 0, chip: 8 } as const;
+export const KVM_IRQCHIP_PIC_MASTER = 0;
+export const KVM_IRQCHIP_PIC_SLAVE = 1;
+export const KVM_IRQCHIP_IOAPIC = 2;
+
 export const SIZEOF_KVM_IRQ_LEVEL = 8;
 export const kvm_irq_level = { irq: 0, level: 4 } as const;
 
@@ -185,6 +194,7 @@ export const KVM_CAP_COALESCED_PIO = 162;
 export const KVM_CAP_X86_USER_SPACE_MSR = 188;
 export const KVM_CAP_X86_MSR_FILTER = 189;
 export const KVM_CAP_EXIT_ON_EMULATION_FAILURE = 204;
+export const KVM_CAP_XSAVE2 = 208;
 
 export const KVM_MSR_EXIT_REASON_FILTER = 1 << 2;
 
@@ -299,7 +309,20 @@ export const kvm_vcpu_events = {
   nmi_masked: 14,
   sipi_vector: 16,
   flags: 20,
+  smi_smm: 24,
+  smi_pending: 25,
+  smi_smm_inside_nmi: 26,
+  smi_latched_init: 27,
+  triple_fault_pending: 28,
+  exception_has_payload: 55,
+  exception_payload: 56,
 } as const;
+export const KVM_VCPUEVENT_VALID_NMI_PENDING = 0x00000001;
+export const KVM_VCPUEVENT_VALID_SIPI_VECTOR = 0x00000002;
+export const KVM_VCPUEVENT_VALID_SHADOW = 0x00000004;
+export const KVM_VCPUEVENT_VALID_SMM = 0x00000008;
+export const KVM_VCPUEVENT_VALID_PAYLOAD = 0x00000010;
+export const KVM_VCPUEVENT_VALID_TRIPLE_FAULT = 0x00000020;
 
 export const SIZEOF_KVM_DEBUGREGS = 128;
 export const kvm_debugregs = { db: 0, dr6: 32, dr7: 40, flags: 48 } as const;
@@ -311,6 +334,50 @@ export const SIZEOF_KVM_XCR = 16;
 export const kvm_xcr = { xcr: 0, value: 8 } as const;
 
 export const SIZEOF_KVM_CLOCK_DATA = 48;
+export const kvm_clock_data = { clock: 0, flags: 8, realtime: 16, host_tsc: 24 } as const;
+
+export const SIZEOF_KVM_PIC_STATE = 16;
+export const kvm_pic_state = {
+  last_irr: 0,
+  irr: 1,
+  imr: 2,
+  isr: 3,
+  priority_add: 4,
+  irq_base: 5,
+  read_reg_select: 6,
+  poll: 7,
+  special_mask: 8,
+  init_state: 9,
+  auto_eoi: 10,
+  rotate_on_auto_eoi: 11,
+  special_fully_nested_mode: 12,
+  init4: 13,
+  elcr: 14,
+  elcr_mask: 15,
+} as const;
+
+export const KVM_IOAPIC_NUM_PINS = 24;
+export const SIZEOF_KVM_IOAPIC_STATE = 216;
+export const kvm_ioapic_state = { base_address: 0, ioregsel: 8, id: 12, irr: 16, redirtbl: 24 } as const;
+
+export const SIZEOF_KVM_PIT_CHANNEL_STATE = 24;
+export const kvm_pit_channel_state = {
+  count: 0,
+  latched_count: 4,
+  count_latched: 6,
+  status_latched: 7,
+  status: 8,
+  read_state: 9,
+  write_state: 10,
+  write_latch: 11,
+  rw_mode: 12,
+  mode: 13,
+  bcd: 14,
+  gate: 15,
+  count_load_time: 16,
+} as const;
+export const SIZEOF_KVM_PIT_STATE2 = 112;
+export const kvm_pit_state2 = { channels: 0, flags: 72 } as const;
 
 export const SIZEOF_KVM_MSR_FILTER_RANGE = 24;
 export const kvm_msr_filter_range = { flags: 0, nmsrs: 4, base: 8, bitmap: 16 } as const;
@@ -352,6 +419,12 @@ export const KVM_GET_CLOCK = IOR(KVMIO, 0x7c, SIZEOF_KVM_CLOCK_DATA);
 
 export const KVM_X86_SET_MSR_FILTER = IOW(KVMIO, 0xc6, SIZEOF_KVM_MSR_FILTER);
 
+export const KVM_GET_DIRTY_LOG = IOW(KVMIO, 0x42, SIZEOF_KVM_DIRTY_LOG);
+export const KVM_GET_IRQCHIP = IOWR(KVMIO, 0x62, SIZEOF_KVM_IRQCHIP);
+export const KVM_SET_IRQCHIP = IOR(KVMIO, 0x63, SIZEOF_KVM_IRQCHIP);
+export const KVM_GET_PIT2 = IOR(KVMIO, 0x9f, SIZEOF_KVM_PIT_STATE2);
+export const KVM_SET_PIT2 = IOW(KVMIO, 0xa0, SIZEOF_KVM_PIT_STATE2);
+
 // vCPU
 export const KVM_RUN = IO(KVMIO, 0x80);
 export const KVM_GET_REGS = IOR(KVMIO, 0x81, SIZEOF_KVM_REGS);
@@ -380,4 +453,7 @@ export const KVM_GET_XSAVE = IOR(KVMIO, 0xa4, SIZEOF_KVM_XSAVE);
 export const KVM_SET_XSAVE = IOW(KVMIO, 0xa5, SIZEOF_KVM_XSAVE);
 export const KVM_GET_XCRS = IOR(KVMIO, 0xa6, SIZEOF_KVM_XCRS);
 export const KVM_SET_XCRS = IOW(KVMIO, 0xa7, SIZEOF_KVM_XCRS);
+export const KVM_SET_TSC_KHZ = IO(KVMIO, 0xa2);
 export const KVM_GET_TSC_KHZ = IO(KVMIO, 0xa3);
+export const KVM_KVMCLOCK_CTRL = IO(KVMIO, 0xad);
+export const KVM_GET_XSAVE2 = IOR(KVMIO, 0xcf, SIZEOF_KVM_XSAVE);

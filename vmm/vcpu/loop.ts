@@ -95,6 +95,24 @@ export interface ExitObserver {
   shouldLeave(): boolean;
 }
 
+/**
+ * Ends what the last exit has begun (the answer to a read of a device, the rest of a string instruction), so that the
+ * vCPU's registers are those between two instructions. "interrupted" is success: nothing of the guest has run.
+ * KVM api.rst §5, "immediate_exit".
+ */
+export function completeExit(vcpu: VcpuRun, pio: Bus, mmio: Bus, observer: ExitObserver): ExitOutcome {
+  const { run } = vcpu;
+  for (;;) {
+    run.immediateExit = 1;
+    const exited = vcpu.enter();
+    observer.beforeExit(exited ? run.exitReason : KVM_EXIT_INTR);
+    if (!exited) return "interrupted";
+    let outcome = dispatchExit(run, pio, mmio);
+    if (outcome === "unknown" && observer.fixUp(run.exitReason)) outcome = "handled";
+    if (outcome !== "handled" && outcome !== "interrupted") return outcome;
+  }
+}
+
 /** Runs until the guest ends or `observer` asks to leave ("interrupted"). */
 export function runVcpu(vcpu: VcpuRun, pio: Bus, mmio: Bus, observer: ExitObserver): ExitOutcome {
   const { run } = vcpu;

@@ -27,6 +27,8 @@ export interface MachineDescriptor {
   readonly virtioDevices: number;
   /** Where the command's channel is; 0 without one. */
   readonly commandChannelGpa: number;
+  /** The vCPUs go on with saved state instead of entering a kernel. */
+  readonly isRestored: boolean;
   /** What this KVM leaves to us; undefined if nothing, as on hardware. */
   readonly quirks: Quirks | undefined;
 }

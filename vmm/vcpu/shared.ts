@@ -30,6 +30,8 @@ const INPUT_ROOM = 8;
 const HALT_QUESTION = 9;
 /** 1: the main thread is about to fetch output by itself, and need not be woken for it. */
 const TX_GATHERING = 10;
+/** 1: every vCPU is to rest between two instructions. */
+const PAUSE = 12;
 /** Lock of vmm/fixups/cmpxchg16b.ts. */
 export const CMPXCHG16B_LOCK = 11;
 const CONTROL_WORDS = 16;
@@ -56,6 +58,8 @@ export const VCPU_IDLE = 0;
 export const VCPU_STANDBY = 1;
 export const VCPU_RUNNING = 2;
 export const VCPU_STOPPED = 3;
+/** Rests until it is VCPU_RUNNING again: the VM is paused. */
+export const VCPU_PAUSED = 4;
 
 /** Milestones keep the time of their first mark. The guest's boot timer may write any of them. */
 const MILESTONE_FIRST_CODE = 121;
@@ -140,6 +144,18 @@ export class VmShared {
 
   setExitStatus(status: number): void {
     Atomics.store(this.words, EXIT_STATUS, status + 1);
+  }
+
+  // -- Pause --
+
+  /** vCPUs do not run, or come to rest soon. */
+  get isPausing(): boolean {
+    return Atomics.load(this.words, PAUSE) !== 0;
+  }
+
+  /** The caller then kicks them; or wakes those that rest. */
+  set isPausing(value: boolean) {
+    Atomics.store(this.words, PAUSE, value ? 1 : 0);
   }
 
   // -- Waking the main thread --
@@ -342,7 +358,7 @@ export class VmShared {
    * than the guest. Called outside every lock; a stop ends it within the time-out.
    */
   throttleOutput(): void {
-    while (this.outputIsHigh() && !this.isStopping()) {
+    while (this.outputIsHigh() && !this.isStopping() && !this.isPausing) {
       const tail = Atomics.load(this.words, TX_TAIL);
       Atomics.add(this.words, TX_WAITERS, 1);
       if (this.outputIsHigh()) Atomics.wait(this.words, TX_TAIL, tail, 100);

@@ -1,0 +1,124 @@
+// All state of a vCPU: taken from one, given to a new one. The vCPU has left KVM_RUN and has nothing to complete
+// (vcpu/loop.ts, completeExit). Kept as KVM's structures, because a clone loads them as they are; vcpu-data.ts has them as
+// data with names. KVM api.rst §4.11 to §4.46.
+import { KVM_CAP_XSAVE2, SIZEOF_KVM_XSAVE, kvm_sregs, kvm_vcpu_events } from "../sys/kvm-abi.js";
+import { HostError } from "../errors.js";
+import type { CpuidEntry } from "../x86/cpuid.js";
+import type { KvmSystem } from "./system.js";
+import type { MsrValue, VcpuFd } from "./vcpu-fd.js";
+
+export const IA32_TSC = 0x10;
+const IA32_TSC_DEADLINE = 0x6e0;
+const INTERRUPT_BITMAP_WORDS = 4;
+
+export interface VcpuState {
+  readonly cpuid: readonly CpuidEntry[];
+  /** Rate of its time-stamp counter, 0 if the host does not tell. */
+  readonly tscKhz: number;
+  /** KVM_MP_STATE_*. */
+  readonly mpState: number;
+  readonly regs: DataView<ArrayBuffer>;
+  readonly sregs: DataView<ArrayBuffer>;
+  readonly debugregs: DataView<ArrayBuffer>;
+  readonly xsave: DataView<ArrayBuffer>;
+  /** [number, value] of each extended control register. */
+  readonly xcrs: readonly (readonly [number, bigint])[];
+  readonly lapic: DataView<ArrayBuffer>;
+  readonly msrs: readonly MsrValue[];
+  readonly events: DataView<ArrayBuffer>;
+}
+
+/** `bytes` of the XSAVE area of this VM's vCPUs. KVM api.rst, KVM_CAP_XSAVE2. */
+export function xsaveBytes(system: Pick<KvmSystem, "checkExtension">): number {
+  return Math.max(SIZEOF_KVM_XSAVE, system.checkExtension(KVM_CAP_XSAVE2));
+}
+
+export interface CaptureOptions {
+  readonly cpuid: readonly CpuidEntry[];
+  /** KvmSystem.msrIndices. */
+  readonly msrIndices: readonly number[];
+  readonly xsaveBytes: number;
+}
+
+export function captureVcpu(vcpu: VcpuFd, { cpuid, msrIndices, xsaveBytes: size }: CaptureOptions): VcpuState {
+  const mpState = vcpu.getMpState();
+  const sregs = vcpu.getSregs();
+  // A software KVM leaves an interrupt in it that has long been delivered; `events` has what is really pending.
+  for (let word = 0; word < INTERRUPT_BITMAP_WORDS; word++) {
+    sregs.setBigUint64(kvm_sregs.interrupt_bitmap + 8 * word, 0n, true);
+  }
+  const events = vcpu.getEvents();
+  return {
+    cpuid,
+    tscKhz: vcpu.tscKhz(),
+    mpState,
+    regs: vcpu.getRegs(),
+    sregs,
+    debugregs: vcpu.getDebugregs(),
+    xsave: size > SIZEOF_KVM_XSAVE ? vcpu.getXsave2(size) : vcpu.getXsave(),
+    xcrs: vcpu.getXcrs(),
+    lapic: vcpu.getLapic(),
+    msrs: readMsrs(vcpu, msrIndices),
+    events,
+  };
+}
+
+/** All that the host can read of them: it lists some that this vCPU has not. */
+function readMsrs(vcpu: VcpuFd, indices: readonly number[]): MsrValue[] {
+  const values: MsrValue[] = [];
+  for (let from = 0; from < indices.length; ) {
+    const part = vcpu.getMsrs(indices.slice(from));
+    part.forEach((value, i) => values.push([indices[from + i] ?? 0, value]));
+    from += part.length + 1;
+  }
+  return values;
+}
+
+/**
+ * Into a vCPU that has its CPUID and has never run. Each step needs those before it: the APIC its base in sregs, the
+ * deadline timer its mode in the APIC and the counter that it compares with. Throws KvmIoctlError or HostError.
+ */
+export function loadVcpu(vcpu: VcpuFd, state: VcpuState, hostTscKhz = vcpu.tscKhz()): void {
+  if (state.tscKhz !== 0 && state.tscKhz !== hostTscKhz) vcpu.setTscKhz(state.tscKhz);
+  vcpu.setSregs(state.sregs);
+  vcpu.setRegs(state.regs);
+  vcpu.setXcrs(state.xcrs);
+  vcpu.setXsave(state.xsave);
+  vcpu.setDebugregs(state.debugregs);
+  vcpu.setLapic(state.lapic);
+  loadMsrs(vcpu, state.msrs);
+  vcpu.setMpState(state.mpState);
+  const flags = state.events.getUint32(kvm_vcpu_events.flags, true);
+  // "Pending" is only set with its flag; the host that has saved it need not have set it.
+  const events = new DataView(state.events.buffer.slice(0));
+  events.setUint32(kvm_vcpu_events.flags, flags | VALID_ALWAYS, true);
+  vcpu.setEvents(events);
+}
+
+/** KVM_VCPUEVENT_VALID_NMI_PENDING, VALID_SIPI_VECTOR, VALID_SHADOW. */
+const VALID_ALWAYS = 0x7;
+
+/** Only what a new vCPU has otherwise: hosts refuse to have some set, even to what they are. */
+function loadMsrs(vcpu: VcpuFd, saved: readonly MsrValue[]): void {
+  const rank = (index: number): number => (index === IA32_TSC ? 0 : index === IA32_TSC_DEADLINE ? 2 : 1);
+  const now = new Map(
+    readMsrs(
+      vcpu,
+      saved.map(([index]) => index),
+    ),
+  );
+  const changed = saved
+    .filter(([index, value]) => index === IA32_TSC || now.get(index) !== value)
+    .sort(([a], [b]) => rank(a) - rank(b));
+  for (let from = 0; from < changed.length; ) {
+    const done = vcpu.trySetMsrs(changed.slice(from));
+    from += done;
+    const refused = changed[from];
+    if (refused === undefined) continue;
+    const [index, value] = refused;
+    throw new HostError(
+      `This host does not let a guest go on with MSR 0x${index.toString(16)} = 0x${value.toString(16)}`,
+      { cure: "restore on a host with the same kind of processor, or create the guest with a CPU template" },
+    );
+  }
+}
