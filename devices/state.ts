@@ -51,6 +51,11 @@ export class StateReader {
     return new StateError(this.path, `${show(this.#value)} is not ${expected}`);
   }
 
+  /** As it is, for a check of another kind. */
+  get value(): unknown {
+    return this.#value;
+  }
+
   get isNull(): boolean {
     return this.#value === null;
   }

@@ -9,6 +9,7 @@ export const ERROR_CODES = [
   "ERR_HOST",
   "ERR_SYSTEM_CALL",
   "ERR_KVM_IOCTL",
+  "ERR_SNAPSHOT",
   "ERR_VM_STATE",
   "ERR_GUEST_MEMORY",
   "ERR_BUS",
@@ -83,6 +84,13 @@ export class SystemCallError extends VmmError {
 export class KvmIoctlError extends SystemCallError {
   constructor(request: string, errno: number, errnoName: string, cure?: string) {
     super(request, errno, errnoName, cure, "ERR_KVM_IOCTL");
+  }
+}
+
+/** A snapshot cannot be made, or cannot be restored: its files, this host, or what it needs does not fit. */
+export class SnapshotError extends VmmError {
+  constructor(message: string, options?: { cause?: unknown; cure?: string | undefined }) {
+    super("ERR_SNAPSHOT", message, options);
   }
 }
 

@@ -21,7 +21,6 @@ export function fieldsOf(
   return Object.entries(offsets).map(([name, offset]) => [name, offset, others[name] ?? kind]);
 }
 
-
 /** The fields of the structure at `base`. */
 export function readFields(structure: DataView, fields: Fields, base = 0): NamedFields {
   const named: NamedFields = {};

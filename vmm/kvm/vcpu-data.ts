@@ -84,19 +84,7 @@ export function vcpuToData(state: VcpuState): State {
 
 /** Throws StateError. */
 export function vcpuFromData(data: StateReader): VcpuState {
-  data.only([
-    "tscKhz",
-    "mpState",
-    "regs",
-    "sregs",
-    "debugregs",
-    "events",
-    "lapic",
-    "xcrs",
-    "msrs",
-    "xsave",
-    "cpuid",
-  ]);
+  data.only(["tscKhz", "mpState", "regs", "sregs", "debugregs", "events", "lapic", "xcrs", "msrs", "xsave", "cpuid"]);
   return {
     tscKhz: data.integer("tscKhz", { minimum: 0, maximum: MAX_TSC_KHZ }),
     mpState: MP_STATES[data.oneOf("mpState", MP_STATE_NAMES)],

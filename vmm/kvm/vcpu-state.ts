@@ -66,7 +66,7 @@ export function captureVcpu(vcpu: VcpuFd, { cpuid, msrIndices, xsaveBytes: size 
 /** All that the host can read of them: it lists some that this vCPU has not. */
 function readMsrs(vcpu: VcpuFd, indices: readonly number[]): MsrValue[] {
   const values: MsrValue[] = [];
-  for (let from = 0; from < indices.length; ) {
+  for (let from = 0; from < indices.length;) {
     const part = vcpu.getMsrs(indices.slice(from));
     part.forEach((value, i) => values.push([indices[from + i] ?? 0, value]));
     from += part.length + 1;
@@ -110,7 +110,7 @@ function loadMsrs(vcpu: VcpuFd, saved: readonly MsrValue[]): void {
   const changed = saved
     .filter(([index, value]) => index === IA32_TSC || now.get(index) !== value)
     .sort(([a], [b]) => rank(a) - rank(b));
-  for (let from = 0; from < changed.length; ) {
+  for (let from = 0; from < changed.length;) {
     const done = vcpu.trySetMsrs(changed.slice(from));
     from += done;
     const refused = changed[from];

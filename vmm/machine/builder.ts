@@ -1,6 +1,7 @@
 // Resolved config -> a VM ready for its first KVM_RUN, top to bottom in boot order: what the user asked for is
 // opened and checked, a machine is created, Linux is booted into it. DESIGN.md, "Boot".
 // What has been made is undone in reverse, on failure and on close.
+import type { StateReader } from "../../devices/state.js";
 import { deviceCount } from "../config/devices.js";
 import { softwareKvmCmdline } from "../config/software-kvm.js";
 import type { ResolvedConfig } from "../config/types.js";
@@ -13,13 +14,26 @@ import { MIB } from "../memory/layout.js";
 import type { DeviceSupport } from "../virtio/device-support.js";
 import type { KernelFormat } from "../x86/kernel.js";
 import { virtioRanges } from "../x86/virtio-ranges.js";
-import { createMachine, type Machine } from "./create.js";
+import { createMachine, type Machine, type SavedMachine } from "./create.js";
 import { checkHost } from "./host-check.js";
 import { enterLinux, loadLinux, openImages, readLater } from "./linux.js";
 import { UndoStack } from "./undo-stack.js";
 
+/** All of a VM that a snapshot keeps, but for its memory. */
+export interface SavedVm {
+  readonly machine: SavedMachine;
+  readonly kernelFormat: KernelFormat;
+  /** Of the legacy devices, as saved by thread-machine.ts. */
+  readonly legacy: StateReader;
+  /** Of the virtio devices, as saved by DeviceHost; by name. */
+  readonly devices: StateReader;
+}
+
 /** A machine with a guest in it. */
 export interface LiveParts extends Machine {
+  readonly config: ResolvedConfig;
+  /** What it goes on with, and the file that its memory was mapped from; undefined if it boots. */
+  readonly saved: (SavedVm & { readonly memoryFile: number }) | undefined;
   readonly kernelFormat: KernelFormat;
   /** Settles when kernel and initrd are in guest memory; rejects with KernelImageError or SystemCallError. */
   readonly loaded: Promise<void>;
@@ -45,17 +59,15 @@ export interface BuildOptions {
  * behind then.
  */
 export function buildVm(config: ResolvedConfig, options: BuildOptions = {}): LiveParts {
-  const undo = new UndoStack();
-  // For the time of the build: image files, /dev/kvm.
-  const files = new UndoStack();
+  const undo = { all: new UndoStack(), files: new UndoStack() };
   const reads: Promise<void>[] = [];
-  undo.add(() => {
-    files.run();
+  undo.all.add(() => {
+    undo.files.run();
   });
   try {
-    return build(config, undo, files, reads, options);
+    return build(config, undo, reads, options);
   } catch (error) {
-    abandonAfter(reads, undo);
+    abandonAfter(reads, undo.all);
     throw error;
   }
 }
@@ -83,69 +95,123 @@ export function checkGuest(config: ResolvedConfig): void {
   }
 }
 
-function build(
-  config: ResolvedConfig,
-  undo: UndoStack,
-  files: UndoStack,
-  reads: Promise<void>[],
-  { known, deviceSupport, readKernel }: BuildOptions,
-): LiveParts {
-  const images = openImages(config, (close) => {
-    files.add(close);
-  });
+/** Removes what has been made, when it goes. */
+interface Undo {
+  /** At the end of the VM. */
+  readonly all: UndoStack;
+  /** For the time of the build: image files, /dev/kvm. */
+  readonly files: UndoStack;
+}
 
+/** What a machine needs on this host, whatever will run in it. */
+function prepare(config: ResolvedConfig, undo: Undo, { known, deviceSupport }: BuildOptions) {
   if (deviceSupport === undefined && deviceCount(config) > 0) throw new Error("Devices without device support");
   const hostSides = new UndoStack();
-  undo.add(() => {
+  undo.all.add(() => {
     hostSides.run();
   });
   const factories = deviceSupport?.openDevices(config, (close) => hostSides.add(close)) ?? [];
-  const ranges = virtioRanges(factories.length);
-
   const system = KvmSystem.open();
-  files.add(() => {
+  undo.files.add(() => {
     system.close();
   });
   checkHost(system, config);
   const { quirks } = known ?? { quirks: probeQuirks(system) };
+  return { config, system, quirks, factories, ranges: virtioRanges(factories.length), deviceSupport, hostSides };
+}
 
-  const memory = MappedGuestMemory.map(config.memoryMib * MIB);
+function unmapLater(undo: UndoStack, memory: { unmap(): void } | undefined): void {
+  if (memory === undefined) return;
   undo.add(() => {
     memory.unmap();
   });
+}
+
+function build(config: ResolvedConfig, undo: Undo, reads: Promise<void>[], options: BuildOptions): LiveParts {
+  const images = openImages(config, (close) => {
+    undo.files.add(close);
+  });
+  const host = prepare(config, undo, options);
+  const { quirks, ranges } = host;
+  const memory = MappedGuestMemory.map(config.memoryMib * MIB);
+  unmapLater(undo.all, memory);
   const cmdline = quirks === undefined ? config.cmdline : `${softwareKvmCmdline(quirks.tscKhz)} ${config.cmdline}`;
   readLater(images, reads);
   const kernel = loadLinux({ ...config, cmdline }, ranges, memory, images);
-  readKernel?.(images.kernel.chunks());
+  options.readKernel?.(images.kernel.chunks());
   const command = config.commandChannel ? CommandPages.map() : undefined;
-  if (command !== undefined) {
-    undo.add(() => {
-      command.unmap();
-    });
-  }
-  const saved = undefined;
-  const parts = { config, system, quirks, memory, command, saved, factories, ranges, deviceSupport };
-  const machine = createMachine(parts, (unmake) => {
-    undo.add(unmake);
+  unmapLater(undo.all, command);
+  const machine = createMachine({ ...host, memory, command, saved: undefined }, (unmake) => {
+    undo.all.add(unmake);
   });
   enterLinux(machine.vcpus, kernel);
   const loaded = Promise.all(reads).then(() => undefined);
   // The caller hears of a failure when it waits for this, which may be later or never.
-  void Promise.allSettled(reads).then(() => files.run());
+  void Promise.allSettled(reads).then(() => undo.files.run());
   loaded.catch(() => undefined);
   return {
     ...machine,
+    config,
     kernelFormat: kernel.format,
     loaded,
+    saved: undefined,
     closeDevices: () => {
-      hostSides.run();
+      host.hostSides.run();
     },
     close: async () => {
       await Promise.allSettled(reads);
-      undo.run();
+      undo.all.run();
     },
     abandon: () => {
-      abandonAfter(reads, undo);
+      abandonAfter(reads, undo.all);
     },
   };
+}
+
+/**
+ * A machine that goes on where another was saved. `memoryFile` holds RAM and, behind it, the pages of the command's
+ * channel; it stays open while the VM lives. Throws as buildVm does.
+ */
+export function restoreVm(
+  config: ResolvedConfig,
+  saved: SavedVm,
+  memoryFile: number,
+  options: BuildOptions = {},
+): LiveParts {
+  const undo = { all: new UndoStack(), files: new UndoStack() };
+  undo.all.add(() => {
+    undo.files.run();
+  });
+  try {
+    const host = prepare(config, undo, options);
+    const size = config.memoryMib * MIB;
+    const memory = MappedGuestMemory.mapFile(memoryFile, size);
+    unmapLater(undo.all, memory);
+    const command = config.commandChannel ? CommandPages.mapFile(memoryFile, size) : undefined;
+    unmapLater(undo.all, command);
+    const machine = createMachine({ ...host, memory, command, saved: saved.machine }, (unmake) => {
+      undo.all.add(unmake);
+    });
+    undo.files.run();
+    return {
+      ...machine,
+      config,
+      kernelFormat: saved.kernelFormat,
+      loaded: Promise.resolve(),
+      saved: { ...saved, memoryFile },
+      closeDevices: () => {
+        host.hostSides.run();
+      },
+      close: () => {
+        undo.all.run();
+        return Promise.resolve();
+      },
+      abandon: () => {
+        undo.all.abandon();
+      },
+    };
+  } catch (error) {
+    undo.all.abandon();
+    throw error;
+  }
 }

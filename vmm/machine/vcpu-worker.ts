@@ -9,7 +9,14 @@ import { completeExit, runVcpu } from "../vcpu/loop.js";
 import { ThreadMachine } from "./thread-machine.js";
 import { describeFailure } from "../vcpu/failure.js";
 import type { VcpuTripleFault, VcpuWorkerData } from "../vcpu/messages.js";
-import { MILESTONE_FIRST_RUN, VCPU_IDLE, VCPU_PAUSED, VCPU_RUNNING, VCPU_STANDBY, VCPU_STOPPED } from "../vcpu/shared.js";
+import {
+  MILESTONE_FIRST_RUN,
+  VCPU_IDLE,
+  VCPU_PAUSED,
+  VCPU_RUNNING,
+  VCPU_STANDBY,
+  VCPU_STOPPED,
+} from "../vcpu/shared.js";
 
 function runThread({ machine: descriptor, index, standby }: VcpuWorkerData): void {
   const address = descriptor.vcpus[index];

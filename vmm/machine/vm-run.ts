@@ -20,6 +20,7 @@ import type { LiveParts } from "./builder.js";
 import { ConsoleWatcher } from "./console-watcher.js";
 import { HALT_WATCH_MS, HaltWatcher } from "./halt-watcher.js";
 import { HostCallbacks, type VmHost } from "./host-callbacks.js";
+import { restoreLegacy } from "./legacy-state.js";
 import { MainPhase } from "./main-phase.js";
 import { OutputPump } from "./output-pump.js";
 import { RtcTimer } from "./rtc-timer.js";
@@ -118,6 +119,7 @@ export class VmRun {
       },
     });
     this.machine = new ThreadMachine(parts.descriptor, 0, boot, this.devices?.transports ?? []);
+    if (parts.saved !== undefined) restoreLegacy(shared, parts.saved.legacy);
     this.#threads = new VcpuThreads(parts.descriptor, (vcpu, message) => {
       this.#hear(vcpu, message);
     });

@@ -21,8 +21,9 @@ import { balloonProblem } from "../config/balloon.js";
 import { ConfigError } from "../errors.js";
 import { MIB } from "../memory/layout.js";
 import { checkBytes, checkSize, startThreads, type StartOptions, type TerminalSize } from "./arguments.js";
-import { buildVm, type BuildOptions, type LiveParts } from "./builder.js";
+import { buildVm, restoreVm, type BuildOptions, type LiveParts, type SavedVm } from "./builder.js";
 import type { ResolvedConfig } from "../config/types.js";
+import { captureVm, type Capture } from "./capture.js";
 import type { VmHost } from "./host-callbacks.js";
 import { Life, type VmState } from "./life.js";
 import type { VmExit, VmStatistics } from "./vm-exit.js";
@@ -38,9 +39,23 @@ export class Vm {
   #closing: Promise<void> | undefined;
   #pausing: Promise<void> | undefined;
 
+  /** A VM that goes on where another was saved; `start` lets it. Throws what restoreVm throws. */
+  static restore(
+    config: ResolvedConfig,
+    saved: SavedVm,
+    memoryFile: number,
+    host: VmHost,
+    options: BuildOptions = {},
+  ): Vm {
+    return Vm.#around(restoreVm(config, saved, memoryFile, options), host);
+  }
+
   /** Throws what buildVm throws, and leaves nothing behind then. */
   static build(config: ResolvedConfig, host: VmHost, options: BuildOptions = {}): Vm {
-    const parts = buildVm(config, options);
+    return Vm.#around(buildVm(config, options), host);
+  }
+
+  static #around(parts: LiveParts, host: VmHost): Vm {
     try {
       return new Vm(parts, host);
     } catch (error) {
@@ -102,6 +117,14 @@ export class Vm {
     if (this.#life.state === "running") return;
     this.#life.enter("running", "resume");
     this.#run.resume();
+  }
+
+  /**
+   * All of the VM but its memory, which is in `memory`. Throws VmStateError unless it is paused. For vmm/snapshot.
+   */
+  capture(): Capture {
+    if (this.#life.state !== "paused") throw this.#life.refuse("capture");
+    return captureVm(this.#parts, this.#run);
   }
 
   async #pause(): Promise<void> {

@@ -1,7 +1,7 @@
 // The memory of the command's channel: a slot of its own in the MMIO hole, which is RAM for the guest's user
 // programs and no RAM for its kernel, so that /dev/mem maps it. devices/pseudo/command-channel.ts has the layout.
 import { CHANNEL_BYTES } from "../../devices/pseudo/command-channel.js";
-import { mmapAnonymous, munmap, viewMemory } from "../sys/memory.js";
+import { mmapAnonymous, mmapPrivateFile, munmap, viewMemory } from "../sys/memory.js";
 import type { MemoryRegion } from "./guest-memory.js";
 import { COMMAND_CHANNEL_GPA } from "./layout.js";
 
@@ -17,6 +17,11 @@ export class CommandPages {
 
   static map(): CommandPages {
     return new CommandPages(mmapAnonymous(CHANNEL_BYTES));
+  }
+
+  /** With the content of a file from `offset` on. */
+  static mapFile(fd: number, offset: number): CommandPages {
+    return new CommandPages(mmapPrivateFile(fd, CHANNEL_BYTES, offset));
   }
 
   unmap(): void {

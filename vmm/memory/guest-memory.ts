@@ -2,7 +2,7 @@
 // A boot writes through a small first view, and the kernel is read by address: V8 counts a view's
 // size as its own heap's pressure, and collecting before the first KVM_RUN costs milliseconds.
 // Addresses are host-contiguous inside a region.
-import { mmapAnonymous, munmap, preferHugePages, viewMemory } from "../sys/memory.js";
+import { mmapAnonymous, mmapPrivateFile, munmap, preferHugePages, viewMemory } from "../sys/memory.js";
 import { HIGH_MEMORY_GPA, MMIO_HOLE_GPA, PAGE_SIZE } from "./layout.js";
 import { WindowedMemory, type RamRange } from "./windowed-memory.js";
 
@@ -51,6 +51,11 @@ export class MappedGuestMemory extends WindowedMemory {
   /** Maps `size` bytes of zeroed memory; pages take host memory once they are touched. */
   static map(size: number): MappedGuestMemory {
     return new MappedGuestMemory(mmapAnonymous(size), size);
+  }
+
+  /** `size` bytes whose content is that of the file from `offset` on; the file never changes by them. */
+  static mapFile(fd: number, size: number, offset = 0): MappedGuestMemory {
+    return new MappedGuestMemory(mmapPrivateFile(fd, size, offset), size);
   }
 
   /** A further thread's view of memory that `map` made. */

@@ -106,6 +106,23 @@ export function writevRaw(fd: number, vectors: IoVectors): number {
   return count < 0 ? -koffi.errno() : count;
 }
 
+const nativeLseek = lazy("lseek", "int64_t", ["int", "int64_t", "int"]);
+const SEEK_DATA = 3;
+const SEEK_HOLE = 4;
+const ENXIO = 6;
+
+/** The next piece of a file that is no hole, from `position` on; undefined if nothing but a hole follows. */
+export function nextData(fd: number, position: number): { readonly start: number; readonly end: number } | undefined {
+  const start = nativeLseek(fd, position, SEEK_DATA);
+  if (start < 0) {
+    if (koffi.errno() === ENXIO) return undefined;
+    throw systemCallError("lseek");
+  }
+  const end = nativeLseek(fd, start, SEEK_HOLE);
+  if (end < 0) throw systemCallError("lseek");
+  return { start, end };
+}
+
 /** Brings what was written to the medium: 0 or the positive errno. */
 export function fdatasyncRaw(fd: number): number {
   return uninterrupted(() => nativeFdatasync(fd)) < 0 ? koffi.errno() : 0;

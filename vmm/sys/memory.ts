@@ -16,8 +16,8 @@ const nativeMunmap = lazy("munmap", "int", ["int64_t", "size_t"]);
 const nativeMadvise = lazy("madvise", "int", ["int64_t", "size_t", "int"]);
 
 /** mmap(2); EAGAIN is a file that is locked for a moment. */
-function map(length: number, protection: number, flags: number, fd: number): number {
-  const call = (): number => nativeMmap(0, length, protection, flags, fd, 0);
+function map(length: number, protection: number, flags: number, fd: number, offset = 0): number {
+  const call = (): number => nativeMmap(0, length, protection, flags, fd, offset);
   let address = uninterrupted(call);
   if (address === -1 && koffi.errno() === EAGAIN) address = uninterrupted(call);
   if (address === -1) throw systemCallError("mmap");
@@ -32,6 +32,14 @@ export function mmapAnonymous(length: number): number {
 /** Shared mapping of a file descriptor, such as a vCPU's kvm_run. */
 export function mmapFile(fd: number, length: number): number {
   return map(length, PROT_READ | PROT_WRITE, MAP_SHARED, fd);
+}
+
+/**
+ * A file as memory: pages come from it when they are touched, and one that is written becomes this mapping's own. The
+ * file must not become shorter meanwhile: a touch behind its end is SIGBUS.
+ */
+export function mmapPrivateFile(fd: number, length: number, offset: number): number {
+  return map(length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd, offset);
 }
 
 /** Asks for huge pages; a kernel without them refuses, which only costs time. */

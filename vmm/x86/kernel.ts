@@ -12,7 +12,8 @@ import type { ImageSource } from "./image-source.js";
 import { MAPPED_BYTES } from "./page-tables.js";
 import { noKernel } from "./wrong-image.js";
 
-export type KernelFormat = "elf-linux64" | "elf-pvh" | "bzimage";
+export const KERNEL_FORMATS = ["elf-linux64", "elf-pvh", "bzimage"] as const;
+export type KernelFormat = (typeof KERNEL_FORMATS)[number];
 
 export interface LoadedKernel {
   readonly format: KernelFormat;
