@@ -136,7 +136,7 @@ describe("imports", () => {
       ),
       [],
     );
-    const below = /^vmm\/(sys|kvm|memory)\/|^vmm\/errors|^devices\/contracts/;
+    const below = /^vmm\/(sys|kvm|memory)\/|^vmm\/errors|^devices\/(contracts|state)/;
     assert.deepEqual(
       violations(
         ({ from, to, isTypeOnly }) =>
