@@ -87,6 +87,16 @@ describe("bare reset", () => {
     assert.equal(pass(segment({ options: 40 }))[47], 0x14);
   });
 
+  it("its checksum carries, where it is about to run over", () => {
+    const first = segment({ acknowledgment: 1 }).readUInt16BE(50);
+    for (let before = 0; before <= 0x20; before++) {
+      // The sum grows with the number, and the checksum shrinks.
+      const frame = segment({ acknowledgment: 1 + first - before });
+      assert.equal(frame.readUInt16BE(50), before);
+      assert.equal(checksum(pass(frame)), 0, String(before));
+    }
+  });
+
   it("everything else stays as it is", () => {
     const other = segment();
     other.writeUInt16BE(0x86dd, 12);
@@ -107,5 +117,13 @@ describe("bare reset", () => {
     }
     const cut = segment();
     assert.deepEqual(pass(cut, [HEADER + 53]), cut);
+    // Ranges of a longer list before are none of this one's.
+    const buffers = new Segments(64);
+    buffers.append(0, HEADER + 53);
+    buffers.append(5000, 100);
+    buffers.clear();
+    buffers.append(0, HEADER + 53);
+    const never = (gpa: number): never => assert.fail(`Nothing is at ${String(gpa)}`);
+    acknowledgeReset({ readU8: never, writeU8: never }, buffers, cut.length);
   });
 });

@@ -138,6 +138,14 @@ describe("broken kernels", () => {
     });
   }
 
+  it("refuses an entry at the first byte that the page tables do not map", () => {
+    const large = new UntouchedMemory(6 * 1024);
+    assert.throws(
+      () => loadKernel(image(elf(4 * GIB, [{ gpa: 4 * GIB, bytes: CODE }]), large), large, "auto"),
+      /entry point 0x100000000 is not below 0x100000000/,
+    );
+  });
+
   it("a boot loader's fields are ours, whatever the file has in them", () => {
     const bytes = bzWith((d) => {
       for (const at of [0x218, 0x21c, 0x224, 0x23c, 0x240, 0x244, 0x250, 0x254]) d.setUint32(at, 0xdead_beef, true);

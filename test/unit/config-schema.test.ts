@@ -138,6 +138,7 @@ const WRONG_FOR_MOST: readonly (readonly [what: string, value: unknown, isRight:
   ["empty text", "", (schema) => "pattern" in schema && new RegExp(schema.pattern, "u").test("")],
   ["the word off", "off", (schema) => "pattern" in schema && new RegExp(schema.pattern, "u").test("off")],
   ["an empty list", [], (schema) => typeOf(schema) === "array"],
+  ["an array without a prototype", Object.setPrototypeOf([], null), (schema) => typeOf(schema) === "array"],
   ["an empty object", {}, (schema) => "required" in schema && schema.required.length === 0],
   ["zero", 0, (schema) => "minimum" in schema && schema.minimum === 0],
 ];

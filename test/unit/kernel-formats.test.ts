@@ -86,10 +86,19 @@ describe("bzimage", () => {
     assert.equal(kernel.setupHeader?.[0], 2);
   });
 
+  it("a last paragraph without its padding is whole", () => {
+    const { kernel, memory } = load(bzImage().subarray(0, -15));
+    assert.equal(kernel.end, 16 * MIB + 0x2000);
+    assert.deepEqual([...memory.slice(16 * MIB + 4080, 2)], [0x90, 0]);
+  });
+
   const bad: [what: string, image: Uint8Array, message: RegExp][] = [
     ["an old protocol", bzImage({ version: 0x20b }), /boot protocol 2\.11 is too old, needed is 2\.12/],
     ["a kernel without 64-bit entry", bzImage({ xloadflags: 0 }), /no 64-bit entry/],
     ["a truncated file", bzImage({ syssize: 0x10000 }), /truncated/],
+    ["a file that ends in its setup header", bzImage().subarray(0, 0x267), /615 bytes are too few/],
+    ["a file that ends with its setup header", bzImage().subarray(0, 0x268), /truncated: .* has 0$/],
+    ["a last paragraph that is missing", bzImage().subarray(0, -16), /truncated: .* 4096 bytes, the file has 4080/],
     ["a preferred address below 1 MiB", bzImage({ prefAddress: 0x10000 }), /preferred address/],
     ["more memory than the guest has", bzImage({ initSize: 64 * MIB }), /outside the guest's 32 MiB/],
   ];
@@ -119,5 +128,19 @@ describe("initrd", () => {
         error.message.includes(String(44 * MIB)) &&
         error.cure?.includes("--memory") === true,
     );
+  });
+
+  it("more memory is the cure up to the last byte that the kernel's limit allows", () => {
+    const cureOf = (size: number): string => {
+      try {
+        placeInitrd("big.cpio", size, 64 * MIB, 20 * MIB, 128 * MIB - 1);
+      } catch (error) {
+        if (error instanceof KernelImageError) return error.cure ?? "";
+      }
+      assert.fail(`${String(size)} bytes fit`);
+    };
+    assert.match(cureOf(108 * MIB), /--memory 128 at least/);
+    assert.match(cureOf(108 * MIB + 1), /make it smaller/);
+    assert.equal(placeInitrd("big.cpio", 108 * MIB, 128 * MIB, 20 * MIB, 128 * MIB - 1).gpa, 20 * MIB);
   });
 });

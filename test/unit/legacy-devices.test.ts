@@ -112,6 +112,18 @@ describe("cmos-rtc", () => {
     assert.equal(register(0x0d), 0x80);
   });
 
+  it("what is written while the clock is set stays, however often register B is written meanwhile", () => {
+    set(0x0b, 0x82);
+    set(0, 0x44);
+    now += 3000;
+    set(0x0b, 0x82);
+    assert.equal(register(0), 0x44);
+    set(0x0b, 0x02);
+    assert.equal(register(0), 0x44);
+    now += 1000;
+    assert.equal(register(0), 0x45);
+  });
+
   it("interrupts after each update: the flag is set once a second, and reading it lets the line go", () => {
     assert.equal(interrupts.nextMs(now), undefined);
     set(0x0b, 0x12);
@@ -164,6 +176,12 @@ describe("cmos-rtc", () => {
     assert.equal(interrupts.nextMs(now), 1000 / 256);
     set(0x0a, 0x20);
     assert.equal(interrupts.nextMs(now), undefined);
+    // The data sheet's table: the first two rates are those of 8 and 9, the others are halves of each other.
+    const hertz = [256, 128, 8192, 4096, 2048, 1024, 512, 256, 128, 64, 32, 16, 8, 4, 2];
+    for (const [index, rate] of hertz.entries()) {
+      set(0x0a, 0x21 + index);
+      assert.equal(interrupts.nextMs(now), 1000 / rate, String(index + 1));
+    }
   });
 
   it("setting the clock ends the update interrupts, as the data sheet has it", () => {

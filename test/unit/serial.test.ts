@@ -224,6 +224,16 @@ describe("serial", () => {
     const { serial, sent } = port();
     serial.write(UART_MCR, 1, UART_MCR_LOOP | 0x0a);
     assert.equal(serial.read(UART_MSR, 1) & 0xf0, 0x90);
+    // DTR, RTS, OUT1, OUT2 as DSR, CTS, RI, DCD.
+    for (const [line, status] of [
+      [0x01, 0x20],
+      [0x02, 0x10],
+      [0x04, 0x40],
+      [0x08, 0x80],
+    ] as const) {
+      serial.write(UART_MCR, 1, UART_MCR_LOOP | line);
+      assert.equal(serial.read(UART_MSR, 1) & 0xf0, status);
+    }
     serial.write(UART_TX, 1, 0x55);
     assert.equal(serial.read(UART_RX, 1), 0x55);
     assert.deepEqual(sent, []);

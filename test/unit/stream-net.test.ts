@@ -1,6 +1,9 @@
 // Needs: nothing. Frames between guest memory and a stream socket, whole or in pieces.
 import assert from "node:assert/strict";
-import { closeSync, readSync, writeSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { closeSync, constants, mkdtempSync, openSync, readSync, rmSync, writeSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { Segments } from "../../devices/virtio/segments.js";
 import { unguarded } from "../../vmm/virtio/guard.js";
 import { StreamNet } from "../../vmm/virtio/backends/stream-net.js";
@@ -181,6 +184,37 @@ describe("stream network", () => {
       assert.ok(stream.subarray(at, at + 4 + 60_000).equals(prefixed(bytes)), `frame ${String(index)}`);
     }
     assert.ok(sent > 5);
+  });
+
+  it("a length that is written in pieces comes whole", () => {
+    // A pipe that has room for some of its bytes alone; a socket takes four bytes or none.
+    const folder = mkdtempSync(join(tmpdir(), "vmlet-test-"));
+    const path = join(folder, "pipe");
+    execFileSync("mkfifo", [path]);
+    for (const room of [1, 2, 3]) {
+      const own = openSync(path, constants.O_RDWR | constants.O_NONBLOCK);
+      const other = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+      const narrow = new StreamNet(
+        own,
+        memory,
+        () => assert.fail("no end"),
+        unguarded,
+        () => assert.fail("no watch"),
+      );
+      const filler = writeSync(own, Buffer.alloc(65_536 - room));
+      assert.equal(filler, 65_536 - room);
+      // The pipe fills its last page up if what is beyond whole pages has room there.
+      const bytes = bytesOf(2 * 4096 + room - 4);
+      assert.equal(narrow.send(frame(bytes)), 0);
+      const stream = Buffer.alloc(100_000);
+      assert.equal(readSync(other, stream), 65_536, "the pipe has taken a piece of the length");
+      assert.equal(narrow.send(frame(bytes)), HEADER + bytes.length);
+      const rest = readSync(other, stream, 65_536, 30_000, null);
+      assert.deepEqual(stream.subarray(filler, 65_536 + rest), prefixed(bytes));
+      narrow.close();
+      closeSync(other);
+    }
+    rmSync(folder, { recursive: true });
   });
 
   it("a guest that takes back what was begun gets it finished with zeroes, and the stream stays in step", () => {

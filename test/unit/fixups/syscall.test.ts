@@ -42,10 +42,10 @@ function stopped(frame: Frame = {}, handler = HANDLER): { m: FixupRig; fixup: Sy
   return { m, fixup };
 }
 
-function setGate(m: FixupRig, handler: bigint, isPresent = true): void {
+function setGate(m: FixupRig, handler: bigint, isPresent = true, idt = IDT): void {
   const low = (handler & 0xffffn) | (0x10n << 16n) | (((handler >> 16n) & 0xffffn) << 48n);
-  m.memory.writeU64(IDT + 14 * 16, low | (isPresent ? 0x8e00n << 32n : 0x0e00n << 32n));
-  m.memory.writeU64(IDT + 14 * 16 + 8, 0xffff_ffff_0000_0000n | (handler >> 32n));
+  m.memory.writeU64(idt + 14 * 16, low | (isPresent ? 0x8e00n << 32n : 0x0e00n << 32n));
+  m.memory.writeU64(idt + 14 * 16 + 8, 0xffff_ffff_0000_0000n | (handler >> 32n));
 }
 
 describe("syscall done by hand", () => {
@@ -67,6 +67,22 @@ describe("syscall done by hand", () => {
     m.setIdt(BigInt(IDT), 0xfff);
     fixup.follow(m);
     assert.deepEqual(m.log.slice(2), ["break 0x2222"]);
+  });
+
+  it("a gate that comes later is found, also in a table at address 0", () => {
+    for (const table of [IDT, 0]) {
+      const m = fixupRig();
+      m.msrs.set(MSR_STAR, STAR).set(MSR_LSTAR, ENTRY).set(MSR_SYSCALL_MASK, 0x4_7700n);
+      m.setIdt(BigInt(table), 0xfff);
+      m.setPage(table, 0n);
+      setGate(m, HANDLER, true, table);
+      const fixup = new SyscallFixup(m.kvm);
+      fixup.follow(m);
+      assert.deepEqual(m.log, []);
+      m.setPage(table, BigInt(table) | PRESENT);
+      fixup.follow(m);
+      assert.deepEqual(m.log, ["break 0xffff800012345678"]);
+    }
   });
 
   it("no breakpoint without long mode, without an entry, with too short a table or one that is not there", () => {

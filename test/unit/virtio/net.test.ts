@@ -265,6 +265,22 @@ describe("network device: receiving", () => {
     }
   });
 
+  it("both bytes of num_buffers are ours, whatever the backend has written there and wherever they lie", () => {
+    for (const cuts of [[12], [10, 1, 1], [11, 1], [9, 1, 2], [5, 6], [1, 1, 8, 2], [12, 1]]) {
+      const m = rig();
+      const ranges = [...cuts, 1000].map((length, index) => ({ gpa: RX + 4096 * index, length, writable: true }));
+      m.rxq.add(ranges);
+      m.driver.notify(0);
+      const frame = frameOf(60).fill(0xee, 10, 12);
+      m.net.arrive(frame);
+      assert.deepEqual(lengths(m.rxq), [72]);
+      const bytes = Buffer.concat(ranges.map(({ gpa, length }) => m.memory.slice(gpa, length)));
+      const expected = frameOf(60);
+      expected[10] = 1;
+      assert.deepEqual([...bytes.subarray(0, 72)], [...expected], String(cuts));
+    }
+  });
+
   it("a large frame is spread over buffers, with every length and the count of them", () => {
     const m = rig({ features: LARGE });
     addBuffers(m, 50, 1536);
