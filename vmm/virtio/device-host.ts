@@ -1,6 +1,7 @@
 // Owns the virtio devices of a VM, on the main thread: makes them, answers what vCPU threads ask
 // for them, and has their queues served when the guest notifies. DESIGN.md, "Threads".
 import type { InterruptLine, SharedWords } from "../../devices/contracts.js";
+import { StateError, type State, type StateReader } from "../../devices/state.js";
 import type { BalloonStatistics } from "../../devices/virtio/balloon/statistics.js";
 import type { ConsoleHost } from "../../devices/virtio/console/backend.js";
 import type { Counters, VirtioDevice } from "../../devices/virtio/device.js";
@@ -69,6 +70,10 @@ export interface DeviceFactory {
   readonly name: string;
   /** Its input comes from the host through the event loop, which must then turn often. */
   readonly hearsHost?: boolean;
+  /** What its host side is, if another one could not take its place; while the device is quiet. */
+  identity?(): State;
+  /** Throws an error for the user if its host side is not the one of a saved device. */
+  checkIdentity?(saved: StateReader): void;
   create(services: DeviceServices): VirtioDevice;
 }
 
@@ -111,7 +116,7 @@ export class DeviceHost {
   readonly controls: Readonly<DeviceControls>;
   /** A device waits for events of the host. */
   readonly hearsHost: boolean;
-  readonly #names: readonly string[];
+  readonly #factories: readonly DeviceFactory[];
   readonly #words: readonly SharedWords[];
   readonly #calls: readonly SharedWords[];
   readonly #loop: DeviceLoop;
@@ -126,7 +131,7 @@ export class DeviceHost {
     const guard: Guard = (task) => {
       loop.guard(task);
     };
-    this.#names = devices.map(({ factory }) => factory.name);
+    this.#factories = devices.map(({ factory }) => factory);
     this.#words = devices.map((_, device) => words(device));
     this.transports = devices.map(
       ({ factory, interrupt, registers }) =>
@@ -184,10 +189,66 @@ export class DeviceHost {
   counters(): Record<string, Counters> {
     return Object.fromEntries(
       this.transports.map((transport, device) => [
-        this.#names[device] ?? "",
+        this.#factories[device]?.name ?? "",
         { ...transport.device.counters, ...transport.counters },
       ]),
     );
+  }
+
+  /**
+   * Comes when no vCPU runs: done when no device has anything in flight. From here to `unquiesce` none is served, none
+   * interrupts. `flush`: what the guest has stored on its disks is on the medium, too; rejects with StateError if not.
+   */
+  async quiesce({ flush = true }: { readonly flush?: boolean } = {}): Promise<void> {
+    // What vCPUs have left here shall not wait as long as the pause lasts.
+    this.service();
+    await Promise.all(this.transports.map((transport) => transport.quiesce()));
+    if (flush) await Promise.all(this.transports.map(async ({ device }) => device.flush?.()));
+  }
+
+  /** Goes on after `quiesce` or `restore`: before vCPUs run. */
+  unquiesce(): void {
+    this.#loop.guard(() => {
+      for (const transport of this.transports) transport.unquiesce();
+    });
+  }
+
+  /** The state of each device, by name; only while quiet. */
+  save(): State {
+    return Object.fromEntries(
+      this.transports.map((transport, index) => {
+        const { device } = transport;
+        const factory = this.#factories[index];
+        const state: State = {
+          type: device.deviceType,
+          transport: transport.save(),
+          device: device.save(),
+          host: factory?.identity?.() ?? null,
+        };
+        return [factory?.name ?? "", state];
+      }),
+    );
+  }
+
+  /**
+   * Takes up what `save` has answered; once, before the guest runs. All is quiet until `unquiesce`. Throws StateError,
+   * or for a host side that has changed an error for the user; the devices are of no use then.
+   */
+  restore(states: StateReader): void {
+    states.only(this.#factories.map(({ name }) => name));
+    this.transports.forEach((transport, index) => {
+      const factory = this.#factories[index];
+      const state = states.at(factory?.name ?? "");
+      state.only(["type", "transport", "device", "host"]);
+      const { deviceType } = transport.device;
+      if (state.integer("type", { minimum: 0, maximum: 0xffff_ffff }) !== deviceType) {
+        throw state.at("type").wrong(`the type of this device, ${String(deviceType)}`);
+      }
+      const host = state.at("host");
+      if (factory?.checkIdentity !== undefined) factory.checkIdentity(host);
+      else if (!host.isNull) throw new StateError(host.path, "is given for a device that has none");
+      transport.restore(state.at("transport"), state.at("device"));
+    });
   }
 
   /** Throws what the first failing device has thrown, after the others have been closed. */

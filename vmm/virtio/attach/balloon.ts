@@ -16,13 +16,12 @@ export const attachBalloon: DeviceOpener = ({ balloon }) => {
     {
       name: NAME,
       create: ({ memory, loop, report, expose }) => {
-        let targetBytes = targetMib * MIB;
         let guest: BalloonStatistics | undefined;
         let askedMs = -Infinity;
         const device = new BalloonDevice({
           name: NAME,
           pages: new MappedGuestPages(memory),
-          targetBytes,
+          targetBytes: targetMib * MIB,
           deflateOnOom,
           pageReporting: reporting,
           onStatistics: (statistics) => {
@@ -34,13 +33,12 @@ export const attachBalloon: DeviceOpener = ({ balloon }) => {
         expose({
           balloon: {
             setTarget: (bytes) => {
-              targetBytes = bytes;
               device.setTarget(bytes);
             },
             statistics: (isAsked) => {
               // The guest answers later; this is its last answer.
               if (isAsked && loop.now() - askedMs >= ASK_MS && device.requestStatistics()) askedMs = loop.now();
-              return { targetBytes, actualBytes: device.actualBytes, guest };
+              return { targetBytes: device.targetBytes, actualBytes: device.actualBytes, guest };
             },
           },
         });

@@ -2,6 +2,7 @@
 import { closeSync } from "node:fs";
 import { BlockDevice } from "../../../devices/virtio/block/device.js";
 import { openDiskFile, type DiskFile } from "../backends/disk-file.js";
+import { checkDiskIdentity, diskIdentity } from "../backends/disk-identity.js";
 import { FileDisk } from "../backends/file-disk.js";
 import { diskName, type ResolvedDisk } from "../../config/disks.js";
 import type { DeviceFactory, DeviceOpener } from "../device-host.js";
@@ -50,6 +51,10 @@ function attachDisk(
   undo(() => close());
   return {
     name,
+    identity: () => diskIdentity(file),
+    checkIdentity: (saved) => {
+      checkDiskIdentity(file, saved);
+    },
     create: ({ memory, loop, guard, isMainPhase, report }) => {
       const backend = new FileDisk(file, memory, isMainPhase, guard);
       close = () => backend.close();

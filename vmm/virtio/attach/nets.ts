@@ -68,6 +68,7 @@ function attachNet(
         name,
         backend,
         mac,
+        isMacOwn: net.mac !== undefined,
         mtu: side.mtu,
         rxRateLimiter: rateLimiter,
         txRateLimiter: rateLimiter,
