@@ -1,6 +1,7 @@
 // ACPI fixed hardware: PM1a event and control blocks, reset register, power-management timer.
 // ACPI 6.4 §4.8.3. Sleeping means S5 only, and there are no events to report.
 import type { AccessSize, BusDevice, SharedWords } from "../contracts.js";
+import type { State, StateReader } from "../state.js";
 
 // Offsets from the PM1a event block.
 export const PM1_STS = 0;
@@ -22,7 +23,9 @@ const PM_TIMER_HZ = 3_579_545;
 // Shared words.
 const ENABLE = 0;
 const CONTROL = 1;
-export const ACPI_PM_WORDS = 2;
+/** Ticks that the timer is ahead of the host's clock, modulo 2^32. */
+const TIMER_OFFSET = 2;
+export const ACPI_PM_WORDS = 3;
 
 export interface PowerControl {
   powerOff(): void;
@@ -35,7 +38,7 @@ export class AcpiPm implements BusDevice {
   readonly #power: PowerControl;
   readonly #nowMs: () => number;
 
-  constructor(words: SharedWords, power: PowerControl, nowMs: () => number = () => performance.now()) {
+  constructor(words: SharedWords, power: PowerControl, nowMs: () => number = hostMs) {
     this.#words = words;
     this.#power = power;
     this.#nowMs = nowMs;
@@ -48,7 +51,7 @@ export class AcpiPm implements BusDevice {
       case PM1_CNT:
         return (this.#words[CONTROL] ?? 0) | SCI_EN;
       case PM_TMR:
-        return Math.floor((this.#nowMs() / 1000) * PM_TIMER_HZ) >>> 0;
+        return timer(this.#words, this.#nowMs());
       default:
         return 0;
     }
@@ -73,4 +76,30 @@ export class AcpiPm implements BusDevice {
         break;
     }
   }
+}
+
+/** Of the host, and not of a thread as performance.now(): each vCPU's thread shows the same timer. */
+function hostMs(): number {
+  return Number(process.hrtime.bigint()) / 1e6;
+}
+
+function timer(words: SharedWords, nowMs: number): number {
+  return (Math.floor((nowMs / 1000) * PM_TIMER_HZ) + (words[TIMER_OFFSET] ?? 0)) >>> 0;
+}
+
+/** While no vCPU runs. */
+export function saveAcpiPm(words: SharedWords, nowMs = hostMs()): State {
+  return { enable: words[ENABLE] ?? 0, control: words[CONTROL] ?? 0, timer: timer(words, nowMs) };
+}
+
+/** The timer goes on from where it stood. */
+export function restoreAcpiPm(words: SharedWords, state: StateReader, nowMs = hostMs()): void {
+  state.only(["enable", "control", "timer"]);
+  const control = state.integer("control", { minimum: 0, maximum: 0xffff });
+  if ((control & SLP_EN) !== 0) throw state.at("control").wrong("a value without SLP_EN, which is never kept");
+  words[ENABLE] = state.integer("enable", { minimum: 0, maximum: 0xffff });
+  words[CONTROL] = control;
+  const saved = state.integer("timer", { minimum: 0, maximum: 0xffff_ffff });
+  words[TIMER_OFFSET] = 0;
+  words[TIMER_OFFSET] = (saved - timer(words, nowMs)) | 0;
 }

@@ -4,6 +4,7 @@
 import type { AccessSize, BusDevice, SharedWords } from "../contracts.js";
 import {
   CLOCK_REGISTERS,
+  MAX_OFFSET_S,
   RTC_CHANGED,
   RTC_EVENTS,
   RTC_HOURS_ALARM,
@@ -35,7 +36,6 @@ const REG_D_VALUE = 0x80;
 /** Register A: an update is going on. The chip takes 2 ms for it, each second. */
 const UPDATE_IN_PROGRESS = 0x80;
 const UPDATE_BEGINS_AT_MS = 998;
-const MAX_OFFSET_S = 0x7fff_ffff;
 
 export class CmosRtc implements BusDevice {
   readonly name = "rtc";

@@ -29,8 +29,13 @@ export const RTC_UF = 0x10;
 /** Periodic, alarm and update-ended: enable bits of register B, flags of register C. */
 export const RTC_EVENTS = RTC_PF | RTC_AF | RTC_UF;
 
+/** How many there are. */
+export const RTC_REGISTERS = 128;
+/** Further than this the guest cannot set the clock, seconds. */
+export const MAX_OFFSET_S = 0x7fff_ffff;
+
 // Words: one a register, then what has none.
-export const RTC_SELECTED = 128;
+export const RTC_SELECTED = RTC_REGISTERS;
 /** How far the guest has set the clock ahead of the host's, seconds. */
 export const RTC_OFFSET_S = 129;
 /** Nonzero: the interrupts that are due may be others than before. */

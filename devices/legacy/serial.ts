@@ -3,6 +3,28 @@
 // at once), modem-status interrupts (the lines never change), framing and parity errors.
 import type { AccessSize, BusDevice, InterruptLine, SharedWords } from "../contracts.js";
 import { lock, unlock } from "../lock.js";
+import {
+  BREAK,
+  DLL,
+  DLM,
+  FCR,
+  IER,
+  IER_BITS,
+  LCR,
+  LOCK,
+  MCR,
+  MCR_BITS,
+  PIN,
+  POLLING_READS,
+  RX,
+  RX_CAPACITY,
+  RX_HEAD,
+  RX_HIDDEN,
+  RX_REFUSED,
+  RX_TAIL,
+  SCR,
+  THRE_PENDING,
+} from "./serial-words.js";
 
 // Register offsets; 0 and 1 are the divisor latch while LCR.DLAB is set.
 export const UART_RX = 0;
@@ -21,7 +43,6 @@ export const UART_SCR = 7;
 export const UART_IER_RDI = 0x01;
 export const UART_IER_THRI = 0x02;
 export const UART_IER_RLSI = 0x04;
-const IER_BITS = 0x0f;
 
 export const UART_IIR_NO_INT = 0x01;
 export const UART_IIR_THRI = 0x02;
@@ -34,7 +55,6 @@ export const UART_FCR_CLEAR_RCVR = 0x02;
 
 export const UART_LCR_DLAB = 0x80;
 export const UART_MCR_LOOP = 0x10;
-const MCR_BITS = 0x1f;
 
 export const UART_LSR_DR = 0x01;
 export const UART_LSR_BI = 0x10;
@@ -43,37 +63,6 @@ export const UART_LSR_TEMT = 0x40;
 
 /** Carrier, data set ready, clear to send. */
 const MSR_CONNECTED = 0xb0;
-
-// Words of the shared state.
-const LOCK = 0;
-const IER = 1;
-const LCR = 2;
-const MCR = 3;
-const FCR = 4;
-const SCR = 5;
-const DLL = 6;
-const DLM = 7;
-/** 1: the transmitter has become empty since the guest last looked. */
-const THRE_PENDING = 8;
-/** Level of the interrupt pin. */
-const PIN = 9;
-const RX_HEAD = 10;
-const RX_TAIL = 11;
-/** 1: input was refused; say so when there is room. */
-const RX_REFUSED = 12;
-/** Not 0: the receiver seems empty, until its interrupt is enabled or a driver polls; looks left. */
-const RX_HIDDEN = 13;
-const RX = 14;
-/** Deeper than the 16 of the chip, which the guest cannot tell: fewer wake-ups per pasted line. */
-const RX_CAPACITY = 256;
-
-export const SERIAL_WORDS = RX + RX_CAPACITY;
-
-/** Reads of LSR and nothing else, in a row: a driver without interrupts waits for input. */
-const POLLING_READS = 64;
-
-/** A queue entry that is a break instead of a byte. */
-const BREAK = 0x100;
 
 /** The far end of the line. */
 export interface SerialLine {
@@ -144,6 +133,11 @@ export class Serial implements BusDevice {
     const rises = this.#updatePin();
     unlock(this.#words, LOCK);
     if (rises) this.#interrupt.trigger();
+  }
+
+  /** After a restore: an edge that was on its way to the guest comes again. */
+  signal(): void {
+    if (this.#get(PIN) !== 0) this.#interrupt.trigger();
   }
 
   #readRegister(offset: number): number {

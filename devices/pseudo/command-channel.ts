@@ -3,6 +3,8 @@
 // at the boot timer's page, and the monitor wakes it through the guest's terminal. guest/init/channel.h is the
 // other end. The guest may write anything anywhere in here: what is ours is kept here, what is its is checked.
 
+import type { State, StateReader } from "../state.js";
+
 /** Register of the boot timer's page; 4 bytes, read: where the channel's memory is, 0 without one; write: ring. */
 export const BOOT_TIMER_CHANNEL = 0x10;
 
@@ -112,6 +114,29 @@ export class CommandChannel {
     this.#hasRefused = false;
     this.#store(CHANNEL_MONITOR_WAITS, 0);
     return true;
+  }
+
+  /** What is kept here and not in the memory, which is saved by itself. */
+  save(): State {
+    return {
+      outputTail: this.#outputTail >>> 0,
+      inputHead: this.#inputHead >>> 0,
+      hasRefused: this.#hasRefused,
+      isBroken: this.#isBroken,
+    };
+  }
+
+  /** The memory is that of the saved guest. */
+  restore(state: StateReader): void {
+    state.only(["outputTail", "inputHead", "hasRefused", "isBroken"]);
+    const outputTail = state.integer("outputTail", { minimum: 0, maximum: 0xffff_ffff }) | 0;
+    const inputHead = state.integer("inputHead", { minimum: 0, maximum: 0xffff_ffff }) | 0;
+    this.#hasRefused = state.boolean("hasRefused");
+    this.#isBroken = state.boolean("isBroken");
+    this.#outputTail = outputTail;
+    this.#inputHead = inputHead;
+    this.#store(CHANNEL_OUTPUT_TAIL, outputTail);
+    this.#store(CHANNEL_INPUT_HEAD, inputHead);
   }
 
   /** Before the memory goes. */

@@ -1,7 +1,6 @@
 // Needs: nothing.
 import assert from "node:assert/strict";
 import {
-  SERIAL_WORDS,
   Serial,
   UART_DLL,
   UART_FCR,
@@ -30,6 +29,7 @@ import {
   UART_SCR,
   UART_TX,
 } from "../../devices/legacy/serial.js";
+import { SERIAL_WORDS } from "../../devices/legacy/serial-words.js";
 
 function port() {
   const sent: number[] = [];

@@ -1,17 +1,41 @@
-// State of the legacy devices, which lies in shared words. vmm/machine/thread-machine.ts knows where.
+// State of the devices that lie in shared words: each names its fields, thread-machine.ts knows where its words are.
+// Of the boot timer, what the guest has told through it.
+import { restoreAcpiPm, saveAcpiPm } from "../../devices/legacy/acpi-pm.js";
+import { restoreRtc, saveRtc } from "../../devices/legacy/rtc-state.js";
+import { restoreSerial, saveSerial } from "../../devices/legacy/serial-state.js";
 import type { State, StateReader } from "../../devices/state.js";
-import type { VmShared } from "../vcpu/shared.js";
-import { DEVICE_WORDS } from "./thread-machine.js";
+import { MILESTONE_COMMAND_END, MILESTONE_COMMAND_START, MILESTONE_INIT, type VmShared } from "../vcpu/shared.js";
+import { acpiPmWords, rtcWords, serialWords } from "./thread-machine.js";
 
+const MILESTONES = { init: MILESTONE_INIT, commandStart: MILESTONE_COMMAND_START, commandEnd: MILESTONE_COMMAND_END };
+
+/** While no vCPU runs. */
 export function saveLegacy(shared: VmShared): State {
-  return { words: [...shared.deviceWords(0, DEVICE_WORDS)] };
+  return {
+    serial: saveSerial(serialWords(shared)),
+    rtc: saveRtc(rtcWords(shared)),
+    acpiPm: saveAcpiPm(acpiPmWords(shared)),
+    bootTimer: {
+      ...Object.fromEntries(
+        Object.entries(MILESTONES).map(([name, code]) => [name, shared.milestone(code) !== undefined]),
+      ),
+      exitStatus: shared.exitStatus ?? null,
+    },
+  };
 }
 
+/** Throws StateError. What the guest has reached before, it has reached now. */
 export function restoreLegacy(shared: VmShared, state: StateReader): void {
-  state.only(["words"]);
-  const words = state.list("words", DEVICE_WORDS);
-  const target = shared.deviceWords(0, DEVICE_WORDS);
-  words.forEach((word, i) => {
-    target[i] = word.asInteger({ minimum: -0x8000_0000, maximum: 0x7fff_ffff });
-  });
+  state.only(["serial", "rtc", "acpiPm", "bootTimer"]);
+  restoreSerial(serialWords(shared), state.at("serial"));
+  restoreRtc(rtcWords(shared), state.at("rtc"));
+  restoreAcpiPm(acpiPmWords(shared), state.at("acpiPm"));
+  const bootTimer = state.at("bootTimer");
+  bootTimer.only([...Object.keys(MILESTONES), "exitStatus"]);
+  const exitStatus = bootTimer.at("exitStatus");
+  const now = process.hrtime.bigint();
+  for (const [name, code] of Object.entries(MILESTONES)) {
+    if (bootTimer.boolean(name)) shared.markMilestone(code, now);
+  }
+  if (!exitStatus.isNull) shared.setExitStatus(exitStatus.asInteger({ minimum: 0, maximum: 0xff }));
 }

@@ -6,7 +6,8 @@ import { ACPI_PM_LENGTH, ACPI_PM_WORDS, AcpiPm } from "../../devices/legacy/acpi
 import { CmosRtc, RTC_LENGTH } from "../../devices/legacy/cmos-rtc.js";
 import { RTC_WORDS } from "../../devices/legacy/rtc-registers.js";
 import { I8042, I8042_LENGTH } from "../../devices/legacy/i8042.js";
-import { SERIAL_WORDS, Serial } from "../../devices/legacy/serial.js";
+import { Serial } from "../../devices/legacy/serial.js";
+import { SERIAL_WORDS } from "../../devices/legacy/serial-words.js";
 import { BootTimer } from "../../devices/pseudo/boot-timer.js";
 import { Bus } from "../vcpu/bus.js";
 import type { KvmRun } from "../kvm/kvm-run.js";
@@ -46,6 +47,16 @@ export const DEVICE_WORDS = VIRTIO_AT + VIRTIO_GSIS.length * VIRTIO_PORT_WORDS;
 /** The words of virtio device `device`. */
 export function virtioWords(shared: VmShared, device: number): SharedWords {
   return shared.deviceWords(VIRTIO_AT + device * VIRTIO_PORT_WORDS, VIRTIO_PORT_WORDS);
+}
+
+/** The words of the serial port. */
+export function serialWords(shared: VmShared): SharedWords {
+  return shared.deviceWords(SERIAL_AT, SERIAL_WORDS);
+}
+
+/** The words of ACPI's fixed hardware. */
+export function acpiPmWords(shared: VmShared): SharedWords {
+  return shared.deviceWords(ACPI_PM_AT, ACPI_PM_WORDS);
 }
 
 /** The words of the real-time clock. */
@@ -91,7 +102,6 @@ export class ThreadMachine implements ExitObserver {
     this.kicker = new Kicker(this.shared, vcpus, mmapSize, doorbellFd, this.#isMain);
     this.#counters = this.shared.exitCounters(index);
 
-    const words = (at: number, count: number): SharedWords => this.shared.deviceWords(at, count);
     const serialInterrupt = {
       trigger: () => {
         signalEventfd(descriptor.serialIrqFd);
@@ -105,7 +115,7 @@ export class ThreadMachine implements ExitObserver {
         this.stop("reboot");
       },
     };
-    this.serial = new Serial(words(SERIAL_AT, SERIAL_WORDS), serialInterrupt, {
+    this.serial = new Serial(serialWords(this.shared), serialInterrupt, {
       transmit: (byte) => {
         this.#transmit(byte);
       },
@@ -116,11 +126,11 @@ export class ThreadMachine implements ExitObserver {
     });
     this.pio.attach(SERIAL0_PORT, SERIAL_LENGTH, this.serial);
     this.pio.attach(I8042_DATA_PORT, I8042_LENGTH, new I8042(power.reset));
-    const rtc = new CmosRtc(words(RTC_AT, RTC_WORDS), () => {
+    const rtc = new CmosRtc(rtcWords(this.shared), () => {
       this.kicker.wakeMain();
     });
     this.pio.attach(RTC_INDEX_PORT, RTC_LENGTH, rtc);
-    this.pio.attach(ACPI_PM1A_EVT_PORT, ACPI_PM_LENGTH, new AcpiPm(words(ACPI_PM_AT, ACPI_PM_WORDS), power));
+    this.pio.attach(ACPI_PM1A_EVT_PORT, ACPI_PM_LENGTH, new AcpiPm(acpiPmWords(this.shared), power));
     this.mmio.attach(
       BOOT_TIMER_GPA,
       BOOT_TIMER_LENGTH,
