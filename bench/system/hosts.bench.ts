@@ -13,6 +13,7 @@ import { bareContainer, openDocker, whyNoBareContainer, type DockerHost } from "
 import { measure, type Bench, type BenchContext, type BenchResult, type Failure, type Variant } from "../harness.js";
 import { acceleratorInWords } from "../stamp.js";
 import { GUEST_MIB } from "./guest.js";
+import { V8_FLAGS } from "../../vmm/host/v8-flags.js";
 
 const BOOT_LIMIT_MS = 600_000;
 /** A lab starts anew for every boot: few rounds, enough to see the spread; Bochs takes minutes. */
@@ -100,7 +101,7 @@ async function run(context: BenchContext): Promise<BenchResult> {
       const volumes = ["--volume", `${guest}:/guest:ro`, "--volume", `${reports}:/reports`];
       const vmlet = inContainer(
         ["--device", "/dev/kvm", ...volumes],
-        [process.execPath, "--no-rehash-snapshot", "/vmlet/dist/vmlet.js"],
+        [process.execPath, ...V8_FLAGS, "/vmlet/dist/vmlet.js"],
       );
       const place = { vmlet, guest: "/guest", reports: "/reports" };
       variants.push(boot("this host, in Docker", place, join(reports, "report.json"), { accel: "kvm" }));

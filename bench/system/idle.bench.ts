@@ -22,6 +22,7 @@ import {
 } from "../harness.js";
 import { qemuArguments, vmletArguments } from "./guest.js";
 import { LAB_QEMU, LAB_VMLET, LabHost, OUR_KERNEL } from "./lab-host.js";
+import { V8_FLAGS } from "../../vmm/host/v8-flags.js";
 
 const READY = "ready";
 const COMMAND = ["sh", "-c", `echo ${READY}; sleep 1000`];
@@ -81,7 +82,7 @@ function onHost(hasTap: boolean): Variant {
     turn: async () => {
       const folder = mkdtempSync(join(tmpdir(), "vmlet-bench-"));
       writeFileSync(`${folder}/disk`, Buffer.alloc(2 ** 20));
-      const argv = ["--no-rehash-snapshot", "dist/vmlet.js", "boot", "--quiet", ...everyDevice(folder, hasTap)];
+      const argv = [...V8_FLAGS, "dist/vmlet.js", "boot", "--quiet", ...everyDevice(folder, hasTap)];
       const monitor = spawn(process.execPath, [...argv, "--", ...COMMAND], { stdio: ["ignore", "pipe", "ignore"] });
       const ended = new Promise((resolve) => monitor.once("close", resolve));
       try {

@@ -6,6 +6,7 @@ import { LabSession } from "../../vmm/lab/session.js";
 import { timeLimit } from "../../vmm/host/time-limit.js";
 import { compileProgram } from "../programs.js";
 import { DEBIAN_MIB, GUEST_MIB, type GuestImages } from "./guest.js";
+import { V8_FLAGS } from "../../vmm/host/v8-flags.js";
 
 const LAB_MEMORY_MIB = 1536;
 const LAB_CPUS = 2;
@@ -16,7 +17,7 @@ const INITRD = "/input/bench/initramfs.cpio";
 export const OUR_KERNEL: GuestImages = { kernel: "/input/bench/vmlinux", initrd: INITRD, memoryMib: GUEST_MIB };
 export const DEBIAN_KERNEL: GuestImages = { kernel: "/input/bench/debian", initrd: INITRD, memoryMib: DEBIAN_MIB };
 
-export const LAB_NODE: readonly string[] = ["node", "--no-rehash-snapshot"];
+export const LAB_NODE: readonly string[] = ["node", ...V8_FLAGS];
 export const LAB_VMLET: readonly string[] = [...LAB_NODE, LAB_CLI];
 export const LAB_MONITOR = "/input/bench/monitor";
 export const LAB_QEMU = "qemu-system-x86_64";

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { NESTED_MODULES } from "../helpers/guest-images.js";
 import { guestRunner, whyNoBoot, type GuestRunner } from "../helpers/guest-runner.js";
 import { skip } from "../helpers/skip.js";
+import { V8_FLAGS } from "../../vmm/host/v8-flags.js";
 
 describe("boot: nested", function () {
   this.timeout(400_000);
@@ -38,7 +39,7 @@ describe("boot: nested", function () {
       for folder in dev proc sys; do mount -o bind /$folder /mnt/$folder; done
       for folder in tmp root; do mount -t tmpfs tmpfs /mnt/$folder; done
       export HOME=/root
-      chroot /mnt node --no-rehash-snapshot /input/vmlet/dist/vmlet.js boot --accel kvm --quiet --kernel /input/kernels/vmlinux \\
+      chroot /mnt node ${V8_FLAGS.join(" ")} /input/vmlet/dist/vmlet.js boot --accel kvm --quiet --kernel /input/kernels/vmlinux \\
         --initrd /input/kernels/initramfs.cpio --memory 96 -- sh -c "${inner}" </dev/null`;
     const { status, stdout, stderr } = await guest.boot(
       [

@@ -15,6 +15,7 @@ import { timeLimit } from "../../vmm/host/time-limit.js";
 import { countBoot } from "./booted.js";
 import { buildGuestPrograms, withVsockProgram } from "./guest-programs.js";
 import { makeRootDisk, withDebianModules, withNestedModules } from "./guest-images.js";
+import { V8_FLAGS } from "../../vmm/host/v8-flags.js";
 
 const LAB_MEMORY_MIB = 1536;
 const LAB_CPUS = 2;
@@ -135,7 +136,7 @@ async function labRunner(): Promise<GuestRunner> {
   const start = (): Promise<LabSession> =>
     LabSession.start({ packageRoot, memoryMib: LAB_MEMORY_MIB, cpus: LAB_CPUS, inputs });
   let session = await start();
-  const env = { VMLET: `node --no-rehash-snapshot ${LAB_CLI}` };
+  const env = { VMLET: `node ${V8_FLAGS.join(" ")} ${LAB_CLI}` };
   const run = async (text: string, stdin = ""): Promise<Boot> => {
     const command = { argv: ["sh", "-c", text], env, stdin };
     let done: LabResult;

@@ -6,6 +6,7 @@ import { LAB_CLI, packageInputs } from "../../vmm/lab/checkout.js";
 import { LabSession, type LabResult } from "../../vmm/lab/session.js";
 import { countBoot } from "./booted.js";
 import { describeRunning } from "./running.js";
+import { V8_FLAGS } from "../../vmm/host/v8-flags.js";
 
 const MEMORY_MIB = 1024;
 /** A guest that has not ended by then never will, seconds of the lab's clock. */
@@ -59,7 +60,7 @@ export class IntelLab {
   async boot(args: readonly string[]): Promise<IntelBoot> {
     const { status, stdout, stderr, files } = await this.#session.run({
       argv: [
-        ...["timeout", String(LIMIT_S), "node", "--no-rehash-snapshot", LAB_CLI, "boot", "--accel", "kvm"],
+        ...["timeout", String(LIMIT_S), "node", ...V8_FLAGS, LAB_CLI, "boot", "--accel", "kvm"],
         ...["--report", "/output/report.json", "--kernel", KERNEL, "--initrd", INITRAMFS, "--quiet", ...args],
       ],
       stdin: "",

@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
 import { skip } from "../helpers/skip.js";
+import { V8_FLAGS } from "../../vmm/host/v8-flags.js";
 
 describe("kvm: bundle", function () {
   this.timeout(60_000);
@@ -18,11 +19,11 @@ describe("kvm: bundle", function () {
     try {
       const cache = join(folder, "cache");
       const script = "vmm/bundle/code-cache.mjs";
-      const result = spawnSync(process.execPath, ["--no-rehash-snapshot", script, "booted", cache], {
+      const result = spawnSync(process.execPath, [...V8_FLAGS, script, "booted", cache], {
         encoding: "utf8",
       });
       assert.equal(result.status, 0, result.stderr);
-      const all = spawnSync(process.execPath, ["--no-rehash-snapshot", script, "all", `${cache}.all`], {
+      const all = spawnSync(process.execPath, [...V8_FLAGS, script, "all", `${cache}.all`], {
         encoding: "utf8",
       });
       assert.equal(all.status, 0, all.stderr);

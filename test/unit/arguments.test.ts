@@ -1,5 +1,6 @@
 // Needs: nothing. The command line: what is given twice, what contradicts, and numbers of every spelling.
 import assert from "node:assert/strict";
+import { parseArgs } from "node:util";
 import {
   BOOT_FLAGS,
   parseBalloonCommand,
@@ -11,7 +12,9 @@ import {
 } from "../../vmm/cli/arguments.js";
 import { parseBench } from "../../bench/ladder/options.js";
 import { parseBytes, parseWhole } from "../../vmm/cli/numbers.js";
+import { parsePlain } from "../../vmm/cli/parse-options.js";
 import { UsageError } from "../../vmm/cli/usage-error.js";
+import { Random } from "../fuzz/random.js";
 
 function refuses(action: () => unknown, message: RegExp): void {
   assert.throws(action, (error) => {
@@ -162,3 +165,33 @@ describe("arguments: numbers", () => {
 function refusesAny(action: () => unknown, what: string): void {
   assert.throws(action, (error) => error instanceof UsageError, what);
 }
+
+describe("arguments: plain ones are read without Node's parser", () => {
+  const words = Object.keys(BOOT_FLAGS).flatMap((name) => [`--${name}`, `--${name}=x`, `--${name}=`]);
+  const letters = ["-k", "-i", "-c", "-m", "-q", "-h", "-z", "-qk", "-kx", "-m=1"];
+  const others = ["x", "", "-", "--", "--=x", "--no-quiet", "--toString", "--__proto__=x", "-1", "a=b", "--kernel==x"];
+
+  it("the result is Node's, whatever stands there", () => {
+    const random = new Random(1);
+    let plain = 0;
+    for (let round = 0; round < 50_000; round++) {
+      const args = Array.from({ length: random.below(6) }, () =>
+        random.pick(random.pick([words, letters, ["x"], others])),
+      );
+      const ours = parsePlain(args, BOOT_FLAGS);
+      if (ours === undefined) continue;
+      plain++;
+      const { values, positionals, tokens } = parseArgs({ args, options: BOOT_FLAGS, strict: true, tokens: true });
+      assert.deepEqual({ ...ours.values }, { ...values }, args.join(" "));
+      assert.deepEqual(ours.positionals, positionals);
+      const given = tokens.map((token) => (token.kind === "option" ? { name: token.name, value: token.value } : token));
+      assert.deepEqual(ours.given, given, args.join(" "));
+    }
+    assert.ok(plain > 5000, `only ${String(plain)} were plain`);
+  });
+
+  it("what people write is plain", () => {
+    const options = ["--kernel", "k", "-i", "i", "--memory=256M", "-q", "--disk", "path=a", "--disk=path=b", "--rng"];
+    assert.ok(parsePlain(options, BOOT_FLAGS) !== undefined);
+  });
+});

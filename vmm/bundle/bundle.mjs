@@ -1,7 +1,7 @@
 // Bundles the command line, the vCPU thread, the library and the ladder into dist/, one CommonJS file
 // each: fewer files to find and parse is what makes the start fast. The command line comes with
 // what V8 has made of it, so that a start need not parse it either.
-import { build } from "esbuild";
+import { build, transform } from "esbuild";
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { accessSync, chmodSync, constants, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
@@ -11,19 +11,21 @@ import { accessSync, chmodSync, constants, readFileSync, readdirSync, rmSync, wr
 //                        (vmm/host/inherited-signals.ts)
 //   NODE_EXTRA_CA_CERTS  where it is set, costs every start of Node 20 some 60 ms and is of no use to a VM;
 //                        it cannot be unset from inside
-//   --no-rehash-snapshot the hash seed of the start-up snapshot need not be changed either: nothing that
-//                        a guest controls becomes a property name
 //   --inspect-port       SIGUSR1 makes Node open a debugger, to which anybody on the host may connect, from
 //                        its start until our first line runs: at an address that nothing can listen at
 //                        (link-local without an interface: EINVAL)
-const NODE_FLAGS = ["--no-rehash-snapshot", "--inspect-port=[fe80::1]:9229"];
+const flags = await transform(readFileSync("vmm/host/v8-flags.ts", "utf8"), { loader: "ts" });
+const { V8_FLAGS } = await import(`data:text/javascript,${encodeURIComponent(flags.code)}`);
+const NODE_FLAGS = [...V8_FLAGS, "--inspect-port=[fe80::1]:9229"];
 const SHELL_LINE = [
   'while read -r k v; do [ "$k" = SigIgn: ] && break; done 2>/dev/null </proc/$$/status',
   "unset NODE_EXTRA_CA_CERTS",
   `VMLET_SIGIGN=$v exec node ${NODE_FLAGS.map((flag) => `'${flag}'`).join(" ")} "$0" "$@"`,
 ].join("; ");
 const SHEBANG = `#!/bin/sh\n':' //; ${SHELL_LINE}\n`;
-const IMPORT_META_URL = 'const importMetaUrl=require("node:url").pathToFileURL(__filename).href;';
+// Made when it is asked for: Node compiles for 0.4 ms what makes it.
+const IMPORT_META =
+  'const importMeta={dirname:__dirname,get url(){return require("node:url").pathToFileURL(__filename).href}};';
 
 // A CommonJS file has a require of its own: loading node:module to make one costs 2 ms.
 const ownRequire = {
@@ -63,8 +65,11 @@ await Promise.all(
       format: "cjs",
       minifyWhitespace: true,
       minifySyntax: true,
-      banner: { js: IMPORT_META_URL },
-      define: { "import.meta.url": "importMetaUrl", VMLET_GUEST_KEY: JSON.stringify(guestKey()) },
+      banner: { js: IMPORT_META },
+      define: {
+        "import.meta": "importMeta",
+        VMLET_GUEST_KEY: JSON.stringify(guestKey()),
+      },
       plugins: [ownRequire],
       logLevel: "warning",
     }),
@@ -113,7 +118,7 @@ function canOpenKvm() {
 // longer to read by 3 ms. Without functions that are needed, a boot would compile for 4 ms.
 rmSync("dist/cli.cache", { force: true });
 const makeCache = (...which) =>
-  spawnSync(process.execPath, ["--no-rehash-snapshot", "vmm/bundle/code-cache.mjs", ...which], {
+  spawnSync(process.execPath, [...V8_FLAGS, "vmm/bundle/code-cache.mjs", ...which], {
     stdio: ["ignore", "ignore", "pipe"],
     encoding: "utf8",
     timeout: 60_000,

@@ -13,6 +13,7 @@ import { runInLab } from "../lab/connect.js";
 import type { LabCpu } from "../lab/cpu.js";
 import type { LabInput } from "../lab/image.js";
 import { labDiskPath } from "../lab/session.js";
+import { V8_FLAGS } from "../host/v8-flags.js";
 
 /** What the lab itself needs in addition to the guest's memory, `MiB`: kernel, Node, page cache. */
 export const LAB_OWN_MIB = 640;
@@ -71,7 +72,7 @@ function refuseHostDevices({ nets, vsock, control }: BootOptions): void {
 }
 
 function labArguments(options: BootOptions, config: ResolvedConfig): string[] {
-  const argv = ["node", "--no-rehash-snapshot", LAB_CLI, "boot", "--accel", "kvm"];
+  const argv = ["node", ...V8_FLAGS, LAB_CLI, "boot", "--accel", "kvm"];
   argv.push("--kernel", KERNEL, ...(config.initrd === undefined ? ["--no-initrd"] : ["--initrd", INITRD]));
   // The command line is complete already: it has what this process knows of the terminal.
   argv.push("--bare-cmdline", "--cmdline", config.cmdline);

@@ -10,15 +10,14 @@ declare const VMLET_GUEST_KEY: string | undefined;
 /** Below the folder of a built guest. */
 export type GuestFile = "default/vmlinux" | "fast/vmlinux" | "initramfs.cpio" | "tiny.cpio";
 
-/** dist/vmlet.js and build/vmm/cli/*.js see the package's top from different depths. */
-function packageFile(path: string): string {
-  const depth = import.meta.url.includes("/build/vmm/") ? "../../../" : "../";
-  return decodeURIComponent(new URL(depth + path, import.meta.url).pathname);
+/** Top folder of the package: dist/cli.js and build/vmm/host/guest-files.js see it from different depths. */
+export function packageRoot(): string {
+  const { dirname: folder } = import.meta;
+  return join(folder, folder.endsWith("/build/vmm/host") ? "../../.." : "..");
 }
 
-/** Top folder of the package. */
-export function packageRoot(): string {
-  return packageFile(".").replace(/\/$/, "");
+function packageFile(path: string): string {
+  return join(packageRoot(), path);
 }
 
 /** The folder that has, or will have, the guest of exactly this package. */

@@ -23,6 +23,8 @@ const RESERVED: readonly number[] = [32, 33];
 export function readIgnored(environment: Environment = process.env): ReadonlySet<number> {
   const text = environment.VMLET_SIGIGN ?? "";
   delete environment.VMLET_SIGIGN;
+  // Nearly always, and not worth 64 large numbers.
+  if (/^0*$/.test(text)) return new Set();
   const mask = /^[0-9a-f]{1,16}$/.test(text) ? BigInt(`0x${text}`) : 0n;
   const numbers = Array.from({ length: 64 }, (_, index) => index + 1);
   const isIgnored = (number: number): boolean => ((mask >> BigInt(number - 1)) & 1n) === 1n;

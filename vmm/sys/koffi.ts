@@ -1,6 +1,8 @@
 // The one place that loads koffi: its native module directly, by process.dlopen,
 // because the JavaScript wrapper's platform probing costs 7 ms of start-up.
+import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
 import { HostError } from "../errors.js";
 
 type NativeArgument = number | bigint | string | ArrayBufferView | null;
@@ -46,13 +48,23 @@ export interface Koffi {
 
 export type { PollHandle };
 
+const PACKAGE = "@koromix/koffi-linux-x64";
+
+/** Where Node would look first for the package, too, without the time to read its description. */
+function findNearby(file: string): string | undefined {
+  for (let folder = import.meta.dirname; ; folder = dirname(folder)) {
+    const path = join(folder, "node_modules", PACKAGE, file);
+    if (existsSync(path)) return path;
+    if (folder === dirname(folder)) return undefined;
+  }
+}
+
 function loadNative(): Koffi {
-  const require = createRequire(import.meta.url);
   const failures: unknown[] = [];
-  for (const candidate of ["linux_x64", "musl_x64"]) {
+  for (const file of ["linux_x64/koffi.node", "musl_x64/koffi.node"]) {
     const module = { exports: {} };
     try {
-      process.dlopen(module, require.resolve(`@koromix/koffi-linux-x64/${candidate}/koffi.node`));
+      process.dlopen(module, findNearby(file) ?? createRequire(import.meta.url).resolve(`${PACKAGE}/${file}`));
       return module.exports as Koffi;
     } catch (error) {
       failures.push(error);
