@@ -2,8 +2,9 @@
 // with the flags that dist/vmlet.js's first line gives Node, or V8 would refuse it later.
 //   code-cache.mjs WHICH [FILE]; FILE in place of dist/cli.cache, WHICH is
 //   all     every function: right anywhere, and the longer the program grows the longer to read
-//   booted  those that a boot calls, which is what is waited for: boots a guest of three instructions
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+//   booted  those that a boot calls, which is what is waited for: boots a guest of three instructions as a user boots
+//           the package's own, with nothing but a command
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -13,6 +14,8 @@ import { Script } from "node:vm";
 const CACHE = process.argv[3] ?? "dist/cli.cache";
 /** vmm/host/exit-codes.ts, EXIT_REBOOT. */
 const REBOOTED = 100;
+/** `bytes` of a kernel and an initramfs: large ones are read by another thread, into huge pages. */
+const LARGE = 4 * 2 ** 20;
 
 const filename = resolve("dist/cli.js");
 const source = `(function(exports,require,module,__filename,__dirname){${readFileSync(filename, "latin1")}\n})`;
@@ -27,7 +30,7 @@ function save(script) {
 function tinyKernel() {
   const entry = 0x100_0000;
   const code = [0xb0, 0xfe, 0xe6, 0x64, 0xeb, 0xfe];
-  const bytes = Buffer.alloc(0x1000 + code.length);
+  const bytes = Buffer.alloc(0x1000 + LARGE);
   bytes.write("\x7fELF\x02\x01\x01", "latin1");
   bytes.writeUInt16LE(2, 16); // ET_EXEC
   bytes.writeUInt16LE(62, 18); // EM_X86_64
@@ -44,7 +47,7 @@ function tinyKernel() {
     for (const field of [16, 24]) bytes.writeBigUInt64LE(BigInt(entry), at + field);
     for (const field of [32, 40]) bytes.writeBigUInt64LE(BigInt(size), at + field);
   };
-  header(64, 1, 0x1000, code.length); // PT_LOAD
+  header(64, 1, 0x1000, LARGE); // PT_LOAD
   header(120, 4, 176, 24); // PT_NOTE: XEN_ELFNOTE_PHYS32_ENTRY
   for (const [index, word] of [4, 8, 18].entries()) bytes.writeUInt32LE(word, 176 + 4 * index);
   bytes.write("Xen\0", 188, "latin1");
@@ -58,17 +61,20 @@ function emptyArchive() {
   const name = "TRAILER!!!";
   const fields = Array(13).fill("00000000");
   fields[11] = (name.length + 1).toString(16).padStart(8, "0"); // c_namesize
-  return Buffer.from(`070701${fields.join("")}${name}`.padEnd(124, "\0"), "latin1");
+  return Buffer.from(`070701${fields.join("")}${name}`.padEnd(LARGE, "\0"), "latin1");
 }
 
 /** Ends this process, with status 0 if the guest has run and the cache is made. */
 function boot() {
   const folder = mkdtempSync(join(tmpdir(), "vmlet-build-"));
   process.on("exit", () => rmSync(folder, { recursive: true }));
-  const kernel = join(folder, "kernel");
-  writeFileSync(kernel, tinyKernel());
-  const initrd = join(folder, "initrd");
-  writeFileSync(initrd, emptyArchive());
+  // A checkout with a guest of its own.
+  writeFileSync(join(folder, "Makefile"), "");
+  for (const kind of ["default", "fast"]) {
+    mkdirSync(join(folder, "guest/out", kind), { recursive: true });
+    writeFileSync(join(folder, "guest/out", kind, "vmlinux"), tinyKernel());
+  }
+  writeFileSync(join(folder, "guest/out/initramfs.cpio"), emptyArchive());
   const script = new Script(source, { filename });
   // A boot ends by _exit(2), behind which nothing runs: it comes here instead.
   const { dlopen } = process;
@@ -90,10 +96,9 @@ function boot() {
       },
     };
   };
-  const guest = ["--kernel", kernel, "--initrd", initrd, "--memory", "64"];
-  process.argv = [process.execPath, resolve("dist/vmlet.js"), "boot", "--accel", "kvm", "-q", ...guest, "--", "true"];
+  process.argv = [process.execPath, resolve("dist/vmlet.js"), "boot", "--accel", "kvm", "--", "true"];
   const main = script.runInThisContext();
-  main({}, createRequire(filename), { exports: {} }, filename, resolve("dist"));
+  main({}, createRequire(filename), { exports: {} }, filename, join(folder, "dist"));
 }
 
 if (process.argv[2] === "booted") boot();
