@@ -12,6 +12,8 @@ export const BOOT_TIMER_EXIT_STATUS = 0x4;
 export const BOOT_TIMER_POWER_OFF = 0x8;
 /** 4 bytes, read: tells the guest's init that the page is this device. */
 export const BOOT_TIMER_MAGIC_REGISTER = 0xc;
+/** 4 bytes, write 1: the guest waits for a snapshot to be taken here. */
+export const BOOT_TIMER_SNAPSHOT = 0x14;
 /** "VMLT", little-endian. */
 export const BOOT_TIMER_MAGIC = 0x544c4d56;
 
@@ -22,6 +24,8 @@ export interface BootTimerHost {
   powerOff(): void;
   /** The guest has done something to the command's channel. */
   channelRang(): void;
+  /** The guest is where a snapshot may be taken, and does not go on before its next exit is answered. */
+  snapshotPoint(): void;
 }
 
 export class BootTimer implements BusDevice {
@@ -45,5 +49,6 @@ export class BootTimer implements BusDevice {
     else if (offset === BOOT_TIMER_EXIT_STATUS) this.#host.exitStatus(value & 0xff);
     else if (offset === BOOT_TIMER_POWER_OFF && value === 1) this.#host.powerOff();
     else if (offset === BOOT_TIMER_CHANNEL) this.#host.channelRang();
+    else if (offset === BOOT_TIMER_SNAPSHOT && value === 1) this.#host.snapshotPoint();
   }
 }

@@ -58,6 +58,17 @@ export class CommandChannel {
     this.#store(CHANNEL_VERSION, CHANNEL_LAYOUT);
   }
 
+  /**
+   * What a guest that begins with a template is told, before it runs. False if this guest does not wait for it: it has
+   * no init that has opened the channel, or one that has a command already.
+   */
+  putRestoreBlock(block: Uint8Array): boolean {
+    const hasCommand = this.#load(CHANNEL_OUTPUT_HEAD) !== 0 || this.#load(CHANNEL_INPUT_TAIL) !== 0;
+    if (!this.isOpen || hasCommand || block.length > CHANNEL_RING_BYTES) return false;
+    this.#output.set(block);
+    return true;
+  }
+
   /** The guest's init uses the channel. */
   get isOpen(): boolean {
     return this.#load(CHANNEL_STATE) !== CHANNEL_CLOSED;

@@ -18,7 +18,8 @@
 #define PATH_LIMIT 4096
 #define AT_FDCWD_ -100L
 
-static char *environment[5];
+/* Ended by 0. */
+static char **environment;
 
 /* The start of the file, where its kind is written; the length, or -1. */
 static long read_head(const char *path, char *head, size_t length)

@@ -7,6 +7,7 @@
  *   vmlet.exec=BASE64URL  argv, its strings separated by NUL; without it: /bin/sh
  *   vmlet.tty=raw         the host is not a terminal: a channel is used if there is one (channel.h), else the
  *                         terminal has no echo and no newline translation
+ *   vmlet.template        wait for the command where a snapshot is taken (template.h)
  *   vmlet.term=NAME       TERM
  *   vmlet.size=ROWSxCOLS  window size
  *   ip=CLIENT:...         the network (network.h)
@@ -28,6 +29,7 @@
 #include "syscall.h"
 #include "text.h"
 #include "world.h"
+#include "template.h"
 
 #define BOOT_TIMER_GPA 0xc0000000UL
 #define BOOT_TIMER_MAGIC 0x544c4d56U
@@ -51,6 +53,8 @@ struct boot_timer {
 	volatile unsigned int magic;
 	/* Read: where the command's channel is. Written: something has changed there. */
 	volatile unsigned int channel;
+	/* Written: a snapshot may be taken here. */
+	volatile unsigned int snapshot;
 };
 
 struct window_size {
@@ -63,12 +67,12 @@ static char cmdline[4096];
 static char arguments[4096];
 static char *argv[COMMAND_WORDS];
 static char term[64] = "TERM=vt100";
-static char *environment[] = {
+static char *first_environment[] = {
 	"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 	"HOME=/root", term, host_name, 0,
 };
 static struct window_size window;
-static int raw_tty;
+static int raw_tty, is_template;
 static char root_device[32];
 static const char *network;
 static char terminal_device[32] = "/dev/ttyS0";
@@ -182,6 +186,8 @@ static void read_cmdline(void)
 			decode_arguments(value);
 		} else if ((value = value_of(word, "vmlet.tty=raw"))) {
 			raw_tty = 1;
+		} else if ((value = value_of(word, "vmlet.template")) && *value <= ' ') {
+			is_template = raw_tty = 1;
 		} else if ((value = value_of(word, "console="))) {
 			/* What follows a comma is the line's speed. */
 			size_t i = 5;
@@ -289,13 +295,12 @@ static void take_terminal(void)
 		call1(close, terminal);
 }
 
-/* Becomes the command. */
-static void run_command(void)
+/* Becomes the command; without one there is nothing to do. */
+static void run_command(char **command)
 {
 	/* The host holds its input back until now: the terminal is set up, and nothing can flush it. */
 	milestone(MILESTONE_COMMAND_START);
-	call1(chdir, "/root");
-	call1(exit_group, execute(argv));
+	call1(exit_group, command && command[0] ? execute(command) : 0);
 }
 
 /* Set by the signals with which busybox's poweroff, halt and reboot ask PID 1. */
@@ -333,7 +338,8 @@ static int run_on_terminal(void)
 	if (command == 0) {
 		if (terminal >= 0)
 			take_terminal();
-		run_command();
+		call1(chdir, "/root");
+		run_command(argv);
 	}
 	/* The foreground is the command's: draining the port from behind it must not stop init. */
 	handle(SIGTTOU, SIG_IGN);
@@ -390,7 +396,8 @@ static int run_with_pipes(void)
 		call2(dup2, in[0], 0);
 		call2(dup2, out[1], 1);
 		call2(dup2, out[1], 2);
-		run_command();
+		call1(chdir, "/root");
+		run_command(is_template ? wait_in_template(&timer->snapshot, terminal_device) : argv);
 	}
 	/* Whoever writes goes on until the pipe is full, instead of giving way to init for every piece. Not before
 	 * the fork: the command would inherit it. */
@@ -444,6 +451,7 @@ static void power_off(int status)
 
 __attribute__((used)) static void start(void)
 {
+	environment = first_environment;
 	open_timer();
 	milestone(MILESTONE_INIT);
 	mount_all();

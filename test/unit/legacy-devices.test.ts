@@ -12,6 +12,7 @@ import {
   BOOT_TIMER_MAGIC_REGISTER,
   BOOT_TIMER_MILESTONE,
   BOOT_TIMER_POWER_OFF,
+  BOOT_TIMER_SNAPSHOT,
   BootTimer,
 } from "../../devices/pseudo/boot-timer.js";
 
@@ -233,6 +234,7 @@ describe("boot-timer", () => {
       exitStatus: (status: number) => events.push(`status ${String(status)}`),
       powerOff: () => events.push("off"),
       channelRang: () => events.push("ring"),
+      snapshotPoint: () => events.push("snapshot"),
     };
     const timer = new BootTimer(host, 0xc010_0000);
     timer.write(BOOT_TIMER_MILESTONE, 1, 123);
@@ -241,7 +243,9 @@ describe("boot-timer", () => {
     timer.write(0x800, 4, 1);
     timer.write(BOOT_TIMER_POWER_OFF, 4, 1);
     timer.write(BOOT_TIMER_CHANNEL, 4, 1);
-    assert.deepEqual(events, ["milestone 123", "status 255", "off", "ring"]);
+    timer.write(BOOT_TIMER_SNAPSHOT, 4, 0);
+    timer.write(BOOT_TIMER_SNAPSHOT, 4, 1);
+    assert.deepEqual(events, ["milestone 123", "status 255", "off", "ring", "snapshot"]);
     assert.equal(timer.read(BOOT_TIMER_CHANNEL, 4), 0xc010_0000);
     assert.equal(new BootTimer(host, 0).read(BOOT_TIMER_CHANNEL, 4), 0);
     assert.equal(timer.read(BOOT_TIMER_MAGIC_REGISTER, 4), BOOT_TIMER_MAGIC);

@@ -11,6 +11,8 @@ export interface VmHost {
   commandStarted?(): void;
   /** The command has room for input again, after `commandInput` took less than it was given. */
   commandRoom?(): void;
+  /** The guest waits where it wants a snapshot to be taken (`vmlet.template`), until `pause` and then `resume`. */
+  snapshotPoint?(): void;
   /** A device reports a problem on the host. */
   log?(line: string): void;
 }
@@ -38,6 +40,13 @@ export class HostCallbacks {
 
   commandRoom(): void {
     this.#guard(() => this.#host.commandRoom?.());
+  }
+
+  /** False if nobody is there who would take a snapshot. */
+  snapshotPoint(): boolean {
+    if (this.#host.snapshotPoint === undefined) return false;
+    this.#guard(() => this.#host.snapshotPoint?.());
+    return true;
   }
 
   log(line: string): void {

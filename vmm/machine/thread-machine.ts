@@ -148,6 +148,10 @@ export class ThreadMachine implements ExitObserver {
           channelRang: () => {
             this.kicker.wakeMain();
           },
+          snapshotPoint: () => {
+            this.shared.reachSnapshotPoint();
+            this.kicker.wakeMain();
+          },
         },
         descriptor.commandChannelGpa,
       ),

@@ -322,6 +322,10 @@ export class VmRun {
       this.#sawCommand = true;
       this.#host.commandStarted();
     }
+    if (shared.takeSnapshotPoint() && !this.#host.snapshotPoint()) {
+      shared.isPausing = false;
+      this.#wakeResting();
+    }
     if (this.#onRest !== undefined && (shared.isStopping() || this.#allRest())) {
       this.#onRest();
       this.#onRest = undefined;

@@ -17,6 +17,7 @@
 //
 // A paused VM is as a running one, but that `pause` does nothing and `resume` lets it go on.
 // A guest ends when it likes, so what it might still have taken is dropped after its end, and is no error.
+import { encodeRestoreBlock, type RestoreBlock } from "../../devices/pseudo/restore-block.js";
 import { balloonProblem } from "../config/balloon.js";
 import { ConfigError } from "../errors.js";
 import { MIB } from "../memory/layout.js";
@@ -132,6 +133,19 @@ export class Vm {
     const rests = await this.#run.pause();
     if (!rests) await this.#ended;
     this.#life.enter("paused", "pause");
+  }
+
+  /**
+   * Tells a guest that begins with a template who it is, and its command; before `start`. Throws VmStateError later,
+   * ConfigError for a command that is too long or a guest that does not wait for one.
+   */
+  giveCommand(block: RestoreBlock): void {
+    if (this.#life.state !== "built") throw this.#life.refuse("giveCommand");
+    const bytes = encodeRestoreBlock(block);
+    if (bytes === undefined) throw new ConfigError(["The command and its variables are longer than 128 KiB"]);
+    if (this.#run.command?.putRestoreBlock(bytes) !== true) {
+      throw new ConfigError(["This guest does not wait for a command"]);
+    }
   }
 
   /** Gives bytes to the guest's terminal; the number that it takes now. The rest fits after `inputRoom`. */

@@ -20,14 +20,14 @@ import { decodeState, readingState } from "./state-file.js";
 export class OpenSnapshot {
   readonly id: string;
   readonly config: ResolvedConfig;
-  readonly #saved: SavedVm;
-  readonly #memoryFile: number;
+  readonly saved: SavedVm;
+  readonly memoryFile: number;
 
   private constructor(id: string, config: ResolvedConfig, saved: SavedVm, memoryFile: number) {
     this.id = id;
     this.config = config;
-    this.#saved = saved;
-    this.#memoryFile = memoryFile;
+    this.saved = saved;
+    this.memoryFile = memoryFile;
   }
 
   /** Throws SnapshotError, ConfigError or an error of the file system. */
@@ -62,11 +62,11 @@ export class OpenSnapshot {
 
   /** A VM that goes on with the snapshot once it is started. Throws as Vm.build does. */
   restore(host: VmHost, options: BuildOptions = {}): Vm {
-    return Vm.restore(this.config, this.#saved, this.#memoryFile, host, options);
+    return Vm.restore(this.config, this.saved, this.memoryFile, host, options);
   }
 
   /** After the last VM of it is closed. */
   close(): void {
-    closeSync(this.#memoryFile);
+    closeSync(this.memoryFile);
   }
 }

@@ -32,6 +32,8 @@ const HALT_QUESTION = 9;
 const TX_GATHERING = 10;
 /** 1: every vCPU is to rest between two instructions. */
 const PAUSE = 12;
+/** 1: the guest has come to where a snapshot may be taken, and waits. */
+const SNAPSHOT_POINT = 13;
 /** Lock of vmm/fixups/cmpxchg16b.ts. */
 export const CMPXCHG16B_LOCK = 11;
 const CONTROL_WORDS = 16;
@@ -156,6 +158,17 @@ export class VmShared {
   /** The caller then kicks them; or wakes those that rest. */
   set isPausing(value: boolean) {
     Atomics.store(this.words, PAUSE, value ? 1 : 0);
+  }
+
+  /** The guest is where a snapshot may be taken: it goes no further. */
+  reachSnapshotPoint(): void {
+    Atomics.store(this.words, SNAPSHOT_POINT, 1);
+    this.isPausing = true;
+  }
+
+  /** True once for every time that it was reached. */
+  takeSnapshotPoint(): boolean {
+    return Atomics.exchange(this.words, SNAPSHOT_POINT, 0) !== 0;
   }
 
   // -- Waking the main thread --
