@@ -27,6 +27,8 @@ export interface SavedVm {
   readonly legacy: StateReader;
   /** Of the virtio devices, as saved by DeviceHost; by name. */
   readonly devices: StateReader;
+  /** Of the command's channel; null without one. */
+  readonly channel: StateReader;
 }
 
 /** A machine with a guest in it. */

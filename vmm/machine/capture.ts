@@ -1,5 +1,5 @@
 // A paused VM, taken apart: what goes into the state of a snapshot, and where its memory is.
-import type { State } from "../../devices/state.js";
+import type { State, StateValue } from "../../devices/state.js";
 import type { ResolvedConfig } from "../config/types.js";
 import type { Quirks } from "../fixups/quirks.js";
 import { KvmSystem } from "../kvm/system.js";
@@ -20,6 +20,8 @@ export interface Capture {
   readonly machine: SavedMachine;
   readonly legacy: State;
   readonly devices: State;
+  /** Of the command's channel; null without one. */
+  readonly channel: StateValue;
   readonly memory: MappedGuestMemory;
   readonly command: CommandPages | undefined;
   /** What the memory was mapped from; undefined if it began as zeroes. */
@@ -35,7 +37,8 @@ export function captureVm(parts: LiveParts, run: VmRun): Capture {
     kernelFormat,
     machine: captureMachine(),
     legacy: saveLegacy(run.machine.shared),
-    devices: {},
+    devices: run.devices?.save() ?? {},
+    channel: run.command?.save() ?? null,
     memory,
     command,
     memoryFile: saved?.memoryFile,

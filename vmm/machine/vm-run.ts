@@ -119,7 +119,11 @@ export class VmRun {
       },
     });
     this.machine = new ThreadMachine(parts.descriptor, 0, boot, this.devices?.transports ?? []);
-    if (parts.saved !== undefined) restoreLegacy(shared, parts.saved.legacy);
+    if (parts.saved !== undefined) {
+      restoreLegacy(shared, parts.saved.legacy);
+      this.devices?.restore(parts.saved.devices);
+      this.command?.restore(parts.saved.channel);
+    }
     this.#threads = new VcpuThreads(parts.descriptor, (vcpu, message) => {
       this.#hear(vcpu, message);
     });
@@ -134,6 +138,7 @@ export class VmRun {
     try {
       await this.#parts.loaded;
       this.#watch();
+      if (this.#parts.saved !== undefined) this.devices?.unquiesce();
       if (threads === "main-first") await this.#runMainFirst();
       else {
         this.devices?.connectEvents();
@@ -169,6 +174,8 @@ export class VmRun {
     kicker.kickAllVcpus();
     this.#service();
     await resting;
+    if (shared.isStopping()) return false;
+    await this.devices?.quiesce();
     return !shared.isStopping();
   }
 
@@ -176,6 +183,7 @@ export class VmRun {
   resume(): void {
     const { shared } = this.machine;
     for (const vcpu of this.#parts.vcpus) vcpu.tellOfPause();
+    this.devices?.unquiesce();
     shared.isPausing = false;
     this.#wakeResting();
   }

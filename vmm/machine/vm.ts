@@ -130,7 +130,14 @@ export class Vm {
 
   async #pause(): Promise<void> {
     if (this.#life.state !== "running") throw this.#life.refuse("pause");
-    const rests = await this.#run.pause();
+    let rests: boolean;
+    try {
+      rests = await this.#run.pause();
+    } catch (error) {
+      // A device does not come to rest: the guest goes on.
+      this.#run.resume();
+      throw error;
+    }
     if (!rests) await this.#ended;
     this.#life.enter("paused", "pause");
   }

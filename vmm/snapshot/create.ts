@@ -94,5 +94,6 @@ function stateOf(
     vcpus: capture.machine.vcpus.map(vcpuToData),
     legacy: capture.legacy,
     devices: capture.devices,
+    channel: capture.channel,
   };
 }

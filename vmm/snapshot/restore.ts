@@ -19,12 +19,15 @@ import { decodeState, readingState } from "./state-file.js";
 /** A snapshot that has been read and checked, open: any number of VMs can begin with it. */
 export class OpenSnapshot {
   readonly id: string;
+  /** Of the state file. */
+  readonly path: string;
   readonly config: ResolvedConfig;
   readonly saved: SavedVm;
   readonly memoryFile: number;
 
-  private constructor(id: string, config: ResolvedConfig, saved: SavedVm, memoryFile: number) {
+  private constructor(id: string, path: string, config: ResolvedConfig, saved: SavedVm, memoryFile: number) {
     this.id = id;
+    this.path = path;
     this.config = config;
     this.saved = saved;
     this.memoryFile = memoryFile;
@@ -46,6 +49,7 @@ export class OpenSnapshot {
       kernelFormat: state.oneOf("kernelFormat", KERNEL_FORMATS),
       legacy: state.at("legacy"),
       devices: state.at("devices"),
+      channel: state.at("channel"),
     };
     const name = state.at("memory").text("file", 64);
     if (!MEMORY_FILE.test(name)) throw state.at("memory").at("file").wrong("the name of a memory file");
@@ -57,12 +61,12 @@ export class OpenSnapshot {
       closeSync(memoryFile);
       throw error;
     }
-    return new OpenSnapshot(id, config, saved, memoryFile);
+    return new OpenSnapshot(id, join(folder, STATE_FILE), config, saved, memoryFile);
   }
 
   /** A VM that goes on with the snapshot once it is started. Throws as Vm.build does. */
   restore(host: VmHost, options: BuildOptions = {}): Vm {
-    return Vm.restore(this.config, this.saved, this.memoryFile, host, options);
+    return readingState(this.path, () => Vm.restore(this.config, this.saved, this.memoryFile, host, options));
   }
 
   /** After the last VM of it is closed. */
