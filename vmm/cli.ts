@@ -25,6 +25,10 @@ async function main([command, ...rest]: readonly string[]): Promise<number> {
       return (await import("./cli/stats.js")).stats(rest);
     case "balloon":
       return (await import("./cli/balloon.js")).balloon(rest);
+    case "pause":
+      return (await import("./cli/pause.js")).pause(rest);
+    case "resume":
+      return (await import("./cli/pause.js")).resume(rest);
     case "lab":
       // Node's own exit would reset the terminal to its state at the start, even if another job has it now.
       exitVm = (await import("./sys/exit.js")).exitNow;
@@ -42,7 +46,7 @@ async function main([command, ...rest]: readonly string[]): Promise<number> {
       throw new UsageError("No command is given; try: vmlet --help");
     default:
       throw new UsageError(
-        `Unknown command ${JSON.stringify(command)}; known are balloon, bench, boot, doctor, lab, stats`,
+        `Unknown command ${JSON.stringify(command)}; known are balloon, bench, boot, doctor, lab, pause, resume, stats`,
       );
   }
 }

@@ -29,6 +29,7 @@ export {
   KernelImageError,
   KvmIoctlError,
   LabError,
+  SnapshotError,
   SystemCallError,
   VcpuExitError,
   VmmError,

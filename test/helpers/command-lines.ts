@@ -9,7 +9,18 @@ export interface CommandLine {
 
 /** How the program is called: here, where it is installed, and in a container or unit. */
 const PROGRAM = /(?<![\w/.,-])(?:npx |dist\/|\/usr\/local\/bin\/)?vmlet(?:\.js)? (?=[a-z-])/;
-const COMMANDS = new Set(["boot", "stats", "balloon", "doctor", "bench", "lab", "--version", "--help"]);
+const COMMANDS = new Set([
+  "boot",
+  "stats",
+  "balloon",
+  "pause",
+  "resume",
+  "doctor",
+  "bench",
+  "lab",
+  "--version",
+  "--help",
+]);
 
 /** The command lines of a text; only lines of code, in which the name is no part of a sentence or of a picture. */
 export function commandLines(place: string, code: string): CommandLine[] {

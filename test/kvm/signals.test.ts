@@ -34,12 +34,14 @@ describe("kvm: signals", function () {
   let brief: MiniKernel;
   /** Says nothing. */
   let mute: MiniKernel;
+  let counting: MiniKernel;
 
   before(function () {
     const reason = whyNoKvm();
     if (reason !== undefined) skip(this, reason);
     busy = miniKernel(asm.print("up\n"), asm.spin());
     mute = miniKernel(asm.spin());
+    counting = miniKernel(asm.count());
     brief = miniKernel(asm.print("up\n"), asm.powerOff(7), asm.haltForEver());
   });
 
@@ -47,6 +49,7 @@ describe("kvm: signals", function () {
     busy.remove();
     brief.remove();
     mute.remove();
+    counting.remove();
     rmSync(folder, { recursive: true });
   });
 
@@ -64,7 +67,7 @@ describe("kvm: signals", function () {
     // Some of each kind; test/unit/signals.test.ts has them all.
     for (const group of [
       [1, 2, 3, 4],
-      [10, 11, 12, 14, 15],
+      [11, 14, 15],
       [24, 31, 34, 64],
     ]) {
       await Promise.all(group.map(end));
@@ -83,9 +86,9 @@ describe("kvm: signals", function () {
 
   it("what was ignored at the start stays ignored: nohup, and jobs that a shell runs in the background", async () => {
     const words = bootWords(busy.path).map((word) => `'${word}'`);
-    const vm = start(["sh", "-c", `trap '' HUP INT QUIT USR1 TSTP 36; exec ${words.join(" ")}`]);
+    const vm = start(["sh", "-c", `trap '' HUP INT QUIT USR1 USR2 TSTP 36; exec ${words.join(" ")}`]);
     await vm.until("up");
-    for (const signal of [1, 2, 3, 10, 20, 36]) kill(signal, vm.pid);
+    for (const signal of [1, 2, 3, 10, 12, 20, 36]) kill(signal, vm.pid);
     await sleep(300);
     assert.equal(vm.child.exitCode, null);
     assert.match(readFileSync(`/proc/${String(vm.pid)}/status`, "latin1"), /^State:\s+[RS]/m);
@@ -93,7 +96,7 @@ describe("kvm: signals", function () {
     assert.equal((await vm.ended).status, 143);
   });
 
-  it("SIGUSR1 opens no debugger, whenever it comes", async () => {
+  it("SIGUSR1 opens no debugger, whenever it comes, and pauses the guest; SIGUSR2 lets it go on", async () => {
     assert.equal(debuggerListens(), false, "another program's debugger is open");
     let opened = false;
     const statuses = new Set<number>();
@@ -101,17 +104,56 @@ describe("kvm: signals", function () {
       const vm = start(bootWords(brief.path));
       await sleep(delayMs);
       if (vm.child.exitCode === null) kill(10, vm.pid);
-      const look = setInterval(() => (opened ||= debuggerListens()), 2);
+      const look = setInterval(() => {
+        opened ||= debuggerListens();
+        if (vm.child.exitCode === null) process.kill(vm.pid, "SIGUSR2");
+      }, 20);
       statuses.add((await vm.ended).status);
       clearInterval(look);
     }
     assert.equal(opened, false);
-    // Node itself takes the signal for a moment at its start, and goes on.
+    // Node itself takes the signals for a moment at its start: it goes on, or they end it.
     assert.deepEqual(
-      [...statuses].filter((status) => ![7, 138].includes(status)),
+      [...statuses].filter((status) => ![7, 138, 140].includes(status)),
       [],
     );
   });
+
+  for (const cpus of ["1", "2"]) {
+    it(`${cpus} vCPUs: SIGUSR1 pauses at any time, SIGUSR2 goes on, and the end of a paused guest is one`, async () => {
+      const control = `${socket}.${cpus}`;
+      for (const delayMs of [0, 300, 2500]) {
+        const vm = start(bootWords(counting.path, "--cpus", cpus, "--control", control));
+        let written = 0;
+        vm.child.stdout?.on("data", (text: string) => (written += text.length));
+        await vm.until("\0\x01\x02");
+        await sleep(delayMs);
+        kill(10, vm.pid);
+        assert.equal((await run([PROGRAM, "pause", control])).stderr, "");
+        await sleep(100);
+        const before = written;
+        await sleep(100);
+        assert.equal(written, before);
+        kill(12, vm.pid);
+        assert.equal((await run([PROGRAM, "resume", control])).status, 0);
+        await sleep(100);
+        assert.ok(written > before);
+        kill(10, vm.pid);
+        await sleep(100);
+        kill(15, vm.pid);
+        const { status, stdout } = await vm.ended;
+        assert.equal(status, 143);
+        // Not one byte was lost, or came twice.
+        const bytes = Buffer.from(stdout, "latin1");
+        assert.equal(
+          bytes.findIndex((byte, at) => byte !== (at & 0xff)),
+          -1,
+        );
+        const late = await run([PROGRAM, "pause", control]);
+        assert.equal(late.status, 69, late.stderr);
+      }
+    });
+  }
 
   it("every command is ended by SIGUSR1 and opens no debugger", async () => {
     const file = join(folder, "metrics");
@@ -157,6 +199,13 @@ describe("kvm: signals", function () {
       );
       // In the terminal's bytes, the ellipsis is three.
       assert.match(shown, /vmlet: the guest is booting ... \d\.\d s\x1b\[K\x1b\[Kstatus 143/);
+    });
+
+    it("Ctrl-A p pauses the guest, and once more lets it go on", async () => {
+      const keys = `(sleep 2; printf '\\001p'; sleep 1; printf '\\001P'; sleep 1; printf '\\001x') |`;
+      const { stdout } = await run(["sh", "-c", `${keys} script -qec "${bootWords(busy.path).join(" ")}" /dev/null`]);
+      const lines = [...stdout.matchAll(/^vmlet: (.*)\r$/gm)].map(([, line]) => line);
+      assert.deepEqual(lines.slice(-3, -1), ["the guest is paused; Ctrl-A p goes on", "the guest goes on"], stdout);
     });
 
     it("in the foreground it is raw, and as it was found at every end", async () => {

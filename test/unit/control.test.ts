@@ -8,27 +8,47 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { balloon } from "../../vmm/cli/balloon.js";
 import { answer, ControlServer } from "../../vmm/cli/control.js";
+import { GuestControls, type ControlledVm } from "../../vmm/cli/guest-controls.js";
+import { pause, resume } from "../../vmm/cli/pause.js";
 import { UsageError } from "../../vmm/cli/usage-error.js";
-import { ConfigError, HostError } from "../../vmm/errors.js";
+import { ConfigError, HostError, VmStateError } from "../../vmm/errors.js";
 
 const folder = mkdtempSync(join(tmpdir(), "vmlet-control-"));
 const path = join(folder, "socket");
 
-class FakeVm {
+/** Takes its time over a pause, as a VM does. */
+class FakeVm implements ControlledVm {
+  state: ControlledVm["state"] = "running";
   readonly targets: number[] = [];
+  readonly calls: string[] = [];
   setBalloon(targetMib: number): void {
     if (targetMib > 128) throw new ConfigError([`Balloon of ${String(targetMib)} is too many`]);
     this.targets.push(targetMib);
+  }
+  async pause(): Promise<void> {
+    this.calls.push("pausing");
+    await new Promise((resolve) => setTimeout(resolve, 30));
+    if (this.state === "stopped") throw new VmStateError("pause", "stopped", "has ended");
+    this.state = "paused";
+    this.calls.push("paused");
+  }
+  resume(): void {
+    if (this.state === "stopped") throw new VmStateError("resume", "stopped", "has ended");
+    this.state = "running";
+    this.calls.push("running");
   }
 }
 
 describe("control socket", () => {
   let vm: FakeVm;
+  let controls: GuestControls;
   let server: ControlServer;
 
   beforeEach(() => {
     vm = new FakeVm();
-    server = ControlServer.listen(path, vm);
+    controls = new GuestControls();
+    controls.begin(vm);
+    server = ControlServer.listen(path, controls);
   });
   afterEach(() => server.close());
   after(() => rmSync(folder, { recursive: true }));
@@ -72,19 +92,54 @@ describe("control socket", () => {
     );
     const wrong: [line: string, reply: RegExp][] = [
       ["hello", /^Not JSON: hello$/],
-      ["7", /^Unknown request 7; known is/],
+      ["7", /^Unknown request 7; known are/],
       ["null", /^Unknown request null/],
       ["{}", /^Unknown request \{\}/],
       ['{"stop":true}', /^Unknown request/],
       ['{"balloon_mib":1,"x":2}', /^Unknown request/],
+      ['{"toString":true}', /^Unknown request/],
+      ['{"pause":1}', /^pause 1 is not true$/],
+      ['{"pause":true,"resume":true}', /^Unknown request/],
       ['{"balloon_mib":"1"}', /^balloon_mib "1" is not a number$/],
     ];
     for (const [line, pattern] of wrong) {
-      const reply = answer(line, vm);
+      const reply = await answer(line, controls);
       assert.ok("error" in reply && pattern.test(reply.error), JSON.stringify(reply));
     }
-    assert.match(await send("x".repeat(5000)), /at most 4096 bytes/);
+    assert.match(await send("x".repeat(9000)), /at most 8192 bytes/);
     assert.deepEqual(vm.targets, []);
+  });
+
+  it("answers a pause when it has happened; what is asked meanwhile waits", async () => {
+    const paused = pause([path]);
+    const state = send('{"state":true}\n');
+    await paused;
+    assert.equal(vm.state, "paused");
+    assert.equal(await state, '{"ok":true,"state":"paused"}\n');
+    const [again, , last] = await Promise.all([pause([path]), resume([path]), send('{"state":true}\n')]);
+    assert.deepEqual([again, last], [0, '{"ok":true,"state":"running"}\n']);
+    assert.deepEqual(vm.calls, ["pausing", "paused", "pausing", "paused", "running"]);
+  });
+
+  it("what is asked before the VM runs is done then", async () => {
+    const early = new GuestControls();
+    const paused = early.pause();
+    const toggled = early.togglePause();
+    assert.deepEqual(vm.calls, []);
+    early.begin(vm);
+    await paused;
+    assert.equal(await toggled, "running");
+  });
+
+  it("a guest that has ended: an answer for all that wait", async () => {
+    const waiting = send('{"pause":true}\n');
+    await new Promise((resolve) => setTimeout(resolve, 10));
+    vm.state = "stopped";
+    server.close();
+    assert.equal(await waiting, '{"error":"The guest has ended"}\n');
+    assert.deepEqual(await answer('{"resume":true}', controls), { error: "The guest has ended" });
+    await assert.rejects(pause([]), UsageError);
+    await assert.rejects(resume([path, "x"]), UsageError);
   });
 
   it("a client that only goes disturbs nobody", async () => {
@@ -126,7 +181,7 @@ describe("control socket", () => {
 
   it("the end of one VM leaves the socket of another that has taken the path", () => {
     rmSync(path);
-    const second = ControlServer.listen(path, vm);
+    const second = ControlServer.listen(path, controls);
     server.close();
     assert.equal(existsSync(path), true);
     second.close();
@@ -140,7 +195,7 @@ describe("control socket", () => {
   it("a socket that a killed VM has left is told from one that is in use, and from a file", () => {
     const cureAt = (at: string): string => {
       try {
-        ControlServer.listen(at, vm).close();
+        ControlServer.listen(at, controls).close();
       } catch (error) {
         if (error instanceof HostError) return error.cure ?? "";
         throw error;
@@ -158,7 +213,7 @@ describe("control socket", () => {
   it("a path that is taken is left alone", () => {
     const taken = join(folder, "file");
     writeFileSync(taken, "mine");
-    assert.throws(() => ControlServer.listen(taken, vm), /control socket .*file: exists already/);
+    assert.throws(() => ControlServer.listen(taken, controls), /control socket .*file: exists already/);
     assert.equal(existsSync(taken), true);
   });
 });

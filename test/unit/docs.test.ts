@@ -125,6 +125,7 @@ describe("docs: the API", () => {
       HostError: new api.HostError(""),
       SystemCallError: new api.SystemCallError("", 1, ""),
       KvmIoctlError: new api.KvmIoctlError("", 1, ""),
+      SnapshotError: new api.SnapshotError(""),
       VmStateError: new api.VmStateError("", "", ""),
       GuestMemoryError: new api.GuestMemoryError(""),
       BusError: new api.BusError(""),

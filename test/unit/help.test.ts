@@ -7,16 +7,27 @@ import {
   BOOT_FLAGS,
   DOCTOR_FLAGS,
   LAB_FLAGS,
+  PAUSE_FLAGS,
   STATS_FLAGS,
   parseBalloonCommand,
   parseBoot,
   parseDoctor,
   parseLab,
+  parsePause,
   parseStats,
 } from "../../vmm/cli/arguments.js";
 import { parseBalloon } from "../../vmm/cli/balloon-argument.js";
 import { parseDisk } from "../../vmm/cli/disk-argument.js";
-import { BALLOON_HELP, BOOT_HELP, DOCTOR_HELP, LAB_HELP, STATS_HELP, help } from "../../vmm/cli/help.js";
+import {
+  BALLOON_HELP,
+  BOOT_HELP,
+  DOCTOR_HELP,
+  LAB_HELP,
+  PAUSE_HELP,
+  RESUME_HELP,
+  STATS_HELP,
+  help,
+} from "../../vmm/cli/help.js";
 import { parseNet } from "../../vmm/cli/net-argument.js";
 import { parseVsock } from "../../vmm/cli/vsock-argument.js";
 import * as exitCodes from "../../vmm/host/exit-codes.js";
@@ -32,6 +43,8 @@ const HELPS: readonly (readonly [command: string, text: string, flags: Readonly<
   ["boot", BOOT_HELP, BOOT_FLAGS],
   ["stats", STATS_HELP, STATS_FLAGS],
   ["balloon", BALLOON_HELP, BALLOON_FLAGS],
+  ["pause", PAUSE_HELP, PAUSE_FLAGS],
+  ["resume", RESUME_HELP, PAUSE_FLAGS],
   ["doctor", DOCTOR_HELP, DOCTOR_FLAGS],
   ["bench", BENCH_HELP, BENCH_FLAGS],
   ["lab", LAB_HELP, LAB_FLAGS],
@@ -177,6 +190,8 @@ describe("help: command lines that a reader copies", () => {
     boot: parseBoot,
     stats: parseStats,
     balloon: parseBalloonCommand,
+    pause: (argv) => parsePause("pause", argv),
+    resume: (argv) => parsePause("resume", argv),
     doctor: parseDoctor,
     bench: parseBench,
     lab: parseLab,

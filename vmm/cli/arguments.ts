@@ -153,6 +153,17 @@ export function parseBalloonCommand(argv: readonly string[]): { help: boolean; s
   return { help: false, socket, targetMib: parseCount("vmlet balloon: MIB", mib) };
 }
 
+/** As Node's parseArgs takes them; of `vmlet pause` and `vmlet resume`. */
+export const PAUSE_FLAGS = { help: { type: "boolean", short: "h" } } as const;
+
+export function parsePause(command: "pause" | "resume", argv: readonly string[]): { help: boolean; socket: string } {
+  const { values, positionals } = parseOptions([...argv], PAUSE_FLAGS, `vmlet ${command}`, { allowPositionals: true });
+  if (values.help === true) return { help: true, socket: "" };
+  const [socket = "", ...more] = positionals;
+  if (socket === "" || more.length > 0) throw new UsageError(`vmlet ${command}: give SOCKET, that of --control`);
+  return { help: false, socket };
+}
+
 /** As Node's parseArgs takes them. */
 export const DOCTOR_FLAGS = {
   json: { type: "boolean" },

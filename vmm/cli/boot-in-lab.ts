@@ -12,6 +12,7 @@ import { LAB_CLI, packageInputs } from "../lab/checkout.js";
 import { runInLab } from "../lab/connect.js";
 import type { LabCpu } from "../lab/cpu.js";
 import type { LabInput } from "../lab/image.js";
+import { PAUSE_SIGNALS } from "../sys/end-signals.js";
 import { labDiskPath } from "../lab/session.js";
 import { V8_FLAGS } from "../host/v8-flags.js";
 
@@ -44,7 +45,7 @@ export async function bootInLab(options: BootOptions, config: ResolvedConfig, cp
       inputs,
       disks: config.disks,
     },
-    { argv: labArguments(options, config) },
+    { argv: labArguments(options, config), outlives: PAUSE_SIGNALS },
   ).finally(closeFiles);
   const report = result.files.get(REPORT);
   const metrics = result.files.get(METRICS);

@@ -2,7 +2,6 @@
 import { existsSync } from "node:fs";
 import { checkGuest } from "../machine/builder.js";
 import { OWN_KERNEL_CMDLINE, consoleParameter } from "../config/defaults.js";
-import { deviceCount } from "../config/devices.js";
 import { resolveConfig } from "../config/resolve.js";
 import type { ResolvedConfig } from "../config/types.js";
 import { HostError, VmmError } from "../errors.js";
@@ -10,26 +9,17 @@ import type { Quirks } from "../fixups/quirks.js";
 import { chooseAccelerator, type Choice } from "./accelerator.js";
 import { argumentBytes } from "./argument-bytes.js";
 import { parseBoot, type BootOptions } from "./arguments.js";
-import { EXIT_OUTPUT_LOST, EXIT_SIGNAL_BASE } from "../host/exit-codes.js";
-import { COMMAND_NOT_RUN, exitCodeOf, hasMissedCommand } from "./exit-code.js";
 import { defaultKernel, fastKernel } from "../host/guest-files.js";
-import { CommandInput } from "./command-input.js";
 import { kernelWords } from "./kernel-words.js";
+import { runGuest } from "./run-guest.js";
 import { changeRootArguments, checkUserWords, chooseInitrd } from "./root-disk.js";
 import { print, say } from "../host/say.js";
-import { onEndSignals } from "../sys/end-signals.js";
-import { OutputWriter } from "../host/standard-output.js";
-import { wasIgnored } from "../host/inherited-signals.js";
 import { isTerminal } from "../sys/files.js";
 import { showBooting } from "./boot-progress.js";
-import { isInForeground } from "../sys/terminal.js";
-import { END_OF_INPUT, Terminal } from "./terminal.js";
-import type { VmHost } from "../machine/host-callbacks.js";
 import { Vm } from "../machine/vm.js";
 
 const STDIN = 0;
 const STDOUT = 1;
-const SIGPIPE = 13;
 const NUL = Buffer.alloc(1);
 /** The word of the kernel command line that has the command for vmlet's init. */
 const COMMAND_WORD = "vmlet.exec=";
@@ -71,6 +61,27 @@ export async function boot(argv: readonly string[]): Promise<number> {
     say("this host's /dev/kvm emulates guest kernel code: expect a boot of seconds");
   }
   return run(options, config, choice.quirks);
+}
+
+async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks | undefined): Promise<number> {
+  const { report, metrics, control } = options;
+  const kernel = report === undefined ? undefined : new (await import("./kernel-hash.js")).KernelHash();
+  return runGuest({
+    config,
+    outputs: { report, metrics, control },
+    // What describes the guest reads nothing.
+    readsInput: options.command.length > 0 || options.bareCmdline,
+    runsCommand: config.cmdline.includes(COMMAND_WORD),
+    kernel,
+    progress: await showBooting(config.memoryMib),
+    make: (host, deviceSupport) =>
+      Vm.build(config, host, {
+        known: { quirks },
+        deviceSupport,
+        readKernel: kernel?.read,
+        hearsOwner: control !== undefined,
+      }),
+  });
 }
 
 /** Checks, before anything is opened, that no output overwrites a file of the guest's or somebody else's. */
@@ -175,165 +186,4 @@ function initArguments(options: BootOptions, initrd: string | undefined): string
   // Only characters that stay within one word of the kernel's command line.
   if (/^[\w.+-]{1,50}$/.test(term)) words.push(`vmlet.term=${term}`);
   return [...words, `vmlet.size=${String(process.stdout.rows)}x${String(process.stdout.columns)}`];
-}
-
-async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks | undefined): Promise<number> {
-  const support = deviceCount(config) === 0 ? undefined : await import("../virtio/device-support.js");
-  const deviceSupport = await support?.loadDeviceSupport(config);
-  let signal: number | undefined;
-  let terminal: Terminal | CommandInput | undefined;
-  const isRaw = isTerminal(STDIN) && !config.commandChannel;
-  const progress = await showBooting(config.memoryMib);
-  let stop = (): void => undefined;
-  // Before the devices make something on the host that a signal must not leave behind.
-  const removeHandlers = onEndSignals((number) => {
-    signal ??= number;
-    stop();
-  });
-  const standardOutput = new OutputWriter(STDOUT, {
-    vanished: () => {
-      signal ??= SIGPIPE;
-      if (wasIgnored(SIGPIPE)) say("standard output: nobody reads it any more (EPIPE); the guest is stopped");
-      vm.stop();
-    },
-    failed: (why) => {
-      say(`standard output: ${why}: what the guest writes is lost`, { returns: isRaw });
-    },
-  });
-  const host: VmHost = {
-    output: (bytes, done) => {
-      progress?.done();
-      standardOutput.write(bytes, done);
-    },
-    inputRoom: () => {
-      if (terminal instanceof Terminal) terminal.resume();
-    },
-    commandRoom: () => {
-      if (terminal instanceof CommandInput) terminal.resume();
-    },
-    commandStarted: () => {
-      progress?.done();
-      openInput();
-    },
-    log: (line) => {
-      say(line, { returns: isRaw });
-    },
-  };
-  const kernelHash = options.report === undefined ? undefined : await hashKernel();
-  const vm = Vm.build(config, host, { known: { quirks }, deviceSupport, readKernel: kernelHash?.read });
-  let isOver = false;
-  let hasToWarn = config.commandChannel;
-  const openInput = (): void => {
-    if (terminal !== undefined || isOver) return;
-    if (vm.hasCommandChannel) {
-      terminal = new CommandInput(vm);
-      // What describes the guest reads nothing.
-      if (options.command.length === 0 && !options.bareCmdline) vm.endCommandInput();
-      else terminal.open();
-      return;
-    }
-    terminal = new Terminal({
-      input: (bytes) => {
-        if (hasToWarn && bytes.some((byte) => byte !== END_OF_INPUT)) {
-          hasToWarn = false;
-          say(
-            "this guest's init has no channel for a command's input: it passes a terminal, which keeps no exact bytes",
-          );
-        }
-        return vm.input(bytes);
-      },
-      inputBreak: () => {
-        vm.inputBreak();
-      },
-      leave: () => {
-        vm.stop();
-      },
-    });
-    terminal.open();
-  };
-  progress?.clear();
-  if (isRaw && isInForeground(STDIN)) say("Ctrl-A x leaves", { returns: true });
-  // Input for a command waits until the guest's init has said where it wants it.
-  if (!config.commandChannel) setImmediate(openInput);
-  stop = () => {
-    vm.stop();
-  };
-  const removeResize = config.console === "virtio" && isTerminal(STDOUT) ? followSize(vm) : undefined;
-  const metrics = options.metrics === undefined ? undefined : await openMetrics(options.metrics, vm);
-  let control: { close(): void } | undefined;
-  try {
-    control = options.control === undefined ? undefined : await openControl(options.control, vm);
-    const exit = await Promise.race([vm.start({ threads: "main-first" }), defect()]);
-    const isMissed = config.cmdline.includes(COMMAND_WORD) && hasMissedCommand(exit);
-    const ownCode = isMissed ? COMMAND_NOT_RUN : exitCodeOf(exit.outcome, exit.exitStatus);
-    const guestsCode = signal === undefined ? ownCode : EXIT_SIGNAL_BASE + signal;
-    const exitCode = exitCodeWithLoss(guestsCode, standardOutput.lostBytes);
-    terminal?.close();
-    if (exit.outcome !== "poweroff" && signal === undefined) await explain(exit);
-    if (isMissed && signal === undefined) say("the guest ended without running COMMAND: its /init is not vmlet's");
-    if (options.report !== undefined) {
-      const { makeReport, writeReport } = await import("./report.js");
-      return await writeReport(
-        options.report,
-        makeReport(config, { format: vm.kernelFormat, hash: kernelHash }, exit, exitCode),
-      );
-    }
-    return exitCode;
-  } finally {
-    isOver = true;
-    progress?.done();
-    terminal?.close();
-    removeResize?.();
-    control?.close();
-    metrics?.end();
-    vm.closeDevices();
-    await metrics?.close();
-    // Until here, a signal would have left something.
-    removeHandlers();
-    // The rest of the VM is not closed: the process ends with it, without waiting for a thread that may
-    // still be starting, and the kernel frees everything.
-  }
-}
-
-async function hashKernel() {
-  const { KernelHash } = await import("./kernel-hash.js");
-  return new KernelHash();
-}
-
-/** Rejects with the error that a callback has thrown, so that it is handled like any error: with nothing left behind. */
-function defect(): Promise<never> {
-  return new Promise((_, reject) => process.once("uncaughtException", reject));
-}
-
-/** Lost output is a failure, unless the guest's own status says more. */
-function exitCodeWithLoss(guestsCode: number, lostBytes: number): number {
-  if (lostBytes === 0) return guestsCode;
-  say(`standard output: ${String(lostBytes)} bytes are lost; the guest itself has ended with ${String(guestsCode)}`);
-  return guestsCode === 0 ? EXIT_OUTPUT_LOST : guestsCode;
-}
-
-/** Hands the size of this process's terminal to the guest's, now and whenever it changes. */
-function followSize(vm: Vm): () => void {
-  const { stdout } = process;
-  const onResize = (): void => {
-    vm.resize({ columns: stdout.columns, rows: stdout.rows });
-  };
-  onResize();
-  stdout.on("resize", onResize);
-  return () => stdout.off("resize", onResize);
-}
-
-async function openMetrics(path: string, vm: Vm) {
-  const { MetricsFile } = await import("./metrics.js");
-  return new MetricsFile(path, () => vm.statistics(), isTerminal(STDIN));
-}
-
-async function openControl(path: string, vm: Vm) {
-  const { ControlServer } = await import("./control.js");
-  return ControlServer.listen(path, vm);
-}
-
-async function explain(exit: Awaited<ReturnType<Vm["start"]>>): Promise<void> {
-  const { describeOutcome } = await import("./outcome-text.js");
-  say(describeOutcome(exit));
 }

@@ -1,31 +1,42 @@
-// --control SOCKET: what may be changed while a guest runs, by programs that may open the socket. A line of
-// JSON each way: {"balloon_mib":64} and {"ok":true}, or {"error":"…"} if it cannot be.
+// --control SOCKET: what may be asked of a running guest, by programs that may open the socket. A line of JSON each
+// way: {"pause":true} and, once that has happened, {"ok":true}, or {"error":"…"} if it cannot be.
 import { createServer, type Server, type Socket } from "node:net";
 import { listenAtPath } from "../virtio/backends/unix-listener.js";
-import { ConfigError } from "../errors.js";
+import { VmmError, VmStateError } from "../errors.js";
+import { describeSystemError } from "../host/errno-text.js";
+import type { ControlledVm, GuestControls } from "./guest-controls.js";
 
 /** Of a line, `bytes`. */
-const MAX_REQUEST_BYTES = 4096;
-/** `ms` that a client may take over its line. */
-const REQUEST_TIMEOUT_MS = 5000;
+const MAX_REQUEST_BYTES = 8192;
+/** `ms` that a client may take over its line, and over the answer. */
+const CLIENT_TIMEOUT_MS = 5000;
 /** Nobody but the owner (and root) connects to a socket that only the owner may write to. */
 const OWNER_ONLY_UMASK = 0o177;
+const ENDED = { error: "The guest has ended" } as const;
 
-/** Exactly one of its keys. */
-export interface ControlRequest {
+/** What is asked, each with its value. */
+export interface ControlRequests {
   readonly balloon_mib: number;
+  readonly pause: true;
+  readonly resume: true;
+  readonly state: true;
 }
 
-export type ControlReply = { readonly ok: true } | { readonly error: string };
+export type ControlRequest = { [Name in keyof ControlRequests]: Pick<ControlRequests, Name> }[keyof ControlRequests];
 
-/** What a request can change. */
-export interface Controlled {
-  /** Throws ConfigError for what cannot be. */
-  setBalloon(targetMib: number): void;
+export interface Agreement {
+  readonly ok: true;
+  readonly state?: ControlledVm["state"];
 }
+
+export type ControlReply = Agreement | { readonly error: string };
+
+export type Controlled = Pick<GuestControls, "setBalloon" | "pause" | "resume" | "state">;
 
 export class ControlServer {
   readonly #server: Server;
+  /** Those that wait for an answer, and all others. */
+  readonly #waiting = new Set<Socket>();
   readonly #sockets = new Set<Socket>();
   readonly #vm: Controlled;
 
@@ -49,16 +60,17 @@ export class ControlServer {
     }
   }
 
-  /** The socket file is gone when this returns. */
+  /** The guest has ended; the socket file is gone when this returns. */
   close(): void {
     this.#removeFile();
     this.#server.close();
-    for (const socket of this.#sockets) socket.destroy();
+    for (const socket of this.#waiting) socket.end(`${JSON.stringify(ENDED)}\n`);
+    for (const socket of this.#sockets) socket.destroySoon();
   }
 
   #serve(socket: Socket): void {
     this.#sockets.add(socket);
-    socket.setTimeout(REQUEST_TIMEOUT_MS, () => socket.destroy());
+    socket.setTimeout(CLIENT_TIMEOUT_MS, () => socket.destroy());
     socket.setEncoding("utf8");
     let text = "";
     socket.on("data", (chunk: string) => {
@@ -67,12 +79,22 @@ export class ControlServer {
       if (end < 0 && text.length < MAX_REQUEST_BYTES) return;
       // One request a connection; the rest is read and dropped, or the connection would not end.
       socket.removeAllListeners("data").resume();
-      const reply = end < 0 ? tooLong() : answer(text.slice(0, end), this.#vm);
-      socket.end(`${JSON.stringify(reply)}\n`);
+      // What is asked may take its time.
+      socket.setTimeout(0);
+      this.#waiting.add(socket);
+      const reply = end < 0 ? Promise.resolve(tooLong()) : answer(text.slice(0, end), this.#vm);
+      void reply.then((line) => {
+        if (!this.#waiting.delete(socket)) return;
+        socket.setTimeout(CLIENT_TIMEOUT_MS);
+        socket.end(`${JSON.stringify(line)}\n`);
+      });
     });
     // A client that goes in the middle gets no answer, and that is all.
     socket.on("error", () => undefined);
-    socket.on("close", () => this.#sockets.delete(socket));
+    socket.on("close", () => {
+      this.#sockets.delete(socket);
+      this.#waiting.delete(socket);
+    });
   }
 }
 
@@ -80,8 +102,36 @@ function tooLong(): ControlReply {
   return { error: `A request is a line of at most ${String(MAX_REQUEST_BYTES)} bytes` };
 }
 
+type Answers = { readonly [Name in keyof ControlRequests]: (value: unknown, vm: Controlled) => Promise<ControlReply> };
+
+const OK = { ok: true } as const;
+
+const ANSWERS: Answers = {
+  balloon_mib: async (value, vm) => {
+    if (typeof value !== "number") return { error: `balloon_mib ${JSON.stringify(value)} is not a number` };
+    await vm.setBalloon(value);
+    return OK;
+  },
+  pause: plain("pause", async (vm) => {
+    await vm.pause();
+    return OK;
+  }),
+  resume: plain("resume", async (vm) => {
+    await vm.resume();
+    return OK;
+  }),
+  state: plain("state", async (vm) => ({ ok: true, state: await vm.state() })),
+};
+
+const KNOWN = ['{"balloon_mib":NUMBER}', '{"pause":true}', '{"resume":true}', '{"state":true}'].join(", ");
+
+/** A request whose value says nothing. */
+function plain(name: string, ask: (vm: Controlled) => Promise<ControlReply>): Answers["pause"] {
+  return async (value, vm) => (value === true ? ask(vm) : { error: `${name} ${JSON.stringify(value)} is not true` });
+}
+
 /** Exported for tests. */
-export function answer(line: string, vm: Controlled): ControlReply {
+export async function answer(line: string, vm: Controlled): Promise<ControlReply> {
   let request: unknown;
   try {
     request = JSON.parse(line);
@@ -89,16 +139,15 @@ export function answer(line: string, vm: Controlled): ControlReply {
     return { error: `Not JSON: ${line}` };
   }
   const entries = typeof request === "object" && request !== null ? Object.entries(request) : [];
-  const [[key, value] = [undefined, undefined], ...more] = entries as [string, unknown][];
-  if (key !== "balloon_mib" || more.length > 0) {
-    return { error: `Unknown request ${line}; known is {"balloon_mib":NUMBER}` };
-  }
-  if (typeof value !== "number") return { error: `balloon_mib ${JSON.stringify(value)} is not a number` };
+  const [[key, value] = ["", undefined], ...more] = entries as [string, unknown][];
+  if (!Object.hasOwn(ANSWERS, key) || more.length > 0) return { error: `Unknown request ${line}; known are ${KNOWN}` };
   try {
-    vm.setBalloon(value);
+    return await ANSWERS[key as keyof Answers](value, vm);
   } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    return { error: error.message };
+    if (error instanceof VmStateError) return ENDED;
+    if (error instanceof VmmError) return { error: error.message };
+    const system = describeSystemError(error);
+    if (system === undefined) throw error;
+    return { error: system };
   }
-  return { ok: true };
 }

@@ -1,5 +1,5 @@
 // The process's exit code, from how a run has ended.
-import { ConfigError, DiskError, KernelImageError } from "../errors.js";
+import { ConfigError, DiskError, KernelImageError, SnapshotError } from "../errors.js";
 import {
   EXIT_CANNOT_WRITE,
   EXIT_CONFIG,
@@ -49,12 +49,14 @@ export function exitCodeOf(outcome: GuestOutcome, status: number | undefined): n
   }
 }
 
+/** What the user has given makes no sense. */
+const USERS = [ConfigError, KernelImageError, DiskError, SnapshotError];
+
 export function exitCodeOfError(error: unknown): number {
   if (error instanceof UsageError) return EXIT_USAGE;
   if (error instanceof UnwritableError) return EXIT_CANNOT_WRITE;
   if (error instanceof OutputError) return error.isBrokenPipe ? EXIT_SIGNAL_BASE + SIGPIPE : EXIT_OUTPUT_LOST;
-  if (error instanceof ConfigError || error instanceof KernelImageError || error instanceof DiskError)
-    return EXIT_CONFIG;
+  if (USERS.some((kind) => error instanceof kind)) return EXIT_CONFIG;
   switch ((error as { code?: unknown }).code) {
     case "ERR_HOST":
     case "ERR_KVM_IOCTL":

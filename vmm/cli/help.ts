@@ -30,6 +30,8 @@ Usage:
   vmlet boot [options] [-- COMMAND...]    boot a guest; run COMMAND or a shell
   vmlet stats [--follow] [--json] FILE    show what a running guest uses
   vmlet balloon SOCKET MIB                change a running guest's memory
+  vmlet pause SOCKET                      let a running guest rest
+  vmlet resume SOCKET                     let it go on
   vmlet doctor [--json | --fix]           what this host can do, and what helps
   vmlet bench [options]                   what isolation costs on this host
   vmlet lab [--cpu CPU] [-- COMMAND...]   a shell on an emulated host with KVM
@@ -74,7 +76,7 @@ Options:
       --balloon BALLOON  memory that the guest gives back to this host
       --report FILE      write as JSON what happened: times, exits, outcome
       --metrics FILE     write a line of JSON a second, for vmlet stats
-      --control SOCKET   make a Unix socket for vmlet balloon
+      --control SOCKET   make a Unix socket for vmlet balloon, pause, resume
   -q, --quiet            keep the kernel's log off the console
   -h, --help             print this text
 
@@ -126,6 +128,7 @@ Keys on a terminal:
   Ctrl-A x          leave: stop the guest as it stands
   Ctrl-A z          stop vmlet, as Ctrl-Z stops a program; fg goes on
   Ctrl-A b          send a break; Linux takes the next key as SysRq
+  Ctrl-A p          pause the guest; again: let it go on
   Ctrl-A Ctrl-A     send one Ctrl-A
 
 Exit status:
@@ -177,6 +180,36 @@ Options:
 
 Example:
   vmlet boot --balloon 0 --control vm.sock & vmlet balloon vm.sock 64
+`;
+
+export const PAUSE_HELP = `Pauses a running guest: no processor of it runs, no device of it does anything.
+
+Usage: vmlet pause SOCKET
+
+SOCKET is that of "vmlet boot --control SOCKET". vmlet pause returns once the
+guest rests. Its clocks go on: to the guest it is as if it had been slow. The
+signal SIGUSR1 to vmlet boot does the same, and Ctrl-A p on its terminal.
+
+Options:
+  -h, --help             print this text
+
+Example:
+  vmlet boot --control vm.sock & vmlet pause vm.sock
+`;
+
+export const RESUME_HELP = `Lets a guest go on that "vmlet pause" has paused.
+
+Usage: vmlet resume SOCKET
+
+SOCKET is that of "vmlet boot --control SOCKET". The signal SIGUSR2 to vmlet
+boot does the same, and Ctrl-A p on its terminal. A guest that runs is left
+alone.
+
+Options:
+  -h, --help             print this text
+
+Example:
+  vmlet resume vm.sock
 `;
 
 export const DOCTOR_HELP = `Tells what this host can do for VMs, and changes nothing.

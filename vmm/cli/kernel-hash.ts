@@ -2,7 +2,14 @@
 import { createHash } from "node:crypto";
 import { nowMs } from "../host/clock.js";
 
-export class KernelHash {
+/** For the report. */
+export interface HashedKernel {
+  readonly sha256: string;
+  /** What hashing has taken before the first KVM_RUN. */
+  readonly ms: number;
+}
+
+export class KernelHash implements HashedKernel {
   #sha256 = "";
   #ms = 0;
 

@@ -5,7 +5,7 @@ import type { Milestones, VmExit } from "../machine/vm-exit.js";
 import type { KernelFormat } from "../x86/kernel.js";
 import { EXIT_CANNOT_WRITE } from "../host/exit-codes.js";
 import { say } from "../host/say.js";
-import type { KernelHash } from "./kernel-hash.js";
+import type { HashedKernel } from "./kernel-hash.js";
 import { OutputFile } from "./output-file.js";
 import { VERSION } from "../host/version.js";
 
@@ -79,7 +79,7 @@ export function deviceCounters(devices: VmExit["devices"]): DeviceCounters {
 
 export function makeReport(
   config: ResolvedConfig,
-  { format, hash }: { readonly format: KernelFormat; readonly hash: KernelHash | undefined },
+  { format, hash }: { readonly format: KernelFormat; readonly hash: HashedKernel | undefined },
   exit: VmExit,
   exitCode: number,
 ): Report {

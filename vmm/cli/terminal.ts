@@ -16,6 +16,7 @@ export interface InputTarget {
   input(bytes: Uint8Array): number;
   inputBreak(): void;
   leave(): void;
+  togglePause(): void;
 }
 
 /** Standard input on its way to the guest. */
@@ -88,6 +89,7 @@ export class Terminal {
         if (key === "x") this.#target.leave();
         else if (key === "z") this.#source.suspend?.();
         else if (key === "b") this.#target.inputBreak();
+        else if (key === "p") this.#target.togglePause();
         else if (byte === PREFIX) kept.push(PREFIX);
       } else if (byte === PREFIX) this.#afterPrefix = true;
       else kept.push(byte);

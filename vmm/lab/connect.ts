@@ -15,6 +15,8 @@ export interface ConnectedCommand {
   readonly argv: readonly (string | Uint8Array)[];
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
+  /** Signals that do not end it. */
+  readonly outlives?: readonly number[];
 }
 
 /** How long the command has to end by itself after a signal, `ms`. */
@@ -34,7 +36,9 @@ export async function runInLab(options: LabOptions, command: ConnectedCommand): 
   const progress = new Progress("the lab is starting", isTerminal(STDERR) && isInForeground(STDERR));
   const abort = new AbortController();
   let signal: number | undefined;
+  const { outlives = [], ...labCommand } = command;
   const removeHandlers = onEndSignals((number) => {
+    if (outlives.includes(number)) return;
     signal ??= number;
     abort.abort(new LabError("Interrupted while the lab was starting"));
   });
@@ -53,7 +57,7 @@ export async function runInLab(options: LabOptions, command: ConnectedCommand): 
     progress.done();
     removeHandlers();
   }
-  const disconnect = connectInput(session);
+  const disconnect = connectInput(session, outlives);
   const onTerminal = hasTerminal();
   const vanished = new AbortController();
   const writers = (["stdout", "stderr"] as const).map(
@@ -73,8 +77,8 @@ export async function runInLab(options: LabOptions, command: ConnectedCommand): 
   const [stdout, stderr] = writers.map((writer) => new OutputQueue(writer));
   try {
     const result = await session.run({
-      ...command,
-      env: { ...command.env, ...(process.env["TERM"] === undefined ? {} : { TERM: process.env["TERM"] }) },
+      ...labCommand,
+      env: { ...labCommand.env, ...(process.env["TERM"] === undefined ? {} : { TERM: process.env["TERM"] }) },
       terminal: onTerminal ? { rows: process.stdout.rows, columns: process.stdout.columns } : undefined,
       onOutput: (bytes, stream) => (stream === "stdout" ? stdout : stderr)?.push(Buffer.from(bytes)),
     });
@@ -95,7 +99,7 @@ function hasTerminal(): boolean {
   return process.stdin.isTTY && process.stdout.isTTY;
 }
 
-function connectInput(session: LabSession): () => void {
+function connectInput(session: LabSession, outlives: readonly number[]): () => void {
   const { stdin } = process;
   const onData = (chunk: Buffer): void => {
     if (session.input(chunk)) return;
@@ -124,6 +128,7 @@ function connectInput(session: LabSession): () => void {
   let grace: NodeJS.Timeout | undefined;
   const removeHandlers = onEndSignals((number) => {
     session.signal(number);
+    if (outlives.includes(number)) return;
     grace ??= setTimeout(() => void session.close(), timeLimit("the command's end", GRACE_MS)).unref();
   });
   return () => {

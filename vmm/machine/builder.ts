@@ -37,6 +37,8 @@ export interface LiveParts extends Machine {
   /** What it goes on with, and the file that its memory was mapped from; undefined if it boots. */
   readonly saved: (SavedVm & { readonly memoryFile: number }) | undefined;
   readonly kernelFormat: KernelFormat;
+  /** The event loop has more to do than this VM. */
+  readonly hearsOwner: boolean;
   /** Settles when kernel and initrd are in guest memory; rejects with KernelImageError or SystemCallError. */
   readonly loaded: Promise<void>;
   /** Closes what the devices hold on the host, the last one first: files, interfaces, sockets. */
@@ -54,6 +56,8 @@ export interface BuildOptions {
   readonly deviceSupport?: DeviceSupport | undefined;
   /** Takes all of the kernel's file as it is when it is booted, a piece at a time. */
   readonly readKernel?: ((pieces: Iterable<Uint8Array>) => void) | undefined;
+  /** The caller waits for requests, too: a guest that begins on its thread leaves it often. */
+  readonly hearsOwner?: boolean;
 }
 
 /**
@@ -155,6 +159,7 @@ function build(config: ResolvedConfig, undo: Undo, reads: Promise<void>[], optio
     ...machine,
     config,
     kernelFormat: kernel.format,
+    hearsOwner: options.hearsOwner === true,
     loaded,
     saved: undefined,
     closeDevices: () => {
@@ -199,6 +204,7 @@ export function restoreVm(
       ...machine,
       config,
       kernelFormat: saved.kernelFormat,
+      hearsOwner: options.hearsOwner === true,
       loaded: Promise.resolve(),
       saved: { ...saved, memoryFile },
       closeDevices: () => {

@@ -37,6 +37,8 @@ export interface MainPhaseOptions {
   readonly alarm: ThreadAlarm;
   readonly threads: VcpuThreads;
   readonly devices: DeviceHost | undefined;
+  /** Something comes from the host through the event loop. */
+  readonly hearsHost: boolean;
   readonly pump: OutputPump;
   /** Does what the doorbell asks for. */
   readonly service: () => void;
@@ -107,7 +109,8 @@ export class MainPhase {
     // What has been restored begins as if it had just been paused: fix-ups see its registers before it runs.
     if (machine.isRestored) this.#runGuest(completeExit);
     for (;;) {
-      if (shared.isPausing) await this.#rest();
+      // Not before the others have threads: each of them has to say that it rests.
+      if (shared.isPausing && smpStarted) await this.#rest();
       else this.#runGuest(runVcpu);
       service();
       if (shared.isStopping()) return false;
@@ -179,8 +182,8 @@ export class MainPhase {
 
   /** Gets this thread out of KVM_RUN when something is due, or soon if somebody waits for it. */
   #setAlarm(): void {
-    const { devices, alarm } = this.#options;
-    const wanted = devices?.hearsHost === true || phases > 1 ? "turns" : "due";
+    const { hearsHost, alarm } = this.#options;
+    const wanted = hearsHost || phases > 1 ? "turns" : "due";
     if (wanted === this.#alarm) return;
     this.#alarm = wanted;
     const leftMs = Math.max(this.#dueMs - nowMs(), 0);

@@ -278,6 +278,7 @@ export class VmRun {
       machine: this.machine,
       alarm: this.#alarm,
       threads: this.#threads,
+      hearsHost: this.#parts.hearsOwner || this.devices?.hearsHost === true,
       devices: this.devices,
       pump: this.#pump,
       service: () => {

@@ -1,0 +1,65 @@
+// A request to the vmlet that runs a guest, through its control socket, and the reply.
+import { once } from "node:events";
+import { createConnection } from "node:net";
+import { ConfigError, HostError } from "../errors.js";
+import { errnoText } from "../host/errno-text.js";
+import { MAX_UNIX_PATH_BYTES } from "../host/unix-path.js";
+import type { Agreement, ControlReply, ControlRequest } from "./control.js";
+
+/** A guest that boots on vmlet's main thread can delay the answer by seconds. */
+const ANSWER_TIMEOUT_MS = 10_000;
+/** Longer than any reply. */
+const MAX_REPLY_CHARS = 65_536;
+
+/** `timeoutMs` 0: as long as it takes. Throws ConfigError for what is refused, HostError where nobody answers. */
+export async function request(
+  path: string,
+  line: ControlRequest,
+  { timeoutMs = ANSWER_TIMEOUT_MS }: { readonly timeoutMs?: number } = {},
+): Promise<Agreement> {
+  const length = Buffer.byteLength(path);
+  if (length > MAX_UNIX_PATH_BYTES) {
+    throw new HostError(
+      `Control socket ${path}: a path of ${String(length)} bytes; ${String(MAX_UNIX_PATH_BYTES)} fit`,
+    );
+  }
+  // As a path, whatever it looks like: a number would be a TCP port.
+  const socket = createConnection({ path }).setEncoding("utf8");
+  try {
+    await once(socket, "connect");
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? "";
+    throw new HostError(`Control socket ${path}: nobody answers: ${errnoText(code)}`, {
+      cause: error,
+      cure: "give the SOCKET of vmlet boot --control SOCKET, while its guest runs",
+    });
+  }
+  if (timeoutMs > 0) socket.setTimeout(timeoutMs, () => socket.destroy());
+  let text = "";
+  socket.on("data", (chunk: string) => {
+    text += chunk;
+    if (text.length > MAX_REPLY_CHARS) socket.destroy();
+  });
+  socket.on("error", () => undefined);
+  socket.write(`${JSON.stringify(line)}\n`);
+  await once(socket, "close");
+  if (text === "") throw new HostError(`Control socket ${path}: no answer`);
+  const reply = replyOf(text);
+  if (reply === undefined) throw new HostError(`Control socket ${path}: another program than vmlet answers there`);
+  if ("error" in reply) throw new ConfigError([reply.error]);
+  return reply;
+}
+
+/** Undefined if the text is no reply of vmlet's. */
+function replyOf(text: string): ControlReply | undefined {
+  let reply: unknown;
+  try {
+    reply = JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+  if (typeof reply !== "object" || reply === null) return undefined;
+  const { ok, error } = reply as { readonly ok?: unknown; readonly error?: unknown };
+  if (typeof error === "string") return { error };
+  return ok === true ? (reply as Agreement) : undefined;
+}

@@ -1,0 +1,67 @@
+// What is asked of a running guest from outside, by signals, keys and the control socket: one thing after the other,
+// in the order in which it was asked, whoever asks.
+import { VmStateError } from "../errors.js";
+import type { Vm } from "../machine/vm.js";
+
+export type ControlledVm = Pick<Vm, "pause" | "resume" | "setBalloon" | "state">;
+
+export class GuestControls {
+  #begin: (vm: ControlledVm) => void = () => undefined;
+  readonly #vm = new Promise<ControlledVm>((resolve) => (this.#begin = resolve));
+  /** Settles when all that was asked so far is done. */
+  #last: Promise<unknown> = this.#vm;
+
+  /** From now on the VM runs: what was asked before is done. */
+  begin(vm: ControlledVm): void {
+    this.#begin(vm);
+  }
+
+  state(): Promise<ControlledVm["state"]> {
+    return this.#inTurn((vm) => vm.state);
+  }
+
+  /** Rejects with ConfigError for what cannot be. */
+  setBalloon(targetMib: number): Promise<void> {
+    return this.#inTurn((vm) => {
+      vm.setBalloon(targetMib);
+    });
+  }
+
+  /** Resolves when every vCPU rests. Rejects with VmStateError if the guest has ended. */
+  pause(): Promise<void> {
+    return this.#inTurn((vm) => vm.pause());
+  }
+
+  /** Rejects with VmStateError if the guest has ended. */
+  resume(): Promise<void> {
+    return this.#inTurn((vm) => {
+      vm.resume();
+    });
+  }
+
+  /** The other of the two; the state that follows. */
+  togglePause(): Promise<ControlledVm["state"]> {
+    return this.#inTurn(async (vm) => {
+      if (vm.state === "paused") vm.resume();
+      else await vm.pause();
+      return vm.state;
+    });
+  }
+
+  async #inTurn<Result>(task: (vm: ControlledVm) => Result | Promise<Result>): Promise<Result> {
+    const before = this.#last;
+    const done = this.#vm.then(async (vm) => {
+      await before;
+      return task(vm);
+    });
+    this.#last = done.catch(() => undefined);
+    return done;
+  }
+}
+
+/** For one who cannot be answered: a guest that ends meanwhile has nothing left to pause. */
+export function unlessEnded(task: Promise<unknown>): void {
+  void task.catch((error: unknown) => {
+    if (!(error instanceof VmStateError)) throw error;
+  });
+}
