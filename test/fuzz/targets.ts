@@ -7,6 +7,7 @@ import { netTarget } from "./targets/net.js";
 import { fixupsTarget } from "./targets/fixups.js";
 import { queueTarget } from "./targets/queue.js";
 import { rngTarget } from "./targets/rng.js";
+import { stateTarget } from "./targets/state.js";
 import { transportTarget } from "./targets/transport.js";
 import { vsockTarget } from "./targets/vsock.js";
 
@@ -21,4 +22,5 @@ export const FUZZ_TARGETS: readonly FuzzTarget[] = [
   vsockTarget,
   balloonTarget,
   fixupsTarget,
+  stateTarget,
 ];

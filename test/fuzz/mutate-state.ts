@@ -1,0 +1,58 @@
+// Saved state with one or a few fields changed at random: values that a field might have, values that none has.
+import type { Random } from "./random.js";
+
+type Path = readonly (string | number)[];
+
+/** A copy of `state` with `count` changes. */
+export function mutateState(random: Random, state: unknown, count: number): unknown {
+  let changed: unknown = JSON.parse(JSON.stringify(state));
+  for (let left = count; left > 0; left--) {
+    const paths = [...pathsOf(changed, [])];
+    const path = random.pick(paths);
+    changed = replace(changed, path, (value) => mutant(random, value));
+  }
+  return changed;
+}
+
+function* pathsOf(value: unknown, path: Path): Generator<Path> {
+  yield path;
+  if (typeof value !== "object" || value === null) return;
+  const keys = Array.isArray(value) ? value.slice(0, 50).map((_, index) => index) : Object.keys(value);
+  for (const key of keys) yield* pathsOf((value as Record<string | number, unknown>)[key], [...path, key]);
+}
+
+function replace(value: unknown, [key, ...rest]: Path, change: (value: unknown) => unknown): unknown {
+  if (key === undefined) return change(value);
+  if (typeof key === "number" && Array.isArray(value)) {
+    return value.map((each: unknown, index) => (index === key ? replace(each, rest, change) : each));
+  }
+  const object = value as Record<string, unknown>;
+  return { ...object, [key]: replace(object[key], rest, change) };
+}
+
+function mutant(random: Random, value: unknown): unknown {
+  if (random.oneIn(8)) return random.pick<unknown>([null, true, 0, -1, "", "0x0", [], {}, 0.5, "A".repeat(70_000)]);
+  switch (typeof value) {
+    case "number":
+      return random.pick([value + 1, value - 1, random.value(), random.below(256), 2 ** random.below(60), -value]);
+    case "boolean":
+      return !value;
+    case "string":
+      return random.pick([
+        `0x${(random.u32() * 2 ** random.below(40)).toString(16)}`,
+        `0x${random.value().toString(16)}`,
+        Buffer.from(Array.from({ length: random.below(40) }, () => random.below(256))).toString("base64"),
+        value.slice(random.below(value.length + 1)),
+      ]);
+    default:
+      if (Array.isArray(value)) {
+        const elements: readonly unknown[] = value;
+        return random.oneIn(2) ? elements.slice(random.below(elements.length + 1)) : [...elements, ...elements];
+      }
+      if (typeof value === "object" && value !== null) {
+        const fields = Object.entries(value);
+        return Object.fromEntries(fields.slice(random.below(fields.length + 1)));
+      }
+      return random.value();
+  }
+}

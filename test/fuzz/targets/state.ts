@@ -1,0 +1,135 @@
+// Every device restored from a state that somebody has spoiled, over memory that is being written to: a state is refused
+// with a StateError or served like one that a guest has brought about, and never more than that.
+import assert from "node:assert/strict";
+import { StateError } from "../../../devices/state.js";
+import { BalloonDevice } from "../../../devices/virtio/balloon/device.js";
+import { BlockDevice } from "../../../devices/virtio/block/device.js";
+import { ConsoleDevice } from "../../../devices/virtio/console/device.js";
+import { VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC } from "../../../devices/virtio/constants.js";
+import type { VirtioDevice } from "../../../devices/virtio/device.js";
+import { VIRTIO_NET_F_MRG_RXBUF } from "../../../devices/virtio/net/constants.js";
+import { NetDevice } from "../../../devices/virtio/net/device.js";
+import { RngDevice } from "../../../devices/virtio/rng/device.js";
+import { VsockDevice } from "../../../devices/virtio/vsock/device.js";
+import { FakeLoop } from "../../helpers/fake-loop.js";
+import { FakeStreams } from "../../helpers/fake-streams.js";
+import { MemoryDisk } from "../../helpers/memory-disk.js";
+import { frameOf, MemoryNet } from "../../helpers/memory-net.js";
+import { restoreSaved, saved } from "../../helpers/restored.js";
+import { virtioMachine } from "../../helpers/virtio-machine.js";
+import { disturb, publishChain } from "../hostile-driver.js";
+import { HostileMemory, type RamLayout } from "../hostile-memory.js";
+import { mutateState } from "../mutate-state.js";
+import type { Random } from "../random.js";
+import type { FuzzTarget } from "../target.js";
+
+const RAM = 0x2_0000;
+const FEATURES = [VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC, VIRTIO_NET_F_MRG_RXBUF, 0, 1];
+/** A turn of each queue of a device, a look at every one included. */
+const MAX_ACCESSES = 200_000;
+const LIMIT = { size: 3, oneTimeBurst: 1, refillTimeMs: 100 };
+
+interface Subject {
+  readonly device: VirtioDevice;
+  /** The host does something. */
+  readonly stir: () => void;
+}
+
+function subject(random: Random, memory: HostileMemory, loop: FakeLoop, kind: number): Subject {
+  const report = (): void => undefined;
+  const rateLimiter = random.oneIn(2) ? { operations: LIMIT, bandwidth: { ...LIMIT, size: 4000 } } : undefined;
+  switch (kind) {
+    case 0: {
+      const backend = new MemoryDisk(memory, 64 * 512);
+      const options = { name: "block0", backend, id: "", blockSize: 512, cache: "writeback", rateLimiter } as const;
+      return { device: new BlockDevice({ ...options, loop, report }), stir: () => undefined };
+    }
+    case 1: {
+      const net = new MemoryNet(memory);
+      const options = { name: "net0", backend: net, mac: Uint8Array.of(2, 0, 0, 0, 0, 1), loop, report };
+      const device = new NetDevice({ ...options, rxRateLimiter: rateLimiter });
+      return { device, stir: () => net.arrive(frameOf(60), frameOf(random.below(3000))) };
+    }
+    case 2: {
+      const streams = new FakeStreams();
+      const device = new VsockDevice({ name: "vsock0", backend: streams, guestCid: 3, loop });
+      return { device, stir: () => streams.open(5)?.events?.data(new Uint8Array(100)) };
+    }
+    case 3: {
+      const host = { transmit: () => !random.oneIn(3), roomAvailable: () => undefined };
+      const device = new ConsoleDevice({ name: "console0", host });
+      return {
+        device,
+        stir: () => {
+          device.receive(new Uint8Array(20));
+          device.outputReady();
+        },
+      };
+    }
+    case 4: {
+      const source = { fill: (bytes: Uint8Array) => void bytes.fill(1) };
+      return { device: new RngDevice({ name: "rng0", source, rateLimiter, loop }), stir: () => undefined };
+    }
+    default: {
+      const pages = { release: () => 0, explain: String };
+      const options = { name: "balloon0", pages, pageReporting: true, onStatistics: () => undefined, loop, report };
+      const device = new BalloonDevice(options);
+      return { device, stir: () => void device.requestStatistics() };
+    }
+  }
+}
+
+export const stateTarget: FuzzTarget = {
+  name: "state",
+  run(random: Random, layout: RamLayout) {
+    const memory = new HostileMemory(RAM, random, layout);
+    const loop = new FakeLoop();
+    const kind = random.below(6);
+    const first = subject(random, memory, loop, kind);
+    const machine = virtioMachine(first.device, loop, memory, memory.heapGpa);
+    const isLive = !random.oneIn(6);
+    const queues = isLive ? machine.driver.start({ features: FEATURES, queueSize: 2 ** random.below(5) }) : [];
+    for (let left = random.below(12); left > 0 && queues.length > 0; left--) {
+      publishChain(random, memory, random.pick(queues));
+      if (random.oneIn(2)) machine.transport.notify(random.below(queues.length));
+      if (random.oneIn(3)) first.stir();
+      if (random.oneIn(3)) loop.turn();
+    }
+    // No device here has anything in flight: that it is done at once is no promise's matter.
+    void machine.transport.quiesce();
+    loop.settle();
+    const state = mutateState(random, saved(machine), random.pick([0, 1, 1, 1, 2, 5]));
+    if (queues.length > 0 && random.oneIn(3)) disturb(random, memory, random.pick(queues));
+
+    const second = subject(random, memory, loop, kind);
+    const other = virtioMachine(second.device, loop, memory, memory.heapGpa);
+    memory.changeOneIn = random.pick([0, 0, 5, 50]);
+    memory.accesses = 0;
+    try {
+      restoreSaved(other, state);
+    } catch (error) {
+      if (!(error instanceof StateError)) throw error;
+      assert.ok(error.message.startsWith(error.path) && error.message.length < 500, error.message);
+      return;
+    }
+    other.transport.unquiesce();
+    for (let left = 10; left > 0; left--) {
+      if (queues.length > 0 && random.oneIn(3)) publishChain(random, memory, random.pick(queues));
+      other.transport.notify(random.below(4));
+      second.stir();
+      loop.advance(random.below(500));
+      loop.turn();
+      assert.ok(memory.accesses <= MAX_ACCESSES, `${String(memory.accesses)} accesses`);
+      memory.accesses = 0;
+    }
+
+    // It is saved as any other, and a driver can begin anew with it.
+    memory.changeOneIn = 0;
+    void other.transport.quiesce();
+    loop.settle();
+    const third = virtioMachine(subject(random, memory, loop, kind).device, loop, memory, memory.heapGpa);
+    restoreSaved(third, saved(other));
+    third.transport.unquiesce();
+    assert.ok(third.driver.start({ features: FEATURES }).length > 0);
+  },
+};
