@@ -38,12 +38,24 @@ function show(value: unknown): string {
 
 /** One value of saved state, and where it stands. */
 export class StateReader {
-  readonly path: string;
   readonly #value: unknown;
+  /** Name or index in `#parent`; without one, the whole path. */
+  readonly #step: string | number;
+  readonly #parent: StateReader | undefined;
 
-  constructor(value: unknown, path: string) {
+  constructor(value: unknown, path: string | number, parent?: StateReader) {
     this.#value = value;
-    this.path = path;
+    this.#step = path;
+    this.#parent = parent;
+  }
+
+  /** Put together when it is asked for: that is seldom, and there are many values. */
+  get path(): string {
+    const step = this.#step;
+    if (this.#parent === undefined) return String(step);
+    // A name may be anything where the reader does not choose it.
+    const isPlain = typeof step === "string" && PLAIN_NAME.test(step);
+    return `${this.#parent.path}${isPlain ? `.${step}` : `[${show(step)}]`}`;
   }
 
   /** The error for this value. */
@@ -68,7 +80,7 @@ export class StateReader {
     for (const name of Object.keys(object)) {
       if (!names.includes(name)) throw new StateError(this.path, `has an unknown field ${show(name)}`);
     }
-    for (const name of names) this.at(name);
+    for (const name of names) this.#field(object, name);
   }
 
   /** Names of all fields, no more than `maximum`. */
@@ -82,10 +94,7 @@ export class StateReader {
 
   /** The field's value; a field that is missing is refused. */
   at(name: string): StateReader {
-    const object = this.#object();
-    if (!Object.hasOwn(object, name)) throw new StateError(this.path, `lacks ${show(name)}`);
-    // A name may be anything where the reader does not choose it.
-    return new StateReader(object[name], `${this.path}${PLAIN_NAME.test(name) ? `.${name}` : `[${show(name)}]`}`);
+    return new StateReader(this.#field(this.#object(), name), name, this);
   }
 
   integer(name: string, limits: NumberLimits): number {
@@ -180,7 +189,12 @@ export class StateReader {
       const allowed = minimum === maximum ? String(maximum) : `${String(minimum)} to ${String(maximum)}`;
       throw new StateError(this.path, `has ${String(value.length)} entries; there may be ${allowed}`);
     }
-    return value.map((entry: unknown, index) => new StateReader(entry, `${this.path}[${String(index)}]`));
+    return value.map((entry: unknown, index) => new StateReader(entry, index, this));
+  }
+
+  #field(object: Readonly<Record<string, unknown>>, name: string): unknown {
+    if (!Object.hasOwn(object, name)) throw new StateError(this.path, `lacks ${show(name)}`);
+    return object[name];
   }
 
   #object(): Readonly<Record<string, unknown>> {
