@@ -2,6 +2,7 @@
 import { createRequire } from "node:module";
 import { refuseOtherThanUtf8 } from "./cli/argument-bytes.js";
 import { exitCodeOfError } from "./cli/exit-code.js";
+import { WAIT_COMMAND } from "./lab/environment.js";
 import { UnwritableError } from "./cli/unwritable-error.js";
 import { UsageError } from "./cli/usage-error.js";
 import { describeSystemError } from "./host/errno-text.js";
@@ -33,6 +34,8 @@ async function main([command, ...rest]: readonly string[]): Promise<number> {
       // Node's own exit would reset the terminal to its state at the start, even if another job has it now.
       exitVm = (await import("./sys/exit.js")).exitNow;
       return (await import("./cli/lab.js")).lab(rest);
+    case WAIT_COMMAND:
+      return main(await (await import("./cli/lab-work.js")).takeWork());
     case "--version":
     case "-V":
       print(`${(await import("./host/version.js")).VERSION}\n`);

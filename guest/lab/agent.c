@@ -5,7 +5,11 @@
  * From the host:  X run a command (struct request, then NUL-terminated strings: working
  *                 directory, argv, environment)   I standard input   E its end
  *                 S signal (u8)   W window size (u16 rows, u16 columns)
- * To the host:    R ready   O standard output   2 standard error
+ *                 T begin (struct begin): the time, randomness, how many disks there are
+ *                 D a piece of a file (path, NUL, bytes)   B start a vmlet that waits for its
+ *                 command (as X): what comes before the machine's state is saved
+ * To the host:    N the machine is new, and waits for T, or for what comes before a save
+ *                 V the vmlet waits; or why it cannot   R ready   O standard output   2 standard error
  *                 F a file of /output (name, NUL, content)
  *                 Z the command has ended (u32 exit status, u32 signal)
  *                 A the command has taken the input of one I frame, or will never: the next may come
@@ -40,6 +44,8 @@
 #define HEARTBEAT_MS 5000
 #define MAX_FRAME (1 << 20)
 #define REQUEST_PTY 1
+/* For the vmlet that waits, if there is one. */
+#define REQUEST_VMLET 2
 #define STATUS_CANNOT_RUN 127
 
 struct request {
@@ -150,21 +156,33 @@ static void run_child(char **strings, struct request *request)
 	_exit(STATUS_CANNOT_RUN);
 }
 
-static void start_command(char *payload, size_t length)
+/* The strings of a request; NULL if it has fewer than it says. A child has its own copy. */
+static char **strings_of(char *payload, size_t length, struct request *request)
 {
-	struct request request;
+	static char **strings;
 	size_t count = 0;
 
-	memcpy(&request, payload, sizeof(request));
-	size_t wanted = 1u + request.argc + request.envc;
-	/* The child has its own copy. */
-	static char **strings;
+	if (length < sizeof(*request))
+		return NULL;
+	memcpy(request, payload, sizeof(*request));
+	size_t wanted = 1u + request->argc + request->envc;
 
 	free(strings);
 	strings = calloc(wanted, sizeof(char *));
-	for (size_t at = sizeof(request); at < length && count < wanted; at += strlen(payload + at) + 1)
+	for (size_t at = sizeof(*request); at < length && count < wanted; at += strlen(payload + at) + 1)
 		strings[count++] = payload + at;
-	if (count != wanted || request.argc == 0) {
+	return count == wanted && request->argc > 0 ? strings : NULL;
+}
+
+#include "begin.h"
+#include "waiting.h"
+
+static void start_command(char *payload, size_t length)
+{
+	struct request request;
+	char **strings = strings_of(payload, length, &request);
+
+	if (strings == NULL) {
 		uint32_t end[2] = { STATUS_CANNOT_RUN, 0 };
 
 		send_frame('Z', end, sizeof(end));
@@ -173,7 +191,9 @@ static void start_command(char *payload, size_t length)
 	drop_pending();
 	child.ended = 0;
 	child.pty = request.flags & REQUEST_PTY;
-	if (child.pty) {
+	if ((request.flags & REQUEST_VMLET) && hand_over(payload, length, &request)) {
+		/* It has begun. */
+	} else if (child.pty) {
 		struct winsize size = { .ws_row = request.rows, .ws_col = request.columns };
 		int master;
 
@@ -236,9 +256,23 @@ static void take_frame(char type, char *payload, size_t length)
 {
 	switch (type) {
 	case 'X':
-		if (child.pid == 0 && length >= sizeof(struct request))
+		if (child.pid == 0)
 			start_command(payload, length);
 		break;
+	case 'T':
+		begin(payload, length);
+		break;
+	case 'D':
+		take_file(payload, length);
+		break;
+	case 'B': {
+		struct request request;
+		char **strings = strings_of(payload, length, &request);
+
+		if (strings != NULL && waiting.pid == 0)
+			start_waiting(strings, &request);
+		break;
+	}
 	case 'I':
 		if (child.input < 0) {
 			send_frame('A', NULL, 0);
@@ -444,8 +478,6 @@ int main(int argc, char **argv)
 	mount_one("tmpfs", "/run", "mode=0755");
 	mount_one("tmpfs", "/root", "mode=0700");
 	mount_one("tmpfs", OUTPUT_FOLDER, "mode=0755");
-	if (mount("/dev/vdb", "/input", "ext4", MS_RDONLY, NULL) < 0)
-		fprintf(stderr, "lab: mount /input: %s\n", strerror(errno));
 	symlink("/proc/self/fd", "/dev/fd");
 	sethostname("lab", 3);
 
@@ -461,10 +493,13 @@ int main(int argc, char **argv)
 		turn_off_fifo(argv[2]);
 		port = open_line(argv[1], O_WRONLY);
 		port_in = open_line(argv[2], O_RDONLY);
+		/* A machine without a saved state: it is this run's from its start. */
+		mount_input();
+		send_frame('R', NULL, 0);
 	} else {
 		open_port();
+		send_frame('N', NULL, 0);
 	}
-	send_frame('R', NULL, 0);
 	for (;;) {
 		struct pollfd polls[] = {
 			{ .fd = pending == NULL ? port_in : -1, .events = POLLIN },
@@ -472,9 +507,10 @@ int main(int argc, char **argv)
 			{ .fd = child.output, .events = POLLIN },
 			{ .fd = child.error, .events = POLLIN },
 			{ .fd = pending != NULL ? child.input : -1, .events = POLLOUT },
+			{ .fd = waiting.work, .events = POLLIN },
 		};
 
-		if (poll(polls, 5, HEARTBEAT_MS) == 0)
+		if (poll(polls, 6, HEARTBEAT_MS) == 0)
 			send_frame('H', NULL, 0);
 		if (polls[0].revents & POLLHUP)
 			power_off("the host has hung up");
@@ -482,6 +518,8 @@ int main(int argc, char **argv)
 			serve_port();
 		if (polls[4].revents)
 			feed_input();
+		if (polls[5].revents)
+			hear_waiting();
 		take_frames();
 		if (polls[2].revents && child.output >= 0)
 			forward(&child.output, 'O');

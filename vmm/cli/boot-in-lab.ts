@@ -8,13 +8,11 @@ import type { Report } from "./report.js";
 import type { ResolvedConfig } from "../config/types.js";
 import { openDisks } from "../virtio/attach/disks.js";
 import { ConfigError } from "../errors.js";
-import { LAB_CLI, packageInputs } from "../lab/checkout.js";
 import { runInLab } from "../lab/connect.js";
 import type { LabCpu } from "../lab/cpu.js";
 import type { LabInput } from "../lab/image.js";
 import { PAUSE_SIGNALS } from "../sys/end-signals.js";
 import { labDiskPath } from "../lab/session.js";
-import { V8_FLAGS } from "../host/v8-flags.js";
 
 /** What the lab itself needs in addition to the guest's memory, `MiB`: kernel, Node, page cache. */
 export const LAB_OWN_MIB = 640;
@@ -34,7 +32,7 @@ export async function bootInLab(options: BootOptions, config: ResolvedConfig, cp
   };
   // QEMU takes the same locks itself; Bochs takes none, and these stay until it has ended.
   if (cpu === "amd") closeFiles();
-  const inputs: LabInput[] = [...packageInputs(packageRoot()), { from: config.kernel, to: "boot/kernel" }];
+  const inputs: LabInput[] = [{ from: config.kernel, to: "boot/kernel" }];
   if (config.initrd !== undefined) inputs.push({ from: config.initrd, to: "boot/initrd" });
   const result = await runInLab(
     {
@@ -43,9 +41,10 @@ export async function bootInLab(options: BootOptions, config: ResolvedConfig, cp
       memoryMib: LAB_OWN_MIB + config.memoryMib,
       cpus: Math.max(LAB_CPUS, Math.min(config.cpus + 1, 8)),
       inputs,
+      needsVmlet: true,
       disks: config.disks,
     },
-    { argv: labArguments(options, config), outlives: PAUSE_SIGNALS },
+    { argv: labArguments(options, config), isVmlet: true, outlives: PAUSE_SIGNALS },
   ).finally(closeFiles);
   const report = result.files.get(REPORT);
   const metrics = result.files.get(METRICS);
@@ -73,7 +72,7 @@ function refuseHostDevices({ nets, vsock, control }: BootOptions): void {
 }
 
 function labArguments(options: BootOptions, config: ResolvedConfig): string[] {
-  const argv = ["node", ...V8_FLAGS, LAB_CLI, "boot", "--accel", "kvm"];
+  const argv = ["boot", "--accel", "kvm"];
   argv.push("--kernel", KERNEL, ...(config.initrd === undefined ? ["--no-initrd"] : ["--initrd", INITRD]));
   // The command line is complete already: it has what this process knows of the terminal.
   argv.push("--bare-cmdline", "--cmdline", config.cmdline);

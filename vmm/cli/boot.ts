@@ -27,8 +27,8 @@ const COMMAND_WORD = "vmlet.exec=";
 /** What a guest without a command and a terminal runs: it describes itself. */
 const SELF_DESCRIPTION = ["sh", "-c", "uname -a; cat /proc/cpuinfo /proc/meminfo"];
 
-/** Runs the command; the result is the process's exit code. */
-export async function boot(argv: readonly string[]): Promise<number> {
+/** Runs the command; the result is the process's exit code. `isRehearsal`: the process goes on, without the VM. */
+export async function boot(argv: readonly string[], { isRehearsal = false } = {}): Promise<number> {
   const options = parseBoot(argv);
   if (options.help) {
     const { BOOT_HELP } = await import("./help.js");
@@ -60,10 +60,15 @@ export async function boot(argv: readonly string[]): Promise<number> {
   if (choice.quirks !== undefined && !options.quiet) {
     say("this host's /dev/kvm emulates guest kernel code: expect a boot of seconds");
   }
-  return run(options, config, choice.quirks);
+  return run(options, config, choice.quirks, isRehearsal);
 }
 
-async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks | undefined): Promise<number> {
+async function run(
+  options: BootOptions,
+  config: ResolvedConfig,
+  quirks: Quirks | undefined,
+  isRehearsal: boolean,
+): Promise<number> {
   const { report, metrics, control } = options;
   const kernel = report === undefined ? undefined : new (await import("./kernel-hash.js")).KernelHash();
   return runGuest({
@@ -73,6 +78,7 @@ async function run(options: BootOptions, config: ResolvedConfig, quirks: Quirks 
     readsInput: options.command.length > 0 || options.bareCmdline,
     runsCommand: config.cmdline.includes(COMMAND_WORD),
     kernel,
+    isRehearsal,
     progress: await showBooting(config.memoryMib),
     make: (host, deviceSupport) =>
       Vm.build(config, host, {

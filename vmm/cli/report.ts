@@ -1,5 +1,6 @@
 // The JSON of --report: what ran, how long each phase took, what it cost, how it ended.
 import type { ResolvedConfig } from "../config/types.js";
+import { workBeganNs } from "../host/clock.js";
 import { acceleratorKind, hostFacts, isInLab, type AcceleratorKind, type HostFacts } from "../host/facts.js";
 import type { Milestones, VmExit } from "../machine/vm-exit.js";
 import type { KernelFormat } from "../x86/kernel.js";
@@ -48,7 +49,9 @@ export function phases({ firstRun, init, commandStart, commandEnd, end }: Milest
   performance.now();
   const nowMs = performance.now();
   const now = process.hrtime.bigint();
-  const sinceStart = (time: bigint): number => nowMs - Number(now - time) / 1e6 - reportMs;
+  const began = workBeganNs();
+  const sinceStart = (time: bigint): number =>
+    (began === undefined ? nowMs - Number(now - time) / 1e6 : Number(time - began) / 1e6) - reportMs;
   const between = (from: bigint | undefined, to: bigint | undefined): number | null =>
     from === undefined || to === undefined ? null : round(Number(to - from) / 1e6);
   return {

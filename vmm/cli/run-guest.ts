@@ -38,6 +38,8 @@ export interface GuestRun {
   readonly runsCommand: boolean;
   /** For the report. */
   readonly kernel: HashedKernel | undefined;
+  /** This process goes on after it: the VM is closed. */
+  readonly isRehearsal?: boolean;
   /** What goes away when there is something else to see. */
   readonly progress: BootProgress | undefined;
   make(host: VmHost, deviceSupport: DeviceSupport | undefined): Vm;
@@ -175,7 +177,8 @@ export async function runGuest(run: GuestRun): Promise<number> {
     // Until here, a signal would have left something.
     removeHandlers();
     removePauseHandlers();
-    // The rest of the VM is not closed: the process ends with it, without waiting for a thread that may
+    if (run.isRehearsal === true) await vm.close();
+    // Else the rest of the VM is not closed: the process ends with it, without waiting for a thread that may
     // still be starting, and the kernel frees everything.
   }
 }

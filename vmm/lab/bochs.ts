@@ -69,6 +69,7 @@ function start(options: LabOptions, base: LabBase, inputDisk: string, folder: st
   return {
     output: fromAgent,
     input: toAgent,
+    running: Promise.resolve(),
     ended: new Promise((done) => {
       const end = (): void => {
         fromAgent.destroy();

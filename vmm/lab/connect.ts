@@ -13,6 +13,7 @@ import { LabSession, type LabResult } from "./session.js";
 
 export interface ConnectedCommand {
   readonly argv: readonly (string | Uint8Array)[];
+  readonly isVmlet?: boolean;
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
   /** Signals that do not end it. */
@@ -46,6 +47,10 @@ export async function runInLab(options: LabOptions, command: ConnectedCommand): 
   try {
     session = await LabSession.start(options, {
       abort: abort.signal,
+      onNotice: (line) => {
+        progress.clear();
+        say(line);
+      },
       onProgress: (text) => {
         progress.update(`the lab is starting: ${text}`);
       },

@@ -12,16 +12,21 @@ export interface LabDisk {
   readonly lock: boolean;
 }
 
-export interface LabOptions {
-  /** Default: "amd". */
-  readonly cpu?: LabCpu;
-  /** Top folder of the package, for guest/lab/build. */
-  readonly packageRoot: string;
+export interface MachineSize {
   /** RAM of the lab in `MiB`, its own kernel and programs included. */
   readonly memoryMib: number;
   /** Processors of the emulated host; Bochs has one, whatever is asked for. */
   readonly cpus: number;
+}
+
+export interface LabOptions extends MachineSize {
+  /** Default: "amd". */
+  readonly cpu?: LabCpu;
+  /** Top folder of the package, for guest/lab/build. */
+  readonly packageRoot: string;
   readonly inputs: readonly LabInput[];
+  /** The package's program is to be there for `isVmlet` commands, if need be in front of the inputs. */
+  readonly needsVmlet?: boolean;
   readonly disks?: readonly LabDisk[];
 }
 
@@ -30,12 +35,24 @@ export interface LabMachine {
   /** Frames from the agent, frames to it. */
   readonly output: Readable;
   readonly input: Writable;
+  /** Resolves when the machine runs; rejects if a saved one does not go on. */
+  readonly running: Promise<void>;
   /** Resolves when the emulator has ended. */
   readonly ended: Promise<void>;
   /** Ends it at once. */
   kill(): void;
   /** What the emulator itself complained of. */
   complaints(): string;
+}
+
+/** A machine that was up once, and goes on from there: saved-state.ts. */
+export interface SavedState {
+  /** Its RAM, a sparse file, and all else of it. */
+  readonly ram: string;
+  readonly machine: string;
+  readonly size: MachineSize;
+  /** A vmlet waits in it. */
+  readonly hasVmlet: boolean;
 }
 
 export interface Emulator {

@@ -1,4 +1,5 @@
 // The protocol of guest/lab/agent.c: a type byte, a u32 length, that many bytes.
+import { randomFillSync } from "node:crypto";
 import { ConfigError } from "../errors.js";
 
 export interface Frame {
@@ -57,18 +58,24 @@ export interface CommandRequest {
   readonly cwd: string;
   /** Rows and columns of a terminal of its own; undefined for pipes. */
   readonly terminal: { readonly rows: number; readonly columns: number } | undefined;
+  /** The vmlet that waits takes it, if there is one. */
+  readonly isVmlet?: boolean;
 }
 
 const REQUEST_PTY = 1;
+const REQUEST_VMLET = 2;
+const SEED_BYTES = 64;
+/** Of a D frame, its path included. */
+const MAX_FILE_PIECE = 512 * 1024;
 
 /** Payload of an X frame: struct request of the agent, then the strings. */
-export function encodeRequest({ argv, env, cwd, terminal }: CommandRequest): Buffer {
+export function encodeRequest({ argv, env, cwd, terminal, isVmlet = false }: CommandRequest): Buffer {
   if (argv.length > MAX_WORDS) {
     throw new ConfigError([`The command has ${String(argv.length)} words, the limit is ${String(MAX_WORDS)}`]);
   }
   const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`);
   const head = Buffer.alloc(10);
-  head.writeUInt8(terminal === undefined ? 0 : REQUEST_PTY, 0);
+  head.writeUInt8((terminal === undefined ? 0 : REQUEST_PTY) | (isVmlet ? REQUEST_VMLET : 0), 0);
   head.writeUInt16LE(terminal?.rows ?? 0, 2);
   head.writeUInt16LE(terminal?.columns ?? 0, 4);
   head.writeUInt16LE(argv.length, 6);
@@ -88,4 +95,22 @@ export function encodeWindowSize(rows: number, columns: number): Buffer {
   payload.writeUInt16LE(rows, 0);
   payload.writeUInt16LE(columns, 2);
   return payload;
+}
+
+/** Payload of a T frame, struct begin of guest/lab/begin.h: this host's clock, randomness, how many disks there are. */
+export function encodeBegin(disks: number, nowMs = Date.now()): Buffer {
+  const payload = Buffer.alloc(16 + SEED_BYTES);
+  payload.writeBigInt64LE(BigInt(Math.floor(nowMs / 1000)), 0);
+  payload.writeUInt32LE((nowMs % 1000) * 1e6, 8);
+  payload.writeUInt32LE(disks, 12);
+  randomFillSync(payload, 16);
+  return payload;
+}
+
+/** Payloads of the D frames that make a file. */
+export function* encodeFile(path: string, content: Buffer): Generator<Buffer> {
+  const name = Buffer.from(`${path}\0`);
+  for (let at = 0; at === 0 || at < content.length; at += MAX_FILE_PIECE) {
+    yield Buffer.concat([name, content.subarray(at, at + MAX_FILE_PIECE)]);
+  }
 }

@@ -43,6 +43,9 @@ function bytesBelow(path: string): number {
   return readdirSync(path).reduce((sum, name) => sum + bytesBelow(join(path, name)), 8192);
 }
 
+/** What a saved machine takes the input disk for, whatever is on it: its size is part of the state. */
+export const INPUT_DISK_BYTES = 8 * 2 ** 30;
+
 /** Makes `folder`/input.ext4 with the files; staged in `folder`, which the caller removes. */
 export function makeInputDisk(folder: string, inputs: readonly LabInput[]): string {
   const staging = join(folder, "staging");
@@ -64,5 +67,7 @@ export function makeInputDisk(folder: string, inputs: readonly LabInput[]): stri
   );
   rmSync(staging, { recursive: true, force: true });
   if (result.status !== 0) throw new LabError(`mke2fs could not make the lab's disk: ${result.stderr.trim()}`);
+  // Behind the file system there is a hole; a machine that boots takes any size.
+  if (size < INPUT_DISK_BYTES) truncateSync(disk, INPUT_DISK_BYTES);
   return disk;
 }

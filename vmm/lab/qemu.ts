@@ -1,10 +1,13 @@
-// The lab's AMD machine: QEMU's interpreter, which emulates AMD-V with nested paging.
+// The lab's AMD machine: QEMU's interpreter, which emulates AMD-V with nested paging. It boots, or goes on from a
+// saved state (saved-state.ts); both are the same machine but for its RAM, which is a file in the second.
 import { spawn } from "node:child_process";
+import { closeSync, openSync } from "node:fs";
 import { join } from "node:path";
 import type { Duplex } from "node:stream";
-import type { Emulator, LabMachine, LabOptions } from "./emulator.js";
+import type { Emulator, LabDisk, LabMachine, LabOptions, MachineSize, SavedState } from "./emulator.js";
 import type { LabBase } from "./image.js";
 import { findProgram } from "../host/programs.js";
+import { Monitor } from "./monitor.js";
 
 // KVM under TCG does not see the second level's XSETBV, so CPUID leaf 0xD would lie to it: no XSAVE at all.
 const CPU = "max,xsave=off";
@@ -13,6 +16,11 @@ const CPU = "max,xsave=off";
 const CMDLINE =
   "console=ttyS0 quiet loglevel=4 panic=-1 softlockup_panic=1 mitigations=off random.trust_cpu=on rdinit=/init";
 const MAX_COMPLAINT_CHARS = 4000;
+/** What QEMU finds as its descriptors. */
+const AGENT_FD = 3;
+const MONITOR_FD = 4;
+const STATE_FD = 5;
+const PLUGGED = "OK";
 
 export const QEMU: Emulator = {
   name: "QEMU",
@@ -22,21 +30,97 @@ export const QEMU: Emulator = {
   start,
 };
 
+/** A machine and the line to its monitor. */
+export interface MonitoredMachine extends LabMachine {
+  readonly monitor: Monitor;
+}
+
+/** Boots it. */
 function start(options: LabOptions, base: LabBase, inputDisk: string, folder: string): LabMachine {
+  const disks = (options.disks ?? []).flatMap((disk) => ["-drive", `${driveOptions(disk)},if=virtio`]);
+  return launch([...machineArguments(options, base, inputDisk, folder), ...disks], {}).machine;
+}
+
+/** Boots one whose RAM is a file, so that its state can be saved. It has no disks of a run. */
+export function startForSaving(
+  size: MachineSize,
+  base: LabBase,
+  inputDisk: string,
+  ram: string,
+  folder: string,
+): MonitoredMachine {
+  const argv = [...machineArguments(size, base, inputDisk, folder), ...ramArguments(size, ram, "on")];
+  return withMonitor(launch(argv, { hasMonitor: true }));
+}
+
+/** Goes on from a saved state, once its promise `running` resolves; disks are plugged in before. */
+export function restore(
+  state: SavedState,
+  { disks = [] }: LabOptions,
+  base: LabBase,
+  inputDisk: string,
+  folder: string,
+): LabMachine {
+  const fd = openSync(state.machine, "r");
+  let machine: MonitoredMachine;
+  try {
+    const argv = [...machineArguments(state.size, base, inputDisk, folder), ...ramArguments(state.size, state.ram, "off")];
+    machine = withMonitor(launch([...argv, "-incoming", "defer"], { hasMonitor: true, stateFd: fd }));
+  } finally {
+    closeSync(fd);
+  }
+  return { ...machine, running: goOn(machine.monitor, disks) };
+}
+
+async function goOn(monitor: Monitor, disks: readonly LabDisk[]): Promise<void> {
+  await monitor.migrate("load", `fd:${String(STATE_FD)}`);
+  for (const [index, disk] of disks.entries()) {
+    const id = `disk${String(index)}`;
+    const quoted = `${driveOptions(disk)},if=none,id=${id}`.replaceAll(/["\\]/g, "\\$&");
+    await monitor.executeLine(`drive_add 0 "${quoted}"`, PLUGGED);
+    await monitor.execute("device_add", { driver: "virtio-blk-pci", drive: id });
+  }
+  await monitor.execute("cont");
+}
+
+interface Launched {
+  readonly machine: LabMachine;
+  readonly monitorPort: Duplex | undefined;
+}
+
+function withMonitor({ machine, monitorPort }: Launched): MonitoredMachine {
+  if (monitorPort === undefined) throw new Error("A machine without a monitor");
+  return { ...machine, monitor: new Monitor(monitorPort) };
+}
+
+function launch(
+  argv: readonly string[],
+  { hasMonitor = false, stateFd }: { readonly hasMonitor?: boolean; readonly stateFd?: number },
+): Launched {
   const program = findProgram("qemu-system-x86_64") ?? "qemu-system-x86_64";
-  const qemu = spawn(program, qemuArguments(options, base, inputDisk, folder), {
+  // The agent turns the machine off when it finds this process gone; a machine that stands still cannot.
+  const setpriv = findProgram("setpriv");
+  const [file = program, ...words] = [
+    ...(setpriv === undefined ? [] : [setpriv, "--pdeathsig", "KILL"]),
+    program,
+    ...argv,
+    ...(hasMonitor ? ["-chardev", `socket,id=monitor,fd=${String(MONITOR_FD)}`, "-mon", "monitor,mode=control"] : []),
+  ];
+  const qemu = spawn(file, words, {
     // Its own group: a Ctrl-C at the terminal is for us to handle.
     detached: true,
-    stdio: ["ignore", "ignore", "pipe", "pipe"],
+    stdio: ["ignore", "ignore", "pipe", "pipe", hasMonitor ? "pipe" : "ignore", stateFd ?? "ignore"],
   });
   let complaints = "";
   qemu.stderr?.setEncoding("utf8").on("data", (text: string) => {
     complaints = (complaints + text).slice(-MAX_COMPLAINT_CHARS);
   });
-  const port = qemu.stdio[3] as Duplex;
-  return {
+  const port = qemu.stdio[AGENT_FD] as Duplex;
+  const monitorPort = hasMonitor ? (qemu.stdio[MONITOR_FD] as Duplex) : undefined;
+  const machine: LabMachine = {
     output: port,
     input: port,
+    running: Promise.resolve(),
     ended: new Promise((resolve) => {
       qemu.once("close", resolve);
       qemu.once("error", (error) => {
@@ -46,38 +130,52 @@ function start(options: LabOptions, base: LabBase, inputDisk: string, folder: st
     }),
     kill: () => {
       port.destroy();
+      monitorPort?.destroy();
       qemu.kill("SIGKILL");
     },
     complaints: () => complaints,
   };
+  return { machine, monitorPort };
 }
 
-function qemuArguments(
-  { memoryMib, cpus, disks = [] }: LabOptions,
+function quoteComma(path: string): string {
+  return path.replaceAll(",", ",,");
+}
+
+function driveOptions({ path, isReadonly, cache, lock }: LabDisk): string {
+  const locking = lock ? "" : ",file.locking=off";
+  const access = isReadonly ? "readonly=on" : `cache=${cache},discard=unmap,detect-zeroes=off`;
+  return `file=${quoteComma(path)},format=raw,${access}${locking}`;
+}
+
+/** The same for a machine that is saved and one that goes on from there, but for the files' names. */
+export function machineArguments(
+  { memoryMib, cpus }: MachineSize,
   base: LabBase,
   inputDisk: string,
   folder: string,
 ): string[] {
-  const drive = (file: string, options: string): string[] => [
+  const own = (path: string): string[] => [
     "-drive",
-    `file=${file.replaceAll(",", ",,")},format=raw,if=virtio,${options}`,
+    `${driveOptions({ path, isReadonly: true, cache: "writeback", lock: true })},if=virtio`,
   ];
-  const disk = (file: string): string[] => drive(file, "readonly=on");
   return [
     ...["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
     ...["-machine", "pc", "-accel", "tcg,thread=multi", "-cpu", CPU],
     ...["-smp", String(cpus), "-m", String(memoryMib)],
     ...["-kernel", base.kernel, "-initrd", join(base.folder, "initrd.gz")],
     ...["-append", CMDLINE],
-    ...disk(join(base.folder, "base.ext4")),
-    ...disk(inputDisk),
-    ...disks.flatMap(({ path, isReadonly, cache, lock }) => {
-      const locking = lock ? "" : ",file.locking=off";
-      return drive(path, `${isReadonly ? "readonly=on" : `cache=${cache},discard=unmap,detect-zeroes=off`}${locking}`);
-    }),
-    ...["-chardev", `file,id=console,path=${join(folder, "console.log").replaceAll(",", ",,")}`],
+    ...own(join(base.folder, "base.ext4")),
+    ...own(inputDisk),
+    ...["-chardev", `file,id=console,path=${quoteComma(join(folder, "console.log"))}`],
     ...["-serial", "chardev:console"],
-    ...["-device", "virtio-serial-pci", "-chardev", "socket,id=agent,fd=3"],
+    ...["-device", "virtio-serial-pci", "-chardev", `socket,id=agent,fd=${String(AGENT_FD)}`],
     ...["-device", "virtserialport,chardev=agent,name=vmlet.agent"],
   ];
+}
+
+/** `share`: what the machine writes goes to the file; else the file stays as it is, and is read page by page. */
+function ramArguments({ memoryMib }: MachineSize, ram: string, share: "on" | "off"): string[] {
+  const backend = `memory-backend-file,id=ram,size=${String(memoryMib)}M,mem-path=${quoteComma(ram)},share=${share}`;
+  return ["-object", backend, "-machine", "memory-backend=ram"];
 }

@@ -5,12 +5,16 @@ import { join } from "node:path";
 import { LabError } from "../errors.js";
 import { BOCHS } from "./bochs.js";
 import type { LabCpu } from "./cpu.js";
-import type { Emulator, LabMachine, LabOptions } from "./emulator.js";
-import { FrameReader, encodeFrame, encodeRequest, encodeWindowSize, type Frame } from "./frames.js";
-import { labBase, makeInputDisk } from "./image.js";
+import { LAB_CLI, WAITING_CLI, packageInputs } from "./checkout.js";
+import type { Emulator, LabMachine, LabOptions, SavedState } from "./emulator.js";
+import { ENVIRONMENT, NODE } from "./environment.js";
+import { FrameReader, encodeBegin, encodeFrame, encodeRequest, encodeWindowSize, type Frame } from "./frames.js";
+import { labBase, makeInputDisk, type LabBase } from "./image.js";
 import { InputQueue } from "./input-queue.js";
+import { savedState, type StateOrReason } from "./make-state.js";
 import { timeLimit } from "../host/time-limit.js";
-import { QEMU } from "./qemu.js";
+import { QEMU, restore } from "./qemu.js";
+import { discardState } from "./saved-state.js";
 
 const EMULATORS: Readonly<Record<LabCpu, Emulator>> = { amd: QEMU, intel: BOCHS };
 
@@ -21,6 +25,8 @@ export function labDiskPath(index: number): string {
 
 export interface LabCommand {
   readonly argv: readonly (string | Uint8Array)[];
+  /** `argv` is what follows `vmlet`, of this package: the one that waits in a saved state takes it. */
+  readonly isVmlet?: boolean;
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
   readonly terminal?: { readonly rows: number; readonly columns: number } | undefined;
@@ -38,11 +44,8 @@ export interface LabResult {
   readonly files: ReadonlyMap<string, Buffer>;
 }
 
-const ENVIRONMENT = {
-  PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-  HOME: "/root",
-  VMLET_IN_LAB: "1",
-};
+/** From QEMU's start until a restored host takes commands, on a busy machine, `ms`. */
+const RESTORE_LIMIT_MS = 20_000;
 const CONSOLE_TAIL_LINES = 15;
 
 interface Pending {
@@ -60,6 +63,10 @@ export interface StartOptions {
   readonly abort?: AbortSignal;
   /** How far the start is, in words; a fast emulator says nothing. */
   readonly onProgress?: (text: string) => void;
+  /** What happens otherwise than usual, a line each. */
+  readonly onNotice?: (line: string) => void;
+  /** False: it boots, whatever is saved. Default: true. */
+  readonly useSavedState?: boolean;
   /** The emulated host has said something, if only that it lives, which it does every 5 s of its own time. */
   readonly onLife?: () => void;
 }
@@ -78,8 +85,16 @@ export class LabSession {
   #hasEnded = false;
   #silence: NodeJS.Timeout | undefined;
   #lastWords = "";
+  readonly #disks: number;
+  /** Where the package's program lies in there. */
+  readonly #cli: string;
+  /** It went on from a saved state, and did not boot. */
+  readonly isRestored: boolean;
 
-  private constructor(emulator: Emulator, machine: LabMachine, folder: string) {
+  private constructor(emulator: Emulator, machine: LabMachine, folder: string, disks: number, isRestored: boolean) {
+    this.#disks = disks;
+    this.isRestored = isRestored;
+    this.#cli = isRestored ? WAITING_CLI : LAB_CLI;
     this.#emulator = emulator;
     this.#machine = machine;
     this.#folder = folder;
@@ -103,17 +118,50 @@ export class LabSession {
   }
 
   /** Resolves once the emulated host is up and takes commands. */
-  static async start(options: LabOptions, { abort, onProgress, onLife }: StartOptions = {}): Promise<LabSession> {
+  static async start(options: LabOptions, start: StartOptions = {}): Promise<LabSession> {
+    const { abort, onNotice, useSavedState = true } = start;
     const { cpu = "amd" } = options;
-    const emulator = EMULATORS[cpu];
-    emulator.check(options);
+    EMULATORS[cpu].check(options);
     const base = await labBase(options.packageRoot, cpu);
     abort?.throwIfAborted();
+    if (cpu !== "amd" || !useSavedState) return LabSession.#begin(options, base, undefined, start);
+    const state: StateOrReason = await savedState(options, base, { abort, onProgress: start.onProgress });
+    if ("why" in state) {
+      onNotice?.(`the lab boots, because it has no saved state: ${state.why}`);
+      return LabSession.#begin(options, base, undefined, start);
+    }
+    try {
+      return await LabSession.#begin(options, base, state, start);
+    } catch (error) {
+      abort?.throwIfAborted();
+      if (!(error instanceof LabError)) throw error;
+      discardState(state);
+      const [why = ""] = error.message.split("\n");
+      onNotice?.(`the lab boots, because it could not go on from its saved state, which is removed: ${why}`);
+      return LabSession.#begin(options, base, undefined, start);
+    }
+  }
+
+  static async #begin(
+    options: LabOptions,
+    base: LabBase,
+    state: SavedState | undefined,
+    { abort, onProgress, onLife }: StartOptions,
+  ): Promise<LabSession> {
+    const { cpu = "amd", disks = [] } = options;
+    const emulator = EMULATORS[cpu];
     const folder = mkdtempSync(join(tmpdir(), "vmlet-lab-"));
     let session: LabSession;
+    let machine: LabMachine;
     try {
-      const disk = makeInputDisk(folder, options.inputs);
-      session = new LabSession(emulator, emulator.start(options, base, disk, folder), folder);
+      const needsPackage = options.needsVmlet === true && state === undefined;
+      const inputs = [...(needsPackage ? packageInputs(options.packageRoot) : []), ...options.inputs];
+      const disk = makeInputDisk(folder, inputs);
+      machine =
+        state === undefined
+          ? emulator.start(options, base, disk, folder)
+          : restore(state, options, base, disk, folder);
+      session = new LabSession(emulator, machine, folder, disks.length, state !== undefined);
       session.#onProgress = onProgress;
       session.#onLife = onLife;
     } catch (error) {
@@ -121,7 +169,11 @@ export class LabSession {
       throw error;
     }
     try {
-      await session.#waitUntilReady(abort);
+      const running = machine.running.then(() => {
+        // A machine that boots asks for it.
+        if (state !== undefined) session.#sendBegin();
+      });
+      await session.#waitUntilReady(running, state === undefined ? emulator.startLimitMs : RESTORE_LIMIT_MS, abort);
     } catch (error) {
       await session.close();
       throw error;
@@ -135,8 +187,9 @@ export class LabSession {
     if (this.#pending !== undefined) return Promise.reject(new LabError("The lab runs one command at a time"));
     return new Promise((resolve, reject) => {
       this.#pending = { command, stdout: [], stderr: [], files: new Map(), resolve, reject };
-      const { argv, env = {}, cwd = "/", terminal } = command;
-      this.#send("X", encodeRequest({ argv, env: { ...ENVIRONMENT, ...env }, cwd, terminal }));
+      const { isVmlet = false, env = {}, cwd = "/", terminal } = command;
+      const argv = isVmlet ? [...NODE, this.#cli, ...command.argv] : command.argv;
+      this.#send("X", encodeRequest({ argv, env: { ...ENVIRONMENT, ...env }, cwd, terminal, isVmlet }));
       if (command.stdin !== undefined) {
         this.input(Buffer.from(command.stdin));
         this.endInput();
@@ -179,13 +232,18 @@ export class LabSession {
     if (this.#machine.input.writable) this.#machine.input.write(encodeFrame(type, payload));
   }
 
-  async #waitUntilReady(abort: AbortSignal | undefined): Promise<void> {
+  #sendBegin(): void {
+    this.#send("T", encodeBegin(this.#disks));
+  }
+
+  /** Until the agent has said so, if `running` does not fail before. */
+  async #waitUntilReady(running: Promise<void>, usualMs: number, abort: AbortSignal | undefined): Promise<void> {
     let timer: NodeJS.Timeout | undefined;
     const ready = new Promise<void>((resolve) => (this.#ready = resolve));
     const failed = this.#ended.then(() => {
       throw new LabError(`${this.#emulator.name} has stopped while the lab was starting\n${this.#lastWords}`);
     });
-    const limitMs = timeLimit("the lab's start", this.#emulator.startLimitMs);
+    const limitMs = timeLimit("the lab's start", usualMs);
     const late = new Promise<never>((_, reject) => {
       timer = setTimeout(() => {
         reject(new LabError(`The lab is not up after ${String(limitMs / 1000)} s\n${this.#consoleTail()}`));
@@ -193,13 +251,15 @@ export class LabSession {
     });
     // After the start, the caller of the running command gets the error.
     failed.catch(() => undefined);
+    const halted = running.then(() => ready);
+    halted.catch(() => undefined);
     const aborted = new Promise<never>((_, reject) => {
       abort?.addEventListener("abort", () => {
         reject(abort.reason as Error);
       });
     });
     try {
-      await Promise.race([ready, failed, late, aborted]);
+      await Promise.race([halted, failed, late, aborted]);
     } finally {
       clearTimeout(timer);
     }
@@ -220,6 +280,9 @@ export class LabSession {
     this.#onLife?.();
     const pending = this.#pending;
     switch (type) {
+      case "N":
+        this.#sendBegin();
+        break;
       case "R":
         this.#ready?.();
         break;

@@ -1,7 +1,14 @@
-// Descriptors that this process got from the kernel without Node: close(2). Not with Node's closeSync, which in a
+// Descriptors that this process got from the kernel without Node: close(2), dup2(2). Not with Node's closeSync, which in a
 // worker counts what it has opened itself, and would warn of each.
-import { EBADF, systemCallError } from "./errno.js";
+import { EBADF, systemCallError, uninterrupted } from "./errno.js";
 import { koffi, lazy } from "./koffi.js";
+
+const nativeDup2 = lazy("dup2", "int", ["int", "int"]);
+
+/** `onto` becomes the same as `fd`, whatever it was; dup2(2). */
+export function duplicateOnto(fd: number, onto: number): void {
+  if (uninterrupted(() => nativeDup2(fd, onto)) < 0) throw systemCallError("dup2");
+}
 
 const nativeClose = lazy("close", "int", ["int"]);
 
