@@ -60,3 +60,22 @@ export function timeLimit(
   }
   return limit;
 }
+
+/** Calls back once the time is over; only then it asks how slow this host is. The result calls it off. */
+export function afterLimit(what: string, usualMs: number, over: (limitMs: number) => void): () => void {
+  const started = performance.now();
+  let timer = setTimeout(() => {
+    const limitMs = timeLimit(what, usualMs);
+    timer = setTimeout(
+      () => {
+        over(limitMs);
+      },
+      Math.max(0, limitMs - (performance.now() - started)),
+    );
+    timer.unref();
+  }, usualMs);
+  timer.unref();
+  return () => {
+    clearTimeout(timer);
+  };
+}

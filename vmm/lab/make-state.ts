@@ -16,7 +16,7 @@ import { join } from "node:path";
 import { LabError } from "../errors.js";
 import { findProgram } from "../host/programs.js";
 import { shellWord } from "../host/shell-word.js";
-import { timeLimit } from "../host/time-limit.js";
+import { afterLimit } from "../host/time-limit.js";
 import { lockByteExclusive } from "../sys/locks.js";
 import { WAITING_CLI, rehearsalInputs, waitingInputs } from "./checkout.js";
 import type { LabOptions, MachineSize, SavedState } from "./emulator.js";
@@ -201,17 +201,16 @@ class Agent {
 
   async expect(type: string, usualMs: number, what: string): Promise<Frame> {
     this.#abort?.throwIfAborted();
-    const limitMs = timeLimit(what, usualMs);
-    let timer: NodeJS.Timeout | undefined;
+    let inTime = (): void => undefined;
     let onAbort = (): void => undefined;
     try {
       return await new Promise<Frame>((resolve, reject) => {
         this.#take = (frame) => {
           if (frame.type === type) resolve(frame);
         };
-        timer = setTimeout(() => {
+        inTime = afterLimit(what, usualMs, (limitMs) => {
           reject(new LabError(`${what} takes longer than ${String(limitMs / 1000)} s`));
-        }, limitMs);
+        });
         onAbort = () => {
           reject(this.#abort?.reason as Error);
         };
@@ -221,7 +220,7 @@ class Agent {
         });
       });
     } finally {
-      clearTimeout(timer);
+      inTime();
       this.#abort?.removeEventListener("abort", onAbort);
     }
   }

@@ -9,10 +9,10 @@ import { LAB_CLI, WAITING_CLI, packageInputs } from "./checkout.js";
 import type { Emulator, LabMachine, LabOptions, SavedState } from "./emulator.js";
 import { ENVIRONMENT, NODE } from "./environment.js";
 import { FrameReader, encodeBegin, encodeFrame, encodeRequest, encodeWindowSize, type Frame } from "./frames.js";
-import { labBase, makeInputDisk, type LabBase } from "./image.js";
+import { INPUT_DISK_BYTES, labBase, makeInputDisk, type LabBase } from "./image.js";
 import { InputQueue } from "./input-queue.js";
 import { savedState, type StateOrReason } from "./make-state.js";
-import { timeLimit } from "../host/time-limit.js";
+import { afterLimit } from "../host/time-limit.js";
 import { QEMU, restore } from "./qemu.js";
 import { discardState } from "./saved-state.js";
 
@@ -83,7 +83,7 @@ export class LabSession {
   #onLife: (() => void) | undefined;
   #isClosed = false;
   #hasEnded = false;
-  #silence: NodeJS.Timeout | undefined;
+  #endSilence = (): void => undefined;
   #lastWords = "";
   readonly #disks: number;
   /** Where the package's program lies in there. */
@@ -108,7 +108,7 @@ export class LabSession {
     // A broken connection shows as the end of the emulator, which is reported there.
     machine.output.on("error", () => undefined);
     this.#ended = machine.ended.then(() => {
-      clearTimeout(this.#silence);
+      this.#endSilence();
       this.#hasEnded = true;
       this.#lastWords = this.#consoleTail() + this.#lastWords;
       this.#pending?.reject(new LabError(`The lab has stopped unexpectedly\n${this.#lastWords}`));
@@ -153,14 +153,20 @@ export class LabSession {
     const folder = mkdtempSync(join(tmpdir(), "vmlet-lab-"));
     let session: LabSession;
     let machine: LabMachine;
+    let filled: Promise<void> | undefined;
     try {
       const needsPackage = options.needsVmlet === true && state === undefined;
       const inputs = [...(needsPackage ? packageInputs(options.packageRoot) : []), ...options.inputs];
-      const disk = makeInputDisk(folder, inputs);
+      // A saved machine starts while its disk is still being filled: it must not look at it before.
+      const disk = makeInputDisk(folder, inputs, state === undefined ? 0 : INPUT_DISK_BYTES);
+      filled = disk.filled;
+      if (state === undefined) await filled;
+      else filled.catch(() => undefined);
+      abort?.throwIfAborted();
       machine =
         state === undefined
-          ? emulator.start(options, base, disk, folder)
-          : restore(state, options, base, disk, folder);
+          ? emulator.start(options, base, disk.path, folder)
+          : restore(state, options, base, disk.path, folder);
       session = new LabSession(emulator, machine, folder, disks.length, state !== undefined);
       session.#onProgress = onProgress;
       session.#onLife = onLife;
@@ -169,7 +175,7 @@ export class LabSession {
       throw error;
     }
     try {
-      const running = machine.running.then(() => {
+      const running = Promise.all([machine.running, filled]).then(() => {
         // A machine that boots asks for it.
         if (state !== undefined) session.#sendBegin();
       });
@@ -238,16 +244,15 @@ export class LabSession {
 
   /** Until the agent has said so, if `running` does not fail before. */
   async #waitUntilReady(running: Promise<void>, usualMs: number, abort: AbortSignal | undefined): Promise<void> {
-    let timer: NodeJS.Timeout | undefined;
+    let inTime = (): void => undefined;
     const ready = new Promise<void>((resolve) => (this.#ready = resolve));
     const failed = this.#ended.then(() => {
       throw new LabError(`${this.#emulator.name} has stopped while the lab was starting\n${this.#lastWords}`);
     });
-    const limitMs = timeLimit("the lab's start", usualMs);
     const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => {
+      inTime = afterLimit("the lab's start", usualMs, (limitMs) => {
         reject(new LabError(`The lab is not up after ${String(limitMs / 1000)} s\n${this.#consoleTail()}`));
-      }, limitMs);
+      });
     });
     // After the start, the caller of the running command gets the error.
     failed.catch(() => undefined);
@@ -261,18 +266,17 @@ export class LabSession {
     try {
       await Promise.race([halted, failed, late, aborted]);
     } finally {
-      clearTimeout(timer);
+      inTime();
     }
   }
 
   /** Two emulated processors can deadlock: that must not look like a slow command. */
   #expectLife(): void {
-    clearTimeout(this.#silence);
-    const limitMs = timeLimit("a sign of life from the lab", this.#emulator.silenceMs);
-    this.#silence = setTimeout(() => {
+    this.#endSilence();
+    this.#endSilence = afterLimit("a sign of life from the lab", this.#emulator.silenceMs, (limitMs) => {
       this.#lastWords = `\nThe emulated host has been silent for ${String(limitMs / 1000)} s and was stopped: try again`;
       this.#machine.kill();
-    }, limitMs).unref();
+    });
   }
 
   #take({ type, payload }: Frame): void {
