@@ -2,6 +2,7 @@
 // the one command that it will be. guest/lab/waiting.h is the other end. Whatever it does before the wait, every lab
 // that starts from the state has done: nothing random, and nothing of this run.
 import { closeSync, existsSync, openSync, readSync, rmSync, writeSync } from "node:fs";
+import { WriteStream } from "node:tty";
 import { beginWork } from "../host/clock.js";
 import { guestFile } from "../host/guest-files.js";
 import { duplicateOnto } from "../sys/descriptors.js";
@@ -67,6 +68,7 @@ function become(message: Buffer): readonly string[] {
     const fd = openSync(terminal, "r+");
     for (const stream of STREAMS) duplicateOnto(fd, stream);
     closeSync(fd);
+    lookAtTerminal();
     writeSync(WORK, READY);
   }
   for (const fd of [WORK, ...STREAMS.map((stream) => FIRST_PIPE + stream)]) closeSync(fd);
@@ -80,4 +82,13 @@ function become(message: Buffer): readonly string[] {
   const script = words.slice(0, argc).findIndex((word) => word.endsWith(".js"));
   process.argv = [process.execPath, ...words.slice(script, argc)];
   return words.slice(script + 1, argc);
+}
+
+/** A thread of the rehearsal has made Node open standard output as it was then; this is what Node does with a terminal. */
+function lookAtTerminal(): void {
+  const stdout = new WriteStream(1) as WriteStream & { _refreshSize(): void };
+  process.on("SIGWINCH", () => {
+    stdout._refreshSize();
+  });
+  Object.defineProperty(process, "stdout", { configurable: true, enumerable: true, get: () => stdout });
 }
