@@ -1,6 +1,7 @@
 // The vmlet in the lab's saved state: it loads its code, boots a guest so that all of it is warm, and then waits for
 // the one command that it will be. guest/lab/waiting.h is the other end. Whatever it does before the wait, every lab
 // that starts from the state has done: nothing random, and nothing of this run.
+import { randomBytes } from "node:crypto";
 import { closeSync, existsSync, openSync, readSync, rmSync, writeSync } from "node:fs";
 import { WriteStream } from "node:tty";
 import { beginWork } from "../host/clock.js";
@@ -19,6 +20,8 @@ const ENVC_AT = 8;
 /** Boots until the code is as fast as it gets. */
 const REHEARSALS = 2;
 const REPORT = "/tmp/rehearsal.json";
+/** As many as a double holds. */
+const RANDOM_BYTES = 6;
 const READY = "\n";
 
 /** Waits, becomes the command, and gives its arguments. */
@@ -29,6 +32,8 @@ export async function takeWork(): Promise<readonly string[]> {
   const length = read(4).readUInt32LE(0);
   const message = read(length);
   beginWork();
+  // The engine's own sequence is part of the state. OpenSSL's starts anew, because its clock has jumped (waiting.h).
+  Math.random = () => randomBytes(RANDOM_BYTES).readUIntBE(0, RANDOM_BYTES) / 2 ** (8 * RANDOM_BYTES);
   return become(message);
 }
 

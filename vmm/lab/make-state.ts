@@ -64,7 +64,9 @@ export async function savedState(options: LabOptions, base: LabBase, watch: Watc
   try {
     const lock = await takeLock(folder.path, key, watch);
     try {
-      return findState(folder.path, key, size) ?? (await make(options.packageRoot, base, size, folder.path, key, watch));
+      return (
+        findState(folder.path, key, size) ?? (await make(options.packageRoot, base, size, folder.path, key, watch))
+      );
     } finally {
       closeSync(lock);
     }

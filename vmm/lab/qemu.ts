@@ -64,7 +64,10 @@ export function restore(
   const fd = openSync(state.machine, "r");
   let machine: MonitoredMachine;
   try {
-    const argv = [...machineArguments(state.size, base, inputDisk, folder), ...ramArguments(state.size, state.ram, "off")];
+    const argv = [
+      ...machineArguments(state.size, base, inputDisk, folder),
+      ...ramArguments(state.size, state.ram, "off"),
+    ];
     machine = withMonitor(launch([...argv, "-incoming", "defer"], { hasMonitor: true, stateFd: fd }));
   } finally {
     closeSync(fd);

@@ -98,7 +98,8 @@ export function findState(folder: string, key: string, size: MachineSize): Saved
   try {
     if (![own, record, state.ram, state.machine].every(isOwn)) return undefined;
     const found = JSON.parse(readFileSync(record, "utf8")) as Partial<Record>;
-    if (found.key !== key || found.ram !== likeness(state.ram) || found.machine !== hashOf(state.machine)) return undefined;
+    if (found.key !== key || found.ram !== likeness(state.ram) || found.machine !== hashOf(state.machine))
+      return undefined;
     const now = new Date();
     utimesSync(record, now, now);
     return { ...state, hasVmlet: found.hasVmlet === true };
