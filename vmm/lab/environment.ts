@@ -1,4 +1,5 @@
 // How programs are started in the lab.
+import { V8_FLAGS } from "../host/v8-flags.js";
 
 export const ENVIRONMENT = {
   PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -6,8 +7,7 @@ export const ENVIRONMENT = {
   VMLET_IN_LAB: "1",
 };
 
-/** As the first line of dist/vmlet.js has it: the hash seed of the start-up snapshot need not be changed. */
-export const NODE: readonly string[] = ["node", "--no-rehash-snapshot"];
+export const NODE: readonly string[] = ["node", ...V8_FLAGS];
 
 /** First argument of the vmlet that waits in a saved state: not for users, who could give it no work. */
 export const WAIT_COMMAND = "wait-for-work";
