@@ -43,6 +43,7 @@ describe("device-host: state", () => {
     readonly host: DeviceHost;
     readonly echo: EchoDevice;
     readonly failures: unknown[];
+    readonly loop: DeviceLoop;
     interrupts: number;
     /** The devices' windows as a vCPU sees them. */
     readonly ports: readonly VirtioPort[];
@@ -64,6 +65,7 @@ describe("device-host: state", () => {
       alarm: () => undefined,
       failed: (error: unknown) => failures.push(error),
     };
+    const loop = new DeviceLoop(hooks);
     const words = (device: number): Int32Array<SharedArrayBuffer> =>
       shared.deviceWords(device * VIRTIO_PORT_WORDS, VIRTIO_PORT_WORDS);
     const host = new DeviceHost({
@@ -76,7 +78,7 @@ describe("device-host: state", () => {
       shared,
       vcpus: 1,
       words,
-      loop: new DeviceLoop(hooks),
+      loop,
       report: () => undefined,
       consoleHost: { transmit: () => true, roomAvailable: () => undefined },
       events: undefined,
@@ -91,7 +93,7 @@ describe("device-host: state", () => {
       for (const each of undo.splice(0)) each();
     };
     closers.push(close);
-    const result: Machine = { host, echo, failures, interrupts: 0, ports, close };
+    const result: Machine = { host, echo, failures, loop, interrupts: 0, ports, close };
     return result;
   }
 
@@ -156,6 +158,31 @@ describe("device-host: state", () => {
     assert.equal(queue.collect().length, 0);
     m.host.unquiesce();
     assert.equal(queue.collect().length, 1);
+  });
+
+  it("a disk that cannot be flushed lets its guest be paused, and not be saved", async () => {
+    const m = machine();
+    Object.assign(m.echo, { flush: () => Promise.reject(new StateError("echo0", "cannot be saved: EIO")) });
+    await m.host.quiesce();
+    assert.throws(
+      () => m.host.save(),
+      (error) => error instanceof DiskError && error.message === "echo0 cannot be saved: EIO",
+    );
+    m.host.unquiesce();
+    Object.assign(m.echo, { flush: () => Promise.resolve() });
+    await m.host.quiesce();
+    assert.deepEqual(Object.keys(m.host.save()), ["vda", "echo"]);
+  });
+
+  it("a defect in a device that is waited for ends the wait", async () => {
+    const m = machine();
+    Object.assign(m.echo, { quiesce: () => new Promise(() => undefined) });
+    const quiet = m.host.quiesce();
+    m.loop.guard(() => {
+      throw new TypeError("a defect");
+    });
+    await quiet;
+    assert.match(String(m.failures[0]), /a defect/);
   });
 
   it("a disk that was written to is refused, with the reason", async () => {

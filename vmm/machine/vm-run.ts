@@ -1,5 +1,6 @@
 // The guest's run from its first instruction to its end, on the thread that owns the VM: what the
 // doorbell asks for, watchers, failures, the end. What a caller may do when is vm.ts's matter.
+import { isRtcInterruptUp } from "../../devices/legacy/rtc-state.js";
 import { CommandChannel } from "../../devices/pseudo/command-channel.js";
 import { VcpuExitError } from "../errors.js";
 import { installKickHandler } from "../sys/kick.js";
@@ -138,7 +139,7 @@ export class VmRun {
     try {
       await this.#parts.loaded;
       this.#watch();
-      if (this.#parts.saved !== undefined) this.devices?.unquiesce();
+      if (this.#parts.saved !== undefined) this.#goOn();
       if (threads === "main-first") await this.#runMainFirst();
       else {
         this.devices?.connectEvents();
@@ -162,6 +163,13 @@ export class VmRun {
       throw this.#failure.error;
     }
     return reportExit(shared, this.#watcher, this.#faultRegisters, this.devices?.counters() ?? {});
+  }
+
+  /** Restored devices are served, and give the signals that were on their way to the interrupt controllers. */
+  #goOn(): void {
+    this.devices?.unquiesce();
+    this.machine.serial.signal();
+    if (isRtcInterruptUp(rtcWords(this.machine.shared))) this.#parts.rtcInterrupt.trigger();
   }
 
   /** Brings every vCPU to rest between two instructions; false if the guest has ended instead. */

@@ -8,6 +8,7 @@ import type { Counters, VirtioDevice } from "../../devices/virtio/device.js";
 import { MmioTransport } from "../../devices/virtio/mmio-transport.js";
 import type { EventLoop } from "../../devices/virtio/event-loop.js";
 import type { ResolvedConfig } from "../config/types.js";
+import { DiskError } from "../errors.js";
 import type { DeviceLoop } from "./device-loop.js";
 import type { Guard } from "./guard.js";
 import type { MappedGuestMemory } from "../memory/guest-memory.js";
@@ -121,6 +122,7 @@ export class DeviceHost {
   readonly #calls: readonly SharedWords[];
   readonly #loop: DeviceLoop;
   readonly #events: NotificationEvents | undefined;
+  #flushFailure: Error | undefined;
 
   constructor(options: DeviceHostOptions) {
     const { devices, memory, shared, vcpus, words, loop, report, consoleHost, events } = options;
@@ -197,13 +199,13 @@ export class DeviceHost {
 
   /**
    * Comes when no vCPU runs: done when no device has anything in flight. From here to `unquiesce` none is served, none
-   * interrupts. `flush`: what the guest has stored on its disks is on the medium, too; rejects with StateError if not.
+   * interrupts. `flush`: what the guest has stored on its disks is on the medium, too, or `save` says why it is not.
    */
   async quiesce({ flush = true }: { readonly flush?: boolean } = {}): Promise<void> {
     // What vCPUs have left here shall not wait as long as the pause lasts.
     this.service();
-    await Promise.all(this.transports.map((transport) => transport.quiesce()));
-    if (flush) await Promise.all(this.transports.map(async ({ device }) => device.flush?.()));
+    // After a failure nobody calls back, and the VM ends.
+    await Promise.race([this.#loop.failure, this.#comeToRest(flush)]);
   }
 
   /** Goes on after `quiesce` or `restore`: before vCPUs run. */
@@ -213,8 +215,11 @@ export class DeviceHost {
     });
   }
 
-  /** The state of each device, by name; only while quiet. */
+  /** The state of each device, by name; only while quiet. Throws DiskError if a disk could not be flushed. */
   save(): State {
+    if (this.#flushFailure !== undefined) {
+      throw new DiskError(this.#flushFailure.message, { cause: this.#flushFailure });
+    }
     return Object.fromEntries(
       this.transports.map((transport, index) => {
         const { device } = transport;
@@ -263,6 +268,17 @@ export class DeviceHost {
       }
     }
     if (failures.length > 0) throw failures[0];
+  }
+
+  async #comeToRest(flush: boolean): Promise<void> {
+    await Promise.all(this.transports.map((transport) => transport.quiesce()));
+    this.#flushFailure = undefined;
+    if (!flush) return;
+    const flushes = this.transports.map(async ({ device }) => device.flush?.());
+    for (const result of await Promise.allSettled(flushes)) {
+      // A guest whose disk fails can be paused like any other.
+      if (result.status === "rejected") this.#flushFailure ??= result.reason as Error;
+    }
   }
 
   #servePending(device: number): void {

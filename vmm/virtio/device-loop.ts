@@ -19,13 +19,19 @@ export interface DeviceLoopHooks {
 export class DeviceLoop implements EventLoop {
   /** True while the thread runs a vCPU between its turns. */
   isMainPhase = false;
+  /** Settles with the first failure, after which nothing that was deferred is done any more. */
+  readonly failure: Promise<void>;
   #hasFailed = false;
+  #settleFailure: () => void = () => undefined;
   readonly #hooks: DeviceLoopHooks;
   readonly #loop: EventLoop;
 
   constructor(hooks: DeviceLoopHooks, loop: EventLoop = nodeEventLoop) {
     this.#hooks = hooks;
     this.#loop = loop;
+    this.failure = new Promise((resolve) => {
+      this.#settleFailure = resolve;
+    });
   }
 
   now(): number {
@@ -49,6 +55,7 @@ export class DeviceLoop implements EventLoop {
       task();
     } catch (error) {
       this.#hasFailed = true;
+      this.#settleFailure();
       this.#hooks.failed(error);
     }
   }
