@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseBoot } from "../../vmm/cli/arguments.js";
+import { expectedBoot } from "../../vmm/cli/boot-progress.js";
 import { kernelWords } from "../../vmm/cli/kernel-words.js";
 import { contentOf } from "../../vmm/cli/partitions.js";
 import { changeRootArguments, checkUserWords, chooseInitrd } from "../../vmm/cli/root-disk.js";
@@ -39,6 +40,16 @@ function problems(...argv: string[]): readonly string[] {
   }
   return [];
 }
+
+describe("expected boot on a software KVM", () => {
+  it("is said in minutes for much memory, with the size that makes it long", () => {
+    assert.equal(expectedBoot(128), "expect a boot of seconds");
+    assert.equal(expectedBoot(2047), "expect a boot of seconds");
+    assert.match(expectedBoot(2048), /a minute or more, .* 2048 MiB/);
+    assert.match(expectedBoot(7168), /2 minutes or more, .* 7168 MiB/);
+    assert.match(expectedBoot(20_480), /4 minutes or more, .* 20480 MiB/);
+  });
+});
 
 describe("the user's words: as Linux reads them", () => {
   it("blanks part, quotes hold together, the last counts, and -- ends", () => {

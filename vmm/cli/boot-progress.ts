@@ -9,6 +9,19 @@ const STDERR = 2;
 const TEXT = "the guest is booting";
 const LATE_MS = 1000;
 
+/** `MiB` that the kernel prepares in a minute, page by page, on a software KVM; the rest of its boot takes seconds. */
+const PREPARED_IN_A_MINUTE_MIB = 5120;
+/** `MiB` from which that is most of a boot. */
+const MUCH_MEMORY_MIB = 2048;
+
+/** How long a boot takes where the host emulates the guest's kernel. */
+export function expectedBoot(memoryMib: number): string {
+  if (memoryMib < MUCH_MEMORY_MIB) return "expect a boot of seconds";
+  const minutes = Math.ceil(memoryMib / PREPARED_IN_A_MINUTE_MIB);
+  const time = minutes === 1 ? "a minute" : `${String(minutes)} minutes`;
+  return `expect a boot of ${time} or more, because the guest's kernel prepares each of ${String(memoryMib)} MiB; less memory boots sooner`;
+}
+
 export interface BootProgress {
   /** Makes room for a line; it comes back below. */
   clear(): void;

@@ -15,7 +15,7 @@ import { runGuest } from "./run-guest.js";
 import { changeRootArguments, checkUserWords, chooseInitrd } from "./root-disk.js";
 import { print, say } from "../host/say.js";
 import { isTerminal } from "../sys/files.js";
-import { showBooting } from "./boot-progress.js";
+import { expectedBoot, showBooting } from "./boot-progress.js";
 import { Vm } from "../machine/vm.js";
 
 const STDIN = 0;
@@ -58,7 +58,7 @@ export async function boot(argv: readonly string[], { isRehearsal = false } = {}
     return bootInLab(options, config, choice.cpu);
   }
   if (choice.quirks !== undefined && !options.quiet) {
-    say("this host's /dev/kvm emulates guest kernel code: expect a boot of seconds");
+    say(`this host's /dev/kvm emulates guest kernel code: ${expectedBoot(config.memoryMib)}`);
   }
   return run(options, config, choice.quirks, isRehearsal);
 }
