@@ -11,6 +11,10 @@ import { MappedGuestMemory } from "../../vmm/memory/guest-memory.js";
 import { MIB } from "../../vmm/memory/layout.js";
 import { type PollHandle } from "../../vmm/sys/events.js";
 import { streamPair } from "../../vmm/sys/sockets.js";
+import { NetDevice } from "../../devices/virtio/net/device.js";
+import { FakeLoop } from "../helpers/fake-loop.js";
+import { restoreSaved, saveQuiet } from "../helpers/restored.js";
+import { virtioMachine } from "../helpers/virtio-machine.js";
 
 const HEADER = 12;
 const BUFFERS_GPA = MIB;
@@ -255,4 +259,55 @@ describe("stream network", () => {
       assert.equal(ends, 1);
     });
   }
+
+  it("frames in the middle of their way are whole after a pause; a device restored from then begins with whole ones", async () => {
+    const loop = new FakeLoop();
+    const mac = Uint8Array.of(2, 0, 0, 0, 0, 1);
+    const device = new NetDevice({ name: "net0", backend: net, mac, loop, report: () => undefined });
+    const m = virtioMachine(device, loop, memory);
+    const [rxq, txq] = m.driver.start();
+    assert.ok(rxq !== undefined && txq !== undefined);
+    for (let i = 0; i < 4; i++) rxq.add([{ gpa: BUFFERS_GPA + 2048 * i, length: 2048, writable: true }]);
+    m.driver.notify(0);
+    const stream = prefixed(bytesOf(100));
+    writeSync(peer, stream.subarray(0, 50));
+    watched?.();
+    const state = await saveQuiet(m);
+    assert.equal(watched, undefined, "what comes while the guest rests would be told again and again");
+    writeSync(peer, stream.subarray(50));
+    m.transport.unquiesce();
+    assert.deepEqual(rxq.collect(), [{ id: 0, length: HEADER + 100 }]);
+    assert.deepEqual(received(HEADER + 100).subarray(HEADER), bytesOf(100));
+
+    const [own, other] = streamPair();
+    const idle: PollHandle = {
+      start: () => undefined,
+      stop: () => undefined,
+      close: () => undefined,
+      ref: () => undefined,
+      unref: () => undefined,
+    };
+    const fresh = new StreamNet(
+      own,
+      memory,
+      () => undefined,
+      unguarded,
+      () => idle,
+    );
+    try {
+      const restored = virtioMachine(
+        new NetDevice({ name: "net0", backend: fresh, mac, loop, report: () => undefined }),
+        loop,
+        memory,
+      );
+      restoreSaved(restored, state);
+      memory.slice(BUFFERS_GPA, 2048).fill(0);
+      writeSync(other, prefixed(bytesOf(70, 9)));
+      restored.transport.unquiesce();
+      assert.deepEqual(received(HEADER + 70).subarray(HEADER), bytesOf(70, 9));
+    } finally {
+      fresh.close();
+      closeSync(other);
+    }
+  });
 });
