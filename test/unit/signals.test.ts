@@ -10,6 +10,7 @@ function program(body: string): {
   readonly status: number | null;
   readonly signal: string | null;
   readonly stdout: string;
+  readonly stderr: string;
 } {
   const module = (path: string): string => JSON.stringify(resolve("build/vmm/sys", path));
   const code = `
@@ -19,11 +20,11 @@ function program(body: string): {
     const kill = (signal, pid = process.pid) => execFileSync("/bin/kill", ["-" + signal, String(pid)]);
     const turn = () => new Promise((resolve) => setTimeout(resolve, 20));
     ${body}`;
-  const { status, signal, stdout } = spawnSync(process.execPath, ["--input-type=module", "-e", code], {
+  const { status, signal, stdout, stderr } = spawnSync(process.execPath, ["--input-type=module", "-e", code], {
     encoding: "utf8",
     timeout: 30_000,
   });
-  return { status, signal, stdout };
+  return { status, signal, stdout, stderr };
 }
 
 describe("signals", function () {
@@ -65,6 +66,14 @@ describe("signals", function () {
       const { viewMemory } = await import(${JSON.stringify(resolve("build/vmm/sys/memory.js"))});
       new Uint8Array(viewMemory(4096, 16))[0] = 1;`);
     assert.equal(signal, "SIGSEGV");
+  });
+
+  it("Node's abort ends the program with the reason that it keeps to itself; a SIGABRT from outside is a signal", () => {
+    const { signal, stderr } = program(`onEndSignals(() => undefined); process.abort();`);
+    assert.equal(signal, "SIGABRT");
+    assert.match(stderr, /^vmlet: Node has aborted; .*raise ulimit -u, or the cgroup's pids\.max\n$/m);
+    const sent = program(`onEndSignals((number) => console.log(number)); kill(6); await turn();`);
+    assert.deepEqual([sent.status, sent.stdout, sent.stderr], [0, "6\n", ""]);
   });
 
   it("SIGCONT and SIGTSTP come as often as they like", () => {

@@ -28,6 +28,13 @@ const ONE = 0x408;
 const NO_ACTION = 0x440;
 const COUNTS = 0x800;
 const LIMITS = 0xa00;
+const ABORTED = 0xc00;
+
+const SIGABRT = 6;
+/** Node's pool of threads aborts the process without a word where it gets none. */
+const ABORTED_TEXT = Buffer.from(
+  "vmlet: Node has aborted; if it does not say why, no more threads are allowed: raise ulimit -u, or the cgroup's pids.max\n",
+);
 
 let native: NativeFunction | undefined;
 
@@ -49,7 +56,12 @@ export function setDefaultAction(signal: number): void {
 }
 
 /** The machine code, with data at its place in the same page; exported for tests. */
-export function handlerCode(): { readonly code: Uint8Array; readonly faultEntry: number; readonly entry: number } {
+export function handlerCode(): {
+  readonly code: Uint8Array;
+  readonly faultEntry: number;
+  readonly entry: number;
+  readonly abortEntry: number;
+} {
   const code: number[] = [];
   const emit = (...bytes: number[]): void => void code.push(...bytes);
   /** disp32 to `target`, relative to the end of the instruction. */
@@ -84,7 +96,15 @@ export function handlerCode(): { readonly code: Uint8Array; readonly faultEntry:
   emit(0x48, 0x8d, 0x35);
   emit(...relative(NO_ACTION)); // lea rsi, [SIG_DFL without flags]
   emit(0x31, 0xd2, 0x41, 0xba, 8, 0, 0, 0, 0x0f, 0x05, 0xc3); // xor edx, edx; mov r10d, 8; syscall; ret: faults again
-  return { code: Uint8Array.from(code), faultEntry, entry };
+  const abortEntry = code.length;
+  emit(0x83, 0x7e, 0x08, 0xfa); // cmp dword [rsi+8], SI_TKILL: abort(3) sends it so, kill(1) does not
+  emit(0x0f, 0x85);
+  emit(...relative(entry)); // jne entry
+  emit(0xb8, 1, 0, 0, 0, 0xbf, 2, 0, 0, 0); // mov eax, SYS_write; mov edi, standard error
+  emit(0x48, 0x8d, 0x35);
+  emit(...relative(ABORTED)); // lea rsi, [aborted]
+  emit(0xba, ABORTED_TEXT.length, 0, 0, 0, 0x0f, 0x05, 0xc3); // mov edx, length; syscall; ret: abort goes on
+  return { code: Uint8Array.from(code), faultEntry, entry, abortEntry };
 }
 
 /** The page, its eventfd, and who is called; made at the first signal to catch, and there for good. */
@@ -94,6 +114,7 @@ class Station {
   readonly #address: number;
   readonly #entry: number;
   readonly #faultEntry: number;
+  readonly #abortEntry: number;
   readonly #callbacks = new Map<number, (signal: number) => void>();
   /** Kept, or it would fall silent. */
   readonly #poll: PollHandle;
@@ -101,13 +122,15 @@ class Station {
   constructor() {
     this.#address = mmapExecutable(PAGE);
     const page = koffi.view(this.#address, PAGE);
-    const { code, entry, faultEntry } = handlerCode();
+    const { code, entry, faultEntry, abortEntry } = handlerCode();
     new Uint8Array(page).set(code);
+    new Uint8Array(page).set(ABORTED_TEXT, ABORTED);
     const fd = eventfd();
     new Int32Array(page, RING, 1)[0] = fd;
     new Int32Array(page, ONE, 2)[0] = 1;
     this.#entry = entry;
     this.#faultEntry = faultEntry;
+    this.#abortEntry = abortEntry;
     this.#counts = new Int32Array(page, COUNTS, SIGNALS);
     this.#limits = new Int32Array(page, LIMITS, SIGNALS);
     this.#poll = pollReadable(fd, () => {
@@ -120,8 +143,12 @@ class Station {
   catch(signal: number, callback: (signal: number) => void, ends: boolean): void {
     this.#callbacks.set(signal, callback);
     this.#limits[signal] = ends ? UNANSWERED - 1 : 2 ** 31 - 1;
-    const offset = FAULTS.includes(signal) ? this.#faultEntry : this.#entry;
-    setAction(signal, BigInt(this.#address + offset));
+    setAction(signal, BigInt(this.#address + this.#entryOf(signal)));
+  }
+
+  #entryOf(signal: number): number {
+    if (signal === SIGABRT) return this.#abortEntry;
+    return FAULTS.includes(signal) ? this.#faultEntry : this.#entry;
   }
 
   release(signal: number): void {
