@@ -33,6 +33,8 @@ interface Magic extends FileKind {
 
 const FOOTER = -512;
 const ANY = 0x5f;
+/** `bytes` at the start of a file that have nearly all of the magic. */
+const HEAD = 0x500;
 
 function magic(name: string, at: number, bytes: string, role: Role): Magic {
   return { name, at, bytes, role };
@@ -96,12 +98,22 @@ const MAGICS: readonly Magic[] = [
 
 /** Undefined for what is none of these. */
 export function kindOf(source: KindSource): FileKind | undefined {
+  // Once: every boot with an initramfs asks.
+  const head = source.read(0, Math.min(HEAD, source.size));
   return MAGICS.find(({ at, bytes }) => {
     const offset = at < 0 ? source.size + at : at;
     if (offset < 0 || offset + bytes.length > source.size) return false;
-    const found = source.read(offset, bytes.length);
-    return Buffer.from(bytes, "latin1").every((byte, i) => byte === ANY || byte === found[i]);
+    if (offset + bytes.length <= head.length) return fits(bytes, head, offset);
+    return fits(bytes, source.read(offset, bytes.length), 0);
   });
+}
+
+function fits(bytes: string, found: Uint8Array, offset: number): boolean {
+  for (let index = 0; index < bytes.length; index++) {
+    const byte = bytes.charCodeAt(index);
+    if (byte !== ANY && byte !== found[offset + index]) return false;
+  }
+  return true;
 }
 
 /** The command that makes a file of what is in this one, and that file's path, which is a new one. */
