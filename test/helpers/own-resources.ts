@@ -1,5 +1,6 @@
 // What this process holds of the kernel, for tests that leave nothing behind.
 import { isDeepStrictEqual } from "node:util";
+import { pool } from "../../vmm/machine/threads.js";
 import { existsSync, readFileSync, readdirSync, readlinkSync } from "node:fs";
 
 export interface OwnResources {
@@ -59,8 +60,9 @@ export function ownResources(): OwnResources {
 const SETTLE_MS = 100;
 const SETTLE_TRIES = 50;
 
-/** The same once it stays so: threads of a VM that has been closed take a moment to go. */
+/** The same once it stays so, without the threads that wait for another vCPU. */
 export async function settledResources(): Promise<OwnResources> {
+  await pool.endIdle();
   let last = ownResources();
   for (let tries = 0; tries < SETTLE_TRIES; tries++) {
     await new Promise((done) => setTimeout(done, SETTLE_MS));

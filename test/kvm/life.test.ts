@@ -25,7 +25,7 @@ import { deviceSupport } from "../../vmm/virtio/device-support.js";
 import { EchoDevice } from "../helpers/echo-device.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
 import { asm, miniKernel, type MiniKernel } from "../helpers/mini-kernel.js";
-import { ownResources, settledResources } from "../helpers/own-resources.js";
+import { settledResources } from "../helpers/own-resources.js";
 import { skip } from "../helpers/skip.js";
 
 const quiet: VmHost = {
@@ -256,7 +256,7 @@ describe("kvm: life", function () {
     for (const host of [undefined, null, 5, "x", {}, { output: 5 }, { output: () => undefined, log: "no" }]) {
       assert.throws(() => createVm({ kernel: kernelOf(...ending) }, host as never), { code: "ERR_CONFIG" });
     }
-    assert.deepEqual(ownResources(), before);
+    assert.deepEqual(await settledResources(), before);
   });
 
   it("two VMs that start main-first on one thread both run, and one's end does not silence the other", async () => {
@@ -299,7 +299,7 @@ describe("kvm: life", function () {
       };
       assert.throws(() => VmClass.build(config, quiet, { deviceSupport: broken }), /no device/);
     }
-    assert.deepEqual(ownResources(), before);
+    assert.deepEqual(await settledResources(), before);
     const vm = VmClass.build(config, quiet, { deviceSupport: support });
     vms.push(vm);
     assert.equal((await vm.start()).exitStatus, 7);
@@ -363,7 +363,7 @@ describe("kvm: life", function () {
       const vm = VmClass.build(config, quiet, { deviceSupport: { ...support, createEvents: () => events as never } });
       await assert.rejects(vm.start({ threads }), { code: "ERR_HOST", message: "no descriptor is left" });
       await vm.close();
-      assert.deepEqual(ownResources(), before);
+      assert.deepEqual(await settledResources(), before);
     });
   }
 
@@ -381,6 +381,6 @@ describe("kvm: life", function () {
     for (let i = 16; i < 20; i++) await one(i);
     const before = await settledResources();
     for (let i = 0; i < 200; i += 4) await Promise.all([one(i), one(i + 1), one(i + 2), one(i + 3)]);
-    assert.deepEqual(ownResources(), before);
+    assert.deepEqual(await settledResources(), before);
   });
 });

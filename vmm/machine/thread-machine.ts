@@ -89,9 +89,15 @@ export class ThreadMachine implements ExitObserver {
 
   /**
    * `vcpu` is vCPU `index`, which this thread runs or (the main thread) may run. `virtio`: the devices
-   * themselves, on the main thread, which owns them.
+   * themselves, on the main thread, which owns them, and which hears of an interrupt that is raised there.
    */
-  constructor(descriptor: MachineDescriptor, index: number, vcpu: VcpuFd, virtio?: readonly BusDevice[]) {
+  constructor(
+    descriptor: MachineDescriptor,
+    index: number,
+    vcpu: VcpuFd,
+    virtio?: readonly BusDevice[],
+    interruptRaised: () => void = () => undefined,
+  ) {
     const { run } = vcpu;
     this.shared = VmShared.attach(descriptor.shared, descriptor.vcpus.length, DEVICE_WORDS);
     this.isRestored = descriptor.isRestored;
@@ -105,6 +111,7 @@ export class ThreadMachine implements ExitObserver {
     const serialInterrupt = {
       trigger: () => {
         signalEventfd(descriptor.serialIrqFd);
+        interruptRaised();
       },
     };
     const power = {
@@ -205,7 +212,7 @@ export class ThreadMachine implements ExitObserver {
     }
     const wasInterrupted = this.#wasInterrupted;
     this.#wasInterrupted = false;
-    if (shared.isStopping() || shared.isPausing || shared.outputIsHigh()) return true;
+    if (shared.isStopping() || shared.shallRest || shared.outputIsHigh()) return true;
     if (wasInterrupted && shared.haltQuestion !== this.#answeredQuestion) return true;
     // On the main thread, any signal may be one that JavaScript waits for.
     return this.#isMain && (wasInterrupted || shared.doorbellRang);

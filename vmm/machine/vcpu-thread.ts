@@ -1,42 +1,106 @@
-// The owner's side of a vCPU thread: start, failure, end.
+// The owner's side of a thread that runs vCPUs: start, turns, failure, end.
 import { Worker } from "node:worker_threads";
 import { HostError } from "../errors.js";
 import { failureOfThread } from "../vcpu/failure.js";
-import type { MachineDescriptor, VcpuFailure, VcpuTripleFault, VcpuWorkerData } from "../vcpu/messages.js";
+import {
+  END_THREAD,
+  type MachineDescriptor,
+  type VcpuFailure,
+  type VcpuTripleFault,
+  type VcpuTurn,
+  type VcpuTurnReport,
+} from "../vcpu/messages.js";
 
 const WORKER_URL = new URL("./vcpu-worker.js", import.meta.url);
 
+export interface TurnOptions {
+  readonly machine: MachineDescriptor;
+  readonly index: number;
+  /** It waits until the thread that runs the vCPU gives it up. */
+  readonly standby: boolean;
+  /** Receives why the thread gave up, or what the guest's registers were. */
+  heard(message: VcpuFailure | VcpuTripleFault): void;
+  /** The thread has let go of the vCPU. */
+  ended(): void;
+}
+
+/** One vCPU on a thread. */
+export interface Turn {
+  readonly thread: VcpuThread;
+  /** The process shall not end before the turn does. */
+  holdProcess(): void;
+}
+
+interface OpenTurn extends TurnOptions {
+  isHolding: boolean;
+}
+
+let turns = 0;
+
 export class VcpuThread {
   readonly #worker: Worker;
-  #hasEnded = false;
+  /** In the order in which it has them. */
+  readonly #open = new Map<number, OpenTurn>();
 
-  /** `onMessage` receives why the thread gave up, or what the guest's registers were. */
-  constructor(
-    machine: MachineDescriptor,
-    index: number,
-    standby: boolean,
-    onMessage: (message: VcpuFailure | VcpuTripleFault) => void,
-  ) {
-    const data: VcpuWorkerData = { machine, index, standby };
-    this.#worker = new Worker(WORKER_URL, { workerData: data, stdout: false, stderr: false });
-    this.#worker.on("message", onMessage);
-    this.#worker.on("error", (error) => {
-      const reason = startProblem(error);
-      onMessage(failureOfThread(reason === undefined ? error : explainStart(index, error)));
+  /** `lost`: the thread is no more. */
+  constructor(lost: (thread: VcpuThread) => void) {
+    this.#worker = new Worker(WORKER_URL, { stdout: false, stderr: false });
+    this.#worker.on("message", ({ turn, message }: VcpuTurnReport) => {
+      const open = this.#open.get(turn);
+      if (message !== undefined) open?.heard(message);
+      else this.#close(turn);
     });
-    // The process may end while a thread that never ran a vCPU is still starting.
+    this.#worker.on("error", (error) => {
+      for (const turn of this.#open.values()) {
+        turn.heard(failureOfThread(startProblem(error) === undefined ? error : explainStart(turn.index, error)));
+      }
+    });
+    this.#worker.once("exit", () => {
+      lost(this);
+      for (const turn of [...this.#open.keys()]) this.#close(turn);
+    });
+    // An idle thread, and one that is still starting, keeps no process alive.
     this.#worker.unref();
-    this.#worker.once("exit", () => (this.#hasEnded = true));
+  }
+
+  /** After the turns before it, which have to be about to end. */
+  begin(options: TurnOptions): Turn {
+    const turn = ++turns;
+    const { machine, index, standby } = options;
+    const open = { ...options, isHolding: false };
+    this.#open.set(turn, open);
+    const message: VcpuTurn = { turn, machine, index, standby };
+    this.#worker.postMessage(message);
+    return {
+      thread: this,
+      holdProcess: () => {
+        open.isHolding = true;
+        this.#hold();
+      },
+    };
   }
 
   /**
-   * Resolves once the thread has ended by itself, which it does when the VM stops. It is never
-   * terminated: a native call that fails in a thread being torn down aborts the whole process.
+   * After its turns. It is never terminated: a native call that fails in a thread being torn down aborts the whole
+   * process. Resolves once it has ended.
    */
-  ended(): Promise<void> {
-    if (this.#hasEnded) return Promise.resolve();
+  end(): Promise<void> {
     this.#worker.ref();
-    return new Promise((resolve) => this.#worker.once("exit", () => resolve()));
+    const ended = new Promise<void>((resolve) => this.#worker.once("exit", () => resolve()));
+    this.#worker.postMessage(END_THREAD);
+    return ended;
+  }
+
+  #close(turn: number): void {
+    const open = this.#open.get(turn);
+    this.#open.delete(turn);
+    this.#hold();
+    open?.ended();
+  }
+
+  #hold(): void {
+    if ([...this.#open.values()].some(({ isHolding }) => isHolding)) this.#worker.ref();
+    else this.#worker.unref();
   }
 }
 

@@ -11,6 +11,7 @@ import type { VcpuFailure, VcpuTripleFault } from "../vcpu/messages.js";
 import {
   MILESTONE_COMMAND_START,
   VCPU_IDLE,
+  VCPU_PARKED,
   VCPU_PAUSED,
   VCPU_RUNNING,
   VCPU_STOPPED,
@@ -29,8 +30,6 @@ import { DEVICE_WORDS, ThreadMachine, rtcWords, virtioWords } from "./thread-mac
 import { VcpuThreads } from "./vcpu-threads.js";
 import { exitsByReason, reportExit, type VmExit, type VmStatistics } from "./vm-exit.js";
 
-/** What a message of a thread that has just stopped may take, `ms`. */
-const MESSAGE_MS = 20;
 /** How long output may sit in KVM's ring when the guest does nothing else, `ms`. */
 const IDLE_DRAIN_MS = 50;
 /** Any byte makes the guest's terminal readable, which is what wakes its init. */
@@ -52,7 +51,11 @@ export class VmRun {
   /** A virtio console takes input again, and the host does not know yet. */
   #hasConsoleRoom = false;
   #doorbell: PollHandle | undefined;
+  readonly #haltWatcher: HaltWatcher;
+  /** Only while the VM has a thread: one that waits costs nothing. */
   #timers: NodeJS.Timeout[] = [];
+  /** Only while vCPUs are to leave KVM_RUN. */
+  #kickAgain: NodeJS.Timeout | undefined;
   /** The first failure, of whatever value; it ends the VM. */
   #failure: { readonly error: unknown } | undefined;
   #faultRegisters: string | undefined;
@@ -77,6 +80,25 @@ export class VmRun {
     const wakeOwner = (): void => {
       this.machine.kicker.wakeMain();
     };
+    this.#threads = new VcpuThreads({
+      machine: parts,
+      shared,
+      heard: (vcpu, message) => {
+        this.#hear(vcpu, message);
+      },
+      held: (areHeld) => {
+        this.#watchGuest(areHeld);
+      },
+      kick: () => {
+        this.#kick();
+      },
+      haltedForEver: () => {
+        this.machine.stop("halted");
+      },
+      failed: (error) => {
+        this.fail(error);
+      },
+    });
     const commandMemory = parts.command?.view;
     if (commandMemory !== undefined) this.command = new CommandChannel(commandMemory, () => this.input(WAKE_UP));
     this.#pump = new OutputPump({
@@ -94,6 +116,9 @@ export class VmRun {
       vcpus,
       words: (device) => virtioWords(shared, device),
       wakeOwner,
+      interruptRaised: () => {
+        this.#threads.wake();
+      },
       alarm: (delayMs) => {
         this.#alarm.set(delayMs);
       },
@@ -117,17 +142,18 @@ export class VmRun {
         this.guarded(() => {
           parts.rtcInterrupt.trigger();
         });
+        this.#threads.wake();
       },
     });
-    this.machine = new ThreadMachine(parts.descriptor, 0, boot, this.devices?.transports ?? []);
+    this.machine = new ThreadMachine(parts.descriptor, 0, boot, this.devices?.transports ?? [], () => {
+      this.#threads.wake();
+    });
     if (parts.saved !== undefined) {
       restoreLegacy(shared, parts.saved.legacy);
       this.devices?.restore(parts.saved.devices);
       this.command?.restore(parts.saved.channel);
     }
-    this.#threads = new VcpuThreads(parts.descriptor, (vcpu, message) => {
-      this.#hear(vcpu, message);
-    });
+    this.#haltWatcher = new HaltWatcher(shared, this.machine.kicker, vcpus);
   }
 
   /** Runs the guest to its end. Rejects if the guest did something that cannot be answered, with the first failure. */
@@ -143,7 +169,7 @@ export class VmRun {
       if (threads === "main-first") await this.#runMainFirst();
       else {
         this.devices?.connectEvents();
-        await this.#threads.startFrom(0);
+        await this.#threads.schedule();
       }
     } catch (error) {
       this.fail(error);
@@ -153,9 +179,9 @@ export class VmRun {
     this.#unwatch();
     this.machine.drainHeldBackWrites();
     await this.#pump.flush();
+    const isSilent = this.#failure === undefined && this.#faultRegisters === undefined;
     // A thread's last message may still be on its way.
-    if (shared.outcome === "triple-fault" && this.#faultRegisters === undefined) await lastMessages();
-    if (shared.outcome === "failed" && this.#failure === undefined) await this.#threads.ended();
+    if (isSilent && (shared.outcome === "triple-fault" || shared.outcome === "failed")) await this.#threads.ended();
     this.#pump.close();
     this.#hasEnded = true;
     if (this.#failure !== undefined) {
@@ -174,12 +200,12 @@ export class VmRun {
 
   /** Brings every vCPU to rest between two instructions; false if the guest has ended instead. */
   async pause(): Promise<boolean> {
-    const { shared, kicker } = this.machine;
+    const { shared } = this.machine;
     const resting = new Promise<void>((resolve) => {
       this.#onRest = resolve;
     });
     shared.isPausing = true;
-    kicker.kickAllVcpus();
+    this.#kick();
     this.#service();
     await resting;
     if (shared.isStopping()) return false;
@@ -193,7 +219,12 @@ export class VmRun {
     for (const vcpu of this.#parts.vcpus) vcpu.tellOfPause();
     this.devices?.unquiesce();
     shared.isPausing = false;
-    this.#wakeResting();
+    if (this.#phase !== undefined) this.#wakeResting();
+    else {
+      this.#threads.schedule().catch((error: unknown) => {
+        this.fail(error);
+      });
+    }
   }
 
   /** Ends the guest as it stands, or the wait for its last output after it has ended by itself. */
@@ -247,34 +278,52 @@ export class VmRun {
   #watch(): void {
     installKickHandler();
     const { doorbellFd } = this.#parts.descriptor;
-    const { shared, kicker } = this.machine;
     this.#doorbell = pollReadable(doorbellFd, () => {
       drainEventfd(doorbellFd);
       this.#service();
     });
+  }
+
+  /** While it runs, or not. */
+  #watchGuest(isRunning: boolean): void {
+    if (!isRunning) for (const timer of this.#timers.splice(0)) clearInterval(timer);
+    if (!isRunning || this.#timers.length > 0 || this.#doorbell === undefined) return;
+    const { shared } = this.machine;
     // A guest that only writes to the transmitter never exits: its bytes are fetched from the ring.
     const idleDrain = setInterval(() => {
       // With a reader that takes nothing, they stay there: KVM's ring fills up, and the guest comes to a thread
       // that waits. Fetched, they would end in an output ring that is full.
-      if (!shared.outputIsHigh() && !shared.isPausing) this.machine.drainHeldBackWrites();
+      if (!shared.outputIsHigh() && !shared.shallRest) this.machine.drainHeldBackWrites();
       this.#pump.pump();
     }, IDLE_DRAIN_MS);
-    const haltWatcher = new HaltWatcher(shared, kicker, this.#parts.vcpus.length);
     const haltWatch = setInterval(() => {
-      if (!shared.isPausing && haltWatcher.tick()) this.machine.stop("halted");
+      if (!shared.shallRest && this.#haltWatcher.tick()) this.machine.stop("halted");
     }, HALT_WATCH_MS);
-    const kickAgain = setInterval(() => {
-      if (this.#onRest !== undefined) kicker.kickAllVcpus();
-      if (shared.isStopping() || this.#onRest !== undefined) this.#service();
+    this.#timers.push(idleDrain, haltWatch);
+  }
+
+  /** Brings all vCPUs out of KVM_RUN, to look at the shared words. */
+  #kick(): void {
+    const { shared, kicker } = this.machine;
+    kicker.kickAllVcpus();
+    this.#kickAgain ??= setInterval(() => {
+      if (shared.isStopping() || (shared.shallRest && !this.#allRest())) kicker.kickAllVcpus();
+      else this.#kickNoMore();
+      this.#service();
     }, KICK_AGAIN_MS);
-    this.#timers.push(idleDrain, haltWatch, kickAgain);
+  }
+
+  #kickNoMore(): void {
+    clearInterval(this.#kickAgain);
+    this.#kickAgain = undefined;
   }
 
   #unwatch(): void {
-    for (const timer of this.#timers.splice(0)) clearInterval(timer);
     this.#rtc.close();
     this.#doorbell?.close();
     this.#doorbell = undefined;
+    this.#watchGuest(false);
+    this.#kickNoMore();
   }
 
   async #runMainFirst(): Promise<void> {
@@ -300,8 +349,10 @@ export class VmRun {
       },
     });
     this.#phase = phase;
+    this.#watchGuest(true);
     await phase.run();
     this.#phase = undefined;
+    if (!this.machine.shared.isStopping()) this.#threads.share();
   }
 
   /** After a failure devices may be in any state: their host sides shall not go on calling them. */
@@ -324,7 +375,7 @@ export class VmRun {
 
   /** What this thread does when the doorbell rings. */
   #service(): void {
-    const { shared, kicker } = this.machine;
+    const { shared } = this.machine;
     shared.answerDoorbell();
     // After a failure they may be in any state.
     if (this.#failure === undefined) this.devices?.service();
@@ -343,36 +394,42 @@ export class VmRun {
       shared.isPausing = false;
       this.#wakeResting();
     }
-    if (this.#onRest !== undefined && (shared.isStopping() || this.#allRest())) {
-      this.#onRest();
-      this.#onRest = undefined;
-    }
+    if (shared.shallRest && !shared.isStopping() && this.#allRest()) this.#rested();
     if (!shared.isStopping()) return;
-    kicker.kickAllVcpus();
+    this.#threads.unschedule();
+    this.#onRest?.();
+    this.#kick();
     this.#wakeResting();
     let running = 0;
     for (let index = 0; index < this.#parts.vcpus.length; index++) {
-      // A thread that has not entered the guest yet finds the vCPU stopped and ends.
-      shared.claimVcpu(index, VCPU_IDLE, VCPU_STOPPED);
+      // A thread that has not entered the guest yet finds the vCPU stopped and ends; and one that rests may have none.
+      for (const state of [VCPU_IDLE, VCPU_PARKED]) shared.claimVcpu(index, state, VCPU_STOPPED);
       if (shared.vcpuState(index) !== VCPU_STOPPED) running++;
     }
     if (running === 0) this.#onStopped?.();
   }
 
   #allRest(): boolean {
+    return this.#phase === undefined ? this.#threads.allRest : this.#phase.isResting && this.#threads.othersRest;
+  }
+
+  /** Every vCPU rests, as it was asked to. */
+  #rested(): void {
     const { shared } = this.machine;
-    return this.#parts.vcpus.every((_, index) => {
-      if (index === 0 && this.#phase !== undefined) return this.#phase.isResting;
-      return shared.vcpuState(index) === VCPU_PAUSED;
-    });
+    if (!shared.isPausing) {
+      this.#threads.rested();
+      return;
+    }
+    if (this.#phase === undefined) {
+      this.#threads.unschedule();
+      this.#threads.giveBack();
+    }
+    this.#onRest?.();
+    this.#onRest = undefined;
   }
 
   #wakeResting(): void {
     this.#phase?.wake();
     this.#parts.vcpus.forEach((_, index) => this.machine.shared.claimVcpu(index, VCPU_PAUSED, VCPU_RUNNING));
   }
-}
-
-function lastMessages(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, MESSAGE_MS));
 }

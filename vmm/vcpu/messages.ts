@@ -33,12 +33,24 @@ export interface MachineDescriptor {
   readonly quirks: Quirks | undefined;
 }
 
-/** workerData of a vCPU thread. */
-export interface VcpuWorkerData {
+/** Posted to a thread: run a vCPU until it stops, or is to rest without a thread. */
+export interface VcpuTurn {
+  /** Comes back with what the thread has to say of it. */
+  readonly turn: number;
   readonly machine: MachineDescriptor;
   readonly index: number;
   /** Wait until the main thread gives the vCPU up. */
   readonly standby: boolean;
+}
+
+/** Posted to a thread that is to end, once it has had its turns. */
+export const END_THREAD = "end";
+
+/** Posted by a thread, in this order: what it has to say, if anything, and that it has let go of the VM. */
+export interface VcpuTurnReport {
+  readonly turn: number;
+  /** Undefined at the end of the turn. */
+  readonly message: VcpuTripleFault | VcpuFailure | undefined;
 }
 
 /** Posted by a vCPU thread whose guest met a triple fault, before it stops the VM. */

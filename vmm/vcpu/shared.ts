@@ -30,8 +30,12 @@ const INPUT_ROOM = 8;
 const HALT_QUESTION = 9;
 /** 1: the main thread is about to fetch output by itself, and need not be woken for it. */
 const TX_GATHERING = 10;
-/** 1: every vCPU is to rest between two instructions. */
-const PAUSE = 12;
+/** Nonzero: every vCPU is to rest between two instructions, for the reasons in the bits. */
+const REST = 12;
+/** The VM is paused. */
+const REST_PAUSE = 1;
+/** Others wait for its threads. */
+const REST_YIELD = 2;
 /** 1: the guest has come to where a snapshot may be taken, and waits. */
 const SNAPSHOT_POINT = 13;
 /** Lock of vmm/fixups/cmpxchg16b.ts. */
@@ -60,8 +64,10 @@ export const VCPU_IDLE = 0;
 export const VCPU_STANDBY = 1;
 export const VCPU_RUNNING = 2;
 export const VCPU_STOPPED = 3;
-/** Rests until it is VCPU_RUNNING again: the VM is paused. */
+/** Its thread rests with it until it is VCPU_RUNNING again, or VCPU_PARKED. */
 export const VCPU_PAUSED = 4;
+/** Rests without a thread. */
+export const VCPU_PARKED = 5;
 
 /** Milestones keep the time of their first mark. The guest's boot timer may write any of them. */
 const MILESTONE_FIRST_CODE = 121;
@@ -148,16 +154,34 @@ export class VmShared {
     Atomics.store(this.words, EXIT_STATUS, status + 1);
   }
 
-  // -- Pause --
+  // -- Rest --
 
-  /** vCPUs do not run, or come to rest soon. */
+  /** vCPUs do not run, or come to rest soon: threads look here. */
+  get shallRest(): boolean {
+    return Atomics.load(this.words, REST) !== 0;
+  }
+
   get isPausing(): boolean {
-    return Atomics.load(this.words, PAUSE) !== 0;
+    return (Atomics.load(this.words, REST) & REST_PAUSE) !== 0;
   }
 
   /** The caller then kicks them; or wakes those that rest. */
   set isPausing(value: boolean) {
-    Atomics.store(this.words, PAUSE, value ? 1 : 0);
+    this.#setRest(REST_PAUSE, value);
+  }
+
+  get isYielding(): boolean {
+    return (Atomics.load(this.words, REST) & REST_YIELD) !== 0;
+  }
+
+  /** The same, for others that wait for a thread. */
+  set isYielding(value: boolean) {
+    this.#setRest(REST_YIELD, value);
+  }
+
+  #setRest(bit: number, value: boolean): void {
+    if (value) Atomics.or(this.words, REST, bit);
+    else Atomics.and(this.words, REST, ~bit);
   }
 
   /** The guest is where a snapshot may be taken: it goes no further. */
@@ -371,7 +395,7 @@ export class VmShared {
    * than the guest. Called outside every lock; a stop ends it within the time-out.
    */
   throttleOutput(): void {
-    while (this.outputIsHigh() && !this.isStopping() && !this.isPausing) {
+    while (this.outputIsHigh() && !this.isStopping() && !this.shallRest) {
       const tail = Atomics.load(this.words, TX_TAIL);
       Atomics.add(this.words, TX_WAITERS, 1);
       if (this.outputIsHigh()) Atomics.wait(this.words, TX_TAIL, tail, 100);

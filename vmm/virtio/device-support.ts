@@ -32,6 +32,8 @@ export interface DeviceHostHooks extends DeviceLoopHooks {
   readonly vcpus: number;
   /** The shared words of device `device`. */
   words(device: number): SharedWords;
+  /** An interrupt is on its way to the guest, which may rest without a thread. */
+  interruptRaised(): void;
   /** Takes a line for the log. */
   report(line: string): void;
   /** The terminal behind a virtio console. */
@@ -46,6 +48,7 @@ function createHost(parts: DeviceParts, hooks: DeviceHostHooks): DeviceHost {
       interrupt: {
         trigger: () => {
           signalEventfd(irqFd);
+          hooks.interruptRaised();
         },
       },
     })),
