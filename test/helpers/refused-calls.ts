@@ -2,6 +2,7 @@
 //   node refused-calls.js KERNEL THREADS KIND ERRNO
 // The first line is of a run without a refusal; then the nth call of the kind is refused, for n from 1 on.
 import { createVm, VmmError } from "../../vmm/index.js";
+import { pool } from "../../vmm/machine/threads.js";
 import { libc } from "../../vmm/sys/koffi.js";
 import { ownResources } from "./own-resources.js";
 
@@ -34,6 +35,7 @@ async function run(nth: number): Promise<Pick<RefusedRun, "result" | "message" |
     return { result: "defect", message: error instanceof Error ? String(error.stack) : String(error), cure: undefined };
   } finally {
     await vm?.close();
+    await pool.endIdle();
     calls = refuseCalls("", 0, 0);
   }
 }

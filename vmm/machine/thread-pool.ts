@@ -17,6 +17,7 @@ export class ThreadPool {
   readonly #all = new Set<VcpuThread>();
   /** The one that was used last is taken first. */
   readonly #idle: VcpuThread[] = [];
+  readonly #ending = new Set<Promise<unknown>>();
   #kept = KEPT;
   /** So many were idle all the time since the timer was set. */
   #unused = 0;
@@ -34,12 +35,20 @@ export class ThreadPool {
     return this.#all.size;
   }
 
-  /** `count` threads, or none if there are not so many. Throws what a host says that gives no more. */
+  /** `count` threads, or none if there are not so many. Throws what a host says that gives none. */
   take(count: number): VcpuThread[] | undefined {
     const free = this.#idle.length + Math.max(0, this.most - this.#all.size);
     // A large VM has its threads once nobody else has any.
     const isAlone = this.#idle.length === this.#all.size;
-    return count <= free || isAlone ? this.takeAnyway(count) : undefined;
+    if (count > free && !isAlone) return undefined;
+    try {
+      return this.takeAnyway(count);
+    } catch (error) {
+      if (isAlone) throw error;
+      // The host gives no more: those that there are have to do.
+      this.most = this.#all.size;
+      return undefined;
+    }
   }
 
   takeAnyway(count: number): VcpuThread[] {
@@ -52,6 +61,10 @@ export class ThreadPool {
   /** Its turn has ended, or is about to. */
   giveBack(thread: VcpuThread): void {
     if (!this.#all.has(thread) || this.#idle.includes(thread)) return;
+    if (thread.isBroken) {
+      void this.#end([thread]);
+      return;
+    }
     this.#idle.push(thread);
     this.#watch();
   }
@@ -63,17 +76,20 @@ export class ThreadPool {
     while (this.#all.size < count) this.#start();
   }
 
-  /** Ends those that are idle; resolves once they have ended. */
+  /** Ends those that are idle; resolves once they have ended, and others that were about to. */
   async endIdle(): Promise<void> {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    await this.#endIdle(this.#idle.length);
+    void this.#end(this.#idle.splice(0));
+    await Promise.all(this.#ending);
   }
 
-  async #endIdle(count: number): Promise<void> {
-    const ending = this.#idle.splice(0, count);
-    for (const thread of ending) this.#all.delete(thread);
-    await Promise.all(ending.map((thread) => thread.end()));
+  async #end(threads: readonly VcpuThread[]): Promise<void> {
+    for (const thread of threads) this.#all.delete(thread);
+    const ending = Promise.all(threads.map((thread) => thread.end()));
+    this.#ending.add(ending);
+    await ending;
+    this.#ending.delete(ending);
   }
 
   #watch(): void {
@@ -81,7 +97,7 @@ export class ThreadPool {
     this.#unused = this.#idle.length;
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
-      void this.#endIdle(Math.min(this.#unused, Math.max(0, this.#all.size - this.#kept)));
+      void this.#end(this.#idle.splice(0, Math.min(this.#unused, Math.max(0, this.#all.size - this.#kept))));
       if (this.#idle.length > 0) this.#watch();
     }, IDLE_MS).unref();
   }

@@ -41,12 +41,16 @@ export class VcpuThread {
   readonly #worker: Worker;
   /** In the order in which it has them. */
   readonly #open = new Map<number, OpenTurn>();
+  /** It has given a vCPU up, and ends. */
+  #isBroken = false;
+  readonly #ended: Promise<void>;
 
   /** `lost`: the thread is no more. */
   constructor(lost: (thread: VcpuThread) => void) {
     this.#worker = new Worker(WORKER_URL, { stdout: false, stderr: false });
     this.#worker.on("message", ({ turn, message }: VcpuTurnReport) => {
       const open = this.#open.get(turn);
+      if (message !== undefined && message.code !== "TRIPLE_FAULT") this.#isBroken = true;
       if (message !== undefined) open?.heard(message);
       else this.#close(turn);
     });
@@ -55,12 +59,21 @@ export class VcpuThread {
         turn.heard(failureOfThread(startProblem(error) === undefined ? error : explainStart(turn.index, error)));
       }
     });
-    this.#worker.once("exit", () => {
-      lost(this);
-      for (const turn of [...this.#open.keys()]) this.#close(turn);
+    this.#ended = new Promise((resolve) => {
+      this.#worker.once("exit", () => {
+        this.#isBroken = true;
+        lost(this);
+        for (const turn of [...this.#open.keys()]) this.#close(turn);
+        resolve();
+      });
     });
     // An idle thread, and one that is still starting, keeps no process alive.
     this.#worker.unref();
+  }
+
+  /** It takes no more turns. */
+  get isBroken(): boolean {
+    return this.#isBroken;
   }
 
   /** After the turns before it, which have to be about to end. */
@@ -86,9 +99,8 @@ export class VcpuThread {
    */
   end(): Promise<void> {
     this.#worker.ref();
-    const ended = new Promise<void>((resolve) => this.#worker.once("exit", () => resolve()));
     this.#worker.postMessage(END_THREAD);
-    return ended;
+    return this.#ended;
   }
 
   #close(turn: number): void {

@@ -5,8 +5,8 @@ import type { VcpuFd } from "../kvm/vcpu-fd.js";
 import type { VmFd } from "../kvm/vm-fd.js";
 import type { MachineDescriptor, VcpuFailure, VcpuTripleFault } from "../vcpu/messages.js";
 import { VCPU_IDLE, VCPU_PARKED, VCPU_PAUSED, VCPU_RUNNING, type VmShared } from "../vcpu/shared.js";
-import type { Runnable, Scheduler } from "./scheduler.js";
-import type { ThreadPool } from "./thread-pool.js";
+import type { Runnable } from "./scheduler.js";
+import type * as threads from "./threads.js";
 import type { Turn, VcpuThread } from "./vcpu-thread.js";
 
 export interface VcpuThreadsOptions {
@@ -29,7 +29,7 @@ export class VcpuThreads implements Runnable {
   readonly #options: VcpuThreadsOptions;
   /** Those that have not ended; true: the thread has been given back. */
   readonly #turns = new Map<Turn, boolean>();
-  #host: { readonly pool: ThreadPool; readonly scheduler: Scheduler } | undefined;
+  #host: typeof threads | undefined;
   #waiters: (() => void)[] = [];
 
   constructor(options: VcpuThreadsOptions) {
@@ -147,7 +147,7 @@ export class VcpuThreads implements Runnable {
   }
 
   failed(error: unknown): void {
-    this.#options.failed(error);
+    this.#options.failed(this.#host?.explainStart(0, error) ?? error);
   }
 
   #restFrom(first: number): boolean {
