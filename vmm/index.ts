@@ -2,12 +2,41 @@
 import { allOpeners } from "./virtio/attach/all.js";
 import { checkVmHost } from "./machine/arguments.js";
 import { resolveConfig } from "./config/resolve.js";
-import type { VmConfig } from "./config/types.js";
+import type { ResolvedConfig, VmConfig } from "./config/types.js";
 import { deviceSupport } from "./virtio/device-support.js";
 import type { VmHost } from "./machine/host-callbacks.js";
 import { Vm } from "./machine/vm.js";
+import type { RestoreOverrides } from "./snapshot/overrides.js";
+import { OpenSnapshot } from "./snapshot/restore.js";
 
 const support = deviceSupport(allOpeners);
+
+/** A snapshot that has been read and checked: any number of VMs go on from it. */
+export interface OpenedSnapshot {
+  readonly id: string;
+  /** Of the guest that was saved; paths are absolute. */
+  readonly config: ResolvedConfig;
+  /** A VM that goes on where the guest was saved, once it is started. Throws as `createVm` does, and SnapshotError. */
+  restore(host: VmHost, overrides?: RestoreOverrides): Vm;
+  /** After the last VM of it is closed. */
+  close(): void;
+}
+
+/** Throws SnapshotError for a folder that holds no snapshot, or one that is not whole. */
+export function openSnapshot(folder: string): OpenedSnapshot {
+  const opened = OpenSnapshot.open(folder);
+  return {
+    id: opened.id,
+    config: opened.config,
+    restore: (host, overrides) => {
+      checkVmHost(host);
+      return opened.restore(host, { deviceSupport: support }, overrides);
+    },
+    close: () => {
+      opened.close();
+    },
+  };
+}
 
 /**
  * Builds a VM; `vm.start()` runs it, `vm.close()` frees it.
@@ -47,4 +76,6 @@ export type { StartOptions, TerminalSize } from "./machine/arguments.js";
 export type { VmState } from "./machine/life.js";
 export type { VmHost };
 export type { GuestOutcome, Milestones, VmExit, VmStatistics } from "./machine/vm-exit.js";
+export { createSnapshot, type Snapshot, type SnapshotOptions } from "./snapshot/create.js";
+export type { RestoreOverrides };
 export { Vm };

@@ -8,6 +8,10 @@ import { elf, type TestSegment } from "./bytes-image.js";
 
 const LOAD_GPA = 16 * 2 ** 20;
 
+/** Of `countInMemory`. */
+export const COUNTER_GPA = 18 * 2 ** 20;
+export const COUNTED_GPA = 20 * 2 ** 20;
+
 const u32 = (value: number): number[] => [0, 8, 16, 24].map((shift) => (value >>> shift) & 0xff);
 
 /** Machine code by what it does; 64-bit mode. */
@@ -36,6 +40,17 @@ export const asm = {
   flood: (byte: number): number[] => [0xba, ...u32(SERIAL0_PORT), 0xb0, byte, 0xee, 0xeb, 0xfd],
   /** Bytes that count up go to the transmitter, for ever: one that is lost shows. */
   count: (): number[] => [0xba, ...u32(SERIAL0_PORT), 0xb0, 0, 0xee, 0x04, 1, 0xeb, 0xfb],
+  /**
+   * Bytes that count up from 1: each is kept at COUNTER_GPA, written to a page of its own from COUNTED_GPA on, and goes to
+   * the transmitter. For ever.
+   */
+  countInMemory: (): number[] => [
+    ...[0xbb, ...u32(COUNTER_GPA), 0xba, ...u32(SERIAL0_PORT)], // mov ebx, counter; mov edx, port
+    ...[0xfe, 0x03, 0x8a, 0x03], // inc byte [rbx]; mov al, [rbx]
+    ...[0x0f, 0xb6, 0xf8, 0xc1, 0xe7, 0x0c], // movzx edi, al; shl edi, 12
+    ...[0x81, 0xc7, ...u32(COUNTED_GPA), 0x88, 0x07], // add edi, pages; mov [rdi], al
+    ...[0xee, 0xeb, 0xeb], // out dx, al; jmp to inc
+  ],
 };
 
 export interface MiniKernel {

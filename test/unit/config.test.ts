@@ -82,6 +82,7 @@ describe("errors", () => {
       [new errors.HostError("x"), "ERR_HOST", EXIT_HOST],
       [new errors.SystemCallError("mmap", 12, "ENOMEM"), "ERR_SYSTEM_CALL", EXIT_HOST],
       [new errors.KvmIoctlError("KVM_RUN", 14, "EFAULT"), "ERR_KVM_IOCTL", EXIT_HOST],
+      [new errors.SnapshotError("x"), "ERR_SNAPSHOT", EXIT_CONFIG],
       [new errors.VmStateError("start", "closed", "is closed"), "ERR_VM_STATE", EXIT_INTERNAL],
       [new errors.GuestMemoryError("x"), "ERR_GUEST_MEMORY", EXIT_INTERNAL],
       [new errors.BusError("x"), "ERR_BUS", EXIT_INTERNAL],

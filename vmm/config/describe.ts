@@ -1,6 +1,7 @@
 // ResolvedConfig -> VmConfig: what a caller would have to ask for to get the same again, for a saved state.
 // Paths are absolute, and the command line is whole.
 import { resolve } from "node:path";
+import { resolveConfig } from "./resolve.js";
 import type { ResolvedNet } from "./nets.js";
 import type { ResolvedConfig, VmConfig } from "./types.js";
 
@@ -17,6 +18,13 @@ export function describeConfig(config: ResolvedConfig): VmConfig {
     vsock: vsock === undefined ? undefined : { ...vsock, path: resolve(vsock.path) },
   };
   return JSON.parse(JSON.stringify(described)) as VmConfig;
+}
+
+/** What was described, again. Throws ConfigError for what cannot be. */
+export function resolveDescribed(described: VmConfig): ResolvedConfig {
+  const config = resolveConfig(described);
+  // It is whole: what the devices add to one is in it already.
+  return { ...config, cmdline: described.cmdline ?? "" };
 }
 
 function describeNet({ mac, hostAddress, ...net }: ResolvedNet): NonNullable<VmConfig["nets"]>[number] {

@@ -16,7 +16,7 @@ import type { KernelFormat } from "../x86/kernel.js";
 import { virtioRanges } from "../x86/virtio-ranges.js";
 import { createMachine, type Machine, type SavedMachine } from "./create.js";
 import { checkHost } from "./host-check.js";
-import { enterLinux, loadLinux, openImages, readLater } from "./linux.js";
+import { bootImagesOf, enterLinux, loadLinux, openImages, readLater, type BootImages } from "./linux.js";
 import { UndoStack } from "./undo-stack.js";
 
 /** All of a VM that a snapshot keeps, but for its memory. */
@@ -29,6 +29,7 @@ export interface SavedVm {
   readonly devices: StateReader;
   /** Of the command's channel; null without one. */
   readonly channel: StateReader;
+  readonly images: BootImages;
 }
 
 /** A machine with a guest in it. */
@@ -37,6 +38,8 @@ export interface LiveParts extends Machine {
   /** What it goes on with, and the file that its memory was mapped from; undefined if it boots. */
   readonly saved: (SavedVm & { readonly memoryFile: number }) | undefined;
   readonly kernelFormat: KernelFormat;
+  /** What was booted. */
+  readonly images: BootImages;
   /** The event loop has more to do than this VM. */
   readonly hearsOwner: boolean;
   /** Settles when kernel and initrd are in guest memory; rejects with KernelImageError or SystemCallError. */
@@ -159,6 +162,7 @@ function build(config: ResolvedConfig, undo: Undo, reads: Promise<void>[], optio
     ...machine,
     config,
     kernelFormat: kernel.format,
+    images: bootImagesOf(images),
     hearsOwner: options.hearsOwner === true,
     loaded,
     saved: undefined,
@@ -204,6 +208,7 @@ export function restoreVm(
       ...machine,
       config,
       kernelFormat: saved.kernelFormat,
+      images: saved.images,
       hearsOwner: options.hearsOwner === true,
       loaded: Promise.resolve(),
       saved: { ...saved, memoryFile },

@@ -1,11 +1,12 @@
 // Linux, booted into a machine: its image, command line and tables go into guest memory before the
 // machine exists, its entry state into the vCPUs afterwards. DESIGN.md, "Boot", steps 5 to 8 and 12.
+import { resolve } from "node:path";
 import type { ResolvedConfig } from "../config/types.js";
 import { HostError } from "../errors.js";
 import type { VcpuFd } from "../kvm/vcpu-fd.js";
 import { e820Entries } from "../memory/e820.js";
 import type { MappedGuestMemory } from "../memory/guest-memory.js";
-import { FileImage } from "../x86/file-image.js";
+import { FileImage, type FileStamp } from "../x86/file-image.js";
 import type { VirtioMmioRange } from "../x86/acpi/dsdt.js";
 import { writeAcpiTables } from "../x86/acpi/tables.js";
 import { writeBootParams } from "../x86/boot-params.js";
@@ -23,6 +24,19 @@ import { checkInitrd } from "../x86/wrong-image.js";
 export interface LinuxImages {
   readonly kernel: FileImage;
   readonly initrd: FileImage | undefined;
+}
+
+/** A file that was booted, as it was then; or its hash, null if that is not known. */
+export type BootImage = { readonly path: string; readonly stamp: FileStamp } | { readonly sha256: string | null };
+
+export interface BootImages {
+  readonly kernel: BootImage;
+  readonly initrd: BootImage | undefined;
+}
+
+export function bootImagesOf({ kernel, initrd }: LinuxImages): BootImages {
+  const image = ({ path, stamp }: FileImage): BootImage => ({ path: resolve(path), stamp });
+  return { kernel: image(kernel), initrd: initrd === undefined ? undefined : image(initrd) };
 }
 
 /** Throws KernelImageError; `undo` takes what closes the files. */

@@ -39,6 +39,8 @@ export class Vm {
   #ended: Promise<unknown> = Promise.resolve();
   #closing: Promise<void> | undefined;
   #pausing: Promise<void> | undefined;
+  /** Settles when nobody needs it to stay paused and whole. */
+  #held: Promise<void> | undefined;
 
   /** A VM that goes on where another was saved; `start` lets it. Throws what restoreVm throws. */
   static restore(
@@ -80,6 +82,11 @@ export class Vm {
     return this.#parts.kernelFormat;
   }
 
+  /** What was booted. For vmm/snapshot. */
+  get images(): LiveParts["images"] {
+    return this.#parts.images;
+  }
+
   /**
    * Runs the guest to its end, once in a VM's life. Rejects if the guest did something that cannot be answered,
    * if the host ran out of something, or with what a callback has thrown.
@@ -108,9 +115,12 @@ export class Vm {
 
   /** Lets a paused VM go on, at once: what was due meanwhile comes now, and its clocks are right. */
   resume(): void {
-    if (this.#pausing !== undefined) {
-      void this.#pausing.then(
-        () => this.resume(),
+    const before = this.#pausing ?? this.#held;
+    if (before !== undefined) {
+      void before.then(
+        () => {
+          if (this.#life.hasGuest) this.resume();
+        },
         () => undefined,
       );
       return;
@@ -126,6 +136,25 @@ export class Vm {
   capture(): Capture {
     if (this.#life.state !== "paused") throw this.#life.refuse("capture");
     return captureVm(this.#parts, this.#run);
+  }
+
+  /**
+   * Pauses it and does the task with all of it: until that is done it is not resumed, and its memory stays. The guest may be
+   * stopped meanwhile. Rejects as `pause` does.
+   */
+  async whilePaused<Result>(task: (capture: Capture) => Promise<Result>): Promise<Result> {
+    const before = this.#held;
+    let release = (): void => undefined;
+    const held = new Promise<void>((resolve) => (release = resolve));
+    this.#held = held;
+    try {
+      await before;
+      await this.pause();
+      return await task(this.capture());
+    } finally {
+      if (this.#held === held) this.#held = undefined;
+      release();
+    }
   }
 
   async #pause(): Promise<void> {
@@ -239,6 +268,7 @@ export class Vm {
     if (this.#life.state === "built") this.#life.enter("stopped", "close");
     this.stop();
     await this.#ended;
+    await this.#held;
     await this.#run.threadsEnded();
     this.#life.enter("closed", "close");
     this.#run.command?.detach();

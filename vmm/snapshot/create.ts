@@ -1,67 +1,111 @@
-// Makes a snapshot of a paused VM: a folder with a state file and a memory file. The state file names its memory
-// file, and takes its place in one step: a process that dies on the way leaves the snapshot that was there before,
-// or none.
+// Makes a snapshot of a VM: a folder with a state file and a memory file. The state file names its memory file, and
+// takes its place in one step: a process that dies on the way leaves the snapshot that was there before, or none.
 import { randomBytes } from "node:crypto";
-import { closeSync, fdatasyncSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, writeSync } from "node:fs";
+import { closeSync, fdatasync, fsync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import type { State } from "../../devices/state.js";
 import { describeConfig } from "../config/describe.js";
+import { SnapshotError } from "../errors.js";
 import { hostFacts } from "../host/facts.js";
 import { VERSION } from "../host/version.js";
 import { vcpuToData } from "../kvm/vcpu-data.js";
 import { vmToData } from "../kvm/vm-state.js";
 import type { Capture } from "../machine/capture.js";
-import { writeMemory, type MemoryPiece } from "./memory-file.js";
+import type { Vm } from "../machine/vm.js";
+import { inWords, SnapshotFolder, STATE_FILE } from "./folder.js";
+import { hashImages, type ImageHashes } from "./image-hash.js";
+import { writeMemory, type MemoryPiece, type WrittenMemory } from "./memory-file.js";
 import { encodeState } from "./state-file.js";
 
-export const STATE_FILE = "state.json";
-export const MEMORY_FILE = /^memory-[0-9a-f]{32}$/;
 const ID_BYTES = 16;
-const PRIVATE_FOLDER = 0o700;
-const PRIVATE_FILE = 0o600;
+const synced = promisify(fdatasync);
+const folderSynced = promisify(fsync);
+
+export interface SnapshotOptions {
+  /** Whether the VM runs afterwards; default: as before. */
+  readonly resume?: boolean | undefined;
+}
 
 export interface Snapshot {
   readonly id: string;
   /** `bytes` of both files that are no holes. */
   readonly bytes: number;
+  /** How long the guest rested for it, `ms`. */
+  readonly pausedMs: number;
 }
 
-/** Throws SnapshotError or an error of the file system; the VM is as before then, and so is what lay in the folder. */
-export function createSnapshot(capture: Capture, folder: string): Snapshot {
+/**
+ * Writes a running or paused VM to a folder, in place of a snapshot that lies there. Rejects with SnapshotError,
+ * VmStateError or StateError: then the VM is as it was before, and so is the folder.
+ */
+export async function createSnapshot(vm: Vm, folder: string, { resume }: SnapshotOptions = {}): Promise<Snapshot> {
+  const wasPaused = vm.state === "paused";
+  const target = SnapshotFolder.take(folder);
+  let isMade = false;
+  try {
+    const hashes = hashImages(vm.images);
+    const start = performance.now();
+    try {
+      const made = await vm.whilePaused((capture) => writeSnapshot(capture, target, hashes, () => turnOf(vm)));
+      isMade = true;
+      return { ...made, pausedMs: performance.now() - start };
+    } finally {
+      const goesOn = isMade ? (resume ?? !wasPaused) : !wasPaused;
+      if (goesOn && vm.state === "paused") vm.resume();
+    }
+  } finally {
+    if (isMade) target.close();
+    else target.giveUp();
+  }
+}
+
+/** Others have their turn. */
+async function turnOf(vm: Vm): Promise<void> {
+  await new Promise((resolve) => setImmediate(resolve));
+  if (vm.state !== "paused") throw new SnapshotError("The guest has ended while it was saved");
+}
+
+/** The VM is paused, and stays so. */
+async function writeSnapshot(
+  capture: Capture,
+  folder: SnapshotFolder,
+  hashes: ImageHashes,
+  turn: () => Promise<void>,
+): Promise<Pick<Snapshot, "id" | "bytes">> {
   const id = randomBytes(ID_BYTES).toString("hex");
-  mkdirSync(folder, { recursive: true, mode: PRIVATE_FOLDER });
   const memoryName = `memory-${id}`;
   const stateName = `${STATE_FILE}.${id}`;
   try {
-    const memory = writeFile(join(folder, memoryName), (fd) => writeMemory(fd, piecesOf(capture), id));
-    const state = encodeState(stateOf(capture, id, memoryName, memory));
-    writeFile(join(folder, stateName), (fd) => writeSync(fd, state));
-    renameSync(join(folder, stateName), join(folder, STATE_FILE));
-    removeOthers(folder, memoryName);
+    const memory = await writeFile(folder, memoryName, (fd) => writeMemory(fd, piecesOf(capture), id, turn));
+    const state = encodeState(stateOf(capture, id, memoryName, memory, hashes));
+    await writeFile(folder, stateName, (fd) => {
+      writeFileSync(fd, state);
+    });
+    renameSync(join(folder.path, stateName), join(folder.path, STATE_FILE));
+    await folderSynced(folder.fd);
+    // What a snapshot before this one, or one that did not come to its end, has left.
+    for (const name of folder.files()) if (name !== STATE_FILE && name !== memoryName) folder.remove(name);
     return { id, bytes: memory.dataBytes + state.length };
   } catch (error) {
-    rmSync(join(folder, memoryName), { force: true });
-    rmSync(join(folder, stateName), { force: true });
-    throw error;
+    folder.remove(memoryName);
+    folder.remove(stateName);
+    throw inWords(`${folder.path}: the snapshot cannot be written`, error);
   }
 }
 
-function writeFile<Result>(path: string, write: (fd: number) => Result): Result {
-  const fd = openSync(path, "wx", PRIVATE_FILE);
+async function writeFile<Result>(
+  folder: SnapshotFolder,
+  name: string,
+  write: (fd: number) => Result | Promise<Result>,
+): Promise<Result> {
+  const fd = folder.make(name);
   try {
-    const result = write(fd);
-    fdatasyncSync(fd);
+    const result = await write(fd);
+    await synced(fd);
     return result;
   } finally {
     closeSync(fd);
-  }
-}
-
-/** What a snapshot before this one, or one that did not come to its end, has left. */
-function removeOthers(folder: string, memoryName: string): void {
-  for (const name of readdirSync(folder)) {
-    const isOurs = MEMORY_FILE.test(name) || name.startsWith(`${STATE_FILE}.`);
-    if (isOurs && name !== memoryName) rmSync(join(folder, name), { force: true });
   }
 }
 
@@ -79,7 +123,8 @@ function stateOf(
   capture: Capture,
   id: string,
   memoryName: string,
-  memory: { readonly dataBytes: number; readonly sha256: string },
+  memory: WrittenMemory,
+  { kernel: kernelHash, initrd }: ImageHashes,
 ): State {
   const { cpu, kernel } = hostFacts();
   return {
@@ -88,8 +133,9 @@ function stateOf(
     created: new Date().toISOString(),
     host: { cpu, kernel, software: capture.quirks !== undefined },
     config: describeConfig(capture.config) as unknown as State,
+    images: { kernel: kernelHash, initrd },
     kernelFormat: capture.kernelFormat,
-    memory: { file: memoryName, ...memory },
+    memory: { file: memoryName, dataBytes: memory.dataBytes, sha256: memory.sha256 },
     vm: vmToData(capture.machine.vm),
     vcpus: capture.machine.vcpus.map(vcpuToData),
     legacy: capture.legacy,

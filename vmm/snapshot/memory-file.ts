@@ -21,17 +21,28 @@ export interface MemoryPiece {
 export interface WrittenMemory {
   /** `bytes` that are no holes. */
   readonly dataBytes: number;
-  /** SHA-256 over the pages that are not zero, each run of them after its place. */
+  /** SHA-256 over the pages that are not zero, each run of them after its place and length. */
   readonly sha256: string;
 }
 
 const MAGIC = "vmlet guest memory 1\n";
-/** A view at a time: `bytes`. */
-const VIEW_BYTES = 2 ** 28;
+/** Longest piece that is viewed, and written before others have their turn: `bytes`. */
+const VIEW_BYTES = 2 ** 24;
+/** A run of pages ends where the file's offset is a multiple of this, so that the checksum does not depend on how it was written. */
+const RUN_BYTES = 2 ** 20;
+const PAGES_A_RUN = RUN_BYTES / PAGE_SIZE;
 const WORDS_A_PAGE = PAGE_SIZE / 4;
 
-/** Writes all pieces one behind the other, and the last page; `fd` is a new, empty file. Throws SystemCallError. */
-export function writeMemory(fd: number, pieces: readonly MemoryPiece[], id: string): WrittenMemory {
+/**
+ * Writes all pieces one behind the other, and the last page; `fd` is a new, empty file. `turn` lets others have theirs
+ * now and then. Rejects with SystemCallError, an error of the file system, or what `turn` rejects with.
+ */
+export async function writeMemory(
+  fd: number,
+  pieces: readonly MemoryPiece[],
+  id: string,
+  turn: () => Promise<void>,
+): Promise<WrittenMemory> {
   const hash = createHash("sha256");
   let offset = 0;
   let dataBytes = 0;
@@ -39,11 +50,12 @@ export function writeMemory(fd: number, pieces: readonly MemoryPiece[], id: stri
     for (let done = 0; done < piece.length; done += VIEW_BYTES) {
       const length = Math.min(VIEW_BYTES, piece.length - done);
       dataBytes += writePart(fd, piece, done, length, offset + done, hash);
+      await turn();
     }
     offset += piece.length;
   }
   ftruncateSync(fd, offset + PAGE_SIZE);
-  writeSync(fd, Buffer.from(`${MAGIC}${id}\n`, "latin1"), 0, undefined, offset);
+  writeAll(fd, Buffer.from(`${MAGIC}${id}\n`, "latin1"), offset);
   return { dataBytes, sha256: hash.digest("hex") };
 }
 
@@ -61,6 +73,52 @@ export function checkMemory(fd: number, path: string, id: string, length: number
   if (!found.equals(expected)) throw new SnapshotError(`${path} is not the memory of this snapshot`);
 }
 
+/** What `writeMemory` has answered as `sha256`, of the first `length` bytes of a file. Throws an error of the file system. */
+export function hashMemory(fd: number, length: number): string {
+  const hash = createHash("sha256");
+  const run = Buffer.alloc(RUN_BYTES);
+  const words = new Uint32Array(run.buffer, run.byteOffset, RUN_BYTES / 4);
+  for (let data = nextData(fd, 0); data !== undefined && data.start < length; data = nextData(fd, data.end)) {
+    const end = Math.min(Math.ceil(data.end / RUN_BYTES) * RUN_BYTES, length);
+    for (let at = Math.floor(data.start / RUN_BYTES) * RUN_BYTES; at < end; at += RUN_BYTES) {
+      const bytes = Math.min(RUN_BYTES, length - at);
+      readAll(fd, run.subarray(0, bytes), at);
+      hashPages(hash, run, words, bytes / PAGE_SIZE, at);
+    }
+    // The rest of the last run was read, too.
+    data = { start: data.start, end };
+  }
+  return hash.digest("hex");
+}
+
+function hashPages(hash: Hash, run: Buffer, words: Uint32Array, pages: number, at: number): void {
+  for (let page = 0; page < pages; page++) {
+    if (isZeroPage(words, page)) continue;
+    const first = page;
+    while (page + 1 < pages && !isZeroPage(words, page + 1)) page++;
+    const start = first * PAGE_SIZE;
+    hashRun(hash, at + start, run.subarray(start, (page + 1) * PAGE_SIZE));
+  }
+}
+
+function hashRun(hash: Hash, offset: number, bytes: Uint8Array): void {
+  hash.update(`${String(offset)} ${String(bytes.length)}\n`);
+  hash.update(bytes);
+}
+
+function writeAll(fd: number, bytes: Uint8Array, position: number): void {
+  for (let done = 0; done < bytes.length;) done += writeSync(fd, bytes, done, bytes.length - done, position + done);
+}
+
+function readAll(fd: number, bytes: Uint8Array, position: number): void {
+  for (let done = 0; done < bytes.length;) {
+    const count = readSync(fd, bytes, done, bytes.length - done, position + done);
+    // Cut since it was opened.
+    if (count === 0) throw new SnapshotError("The memory file ends before its end");
+    done += count;
+  }
+}
+
 function writePart(fd: number, piece: MemoryPiece, from: number, length: number, at: number, hash: Hash): number {
   const address = piece.address + from;
   const candidates = candidatePages(piece, from, length);
@@ -72,12 +130,12 @@ function writePart(fd: number, piece: MemoryPiece, from: number, length: number,
   for (let page = 0; page < pages; page++) {
     if (!isData(page)) continue;
     const first = page;
-    while (page + 1 < pages && isData(page + 1)) page++;
+    // A piece begins at a multiple of RUN_BYTES: guests have whole MiB.
+    while (page + 1 < pages && (page + 1) % PAGES_A_RUN !== 0 && isData(page + 1)) page++;
     const start = first * PAGE_SIZE;
     const bytes = (page + 1 - first) * PAGE_SIZE;
     writeRun(fd, address + start, bytes, at + start);
-    hash.update(`${String(at + start)} ${String(bytes)}\n`);
-    hash.update(new Uint8Array(words.buffer, start, bytes));
+    hashRun(hash, at + start, new Uint8Array(words.buffer, start, bytes));
     written += bytes;
   }
   return written;

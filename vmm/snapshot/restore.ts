@@ -1,8 +1,8 @@
 // Reads a snapshot and makes VMs that go on with it.
-import { closeSync, openSync, readFileSync } from "node:fs";
+import { closeSync, lstatSync } from "node:fs";
 import { join } from "node:path";
 import type { StateReader } from "../../devices/state.js";
-import { resolveConfig } from "../config/resolve.js";
+import { resolveDescribed } from "../config/describe.js";
 import type { ResolvedConfig, VmConfig } from "../config/types.js";
 import { CHANNEL_BYTES } from "../../devices/pseudo/command-channel.js";
 import { vcpuFromData } from "../kvm/vcpu-data.js";
@@ -12,9 +12,20 @@ import type { VmHost } from "../machine/host-callbacks.js";
 import { Vm } from "../machine/vm.js";
 import { MIB } from "../memory/layout.js";
 import { KERNEL_FORMATS } from "../x86/kernel.js";
-import { MEMORY_FILE, STATE_FILE } from "./create.js";
+import { SnapshotError } from "../errors.js";
+import { attempt, checkFolder, MEMORY_FILE, openSnapshotFile, readSnapshotFile, STATE_FILE } from "./folder.js";
+import { readImageHashes } from "./image-hash.js";
 import { checkMemory } from "./memory-file.js";
-import { decodeState, readingState } from "./state-file.js";
+import { overridden, type RestoreOverrides } from "./overrides.js";
+import { decodeState, MAX_STATE_BYTES, readingState } from "./state-file.js";
+
+const FIELDS = [
+  ...["id", "vmlet", "created", "host", "config", "images", "kernelFormat", "memory"],
+  ...["vm", "vcpus", "legacy", "devices", "channel"],
+];
+const ID = /^[0-9a-f]{32}$/;
+/** So often a snapshot may be replaced by a newer one while it is opened. */
+const TRIES = 10;
 
 /** A snapshot that has been read and checked, open: any number of VMs can begin with it. */
 export class OpenSnapshot {
@@ -33,44 +44,85 @@ export class OpenSnapshot {
     this.memoryFile = memoryFile;
   }
 
-  /** Throws SnapshotError, ConfigError or an error of the file system. */
+  /** Throws SnapshotError for what is not there, not whole, or not what it should be. */
   static open(folder: string): OpenSnapshot {
     const path = join(folder, STATE_FILE);
-    const state = decodeState(readFileSync(path), path);
-    return readingState(path, () => OpenSnapshot.#from(state, folder));
+    for (let tries = 1; ; tries++) {
+      const state = readState(folder);
+      const opened = readingState(path, () => OpenSnapshot.#from(state, folder, tries === TRIES));
+      if (opened !== undefined) return opened;
+    }
   }
 
-  static #from(state: StateReader, folder: string): OpenSnapshot {
-    const id = state.text("id", 64);
-    const config = resolveConfig(state.at("config").value as VmConfig);
+  /** Undefined for a memory file that is not there, unless this is the `isLast` try. */
+  static #from(state: StateReader, folder: string, isLast: boolean): OpenSnapshot | undefined {
+    state.only(FIELDS);
+    const id = readId(state);
+    const config = resolveDescribed(state.at("config").value as VmConfig);
     const vcpus = state.list("vcpus", config.cpus).map(vcpuFromData);
+    const { kernel, initrd } = readImageHashes(state.at("images"));
     const saved: SavedVm = {
       machine: { vm: vmFromData(state.at("vm")), vcpus },
       kernelFormat: state.oneOf("kernelFormat", KERNEL_FORMATS),
       legacy: state.at("legacy"),
       devices: state.at("devices"),
       channel: state.at("channel"),
+      images: { kernel: { sha256: kernel }, initrd: { sha256: initrd } },
     };
-    const name = state.at("memory").text("file", 64);
-    if (!MEMORY_FILE.test(name)) throw state.at("memory").at("file").wrong("the name of a memory file");
-    const path = join(folder, name);
-    const memoryFile = openSync(path, "r");
+    const path = join(folder, memoryFileOf(state));
+    if (!isLast && lstatSync(path, { throwIfNoEntry: false }) === undefined) return undefined;
+    const { fd } = openSnapshotFile(path);
     try {
-      checkMemory(memoryFile, path, id, config.memoryMib * MIB + (config.commandChannel ? CHANNEL_BYTES : 0));
+      attempt(path, () => {
+        checkMemory(fd, path, id, memoryBytes(config));
+      });
     } catch (error) {
-      closeSync(memoryFile);
+      closeSync(fd);
       throw error;
     }
-    return new OpenSnapshot(id, join(folder, STATE_FILE), config, saved, memoryFile);
+    return new OpenSnapshot(id, join(folder, STATE_FILE), config, saved, fd);
   }
 
-  /** A VM that goes on with the snapshot once it is started. Throws as Vm.build does. */
-  restore(host: VmHost, options: BuildOptions = {}): Vm {
-    return readingState(this.path, () => Vm.restore(this.config, this.saved, this.memoryFile, host, options));
+  /**
+   * A VM that goes on with the snapshot once it is started. Throws as Vm.build does, and SnapshotError for what does not
+   * fit this host.
+   */
+  restore(host: VmHost, options: BuildOptions = {}, overrides: RestoreOverrides = {}): Vm {
+    const config = overridden(this.config, overrides);
+    return readingState(this.path, () => Vm.restore(config, this.saved, this.memoryFile, host, options));
   }
 
   /** After the last VM of it is closed. */
   close(): void {
     closeSync(this.memoryFile);
   }
+}
+
+/** The state file's contents. Throws SnapshotError. */
+export function readState(folder: string): StateReader {
+  checkFolder(folder);
+  const path = join(folder, STATE_FILE);
+  if (attempt(path, () => lstatSync(path, { throwIfNoEntry: false })) === undefined) {
+    throw new SnapshotError(`${folder}: holds no snapshot: there is no ${STATE_FILE}`);
+  }
+  return decodeState(readSnapshotFile(path, MAX_STATE_BYTES), path);
+}
+
+export function readId(state: StateReader): string {
+  const id = state.text("id", 32);
+  if (!ID.test(id)) throw state.at("id").wrong("32 hexadecimal digits");
+  return id;
+}
+
+export function memoryFileOf(state: StateReader): string {
+  const memory = state.at("memory");
+  memory.only(["file", "dataBytes", "sha256"]);
+  const name = memory.text("file", 64);
+  if (!MEMORY_FILE.test(name)) throw memory.at("file").wrong("the name of a memory file");
+  return name;
+}
+
+/** Of the memory file, without its last page. */
+export function memoryBytes({ memoryMib, commandChannel }: ResolvedConfig): number {
+  return memoryMib * MIB + (commandChannel ? CHANNEL_BYTES : 0);
 }

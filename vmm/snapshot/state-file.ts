@@ -4,9 +4,11 @@
 //   {"id":"...", ...}
 import { createHash } from "node:crypto";
 import { StateError, StateReader, type State } from "../../devices/state.js";
-import { SnapshotError } from "../errors.js";
+import { ConfigError, SnapshotError } from "../errors.js";
 
 export const STATE_FORMAT = "vmlet snapshot";
+/** What every state file begins with. */
+export const STATE_FILE_BEGIN = `{"format":"${STATE_FORMAT}",`;
 /** Counts up when a file can no longer be read by the program before. */
 export const STATE_VERSION = 1;
 /** More than any guest needs; a file that claims more is not read. `bytes`. */
@@ -39,11 +41,14 @@ export function decodeState(file: Uint8Array, path: string): StateReader {
   return new StateReader(parse(body), "state");
 }
 
-/** Has every StateError of `read` name the file. */
+/** Has every error about what is saved name the file: StateError, and ConfigError for its configuration. */
 export function readingState<Result>(path: string, read: () => Result): Result {
   try {
     return read();
   } catch (error) {
+    if (error instanceof ConfigError) {
+      throw new SnapshotError(`${path}: state.config: ${error.problems.join("; ")}`, { cause: error });
+    }
     if (!(error instanceof StateError)) throw error;
     throw new SnapshotError(`${path}: ${error.message}`, { cause: error });
   }

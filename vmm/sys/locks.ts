@@ -38,3 +38,12 @@ export function isByteLocked(fd: number, byte: number): boolean {
   if (uninterrupted(() => nativeFcntl(fd, F_OFD_GETLK, flock)) < 0) throw systemCallError("F_OFD_GETLK");
   return flock.getInt16(0, true) !== F_UNLCK;
 }
+
+const nativeFlock = lazy("flock", "int", ["int", "int"]);
+const LOCK_EX = 2;
+const LOCK_NB = 4;
+
+/** Locks a folder, or all of a file, for this opening alone; false if another has it. True where there are no locks. */
+export function lockWhole(fd: number): boolean {
+  return uninterrupted(() => nativeFlock(fd, LOCK_EX | LOCK_NB)) >= 0 || koffi.errno() !== EAGAIN;
+}

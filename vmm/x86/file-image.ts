@@ -15,6 +15,14 @@ const CHUNK_LENGTH = 2 ** 20;
 /** Less than this is read at once: to have it done by another thread takes as long, `bytes`. */
 const WORTH_A_THREAD = 256 * 1024;
 
+/** By which a file is known again that nobody has written to since; plain data. */
+export interface FileStamp {
+  readonly device: string;
+  readonly inode: string;
+  readonly size: string;
+  readonly modifiedNs: string;
+}
+
 export class FileImage implements ImageSource {
   readonly path: string;
   readonly size: number;
@@ -49,6 +57,12 @@ export class FileImage implements ImageSource {
       throw new KernelImageError(`${path}: ${stat.isDirectory() ? "a directory" : "not a regular file"}, not an image`);
     }
     return new FileImage(path, stat, fd);
+  }
+
+  /** As it was when it was opened. */
+  get stamp(): FileStamp {
+    const { dev, ino, size, mtimeNs } = this.#opened;
+    return { device: String(dev), inode: String(ino), size: String(size), modifiedNs: String(mtimeNs) };
   }
 
   /** Where `readInto` loads. */

@@ -1,0 +1,280 @@
+// Needs: a /dev/kvm of any kind; as root, also a full disk. Snapshots of guests of a few instructions: what they have in
+// registers and memory is what it was, and a snapshot that cannot be made leaves guest and folder as they were.
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import {
+  createSnapshot,
+  createVm,
+  openSnapshot,
+  SnapshotError,
+  VmStateError,
+  type StartOptions,
+  type Vm,
+  type VmExit,
+} from "../../vmm/index.js";
+import { collectOutput, type CollectedOutput } from "../helpers/collected-output.js";
+import { whyNoKvm } from "../helpers/kvm-guard.js";
+import { asm, COUNTED_GPA, COUNTER_GPA, miniKernel, type MiniKernel } from "../helpers/mini-kernel.js";
+import { ownResources, settledResources } from "../helpers/own-resources.js";
+import { skip } from "../helpers/skip.js";
+
+/** A guest that runs, and what it has written. */
+interface Counting {
+  readonly vm: Vm;
+  readonly run: Promise<VmExit>;
+  readonly output: CollectedOutput;
+}
+
+describe("kvm: snapshots", function () {
+  this.timeout(120_000);
+  let folder: string;
+  let kernel: MiniKernel;
+  const vms: Vm[] = [];
+  const at = (name: string): string => join(folder, name);
+
+  before(function () {
+    const reason = whyNoKvm();
+    if (reason !== undefined) skip(this, reason);
+    folder = mkdtempSync(join(tmpdir(), "vmlet-snapshots-"));
+    kernel = miniKernel(asm.countInMemory());
+  });
+  afterEach(async () => {
+    for (const vm of vms.splice(0)) await vm.close();
+  });
+  after(() => {
+    kernel.remove();
+    rmSync(folder, { recursive: true });
+  });
+
+  function boot(cpus = 1, options?: StartOptions): Counting {
+    const output = collectOutput();
+    const vm = createVm({ kernel: kernel.path, memoryMib: 32, cpus }, output.host);
+    vms.push(vm);
+    return { vm, run: vm.start(options), output };
+  }
+
+  async function end({ vm, run }: Counting): Promise<void> {
+    vm.stop();
+    assert.equal((await run).outcome, "killed");
+    await vm.close();
+  }
+
+  /** Bytes count up from 1, without one lost or twice. */
+  function assertCounts(bytes: Uint8Array, first = 1): void {
+    const wrong = bytes.findIndex((byte, index) => byte !== ((first + index) & 0xff));
+    assert.equal(wrong, -1, `byte ${String(wrong)} of ${String(bytes.length)}`);
+  }
+
+  /** A guest that has counted to the end of `bytes` has this in its memory. */
+  function assertMemory(path: string, bytes: Uint8Array): void {
+    const [name = ""] = readdirSync(path).filter((file) => file.startsWith("memory-"));
+    const memory = readFileSync(join(path, name));
+    const last = bytes.at(-1);
+    // It may have counted on, but not written that yet.
+    assert.ok(
+      [last, ((last ?? 0) + 1) & 0xff].includes(memory[COUNTER_GPA]),
+      `${String(memory[COUNTER_GPA])} ${String(last)}`,
+    );
+    const pages = Array.from({ length: 256 }, (_, page) => memory[COUNTED_GPA + page * 4096]);
+    assert.deepEqual(
+      pages,
+      Array.from({ length: 256 }, (_, page) => page),
+    );
+  }
+
+  for (const [cpus, cycles] of [
+    [1, 30],
+    [2, 6],
+  ] as const) {
+    it(`${String(cycles)} times saved and gone on, ${String(cpus)} vCPUs: not one instruction is lost or done twice`, async () => {
+      const path = at(`cycles-${String(cpus)}`);
+      const before = await settledResources();
+      const pieces: Uint8Array[] = [];
+      let guest = boot(cpus);
+      for (let cycle = 0; cycle < cycles; cycle++) {
+        await guest.output.until(300);
+        await createSnapshot(guest.vm, path, { resume: false });
+        await end(guest);
+        pieces.push(guest.output.bytes());
+        assertCounts(Buffer.concat(pieces));
+        assertMemory(path, guest.output.bytes());
+        const opened = openSnapshot(path);
+        const output = collectOutput();
+        const vm = opened.restore(output.host);
+        guest = { vm, run: vm.start({ threads: cycle % 2 === 0 ? "threads" : "main-first" }), output };
+        vms.push(vm);
+        if (cycle === cycles - 1) {
+          await output.until(300);
+          await end(guest);
+          pieces.push(guest.output.bytes());
+        }
+        void guest.run.then(() => opened.close());
+      }
+      assertCounts(Buffer.concat(pieces));
+      vms.splice(0);
+      assert.deepEqual(await settledResources(), { ...before, eventLoop: ownResources().eventLoop });
+    });
+  }
+
+  it("clones go on by themselves, all from the same point, and so does the guest that was saved", async () => {
+    const path = at("clones");
+    const original = boot();
+    await original.output.until(500);
+    const { bytes, pausedMs, id } = await createSnapshot(original.vm, path);
+    assert.equal(original.vm.state, "running");
+    assert.ok(bytes > 0 && bytes < 2 ** 21 && pausedMs > 0, JSON.stringify({ bytes, pausedMs }));
+    assert.equal(statSync(path).mode & 0o777, 0o700);
+    const opened = openSnapshot(path);
+    assert.deepEqual([opened.id, opened.config.memoryMib, opened.config.kernel], [id, 32, kernel.path]);
+    const clones = Array.from({ length: 5 }, () => {
+      const output = collectOutput();
+      const vm = opened.restore(output.host);
+      vms.push(vm);
+      return { vm, output, run: vm.start() };
+    });
+    await Promise.all(clones.map(({ output }) => output.until(1000)));
+    for (const clone of clones) await end(clone);
+    const length = original.output.bytes().length;
+    await original.output.until(length + 1000);
+    await end(original);
+    assertCounts(original.output.bytes());
+    const [first = 0] = clones[0]?.output.bytes() ?? [];
+    for (const { output } of clones) assertCounts(output.bytes(), first);
+    opened.close();
+  });
+
+  it("a snapshot in place of another, and one of a clone in the folder that it came from", async () => {
+    const path = at("replaced");
+    const guest = boot();
+    await guest.output.until(300);
+    const first = await createSnapshot(guest.vm, path);
+    const opened = openSnapshot(path);
+    const second = await createSnapshot(guest.vm, path);
+    assert.notEqual(first.id, second.id);
+    assert.equal(readdirSync(path).length, 2);
+    const output = collectOutput();
+    const clone = opened.restore(output.host);
+    vms.push(clone);
+    const run = clone.start();
+    await output.until(300);
+    const third = await createSnapshot(clone, path);
+    assert.equal(openedId(path), third.id);
+    await end({ vm: clone, run, output });
+    opened.close();
+    await end(guest);
+  });
+
+  async function assertWholeOrNone(saving: Promise<unknown>, name: string): Promise<void> {
+    const [result] = await Promise.allSettled([saving]);
+    if (result.status === "fulfilled") openedId(at(name));
+    else {
+      assert.ok(result.reason instanceof SnapshotError || result.reason instanceof VmStateError, String(result.reason));
+      assert.ok(!readdirSync(folder).includes(name));
+    }
+  }
+
+  function openedId(path: string): string {
+    const opened = openSnapshot(path);
+    opened.close();
+    return opened.id;
+  }
+
+  it("the VM is afterwards as it was, or as the caller wants it", async () => {
+    const guest = boot();
+    await guest.output.until(10);
+    await createSnapshot(guest.vm, at("states"), { resume: false });
+    assert.equal(guest.vm.state, "paused");
+    await createSnapshot(guest.vm, at("states"));
+    assert.equal(guest.vm.state, "paused");
+    await createSnapshot(guest.vm, at("states"), { resume: true });
+    assert.equal(guest.vm.state, "running");
+    await end(guest);
+    await assert.rejects(createSnapshot(guest.vm, at("late")), VmStateError);
+    assert.deepEqual(readdirSync(folder).includes("late"), false);
+  });
+
+  it("resumed, stopped or closed while it is saved: the snapshot is whole, or none", async () => {
+    const guest = boot();
+    await guest.output.until(300);
+    await guest.vm.pause();
+    const saving = createSnapshot(guest.vm, at("resumed"));
+    guest.vm.resume();
+    await saving;
+    assert.equal(guest.vm.state, "running");
+    await guest.output.until(guest.output.bytes().length + 300);
+    const stopped = createSnapshot(guest.vm, at("stopped"));
+    await guest.vm.pause();
+    guest.vm.stop();
+    await assertWholeOrNone(stopped, "stopped");
+    await guest.run;
+    assertCounts(guest.output.bytes());
+    const other = boot();
+    await other.output.until(300);
+    const closed = createSnapshot(other.vm, at("closed"));
+    await other.vm.pause();
+    await Promise.all([assertWholeOrNone(closed, "closed"), other.vm.close()]);
+    const never = createVm({ kernel: kernel.path, memoryMib: 32 }, collectOutput().host);
+    vms.push(never);
+    await assert.rejects(createSnapshot(never, at("never")), VmStateError);
+    assert.ok(!readdirSync(folder).includes("never"));
+    openedId(at("resumed"));
+  });
+
+  it("two that save to one folder at once: one does, the other is told, and both guests go on", async () => {
+    const path = at("contended");
+    const [a, b] = [boot(), boot()];
+    await Promise.all([a.output.until(300), b.output.until(300)]);
+    const results = await Promise.allSettled([createSnapshot(a.vm, path), createSnapshot(b.vm, path)]);
+    const refused = results.flatMap((result) => (result.status === "rejected" ? [String(result.reason)] : []));
+    assert.equal(refused.length, 1);
+    assert.match(refused[0] ?? "", /another vmlet is writing or removing a snapshot there/);
+    openedId(path);
+    for (const guest of [a, b]) {
+      await guest.output.until(guest.output.bytes().length + 300);
+      await end(guest);
+      assertCounts(guest.output.bytes());
+    }
+  });
+
+  it("a full disk is one clear error: the guest goes on, the snapshot before stays, nothing is left", async function () {
+    if (process.geteuid?.() !== 0) skip(this, "only root can mount a small file system");
+    const disk = at("disk");
+    mkdirSync(disk);
+    execFileSync("mount", ["-t", "tmpfs", "-o", "size=2m", "tmpfs", disk]);
+    try {
+      const guest = boot();
+      await guest.output.until(600);
+      const path = join(disk, "a/snapshot");
+      const { id } = await createSnapshot(guest.vm, path);
+      const before = readdirSync(path);
+      for (let filled = 0; filled < 3; filled++) {
+        execFileSync("sh", [
+          "-c",
+          `head -c ${String(300_000 + 150_000 * filled)} /dev/urandom >${disk}/filler${String(filled)} || true`,
+        ]);
+        const refused = async (to: string): Promise<void> => {
+          await assert.rejects(createSnapshot(guest.vm, to), (error) => {
+            assert.ok(error instanceof SnapshotError, String(error));
+            assert.equal(error.message, `${to}: the snapshot cannot be written: no space left on the device (ENOSPC)`);
+            return true;
+          });
+        };
+        if (filled === 0) continue;
+        await refused(path);
+        await refused(join(disk, "b/new"));
+        assert.equal(guest.vm.state, "running");
+        assert.deepEqual(readdirSync(path), before);
+        assert.equal(readdirSync(disk).includes("b"), false);
+      }
+      assert.equal(openedId(path), id);
+      await guest.output.until(guest.output.bytes().length + 300);
+      await end(guest);
+      assertCounts(guest.output.bytes());
+    } finally {
+      execFileSync("umount", ["-l", disk]);
+    }
+  });
+});

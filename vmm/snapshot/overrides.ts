@@ -1,0 +1,71 @@
+// What a restored guest may be given in place of what it had: the host's ends of its devices, never what it sees of
+// them.
+import type { ResolvedConfig } from "../config/types.js";
+import { describeConfig, resolveDescribed } from "../config/describe.js";
+import { diskName } from "../config/disks.js";
+import type { NetConfig } from "../config/nets.js";
+import { ConfigError } from "../errors.js";
+
+export interface RestoreOverrides {
+  /** Paths of disks, by the device's name: { vda: "copy.img" }. */
+  readonly disks?: Readonly<Record<string, string>> | undefined;
+  /** Host ends of network devices, by the device's name: { net0: { tap: "tap7" } }; address and MTU stay. */
+  readonly nets?: Readonly<Record<string, NetConfig>> | undefined;
+  /** The host's socket; the context id is the guest's, and stays without one. */
+  readonly vsock?: { readonly path: string; readonly cid?: number | undefined } | undefined;
+}
+
+const KNOWN = ["disks", "nets", "vsock"];
+
+/** Throws ConfigError, with all problems. */
+export function overridden(config: ResolvedConfig, overrides: RestoreOverrides): ResolvedConfig {
+  const problems = Object.keys(overrides)
+    .filter((key) => !KNOWN.includes(key))
+    .map((key) => `Overrides: unknown ${JSON.stringify(key)}; known are ${KNOWN.join(", ")}`);
+  const { disks = {}, nets = {}, vsock } = overrides;
+  const described = describeConfig(config);
+  checkNames(
+    "disk",
+    Object.keys(disks),
+    config.disks.map((_, index) => diskName(index)),
+    problems,
+  );
+  checkNames(
+    "network device",
+    Object.keys(nets),
+    config.nets.map((_, index) => netName(index)),
+    problems,
+  );
+  for (const [name, { mac, mtu }] of Object.entries(nets)) {
+    if (mac !== undefined || mtu !== undefined)
+      problems.push(`Override of ${name}: the guest keeps its address and MTU`);
+  }
+  if (vsock !== undefined && config.vsock === undefined) problems.push("The saved guest has no socket device");
+  if (problems.length > 0) throw new ConfigError(problems);
+  if (Object.keys(overrides).length === 0) return config;
+  return resolveDescribed({
+    ...described,
+    disks: described.disks?.map((disk, index) => ({ ...disk, path: disks[diskName(index)] ?? disk.path })),
+    nets: described.nets?.map((net, index) => {
+      const other = nets[netName(index)];
+      return other === undefined ? net : { ...other, mac: net.mac, mtu: net.mtu };
+    }),
+    vsock: described.vsock === undefined ? undefined : { ...described.vsock, ...withoutUndefined(vsock) },
+  });
+}
+
+function netName(index: number): string {
+  return `net${String(index)}`;
+}
+
+function checkNames(kind: string, given: readonly string[], known: readonly string[], problems: string[]): void {
+  for (const name of given) {
+    if (known.includes(name)) continue;
+    const list = known.length === 0 ? `it has no ${kind}` : `it has ${known.join(", ")}`;
+    problems.push(`The saved guest has no ${kind} ${JSON.stringify(name)}; ${list}`);
+  }
+}
+
+function withoutUndefined(vsock: RestoreOverrides["vsock"]): { path?: string; cid?: number } {
+  return vsock === undefined ? {} : { path: vsock.path, ...(vsock.cid === undefined ? {} : { cid: vsock.cid }) };
+}
