@@ -2,10 +2,9 @@
 // place where a device meets the machine. virtio 1.2 §4.2, §2.1, §2.2, §3.1.
 // Left out on purpose: legacy (version 1) registers, queue reset, shared memory regions.
 import type { AccessSize, BusDevice, GuestMemory, InterruptLine } from "../contracts.js";
-import { hex64, StateError, type State, type StateReader } from "../state.js";
+import { hex64, type State, type StateReader } from "../state.js";
 import {
   VIRTIO_CONFIG_S_FAILED,
-  VIRTIO_CONFIG_S_FEATURES_OK,
   VIRTIO_CONFIG_S_NEEDS_RESET,
   VIRTIO_F_VERSION_1,
   VIRTIO_MMIO_CONFIG,
@@ -50,7 +49,8 @@ import { LimitedReport } from "./limited-report.js";
 import { QueueError } from "./queue-error.js";
 import { QueueRegisters } from "./queue-registers.js";
 import { Queue, type QueueAddresses, type QueueIndices } from "./queue.js";
-import { isLegalTransition, isReachable, STATUS_DRIVER, STATUS_DRIVER_OK, STATUS_FEATURES_OK } from "./status.js";
+import { isLegalTransition, STATUS_DRIVER, STATUS_DRIVER_OK, STATUS_FEATURES_OK } from "./status.js";
+import { readTransportState } from "./transport-state.js";
 
 /** "vmlt", little-endian: the subsystem vendor; drivers do not care. */
 const VENDOR_ID = 0x746c6d76;
@@ -65,9 +65,6 @@ const NO_SHARED_MEMORY = [
 /** Registers and as much configuration space as any device here has. */
 const VIRTIO_MMIO_REGISTER_BYTES = 0x200;
 export const VIRTIO_MMIO_REGISTER_WORDS = VIRTIO_MMIO_REGISTER_BYTES / 4;
-const INTERRUPT_BITS = VIRTIO_MMIO_INT_VRING | VIRTIO_MMIO_INT_CONFIG;
-const U32 = { minimum: 0, maximum: 0xffff_ffff };
-const U16 = { minimum: 0, maximum: 0xffff };
 const NO_QUEUE: QueueAddresses = { size: 0, descriptorGpa: 0, availableGpa: 0, usedGpa: 0 };
 
 /** What the machine gives to one virtio-mmio window. */
@@ -214,34 +211,23 @@ export class MmioTransport implements BusDevice {
    */
   restore(state: StateReader, deviceState: StateReader): void {
     this.#isQuiet = true;
-    state.only([
-      ...["status", "needsReset", "deviceFeaturesSel", "driverFeaturesSel", "driverFeatures", "queueSel"],
-      ...["interruptStatus", "configGeneration", "queues", "rings"],
-    ]);
-    const status = state.integer("status", { minimum: 0, maximum: 0xff });
-    if (!isReachable(status)) throw state.at("status").wrong("a status that a driver can have come to");
-    const needsReset = state.boolean("needsReset");
-    const driverFeatures = state.hex64("driverFeatures");
-    if ((status & VIRTIO_CONFIG_S_FEATURES_OK) !== 0) this.#checkFeatures(state.at("driverFeatures"), driverFeatures);
-    const interruptStatus = state.integer("interruptStatus", { minimum: 0, maximum: INTERRUPT_BITS });
-    const isLive = status === STATUS_DRIVER_OK && !needsReset;
-    const rings = state.list("rings", isLive ? this.#queues.length : 0).map(readIndices);
-    state.list("queues", this.#queues.length).forEach((queue, index) => {
+    const saved = readTransportState(state, this.#queues.length, this.#offered);
+    saved.queues.forEach((queue, index) => {
       this.#queues[index]?.restore(queue, this.#memory);
     });
-    this.#deviceFeaturesSel = state.integer("deviceFeaturesSel", U32);
-    this.#driverFeaturesSel = state.integer("driverFeaturesSel", U32);
-    this.#queueSel = state.integer("queueSel", U32);
-    this.#configGeneration = state.integer("configGeneration", U32);
     this.#device.restore(deviceState);
 
-    this.#status = status;
-    this.#needsReset = needsReset;
-    this.#driverFeatures = driverFeatures;
-    Atomics.store(this.#registers, INTERRUPT_STATUS_WORD, interruptStatus);
+    this.#status = saved.status;
+    this.#needsReset = saved.needsReset;
+    this.#deviceFeaturesSel = saved.deviceFeaturesSel;
+    this.#driverFeaturesSel = saved.driverFeaturesSel;
+    this.#driverFeatures = saved.driverFeatures;
+    this.#queueSel = saved.queueSel;
+    this.#configGeneration = saved.configGeneration;
+    Atomics.store(this.#registers, INTERRUPT_STATUS_WORD, saved.interruptStatus);
     // What the line has signalled may have been on its way when the rest of the machine was saved.
-    this.#owesInterrupt = interruptStatus !== 0;
-    if (isLive) this.#activate(rings);
+    this.#owesInterrupt = saved.interruptStatus !== 0;
+    if (saved.isLive) this.#activate(saved.rings);
     this.#showRegisters();
     this.#showConfig();
   }
@@ -379,18 +365,6 @@ export class MmioTransport implements BusDevice {
     return isSubset && hasFeature(this.#driverFeatures, VIRTIO_F_VERSION_1);
   }
 
-  /** What the driver has chosen must be there still: the device may have another host side now. */
-  #checkFeatures(state: StateReader, features: bigint): void {
-    const missing = features & ~this.#offered;
-    if (missing !== 0n) {
-      throw new StateError(
-        state.path,
-        `${hex64(features)} has bits that this device does not offer: ${hex64(missing)}`,
-      );
-    }
-    if (!hasFeature(features, VIRTIO_F_VERSION_1)) throw state.wrong("a choice with VIRTIO_F_VERSION_1");
-  }
-
   /** `indices`: where queues go on that are not new. */
   #activate(indices: readonly QueueIndices[] = []): void {
     const features = this.#driverFeatures;
@@ -511,9 +485,4 @@ export class MmioTransport implements BusDevice {
     this.#waiting.fill(false);
     this.#device.reset();
   }
-}
-
-function readIndices(state: StateReader): QueueIndices {
-  state.only(["nextAvailable", "nextUsed"]);
-  return { nextAvailable: state.integer("nextAvailable", U16), nextUsed: state.integer("nextUsed", U16) };
 }

@@ -25,7 +25,9 @@ const REQUEST = 0x20_0000;
 const DATA = 0x21_0000;
 const DISK_BYTES = 1 << 20;
 
-describe("device-host: state", () => {
+describe("device-host: state", function () {
+  this.timeout(20_000);
+
   const memory = MappedGuestMemory.map(0x40_0000);
   const folder = mkdtempSync(join(tmpdir(), "vmlet-host-"));
   const path = join(folder, "disk");

@@ -16,7 +16,9 @@ import { assertMutationsRefused } from "../helpers/mutated-state.js";
 const SIZE = 8 * 1024 * 1024;
 const LONG_AGO = new Date("2001-02-03T04:05:06.500Z");
 
-describe("disk identity", () => {
+describe("disk identity", function () {
+  this.timeout(20_000);
+
   let folder = "";
   let path = "";
   let fd = -1;

@@ -35,7 +35,9 @@ type Words = Int32Array<SharedArrayBuffer>;
 const words = (count: number): Words => new Int32Array(new SharedArrayBuffer(count * 4));
 const reader = (state: State): StateReader => new StateReader(JSON.parse(JSON.stringify(state)), "state");
 
-describe("serial port: state", () => {
+describe("serial port: state", function () {
+  this.timeout(20_000);
+
   function port(shared: Words) {
     const count = { interrupts: 0, room: 0 };
     const serial = new Serial(
@@ -105,7 +107,9 @@ describe("serial port: state", () => {
   });
 });
 
-describe("real-time clock: state", () => {
+describe("real-time clock: state", function () {
+  this.timeout(20_000);
+
   const NOW = Date.UTC(2026, 5, 1, 12, 0, 0);
 
   function clock(shared: Words, now: () => number) {
@@ -166,7 +170,9 @@ describe("real-time clock: state", () => {
   });
 });
 
-describe("acpi-pm: state", () => {
+describe("acpi-pm: state", function () {
+  this.timeout(20_000);
+
   const power = { powerOff: () => assert.fail("off"), reset: () => assert.fail("reset") };
 
   it("registers stay, and the timer goes on from where it stood, over its wrap too", () => {
@@ -204,7 +210,9 @@ describe("acpi-pm: state", () => {
   });
 });
 
-describe("command channel: state", () => {
+describe("command channel: state", function () {
+  this.timeout(20_000);
+
   it("goes on in the guest's memory where it was, and asks for input that it had refused", () => {
     const memory = new ArrayBuffer(CHANNEL_BYTES);
     const control = new Uint32Array(memory, 0, CHANNEL_CONTROL_BYTES / 4);
@@ -238,7 +246,9 @@ describe("command channel: state", () => {
   });
 });
 
-describe("legacy devices: state", () => {
+describe("legacy devices: state", function () {
+  this.timeout(20_000);
+
   it("all of them find their words again, and the guest has reached what it had reached", () => {
     const shared = VmShared.create(1, DEVICE_WORDS);
     shared.markMilestone(MILESTONE_INIT, 5n);

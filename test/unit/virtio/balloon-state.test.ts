@@ -61,7 +61,9 @@ function queueOf(queues: readonly DriverQueue[], index: number): DriverQueue {
   return queue;
 }
 
-describe("balloon: state", () => {
+describe("balloon: state", function () {
+  this.timeout(20_000);
+
   it("a chain cut off in its middle is finished after the restore, and given back once", async () => {
     const m = rig();
     const inflate = queueOf(m.queues, 0);
@@ -127,9 +129,10 @@ describe("balloon: state", () => {
 
   it("every field that is missing, unknown, of another type or off its limits is refused with its path", async () => {
     const m = rig();
+    const memory = new FakeMemory(MACHINE_MEMORY_SIZE);
     assertMutationsRefused(await saveQuiet(m), "state", (changed) => {
       const loop = new FakeLoop();
-      const machine = virtioMachine(side(loop).device, loop, new FakeMemory(MACHINE_MEMORY_SIZE));
+      const machine = virtioMachine(side(loop).device, loop, memory);
       restoreSaved(machine, changed);
       machine.transport.unquiesce();
       loop.settle();

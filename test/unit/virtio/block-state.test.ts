@@ -57,7 +57,9 @@ function deviceOver(disk: MemoryDisk, loop: FakeLoop, options: Partial<BlockDevi
   });
 }
 
-describe("block device: state", () => {
+describe("block device: state", function () {
+  this.timeout(20_000);
+
   it("requests that wait for the medium are answered before it is quiet, each once, and no other is begun", async () => {
     const m = rig();
     m.disk.isSlow = true;
@@ -185,8 +187,8 @@ describe("block device: state", () => {
 
   it("every field that is missing, unknown, of another type or off its limits is refused with its path", async () => {
     const m = rig({ rateLimiter: { ...RATE, bandwidth: { size: 1000, oneTimeBurst: 0, refillTimeMs: 100 } } });
+    const memory = new FakeMemory(MACHINE_MEMORY_SIZE);
     assertMutationsRefused(await saveQuiet(m), "state", (changed) => {
-      const memory = new FakeMemory(MACHINE_MEMORY_SIZE);
       const device = deviceOver(new MemoryDisk(memory, SECTORS * 512), m.loop, { rateLimiter: RATE });
       const machine = virtioMachine(device, m.loop, memory);
       restoreSaved(machine, changed);

@@ -51,7 +51,9 @@ function next({ loop, memory, receiveq, transmitq }: Rig, state: SavedDevice): R
   return Object.assign(side, restoredMachine(state, side.device, loop, memory), { receiveq, transmitq });
 }
 
-describe("console device: state", () => {
+describe("console device: state", function () {
+  this.timeout(20_000);
+
   it("output that a slow host had half of goes on with the other half", async () => {
     const m = rig();
     const length = 3 * PIECE + 5;
@@ -128,9 +130,10 @@ describe("console device: state", () => {
     m.transmitq.add([{ gpa: BUFFER, length: 2 * PIECE }]);
     m.driver.notify(1);
     m.device.receive(Uint8Array.of(1, 2, 3));
+    const memory = new FakeMemory(MACHINE_MEMORY_SIZE);
     assertMutationsRefused(await saveQuiet(m), "state", (changed) => {
       const loop = new FakeLoop();
-      const machine = virtioMachine(terminal().device, loop, new FakeMemory(MACHINE_MEMORY_SIZE));
+      const machine = virtioMachine(terminal().device, loop, memory);
       restoreSaved(machine, changed);
       machine.transport.unquiesce();
       loop.settle();

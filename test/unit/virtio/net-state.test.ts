@@ -75,7 +75,9 @@ function lengths(m: Rig): number[] {
   return m.rxq.collect().map(({ length }) => length);
 }
 
-describe("network device: state", () => {
+describe("network device: state", function () {
+  this.timeout(20_000);
+
   it("buffers held for frames to come are held again by the next device, in their order", async () => {
     for (const features of [PLAIN, LARGE]) {
       const m = rig(features);
@@ -186,9 +188,9 @@ describe("network device: state", () => {
     const m = rig(LARGE, { rxRateLimiter: LIMIT });
     addBuffers(m, 4);
     const state = await saveQuiet(m);
+    const memory = new FakeMemory(MACHINE_MEMORY_SIZE);
     const restore = (changed: unknown): void => {
       const loop = new FakeLoop();
-      const memory = new FakeMemory(MACHINE_MEMORY_SIZE);
       const net = new MemoryNet(memory);
       const machine = virtioMachine(deviceOver(net, loop, { rxRateLimiter: LIMIT }), loop, memory);
       restoreSaved(machine, changed);

@@ -14,7 +14,9 @@ function rng(loop: FakeLoop, byte: number): RngDevice {
   return new RngDevice({ name: "rng0", source: { fill: (bytes) => void bytes.fill(byte) }, rateLimiter, loop });
 }
 
-describe("entropy device: state", () => {
+describe("entropy device: state", function () {
+  this.timeout(20_000);
+
   it("a buffer that waits for the limiter is filled after the restore, with bytes of the new host", async () => {
     const loop = new FakeLoop();
     const m = virtioMachine(rng(loop, 1), loop);
@@ -37,8 +39,9 @@ describe("entropy device: state", () => {
     const loop = new FakeLoop();
     const m = virtioMachine(rng(loop, 1), loop);
     m.driver.start();
+    const memory = new FakeMemory(MACHINE_MEMORY_SIZE);
     assertMutationsRefused(await saveQuiet(m), "state", (changed) => {
-      const machine = virtioMachine(rng(loop, 1), loop, new FakeMemory(MACHINE_MEMORY_SIZE));
+      const machine = virtioMachine(rng(loop, 1), loop, memory);
       restoreSaved(machine, changed);
       machine.transport.unquiesce();
     });

@@ -59,7 +59,9 @@ function echo(m: VirtioMachine, queue: DriverQueue, value: number): void {
   assert.equal(m.memory.readU32(OUT.gpa), value);
 }
 
-describe("transport state", () => {
+describe("transport state", function () {
+  this.timeout(20_000);
+
   it("a driver goes on with its queue where it was, with and without EVENT_IDX", async () => {
     for (const features of [[], [VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC, ECHO_FEATURE]]) {
       const { m, queue } = started(features);
@@ -192,9 +194,10 @@ describe("transport state", () => {
     echo(m, queue, 3);
     const live = await saveQuiet(m);
     const bare = saved(machine());
+    const memory = new FakeMemory(MACHINE_MEMORY_SIZE);
     for (const state of [live, bare]) {
       assertMutationsRefused(state, "state", (changed) => {
-        const other = virtioMachine(new EchoDevice(), new FakeLoop(), new FakeMemory(MACHINE_MEMORY_SIZE));
+        const other = virtioMachine(new EchoDevice(), new FakeLoop(), memory);
         restoreSaved(other, changed);
         other.transport.unquiesce();
         other.driver.start();

@@ -60,7 +60,9 @@ function takeEvent(m: EventRig): number[] {
   return events;
 }
 
-describe("socket device: state", () => {
+describe("socket device: state", function () {
+  this.timeout(20_000);
+
   it("a restored driver is told once that its streams are gone, and new ones open in both directions", async () => {
     for (const features of [[], [29]]) {
       const m = rig(features);
@@ -171,10 +173,11 @@ describe("socket device: state", () => {
 
   it("every field that is missing, unknown, of another type or off its limits is refused with its path", async () => {
     const m = rig();
+    const memory = new FakeMemory(MACHINE_MEMORY_SIZE);
     assertMutationsRefused(await saveQuiet(m), "state", (changed) => {
       const loop = new FakeLoop();
       const device = new VsockDevice({ name: "vsock0", backend: new FakeStreams(), guestCid: CID, loop });
-      const machine = virtioMachine(device, loop, new FakeMemory(MACHINE_MEMORY_SIZE));
+      const machine = virtioMachine(device, loop, memory);
       restoreSaved(machine, changed);
       machine.transport.unquiesce();
       loop.advance(5000);

@@ -1,0 +1,72 @@
+// The registers of a saved virtio-mmio window, checked: nothing is taken that no driver could have brought about.
+import { hex64, StateError, type NumberLimits, type StateReader } from "../state.js";
+import {
+  VIRTIO_CONFIG_S_FEATURES_OK,
+  VIRTIO_F_VERSION_1,
+  VIRTIO_MMIO_INT_CONFIG,
+  VIRTIO_MMIO_INT_VRING,
+} from "./constants.js";
+import { hasFeature } from "./features.js";
+import type { QueueIndices } from "./queue.js";
+import { isReachable, STATUS_DRIVER_OK } from "./status.js";
+
+export interface TransportState {
+  readonly status: number;
+  readonly needsReset: boolean;
+  readonly deviceFeaturesSel: number;
+  readonly driverFeaturesSel: number;
+  readonly driverFeatures: bigint;
+  readonly queueSel: number;
+  readonly interruptStatus: number;
+  readonly configGeneration: number;
+  /** What lies behind QueueSel, one a queue; queue-registers.ts checks them. */
+  readonly queues: readonly StateReader[];
+  /** The driver uses the device: each queue goes on from these. */
+  readonly isLive: boolean;
+  readonly rings: readonly QueueIndices[];
+}
+
+const U16: NumberLimits = { minimum: 0, maximum: 0xffff };
+const U32: NumberLimits = { minimum: 0, maximum: 0xffff_ffff };
+const INTERRUPT_STATUS: NumberLimits = { minimum: 0, maximum: VIRTIO_MMIO_INT_VRING | VIRTIO_MMIO_INT_CONFIG };
+
+/** Of a device with so many queues that offers these features. */
+export function readTransportState(state: StateReader, queues: number, offered: bigint): TransportState {
+  state.only([
+    ...["status", "needsReset", "deviceFeaturesSel", "driverFeaturesSel", "driverFeatures", "queueSel"],
+    ...["interruptStatus", "configGeneration", "queues", "rings"],
+  ]);
+  const status = state.integer("status", { minimum: 0, maximum: 0xff });
+  if (!isReachable(status)) throw state.at("status").wrong("a status that a driver can have come to");
+  const needsReset = state.boolean("needsReset");
+  const driverFeatures = state.hex64("driverFeatures");
+  if ((status & VIRTIO_CONFIG_S_FEATURES_OK) !== 0) checkFeatures(state.at("driverFeatures"), driverFeatures, offered);
+  const isLive = status === STATUS_DRIVER_OK && !needsReset;
+  return {
+    status,
+    needsReset,
+    deviceFeaturesSel: state.integer("deviceFeaturesSel", U32),
+    driverFeaturesSel: state.integer("driverFeaturesSel", U32),
+    driverFeatures,
+    queueSel: state.integer("queueSel", U32),
+    interruptStatus: state.integer("interruptStatus", INTERRUPT_STATUS),
+    configGeneration: state.integer("configGeneration", U32),
+    queues: state.list("queues", queues),
+    isLive,
+    rings: state.list("rings", isLive ? queues : 0).map(readIndices),
+  };
+}
+
+/** What the driver has chosen must be there still: the device may have another host side now. */
+function checkFeatures(state: StateReader, features: bigint, offered: bigint): void {
+  const missing = features & ~offered;
+  if (missing !== 0n) {
+    throw new StateError(state.path, `${hex64(features)} has bits that this device does not offer: ${hex64(missing)}`);
+  }
+  if (!hasFeature(features, VIRTIO_F_VERSION_1)) throw state.wrong("a choice with VIRTIO_F_VERSION_1");
+}
+
+function readIndices(state: StateReader): QueueIndices {
+  state.only(["nextAvailable", "nextUsed"]);
+  return { nextAvailable: state.integer("nextAvailable", U16), nextUsed: state.integer("nextUsed", U16) };
+}
