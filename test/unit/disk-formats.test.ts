@@ -215,6 +215,44 @@ describe("disk formats: what a guest may do", () => {
       assert.match(refusal(file("other.img", other)).message, message);
     }
   });
+
+  const magicAt = (magic: string, at: number, length: number): Buffer => {
+    const bytes = Buffer.alloc(length);
+    bytes.write(magic, at, "latin1");
+    return bytes;
+  };
+  for (const [name, magic, at, header, setFlag, clearFlag] of [
+    ["QED", "QED\0", 0, 24, (b: Buffer) => b.writeUInt32LE(1, 16), (b: Buffer) => b.writeUInt32LE(0xfffe, 16)],
+    ["VHD", "conectix", 0, 64, (b: Buffer) => b.writeUInt32BE(4, 60), (b: Buffer) => b.writeUInt32BE(3, 60)],
+    ["VDI", "\x7f\x10\xda\xbe", 0x40, 80, (b: Buffer) => b.writeUInt32LE(4, 76), (b: Buffer) => b.writeUInt32LE(1, 76)],
+    ["qcow2", "QFI\xfb\0\0\0\x03", 0, 80, (b: Buffer) => b.writeUInt32BE(4, 76), (b: Buffer) => b.writeUInt32BE(3, 76)],
+  ] as const) {
+    it(`${name}: another file is named where the header has one, down to the shortest header, and nowhere else`, () => {
+      for (const [change, expected] of [
+        [setFlag, true],
+        [clearFlag, false],
+      ] as const) {
+        const bytes = magicAt(magic, at, header);
+        change(bytes);
+        assert.equal(/it reads from another file/.test(refusal(file("header.img", bytes)).message), expected);
+      }
+      const short = magicAt(magic, at, header - 1);
+      assert.doesNotMatch(refusal(file("short.img", short)).message, /reads from/);
+    });
+  }
+
+  it("qcow2: a name that begins at the file's end, or at 0, is none", () => {
+    for (const [offset, expected] of [
+      [0, false],
+      [1023, true],
+      [1024, false],
+    ] as const) {
+      const bytes = magicAt("QFI\xfb\0\0\0\x03", 0, 1024).fill("/", 512);
+      bytes.writeBigUInt64BE(BigInt(offset), 8);
+      bytes.writeUInt32BE(5, 16);
+      assert.equal(/it reads from "\/"/.test(refusal(file("name.img", bytes)).message), expected, String(offset));
+    }
+  });
 });
 
 describe("disk formats: advice that is followed helps, and spoils nothing", function () {
