@@ -242,6 +242,15 @@ describe("config: every field", () => {
     });
   }
 
+  it("a rate limiter's bucket is full again within a day", () => {
+    const config = (refillTimeMs: number): VmConfig => ({
+      kernel: "k",
+      disks: [{ path: "d", rateLimiter: { operations: { size: 1, oneTimeBurst: 0, refillTimeMs } } }],
+    });
+    assert.doesNotThrow(() => resolveConfig(config(86_400_000)));
+    assert.throws(() => resolveConfig(config(86_400_001)), /refillTimeMs 86400001 .*86400000/);
+  });
+
   it("undefined is not given, everywhere", () => {
     const optional = all.filter(({ steps }) => steps.length > 0 && typeof steps.at(-1) === "string");
     for (const { steps } of optional) {

@@ -27,6 +27,14 @@ describe("elf", () => {
     assert.deepEqual([plain.format, plain.entry], ["elf-linux64", 16 * MIB]);
   });
 
+  it("a segment may begin where the one before ends", () => {
+    const touching = [
+      { gpa: 16 * MIB, bytes: CODE, memorySize: 0x1000 },
+      { gpa: 16 * MIB + 0x1000, bytes: CODE },
+    ];
+    assert.equal(load(elf(16 * MIB, touching)).kernel.end, 16 * MIB + 0x1003);
+  });
+
   const header = (change: (data: DataView) => void): Uint8Array => {
     const image = good();
     change(new DataView(image.buffer));

@@ -118,6 +118,8 @@ describe("guest-memory", () => {
   it("host addresses follow the regions", () => {
     assert.equal(memory.hostAddressOf(0x1234, 16), memory.hostAddress + 0x1234);
     assert.equal(memory.hostAddressOf(3 * GIB - 1, 1), memory.hostAddress + 3 * GIB - 1);
+    assert.equal(memory.hostAddressOf(7 * GIB, 0), memory.hostAddress + 6 * GIB, "no bytes, at the end");
+    assert.throws(() => memory.hostAddressOf(4096, -1), GuestMemoryError);
     assert.equal(memory.hostAddressOf(4 * GIB, 3 * GIB), memory.hostAddress + 3 * GIB);
     assert.equal(memory.hostAddressOf(7 * GIB - 1, 1), memory.hostAddress + 6 * GIB - 1);
   });

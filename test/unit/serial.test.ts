@@ -94,6 +94,17 @@ describe("serial", () => {
     assert.equal(count.interrupts, 2, "one for the transmitter, one for the input");
   });
 
+  it("each interrupt comes only where it is enabled", () => {
+    const { serial } = port();
+    serial.receive(Uint8Array.of(0x61));
+    for (const enabled of [0, UART_IER_THRI]) {
+      serial.write(UART_IER, 1, enabled);
+      assert.equal(serial.read(UART_IIR, 1), enabled === 0 ? UART_IIR_NO_INT : UART_IIR_THRI);
+    }
+    serial.write(UART_IER, 1, UART_IER_RDI);
+    assert.equal(serial.read(UART_IIR, 1), UART_IIR_RDI);
+  });
+
   it("back-pressure: takes what fits, and says once when there is room again", () => {
     const { serial, count } = port();
     const flood = Uint8Array.from({ length: 1000 }, (_, i) => i & 0xff);
