@@ -41,6 +41,7 @@ export interface BootOptions {
   readonly report: string | undefined;
   readonly metrics: string | undefined;
   readonly control: string | undefined;
+  readonly fromTemplate: boolean;
   readonly quiet: boolean;
   readonly help: boolean;
   readonly command: readonly string[];
@@ -67,6 +68,7 @@ export const BOOT_FLAGS = {
   report: { type: "string" },
   metrics: { type: "string" },
   control: { type: "string" },
+  "from-template": { type: "boolean" },
   quiet: { type: "boolean", short: "q" },
   help: { type: "boolean", short: "h" },
 } as const;
@@ -104,6 +106,7 @@ export function parseBoot(argv: readonly string[]): BootOptions {
     report: values.report,
     metrics: values.metrics,
     control: values.control,
+    fromTemplate: values["from-template"] ?? false,
     quiet: values.quiet ?? false,
     help: values.help ?? false,
     command,

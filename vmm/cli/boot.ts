@@ -10,22 +10,17 @@ import { chooseAccelerator, type Choice } from "./accelerator.js";
 import { argumentBytes } from "./argument-bytes.js";
 import { parseBoot, type BootOptions } from "./arguments.js";
 import { defaultKernel, fastKernel } from "../host/guest-files.js";
+import { isInteractive, SELF_DESCRIPTION } from "./interactive.js";
 import { kernelWords } from "./kernel-words.js";
 import { runGuest } from "./run-guest.js";
 import { changeRootArguments, checkUserWords, chooseInitrd } from "./root-disk.js";
 import { print, say } from "../host/say.js";
-import { isTerminal } from "../sys/files.js";
 import { expectedBoot, showBooting } from "./boot-progress.js";
 import { Vm } from "../machine/vm.js";
 
-const STDIN = 0;
-const STDOUT = 1;
 const NUL = Buffer.alloc(1);
 /** The word of the kernel command line that has the command for vmlet's init. */
 const COMMAND_WORD = "vmlet.exec=";
-
-/** What a guest without a command and a terminal runs: it describes itself. */
-const SELF_DESCRIPTION = ["sh", "-c", "uname -a; cat /proc/cpuinfo /proc/meminfo"];
 
 /** Runs the command; the result is the process's exit code. `isRehearsal`: the process goes on, without the VM. */
 export async function boot(argv: readonly string[], { isRehearsal = false } = {}): Promise<number> {
@@ -47,6 +42,7 @@ export async function boot(argv: readonly string[], { isRehearsal = false } = {}
   if (options.kernel === undefined && options.initrd !== undefined) {
     (await import("./own-kernel.js")).checkOwnInitrd(options.initrd);
   }
+  if (options.fromTemplate) return (await import("./boot-from-template.js")).bootFromTemplate(options, config, choice);
   if (choice.kind === "lab") {
     // Checked here, at once, so that messages have the user's own paths, not those in the lab.
     checkGuest(config);
@@ -161,13 +157,8 @@ function vmConfig(options: BootOptions) {
     console: options.console,
     rng: options.rng,
     balloon: options.balloon,
-    commandChannel: cmdline.includes(COMMAND_WORD) && !isInteractive(),
+    commandChannel: options.fromTemplate || (cmdline.includes(COMMAND_WORD) && !isInteractive()),
   };
-}
-
-/** Somebody sits there: the guest's end is a terminal, too. */
-function isInteractive(): boolean {
-  return isTerminal(STDIN) && isTerminal(STDOUT);
 }
 
 /** What guest/init/init.c reads from the command line. */
@@ -178,6 +169,7 @@ function initArguments(options: BootOptions, initrd: string | undefined): string
   if (options.bareCmdline && options.command.length === 0) return [];
   // Another init knows none of these words, and its input is the terminal's.
   if (kernelWords(options.cmdline ?? "").get("rdinit") !== undefined) return [];
+  if (options.fromTemplate) return ["vmlet.template"];
   const interactive = isInteractive();
   const describes = options.command.length === 0 && !interactive && options.initrd === undefined && !options.noInitrd;
   const command = describes ? SELF_DESCRIPTION : options.command;

@@ -76,6 +76,8 @@ Options:
       --balloon BALLOON  memory that the guest gives back to this host
       --report FILE      write as JSON what happened: times, exits, outcome
       --metrics FILE     write a line of JSON a second, for vmlet stats
+      --from-template    go on from where a guest like this was before it got its COMMAND: the first
+                         time boots it and keeps that in the cache, later ones take milliseconds
       --control SOCKET   make a Unix socket for vmlet balloon, pause, resume
   -q, --quiet            keep the kernel's log off the console
   -h, --help             print this text

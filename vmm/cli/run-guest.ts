@@ -34,6 +34,8 @@ export interface GuestRun {
   };
   /** False: a command finds the end of its input at once. */
   readonly readsInput: boolean;
+  /** Somebody sits at the guest's terminal, although it has a channel for a command. */
+  readonly usesTerminal?: boolean;
   /** A guest that is off without having begun its command is an error. */
   readonly runsCommand: boolean;
   /** For the report. */
@@ -52,7 +54,8 @@ export async function runGuest(run: GuestRun): Promise<number> {
   const deviceSupport = await support?.loadDeviceSupport(config);
   let signal: number | undefined;
   let terminal: Terminal | CommandInput | undefined;
-  const isRaw = isTerminal(STDIN) && !config.commandChannel;
+  const usesChannel = config.commandChannel && run.usesTerminal !== true;
+  const isRaw = isTerminal(STDIN) && !usesChannel;
   let stop = (): void => undefined;
   // Before the devices make something on the host that a signal must not leave behind.
   const removeHandlers = onEndSignals(
@@ -102,10 +105,10 @@ export async function runGuest(run: GuestRun): Promise<number> {
   };
   const vm = run.make(host, deviceSupport);
   let isOver = false;
-  let hasToWarn = config.commandChannel;
+  let hasToWarn = usesChannel;
   const openInput = (): void => {
     if (terminal !== undefined || isOver) return;
-    if (vm.hasCommandChannel) {
+    if (usesChannel && vm.hasCommandChannel) {
       terminal = new CommandInput(vm);
       if (run.readsInput) terminal.open();
       else vm.endCommandInput();

@@ -1,0 +1,63 @@
+// `vmlet boot --from-template`: the guest goes on from where one like it was, once, before it got its command.
+import { randomFillSync } from "node:crypto";
+import { SEED_BYTES, type RestoreBlock } from "../../devices/pseudo/restore-block.js";
+import type { ResolvedConfig } from "../config/types.js";
+import { ConfigError } from "../errors.js";
+import { openTemplate } from "../snapshot/template.js";
+import type { Choice } from "./accelerator.js";
+import { argumentBytes } from "./argument-bytes.js";
+import type { BootOptions } from "./arguments.js";
+import { showBooting } from "./boot-progress.js";
+import { isInteractive, SELF_DESCRIPTION } from "./interactive.js";
+import { runGuest } from "./run-guest.js";
+
+const SHELL = ["/bin/sh", "-l"];
+/** What the guest's terminal is if nobody says. */
+const DEFAULT_TERM = "vt100";
+
+export async function bootFromTemplate(options: BootOptions, config: ResolvedConfig, choice: Choice): Promise<number> {
+  if (choice.kind === "lab") {
+    throw new ConfigError(["--from-template: the lab keeps no templates; leave one of --from-template and --accel out"]);
+  }
+  if (!config.cmdline.includes("vmlet.template")) {
+    throw new ConfigError(["--from-template needs vmlet's own init; --no-initrd, --bare-cmdline and rdinit= have none"]);
+  }
+  const known = { quirks: choice.quirks };
+  const { loadDeviceSupport } = await import("../virtio/device-support.js");
+  let progress: Awaited<ReturnType<typeof showBooting>>;
+  const waiting = showBooting(config.memoryMib).then((shown) => (progress = shown));
+  const template = await openTemplate(config, { known, deviceSupport: await loadDeviceSupport(config) });
+  await waiting;
+  progress?.done();
+  const { report, metrics, control } = options;
+  const usesTerminal = isInteractive();
+  return runGuest({
+    config,
+    outputs: { report, metrics, control },
+    readsInput: options.command.length > 0,
+    runsCommand: true,
+    usesTerminal,
+    kernel: undefined,
+    progress: undefined,
+    make: (host, deviceSupport) => {
+      const vm = template.restore(host, { known, deviceSupport, hearsOwner: control !== undefined });
+      vm.giveCommand(restoreBlock(options, usesTerminal));
+      return vm;
+    },
+  });
+}
+
+function restoreBlock({ command }: BootOptions, usesTerminal: boolean): RestoreBlock {
+  const random = randomFillSync(new Uint8Array(4 + SEED_BYTES));
+  const generation = new DataView(random.buffer).getUint32(0) || 1;
+  const { rows, columns } = process.stdout;
+  const none = usesTerminal ? SHELL : SELF_DESCRIPTION;
+  return {
+    command: command.length > 0 ? argumentBytes(command) : none.map((word) => Buffer.from(word)),
+    variables: usesTerminal ? [Buffer.from(`TERM=${process.env["TERM"] ?? DEFAULT_TERM}`)] : [],
+    terminal: usesTerminal ? { rows, columns } : undefined,
+    generation,
+    wallClock: BigInt(Date.now()) * 1_000_000n,
+    seed: random.subarray(4),
+  };
+}
