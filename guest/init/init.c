@@ -381,6 +381,8 @@ static int run_with_pipes(void)
 	static const int priority = 0;
 	int in[2], out[2], status = STATUS_CANNOT_RUN;
 
+	if (is_template)
+		warm_up();
 	if (call2(pipe2, in, O_CLOEXEC) != 0 || call2(pipe2, out, O_CLOEXEC) != 0)
 		return status;
 	handle(SIGCHLD, on_signal);

@@ -1,0 +1,96 @@
+// Needs: a /dev/kvm of any kind that boots a guest. Guests that go on from a template.
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { timeLimit } from "../../vmm/host/time-limit.js";
+import { countBoot } from "../helpers/booted.js";
+import { whyNoKvm } from "../helpers/kvm-guard.js";
+import { PROGRAM, start, type Ended } from "../helpers/program.js";
+import { skip } from "../helpers/skip.js";
+
+const BOOT_LIMIT_MS = 400_000;
+
+describe("boot: from a template", function () {
+  this.timeout(2 * BOOT_LIMIT_MS);
+  let folder = "";
+
+  /** With a cache of its own: the first guest of a kind boots, the others go on. */
+  async function run(options: readonly string[], command: readonly string[], input = ""): Promise<Ended> {
+    const env = { ...process.env, VMLET_CACHE: join(folder, "cache") };
+    const words = [PROGRAM, "boot", "--from-template", "--accel", "kvm", "--quiet", ...options, "--", ...command];
+    const running = start(words, { env, stdio: ["pipe", "pipe", "pipe"] }, timeLimit("a boot", BOOT_LIMIT_MS));
+    running.child.stdin?.on("error", () => undefined).end(input, "latin1");
+    const ended = await running.ended;
+    countBoot();
+    return ended;
+  }
+
+  const templates = (): string[] =>
+    readdirSync(join(folder, "cache", "templates")).filter((name) => !name.endsWith(".lock"));
+
+  before(function () {
+    const reason = whyNoKvm();
+    if (reason !== undefined) skip(this, reason);
+    folder = mkdtempSync(join(tmpdir(), "vmlet-test-"));
+  });
+  after(() => {
+    if (folder !== "") rmSync(folder, { recursive: true });
+  });
+
+  it("two that want the first one at once build it once, and no two are twins", async () => {
+    const script = "head -c 16 /dev/urandom | od -An -tx1; date +%s; exit 7";
+    const ended = await Promise.all([1, 2].map(() => run([], ["sh", "-c", script])));
+    assert.deepEqual(
+      ended.map(({ status, stderr }) => [status, stderr]),
+      [
+        [7, ""],
+        [7, ""],
+      ],
+    );
+    const [first, second] = ended.map(({ stdout }) => stdout.trim().split("\n"));
+    assert.notEqual(first?.[0], second?.[0]);
+    for (const [, seconds] of [first ?? [], second ?? []]) {
+      assert.ok(Math.abs(Number(seconds) - Date.now() / 1000) < 60, `the guest's clock says ${String(seconds)}`);
+    }
+    assert.equal(templates().length, 1);
+  });
+
+  it("a command's words, its bytes and their ends are as in a guest that boots", async () => {
+    const bytes = randomBytes(300_000).toString("latin1");
+    const copied = await run([], ["cat"], bytes);
+    assert.deepEqual([copied.status, copied.stderr, copied.stdout === bytes], [0, "", true]);
+    const words = ["printf", "%s|", "a b", "", "\\", "é", "x".repeat(5000)];
+    assert.equal((await run([], words)).stdout, `a b||\\|é|${"x".repeat(5000)}|`);
+    assert.deepEqual(await run([], ["no-such-program"]), {
+      status: 127,
+      stdout: "init: cannot run no-such-program: not found\n",
+      stderr: "",
+    });
+    const world = await run([], ["sh", "-c", "pwd; hostname; echo $HOSTNAME $HOME; tty; ulimit -n; kill -TERM $$"]);
+    assert.equal(world.stdout, "/root\nvmlet\nvmlet /root\nnot a tty\n1024\n");
+    assert.equal(world.status, 143);
+    assert.equal(templates().length, 1);
+  });
+
+  it("devices are of this guest; what a template cannot have is refused; a damaged one is made again", async () => {
+    const disk = join(folder, "disk");
+    writeFileSync(disk, "first words");
+    truncateSync(disk, 1 << 20);
+    const writable = await run(["--disk", disk], ["true"]);
+    assert.equal(writable.status, 65);
+    assert.match(writable.stderr, /disk: the guest may write to it/);
+    const devices = ["--disk", `path=${disk},readonly`, "--rng", "--vsock", `cid=5,path=${join(folder, "vsock")}`];
+    const script = "head -c 11 /dev/vda; head -c 8 /dev/hwrng | wc -c";
+    assert.equal((await run(devices, ["sh", "-c", script])).stdout, "first words8\n");
+    // The next one has the device anew, and its socket was not left behind.
+    assert.equal((await run(devices, ["sh", "-c", script])).stdout, "first words8\n");
+    const [made] = templates().slice(-1);
+    for (const name of readdirSync(join(folder, "cache", "templates", made ?? ""))) {
+      truncateSync(join(folder, "cache", "templates", made ?? "", name), 100);
+    }
+    assert.equal((await run(devices, ["echo", "again"])).stdout, "again\n");
+    assert.equal(templates().length, 2);
+  });
+});
