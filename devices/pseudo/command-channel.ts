@@ -26,6 +26,9 @@ export const CHANNEL_VERSION = 0x1c;
 /** 1: ring when input has been taken, there is more of it. */
 export const CHANNEL_MONITOR_WAITS = 0x20;
 
+/** In the control page: what a guest that goes on from a snapshot is told (restore-block.ts). */
+export const CHANNEL_NOTICE = 0x100;
+
 export const CHANNEL_LAYOUT = 1;
 /** No init has come yet, or it knows no channel. */
 export const CHANNEL_CLOSED = 0;
@@ -44,6 +47,7 @@ export class CommandChannel {
   #words: Int32Array | undefined;
   #output = new Uint8Array(0);
   #input = new Uint8Array(0);
+  readonly #control: Uint8Array;
   #outputTail = 0;
   #inputHead = 0;
   #hasRefused = false;
@@ -53,6 +57,7 @@ export class CommandChannel {
   constructor(memory: ArrayBuffer, wake: () => void) {
     this.#wake = wake;
     this.#words = new Int32Array(memory, 0, CHANNEL_CONTROL_BYTES / 4);
+    this.#control = new Uint8Array(memory, 0, CHANNEL_CONTROL_BYTES);
     this.#output = new Uint8Array(memory, CHANNEL_CONTROL_BYTES, CHANNEL_RING_BYTES);
     this.#input = new Uint8Array(memory, CHANNEL_CONTROL_BYTES + CHANNEL_RING_BYTES, CHANNEL_RING_BYTES);
     this.#store(CHANNEL_VERSION, CHANNEL_LAYOUT);
@@ -66,6 +71,14 @@ export class CommandChannel {
     const hasCommand = this.#load(CHANNEL_OUTPUT_HEAD) !== 0 || this.#load(CHANNEL_INPUT_TAIL) !== 0;
     if (!this.isOpen || hasCommand || block.length > CHANNEL_RING_BYTES) return false;
     this.#output.set(block);
+    return true;
+  }
+
+  /** What a guest that goes on from a snapshot is told, whatever it was doing; false without an init that hears it. */
+  putNotice(block: Uint8Array): boolean {
+    if (!this.isOpen || CHANNEL_NOTICE + block.length > CHANNEL_CONTROL_BYTES) return false;
+    this.#control.set(block, CHANNEL_NOTICE);
+    this.#wake();
     return true;
   }
 

@@ -34,6 +34,9 @@ struct channel {
 	volatile unsigned monitor_waits;
 };
 
+/* In the control page: what a guest that goes on from a snapshot is told, whatever it was doing (template.h). */
+#define CHANNEL_NOTICE 0x100
+
 struct poll_fd {
 	int fd;
 	short events, revents;
@@ -182,7 +185,7 @@ static void wait_for_bytes(int is_busy)
 	fds[0] = (struct poll_fd){ output_room() ? (int)pipe_output : -1, POLLIN, 0 };
 	/* Without an event asked for, the end of the last reader is told all the same. */
 	fds[1] = (struct poll_fd){ (int)pipe_input, pipe_input >= 0 && input_waiting() ? POLLOUT : 0, 0 };
-	fds[2] = (struct poll_fd){ waits ? (int)wake_up : -1, POLLIN, 0 };
+	fds[2] = (struct poll_fd){ (int)wake_up, POLLIN, 0 };
 	if (waits) {
 		long ms = wake_up >= 0 ? LOOK_MS : LOOK_BLINDLY_MS;
 

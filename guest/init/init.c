@@ -415,6 +415,10 @@ static int run_with_pipes(void)
 		unsigned moved = move_output(CHANNEL_RING_BYTES) + move_input();
 
 		wait_for_bytes(moved > 0);
+		struct restore_block *notice = has_notice();
+
+		if (notice)
+			become_another(notice);
 		if (asked_off) {
 			status = 0;
 			break;

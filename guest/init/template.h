@@ -183,6 +183,31 @@ static void warm_up(void)
 	}
 }
 
+/* This guest, or another of the same snapshot, goes on: it has to become one of its own. */
+static void become_another(struct restore_block *told)
+{
+	reseed(told);
+	set_clock(told);
+	if (told->strings[0]) {
+		call2(sethostname, told->strings, length_of(told->strings));
+		append(host_name + 9, host_name + sizeof(host_name), told->strings);
+	}
+	run_hook(told->generation);
+}
+
+/* What init has been told last; and whether there is something newer. */
+static unsigned known_generation;
+
+static struct restore_block *has_notice(void)
+{
+	struct restore_block *notice = (struct restore_block *)((char *)channel + CHANNEL_NOTICE);
+
+	if (!notice->length || notice->generation == known_generation)
+		return 0;
+	known_generation = notice->generation;
+	return notice;
+}
+
 /* Waits where the snapshot is taken. The command of the guest that goes on from there, or 0 if it was given none. */
 static char **wait_in_template(volatile unsigned *snapshot, const char *terminal_device)
 {
@@ -201,16 +226,10 @@ static char **wait_in_template(volatile unsigned *snapshot, const char *terminal
 
 	if (block->length < sizeof(*block) || block->length > CHANNEL_RING_BYTES)
 		return 0;
-	reseed(block);
-	set_clock(block);
 	if (!take_strings(names, 2, &at, end) || !take_strings(restored_words, block->arguments, &at, end) ||
 	    !take_strings(restored_variables, block->variables, &at, end))
 		return 0;
-	if (names[0][0]) {
-		call2(sethostname, names[0], length_of(names[0]));
-		append(host_name + 9, host_name + sizeof(host_name), names[0]);
-	}
-	run_hook(block->generation);
+	become_another(block);
 	if (block->flags & BLOCK_TERMINAL)
 		sit_at_terminal(terminal_device, block);
 	for (unsigned i = 0; restored_variables[i]; i++)

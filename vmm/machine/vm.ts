@@ -184,6 +184,16 @@ export class Vm {
     }
   }
 
+  /**
+   * Tells a guest that goes on from a snapshot who it is now; before `start`. False if it has no init that hears it:
+   * one of vmlet's whose command has the channel. Throws VmStateError later.
+   */
+  tellIdentity(identity: Omit<RestoreBlock, "command">): boolean {
+    if (this.#life.state !== "built") throw this.#life.refuse("tellIdentity");
+    const bytes = encodeRestoreBlock({ ...identity, command: [] });
+    return bytes !== undefined && this.#run.command?.putNotice(bytes) === true;
+  }
+
   /** Gives bytes to the guest's terminal; the number that it takes now. The rest fits after `inputRoom`. */
   input(bytes: Uint8Array): number {
     checkBytes(bytes);
