@@ -45,7 +45,7 @@ export function openSnapshot(folder: string): OpenedSnapshot {
  */
 export function createVm(config: VmConfig, host: VmHost): Vm {
   checkVmHost(host);
-  return Vm.build(resolveConfig(config), host, { deviceSupport: support });
+  return Vm.build(resolveConfig(config), host, { deviceSupport: support, mayBeSaved: true });
 }
 
 export {

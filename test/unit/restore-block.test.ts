@@ -29,10 +29,19 @@ describe("restore-block", () => {
     const bytes = encodeRestoreBlock(BLOCK) ?? new Uint8Array(0);
     const view = new DataView(bytes.buffer);
     assert.equal(view.getUint32(0, true), bytes.length);
-    assert.deepEqual([4, 8, 12].map((at) => view.getUint32(at, true)), [2, 1, 1]);
-    assert.deepEqual([16, 18].map((at) => view.getUint16(at, true)), [24, 80]);
+    assert.deepEqual(
+      [4, 8, 12].map((at) => view.getUint32(at, true)),
+      [2, 1, 1],
+    );
+    assert.deepEqual(
+      [16, 18].map((at) => view.getUint16(at, true)),
+      [24, 80],
+    );
     assert.equal(view.getUint32(20, true), 0xfedc_ba98);
-    assert.deepEqual([24, 32].map((at) => view.getBigInt64(at, true)), [1_700_000_000n, 123_456_789n]);
+    assert.deepEqual(
+      [24, 32].map((at) => view.getBigInt64(at, true)),
+      [1_700_000_000n, 123_456_789n],
+    );
     assert.deepEqual(bytes.subarray(40, 72), BLOCK.seed);
     assert.equal(Buffer.from(bytes.subarray(72)).toString("latin1"), "one\0/tmp\0echo\0a b\0TERM=xterm\0");
   });

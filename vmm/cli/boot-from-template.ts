@@ -17,10 +17,14 @@ const DEFAULT_TERM = "vt100";
 
 export async function bootFromTemplate(options: BootOptions, config: ResolvedConfig, choice: Choice): Promise<number> {
   if (choice.kind === "lab") {
-    throw new ConfigError(["--from-template: the lab keeps no templates; leave one of --from-template and --accel out"]);
+    throw new ConfigError([
+      "--from-template: the lab keeps no templates; leave one of --from-template and --accel out",
+    ]);
   }
   if (!config.cmdline.includes("vmlet.template")) {
-    throw new ConfigError(["--from-template needs vmlet's own init; --no-initrd, --bare-cmdline and rdinit= have none"]);
+    throw new ConfigError([
+      "--from-template needs vmlet's own init; --no-initrd, --bare-cmdline and rdinit= have none",
+    ]);
   }
   const known = { quirks: choice.quirks };
   const { loadDeviceSupport } = await import("../virtio/device-support.js");

@@ -82,6 +82,7 @@ async function run(
         deviceSupport,
         readKernel: kernel?.read,
         hearsOwner: control !== undefined,
+        mayBeSaved: control !== undefined,
       }),
   });
 }

@@ -61,6 +61,8 @@ export interface BuildOptions {
   readonly readKernel?: ((pieces: Iterable<Uint8Array>) => void) | undefined;
   /** The caller waits for requests, too: a guest that begins on its thread leaves it often. */
   readonly hearsOwner?: boolean;
+  /** A snapshot may be made of it, and go on much later. */
+  readonly mayBeSaved?: boolean;
 }
 
 /**
@@ -144,7 +146,8 @@ function build(config: ResolvedConfig, undo: Undo, reads: Promise<void>[], optio
   const { quirks, ranges } = host;
   const memory = MappedGuestMemory.map(config.memoryMib * MIB);
   unmapLater(undo.all, memory);
-  const cmdline = quirks === undefined ? config.cmdline : `${softwareKvmCmdline(quirks.tscKhz)} ${config.cmdline}`;
+  const cmdline =
+    quirks === undefined ? config.cmdline : `${softwareKvmCmdline(quirks.tscKhz, options)} ${config.cmdline}`;
   readLater(images, reads);
   const kernel = loadLinux({ ...config, cmdline }, ranges, memory, images);
   options.readKernel?.(images.kernel.chunks());

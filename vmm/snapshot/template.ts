@@ -100,11 +100,10 @@ function openIfReady(path: string): OpenSnapshot | undefined {
 async function bootTemplate(config: ResolvedConfig, path: string, options: BuildOptions): Promise<void> {
   let output = Buffer.alloc(0);
   let failure: { readonly error: unknown } | undefined;
-  let isMade = false;
+  let isMade = false as boolean;
   const make = async (): Promise<void> => {
     try {
-      await vm.pause();
-      createSnapshot(vm.capture(), path);
+      await createSnapshot(vm, path, { resume: false });
       isMade = true;
     } catch (error) {
       failure = { error };
@@ -120,7 +119,7 @@ async function bootTemplate(config: ResolvedConfig, path: string, options: Build
       },
       snapshotPoint: () => void make(),
     },
-    options,
+    { ...options, mayBeSaved: true },
   );
   try {
     const { outcome } = await vm.start({ threads: "main-first" });
