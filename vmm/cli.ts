@@ -30,6 +30,9 @@ async function main([command, ...rest]: readonly string[]): Promise<number> {
       return (await import("./cli/pause.js")).pause(rest);
     case "resume":
       return (await import("./cli/pause.js")).resume(rest);
+    case "snapshot":
+      if (rest[0] === "restore") exitVm = (await import("./sys/exit.js")).exitNow;
+      return (await import("./cli/snapshot.js")).snapshot(rest);
     case "lab":
       // Node's own exit would reset the terminal to its state at the start, even if another job has it now.
       exitVm = (await import("./sys/exit.js")).exitNow;
@@ -49,7 +52,7 @@ async function main([command, ...rest]: readonly string[]): Promise<number> {
       throw new UsageError("No command is given; try: vmlet --help");
     default:
       throw new UsageError(
-        `Unknown command ${JSON.stringify(command)}; known are balloon, bench, boot, doctor, lab, pause, resume, stats`,
+        `Unknown command ${JSON.stringify(command)}; known are balloon, bench, boot, doctor, lab, pause, resume, snapshot, stats`,
       );
   }
 }

@@ -77,5 +77,7 @@ export type { VmState } from "./machine/life.js";
 export type { VmHost };
 export type { GuestOutcome, Milestones, VmExit, VmStatistics } from "./machine/vm-exit.js";
 export { createSnapshot, type Snapshot, type SnapshotOptions } from "./snapshot/create.js";
+export { deleteSnapshot } from "./snapshot/delete.js";
+export { inspectSnapshot, type DeviceDescription, type SnapshotDescription } from "./snapshot/inspect.js";
 export type { RestoreOverrides };
 export { Vm };

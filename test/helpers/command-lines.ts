@@ -15,6 +15,7 @@ const COMMANDS = new Set([
   "balloon",
   "pause",
   "resume",
+  "snapshot",
   "doctor",
   "bench",
   "lab",

@@ -2,12 +2,14 @@
 // registers and memory is what it was, and a snapshot that cannot be made leaves guest and folder as they were.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import {
   createSnapshot,
   createVm,
+  deleteSnapshot,
+  inspectSnapshot,
   openSnapshot,
   SnapshotError,
   VmStateError,
@@ -19,6 +21,7 @@ import { collectOutput, type CollectedOutput } from "../helpers/collected-output
 import { whyNoKvm } from "../helpers/kvm-guard.js";
 import { asm, COUNTED_GPA, COUNTER_GPA, miniKernel, type MiniKernel } from "../helpers/mini-kernel.js";
 import { ownResources, settledResources } from "../helpers/own-resources.js";
+import { start } from "../helpers/program.js";
 import { skip } from "../helpers/skip.js";
 
 /** A guest that runs, and what it has written. */
@@ -237,6 +240,42 @@ describe("kvm: snapshots", function () {
       await end(guest);
       assertCounts(guest.output.bytes());
     }
+  });
+
+  it("killed in the middle, at any moment: the snapshot before is there, or the new one, never half of one", async () => {
+    const path = at("killed");
+    // A guest, saved again and again.
+    const program = `
+      import { createSnapshot, createVm } from ${JSON.stringify(resolve("build/vmm/index.js"))};
+      const vm = createVm({ kernel: ${JSON.stringify(kernel.path)}, memoryMib: 32 }, { output: (_, done) => setImmediate(done) });
+      void vm.start();
+      console.log("up");
+      for (;;) console.log((await createSnapshot(vm, ${JSON.stringify(path)})).id);`;
+    const left = new Set<number>();
+    for (let round = 0; round < 15; round++) {
+      const saver = start([process.execPath, "--input-type=module", "-e", program]);
+      // The first of all is killed before there is any.
+      await saver.until("up");
+      await new Promise((done) => setTimeout(done, round * 13));
+      saver.child.kill("SIGKILL");
+      const ids = (await saver.ended).stdout.split("\n").slice(1, -1);
+      if (!existsSync(join(path, "state.json"))) {
+        assert.deepEqual(ids, []);
+        continue;
+      }
+      left.add(readdirSync(path).length);
+      const { id, memory } = inspectSnapshot(path, { verify: true });
+      assert.ok(memory.isVerified);
+      // The last that it has told of, or the next one.
+      assert.ok(!ids.slice(0, -1).includes(id));
+    }
+    assert.ok(left.has(3), "never killed in the middle");
+    const guest = boot();
+    const { id } = await createSnapshot(guest.vm, path);
+    await end(guest);
+    assert.deepEqual([openedId(path), readdirSync(path).length], [id, 2]);
+    deleteSnapshot(path);
+    assert.ok(!existsSync(path));
   });
 
   it("a full disk is one clear error: the guest goes on, the snapshot before stays, nothing is left", async function () {

@@ -10,8 +10,9 @@ import { balloon } from "../../vmm/cli/balloon.js";
 import { answer, ControlServer } from "../../vmm/cli/control.js";
 import { GuestControls, type ControlledVm } from "../../vmm/cli/guest-controls.js";
 import { pause, resume } from "../../vmm/cli/pause.js";
+import type { Snapshot, SnapshotOptions } from "../../vmm/snapshot/create.js";
 import { UsageError } from "../../vmm/cli/usage-error.js";
-import { ConfigError, HostError, VmStateError } from "../../vmm/errors.js";
+import { ConfigError, HostError, SnapshotError, VmStateError } from "../../vmm/errors.js";
 
 const folder = mkdtempSync(join(tmpdir(), "vmlet-control-"));
 const path = join(folder, "socket");
@@ -37,7 +38,12 @@ class FakeVm implements ControlledVm {
     this.state = "running";
     this.calls.push("running");
   }
+  stop(): void {
+    this.calls.push("stopped");
+  }
 }
+
+const saved: Snapshot = { id: "0".repeat(32), bytes: 5000, pausedMs: 12.5 };
 
 describe("control socket", () => {
   let vm: FakeVm;
@@ -129,6 +135,48 @@ describe("control socket", () => {
     early.begin(vm);
     await paused;
     assert.equal(await toggled, "running");
+  });
+
+  it("a snapshot: what is asked for, and what comes back", async () => {
+    const asked: [string, SnapshotOptions][] = [];
+    const own = new GuestControls();
+    own.begin(vm, (folder, options) => {
+      asked.push([folder, options]);
+      if (folder === "/full") return Promise.reject(new SnapshotError("/full: no space left on the device (ENOSPC)"));
+      return Promise.resolve(saved);
+    });
+    const made = { ok: true, id: saved.id, bytes: 5000, paused_ms: 12.5 };
+    assert.deepEqual(await answer('{"snapshot":{"folder":"/a"}}', own), made);
+    assert.deepEqual(await answer('{"snapshot":{"folder":"/b","resume":false,"mode":"full"}}', own), made);
+    assert.deepEqual(vm.calls, []);
+    assert.deepEqual(await answer('{"snapshot":{"folder":"/c","stop":true}}', own), made);
+    assert.deepEqual(vm.calls, ["stopped"]);
+    assert.deepEqual(asked, [
+      ["/a", { resume: undefined }],
+      ["/b", { resume: false }],
+      ["/c", { resume: false }],
+    ]);
+    assert.deepEqual(await answer('{"snapshot":{"folder":"/full","stop":true}}', own), {
+      error: "/full: no space left on the device (ENOSPC)",
+    });
+    assert.deepEqual(vm.calls, ["stopped"]);
+    const wrong: [value: string, reason: RegExp][] = [
+      ["true", /^snapshot true is not an object$/],
+      ["[]", /^snapshot \[\] is not an object$/],
+      ["{}", /^snapshot: folder undefined is not an absolute path$/],
+      ['{"folder":"a"}', /^snapshot: folder "a" is not an absolute path$/],
+      ['{"folder":"/a\\u0000"}', /is not an absolute path$/],
+      ['{"folder":"/a","resume":1}', /^snapshot: resume 1 is not true or false$/],
+      ['{"folder":"/a","stop":"yes"}', /^snapshot: stop "yes" is not true or false$/],
+      ['{"folder":"/a","mode":"half"}', /^snapshot: mode "half" is not full$/],
+      ['{"folder":"/a","path":"/b"}', /^snapshot: unknown "path"; known are/],
+      ['{"folder":"/a","resume":true,"stop":true}', /contradict each other$/],
+    ];
+    for (const [value, reason] of wrong) {
+      const reply = await answer(`{"snapshot":${value}}`, own);
+      assert.ok("error" in reply && reason.test(reply.error), JSON.stringify(reply));
+    }
+    assert.equal(asked.length, 4);
   });
 
   it("a guest that has ended: an answer for all that wait", async () => {

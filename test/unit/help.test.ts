@@ -30,6 +30,23 @@ import {
 } from "../../vmm/cli/help.js";
 import { parseNet } from "../../vmm/cli/net-argument.js";
 import { parseVsock } from "../../vmm/cli/vsock-argument.js";
+import {
+  parseSnapshotCreate,
+  parseSnapshotDelete,
+  parseSnapshotInspect,
+  parseSnapshotRestore,
+  SNAPSHOT_CREATE_FLAGS,
+  SNAPSHOT_DELETE_FLAGS,
+  SNAPSHOT_INSPECT_FLAGS,
+  SNAPSHOT_RESTORE_FLAGS,
+} from "../../vmm/cli/snapshot-arguments.js";
+import {
+  SNAPSHOT_CREATE_HELP,
+  SNAPSHOT_DELETE_HELP,
+  SNAPSHOT_HELP,
+  SNAPSHOT_INSPECT_HELP,
+  SNAPSHOT_RESTORE_HELP,
+} from "../../vmm/cli/snapshot-help.js";
 import * as exitCodes from "../../vmm/host/exit-codes.js";
 import { commandLines, documentedCommandLines, words, type CommandLine } from "../helpers/command-lines.js";
 import { rows, section, textOf } from "../helpers/documents.js";
@@ -45,6 +62,10 @@ const HELPS: readonly (readonly [command: string, text: string, flags: Readonly<
   ["balloon", BALLOON_HELP, BALLOON_FLAGS],
   ["pause", PAUSE_HELP, PAUSE_FLAGS],
   ["resume", RESUME_HELP, PAUSE_FLAGS],
+  ["snapshot create", SNAPSHOT_CREATE_HELP, SNAPSHOT_CREATE_FLAGS],
+  ["snapshot restore", SNAPSHOT_RESTORE_HELP, SNAPSHOT_RESTORE_FLAGS],
+  ["snapshot inspect", SNAPSHOT_INSPECT_HELP, SNAPSHOT_INSPECT_FLAGS],
+  ["snapshot delete", SNAPSHOT_DELETE_HELP, SNAPSHOT_DELETE_FLAGS],
   ["doctor", DOCTOR_HELP, DOCTOR_FLAGS],
   ["bench", BENCH_HELP, BENCH_FLAGS],
   ["lab", LAB_HELP, LAB_FLAGS],
@@ -100,13 +121,13 @@ describe("help: each text", () => {
 
     it(`${command}: says how it is called, with an example that it takes`, () => {
       assert.match(text, new RegExp(`^Usage: vmlet ${command}\\b`, "m"));
-      assert.ok(commandLines("help", part(text, "Examples?:")).some(({ argv }) => argv[0] === command));
+      assert.ok(commandLines("help", part(text, "Examples?:")).some(({ argv }) => argv.join(" ").startsWith(command)));
     });
   }
 
   it("no line is longer than 80 columns, or ends within quotation marks", () => {
     const overview = help().replace(/^Documentation, in .*$/m, "");
-    for (const [command, text] of [...HELPS, ["", overview] as const]) {
+    for (const [command, text] of [...HELPS, ["", overview] as const, ["snapshot", SNAPSHOT_HELP] as const]) {
       for (const line of text.split("\n")) {
         assert.ok(line.length <= COLUMNS, `${command}: ${line}`);
         // Where "\n" was written into a text, a real newline came out.
@@ -117,7 +138,7 @@ describe("help: each text", () => {
   });
 
   it("the overview has every command", () => {
-    for (const [command] of HELPS) assert.match(help(), new RegExp(`^ {2}vmlet ${command}\\b`, "m"));
+    for (const [command] of HELPS) assert.match(help() + SNAPSHOT_HELP, new RegExp(`^ {2}vmlet ${command}\\b`, "m"));
   });
 
   it("boot: has the exit codes, all but the one of doctor", () => {
@@ -186,12 +207,19 @@ describe("help: values that are lists", () => {
 });
 
 describe("help: command lines that a reader copies", () => {
+  const snapshotParsers: Readonly<Record<string, (argv: readonly string[]) => unknown>> = {
+    create: parseSnapshotCreate,
+    restore: parseSnapshotRestore,
+    inspect: parseSnapshotInspect,
+    delete: parseSnapshotDelete,
+  };
   const parsers: Readonly<Record<string, (argv: readonly string[]) => unknown>> = {
     boot: parseBoot,
     stats: parseStats,
     balloon: parseBalloonCommand,
     pause: (argv) => parsePause("pause", argv),
     resume: (argv) => parsePause("resume", argv),
+    snapshot: ([command = "", ...argv]) => snapshotParsers[command]?.(argv) ?? assert.fail(`snapshot ${command}`),
     doctor: parseDoctor,
     bench: parseBench,
     lab: parseLab,

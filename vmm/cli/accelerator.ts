@@ -37,6 +37,19 @@ export function chooseAccelerator(wanted: AcceleratorChoice): Choice {
   }
 }
 
+/** The accelerator; if /dev/kvm was needed and failed, the error gives the doctor's reason. */
+export async function chooseOrExplain(accel: AcceleratorChoice): Promise<Choice> {
+  try {
+    return chooseAccelerator(accel);
+  } catch (error) {
+    if (!(error instanceof VmmError)) throw error;
+    const why = (await import("../doctor/in-a-line.js")).whyNoKvm();
+    if (why === undefined) throw error;
+    const other = error.cure === undefined || accel === "kvm" ? "" : `; or ${error.cure}`;
+    throw new HostError(`${error.message}: ${why.detail}`, { cause: error, cure: `${why.cure}${other}` });
+  }
+}
+
 function lab(cpu: LabCpu): Choice {
   checkLabPrograms(cpu);
   return { kind: "lab", cpu, reason: undefined };

@@ -4,12 +4,12 @@ import { checkGuest } from "../machine/builder.js";
 import { OWN_KERNEL_CMDLINE, consoleParameter } from "../config/defaults.js";
 import { resolveConfig } from "../config/resolve.js";
 import type { ResolvedConfig } from "../config/types.js";
-import { HostError, VmmError } from "../errors.js";
 import type { Quirks } from "../fixups/quirks.js";
-import { chooseAccelerator, type Choice } from "./accelerator.js";
+import { chooseOrExplain, type Choice } from "./accelerator.js";
 import { argumentBytes } from "./argument-bytes.js";
 import { parseBoot, type BootOptions } from "./arguments.js";
 import { defaultKernel, fastKernel } from "../host/guest-files.js";
+import { checkOutputs } from "./check-outputs.js";
 import { isInteractive, SELF_DESCRIPTION } from "./interactive.js";
 import { kernelWords } from "./kernel-words.js";
 import { runGuest } from "./run-guest.js";
@@ -32,8 +32,12 @@ export async function boot(argv: readonly string[], { isRehearsal = false } = {}
   }
   checkUserWords(options);
   const resolved = resolveConfig(vmConfig(options));
-  await checkOutputs(options, resolved);
-  const choice = await chooseOrExplain(options);
+  await checkOutputs({ ...options, vsock: options.vsock?.path }, [
+    { option: "--kernel", path: resolved.kernel },
+    ...(resolved.initrd === undefined ? [] : [{ option: "--initrd", path: resolved.initrd }]),
+    ...resolved.disks.map(({ path }) => ({ option: "--disk", path })),
+  ]);
+  const choice = await chooseOrExplain(options.accel);
   const config = withFittingKernel(options, resolved, choice);
   if (choice.kind === "kvm" && config.nets.length > 0) (await import("./rights.js")).checkRights(config.nets);
   if (!existsSync(config.kernel) || (config.initrd !== undefined && !existsSync(config.initrd))) {
@@ -85,38 +89,6 @@ async function run(
         mayBeSaved: control !== undefined,
       }),
   });
-}
-
-/** Checks, before anything is opened, that no output overwrites a file of the guest's or somebody else's. */
-async function checkOutputs({ report, metrics, control, vsock }: BootOptions, config: ResolvedConfig): Promise<void> {
-  if (report === undefined && metrics === undefined && control === undefined && vsock === undefined) return;
-  const { checkClashes, checkWritable } = await import("./output-paths.js");
-  const named = (option: string, path: string | undefined) => (path === undefined ? [] : [{ option, path }]);
-  const inputs = [
-    ...named("--kernel", config.kernel),
-    ...named("--initrd", config.initrd),
-    ...config.disks.flatMap(({ path }) => named("--disk", path)),
-  ];
-  const files = [...named("--report", report), ...named("--metrics", metrics)];
-  checkClashes([...files, ...named("--control", control), ...named("--vsock", vsock?.path)], inputs);
-  const { METRICS_BEGIN } = await import("./metrics.js");
-  const { REPORT_BEGIN } = await import("./report.js");
-  for (const file of files) {
-    checkWritable({ ...file, begins: file.option === "--report" ? REPORT_BEGIN : METRICS_BEGIN });
-  }
-}
-
-/** The accelerator; if /dev/kvm was needed and failed, the error gives the doctor's reason. */
-async function chooseOrExplain({ accel }: BootOptions): Promise<Choice> {
-  try {
-    return chooseAccelerator(accel);
-  } catch (error) {
-    if (!(error instanceof VmmError)) throw error;
-    const why = (await import("../doctor/in-a-line.js")).whyNoKvm();
-    if (why === undefined) throw error;
-    const other = error.cure === undefined || accel === "kvm" ? "" : `; or ${error.cure}`;
-    throw new HostError(`${error.message}: ${why.detail}`, { cause: error, cure: `${why.cure}${other}` });
-  }
 }
 
 /**

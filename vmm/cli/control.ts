@@ -1,5 +1,6 @@
 // --control SOCKET: what may be asked of a running guest, by programs that may open the socket. A line of JSON each
 // way: {"pause":true} and, once that has happened, {"ok":true}, or {"error":"…"} if it cannot be.
+import { isAbsolute } from "node:path";
 import { createServer, type Server, type Socket } from "node:net";
 import { listenAtPath } from "../virtio/backends/unix-listener.js";
 import { VmmError, VmStateError } from "../errors.js";
@@ -20,6 +21,17 @@ export interface ControlRequests {
   readonly pause: true;
   readonly resume: true;
   readonly state: true;
+  readonly snapshot: SnapshotRequest;
+}
+
+export interface SnapshotRequest {
+  /** An absolute path. */
+  readonly folder: string;
+  /** Whether the guest runs afterwards; default: as before. */
+  readonly resume?: boolean;
+  /** The guest ends with it. */
+  readonly stop?: boolean;
+  readonly mode?: "full";
 }
 
 export type ControlRequest = { [Name in keyof ControlRequests]: Pick<ControlRequests, Name> }[keyof ControlRequests];
@@ -27,11 +39,16 @@ export type ControlRequest = { [Name in keyof ControlRequests]: Pick<ControlRequ
 export interface Agreement {
   readonly ok: true;
   readonly state?: ControlledVm["state"];
+  // Of a snapshot:
+  readonly id?: string;
+  /** Of both files that are no holes. */
+  readonly bytes?: number;
+  readonly paused_ms?: number;
 }
 
 export type ControlReply = Agreement | { readonly error: string };
 
-export type Controlled = Pick<GuestControls, "setBalloon" | "pause" | "resume" | "state">;
+export type Controlled = Pick<GuestControls, "setBalloon" | "pause" | "resume" | "state" | "snapshot">;
 
 export class ControlServer {
   readonly #server: Server;
@@ -121,9 +138,45 @@ const ANSWERS: Answers = {
     return OK;
   }),
   state: plain("state", async (vm) => ({ ok: true, state: await vm.state() })),
+  snapshot: async (value, vm) => {
+    const asked = checkSnapshotRequest(value);
+    if (typeof asked === "string") return { error: asked };
+    const { folder, resume, stop = false } = asked;
+    const { id, bytes, pausedMs } = await vm.snapshot(folder, { resume, stop });
+    return { ok: true, id, bytes, paused_ms: pausedMs };
+  },
 };
 
-const KNOWN = ['{"balloon_mib":NUMBER}', '{"pause":true}', '{"resume":true}', '{"state":true}'].join(", ");
+const KNOWN = [
+  '{"balloon_mib":NUMBER}',
+  '{"pause":true}',
+  '{"resume":true}',
+  '{"state":true}',
+  '{"snapshot":{"folder":PATH}}',
+].join(", ");
+
+/** The request, or what is wrong with it. */
+function checkSnapshotRequest(value: unknown): SnapshotRequest | string {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    return `snapshot ${JSON.stringify(value)} is not an object`;
+  }
+  const { folder, resume, stop, mode, ...others } = value as Record<string, unknown>;
+  const [unknown] = Object.keys(others);
+  if (unknown !== undefined) {
+    return `snapshot: unknown ${JSON.stringify(unknown)}; known are folder, resume, stop, mode`;
+  }
+  if (typeof folder !== "string" || !isAbsolute(folder) || folder.includes("\0")) {
+    return `snapshot: folder ${JSON.stringify(folder)} is not an absolute path`;
+  }
+  for (const [name, flag] of Object.entries({ resume, stop })) {
+    if (flag !== undefined && typeof flag !== "boolean") {
+      return `snapshot: ${name} ${JSON.stringify(flag)} is not true or false`;
+    }
+  }
+  if (mode !== undefined && mode !== "full") return `snapshot: mode ${JSON.stringify(mode)} is not full`;
+  if (resume === true && stop === true) return "snapshot: resume and stop contradict each other";
+  return value as SnapshotRequest;
+}
 
 /** A request whose value says nothing. */
 function plain(name: string, ask: (vm: Controlled) => Promise<ControlReply>): Answers["pause"] {

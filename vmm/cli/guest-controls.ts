@@ -2,18 +2,28 @@
 // in the order in which it was asked, whoever asks.
 import { VmStateError } from "../errors.js";
 import type { Vm } from "../machine/vm.js";
+import type { Snapshot, SnapshotOptions } from "../snapshot/create.js";
 
-export type ControlledVm = Pick<Vm, "pause" | "resume" | "setBalloon" | "state">;
+export type ControlledVm = Pick<Vm, "pause" | "resume" | "setBalloon" | "state" | "stop">;
+/** As createSnapshot of vmm/snapshot, which only who wants one loads. */
+export type SaveGuest = (folder: string, options: SnapshotOptions) => Promise<Snapshot>;
 
 export class GuestControls {
   #begin: (vm: ControlledVm) => void = () => undefined;
   readonly #vm = new Promise<ControlledVm>((resolve) => (this.#begin = resolve));
-  /** Settles when all that was asked so far is done. */
-  #last: Promise<unknown> = this.#vm;
+  #save: SaveGuest | undefined;
+  /** Settles when all that was asked so far is done; undefined if nothing was. */
+  #last: Promise<unknown> | undefined;
 
   /** From now on the VM runs: what was asked before is done. */
-  begin(vm: ControlledVm): void {
+  begin(vm: ControlledVm, save?: SaveGuest): void {
+    this.#save = save;
     this.#begin(vm);
+  }
+
+  /** Resolves when all that was asked of a VM that has begun is done. */
+  async settled(): Promise<void> {
+    if (this.#save !== undefined) await this.#last;
   }
 
   state(): Promise<ControlledVm["state"]> {
@@ -36,6 +46,16 @@ export class GuestControls {
   resume(): Promise<void> {
     return this.#inTurn((vm) => {
       vm.resume();
+    });
+  }
+
+  /** Rejects with what `save` rejects with; the guest is as before then. `stop`: the guest ends with it. */
+  snapshot(folder: string, { stop, ...options }: SnapshotOptions & { readonly stop: boolean }): Promise<Snapshot> {
+    return this.#inTurn(async (vm) => {
+      if (this.#save === undefined) throw new Error("Nobody saves this guest");
+      const snapshot = await this.#save(folder, stop ? { resume: false } : options);
+      if (stop) vm.stop();
+      return snapshot;
     });
   }
 

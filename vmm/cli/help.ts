@@ -6,6 +6,7 @@ import { packageRoot } from "../host/guest-files.js";
 const PAGES: readonly (readonly [name: string, tells: string])[] = [
   ["command-line.md", "every command, option, key and exit code; the report"],
   ["devices.md", "disks, networks, sockets, console, entropy, balloon, limits"],
+  ["snapshots.md", "save a running guest, let it go on, many of one"],
   ["api.md", "vmlet from TypeScript and JavaScript"],
   ["kernels.md", "your own kernel, and the kernels that vmlet builds"],
   ["ci.md", "continuous integration, containers, systemd"],
@@ -32,6 +33,7 @@ Usage:
   vmlet balloon SOCKET MIB                change a running guest's memory
   vmlet pause SOCKET                      let a running guest rest
   vmlet resume SOCKET                     let it go on
+  vmlet snapshot COMMAND ...              save a running guest, let it go on
   vmlet doctor [--json | --fix]           what this host can do, and what helps
   vmlet bench [options]                   what isolation costs on this host
   vmlet lab [--cpu CPU] [-- COMMAND...]   a shell on an emulated host with KVM
@@ -76,9 +78,11 @@ Options:
       --balloon BALLOON  memory that the guest gives back to this host
       --report FILE      write as JSON what happened: times, exits, outcome
       --metrics FILE     write a line of JSON a second, for vmlet stats
-      --from-template    go on from where a guest like this was before it got its COMMAND: the first
-                         time boots it and keeps that in the cache, later ones take milliseconds
-      --control SOCKET   make a Unix socket for vmlet balloon, pause, resume
+      --from-template    go on from where a guest like this was before it got
+                         its COMMAND: the first time boots it and keeps that in
+                         the cache, later ones take milliseconds
+      --control SOCKET   make a Unix socket for vmlet balloon, pause, resume,
+                         snapshot create
   -q, --quiet            keep the kernel's log off the console
   -h, --help             print this text
 

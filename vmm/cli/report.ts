@@ -38,6 +38,8 @@ export interface Report {
   readonly vcpus: number;
   readonly memory_mib: number;
   readonly kernel: { readonly path: string; readonly format: KernelFormat; readonly sha256: string };
+  /** Id of the one that the guest went on from; null for a guest that was booted. */
+  readonly snapshot: string | null;
   readonly outcome: VmExit["outcome"];
   readonly exit_code: number;
 }
@@ -85,6 +87,7 @@ export function makeReport(
   { format, hash }: { readonly format: KernelFormat; readonly hash: HashedKernel | undefined },
   exit: VmExit,
   exitCode: number,
+  snapshot?: string,
 ): Report {
   const total = Object.values(exit.exits).reduce((sum, count) => sum + count, 0);
   return {
@@ -97,6 +100,7 @@ export function makeReport(
     vcpus: config.cpus,
     memory_mib: config.memoryMib,
     kernel: { path: config.kernel, format, sha256: hash?.sha256 ?? "" },
+    snapshot: snapshot ?? null,
     outcome: exit.outcome,
     exit_code: exitCode,
   };

@@ -42,6 +42,8 @@ export interface GuestRun {
   readonly kernel: HashedKernel | undefined;
   /** This process goes on after it: the VM is closed. */
   readonly isRehearsal?: boolean;
+  /** Id of the snapshot that the guest goes on from. */
+  readonly snapshot?: string;
   /** What goes away when there is something else to see. */
   readonly progress: BootProgress | undefined;
   make(host: VmHost, deviceSupport: DeviceSupport | undefined): Vm;
@@ -153,7 +155,10 @@ export async function runGuest(run: GuestRun): Promise<number> {
   try {
     control = outputs.control === undefined ? undefined : await openControl(outputs.control, controls);
     const ended = vm.start({ threads: "main-first" });
-    controls.begin(vm);
+    controls.begin(vm, async (folder, options) => {
+      const { createSnapshot } = await import("../snapshot/create.js");
+      return createSnapshot(vm, folder, options);
+    });
     const exit = await Promise.race([ended, defect()]);
     const isMissed = run.runsCommand && hasMissedCommand(exit);
     const ownCode = isMissed ? COMMAND_NOT_RUN : exitCodeOf(exit.outcome, exit.exitStatus);
@@ -165,7 +170,7 @@ export async function runGuest(run: GuestRun): Promise<number> {
     if (outputs.report !== undefined) {
       const { makeReport, writeReport } = await import("./report.js");
       const kernel = { format: vm.kernelFormat, hash: run.kernel };
-      return await writeReport(outputs.report, makeReport(config, kernel, exit, exitCode));
+      return await writeReport(outputs.report, makeReport(config, kernel, exit, exitCode, run.snapshot));
     }
     return exitCode;
   } finally {
@@ -174,6 +179,8 @@ export async function runGuest(run: GuestRun): Promise<number> {
     terminal?.close();
     removeResize?.();
     control?.close();
+    // A snapshot that was being made leaves nothing.
+    await controls.settled();
     metrics?.end();
     vm.closeDevices();
     await metrics?.close();

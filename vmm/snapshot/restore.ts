@@ -83,12 +83,17 @@ export class OpenSnapshot {
     return new OpenSnapshot(id, join(folder, STATE_FILE), config, saved, fd);
   }
 
+  /** With other ends of devices on this host. Throws ConfigError. */
+  configWith(overrides: RestoreOverrides): ResolvedConfig {
+    return overridden(this.config, overrides);
+  }
+
   /**
    * A VM that goes on with the snapshot once it is started. Throws as Vm.build does, and SnapshotError for what does not
    * fit this host.
    */
   restore(host: VmHost, options: BuildOptions = {}, overrides: RestoreOverrides = {}): Vm {
-    const config = overridden(this.config, overrides);
+    const config = this.configWith(overrides);
     return readingState(this.path, () => Vm.restore(config, this.saved, this.memoryFile, host, options));
   }
 

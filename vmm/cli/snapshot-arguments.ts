@@ -1,0 +1,142 @@
+// argv -> options of `vmlet snapshot ...`.
+import type { RestoreOverrides } from "../snapshot/overrides.js";
+import { parseNet } from "./net-argument.js";
+import { parseOptions } from "./parse-options.js";
+import { readSpec, specError } from "./spec.js";
+import { UsageError } from "./usage-error.js";
+
+// -- As Node's parseArgs takes them --
+
+export const SNAPSHOT_CREATE_FLAGS = {
+  stop: { type: "boolean" },
+  json: { type: "boolean" },
+  help: { type: "boolean", short: "h" },
+} as const;
+
+export const SNAPSHOT_RESTORE_FLAGS = {
+  disk: { type: "string", multiple: true },
+  net: { type: "string", multiple: true },
+  vsock: { type: "string" },
+  report: { type: "string" },
+  metrics: { type: "string" },
+  control: { type: "string" },
+  quiet: { type: "boolean", short: "q" },
+  help: { type: "boolean", short: "h" },
+} as const;
+
+export const SNAPSHOT_INSPECT_FLAGS = {
+  json: { type: "boolean" },
+  verify: { type: "boolean" },
+  help: { type: "boolean", short: "h" },
+} as const;
+
+export const SNAPSHOT_DELETE_FLAGS = { help: { type: "boolean", short: "h" } } as const;
+
+export interface CreateOptions {
+  readonly help: boolean;
+  readonly stop: boolean;
+  readonly json: boolean;
+  readonly socket: string;
+  readonly folder: string;
+}
+
+export interface InspectOptions {
+  readonly help: boolean;
+  readonly json: boolean;
+  readonly verify: boolean;
+  readonly folder: string;
+}
+
+export interface RestoreOptions {
+  readonly folder: string;
+  readonly overrides: RestoreOverrides;
+  readonly report: string | undefined;
+  readonly metrics: string | undefined;
+  readonly control: string | undefined;
+  readonly quiet: boolean;
+  readonly help: boolean;
+}
+
+export function parseSnapshotCreate(argv: readonly string[]): CreateOptions {
+  const name = "vmlet snapshot create";
+  const { values, positionals } = parseOptions([...argv], SNAPSHOT_CREATE_FLAGS, name, { allowPositionals: true });
+  const [socket = "", folder = "", ...more] = positionals;
+  const { help = false, stop = false, json = false } = values;
+  if (!help && (socket === "" || folder === "" || more.length > 0)) {
+    throw new UsageError(`${name}: give SOCKET, that of --control, and FOLDER`);
+  }
+  return { help, stop, json, socket, folder };
+}
+
+export function parseSnapshotRestore(argv: readonly string[]): RestoreOptions {
+  const name = "vmlet snapshot restore";
+  const { values, positionals } = parseOptions([...argv], SNAPSHOT_RESTORE_FLAGS, name, { allowPositionals: true });
+  const { help = false, quiet = false, report, metrics, control } = values;
+  return {
+    folder: oneFolder(name, positionals, help),
+    overrides: {
+      ...(values.disk === undefined ? {} : { disks: named("--disk", "PATH", values.disk, (path) => path) }),
+      ...(values.net === undefined ? {} : { nets: named("--net", "NET", values.net, parseNet) }),
+      ...(values.vsock === undefined ? {} : { vsock: parseOtherVsock(values.vsock) }),
+    },
+    report,
+    metrics,
+    control,
+    quiet,
+    help,
+  };
+}
+
+export function parseSnapshotInspect(argv: readonly string[]): InspectOptions {
+  const name = "vmlet snapshot inspect";
+  const { values, positionals } = parseOptions([...argv], SNAPSHOT_INSPECT_FLAGS, name, { allowPositionals: true });
+  const { help = false, json = false, verify = false } = values;
+  return { help, json, verify, folder: oneFolder(name, positionals, help) };
+}
+
+export function parseSnapshotDelete(argv: readonly string[]): { help: boolean; folder: string } {
+  const name = "vmlet snapshot delete";
+  const { values, positionals } = parseOptions([...argv], SNAPSHOT_DELETE_FLAGS, name, { allowPositionals: true });
+  const { help = false } = values;
+  return { help, folder: oneFolder(name, positionals, help) };
+}
+
+function oneFolder(name: string, [folder = "", ...more]: readonly string[], help: boolean): string {
+  if (!help && (folder === "" || more.length > 0)) throw new UsageError(`${name}: give one FOLDER`);
+  return folder;
+}
+
+/** NAME=VALUE, each name once. */
+function named<Value>(
+  option: string,
+  what: string,
+  texts: readonly string[],
+  parse: (text: string) => Value,
+): Record<string, Value> {
+  const found = new Map<string, Value>();
+  for (const text of texts) {
+    const at = text.indexOf("=");
+    const name = text.slice(0, Math.max(at, 0));
+    const value = text.slice(at + 1);
+    if (!/^[a-z]+\d*$/.test(name) || value === "") {
+      throw specError(option, text, `not NAME=${what}, with the device's name in the guest: ${option} vda=${what}`);
+    }
+    if (found.has(name)) throw specError(option, text, `${name} is given twice`);
+    found.set(name, parse(value));
+  }
+  return Object.fromEntries(found);
+}
+
+/** path=SOCKET[,cid=N]. */
+function parseOtherVsock(text: string): NonNullable<RestoreOverrides["vsock"]> {
+  let cid: number | undefined;
+  let path: string | undefined;
+  readSpec("--vsock", text, "path=, cid=", (word) => {
+    if (word.key === "cid") cid = word.number();
+    else if (word.key === "path") path = word.text();
+    else return false;
+    return true;
+  });
+  if (path === undefined) throw specError("--vsock", text, "no path= is given");
+  return { path, cid };
+}

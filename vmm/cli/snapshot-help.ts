@@ -1,0 +1,88 @@
+// Texts of `vmlet snapshot ... --help`; as those of help.ts.
+
+export const SNAPSHOT_HELP = `Saves a running guest to a folder, and lets it go on from there.
+
+Usage:
+  vmlet snapshot create [options] SOCKET FOLDER    save a running guest
+  vmlet snapshot restore [options] FOLDER          let a saved guest go on
+  vmlet snapshot inspect [options] FOLDER          what is in a snapshot
+  vmlet snapshot delete FOLDER                     remove a snapshot
+
+Examples:
+  vmlet boot --control vm.sock & vmlet snapshot create --stop vm.sock saved
+  vmlet snapshot inspect saved
+  vmlet snapshot restore saved
+
+"vmlet snapshot create --help" tells more, and so on. snapshots.md has the rest;
+"vmlet --help" says where.
+`;
+
+export const SNAPSHOT_CREATE_HELP = `Saves a running guest to a folder.
+
+Usage: vmlet snapshot create [--stop] [--json] SOCKET FOLDER
+
+SOCKET is that of "vmlet boot --control SOCKET". The guest rests until all of it
+is written, and then goes on as before. FOLDER is made, or holds nothing but an
+earlier snapshot, which this one replaces when it is whole. It has all that the
+guest has in memory, and is for its owner alone. If it cannot be written, the
+guest goes on, and the earlier snapshot stays.
+
+Options:
+      --stop             end the guest once it is saved
+      --json             id, size and time as JSON
+  -h, --help             print this text
+
+Example:
+  vmlet boot --control vm.sock & vmlet snapshot create vm.sock saved
+`;
+
+export const SNAPSHOT_RESTORE_HELP = `Lets a saved guest go on, as if it had never rested.
+
+Usage: vmlet snapshot restore [options] FOLDER
+
+Terminal, keys, signals and exit status are those of "vmlet boot". Any number of
+processes may go on from one snapshot. Its disks must be as they were when it
+was made; two guests cannot write to one disk. It needs a /dev/kvm.
+
+Options:
+      --disk NAME=PATH   another file for a disk: vda=copy.img; repeatable
+      --net NAME=NET     another network for a device: net0=tap=tap7; NET as in
+                         vmlet boot --help, without mac= and mtu=; repeatable
+      --vsock VSOCK      path=SOCKET[,cid=N]: another socket for vsock0
+      --report FILE      write as JSON what happened: times, exits, outcome
+      --metrics FILE     write a line of JSON a second, for vmlet stats
+      --control SOCKET   make a Unix socket, as vmlet boot does
+  -q, --quiet            say less
+  -h, --help             print this text
+
+Examples:
+  vmlet snapshot restore saved
+  vmlet snapshot restore --disk vda=copy.img --vsock path=copy.sock saved
+`;
+
+export const SNAPSHOT_INSPECT_HELP = `Shows what is in a snapshot. Needs no /dev/kvm.
+
+Usage: vmlet snapshot inspect [--json] [--verify] FOLDER
+
+Options:
+      --json             for programs, with all of the saved state
+      --verify           read all of the memory, and compare its checksum
+  -h, --help             print this text
+
+Example:
+  vmlet snapshot inspect --verify saved
+`;
+
+export const SNAPSHOT_DELETE_HELP = `Removes a snapshot.
+
+Usage: vmlet snapshot delete FOLDER
+
+FOLDER must be your own, and hold nothing but a snapshot; else nothing is
+removed. Guests that go on from it are not disturbed.
+
+Options:
+  -h, --help             print this text
+
+Example:
+  vmlet snapshot delete saved
+`;

@@ -1,0 +1,89 @@
+// What is in a snapshot, as a table and as JSON. What it says comes from a file that anybody may have written: no
+// character of it reaches the terminal that the terminal would obey.
+import type { DeviceDescription, SnapshotDescription } from "../snapshot/inspect.js";
+
+const MIB = 2 ** 20;
+const KIB = 2 ** 10;
+/** virtio 1.2 §5. */
+const KINDS: Readonly<Record<number, string>> = {
+  1: "network",
+  2: "disk",
+  3: "console",
+  4: "entropy",
+  5: "balloon",
+  19: "sockets",
+};
+
+export function snapshotTable(snapshot: SnapshotDescription): string {
+  const { config, memory, kernel, initrd, host } = snapshot;
+  const rows: (readonly [string, string])[] = [
+    ["snapshot", `${snapshot.id}, version ${String(snapshot.version)}`],
+    ["made", `${snapshot.created} by vmlet ${snapshot.vmlet}`],
+    ["host", `${host.cpu}, Linux ${host.kernel}${host.software ? ", a KVM without hardware virtualization" : ""}`],
+    ["kernel", `${kernel.path}, ${kernel.format}`],
+    ["", hashWords(kernel.sha256)],
+    ...(initrd === undefined
+      ? []
+      : ([
+          ["initrd", initrd.path],
+          ["", hashWords(initrd.sha256)],
+        ] as const)),
+    ["guest", `${String(config.memoryMib)} MiB, ${config.cpus === 1 ? "1 vCPU" : `${String(config.cpus)} vCPUs`}`],
+    ["command line", config.cmdline],
+    ["memory", `${memory.file}: ${mib(memory.size)}, of which ${mib(memory.used)} take room`],
+    ["", `sha256 ${memory.sha256}${memory.isVerified === true ? ", verified" : ""}`],
+    ...snapshot.devices.map((device) => [device.name, deviceWords(device, config)] as const),
+  ];
+  const width = Math.max(...rows.map(([name]) => name.length));
+  return rows.map(([name, text]) => `${`${printable(name).padEnd(width)}  ${printable(text)}`.trimEnd()}\n`).join("");
+}
+
+export function snapshotJson({ config, memory, ...snapshot }: SnapshotDescription): string {
+  const { isVerified, ...file } = memory;
+  const json = {
+    ...snapshot,
+    initrd: snapshot.initrd ?? null,
+    memory: { ...file, verified: isVerified ?? null },
+    devices: Object.fromEntries(
+      snapshot.devices.map(({ name, type, isLive, host }) => [
+        name,
+        { type, kind: KINDS[type] ?? null, live: isLive, path: pathOf(name, config) ?? null, host: host ?? null },
+      ]),
+    ),
+  };
+  return `${JSON.stringify(json, undefined, 2)}\n`;
+}
+
+export function mib(bytes: number): string {
+  return bytes < MIB ? `${(bytes / KIB).toFixed(1)} KiB` : `${(bytes / MIB).toFixed(1)} MiB`;
+}
+
+function hashWords(sha256: string | null): string {
+  return sha256 === null ? "changed since it was booted: its hash is not known" : `sha256 ${sha256}`;
+}
+
+function deviceWords({ name, type, isLive }: DeviceDescription, config: SnapshotDescription["config"]): string {
+  const path = pathOf(name, config);
+  return [
+    KINDS[type] ?? `virtio device of type ${String(type)}`,
+    ...(path === undefined ? [] : [path]),
+    ...(isLive ? [] : ["not in use"]),
+  ].join(", ");
+}
+
+/** What is behind a device on the host. */
+function pathOf(name: string, { disks, nets, vsock }: SnapshotDescription["config"]): string | undefined {
+  if (/^vd[a-z]$/.test(name)) return disks[name.charCodeAt(2) - "a".charCodeAt(0)]?.path;
+  if (/^net\d+$/.test(name)) {
+    const net = nets[Number(name.slice(3))];
+    return net === undefined ? undefined : net.user === undefined ? net.tap : "user mode";
+  }
+  return name === "vsock0" ? vsock?.path : undefined;
+}
+
+function printable(text: string): string {
+  return text.replaceAll(
+    /[\x00-\x1f\x7f-\x9f]/g,
+    (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, "0")}`,
+  );
+}

@@ -1,0 +1,79 @@
+// `vmlet snapshot create|restore|inspect|delete`.
+import { resolve } from "node:path";
+import type * as Texts from "./snapshot-help.js";
+import { print } from "../host/say.js";
+import { UsageError } from "./usage-error.js";
+
+const COMMANDS = ["create", "restore", "inspect", "delete"] as const;
+
+export async function snapshot([command, ...rest]: readonly string[]): Promise<number> {
+  switch (command) {
+    case "create":
+      return create(rest);
+    case "restore":
+      return (await import("./snapshot-restore.js")).restore(rest);
+    case "inspect":
+      return inspect(rest);
+    case "delete":
+      return remove(rest);
+    case "--help":
+    case "-h":
+      return help("SNAPSHOT_HELP");
+    case undefined:
+      throw new UsageError(`vmlet snapshot: give one of ${COMMANDS.join(", ")}`);
+    default:
+      throw new UsageError(`vmlet snapshot: unknown ${JSON.stringify(command)}; known are ${COMMANDS.join(", ")}`);
+  }
+}
+
+async function help(name: keyof typeof Texts): Promise<number> {
+  print((await import("./snapshot-help.js"))[name]);
+  return 0;
+}
+
+async function create(argv: readonly string[]): Promise<number> {
+  const { parseSnapshotCreate } = await import("./snapshot-arguments.js");
+  const options = parseSnapshotCreate(argv);
+  if (options.help) return help("SNAPSHOT_CREATE_HELP");
+  const { request } = await import("./control-client.js");
+  const { Progress } = await import("../host/progress.js");
+  const progress = new Progress("the guest is being saved");
+  // In the folder of the one who asks, not of the vmlet that runs the guest.
+  const folder = resolve(options.folder);
+  let reply: Awaited<ReturnType<typeof request>>;
+  try {
+    const asked = { folder, stop: options.stop, mode: "full" } as const;
+    reply = await request(options.socket, { snapshot: asked }, { timeoutMs: 0 });
+  } finally {
+    progress.done();
+  }
+  const { id = "", bytes = 0, paused_ms = 0 } = reply;
+  if (options.json) print(`${JSON.stringify({ folder, id, bytes, paused_ms }, undefined, 2)}\n`);
+  else {
+    const { mib } = await import("./snapshot-table.js");
+    print(
+      `${folder}: ${mib(bytes)}; the guest ${options.stop ? "has ended" : `rested for ${paused_ms.toFixed(0)} ms`}\n`,
+    );
+  }
+  return 0;
+}
+
+async function inspect(argv: readonly string[]): Promise<number> {
+  const { parseSnapshotInspect } = await import("./snapshot-arguments.js");
+  const options = parseSnapshotInspect(argv);
+  if (options.help) return help("SNAPSHOT_INSPECT_HELP");
+  const { inspectSnapshot } = await import("../snapshot/inspect.js");
+  const { snapshotJson, snapshotTable } = await import("./snapshot-table.js");
+  const description = inspectSnapshot(options.folder, { verify: options.verify });
+  print(options.json ? snapshotJson(description) : snapshotTable(description));
+  return 0;
+}
+
+async function remove(argv: readonly string[]): Promise<number> {
+  const { parseSnapshotDelete } = await import("./snapshot-arguments.js");
+  const options = parseSnapshotDelete(argv);
+  if (options.help) return help("SNAPSHOT_DELETE_HELP");
+  const { deleteSnapshot } = await import("../snapshot/delete.js");
+  deleteSnapshot(options.folder);
+  return 0;
+}
