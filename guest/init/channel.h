@@ -167,6 +167,9 @@ static int must_be_woken(void)
 	return pipe_input >= 0 && !channel->input_end && !input_waiting();
 }
 
+/* The terminal has become the command's (template.h): its bytes are no wake-ups. */
+static int terminal_is_taken(void);
+
 /* Sleeps until a pipe is ready, the monitor wakes us or a signal comes, which is taken in here and nowhere else. */
 static void wait_for_bytes(int is_busy)
 {
@@ -197,9 +200,11 @@ static void wait_for_bytes(int is_busy)
 	channel->guest_waits = 0;
 	if (fds[1].revents & POLLERR)
 		close_input();
-	if (fds[2].revents & POLLIN)
+	if (!fds[2].revents)
+		return;
+	if ((fds[2].revents & POLLIN) && !terminal_is_taken())
 		call3(read, wake_up, dropped, sizeof(dropped));
-	else if (fds[2].revents)
+	else
 		wake_up = -1;
 }
 

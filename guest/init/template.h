@@ -164,6 +164,14 @@ static void sit_at_terminal(const char *device, const struct restore_block *bloc
 		call1(close, fd);
 }
 
+static int terminal_is_taken(void)
+{
+	const struct restore_block *block = (const struct restore_block *)output_ring;
+
+	/* Nothing of the command's has gone through the ring: the block is as the monitor has written it. */
+	return channel->output_head == 0 && block->generation && (block->flags & BLOCK_TERMINAL);
+}
+
 /* Starts a shell a few times: what every program's start and end needs of the kernel is at hand then, and the pages
  * of the shell itself are known to be in use, so that no guest has to find that out again. */
 static void warm_up(void)

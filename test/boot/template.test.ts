@@ -74,6 +74,18 @@ describe("boot: from a template", function () {
     assert.equal(templates().length, 1);
   });
 
+  it("who sits at a terminal gets a shell on it, and every key reaches it", async () => {
+    const env = { ...process.env, VMLET_CACHE: join(folder, "cache"), TERM: "xterm" };
+    const line = `stty rows 30 cols 90; ${PROGRAM} boot --from-template --accel kvm --quiet`;
+    const running = start(["script", "-qec", line, "/dev/null"], { env, stdio: ["pipe", "pipe", "pipe"] }, 120_000);
+    await running.until("~ #");
+    running.child.stdin?.write("stty size; tty; echo $TERM; exit 3\n");
+    const { status, stdout } = await running.ended;
+    assert.match(stdout, /\r\n30 90\r\n\/dev\/ttyS0\r\nxterm\r\n/);
+    assert.equal(status, 3);
+    countBoot();
+  });
+
   it("devices are of this guest; what a template cannot have is refused; a damaged one is made again", async () => {
     const disk = join(folder, "disk");
     writeFileSync(disk, "first words");
