@@ -25,6 +25,8 @@ export interface LabOptions extends MachineSize {
   /** Top folder of the package, for guest/lab/build. */
   readonly packageRoot: string;
   readonly inputs: readonly LabInput[];
+  /** In place of `inputs`: a disk that has them already, and which no lab changes. */
+  readonly inputDisk?: string;
   /** The package's program is to be there for `isVmlet` commands, if need be in front of the inputs. */
   readonly needsVmlet?: boolean;
   readonly disks?: readonly LabDisk[];

@@ -158,7 +158,10 @@ export class LabSession {
       const needsPackage = options.needsVmlet === true && state === undefined;
       const inputs = [...(needsPackage ? packageInputs(options.packageRoot) : []), ...options.inputs];
       // A saved machine starts while its disk is still being filled: it must not look at it before.
-      const disk = makeInputDisk(folder, inputs, state === undefined ? 0 : INPUT_DISK_BYTES);
+      const disk =
+        options.inputDisk === undefined
+          ? makeInputDisk(folder, inputs, state === undefined ? 0 : INPUT_DISK_BYTES)
+          : { path: options.inputDisk, filled: Promise.resolve() };
       filled = disk.filled;
       if (state === undefined) await filled;
       else filled.catch(() => undefined);
