@@ -20,8 +20,6 @@ const MAIN_PHASE_MS = 2000;
  * started at all, whose start-up would take a processor from the guest.
  */
 const AFTER_INIT_MS = 100;
-/** Where init itself took long, so does what a short command needs: this share of that time, if it is more. */
-const AFTER_INIT_SHARE = 1 / 3;
 /** A successor rings when it is ready; this is the longest wait for one that does not, `ms`. */
 const SUCCESSOR_MS = 5000;
 /** How long others on this thread wait for a turn of the event loop, `ms`: devices with input from the host, other VMs. */
@@ -104,8 +102,7 @@ export class MainPhase {
     const started = nowMs();
     let smpStarted = vcpus === 1;
     let successorStarted = false;
-    let initSeen = false;
-    let leaveMs = started + MAIN_PHASE_MS;
+    let initSeen: number | undefined;
     this.#wait(smpStarted ? MAIN_PHASE_MS : SMP_START_MS);
     // The slot stays idle, so that a successor can put itself on standby in it.
     shared.markMilestone(MILESTONE_FIRST_RUN, process.hrtime.bigint());
@@ -127,14 +124,13 @@ export class MainPhase {
         this.#wait(MAIN_PHASE_MS);
         await threads.startFrom(1);
       }
-      if (!initSeen && shared.milestone(MILESTONE_INIT) !== undefined) {
-        initSeen = true;
-        const now = nowMs();
-        const staysMs = Math.max(AFTER_INIT_MS, (now - started) * AFTER_INIT_SHARE);
-        leaveMs = Math.min(leaveMs, now + staysMs);
-        if (!successorStarted) this.#wait(leaveMs - now);
+      if (initSeen === undefined && shared.milestone(MILESTONE_INIT) !== undefined) {
+        initSeen = nowMs();
+        if (!successorStarted) this.#wait(AFTER_INIT_MS);
       }
-      if (!successorStarted && nowMs() >= leaveMs) {
+      const mayLeave =
+        nowMs() - started >= MAIN_PHASE_MS || (initSeen !== undefined && nowMs() - initSeen >= AFTER_INIT_MS);
+      if (!successorStarted && mayLeave) {
         successorStarted = true;
         // Not again and again: each alarm is an exit, and takes its time from the guest.
         this.#wait(SUCCESSOR_MS);
