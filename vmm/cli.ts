@@ -14,6 +14,10 @@ import { ConfigError, VmmError } from "./errors.js";
 let exitVm: ((code: number) => never) | undefined;
 
 async function main([command, ...rest]: readonly string[]): Promise<number> {
+  // Only there is somebody who gives work.
+  if (command === WAIT_COMMAND && process.env["VMLET_IN_LAB"] === "1") {
+    return main(await (await import("./cli/lab-work.js")).takeWork());
+  }
   switch (command) {
     case "boot":
       exitVm = (await import("./sys/exit.js")).exitNow;
@@ -37,8 +41,6 @@ async function main([command, ...rest]: readonly string[]): Promise<number> {
       // Node's own exit would reset the terminal to its state at the start, even if another job has it now.
       exitVm = (await import("./sys/exit.js")).exitNow;
       return (await import("./cli/lab.js")).lab(rest);
-    case WAIT_COMMAND:
-      return main(await (await import("./cli/lab-work.js")).takeWork());
     case "--version":
     case "-V":
       print(`${(await import("./host/version.js")).VERSION}\n`);

@@ -16,7 +16,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { labBase } from "../../vmm/lab/image.js";
 import { missingLabPrograms } from "../../vmm/lab/programs.js";
-import { hashOf } from "../../vmm/lab/saved-state.js";
+import { hashOf, type StateRecord } from "../../vmm/lab/saved-state.js";
 import { timeLimit } from "../../vmm/host/time-limit.js";
 import { countBoot } from "../helpers/booted.js";
 import { skip } from "../helpers/skip.js";
@@ -83,6 +83,8 @@ describe("boot: the lab's saved state", function () {
     );
     assert.equal(labs.filter(({ stderr }) => MADE.test(stderr)).length, 1);
     assert.equal(stateNames().length, 1);
+    const record = readFileSync(join(states, stateNames()[0] ?? "", "record.json"), "utf8");
+    assert.equal((JSON.parse(record) as StateRecord).hasVmlet, true);
     const lines = labs.map(({ stdout }) => stdout.trim().split("\n"));
     assert.match(lines[0]?.[0] ?? "", /^[0-9a-f-]{36}$/);
     assert.notEqual(lines[0]?.[0], lines[1]?.[0]);

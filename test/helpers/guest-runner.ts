@@ -9,7 +9,8 @@ import { INPUT_DISK_BYTES, labBase, makeInputDisk, type LabInput } from "../../v
 import { LAB_CLI, LAB_PACKAGE, packageInputs } from "../../vmm/lab/checkout.js";
 import { missingLabPrograms } from "../../vmm/lab/programs.js";
 import { LabError } from "../../vmm/errors.js";
-import { LabSession, type LabResult } from "../../vmm/lab/session.js";
+import type { LabResult } from "../../vmm/lab/command.js";
+import { LabSession } from "../../vmm/lab/session.js";
 import type { Report } from "../../vmm/cli/report.js";
 import { afterLimit, timeLimit } from "../../vmm/host/time-limit.js";
 import { countBoot } from "./booted.js";
@@ -138,7 +139,14 @@ async function labRunner(): Promise<GuestRunner> {
   const disk = makeInputDisk(folder, inputs, INPUT_DISK_BYTES);
   await disk.filled;
   const start = (): Promise<LabSession> =>
-    LabSession.start({ packageRoot, memoryMib: LAB_MEMORY_MIB, cpus: LAB_CPUS, inputs: [], inputDisk: disk.path });
+    LabSession.start(
+      { packageRoot, memoryMib: LAB_MEMORY_MIB, cpus: LAB_CPUS, inputs: [], inputDisk: disk.path },
+      {
+        onNotice: (line) => {
+          console.log(`      ${line}`);
+        },
+      },
+    );
   let session = await start();
   /** In a lab of its own, whose vmlet is warm: that starts sooner than one in the lab that all share. */
   const bootAlone = async (args: readonly string[], { stdin = "", limitS = LIMIT_S }: BootOptions): Promise<Boot> => {

@@ -3,7 +3,8 @@
 import { resolve } from "node:path";
 import type { Report } from "../../vmm/cli/report.js";
 import { LAB_CLI, packageInputs } from "../../vmm/lab/checkout.js";
-import { LabSession, type LabResult } from "../../vmm/lab/session.js";
+import type { LabResult } from "../../vmm/lab/command.js";
+import { LabSession } from "../../vmm/lab/session.js";
 import { countBoot } from "./booted.js";
 import { describeRunning } from "./running.js";
 import { V8_FLAGS } from "../../vmm/host/v8-flags.js";

@@ -26,7 +26,13 @@ const READY = "\n";
 
 /** Waits, becomes the command, and gives its arguments. */
 export async function takeWork(): Promise<readonly string[]> {
-  await rehearse();
+  try {
+    await rehearse();
+  } catch (error) {
+    // The state then has no vmlet that waits, and whoever makes it says so.
+    writeSync(WORK, (error as Error).message);
+    process.exit(1);
+  }
   // From here to the read's end, this process stands still in the state.
   writeSync(WORK, READY);
   const length = read(4).readUInt32LE(0);

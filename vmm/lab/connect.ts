@@ -9,7 +9,8 @@ import { timeLimit } from "../host/time-limit.js";
 import type { LabOptions } from "./emulator.js";
 import { isTerminal } from "../sys/files.js";
 import { RawTerminal, isInForeground } from "../sys/terminal.js";
-import { LabSession, type LabResult } from "./session.js";
+import type { LabResult } from "./command.js";
+import { LabSession } from "./session.js";
 
 export interface ConnectedCommand {
   readonly argv: readonly (string | Uint8Array)[];

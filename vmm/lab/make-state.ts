@@ -35,7 +35,7 @@ import {
   stateKey,
   stateSize,
   statesFolder,
-  type Record,
+  type StateRecord,
 } from "./saved-state.js";
 
 /** From power-on to the agent, and from there to the vmlet that waits, on a busy machine, `ms`. */
@@ -47,6 +47,7 @@ const COMPLAINT_LINES = 4;
 export interface Watch {
   readonly abort?: AbortSignal | undefined;
   readonly onProgress?: ((text: string) => void) | undefined;
+  readonly onNotice?: ((line: string) => void) | undefined;
 }
 
 export type StateOrReason = SavedState | { readonly why: string };
@@ -109,7 +110,7 @@ async function make(
   size: MachineSize,
   folder: string,
   key: string,
-  { abort, onProgress }: Watch,
+  { abort, onProgress, onNotice }: Watch,
 ): Promise<SavedState> {
   onProgress?.("its host boots, once: later starts go on from there");
   const work = join(folder, `${BUILDING}${key}`);
@@ -138,7 +139,8 @@ async function make(
     makeSparse(ram);
     for (const name of ["input", "console.log"]) rmSync(join(work, name));
     const hasVmlet = complaint === "";
-    const record: Record = { key, hasVmlet, ram: likeness(ram), machine: hashOf(machineFile) };
+    if (!hasVmlet) onNotice?.(`no vmlet waits in the lab's saved state, so that boots there are slower: ${complaint}`);
+    const record: StateRecord = { key, hasVmlet, ram: likeness(ram), machine: hashOf(machineFile) };
     writeFileSync(join(work, "record.json"), `${JSON.stringify(record)}\n`, { mode: 0o600 });
     const own = join(folder, key);
     rmSync(own, { recursive: true, force: true });
@@ -172,9 +174,9 @@ async function save({ monitor }: MonitoredMachine, file: string): Promise<void> 
 
 /** Pages of zeroes take no room. */
 function makeSparse(file: string): void {
-  // The file's time is part of the record, which comes later.
   spawnSync(findProgram("fallocate") ?? "fallocate", ["--dig-holes", file], { stdio: "ignore" });
-  const now = new Date();
+  // Its time is part of the record, and whole seconds survive any archive that a cache is kept in.
+  const now = Math.floor(Date.now() / 1000);
   utimesSync(file, now, now);
 }
 

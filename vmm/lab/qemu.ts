@@ -6,6 +6,7 @@ import { join } from "node:path";
 import type { Duplex } from "node:stream";
 import type { Emulator, LabDisk, LabMachine, LabOptions, MachineSize, SavedState } from "./emulator.js";
 import type { LabBase } from "./image.js";
+import { DiskError } from "../errors.js";
 import { findProgram } from "../host/programs.js";
 import { Monitor } from "./monitor.js";
 
@@ -80,7 +81,8 @@ async function goOn(monitor: Monitor, disks: readonly LabDisk[]): Promise<void> 
   for (const [index, disk] of disks.entries()) {
     const id = `disk${String(index)}`;
     const quoted = `${driveOptions(disk)},if=none,id=${id}`.replaceAll(/["\\]/g, "\\$&");
-    await monitor.executeLine(`drive_add 0 "${quoted}"`, PLUGGED);
+    const words = await monitor.executeLine(`drive_add 0 "${quoted}"`);
+    if (words !== PLUGGED) throw new DiskError(`${disk.path} cannot be a disk of the lab: QEMU says: ${words}`);
     await monitor.execute("device_add", { driver: "virtio-blk-pci", drive: id });
   }
   await monitor.execute("cont");

@@ -32,7 +32,7 @@ const WRITABLE_BY_OTHERS = 0o022;
 export const BUILDING = "building-";
 const FAILED = ".failed";
 
-export interface Record {
+export interface StateRecord {
   readonly key: string;
   readonly hasVmlet: boolean;
   /** Size and time of `ram`, which is too large to be read at each start. */
@@ -97,7 +97,7 @@ export function findState(folder: string, key: string, size: MachineSize): Saved
   const state = { ram: join(own, "ram"), machine: join(own, "machine"), size };
   try {
     if (![own, record, state.ram, state.machine].every(isOwn)) return undefined;
-    const found = JSON.parse(readFileSync(record, "utf8")) as Partial<Record>;
+    const found = JSON.parse(readFileSync(record, "utf8")) as Partial<StateRecord>;
     if (found.key !== key || found.ram !== likeness(state.ram) || found.machine !== hashOf(state.machine))
       return undefined;
     const now = new Date();

@@ -2,8 +2,9 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { LabError } from "../errors.js";
+import { ConfigError, DiskError, LabError } from "../errors.js";
 import { BOCHS } from "./bochs.js";
+import { RunningCommand, type LabCommand, type LabResult } from "./command.js";
 import type { LabCpu } from "./cpu.js";
 import { LAB_CLI, WAITING_CLI, packageInputs } from "./checkout.js";
 import type { Emulator, LabMachine, LabOptions, SavedState } from "./emulator.js";
@@ -23,39 +24,9 @@ export function labDiskPath(index: number): string {
   return `/dev/vd${String.fromCharCode("c".charCodeAt(0) + index)}`;
 }
 
-export interface LabCommand {
-  readonly argv: readonly (string | Uint8Array)[];
-  /** `argv` is what follows `vmlet`, of this package: the one that waits in a saved state takes it. */
-  readonly isVmlet?: boolean;
-  readonly env?: Readonly<Record<string, string>>;
-  readonly cwd?: string;
-  readonly terminal?: { readonly rows: number; readonly columns: number } | undefined;
-  /** All of standard input; without it the caller writes with `input` and `endInput`. */
-  readonly stdin?: string | Uint8Array;
-  readonly onOutput?: (bytes: Buffer, stream: "stdout" | "stderr") => void;
-}
-
-export interface LabResult {
-  /** Exit status, or 128 + signal. */
-  readonly status: number;
-  readonly stdout: Buffer;
-  readonly stderr: Buffer;
-  /** Files that the command left in /output. */
-  readonly files: ReadonlyMap<string, Buffer>;
-}
-
 /** From QEMU's start until a restored host takes commands, on a busy machine, `ms`. */
 const RESTORE_LIMIT_MS = 20_000;
 const CONSOLE_TAIL_LINES = 15;
-
-interface Pending {
-  readonly command: LabCommand;
-  readonly stdout: Buffer[];
-  readonly stderr: Buffer[];
-  readonly files: Map<string, Buffer>;
-  readonly resolve: (result: LabResult) => void;
-  readonly reject: (error: Error) => void;
-}
 
 /** How a start can be watched and given up. */
 export interface StartOptions {
@@ -77,7 +48,7 @@ export class LabSession {
   readonly #folder: string;
   readonly #ended: Promise<void>;
   readonly #input: InputQueue;
-  #pending: Pending | undefined;
+  #running: RunningCommand | undefined;
   #ready: (() => void) | undefined;
   #onProgress: ((text: string) => void) | undefined;
   #onLife: (() => void) | undefined;
@@ -111,8 +82,8 @@ export class LabSession {
       this.#endSilence();
       this.#hasEnded = true;
       this.#lastWords = this.#consoleTail() + this.#lastWords;
-      this.#pending?.reject(new LabError(`The lab has stopped unexpectedly\n${this.#lastWords}`));
-      this.#pending = undefined;
+      this.#running?.fail(new LabError(`The lab has stopped unexpectedly\n${this.#lastWords}`));
+      this.#running = undefined;
       this.#removeFiles();
     });
   }
@@ -125,7 +96,7 @@ export class LabSession {
     const base = await labBase(options.packageRoot, cpu);
     abort?.throwIfAborted();
     if (cpu !== "amd" || !useSavedState) return LabSession.#begin(options, base, undefined, start);
-    const state: StateOrReason = await savedState(options, base, { abort, onProgress: start.onProgress });
+    const state: StateOrReason = await savedState(options, base, start);
     if ("why" in state) {
       onNotice?.(`the lab boots, because it has no saved state: ${state.why}`);
       return LabSession.#begin(options, base, undefined, start);
@@ -134,9 +105,10 @@ export class LabSession {
       return await LabSession.#begin(options, base, state, start);
     } catch (error) {
       abort?.throwIfAborted();
-      if (!(error instanceof LabError)) throw error;
+      // The user's, not the state's.
+      if (error instanceof ConfigError || error instanceof DiskError) throw error;
       discardState(state);
-      const [why = ""] = error.message.split("\n");
+      const [why = ""] = (error as Error).message.split("\n");
       onNotice?.(`the lab boots, because it could not go on from its saved state, which is removed: ${why}`);
       return LabSession.#begin(options, base, undefined, start);
     }
@@ -191,19 +163,20 @@ export class LabSession {
   }
 
   /** Runs one command; a second one may only start after the first has ended. */
-  run(command: LabCommand): Promise<LabResult> {
-    if (this.#hasEnded) return Promise.reject(new LabError(`The lab has stopped unexpectedly\n${this.#lastWords}`));
-    if (this.#pending !== undefined) return Promise.reject(new LabError("The lab runs one command at a time"));
-    return new Promise((resolve, reject) => {
-      this.#pending = { command, stdout: [], stderr: [], files: new Map(), resolve, reject };
-      const { isVmlet = false, env = {}, cwd = "/", terminal } = command;
-      const argv = isVmlet ? [...NODE, this.#cli, ...command.argv] : command.argv;
-      this.#send("X", encodeRequest({ argv, env: { ...ENVIRONMENT, ...env }, cwd, terminal, isVmlet }));
-      if (command.stdin !== undefined) {
-        this.input(Buffer.from(command.stdin));
-        this.endInput();
-      }
-    });
+  async run(command: LabCommand): Promise<LabResult> {
+    if (this.#hasEnded) throw new LabError(`The lab has stopped unexpectedly\n${this.#lastWords}`);
+    if (this.#running !== undefined) throw new LabError("The lab runs one command at a time");
+    const { isVmlet = false, env = {}, cwd = "/", terminal, stdin } = command;
+    const argv = isVmlet ? [...NODE, this.#cli, ...command.argv] : command.argv;
+    const request = encodeRequest({ argv, env: { ...ENVIRONMENT, ...env }, cwd, terminal, isVmlet });
+    this.#running = new RunningCommand(command);
+    const { result } = this.#running;
+    this.#send("X", request);
+    if (stdin !== undefined) {
+      this.input(Buffer.from(stdin));
+      this.endInput();
+    }
+    return result;
   }
 
   /** False if the caller should wait for `onceDrained` before it gives more. */
@@ -282,11 +255,10 @@ export class LabSession {
     });
   }
 
-  #take({ type, payload }: Frame): void {
+  #take(frame: Frame): void {
     this.#expectLife();
     this.#onLife?.();
-    const pending = this.#pending;
-    switch (type) {
+    switch (frame.type) {
       case "N":
         this.#sendBegin();
         break;
@@ -294,37 +266,20 @@ export class LabSession {
         this.#ready?.();
         break;
       case "P":
-        this.#onProgress?.(payload.toString("utf8"));
+        this.#onProgress?.(frame.payload.toString("utf8"));
         break;
       case "A":
         this.#input.acknowledge();
         break;
-      case "O":
-      case "2": {
-        const stream = type === "O" ? "stdout" : "stderr";
-        if (pending?.command.onOutput !== undefined) pending.command.onOutput(payload, stream);
-        else pending?.[stream].push(Buffer.from(payload));
+      default: {
+        const running = this.#running;
+        if (frame.type === "Z") {
+          this.#running = undefined;
+          this.#input.clear();
+        }
+        running?.take(frame);
         break;
       }
-      case "F": {
-        const end = payload.indexOf(0);
-        pending?.files.set(payload.toString("utf8", 0, end), Buffer.from(payload.subarray(end + 1)));
-        break;
-      }
-      case "Z": {
-        const signal = payload.readUInt32LE(4);
-        this.#pending = undefined;
-        this.#input.clear();
-        pending?.resolve({
-          status: signal === 0 ? payload.readUInt32LE(0) : 128 + signal,
-          stdout: Buffer.concat(pending.stdout),
-          stderr: Buffer.concat(pending.stderr),
-          files: pending.files,
-        });
-        break;
-      }
-      default:
-        break;
     }
   }
 
