@@ -12,7 +12,7 @@ import { cloudHypervisor, firecracker } from "./rungs/other-monitors.js";
 import { plainProcess } from "./rungs/plain-process.js";
 import { podman } from "./rungs/podman.js";
 import { qemuMicrovm } from "./rungs/qemu-microvm.js";
-import { vmlet, vmletDebian } from "./rungs/vmlet.js";
+import { vmlet, vmletDebian, vmletRestored } from "./rungs/vmlet.js";
 
 export const RUNGS: readonly Rung[] = [
   plainProcess,
@@ -28,6 +28,7 @@ export const RUNGS: readonly Rung[] = [
   podman,
   docker,
   vmlet,
+  vmletRestored,
   vmletDebian,
   qemuMicrovm,
   firecracker,

@@ -41,6 +41,7 @@ export async function bootFromTemplate(options: BootOptions, config: ResolvedCon
     readsInput: options.command.length > 0,
     runsCommand: true,
     usesTerminal,
+    snapshot: template.id,
     kernel: undefined,
     progress: undefined,
     make: (host, deviceSupport) => {

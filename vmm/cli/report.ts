@@ -56,11 +56,14 @@ export function phases({ firstRun, init, commandStart, commandEnd, end }: Milest
     (began === undefined ? nowMs - Number(now - time) / 1e6 : Number(time - began) / 1e6) - reportMs;
   const between = (from: bigint | undefined, to: bigint | undefined): number | null =>
     from === undefined || to === undefined ? null : round(Number(to - from) / 1e6);
+  // A guest that goes on from a snapshot had its init before it ran here.
+  const isRestored = firstRun !== undefined && init !== undefined && init < firstRun;
+  const begin = isRestored ? firstRun : init;
   return {
     process_to_first_run: firstRun === undefined ? null : round(sinceStart(firstRun)),
-    first_run_to_init: between(firstRun, init),
-    init_to_exit: between(init, end),
-    init_to_command: between(init, commandStart),
+    first_run_to_init: isRestored ? null : between(firstRun, init),
+    init_to_exit: between(begin, end),
+    init_to_command: between(begin, commandStart),
     command: between(commandStart, commandEnd),
     command_to_exit: between(commandEnd, end),
     total: round(sinceStart(end)),

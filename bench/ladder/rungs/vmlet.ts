@@ -1,4 +1,4 @@
-// vmlet, cold: a process, a VM, a kernel that boots, init, the program.
+// vmlet, cold: a process, a VM, a kernel that boots, init, the program. And restored: from the same guest's template.
 import { existsSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { packageRoot } from "../../../vmm/host/guest-files.js";
@@ -40,7 +40,7 @@ function phases({ phases_ms: ms, exits }: Report): Sample {
   };
 }
 
-function open(workspace: Workspace, kernel: readonly string[], memoryMib: number): OpenRung {
+function open(workspace: Workspace, options: readonly string[], memoryMib: number): OpenRung {
   let accelerator: string | undefined;
   return {
     command: ({ name, program, disk, network }) => [
@@ -50,7 +50,7 @@ function open(workspace: Workspace, kernel: readonly string[], memoryMib: number
         "--quiet",
         "--initrd",
         workspace.initrd,
-        ...kernel,
+        ...options,
         "--memory",
         String(memoryMib),
         "--cpus",
@@ -94,6 +94,18 @@ export const vmlet: Rung = {
   timeoutMs: VM_TIMEOUT_MS,
   detect: detectVmlet,
   open: (workspace) => open(workspace, [], MEMORY_MIB),
+};
+
+/** Its first start, which is no round, boots the template. A guest that could write to a disk would find it changed. */
+export const vmletRestored: Rung = {
+  name: "vmlet-restored",
+  adds: "the same guest, from a snapshot of it taken before it got its program",
+  family: "vm",
+  limits: "own",
+  network: { none: "its init sets up the network before the snapshot, and the TAP interfaces come after it" },
+  timeoutMs: VM_TIMEOUT_MS,
+  detect: detectVmlet,
+  open: (workspace) => open(workspace, ["--from-template"], MEMORY_MIB),
 };
 
 export const vmletDebian: Rung = {
