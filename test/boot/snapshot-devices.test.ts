@@ -43,13 +43,16 @@ dmesg | grep -icE 'I/O error|virtio.*(fail|broken)' || true
 describe("boot: devices over a snapshot", function () {
   this.timeout(LIMIT_MS + 10_000);
   let folder = "";
+  /** What a test that fails would leave behind. */
+  const closers: (() => unknown)[] = [];
 
   before(function () {
     const reason = whyNoKvm();
     if (reason !== undefined) skip(this, reason);
     folder = mkdtempSync(join(tmpdir(), "vmlet-test-"));
   });
-  after(() => {
+  after(async () => {
+    for (const close of closers.splice(0).reverse()) await close();
     if (folder !== "") rmSync(folder, { recursive: true });
   });
 
@@ -77,6 +80,7 @@ describe("boot: devices over a snapshot", function () {
   async function listen(path: string): Promise<Server> {
     // The guest says at once that it has nothing to send; it waits for what never comes.
     const server = createServer({ allowHalfOpen: true }).listen(path);
+    closers.push(() => server.close());
     await once(server, "listening");
     return server;
   }
@@ -117,6 +121,7 @@ describe("boot: devices over a snapshot", function () {
     let server = await listen(`${socket}_1234`);
     const stream = once(server, "connection");
     const vm: Vm = createVm(config, before);
+    closers.push(() => vm.close());
     const run = vm.start();
     await stream;
     countBoot();
@@ -131,12 +136,15 @@ describe("boot: devices over a snapshot", function () {
     server = await listen(`${socket}_1234`);
     const snapshot = OpenSnapshot.open(snapshotFolder);
     const after = new Output();
+    closers.push(() => {
+      snapshot.close();
+    });
     const restored = snapshot.restore(after, { deviceSupport: deviceSupport(allOpeners) });
+    closers.push(() => restored.close());
     const answer = echo(socket);
     const { outcome, exitStatus, devices } = await restored.start();
     assert.match(await answer, /^OK \d+\nhello\n$/);
     await restored.close();
-    snapshot.close();
     server.close();
 
     const lines = after.text.split(/\r?\n/);
