@@ -4,9 +4,9 @@ import type { VmHost } from "../../vmm/index.js";
 export interface CollectedOutput {
   readonly host: VmHost;
   /** All of it so far. */
-  bytes(): Buffer;
+  readonly bytes: () => Buffer;
   /** Resolves once there are so many bytes, in all. */
-  until(count: number): Promise<void>;
+  readonly until: (count: number) => Promise<void>;
 }
 
 export function collectOutput(): CollectedOutput {
