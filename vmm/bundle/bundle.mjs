@@ -94,7 +94,8 @@ const filename = __dirname + "/cli.js";
 const source = "(function(exports,require,module,__filename,__dirname){" + readFileSync(filename, "latin1") + "\\n})";
 let cachedData;
 try {
-  cachedData = readFileSync(__dirname + "/cli.cache");
+  const isRestored = process.argv.includes("--from-template") || process.argv[3] === "restore";
+  cachedData = readFileSync(__dirname + (isRestored ? "/restored.cache" : "/cli.cache"));
 } catch {
   // Without the cache, everything works, a few milliseconds later.
 }
@@ -116,7 +117,7 @@ function canOpenKvm() {
 
 // With what a boot calls, where this host can boot a guest; with everything otherwise, which is
 // longer to read by 3 ms. Without functions that are needed, a boot would compile for 4 ms.
-rmSync("dist/cli.cache", { force: true });
+for (const cache of ["cli", "restored"]) rmSync(`dist/${cache}.cache`, { force: true });
 const makeCache = (...which) =>
   spawnSync(process.execPath, [...V8_FLAGS, "vmm/bundle/code-cache.mjs", ...which], {
     stdio: ["ignore", "ignore", "pipe"],
@@ -128,4 +129,7 @@ if (booted.status !== 0) {
   if (canOpenKvm()) console.error(`The start is slower: no guest could be booted for its code cache: ${booted.stderr}`);
   const { status, stderr } = makeCache("all");
   if (status !== 0) throw new Error(`The code cache could not be made: ${stderr}`);
+} else {
+  const restored = makeCache("restored", "dist/restored.cache");
+  if (restored.status !== 0) console.error(`A restore is slower: no code cache for it: ${restored.stderr}`);
 }

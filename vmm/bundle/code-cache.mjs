@@ -2,8 +2,9 @@
 // with the flags that dist/vmlet.js's first line gives Node, or V8 would refuse it later.
 //   code-cache.mjs WHICH [FILE]; FILE in place of dist/cli.cache, WHICH is
 //   all     every function: right anywhere, and the longer the program grows the longer to read
-//   booted  those that a boot calls, which is what is waited for: boots a guest of three instructions as a user boots
+//   booted  those that a boot calls, which is what is waited for: boots a guest of five instructions as a user boots
 //           the package's own, with nothing but a command
+//   restored  the same for a guest that goes on from a template
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
@@ -26,10 +27,15 @@ function save(script) {
   writeFileSync(CACHE, cachedData);
 }
 
-/** An ELF kernel with a PVH note that asks the i8042 for a reset: mov al, 0xfe; out 0x64, al; jmp to itself. */
-function tinyKernel() {
+/**
+ * An ELF kernel with a PVH note. It opens the command's channel and says that a template may be taken
+ * (devices/pseudo/): mov dword [0xc0100014], 1; mov dword [0xc0000014], 1. Then it asks the i8042 for a reset: mov
+ * al, 0xfe; out 0x64, al; jmp to itself.
+ */
+function tinyKernel(isTemplate) {
   const entry = 0x100_0000;
-  const code = [0xb0, 0xfe, 0xe6, 0x64, 0xeb, 0xfe];
+  const ready = [0x10, 0x00].flatMap((page) => [0xc7, 0x05, 0x14, 0x00, page, 0xc0, 0x01, 0x00, 0x00, 0x00]);
+  const code = [...(isTemplate ? ready : []), 0xb0, 0xfe, 0xe6, 0x64, 0xeb, 0xfe];
   const bytes = Buffer.alloc(0x1000 + LARGE);
   bytes.write("\x7fELF\x02\x01\x01", "latin1");
   bytes.writeUInt16LE(2, 16); // ET_EXEC
@@ -65,14 +71,14 @@ function emptyArchive() {
 }
 
 /** Ends this process, with status 0 if the guest has run and the cache is made. */
-function boot() {
+function boot(isTemplate) {
   const folder = mkdtempSync(join(tmpdir(), "vmlet-build-"));
   process.on("exit", () => rmSync(folder, { recursive: true }));
   // A checkout with a guest of its own.
   writeFileSync(join(folder, "Makefile"), "");
   for (const kind of ["default", "fast"]) {
     mkdirSync(join(folder, "guest/out", kind), { recursive: true });
-    writeFileSync(join(folder, "guest/out", kind, "vmlinux"), tinyKernel());
+    writeFileSync(join(folder, "guest/out", kind, "vmlinux"), tinyKernel(isTemplate));
   }
   writeFileSync(join(folder, "guest/out/initramfs.cpio"), emptyArchive());
   const script = new Script(source, { filename });
@@ -96,12 +102,14 @@ function boot() {
       },
     };
   };
-  process.argv = [process.execPath, resolve("dist/vmlet.js"), "boot", "--accel", "kvm", "--", "true"];
+  process.env.VMLET_CACHE = join(folder, "cache");
+  const options = ["--accel", "kvm", ...(isTemplate ? ["--from-template"] : [])];
+  process.argv = [process.execPath, resolve("dist/vmlet.js"), "boot", ...options, "--", "true"];
   const main = script.runInThisContext();
   main({}, createRequire(filename), { exports: {} }, filename, join(folder, "dist"));
 }
 
-if (process.argv[2] === "booted") boot();
+if (process.argv[2] === "booted" || process.argv[2] === "restored") boot(process.argv[2] === "restored");
 else {
   setFlagsFromString("--no-lazy");
   const script = new Script(source, { filename });
