@@ -50,4 +50,7 @@ export interface GuestMemory {
   storeU16(gpa: number, value: number): void;
   /** Sets bits of an aligned half word atomically, against the guest's own processors. */
   orU16(gpa: number, bits: number): void;
+  /** Somebody follows which pages change: what is written is told to `noteWritten`, afterwards. */
+  readonly isWatched?: boolean;
+  noteWritten?(gpa: number, length: number): void;
 }

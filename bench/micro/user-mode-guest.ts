@@ -44,6 +44,7 @@ export function userModeGuest(): UserModeGuest {
       shared: VmShared.create(1, DEVICE_WORDS).buffer,
       memoryAddress: memory.hostAddress,
       memorySize: memory.size,
+      writtenPagesAddress: 0,
       serialIrqFd: eventfds[0],
       doorbellFd: eventfds[1],
       coalescesSerial,

@@ -50,6 +50,8 @@ export class Queue {
   readonly #usedEventGpa: number;
   readonly #availEventGpa: number;
   readonly #chain: DescriptorChain;
+  /** For chains that are given back while somebody follows which pages change. */
+  #writtenChain: DescriptorChain | undefined;
   #isStopped = false;
   /** Next entry of the available ring to look at, modulo 2^16. */
   #nextAvailable: number;
@@ -123,6 +125,7 @@ export class Queue {
     const element = this.#usedGpa + VIRTQ_RING_HEADER_SIZE + slot * VIRTQ_USED_ELEMENT_SIZE;
     this.#memory.writeU32(element, head);
     this.#memory.writeU32(element + 4, written);
+    if (this.#memory.isWatched === true) this.#noteChain(head, element);
     this.#nextUsed = (this.#nextUsed + 1) & 0xffff;
   }
 
@@ -134,6 +137,7 @@ export class Queue {
     // Pairs with the driver's load of used.idx: the elements are visible before the index. It is
     // also the full barrier between this store and the load of whether the driver wants an interrupt.
     this.#memory.storeU16(this.#usedGpa + IDX_OFFSET, now);
+    this.#noteWritten(this.#usedGpa, VIRTQ_RING_HEADER_SIZE);
     this.#publishedUsed = now;
     if (!this.#features.eventIndex) {
       return (this.#memory.loadU16(this.#availableGpa) & VIRTQ_AVAIL_F_NO_INTERRUPT) === 0;
@@ -148,13 +152,13 @@ export class Queue {
     // With EVENT_IDX the old avail_event does it: the driver has passed it already.
     if (this.#isStopped || this.#features.eventIndex) return;
     this.#memory.storeU16(this.#usedGpa, VIRTQ_USED_F_NO_NOTIFY);
+    this.#noteWritten(this.#usedGpa, 2);
   }
 
   /** Asks for the next notification; true if chains arrived meanwhile, for which none will come. */
   resumeNotifications(): boolean {
     if (this.#isStopped) return false;
-    if (this.#features.eventIndex) this.#memory.storeU16(this.#availEventGpa, this.#nextAvailable);
-    else this.#memory.storeU16(this.#usedGpa, 0);
+    this.#askForNotification(this.#nextAvailable);
     // The store above is a full barrier: the driver either sees it after its own update of
     // avail.idx, or this load sees that update. Never neither.
     return this.#moreAvailable();
@@ -164,14 +168,37 @@ export class Queue {
   notifyOfNext(): number {
     if (this.#isStopped) return this.#knownAvailable;
     const available = this.#memory.loadU16(this.#availableGpa + IDX_OFFSET);
-    if (this.#features.eventIndex) this.#memory.storeU16(this.#availEventGpa, available);
-    else this.#memory.storeU16(this.#usedGpa, 0);
+    this.#askForNotification(available);
     return available;
   }
 
   /** True if the driver has added chains since `notifyOfNext` has answered `available`. */
   hasMoreThan(available: number): boolean {
     return !this.#isStopped && this.#memory.loadU16(this.#availableGpa + IDX_OFFSET) !== available;
+  }
+
+  #askForNotification(event: number): void {
+    const gpa = this.#features.eventIndex ? this.#availEventGpa : this.#usedGpa;
+    this.#memory.storeU16(gpa, this.#features.eventIndex ? event : 0);
+    this.#noteWritten(gpa, 2);
+  }
+
+  #noteWritten(gpa: number, length: number): void {
+    if (this.#memory.isWatched === true) this.#memory.noteWritten?.(gpa, length);
+  }
+
+  /** All of a chain that a device may have written: `written` says only how much the driver may trust. */
+  #noteChain(head: number, element: number): void {
+    this.#noteWritten(element, VIRTQ_USED_ELEMENT_SIZE);
+    const chain = (this.#writtenChain ??= new DescriptorChain(this.size));
+    try {
+      chain.walk(this.#memory, this.#descriptorGpa, this.size, head, this.#features.indirect);
+    } catch (error) {
+      // A driver that has changed the chain meanwhile loses what it has hidden.
+      if (!(error instanceof QueueError)) throw error;
+    }
+    const { gpas, lengths, count } = chain.writable;
+    for (let index = 0; index < count; index++) this.#noteWritten(gpas[index] ?? 0, lengths[index] ?? 0);
   }
 
   /** Loads avail.idx; pairs with the driver's store, so the entries before it are visible. */

@@ -41,6 +41,7 @@ export function writeLinear(memory: GuestMemory, state: PagingState, linear: big
   let done = 0;
   for (const piece of pieces(memory, state, linear, bytes.length, "write")) {
     memory.slice(piece.gpa, piece.length).set(bytes.subarray(done, done + piece.length));
+    if (memory.isWatched === true) memory.noteWritten?.(piece.gpa, piece.length);
     done += piece.length;
   }
 }

@@ -105,7 +105,9 @@ function allowed({ cr0, cr4, rflags, cpl }: PagingState, access: Access, rights:
 
 /** Both bits live in the entry's low 16 bits, which other vCPUs may change at the same time. */
 function mark(memory: GuestMemory, at: number, entry: bigint, bits: bigint): void {
-  if ((entry & bits) !== bits) memory.orU16(at, Number(bits));
+  if ((entry & bits) === bits) return;
+  memory.orU16(at, Number(bits));
+  if (memory.isWatched === true) memory.noteWritten?.(at, 2);
 }
 
 /** Bytes from `linear` to the end of its page. */

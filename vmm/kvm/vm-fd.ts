@@ -6,6 +6,7 @@ import {
   KVM_CREATE_VCPU,
   KVM_ENABLE_CAP,
   KVM_GET_CLOCK,
+  KVM_GET_DIRTY_LOG,
   KVM_GET_IRQCHIP,
   KVM_GET_PIT2,
   KVM_IOEVENTFD,
@@ -24,6 +25,7 @@ import {
   KVM_X86_SET_MSR_FILTER,
   SIZEOF_KVM_CLOCK_DATA,
   SIZEOF_KVM_COALESCED_MMIO_ZONE,
+  SIZEOF_KVM_DIRTY_LOG,
   SIZEOF_KVM_ENABLE_CAP,
   SIZEOF_KVM_IOEVENTFD,
   SIZEOF_KVM_IRQCHIP,
@@ -34,6 +36,7 @@ import {
   SIZEOF_KVM_USERSPACE_MEMORY_REGION,
   kvm_clock_data,
   kvm_coalesced_mmio_zone,
+  kvm_dirty_log,
   kvm_enable_cap,
   kvm_ioeventfd,
   kvm_irqchip,
@@ -72,6 +75,17 @@ export class VmFd {
     argument.setBigUint64(region.memory_size, BigInt(memory.size), true);
     argument.setBigUint64(region.userspace_addr, BigInt(memory.hva), true);
     ioctlStruct(this.fd, "KVM_SET_USER_MEMORY_REGION", KVM_SET_USER_MEMORY_REGION, argument);
+  }
+
+  /**
+   * Fills the memory at `bitmap` with a bit for each page of the slot that the guest has written since the last time;
+   * the slot has KVM_MEM_LOG_DIRTY_PAGES.
+   */
+  getDirtyLog(slot: number, bitmap: number): void {
+    const argument = structure(SIZEOF_KVM_DIRTY_LOG);
+    argument.setUint32(kvm_dirty_log.slot, slot, true);
+    argument.setBigUint64(kvm_dirty_log.dirty_bitmap, BigInt(bitmap), true);
+    ioctlStruct(this.fd, "KVM_GET_DIRTY_LOG", KVM_GET_DIRTY_LOG, argument);
   }
 
   /** Three pages below 4 GiB that VT-x needs for real mode; ignored by other hosts. */

@@ -13,6 +13,7 @@ import { loadVm, type VmState } from "../kvm/vm-state.js";
 import type { CommandPages } from "../memory/command-pages.js";
 import type { MappedGuestMemory } from "../memory/guest-memory.js";
 import { KVM_IDENTITY_MAP_GPA, KVM_TSS_GPA, RTC_GSI, SERIAL0_GSI, SERIAL0_PORT } from "../memory/layout.js";
+import { WrittenPages } from "../memory/written-pages.js";
 import { eventfd } from "../sys/events.js";
 import {
   KVM_CAP_COALESCED_PIO,
@@ -44,6 +45,8 @@ export interface Machine extends DeviceParts {
   readonly descriptor: MachineDescriptor;
   /** Undefined without devices. */
   readonly deviceSupport: DeviceSupport | undefined;
+  /** What the monitor writes to RAM. */
+  readonly written: WrittenPages;
   /** The memory of the command's channel, if the configuration asks for one. */
   readonly command: CommandPages | undefined;
   /** What this KVM leaves to the monitor; undefined on hardware. */
@@ -81,6 +84,11 @@ export function createMachine(inputs: MachineInputs, undo: (unmake: () => void) 
   undo(() => {
     vm.close();
   });
+  const written = WrittenPages.map(memory.size);
+  undo(() => {
+    written.unmap();
+  });
+  memory.noteIn(written);
   const pages = setMemory(inputs, vm, undo);
   vm.createIrqchip();
   vm.createPit2();
@@ -122,6 +130,7 @@ export function createMachine(inputs: MachineInputs, undo: (unmake: () => void) 
     cpuids,
     vcpus,
     memory,
+    written,
     deviceSupport,
     devices,
     ioEvents,
@@ -139,6 +148,7 @@ export function createMachine(inputs: MachineInputs, undo: (unmake: () => void) 
       shared: shared.buffer,
       memoryAddress: memory.hostAddress,
       memorySize: memory.size,
+      writtenPagesAddress: written.address,
       serialIrqFd,
       doorbellFd,
       coalescesSerial,

@@ -28,6 +28,7 @@ import { KVM_EXIT_INTR } from "../sys/kvm-abi.js";
 import { signalEventfd } from "../sys/events.js";
 import { Fixups } from "../fixups/fixups.js";
 import { MappedGuestMemory } from "../memory/guest-memory.js";
+import { WrittenPages } from "../memory/written-pages.js";
 import { CoalescedRing } from "../vcpu/coalesced-ring.js";
 import { Kicker } from "../vcpu/kicker.js";
 import type { ExitObserver } from "../vcpu/loop.js";
@@ -171,7 +172,9 @@ export class ThreadMachine implements ExitObserver {
       this.#ring = new CoalescedRing(run, this.shared.words, COALESCED_LOCK, this.pio);
     }
     if (descriptor.quirks !== undefined) {
-      const memory = MappedGuestMemory.attach(descriptor.memoryAddress, descriptor.memorySize);
+      const { memoryAddress, memorySize, writtenPagesAddress } = descriptor;
+      const written = WrittenPages.attach(writtenPagesAddress, memorySize);
+      const memory = MappedGuestMemory.attach(memoryAddress, memorySize, written);
       const counters = this.shared.fixupCounters(index);
       this.#fixups = new Fixups(vcpu, memory, descriptor.quirks, counters, this.shared.words, CMPXCHG16B_LOCK);
     }

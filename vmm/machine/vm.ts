@@ -26,9 +26,13 @@ import { buildVm, restoreVm, type BuildOptions, type LiveParts, type SavedVm } f
 import type { ResolvedConfig } from "../config/types.js";
 import { captureVm, type Capture } from "./capture.js";
 import type { VmHost } from "./host-callbacks.js";
+import { PageWatches, type PageWatch } from "./page-watches.js";
 import { Life, type VmState } from "./life.js";
 import type { VmExit, VmStatistics } from "./vm-exit.js";
 import { VmRun } from "./vm-run.js";
+
+/** What the guest has in memory. */
+export type OpenMemory = Pick<LiveParts, "memory" | "command">;
 
 /** A VM that has its memory, vCPUs and devices. */
 export class Vm {
@@ -41,6 +45,9 @@ export class Vm {
   #pausing: Promise<void> | undefined;
   /** Settles when nobody needs it to stay paused and whole. */
   #held: Promise<void> | undefined;
+  /** They read its memory. */
+  readonly #readers = new Set<Promise<void>>();
+  #watches: PageWatches | undefined;
 
   /** A VM that goes on where another was saved; `start` lets it. Throws what restoreVm throws. */
   static restore(
@@ -155,6 +162,27 @@ export class Vm {
       if (this.#held === held) this.#held = undefined;
       release();
     }
+  }
+
+  /** Its memory stays until the task is done, whatever becomes of the guest. */
+  async whileOpen<Result>(task: (memory: OpenMemory) => Promise<Result>): Promise<Result> {
+    if (!this.#life.hasGuest) throw this.#life.refuse("whileOpen");
+    let release = (): void => undefined;
+    const reader = new Promise<void>((resolve) => (release = resolve));
+    this.#readers.add(reader);
+    try {
+      await this.#parts.loaded;
+      return await task(this.#parts);
+    } finally {
+      this.#readers.delete(reader);
+      release();
+    }
+  }
+
+  /** Follows which pages of RAM change. Throws VmStateError without a guest. For vmm/snapshot. */
+  watchPages(): PageWatch {
+    if (!this.#life.hasGuest) throw this.#life.refuse("watchPages");
+    return (this.#watches ??= new PageWatches(this.#parts)).watch();
   }
 
   async #pause(): Promise<void> {
@@ -279,8 +307,10 @@ export class Vm {
     this.stop();
     await this.#ended;
     await this.#held;
+    await Promise.all(this.#readers);
     await this.#run.threadsEnded();
     this.#life.enter("closed", "close");
+    this.#watches?.close();
     this.#run.command?.detach();
     try {
       this.#closeDevices();

@@ -5,6 +5,7 @@
 import { mmapAnonymous, mmapPrivateFile, munmap, preferHugePages, viewMemory } from "../sys/memory.js";
 import { HIGH_MEMORY_GPA, MMIO_HOLE_GPA, PAGE_SIZE } from "./layout.js";
 import { WindowedMemory, type RamRange } from "./windowed-memory.js";
+import type { WrittenPages } from "./written-pages.js";
 
 /** Node 20 makes no longer ones. */
 const MAX_VIEW_BYTES = 2 ** 32;
@@ -32,6 +33,7 @@ export class MappedGuestMemory extends WindowedMemory {
   readonly regions: readonly MemoryRegion[];
   readonly #lowRegion: MemoryRegion;
   readonly #highRegion: MemoryRegion;
+  #written: WrittenPages | undefined;
 
   private constructor(hostAddress: number, size: number) {
     const regions = memoryRegions(hostAddress, size);
@@ -59,8 +61,23 @@ export class MappedGuestMemory extends WindowedMemory {
   }
 
   /** A further thread's view of memory that `map` made. */
-  static attach(hostAddress: number, size: number): MappedGuestMemory {
-    return new MappedGuestMemory(hostAddress, size);
+  static attach(hostAddress: number, size: number, written?: WrittenPages): MappedGuestMemory {
+    const memory = new MappedGuestMemory(hostAddress, size);
+    memory.#written = written;
+    return memory;
+  }
+
+  /** Has what is written noted there, for as long as it is watched. */
+  noteIn(written: WrittenPages): void {
+    this.#written = written;
+  }
+
+  get isWatched(): boolean {
+    return this.#written?.isWatched === true;
+  }
+
+  noteWritten(gpa: number, length: number): void {
+    if (length > 0) this.#written?.mark(this.hostAddressOf(gpa, length) - this.hostAddress, length);
   }
 
   /** Gives the memory back; any later access through this or an attached object crashes. */

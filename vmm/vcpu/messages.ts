@@ -18,6 +18,8 @@ export interface MachineDescriptor {
   readonly memoryAddress: number;
   /** `bytes` */
   readonly memorySize: number;
+  /** Of WrittenPages. */
+  readonly writtenPagesAddress: number;
   /** irqfd of the serial port. */
   readonly serialIrqFd: number;
   readonly doorbellFd: number;
