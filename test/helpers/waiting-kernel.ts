@@ -62,9 +62,9 @@ function kernel(handlers: Readonly<Record<number, number[]>>, code: number[]): M
 /** Says "!" and then answers each byte of input with the next one: "b" to "a". */
 export function answeringKernel(): MiniKernel {
   return kernel({ 0x24: handler(answerInput, endOfPicInterrupt) }, [
+    ...pic(1 << 4),
     ...out(0x3f9, 1),
     ...out(0x3fc, 0x0b),
-    ...pic(1 << 4),
     ...print("!"),
   ]);
 }

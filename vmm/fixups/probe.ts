@@ -62,6 +62,14 @@ const SYSCALL_AT = 1;
 const ENTRY_AT = 2;
 const CANDIDATES_AT = 3;
 
+let remembered: { readonly quirks: Quirks | undefined } | undefined;
+
+/** The same, asked once: this process has one KVM. A probe takes as long as all else that restores a VM. */
+export function knownQuirks(system: KvmSystem): Quirks | undefined {
+  remembered ??= { quirks: probeQuirks(system) };
+  return remembered.quirks;
+}
+
 /** What is left to the monitor; undefined if nothing is. */
 export function probeQuirks(system: KvmSystem): Quirks | undefined {
   const pieces = [CPUID, SYSCALL, REPORT_CS, ...CANDIDATES.map(({ bytes }) => [...bytes, ...REPORT_EAX])];

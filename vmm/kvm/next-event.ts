@@ -1,9 +1,12 @@
 // What a VM that rests waits for, read from its interrupt controllers and timers: KVM itself wakes a vCPU only while a
 // thread is in KVM_RUN with it. Intel SDM vol. 3 §11.5.4 (timer), §11.8.4 (IRR); KVM api.rst §4.57, §4.71.
 import {
+  KVM_IRQCHIP_PIC_MASTER,
   KVM_MP_STATE_HALTED,
   KVM_MP_STATE_INIT_RECEIVED,
   KVM_MP_STATE_UNINITIALIZED,
+  kvm_irqchip,
+  kvm_pic_state,
   kvm_pit_channel_state,
   kvm_pit_state2,
   kvm_regs,
@@ -38,10 +41,10 @@ const PIT_ONE_SHOT = [0, 1, 4];
 export type NextEvent = number | "interrupt" | "never";
 
 /** Of the whole VM, none of whose vCPUs is in KVM_RUN. `nowNs` is CLOCK_MONOTONIC. */
-export function nextEvent(vm: Pick<VmFd, "getPit2">, vcpus: readonly NextEventVcpu[], nowNs: bigint): NextEvent {
+export function nextEvent(vm: Pick<VmFd, "getPit2" | "getIrqchip">, vcpus: readonly NextEventVcpu[], nowNs: bigint): NextEvent {
   const events = vcpus.map(nextVcpuEvent);
   if (events.every((event) => event === "never")) return "never";
-  return earliest([...events, nextPitEvent(vm.getPit2(), nowNs)]);
+  return isPicWaiting(vm) ? 0 : earliest([...events, nextPitEvent(vm.getPit2(), nowNs)]);
 }
 
 export type NextEventVcpu = Pick<VcpuFd, "getMpState" | "getRegs" | "getLapic" | "getEvents" | "getMsrs" | "tscKhz">;
@@ -85,6 +88,14 @@ function nextTimerEvent(vcpu: NextEventVcpu, lapic: DataView): NextEvent {
 function timerDivider(tdcr: number): number {
   const value = (tdcr & 3) | ((tdcr >> 1) & 4);
   return value === 7 ? 1 : 2 << value;
+}
+
+/** The first 8259A has an interrupt that it may deliver; the second one's comes through it. */
+function isPicWaiting(vm: Pick<VmFd, "getIrqchip">): boolean {
+  const chip = vm.getIrqchip(KVM_IRQCHIP_PIC_MASTER);
+  const register = (name: "irr" | "imr"): number => chip.getUint8(kvm_irqchip.chip + kvm_pic_state[name]);
+  // Without an initialization, it delivers nothing.
+  return chip.getUint8(kvm_irqchip.chip + kvm_pic_state.irq_base) !== 0 && (register("irr") & ~register("imr")) !== 0;
 }
 
 function nextPitEvent(pit: DataView, nowNs: bigint): NextEvent {

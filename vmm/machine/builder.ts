@@ -5,7 +5,7 @@ import type { StateReader } from "../../devices/state.js";
 import { deviceCount } from "../config/devices.js";
 import { softwareKvmCmdline } from "../config/software-kvm.js";
 import type { ResolvedConfig } from "../config/types.js";
-import { probeQuirks } from "../fixups/probe.js";
+import { knownQuirks } from "../fixups/probe.js";
 import type { Quirks } from "../fixups/quirks.js";
 import { KvmSystem } from "../kvm/system.js";
 import { CommandPages } from "../memory/command-pages.js";
@@ -127,7 +127,7 @@ function prepare(config: ResolvedConfig, undo: Undo, { known, deviceSupport }: B
     system.close();
   });
   checkHost(system, config);
-  const { quirks } = known ?? { quirks: probeQuirks(system) };
+  const { quirks } = known ?? { quirks: knownQuirks(system) };
   return { config, system, quirks, factories, ranges: virtioRanges(factories.length), deviceSupport, hostSides };
 }
 

@@ -66,11 +66,11 @@ export class Scheduler {
     this.#pool = pool;
   }
 
-  /** It is to run; one whose vCPUs all wait in HLT takes no threads for that. */
-  add(vm: Runnable): void {
+  /** It is to run; one whose vCPUs all wait in HLT takes no threads for that, unless an interrupt was raised. */
+  add(vm: Runnable, wasRaised = false): void {
     const entry = this.#enter(vm);
     if (entry === undefined) return;
-    this.#park(entry);
+    this.#park(entry, wasRaised ? 0 : vm.nextEvent());
     this.#serve();
   }
 
@@ -91,15 +91,16 @@ export class Scheduler {
     this.#serve();
   }
 
-  /** An interrupt was raised. */
-  wake(vm: Runnable): void {
+  /** An interrupt was raised; false if that VM is not here. */
+  wake(vm: Runnable): boolean {
     const entry = this.#entries.get(vm);
-    if (entry === undefined) return;
+    if (entry === undefined) return false;
     entry.wasRaised = true;
     entry.pollMs = FIRST_POLL_MS;
-    if (entry.state !== "parked") return;
+    if (entry.state !== "parked") return true;
     this.#wait(entry);
     this.#serve();
+    return true;
   }
 
   /** All vCPUs of one that was asked rest. */
@@ -142,7 +143,7 @@ export class Scheduler {
     Object.assign(entry, { state: "running", since: now, lookAt: now + FIRST_LOOK_MS, wasRaised: false });
   }
 
-  #park(entry: Entry, next: NextEvent = entry.vm.nextEvent()): void {
+  #park(entry: Entry, next: NextEvent): void {
     if (next === "never") {
       entry.state = "parked";
       entry.dueAt = Infinity;

@@ -31,6 +31,8 @@ export class VcpuThreads implements Runnable {
   readonly #turns = new Map<Turn, boolean>();
   #host: typeof threads | undefined;
   #waiters: (() => void)[] = [];
+  /** An interrupt was raised before it was scheduled. */
+  #wasRaised = false;
 
   constructor(options: VcpuThreadsOptions) {
     this.#options = options;
@@ -73,7 +75,9 @@ export class VcpuThreads implements Runnable {
 
   /** From now on it has threads whenever it has something to do and there are some. */
   async schedule(): Promise<void> {
-    (await this.#load()).scheduler.add(this);
+    const { scheduler } = this.#host ?? (await this.#load());
+    scheduler.add(this, this.#wasRaised);
+    this.#wasRaised = false;
   }
 
   /** It has ended, or is paused. */
@@ -83,7 +87,7 @@ export class VcpuThreads implements Runnable {
 
   /** An interrupt was raised. */
   wake(): void {
-    this.#host?.scheduler.wake(this);
+    if (this.#host?.scheduler.wake(this) !== true) this.#wasRaised = true;
   }
 
   /** All vCPUs rest. */
