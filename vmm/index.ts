@@ -1,15 +1,19 @@
 // The public door: everything that a program may use, and nothing else.
 import { allOpeners } from "./virtio/attach/all.js";
 import { checkVmHost } from "./machine/arguments.js";
+import { integerProblem } from "./config/check.js";
 import { resolveConfig } from "./config/resolve.js";
 import type { ResolvedConfig, VmConfig } from "./config/types.js";
+import { ConfigError } from "./errors.js";
 import { deviceSupport } from "./virtio/device-support.js";
 import type { VmHost } from "./machine/host-callbacks.js";
 import { Vm } from "./machine/vm.js";
 import type { RestoreOverrides } from "./snapshot/overrides.js";
+import { SnapshotPool, type PoolOptions } from "./snapshot/pool.js";
 import { OpenSnapshot } from "./snapshot/restore.js";
 
 const support = deviceSupport(allOpeners);
+const MAX_THREADS = 1024;
 
 /** A snapshot that has been read and checked: any number of VMs go on from it. */
 export interface OpenedSnapshot {
@@ -18,6 +22,8 @@ export interface OpenedSnapshot {
   readonly config: ResolvedConfig;
   /** A VM that goes on where the guest was saved, once it is started. Throws as `createVm` does, and SnapshotError. */
   restore(host: VmHost, overrides?: RestoreOverrides): Vm;
+  /** VMs that are restored before anybody asks, to be taken in no time; close it before the snapshot. */
+  pool(options: PoolOptions, overrides?: RestoreOverrides): SnapshotPool;
   /** After the last VM of it is closed. */
   close(): void;
 }
@@ -32,10 +38,27 @@ export function openSnapshot(folder: string): OpenedSnapshot {
       checkVmHost(host);
       return opened.restore(host, { deviceSupport: support }, overrides);
     },
+    pool: (options, overrides) =>
+      new SnapshotPool((host) => opened.restore(host, { deviceSupport: support }, overrides), options),
     close: () => {
       opened.close();
     },
   };
+}
+
+/**
+ * Has so many threads for vCPUs ready from now on, even if no VM runs, so that one that starts waits for none. They keep
+ * no process alive. Throws ConfigError or HostError.
+ */
+export async function warmThreads(count: number): Promise<void> {
+  const problem = integerProblem("Number of threads", count, { minimum: 0, maximum: MAX_THREADS });
+  if (problem !== undefined) throw new ConfigError([problem]);
+  const { pool, explainStart } = await import("./machine/threads.js");
+  try {
+    await pool.warm(count);
+  } catch (error) {
+    throw explainStart(0, error);
+  }
 }
 
 /**
@@ -77,6 +100,7 @@ export type { VmState } from "./machine/life.js";
 export type { VmHost };
 export type { GuestOutcome, Milestones, VmExit, VmStatistics } from "./machine/vm-exit.js";
 export { createSnapshot, type Snapshot, type SnapshotOptions } from "./snapshot/create.js";
+export { type PoolOptions, type SnapshotPool } from "./snapshot/pool.js";
 export { deleteSnapshot } from "./snapshot/delete.js";
 export { inspectSnapshot, type DeviceDescription, type SnapshotDescription } from "./snapshot/inspect.js";
 export type { RestoreOverrides };

@@ -2,6 +2,8 @@
 // the monitor.
 import { miniKernelWith, type MiniKernel } from "./mini-kernel.js";
 
+export type { MiniKernel };
+
 const IDT_GPA = 17 * 2 ** 20;
 const GATE_BYTES = 16;
 const IDT_BYTES = 256 * GATE_BYTES;

@@ -1,58 +1,23 @@
 // Needs: a /dev/kvm of any kind. Many VMs on few threads, with kernels of a few instructions.
 import assert from "node:assert/strict";
 import { readFileSync, readdirSync } from "node:fs";
-import { createVm, type Vm, type VmConfig } from "../../vmm/index.js";
+import { createVm, type VmConfig } from "../../vmm/index.js";
 import { pool } from "../../vmm/machine/threads.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
 import { asm, miniKernel, type MiniKernel } from "../helpers/mini-kernel.js";
 import { skip } from "../helpers/skip.js";
+import { Talker } from "../helpers/talker.js";
 import { answeringKernel, tickingKernel, type TimerKind } from "../helpers/waiting-kernel.js";
-
-/** What a busy host may take for an answer. */
-const PATIENCE_MS = 20_000;
-
-/** A VM and what it has said. */
-class Talker {
-  readonly vm: Vm;
-  said = "";
-  #heard: () => void = () => undefined;
-
-  constructor(kernel: string, config: Partial<VmConfig> = {}) {
-    const host = {
-      output: (bytes: Uint8Array, done: () => void): void => {
-        this.said += Buffer.from(bytes).toString("latin1");
-        this.#heard();
-        done();
-      },
-    };
-    this.vm = createVm({ kernel, memoryMib: 32, ...config }, host);
-  }
-
-  /** Rejects if that takes too long. */
-  says(condition: (said: string) => boolean): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const late = setTimeout(() => reject(new Error(`It says ${JSON.stringify(this.said)}`)), PATIENCE_MS);
-      this.#heard = () => {
-        if (!condition(this.said)) return;
-        clearTimeout(late);
-        resolve();
-      };
-      this.#heard();
-    });
-  }
-
-  async answers(question: string, answer: string): Promise<void> {
-    const before = this.said;
-    this.vm.input(Buffer.from(question));
-    await this.says((said) => said === before + answer);
-  }
-}
 
 /** Without those that the kernel makes for each VM. */
 const threadsNow = (): number =>
   readdirSync("/proc/self/task").filter((tid) => !readFileSync(`/proc/self/task/${tid}/comm`, "utf8").startsWith("kvm"))
     .length;
 const isSpoken = (said: string): boolean => said !== "";
+
+function talkerOf({ path }: MiniKernel, config: Partial<VmConfig> = {}): Talker {
+  return new Talker((host) => createVm({ kernel: path, memoryMib: 32, ...config }, host));
+}
 
 describe("kvm: threads", function () {
   this.timeout(120_000);
@@ -73,9 +38,9 @@ describe("kvm: threads", function () {
 
   function start(kernel: MiniKernel, config: Partial<VmConfig> = {}): Talker {
     kernels.push(kernel);
-    const talker = new Talker(kernel.path, config);
+    const talker = talkerOf(kernel, config);
     talkers.push(talker);
-    void talker.vm.start().catch(() => undefined);
+    talker.start();
     return talker;
   }
 
@@ -145,7 +110,7 @@ describe("kvm: threads", function () {
     const halted = [1, 2].map(() => {
       const kernel = miniKernel(asm.print("x"), asm.haltForEver());
       kernels.push(kernel);
-      return new Talker(kernel.path);
+      return talkerOf(kernel);
     });
     talkers.push(...halted);
     const exits = await Promise.all(halted.map(({ vm }) => vm.start()));

@@ -20,7 +20,13 @@ export function decodeCpuid(list: DataView): CpuidEntry[] {
   });
 }
 
+/** Clones have the same entries: they are encoded once. */
+const encodedLists = new WeakMap<readonly CpuidEntry[], DataView>();
+
+/** The entries never change. */
 export function encodeCpuid(entries: readonly CpuidEntry[]): DataView {
+  const known = encodedLists.get(entries);
+  if (known !== undefined) return known;
   const list = new DataView(new ArrayBuffer(SIZEOF_KVM_CPUID2 + entries.length * SIZEOF_KVM_CPUID_ENTRY2));
   list.setUint32(kvm_cpuid2.nent, entries.length, true);
   entries.forEach((value, i) => {
@@ -33,5 +39,6 @@ export function encodeCpuid(entries: readonly CpuidEntry[]): DataView {
     list.setUint32(at + entry.ecx, value.ecx, true);
     list.setUint32(at + entry.edx, value.edx, true);
   });
+  encodedLists.set(entries, list);
   return list;
 }

@@ -41,7 +41,11 @@ const PIT_ONE_SHOT = [0, 1, 4];
 export type NextEvent = number | "interrupt" | "never";
 
 /** Of the whole VM, none of whose vCPUs is in KVM_RUN. `nowNs` is CLOCK_MONOTONIC. */
-export function nextEvent(vm: Pick<VmFd, "getPit2" | "getIrqchip">, vcpus: readonly NextEventVcpu[], nowNs: bigint): NextEvent {
+export function nextEvent(
+  vm: Pick<VmFd, "getPit2" | "getIrqchip">,
+  vcpus: readonly NextEventVcpu[],
+  nowNs: bigint,
+): NextEvent {
   const events = vcpus.map(nextVcpuEvent);
   if (events.every((event) => event === "never")) return "never";
   return isPicWaiting(vm) ? 0 : earliest([...events, nextPitEvent(vm.getPit2(), nowNs)]);

@@ -98,8 +98,13 @@ export function loadVcpu(vcpu: VcpuFd, state: VcpuState, hostTscKhz = vcpu.tscKh
 /** KVM_VCPUEVENT_VALID_NMI_PENDING, VALID_SIPI_VECTOR, VALID_SHADOW. */
 const VALID_ALWAYS = 0x7;
 
+/** What a new vCPU has otherwise, by what is saved: for the clones after the first. */
+const changedMsrs = new WeakMap<readonly MsrValue[], readonly MsrValue[]>();
+
 /** Only what a new vCPU has otherwise: hosts refuse to have some set, even to what they are. */
-function loadMsrs(vcpu: VcpuFd, saved: readonly MsrValue[]): void {
+function changedOf(vcpu: VcpuFd, saved: readonly MsrValue[]): readonly MsrValue[] {
+  const known = changedMsrs.get(saved);
+  if (known !== undefined) return known;
   const rank = (index: number): number => (index === IA32_TSC ? 0 : index === IA32_TSC_DEADLINE ? 2 : 1);
   const now = new Map(
     readMsrs(
@@ -110,6 +115,12 @@ function loadMsrs(vcpu: VcpuFd, saved: readonly MsrValue[]): void {
   const changed = saved
     .filter(([index, value]) => index === IA32_TSC || now.get(index) !== value)
     .sort(([a], [b]) => rank(a) - rank(b));
+  changedMsrs.set(saved, changed);
+  return changed;
+}
+
+function loadMsrs(vcpu: VcpuFd, saved: readonly MsrValue[]): void {
+  const changed = changedOf(vcpu, saved);
   for (let from = 0; from < changed.length;) {
     const done = vcpu.trySetMsrs(changed.slice(from));
     from += done;

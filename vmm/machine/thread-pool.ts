@@ -69,11 +69,12 @@ export class ThreadPool {
     this.#watch();
   }
 
-  /** Has so many ready, from now on. Throws what a host says that gives no more. */
-  warm(count: number): void {
+  /** Has so many from now on, even if idle; resolves once they are ready. Throws what a host says that gives no more. */
+  async warm(count: number): Promise<void> {
     this.#kept = Math.max(KEPT, count);
     this.most = Math.max(this.most, count);
     while (this.#all.size < count) this.#start();
+    await Promise.all([...this.#all].map((thread) => thread.whenReady()));
   }
 
   /** Ends those that are idle; resolves once they have ended, and others that were about to. */

@@ -44,11 +44,14 @@ export class VcpuThread {
   /** It has given a vCPU up, and ends. */
   #isBroken = false;
   readonly #ended: Promise<void>;
+  #isReady = false;
+  #onReady: (() => void)[] = [];
 
   /** `lost`: the thread is no more. */
   constructor(lost: (thread: VcpuThread) => void) {
     this.#worker = new Worker(WORKER_URL, { stdout: false, stderr: false });
     this.#worker.on("message", ({ turn, message }: VcpuTurnReport) => {
+      this.#beReady();
       const open = this.#open.get(turn);
       if (message !== undefined && message.code !== "TRIPLE_FAULT") this.#isBroken = true;
       if (message !== undefined) open?.heard(message);
@@ -62,6 +65,7 @@ export class VcpuThread {
     this.#ended = new Promise((resolve) => {
       this.#worker.once("exit", () => {
         this.#isBroken = true;
+        this.#beReady();
         lost(this);
         for (const turn of [...this.#open.keys()]) this.#close(turn);
         resolve();
@@ -103,6 +107,22 @@ export class VcpuThread {
     return this.#ended;
   }
 
+  /** Resolves once it has loaded its code, or has ended; the process does not end before. */
+  whenReady(): Promise<void> {
+    if (this.#isReady) return Promise.resolve();
+    return new Promise((resolve) => {
+      this.#onReady.push(resolve);
+      this.#hold();
+    });
+  }
+
+  #beReady(): void {
+    if (this.#isReady) return;
+    this.#isReady = true;
+    for (const resolve of this.#onReady.splice(0)) resolve();
+    this.#hold();
+  }
+
   #close(turn: number): void {
     const open = this.#open.get(turn);
     this.#open.delete(turn);
@@ -111,7 +131,7 @@ export class VcpuThread {
   }
 
   #hold(): void {
-    if ([...this.#open.values()].some(({ isHolding }) => isHolding)) this.#worker.ref();
+    if (this.#onReady.length > 0 || [...this.#open.values()].some(({ isHolding }) => isHolding)) this.#worker.ref();
     else this.#worker.unref();
   }
 }

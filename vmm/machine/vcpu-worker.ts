@@ -111,3 +111,5 @@ parentPort?.on("message", (message: VcpuTurn | typeof END_THREAD) => {
   report(message.turn);
   if (hasFailed) parentPort?.close();
 });
+// Ready: all is loaded.
+report(0);
