@@ -9,6 +9,7 @@ import { deviceSupport } from "./virtio/device-support.js";
 import type { VmHost } from "./machine/host-callbacks.js";
 import { Vm } from "./machine/vm.js";
 import type { RestoreOverrides } from "./snapshot/overrides.js";
+import { commandBlock, type GuestCommand } from "./snapshot/guest-command.js";
 import { SnapshotPool, type PoolOptions } from "./snapshot/pool.js";
 import { OpenSnapshot } from "./snapshot/restore.js";
 
@@ -40,6 +41,38 @@ export function openSnapshot(folder: string): OpenedSnapshot {
     },
     pool: (options, overrides) =>
       new SnapshotPool((host) => opened.restore(host, { deviceSupport: support }, overrides), options),
+    close: () => {
+      opened.close();
+    },
+  };
+}
+
+/** A guest that waits for its command: any number of VMs go on from it, each with one of its own. */
+export interface Template {
+  readonly id: string;
+  /** Throws as `createVm` does, and SnapshotError; `vm.start()` runs the command. */
+  restore(host: VmHost, command: GuestCommand): Vm;
+  /** After the last VM of it is closed. */
+  close(): void;
+}
+
+/**
+ * Boots a guest of this kind up to where its command would start, once: it is kept in the cache of this user. The guest
+ * needs vmlet's own init, and no disk that it may write. Throws as `createVm` does, and SnapshotError.
+ */
+export async function openTemplate(config: VmConfig): Promise<Template> {
+  const { openTemplate: open } = await import("./snapshot/template.js");
+  const cmdline = ["vmlet.template", ...(config.cmdline === undefined ? [] : [config.cmdline])].join(" ");
+  const opened = await open(resolveConfig({ ...config, cmdline, commandChannel: true }), { deviceSupport: support });
+  return {
+    id: opened.id,
+    restore: (host, command) => {
+      checkVmHost(host);
+      const block = commandBlock(command);
+      const vm = opened.restore(host, { deviceSupport: support });
+      vm.giveCommand(block);
+      return vm;
+    },
     close: () => {
       opened.close();
     },
@@ -99,6 +132,7 @@ export type { StartOptions, TerminalSize } from "./machine/arguments.js";
 export type { VmState } from "./machine/life.js";
 export type { VmHost };
 export type { GuestOutcome, Milestones, VmExit, VmStatistics } from "./machine/vm-exit.js";
+export type { GuestCommand };
 export { createSnapshot, type Snapshot, type SnapshotOptions } from "./snapshot/create.js";
 export { type PoolOptions, type SnapshotPool } from "./snapshot/pool.js";
 export { deleteSnapshot } from "./snapshot/delete.js";

@@ -1,8 +1,8 @@
 // `vmlet boot --from-template`: the guest goes on from where one like it was, once, before it got its command.
-import { randomFillSync } from "node:crypto";
-import { SEED_BYTES, type RestoreBlock } from "../../devices/pseudo/restore-block.js";
+import type { RestoreBlock } from "../../devices/pseudo/restore-block.js";
 import type { ResolvedConfig } from "../config/types.js";
 import { ConfigError } from "../errors.js";
+import { freshIdentity } from "../snapshot/identity.js";
 import { openTemplate } from "../snapshot/template.js";
 import type { Choice } from "./accelerator.js";
 import { argumentBytes } from "./argument-bytes.js";
@@ -53,16 +53,12 @@ export async function bootFromTemplate(options: BootOptions, config: ResolvedCon
 }
 
 function restoreBlock({ command }: BootOptions, usesTerminal: boolean): RestoreBlock {
-  const random = randomFillSync(new Uint8Array(4 + SEED_BYTES));
-  const generation = new DataView(random.buffer).getUint32(0) || 1;
   const { rows, columns } = process.stdout;
   const none = usesTerminal ? SHELL : SELF_DESCRIPTION;
   return {
     command: command.length > 0 ? argumentBytes(command) : none.map((word) => Buffer.from(word)),
     variables: usesTerminal ? [Buffer.from(`TERM=${process.env["TERM"] ?? DEFAULT_TERM}`)] : [],
     terminal: usesTerminal ? { rows, columns } : undefined,
-    generation,
-    wallClock: BigInt(Date.now()) * 1_000_000n,
-    seed: random.subarray(4),
+    ...freshIdentity(),
   };
 }
