@@ -42,7 +42,7 @@ describe("snapshot: its memory file", () => {
     const piece = {
       address: source.hostAddress,
       length: SIZE,
-      base: base === undefined ? undefined : { fd: base, offset: 0 },
+      bases: base === undefined ? [] : [{ fd: base, offset: 0 }],
     };
     const written = await writeMemory(fd, [piece], ID, noTurn);
     return { fd, ...written };
@@ -120,7 +120,7 @@ describe("snapshot: its memory file", () => {
     memory.writeU8(0, 1);
     const fd = openSync("/dev/full", "w");
     await assert.rejects(
-      writeMemory(fd, [{ address: memory.hostAddress, length: SIZE, base: undefined }], ID, noTurn),
+      writeMemory(fd, [{ address: memory.hostAddress, length: SIZE, bases: [] }], ID, noTurn),
       { errnoName: "ENOSPC" },
     );
     closeSync(fd);

@@ -11,6 +11,7 @@ import { KvmSystem } from "../kvm/system.js";
 import { CommandPages } from "../memory/command-pages.js";
 import { MappedGuestMemory } from "../memory/guest-memory.js";
 import { MIB } from "../memory/layout.js";
+import type { SavedMemory } from "../memory/saved-memory.js";
 import type { DeviceSupport } from "../virtio/device-support.js";
 import type { KernelFormat } from "../x86/kernel.js";
 import { virtioRanges } from "../x86/virtio-ranges.js";
@@ -35,8 +36,8 @@ export interface SavedVm {
 /** A machine with a guest in it. */
 export interface LiveParts extends Machine {
   readonly config: ResolvedConfig;
-  /** What it goes on with, and the file that its memory was mapped from; undefined if it boots. */
-  readonly saved: (SavedVm & { readonly memoryFile: number }) | undefined;
+  /** What it goes on with, and what its memory was made of; undefined if it boots. */
+  readonly saved: (SavedVm & { readonly source: SavedMemory }) | undefined;
   readonly kernelFormat: KernelFormat;
   /** What was booted. */
   readonly images: BootImages;
@@ -183,13 +184,13 @@ function build(config: ResolvedConfig, undo: Undo, reads: Promise<void>[], optio
 }
 
 /**
- * A machine that goes on where another was saved. `memoryFile` holds RAM and, behind it, the pages of the command's
- * channel; it stays open while the VM lives. Throws as buildVm does.
+ * A machine that goes on where another was saved. What its memory is made of stays open while the VM lives. Throws as
+ * buildVm does.
  */
 export function restoreVm(
   config: ResolvedConfig,
   saved: SavedVm,
-  memoryFile: number,
+  source: SavedMemory,
   options: BuildOptions = {},
 ): LiveParts {
   const undo = { all: new UndoStack(), files: new UndoStack() };
@@ -199,9 +200,9 @@ export function restoreVm(
   try {
     const host = prepare(config, undo, options);
     const size = config.memoryMib * MIB;
-    const memory = MappedGuestMemory.mapFile(memoryFile, size);
+    const memory = source.ram(size);
     unmapLater(undo.all, memory);
-    const command = config.commandChannel ? CommandPages.mapFile(memoryFile, size) : undefined;
+    const command = config.commandChannel ? source.channel(size) : undefined;
     unmapLater(undo.all, command);
     const machine = createMachine({ ...host, memory, command, saved: saved.machine }, (unmake) => {
       undo.all.add(unmake);
@@ -214,7 +215,7 @@ export function restoreVm(
       images: saved.images,
       hearsOwner: options.hearsOwner === true,
       loaded: Promise.resolve(),
-      saved: { ...saved, memoryFile },
+      saved: { ...saved, source },
       closeDevices: () => {
         host.hostSides.run();
       },

@@ -24,8 +24,8 @@ export interface Capture {
   readonly channel: StateValue;
   readonly memory: MappedGuestMemory;
   readonly command: CommandPages | undefined;
-  /** What the memory was mapped from; undefined if it began as zeroes. */
-  readonly memoryFile: number | undefined;
+  /** What the memory was mapped from; none if it began as zeroes. */
+  readonly memoryFiles: readonly number[];
 }
 
 /** The vCPUs rest and the devices are quiet. */
@@ -41,7 +41,7 @@ export function captureVm(parts: LiveParts, run: VmRun): Capture {
     channel: run.command?.save() ?? null,
     memory,
     command,
-    memoryFile: saved?.memoryFile,
+    memoryFiles: saved?.source.files ?? [],
   };
 
   function captureMachine(): SavedMachine {

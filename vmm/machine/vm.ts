@@ -21,6 +21,7 @@ import { encodeRestoreBlock, type RestoreBlock } from "../../devices/pseudo/rest
 import { balloonProblem } from "../config/balloon.js";
 import { ConfigError } from "../errors.js";
 import { MIB } from "../memory/layout.js";
+import type { SavedMemory } from "../memory/saved-memory.js";
 import { checkBytes, checkSize, startThreads, type StartOptions, type TerminalSize } from "./arguments.js";
 import { buildVm, restoreVm, type BuildOptions, type LiveParts, type SavedVm } from "./builder.js";
 import type { ResolvedConfig } from "../config/types.js";
@@ -53,11 +54,11 @@ export class Vm {
   static restore(
     config: ResolvedConfig,
     saved: SavedVm,
-    memoryFile: number,
+    source: SavedMemory,
     host: VmHost,
     options: BuildOptions = {},
   ): Vm {
-    return Vm.#around(restoreVm(config, saved, memoryFile, options), host);
+    return Vm.#around(restoreVm(config, saved, source, options), host);
   }
 
   /** Throws what buildVm throws, and leaves nothing behind then. */

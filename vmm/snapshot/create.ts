@@ -27,6 +27,8 @@ export interface SnapshotOptions {
   readonly resume?: boolean | undefined;
 }
 
+export type MemoryOf = Pick<Capture, "memory" | "command" | "memoryFiles">;
+
 export interface Snapshot {
   readonly id: string;
   /** `bytes` of both files that are no holes. */
@@ -109,12 +111,12 @@ async function writeFile<Result>(
   }
 }
 
-function piecesOf({ memory, command, memoryFile }: Capture): MemoryPiece[] {
-  const base = (offset: number) => (memoryFile === undefined ? undefined : { fd: memoryFile, offset });
-  const pieces: MemoryPiece[] = [{ address: memory.hostAddress, length: memory.size, base: base(0) }];
+export function piecesOf({ memory, command, memoryFiles }: MemoryOf): MemoryPiece[] {
+  const bases = (offset: number) => memoryFiles.map((fd) => ({ fd, offset }));
+  const pieces: MemoryPiece[] = [{ address: memory.hostAddress, length: memory.size, bases: bases(0) }];
   if (command !== undefined) {
     const { hva, size } = command.region;
-    pieces.push({ address: hva, length: size, base: base(memory.size) });
+    pieces.push({ address: hva, length: size, bases: bases(memory.size) });
   }
   return pieces;
 }

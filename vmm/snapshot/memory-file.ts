@@ -14,8 +14,8 @@ export interface MemoryPiece {
   readonly address: number;
   /** `bytes`, whole pages. */
   readonly length: number;
-  /** The file that it was privately mapped from, if it was: pages that it does not own are those. */
-  readonly base: { readonly fd: number; readonly offset: number } | undefined;
+  /** The files that it was privately mapped from: pages that it does not own are as in one of them, or zero. */
+  readonly bases: readonly { readonly fd: number; readonly offset: number }[];
 }
 
 export interface WrittenMemory {
@@ -142,15 +142,16 @@ function writePart(fd: number, piece: MemoryPiece, from: number, length: number,
 }
 
 /** Nonzero for each page that may hold something else than zeroes. */
-function candidatePages({ address, base }: MemoryPiece, from: number, length: number): Uint8Array {
+export function candidatePages({ address, bases }: MemoryPiece, from: number, length: number): Uint8Array {
   const pages = length / PAGE_SIZE;
   const own = ownPages(address + from, length) ?? new Uint8Array(pages).fill(1);
-  if (base === undefined) return own;
-  const start = base.offset + from;
-  for (let data = nextData(base.fd, start); data !== undefined; data = nextData(base.fd, data.end)) {
-    if (data.start >= start + length) break;
-    const first = Math.floor((data.start - start) / PAGE_SIZE);
-    own.fill(1, Math.max(0, first), Math.min(pages, Math.ceil((data.end - start) / PAGE_SIZE)));
+  for (const { fd, offset } of bases) {
+    const start = offset + from;
+    for (let data = nextData(fd, start); data !== undefined; data = nextData(fd, data.end)) {
+      if (data.start >= start + length) break;
+      const first = Math.floor((data.start - start) / PAGE_SIZE);
+      own.fill(1, Math.max(0, first), Math.min(pages, Math.ceil((data.end - start) / PAGE_SIZE)));
+    }
   }
   return own;
 }

@@ -11,6 +11,7 @@ import type { BuildOptions, SavedVm } from "../machine/builder.js";
 import type { VmHost } from "../machine/host-callbacks.js";
 import { Vm } from "../machine/vm.js";
 import { MIB } from "../memory/layout.js";
+import { FileMemory, type SavedMemory } from "../memory/saved-memory.js";
 import { KERNEL_FORMATS } from "../x86/kernel.js";
 import { SnapshotError } from "../errors.js";
 import { attempt, checkFolder, MEMORY_FILE, openSnapshotFile, readSnapshotFile, STATE_FILE } from "./folder.js";
@@ -34,14 +35,14 @@ export class OpenSnapshot {
   readonly path: string;
   readonly config: ResolvedConfig;
   readonly saved: SavedVm;
-  readonly memoryFile: number;
+  readonly memory: SavedMemory;
 
-  private constructor(id: string, path: string, config: ResolvedConfig, saved: SavedVm, memoryFile: number) {
+  private constructor(id: string, path: string, config: ResolvedConfig, saved: SavedVm, memory: SavedMemory) {
     this.id = id;
     this.path = path;
     this.config = config;
     this.saved = saved;
-    this.memoryFile = memoryFile;
+    this.memory = memory;
   }
 
   /** Throws SnapshotError for what is not there, not whole, or not what it should be. */
@@ -80,7 +81,7 @@ export class OpenSnapshot {
       closeSync(fd);
       throw error;
     }
-    return new OpenSnapshot(id, join(folder, STATE_FILE), config, saved, fd);
+    return new OpenSnapshot(id, join(folder, STATE_FILE), config, saved, new FileMemory(fd));
   }
 
   /** With other ends of devices on this host. Throws ConfigError. */
@@ -94,12 +95,12 @@ export class OpenSnapshot {
    */
   restore(host: VmHost, options: BuildOptions = {}, overrides: RestoreOverrides = {}): Vm {
     const config = this.configWith(overrides);
-    return readingState(this.path, () => Vm.restore(config, this.saved, this.memoryFile, host, options));
+    return readingState(this.path, () => Vm.restore(config, this.saved, this.memory, host, options));
   }
 
   /** After the last VM of it is closed. */
   close(): void {
-    closeSync(this.memoryFile);
+    for (const fd of this.memory.files) closeSync(fd);
   }
 }
 

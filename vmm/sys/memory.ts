@@ -8,6 +8,7 @@ const PROT_WRITE = 2;
 const PROT_EXEC = 4;
 const MAP_SHARED = 0x01;
 const MAP_PRIVATE = 0x02;
+const MAP_FIXED = 0x10;
 const MAP_ANONYMOUS = 0x20;
 const MAP_NORESERVE = 0x4000;
 const MADV_HUGEPAGE = 14;
@@ -40,6 +41,16 @@ export function mmapFile(fd: number, length: number): number {
  */
 export function mmapPrivateFile(fd: number, length: number, offset: number): number {
   return map(length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd, offset);
+}
+
+/** The same in place of what is mapped at the address, whole pages of this process's own. */
+export function mmapPrivateFileAt(address: number, length: number, fd: number, offset: number): void {
+  const flags = MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE;
+  const call = (): number => nativeMmap(address, length, PROT_READ | PROT_WRITE, flags, fd, offset);
+  // SAFETY: the caller has mapped this range, and nobody uses it yet.
+  let mapped = uninterrupted(call);
+  if (mapped === -1 && koffi.errno() === EAGAIN) mapped = uninterrupted(call);
+  if (mapped === -1) throw systemCallError("mmap");
 }
 
 /** Asks for huge pages; a kernel without them refuses, which only costs time. */
