@@ -119,10 +119,9 @@ describe("snapshot: its memory file", () => {
   it("a disk that is full, or a file that may not be so large, is one error", async () => {
     memory.writeU8(0, 1);
     const fd = openSync("/dev/full", "w");
-    await assert.rejects(
-      writeMemory(fd, [{ address: memory.hostAddress, length: SIZE, bases: [] }], ID, noTurn),
-      { errnoName: "ENOSPC" },
-    );
+    await assert.rejects(writeMemory(fd, [{ address: memory.hostAddress, length: SIZE, bases: [] }], ID, noTurn), {
+      errnoName: "ENOSPC",
+    });
     closeSync(fd);
   });
 });
