@@ -1,6 +1,7 @@
 // Needs: a /dev/kvm of any kind, and `make build`. `vmlet snapshot` as people type it.
 import assert from "node:assert/strict";
 import {
+  copyFileSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -73,8 +74,8 @@ describe("kvm: vmlet snapshot", function () {
       Array.from({ length: 20 }, () => counts([PROGRAM, "snapshot", "restore", "-q", "saved"], { cwd: folder })),
     );
     const begins = new Set<number>();
+    for (const { child } of clones) child.kill("SIGTERM");
     for (const clone of clones) {
-      clone.child.kill("SIGTERM");
       const { stdout, status } = await clone.ended;
       assert.equal(status, 143);
       begins.add(stdout.charCodeAt(0));
@@ -143,6 +144,48 @@ describe("kvm: vmlet snapshot", function () {
     mkdirSync(at("empty"));
     for (const name of ["saved", "empty", "."]) assert.equal((await snapshot("delete", name)).status, 65, name);
     assert.ok(existsSync(at("empty")));
+  });
+
+  it("other disks and sockets of the host in place of its own; a disk that has changed is refused", async () => {
+    writeFileSync(at("disk.img"), Buffer.alloc(2 ** 20, 7));
+    const devices = ["--disk", "path=disk.img", "--vsock", "cid=3,path=v.sock"];
+    const vm = await counts(bootWords(counting.path, ...devices, "--control", "d.sock"), { cwd: folder });
+    assert.equal((await snapshot("create", "d.sock", "devices")).status, 0);
+    const shown = await snapshot("inspect", "devices");
+    assert.match(shown.stdout, /^vda +disk, \/.*\/disk\.img, not in use$/m);
+    assert.match(shown.stdout, /^vsock0 +sockets, \/.*\/v\.sock, not in use$/m);
+    // The guest that was saved has both.
+    const taken = await snapshot("restore", "devices");
+    assert.equal(taken.status, 65, taken.stderr);
+    assert.match(taken.stderr, /disk\.img: /);
+    copyFileSync(at("disk.img"), at("copy.img"));
+    const other = [...["restore", "devices", "--disk", "vda=copy.img"], "--vsock", "path=w.sock,cid=7"];
+    const clone = await counts([PROGRAM, "snapshot", ...other], { cwd: folder });
+    assert.ok(existsSync(at("v.sock")) && existsSync(at("w.sock")));
+    for (const running of [clone, vm]) {
+      running.child.kill("SIGTERM");
+      assert.equal((await running.ended).status, 143);
+    }
+    const again = await counts([PROGRAM, "snapshot", "restore", "devices"], { cwd: folder });
+    again.child.kill("SIGTERM");
+    await again.ended;
+    writeFileSync(at("disk.img"), Buffer.alloc(2 ** 20, 8));
+    const changed = await snapshot("restore", "devices");
+    assert.equal(changed.status, 65, changed.stderr);
+    assert.match(changed.stderr, /disk\.img/);
+    rmSync(at("disk.img"));
+    const gone = await snapshot("restore", "devices");
+    assert.equal(gone.status, 65, gone.stderr);
+    assert.match(gone.stderr, /disk\.img: no such file/);
+    assert.ok(!existsSync(at("v.sock")));
+  });
+
+  it("where there is no /dev/kvm, one error says so", async function () {
+    if (process.geteuid?.() !== 0) skip(this, "only root can take the device away");
+    const script = 'mount --bind /dev/null /dev/kvm && exec "$0" snapshot restore last';
+    const { status, stderr } = await run(["unshare", "-m", "sh", "-c", script, PROGRAM], { cwd: folder });
+    assert.equal(status, 69, stderr);
+    assert.match(stderr, /\/dev\/kvm/);
   });
 
   it("what cannot be is one error with its reason, and the guest goes on", async () => {
