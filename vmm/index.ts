@@ -47,11 +47,25 @@ export function openSnapshot(folder: string): OpenedSnapshot {
   };
 }
 
+/** VMs of a template, made before anybody asks. */
+export interface TemplatePool {
+  /** How many wait now. */
+  readonly ready: number;
+  /** As `Template.restore`, but sooner. */
+  take(host: VmHost, command: GuestCommand): Vm;
+  /** Resolves once as many wait as are to. */
+  filled(): Promise<void>;
+  /** Frees those that nobody has taken. */
+  close(): Promise<void>;
+}
+
 /** A guest that waits for its command: any number of VMs go on from it, each with one of its own. */
 export interface Template {
   readonly id: string;
   /** Throws as `createVm` does, and SnapshotError; `vm.start()` runs the command. */
   restore(host: VmHost, command: GuestCommand): Vm;
+  /** VMs that wait for their command. Close it before the template. Throws ConfigError. */
+  pool(options: PoolOptions): TemplatePool;
   /** After the last VM of it is closed. */
   close(): void;
 }
@@ -73,9 +87,28 @@ export async function openTemplate(config: VmConfig): Promise<Template> {
       vm.giveCommand(block);
       return vm;
     },
+    pool: (options) => poolOf(opened, options),
     close: () => {
       opened.close();
     },
+  };
+}
+
+function poolOf(opened: OpenSnapshot, options: PoolOptions): TemplatePool {
+  const pool = new SnapshotPool((host) => opened.restore(host, { deviceSupport: support }), options);
+  return {
+    get ready() {
+      return pool.ready;
+    },
+    take: (host, command) => {
+      checkVmHost(host);
+      const block = commandBlock(command);
+      const vm = pool.take(host);
+      vm.giveCommand(block);
+      return vm;
+    },
+    filled: () => pool.filled(),
+    close: () => pool.close(),
   };
 }
 

@@ -12,6 +12,7 @@ import { cloudHypervisor, firecracker } from "./rungs/other-monitors.js";
 import { plainProcess } from "./rungs/plain-process.js";
 import { podman } from "./rungs/podman.js";
 import { qemuMicrovm } from "./rungs/qemu-microvm.js";
+import { vmletCloned } from "./rungs/vmlet-cloned.js";
 import { vmlet, vmletDebian, vmletRestored } from "./rungs/vmlet.js";
 
 export const RUNGS: readonly Rung[] = [
@@ -29,6 +30,7 @@ export const RUNGS: readonly Rung[] = [
   docker,
   vmlet,
   vmletRestored,
+  vmletCloned,
   vmletDebian,
   qemuMicrovm,
   firecracker,

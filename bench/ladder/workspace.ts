@@ -47,6 +47,8 @@ export interface Workspace {
   /** The same tree as an initramfs. */
   readonly initrd: string;
   readonly launcher: string;
+  /** Asks for a cloned guest: programs/ask.c. */
+  readonly ask: string;
   readonly network: Network;
   readonly cgroups: CgroupLayout;
   /** Folders of the group with the limits; empty without root. */
@@ -59,16 +61,18 @@ export interface Workspace {
 }
 
 /** The launcher and the peer are linked to the host's C library, the probe to none. */
-function compile(folder: string): { launcher: string; peer: string } {
+function compile(folder: string): { launcher: string; peer: string; ask: string } {
   const sources = join(packageRoot(), "bench/ladder/programs");
   const launcher = join(folder, "launch");
   const peer = join(folder, "peer");
+  const ask = join(folder, "ask");
   runProgram("gcc", [...C_FLAGS, "-o", launcher, join(sources, "launch.c")]);
   runProgram("gcc", [...C_FLAGS, "-o", peer, join(sources, "peer.c")]);
+  runProgram("gcc", [...C_FLAGS, "-o", ask, join(sources, "ask.c")]);
   const probe = join(folder, "probe");
   const all = PROBE_SOURCES.map((name) => join(sources, name));
   runProgram("gcc", [...C_FLAGS, ...FREESTANDING_FLAGS, "-o", probe, ...all]);
-  return { launcher, peer };
+  return { launcher, peer, ask };
 }
 
 function makeDisk(file: string): string {
@@ -161,7 +165,7 @@ export async function openWorkspace(signal: AbortSignal): Promise<Workspace> {
     removeRunFolders();
   };
   try {
-    const { launcher, peer } = compile(folder);
+    const { launcher, peer, ask } = compile(folder);
     network = await openNetwork(folder, peer);
     const { root, initrd } = buildRoot(folder);
     let limits: string[] = [];
@@ -172,7 +176,7 @@ export async function openWorkspace(signal: AbortSignal): Promise<Workspace> {
       limits = group.map((one) => one.folder);
     }
     const freshDisk = (name: string): string => makeDisk(join(folder, `${name}.disk`));
-    return { run, folder, root, initrd, launcher, network, cgroups, limits, signal, freshDisk, close };
+    return { run, folder, root, initrd, launcher, ask, network, cgroups, limits, signal, freshDisk, close };
   } catch (error) {
     close();
     throw error;

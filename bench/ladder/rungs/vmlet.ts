@@ -73,7 +73,7 @@ function open(workspace: Workspace, options: readonly string[], memoryMib: numbe
   };
 }
 
-function detectVmlet(): Detection {
+export function detectVmlet(): Detection {
   return existsSync(vmletProgram()) ? { version: `vmlet ${VERSION}` } : { missing: "dist/vmlet.js is not built" };
 }
 
