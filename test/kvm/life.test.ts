@@ -70,16 +70,18 @@ describe("kvm: life", function () {
 
   /** A VM in each state, and what start() has promised if it has been called. */
   async function inState(state: Vm["state"], config: Partial<VmConfig> = {}) {
-    const vm = make(state === "running" ? spinning : ending, quiet, config);
+    const runs = state === "running" || state === "paused";
+    const vm = make(runs ? spinning : ending, quiet, config);
     let run: Promise<VmExit> | undefined;
-    if (state === "running" || state === "stopped") run = vm.start();
+    if (runs || state === "stopped") run = vm.start();
+    if (state === "paused") await vm.pause();
     if (state === "stopped") await run;
     if (state === "closed") await vm.close();
     assert.equal(vm.state, state);
     return { vm, run };
   }
 
-  for (const state of ["built", "running", "stopped", "closed"] as const) {
+  for (const state of ["built", "running", "paused", "stopped", "closed"] as const) {
     for (const console of ["serial", "virtio"] as const) {
       it(`${state}, console ${console}: every method does what it should, or nothing`, async () => {
         const { vm, run } = await inState(state, {
@@ -89,7 +91,8 @@ describe("kvm: life", function () {
           rng: true,
           commandChannel: true,
         });
-        const hasGuest = state === "built" || state === "running";
+        const runs = state === "running" || state === "paused";
+        const hasGuest = state === "built" || runs;
         const taken = vm.input(Buffer.from("x"));
         assert.ok(hasGuest ? taken <= 1 : taken === 0);
         assert.equal(vm.commandInput(Buffer.from("x")), hasGuest ? 1 : 0);
@@ -102,14 +105,26 @@ describe("kvm: life", function () {
         const { exits, devices, balloon } = vm.statistics();
         assert.ok(typeof exits === "object" && "rng0" in devices);
         assert.equal(balloon?.targetBytes, hasGuest ? 2 ** 20 : 0);
-        if (state === "running") assert.throws(() => vm.closeDevices(), VmStateError);
+        if (runs) {
+          assert.throws(() => vm.closeDevices(), VmStateError);
+          await Promise.all([vm.pause(), vm.pause()]);
+          assert.equal(vm.state, "paused");
+          vm.resume();
+          vm.resume();
+          assert.equal(vm.state, "running");
+          if (state === "paused") await vm.pause();
+        } else {
+          await assert.rejects(vm.pause(), (error) => error instanceof VmStateError && error.state === state);
+          assert.throws(() => vm.resume(), VmStateError);
+          assert.throws(() => vm.capture(), VmStateError);
+        }
         if (state !== "built") {
           const refused = vm.start();
           await assert.rejects(refused, (error) => error instanceof VmStateError && error.state === state);
         }
         vm.stop();
         vm.stop();
-        if (run !== undefined) assert.equal((await run).outcome, state === "running" ? "killed" : "poweroff");
+        if (run !== undefined) assert.equal((await run).outcome, runs ? "killed" : "poweroff");
         vm.closeDevices();
         await Promise.all([vm.close(), vm.close()]);
         assert.equal(vm.state, "closed");
@@ -136,6 +151,36 @@ describe("kvm: life", function () {
       const run = vm.start({ threads });
       await vm.close();
       assert.equal((await run).outcome, "killed");
+    });
+
+    it(`${threads}: paused at any moment after the start, with several vCPUs, it rests, goes on and ends`, async () => {
+      for (const delayMs of [undefined, 0, 1, 3, 30]) {
+        const vm = make(spinning, quiet, { cpus: 3 });
+        const run = vm.start({ threads });
+        if (delayMs !== undefined) await new Promise((resolve) => setTimeout(resolve, delayMs));
+        const paused = vm.pause();
+        // Asked for before it rests: it goes on when it does.
+        vm.resume();
+        await paused;
+        await vm.pause();
+        assert.equal(vm.state, "paused");
+        const { exits } = vm.statistics();
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        assert.deepEqual(vm.statistics().exits, exits);
+        vm.stop();
+        assert.equal((await run).outcome, "killed");
+      }
+    });
+
+    it(`${threads}: a guest that ends while it is to be paused: pause() says so`, async () => {
+      for (let round = 0; round < 10; round++) {
+        const vm = make(ending);
+        const run = vm.start({ threads });
+        const [pausing] = await Promise.allSettled([vm.pause()]);
+        if (pausing.status === "fulfilled") vm.resume();
+        else assert.ok(pausing.reason instanceof VmStateError, String(pausing.reason));
+        assert.equal((await run).exitStatus, 7);
+      }
     });
 
     it(`${threads}: a VM that was stopped before its start never runs`, async () => {

@@ -134,6 +134,7 @@ export class Vm {
       return;
     }
     if (this.#life.state === "running") return;
+    if (this.#life.state !== "paused") throw this.#life.refuse("resume");
     this.#life.enter("running", "resume");
     this.#run.resume();
   }
@@ -292,7 +293,7 @@ export class Vm {
    */
   closeDevices(): void {
     if (this.#life.state === "closed") return;
-    if (this.#life.state === "running") throw this.#life.refuse("closeDevices");
+    if (this.#life.state === "running" || this.#life.state === "paused") throw this.#life.refuse("closeDevices");
     if (this.#life.state === "built") this.#life.enter("stopped", "closeDevices");
     this.#closeDevices();
   }
