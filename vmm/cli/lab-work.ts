@@ -17,8 +17,8 @@ const STREAMS = [0, 1, 2] as const;
 const REQUEST_LENGTH = 10;
 const ARGC_AT = 6;
 const ENVC_AT = 8;
-/** Boots until the code is as fast as it gets. */
-const REHEARSALS = 2;
+/** vCPUs of each boot; more of them make the code no faster. The threads of the first stay for the guest that comes. */
+const REHEARSALS = [2, 1] as const;
 const REPORT = "/tmp/rehearsal.json";
 /** As many as a double holds. */
 const RANDOM_BYTES = 6;
@@ -47,9 +47,9 @@ export async function takeWork(): Promise<readonly string[]> {
 async function rehearse(): Promise<void> {
   const [kernel, initrd] = [guestFile("default/vmlinux"), guestFile("initramfs.cpio")];
   if (!existsSync(kernel) || !existsSync(initrd)) return;
-  const argv = ["--accel", "kvm", "--quiet", "--report", REPORT, "--kernel", kernel, "--initrd", initrd, "--", "true"];
-  for (let i = 0; i < REHEARSALS; i++) {
-    const status = await boot(argv, { isRehearsal: true });
+  const guest = ["--accel", "kvm", "--quiet", "--report", REPORT, "--kernel", kernel, "--initrd", initrd];
+  for (const cpus of REHEARSALS) {
+    const status = await boot([...guest, "--cpus", String(cpus), "--", "true"], { isRehearsal: true });
     if (status !== 0) throw new Error(`The guest of the rehearsal has ended with ${String(status)}`);
   }
   rmSync(REPORT);
