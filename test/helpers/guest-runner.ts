@@ -149,13 +149,22 @@ async function labRunner(): Promise<GuestRunner> {
     );
   let session = await start();
   /** In a lab of its own, whose vmlet is warm: that starts sooner than one in the lab that all share. */
-  const bootAlone = async (args: readonly string[], { stdin = "", limitS = LIMIT_S }: BootOptions): Promise<Boot> => {
+  const bootAlone = async (args: readonly string[], options: BootOptions, isAgain = false): Promise<Boot> => {
+    const { stdin = "", limitS = LIMIT_S } = options;
     const own = await start();
-    const end = afterLimit("a guest", limitS * 1000, () => void own.close());
+    const late = new AbortController();
+    const end = afterLimit("a guest", limitS * 1000, () => {
+      late.abort();
+      void own.close();
+    });
     try {
       const argv = ["boot", "--accel", "kvm", "--report", "/output/report.json", ...args];
       const done = await own.run({ argv, isVmlet: true, stdin });
       return result(done.status, done.stdout, done.stderr, done.files.get("report.json"));
+    } catch (error) {
+      if (!(error instanceof LabError) || late.signal.aborted || isAgain) throw error;
+      console.log(`      once more, because the lab has ended: ${error.message.split("\n").at(-1) ?? ""}`);
+      return await bootAlone(args, options, true);
     } finally {
       end();
       await own.close();
