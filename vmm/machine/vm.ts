@@ -101,6 +101,7 @@ export class Vm {
    */
   async start(options?: StartOptions): Promise<VmExit> {
     const threads = startThreads(options);
+    if (this.#life.state !== "built") throw this.#life.refuse("start");
     this.#life.enter("running", "start");
     const run = this.#run.toEnd(threads).finally(() => {
       this.#life.enter("stopped", "start");
