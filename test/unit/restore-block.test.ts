@@ -53,6 +53,12 @@ describe("restore-block", () => {
     assert.deepEqual([fits([new Uint8Array(longest)]), fits([new Uint8Array(longest + 1)])], [true, false]);
     const many = (count: number): Uint8Array[] => new Array<Uint8Array>(count).fill(Buffer.from("x"));
     assert.deepEqual([fits(many(MAX_STRINGS)), fits(many(MAX_STRINGS + 1))], [true, false]);
+    const variables = (count: number): boolean =>
+      encodeRestoreBlock({ ...block, command: words("x"), variables: many(count) }) !== undefined;
+    assert.deepEqual([variables(MAX_STRINGS), variables(MAX_STRINGS + 1)], [true, false]);
+    // One of each too many does not make up for the other.
+    const both = { ...block, command: many(MAX_STRINGS + 1), variables: many(MAX_STRINGS + 1) };
+    assert.equal(encodeRestoreBlock(both), undefined);
   });
 
   it("a guest that waits finds it at the beginning of its output; one that has a command is left alone", () => {
