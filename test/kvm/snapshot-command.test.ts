@@ -103,6 +103,7 @@ describe("kvm: vmlet snapshot", function () {
       /^snapshot +[\da-f]{32}, version \d+$/m,
       /^made +20\d\d-.*Z by vmlet \d/m,
       /^host +\S.*, Linux \d/m,
+      /^this host +its processor fits$/m,
       new RegExp(`^kernel +${counting.path}, elf-linux64\n +sha256 [\\da-f]{64}$`, "m"),
       /^guest +32 MiB, 1 vCPU$/m,
       /^memory +memory-[\da-f]{32}: 32\.0 MiB, of which .* take room\n +sha256 [\da-f]{64}$/m,
@@ -114,7 +115,9 @@ describe("kvm: vmlet snapshot", function () {
       id: string;
       memory: { verified: boolean; file: string };
       state: { vcpus: unknown[]; id: string };
+      this_host: unknown;
     };
+    assert.deepEqual(json.this_host, { fits: true, problems: [] });
     assert.deepEqual([json.memory.verified, json.state.vcpus.length, json.state.id], [true, 1, json.id]);
     assert.equal((await snapshot("inspect", "again", "--verify")).status, 0);
     const memory = at(`again/${readdirSync(at("again")).find((name) => name.startsWith("memory-")) ?? ""}`);

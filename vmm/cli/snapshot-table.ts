@@ -14,12 +14,14 @@ const KINDS: Readonly<Record<number, string>> = {
   19: "sockets",
 };
 
-export function snapshotTable(snapshot: SnapshotDescription): string {
+/** `problems`: with this host's processor; undefined if there is no KVM to ask. */
+export function snapshotTable(snapshot: SnapshotDescription, problems: readonly string[] | undefined): string {
   const { config, memory, kernel, initrd, host } = snapshot;
   const rows: (readonly [string, string])[] = [
     ["snapshot", `${snapshot.id}, version ${String(snapshot.version)}`],
     ["made", `${snapshot.created} by vmlet ${snapshot.vmlet}`],
     ["host", `${host.cpu}, Linux ${host.kernel}${host.software ? ", a KVM without hardware virtualization" : ""}`],
+    ["this host", hereWords(problems)],
     ["kernel", `${kernel.path}, ${kernel.format}`],
     ["", hashWords(kernel.sha256)],
     ...(initrd === undefined
@@ -38,10 +40,15 @@ export function snapshotTable(snapshot: SnapshotDescription): string {
   return rows.map(([name, text]) => `${`${printable(name).padEnd(width)}  ${printable(text)}`.trimEnd()}\n`).join("");
 }
 
-export function snapshotJson({ config, memory, ...snapshot }: SnapshotDescription): string {
+export function snapshotJson(
+  { config, memory, ...snapshot }: SnapshotDescription,
+  problems: readonly string[] | undefined,
+): string {
   const { isVerified, ...file } = memory;
   const json = {
     ...snapshot,
+    // null: there is no KVM here that could be asked.
+    this_host: problems === undefined ? null : { fits: problems.length === 0, problems },
     initrd: snapshot.initrd ?? null,
     memory: { ...file, verified: isVerified ?? null },
     devices: Object.fromEntries(
@@ -56,6 +63,11 @@ export function snapshotJson({ config, memory, ...snapshot }: SnapshotDescriptio
 
 export function mib(bytes: number): string {
   return bytes < MIB ? `${(bytes / KIB).toFixed(1)} KiB` : `${(bytes / MIB).toFixed(1)} MiB`;
+}
+
+function hereWords(problems: readonly string[] | undefined): string {
+  if (problems === undefined) return "has no /dev/kvm that can be used";
+  return problems.length === 0 ? "its processor fits" : `the guest cannot go on here: ${problems.join("; ")}`;
 }
 
 function hashWords(sha256: string | null): string {

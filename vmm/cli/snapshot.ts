@@ -64,8 +64,10 @@ async function inspect(argv: readonly string[]): Promise<number> {
   if (options.help) return help("SNAPSHOT_INSPECT_HELP");
   const { inspectSnapshot } = await import("../snapshot/inspect.js");
   const { snapshotJson, snapshotTable } = await import("./snapshot-table.js");
+  const { problemsHere } = await import("../snapshot/problems-here.js");
   const description = inspectSnapshot(options.folder, { verify: options.verify });
-  print(options.json ? snapshotJson(description) : snapshotTable(description));
+  const problems = problemsHere(options.folder);
+  print(options.json ? snapshotJson(description, problems) : snapshotTable(description, problems));
   return 0;
 }
 

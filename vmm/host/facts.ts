@@ -42,3 +42,8 @@ export function hostFacts(): HostFacts {
   const cpu = /^model name\s*:\s*(.*)$/m.exec(cpuinfo)?.[1] ?? "unknown";
   return { cpu, kernel: release(), node: process.version };
 }
+
+/** Another one after each boot of this host. */
+export function bootId(): string {
+  return readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim();
+}

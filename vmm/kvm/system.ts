@@ -3,15 +3,20 @@ import { closeSync, openSync } from "node:fs";
 import { HostError } from "../errors.js";
 import {
   KVM_API_VERSION,
+  KVM_CAP_GET_MSR_FEATURES,
   KVM_CHECK_EXTENSION,
   KVM_CREATE_VM,
   KVM_GET_API_VERSION,
+  KVM_GET_MSRS,
   KVM_GET_MSR_INDEX_LIST,
   KVM_GET_SUPPORTED_CPUID,
   KVM_GET_VCPU_MMAP_SIZE,
   SIZEOF_KVM_CPUID2,
   SIZEOF_KVM_CPUID_ENTRY2,
+  SIZEOF_KVM_MSRS,
+  SIZEOF_KVM_MSR_ENTRY,
   SIZEOF_KVM_MSR_LIST,
+  kvm_msr_entry,
 } from "../sys/kvm-abi.js";
 import { cureFor } from "../sys/cures.js";
 import { ioctl, ioctlStruct } from "../sys/ioctl-calls.js";
@@ -91,6 +96,16 @@ export class KvmSystem {
     list[0] = MAX_MSRS;
     ioctlStruct(this.fd, "KVM_GET_MSR_INDEX_LIST", KVM_GET_MSR_INDEX_LIST, list);
     return [...list.subarray(1, 1 + list[0])];
+  }
+
+  /** What a guest may find in this MSR, which says what the processor has; undefined if KVM does not tell. */
+  featureMsr(index: number): bigint | undefined {
+    if (this.checkExtension(KVM_CAP_GET_MSR_FEATURES) <= 0) return undefined;
+    const argument = new DataView(new ArrayBuffer(SIZEOF_KVM_MSRS + SIZEOF_KVM_MSR_ENTRY));
+    argument.setUint32(0, 1, true);
+    argument.setUint32(SIZEOF_KVM_MSRS, index, true);
+    const done = ioctlStruct(this.fd, "KVM_GET_MSRS", KVM_GET_MSRS, argument);
+    return done === 1 ? argument.getBigUint64(SIZEOF_KVM_MSRS + kvm_msr_entry.data, true) : undefined;
   }
 
   createVm(): VmFd {

@@ -78,7 +78,7 @@ export function vcpuToData(state: VcpuState): State {
     xcrs: Object.fromEntries(state.xcrs.map(([number, value]) => [String(number), hex64(value)])),
     msrs: Object.fromEntries(state.msrs.map(([index, value]) => [`0x${index.toString(16)}`, hex64(value)])),
     xsave: base64(new Uint8Array(state.xsave.buffer)),
-    cpuid: state.cpuid.map((entry) => Object.fromEntries(CPUID_FIELDS.map((name) => [name, entry[name]]))),
+    cpuid: state.cpuid.map(cpuidToData),
   };
 }
 
@@ -158,7 +158,12 @@ function xsaveFromData(data: StateReader): DataView<ArrayBuffer> {
   return new DataView(bytes.buffer);
 }
 
-function cpuidFromData(data: StateReader): CpuidEntry {
+export function cpuidToData(entry: CpuidEntry): State {
+  return Object.fromEntries(CPUID_FIELDS.map((name) => [name, entry[name]]));
+}
+
+/** Throws StateError. */
+export function cpuidFromData(data: StateReader): CpuidEntry {
   data.only(CPUID_FIELDS);
   const number = (name: string): number => data.integer(name, MAX_U32);
   return {

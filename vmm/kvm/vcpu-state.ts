@@ -2,7 +2,7 @@
 // (vcpu/loop.ts, completeExit). Kept as KVM's structures, because a clone loads them as they are; vcpu-data.ts has them as
 // data with names. KVM api.rst §4.11 to §4.46.
 import { KVM_CAP_XSAVE2, SIZEOF_KVM_XSAVE, kvm_sregs, kvm_vcpu_events } from "../sys/kvm-abi.js";
-import { HostError } from "../errors.js";
+import { KvmIoctlError, SnapshotError } from "../errors.js";
 import type { CpuidEntry } from "../x86/cpuid.js";
 import type { KvmSystem } from "./system.js";
 import type { MsrValue, VcpuFd } from "./vcpu-fd.js";
@@ -74,25 +74,101 @@ function readMsrs(vcpu: VcpuFd, indices: readonly number[]): MsrValue[] {
   return values;
 }
 
+export interface LoadOptions {
+  /** Of the vCPU, for messages. */
+  readonly index: number;
+  readonly xsaveBytes: number;
+  /** KVM_CAP_TSC_CONTROL. */
+  readonly canScaleTsc: boolean;
+}
+
 /**
  * Into a vCPU that has its CPUID and has never run. Each step needs those before it: the APIC its base in sregs, the
- * deadline timer its mode in the APIC and the counter that it compares with. Throws KvmIoctlError or HostError.
+ * deadline timer its mode in the APIC and the counter that it compares with. Throws SnapshotError with what this KVM does
+ * not take.
  */
-export function loadVcpu(vcpu: VcpuFd, state: VcpuState, hostTscKhz = vcpu.tscKhz()): void {
-  if (state.tscKhz !== 0 && state.tscKhz !== hostTscKhz) vcpu.setTscKhz(state.tscKhz);
-  vcpu.setSregs(state.sregs);
-  vcpu.setRegs(state.regs);
-  vcpu.setXcrs(state.xcrs);
-  vcpu.setXsave(state.xsave);
-  vcpu.setDebugregs(state.debugregs);
-  vcpu.setLapic(state.lapic);
-  loadMsrs(vcpu, state.msrs);
-  vcpu.setMpState(state.mpState);
+export function loadVcpu(vcpu: VcpuFd, state: VcpuState, options: LoadOptions): void {
+  const load = (group: string, set: () => void): void => {
+    loading(`${group} of vCPU ${String(options.index)}`, set);
+  };
+  setTscRate(vcpu, state.tscKhz, options);
+  load("the segment and control registers", () => {
+    vcpu.setSregs(state.sregs);
+  });
+  load("the general registers", () => {
+    vcpu.setRegs(state.regs);
+  });
+  load("XCR0", () => {
+    vcpu.setXcrs(state.xcrs);
+  });
+  load("the XSAVE state", () => {
+    vcpu.setXsave(asLong(state.xsave, options.xsaveBytes));
+  });
+  load("the debug registers", () => {
+    vcpu.setDebugregs(state.debugregs);
+  });
+  load("the local APIC", () => {
+    vcpu.setLapic(state.lapic);
+  });
+  load("the MSRs", () => {
+    loadMsrs(vcpu, state.msrs, options.index);
+  });
+  load("the run state", () => {
+    vcpu.setMpState(state.mpState);
+  });
   const flags = state.events.getUint32(kvm_vcpu_events.flags, true);
   // "Pending" is only set with its flag; the host that has saved it need not have set it.
   const events = new DataView(state.events.buffer.slice(0));
   events.setUint32(kvm_vcpu_events.flags, flags | VALID_ALWAYS, true);
-  vcpu.setEvents(events);
+  load("the pending events", () => {
+    vcpu.setEvents(events);
+  });
+}
+
+/** `what`, such as "XCR0 of vCPU 0". Throws SnapshotError for what this KVM refuses as such. */
+export function loading(what: string, set: () => void): void {
+  try {
+    set();
+  } catch (error) {
+    if (!(error instanceof KvmIoctlError) || !REFUSALS.includes(error.errnoName)) throw error;
+    throw new SnapshotError(`This KVM does not take ${what} as saved: ${error.message}`, { cause: error });
+  }
+}
+
+/** Of what it was given; other errors are the host's own trouble. */
+const REFUSALS = ["EINVAL", "E2BIG", "ENXIO", "EFAULT", "EBUSY"];
+
+/** KVM reads as much as this host's processors have, whatever it is given. */
+function asLong(xsave: DataView<ArrayBuffer>, length: number): DataView<ArrayBuffer> {
+  if (xsave.byteLength >= length) return xsave;
+  const longer = new Uint8Array(length);
+  longer.set(new Uint8Array(xsave.buffer));
+  return new DataView(longer.buffer);
+}
+
+/** KVM would let a counter that it cannot scale jump at each exit, or run at the host's rate. */
+function setTscRate(vcpu: VcpuFd, tscKhz: number, { index, canScaleTsc }: LoadOptions): void {
+  const hostKhz = vcpu.tscKhz();
+  if (tscKhz === 0 || hostKhz === 0 || tscKhz === hostKhz) return;
+  if (!canRunAt(tscKhz, hostKhz, canScaleTsc)) {
+    throw new SnapshotError(
+      `The time-stamp counter of vCPU ${String(index)} runs at ${String(tscKhz)} kHz; ` +
+        `this host's runs at ${String(hostKhz)} kHz and cannot be scaled`,
+      { cure: "restore on a host whose processors scale it, or run at the same rate" },
+    );
+  }
+  loading(`the rate of the time-stamp counter of vCPU ${String(index)}`, () => {
+    vcpu.setTscKhz(tscKhz);
+  });
+}
+
+/** Two rates that KVM takes for the same. `parts per million` */
+const TSC_TOLERANCE_PPM = 250;
+
+/** Whether a counter of `savedKhz` can go on where the host's has `hostKhz`; 0 is not known. */
+export function canRunAt(savedKhz: number, hostKhz: number, canScale: boolean): boolean {
+  if (savedKhz === 0 || hostKhz === 0 || canScale) return true;
+  return Math.abs(savedKhz - hostKhz) <= (hostKhz * TSC_TOLERANCE_PPM) / 1e6;
 }
 
 /** KVM_VCPUEVENT_VALID_NMI_PENDING, VALID_SIPI_VECTOR, VALID_SHADOW. */
@@ -113,13 +189,14 @@ function changedOf(vcpu: VcpuFd, saved: readonly MsrValue[]): readonly MsrValue[
     ),
   );
   const changed = saved
-    .filter(([index, value]) => index === IA32_TSC || now.get(index) !== value)
+    // To a guest, one that is 0 and one that this host does not have are the same.
+    .filter(([index, value]) => index === IA32_TSC || (now.get(index) ?? 0n) !== value)
     .sort(([a], [b]) => rank(a) - rank(b));
   changedMsrs.set(saved, changed);
   return changed;
 }
 
-function loadMsrs(vcpu: VcpuFd, saved: readonly MsrValue[]): void {
+function loadMsrs(vcpu: VcpuFd, saved: readonly MsrValue[], vcpuIndex: number): void {
   const changed = changedOf(vcpu, saved);
   for (let from = 0; from < changed.length;) {
     const done = vcpu.trySetMsrs(changed.slice(from));
@@ -127,8 +204,8 @@ function loadMsrs(vcpu: VcpuFd, saved: readonly MsrValue[]): void {
     const refused = changed[from];
     if (refused === undefined) continue;
     const [index, value] = refused;
-    throw new HostError(
-      `This host does not let a guest go on with MSR 0x${index.toString(16)} = 0x${value.toString(16)}`,
+    throw new SnapshotError(
+      `This KVM does not take MSR 0x${index.toString(16)} of vCPU ${String(vcpuIndex)} as saved, 0x${value.toString(16)}`,
       { cure: "restore on a host with the same kind of processor, or create the guest with a CPU template" },
     );
   }

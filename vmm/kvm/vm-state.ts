@@ -16,6 +16,7 @@ import {
   kvm_pit_state2,
 } from "../sys/kvm-abi.js";
 import { fieldsOf, readFields, writeFields, type Fields } from "./fields.js";
+import { loading } from "./vcpu-state.js";
 import type { VmFd } from "./vm-fd.js";
 
 const PIT_CHANNELS = 3;
@@ -48,11 +49,20 @@ export function captureVm(vm: VmFd): VmState {
   return { irqchips: CHIPS.map((chip) => vm.getIrqchip(chip)), pit: vm.getPit2(), clock: vm.getClock() };
 }
 
-/** After the vCPUs have their state: a local APIC must know what an interrupt of the I/O APIC means. */
+/**
+ * After the vCPUs have their state: a local APIC must know what an interrupt of the I/O APIC means. Throws SnapshotError
+ * with what this KVM does not take.
+ */
 export function loadVm(vm: VmFd, { irqchips, pit, clock }: VmState): void {
-  for (const chip of irqchips) vm.setIrqchip(chip);
-  vm.setPit2(pit);
-  vm.setClock(clock);
+  loading("the interrupt controllers", () => {
+    for (const chip of irqchips) vm.setIrqchip(chip);
+  });
+  loading("the 8254 timer", () => {
+    vm.setPit2(pit);
+  });
+  loading("the clock", () => {
+    vm.setClock(clock);
+  });
 }
 
 export function vmToData({ irqchips, pit, clock }: VmState): State {

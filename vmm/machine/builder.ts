@@ -13,6 +13,7 @@ import { MappedGuestMemory } from "../memory/guest-memory.js";
 import { MIB } from "../memory/layout.js";
 import type { SavedMemory } from "../memory/saved-memory.js";
 import type { DeviceSupport } from "../virtio/device-support.js";
+import type { CpuidEntry } from "../x86/cpuid.js";
 import type { KernelFormat } from "../x86/kernel.js";
 import { virtioRanges } from "../x86/virtio-ranges.js";
 import { createMachine, type Machine, type SavedMachine } from "./create.js";
@@ -23,6 +24,8 @@ import { UndoStack } from "./undo-stack.js";
 /** All of a VM that a snapshot keeps, but for its memory. */
 export interface SavedVm {
   readonly machine: SavedMachine;
+  /** The processor's own CPUID where it was booted, if that is what it has seen; else empty. */
+  readonly native: readonly CpuidEntry[];
   readonly kernelFormat: KernelFormat;
   /** Of the legacy devices, as saved by thread-machine.ts. */
   readonly legacy: StateReader;

@@ -7,7 +7,7 @@ import type { Quirks } from "../fixups/quirks.js";
 import { MSR_LSTAR, MSR_STAR, MSR_SYSCALL_MASK } from "../fixups/syscall.js";
 import type { KvmSystem } from "../kvm/system.js";
 import type { VcpuFd } from "../kvm/vcpu-fd.js";
-import { loadVcpu, type VcpuState } from "../kvm/vcpu-state.js";
+import { loading, loadVcpu, xsaveBytes, type VcpuState } from "../kvm/vcpu-state.js";
 import type { VmFd } from "../kvm/vm-fd.js";
 import { loadVm, type VmState } from "../kvm/vm-state.js";
 import type { CommandPages } from "../memory/command-pages.js";
@@ -21,6 +21,7 @@ import {
   KVM_CAP_READONLY_MEM,
   KVM_CAP_SET_IDENTITY_MAP_ADDR,
   KVM_CAP_SET_TSS_ADDR,
+  KVM_CAP_TSC_CONTROL,
   KVM_CAP_TSC_DEADLINE_TIMER,
   KVM_MEM_READONLY,
 } from "../sys/kvm-abi.js";
@@ -119,9 +120,11 @@ export function createMachine(inputs: MachineInputs, undo: (unmake: () => void) 
   if (quirks !== undefined) for (const { run } of vcpus) GuestRegisters.enable(run);
   const shared = VmShared.create(vcpus.length, DEVICE_WORDS);
   if (saved !== undefined) {
+    const canScaleTsc = system.checkExtension(KVM_CAP_TSC_CONTROL) > 0;
+    const xsaveSize = xsaveBytes(system);
     vcpus.forEach((vcpu, index) => {
       const state = saved.vcpus[index];
-      if (state !== undefined) loadVcpu(vcpu, state);
+      if (state !== undefined) loadVcpu(vcpu, state, { index, canScaleTsc, xsaveBytes: xsaveSize });
     });
     loadVm(vm, saved.vm);
   }
@@ -201,7 +204,9 @@ function createVcpus(
       vcpu.close();
     });
     const cpuid = inputs.saved?.vcpus[index]?.cpuid ?? bootCpuid?.(index) ?? [];
-    vcpu.setCpuid(cpuid);
+    loading(`the CPUID of vCPU ${String(index)}`, () => {
+      vcpu.setCpuid(cpuid);
+    });
     if (bootCpuid !== undefined) setUpForBoot(vcpu, index, cpuid);
     vcpus.push(vcpu);
     cpuids.push(cpuid);

@@ -7,7 +7,6 @@ import { promisify } from "node:util";
 import type { State } from "../../devices/state.js";
 import { describeConfig } from "../config/describe.js";
 import { SnapshotError } from "../errors.js";
-import { hostFacts } from "../host/facts.js";
 import { VERSION } from "../host/version.js";
 import { vcpuToData } from "../kvm/vcpu-data.js";
 import { vmToData } from "../kvm/vm-state.js";
@@ -16,6 +15,7 @@ import type { Vm } from "../machine/vm.js";
 import { inWords, SnapshotFolder, STATE_FILE } from "./folder.js";
 import { hashImages, type ImageHashes } from "./image-hash.js";
 import { writeMemory, type MemoryPiece, type WrittenMemory } from "./memory-file.js";
+import { describeHost } from "./saved-host.js";
 import { encodeState } from "./state-file.js";
 
 const ID_BYTES = 16;
@@ -128,12 +128,11 @@ function stateOf(
   memory: WrittenMemory,
   { kernel: kernelHash, initrd }: ImageHashes,
 ): State {
-  const { cpu, kernel } = hostFacts();
   return {
     id,
     vmlet: VERSION,
     created: new Date().toISOString(),
-    host: { cpu, kernel, software: capture.quirks !== undefined },
+    host: describeHost(capture.cpu, capture.quirks !== undefined, capture.native),
     config: describeConfig(capture.config) as unknown as State,
     images: { kernel: kernelHash, initrd },
     kernelFormat: capture.kernelFormat,

@@ -5,11 +5,13 @@ import type { StateReader } from "../../devices/state.js";
 import { resolveDescribed } from "../config/describe.js";
 import type { ResolvedConfig, VmConfig } from "../config/types.js";
 import { SnapshotError } from "../errors.js";
+import type { ProcessorModel } from "../x86/cpu-features.js";
 import { KERNEL_FORMATS, type KernelFormat } from "../x86/kernel.js";
 import { attempt, openSnapshotFile, STATE_FILE } from "./folder.js";
 import { readImageHashes } from "./image-hash.js";
 import { checkMemory, hashMemory } from "./memory-file.js";
 import { memoryBytes, memoryFileOf, readId, readState } from "./restore.js";
+import { readHost, type SavedHost } from "./saved-host.js";
 import { readingState, STATE_VERSION } from "./state-file.js";
 
 export interface SnapshotDescription {
@@ -21,7 +23,7 @@ export interface SnapshotDescription {
   readonly vmlet: string;
   /** ISO 8601. */
   readonly created: string;
-  readonly host: { readonly cpu: string; readonly kernel: string; readonly software: boolean };
+  readonly host: Pick<SavedHost, "cpu" | "kernel" | "software"> & ProcessorModel;
   /** Hashes are null for files that had changed since they were booted. */
   readonly kernel: { readonly path: string; readonly format: KernelFormat; readonly sha256: string | null };
   readonly initrd: { readonly path: string; readonly sha256: string | null } | undefined;
@@ -54,7 +56,6 @@ export interface DeviceDescription {
 const MAX_TEXT = 1000;
 const MAX_DEVICES = 64;
 const DRIVER_OK = 0x04;
-const SHA256 = /^[0-9a-f]{64}$/;
 
 /**
  * `verify`: reads all of the memory, and compares its checksum. Throws SnapshotError for a folder that holds no snapshot,
@@ -69,7 +70,7 @@ export function inspectSnapshot(
 }
 
 function describe(state: StateReader, folder: string, verify: boolean): SnapshotDescription {
-  const host = state.at("host");
+  const host = readHost(state.at("host"));
   const config = resolveDescribed(state.at("config").value as VmConfig);
   const hashes = readImageHashes(state.at("images"));
   return {
@@ -78,11 +79,7 @@ function describe(state: StateReader, folder: string, verify: boolean): Snapshot
     version: STATE_VERSION,
     vmlet: state.text("vmlet", MAX_TEXT),
     created: state.text("created", MAX_TEXT),
-    host: {
-      cpu: host.text("cpu", MAX_TEXT),
-      kernel: host.text("kernel", MAX_TEXT),
-      software: host.boolean("software"),
-    },
+    host: { ...host.processor, cpu: host.cpu, kernel: host.kernel, software: host.software },
     kernel: { path: config.kernel, format: state.oneOf("kernelFormat", KERNEL_FORMATS), sha256: hashes.kernel },
     initrd: config.initrd === undefined ? undefined : { path: config.initrd, sha256: hashes.initrd },
     config,
@@ -103,7 +100,6 @@ function describeMemory(
 ): SnapshotDescription["memory"] {
   const file = memoryFileOf(state);
   const sha256 = state.at("memory").text("sha256", 64);
-  if (!SHA256.test(sha256)) throw state.at("memory").at("sha256").wrong("a SHA-256 in hexadecimal");
   const path = join(folder, file);
   const { fd } = openSnapshotFile(path);
   try {

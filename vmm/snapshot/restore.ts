@@ -5,19 +5,25 @@ import type { StateReader } from "../../devices/state.js";
 import { resolveDescribed } from "../config/describe.js";
 import type { ResolvedConfig, VmConfig } from "../config/types.js";
 import { CHANNEL_BYTES } from "../../devices/pseudo/command-channel.js";
+import { bootId } from "../host/facts.js";
+import { probeQuirks } from "../fixups/probe.js";
+import { KvmSystem } from "../kvm/system.js";
 import { vcpuFromData } from "../kvm/vcpu-data.js";
 import { vmFromData } from "../kvm/vm-state.js";
 import type { BuildOptions, SavedVm } from "../machine/builder.js";
+import { hostCpu, nativeCpuid, type HostCpu } from "../machine/host-cpu.js";
 import type { VmHost } from "../machine/host-callbacks.js";
 import { Vm } from "../machine/vm.js";
 import { MIB } from "../memory/layout.js";
 import { FileMemory, type SavedMemory } from "../memory/saved-memory.js";
 import { KERNEL_FORMATS } from "../x86/kernel.js";
 import { SnapshotError } from "../errors.js";
+import { checkCpu } from "./cpu-check.js";
 import { attempt, checkFolder, MEMORY_FILE, openSnapshotFile, readSnapshotFile, STATE_FILE } from "./folder.js";
 import { readImageHashes } from "./image-hash.js";
 import { checkMemory } from "./memory-file.js";
 import { overridden, type RestoreOverrides } from "./overrides.js";
+import { readHost, type SavedHost } from "./saved-host.js";
 import { decodeState, MAX_STATE_BYTES, readingState } from "./state-file.js";
 
 const FIELDS = [
@@ -25,6 +31,8 @@ const FIELDS = [
   ...["vm", "vcpus", "legacy", "devices", "channel"],
 ];
 const ID = /^[0-9a-f]{32}$/;
+const SHA256 = /^[0-9a-f]{64}$/;
+const MAX_TEXT = 1000;
 /** So often a snapshot may be replaced by a newer one while it is opened. */
 const TRIES = 10;
 
@@ -36,12 +44,24 @@ export class OpenSnapshot {
   readonly config: ResolvedConfig;
   readonly saved: SavedVm;
   readonly memory: SavedMemory;
+  /** Where it was made. */
+  readonly #host: SavedHost;
+  /** What of a host's processor has been found to fit: whether it has hardware virtualization. */
+  readonly #fits = new Set<boolean>();
 
-  private constructor(id: string, path: string, config: ResolvedConfig, saved: SavedVm, memory: SavedMemory) {
+  private constructor(
+    id: string,
+    path: string,
+    config: ResolvedConfig,
+    saved: SavedVm,
+    host: SavedHost,
+    memory: SavedMemory,
+  ) {
     this.id = id;
     this.path = path;
     this.config = config;
     this.saved = saved;
+    this.#host = host;
     this.memory = memory;
   }
 
@@ -59,11 +79,14 @@ export class OpenSnapshot {
   static #from(state: StateReader, folder: string, isLast: boolean): OpenSnapshot | undefined {
     state.only(FIELDS);
     const id = readId(state);
+    for (const name of ["vmlet", "created"]) state.text(name, MAX_TEXT);
     const config = resolveDescribed(state.at("config").value as VmConfig);
     const vcpus = state.list("vcpus", config.cpus).map(vcpuFromData);
     const { kernel, initrd } = readImageHashes(state.at("images"));
+    const host = readHost(state.at("host"));
     const saved: SavedVm = {
       machine: { vm: vmFromData(state.at("vm")), vcpus },
+      native: host.native,
       kernelFormat: state.oneOf("kernelFormat", KERNEL_FORMATS),
       legacy: state.at("legacy"),
       devices: state.at("devices"),
@@ -81,7 +104,7 @@ export class OpenSnapshot {
       closeSync(fd);
       throw error;
     }
-    return new OpenSnapshot(id, join(folder, STATE_FILE), config, saved, new FileMemory(fd));
+    return new OpenSnapshot(id, join(folder, STATE_FILE), config, saved, host, new FileMemory(fd));
   }
 
   /** With other ends of devices on this host. Throws ConfigError. */
@@ -95,7 +118,33 @@ export class OpenSnapshot {
    */
   restore(host: VmHost, options: BuildOptions = {}, overrides: RestoreOverrides = {}): Vm {
     const config = this.configWith(overrides);
-    return readingState(this.path, () => Vm.restore(config, this.saved, this.memory, host, options));
+    const known = options.known ?? this.#probe();
+    this.#checkCpu(known.quirks !== undefined);
+    return readingState(this.path, () => Vm.restore(config, this.saved, this.memory, host, { ...options, known }));
+  }
+
+  #probe(): NonNullable<BuildOptions["known"]> {
+    const system = KvmSystem.open();
+    try {
+      return { quirks: probeQuirks(system) };
+    } finally {
+      system.close();
+    }
+  }
+
+  /** Once: this host's processor stays what it is. */
+  #checkCpu(software: boolean): void {
+    if (this.#fits.has(software)) return;
+    const system = KvmSystem.open();
+    let cpu: HostCpu;
+    try {
+      cpu = hostCpu(system);
+    } finally {
+      system.close();
+    }
+    const saved = { vcpus: this.saved.machine.vcpus, host: this.#host };
+    checkCpu(this.path, saved, { cpu, software, native: nativeCpuid, boot: bootId });
+    this.#fits.add(software);
   }
 
   /** After the last VM of it is closed. */
@@ -123,6 +172,8 @@ export function readId(state: StateReader): string {
 export function memoryFileOf(state: StateReader): string {
   const memory = state.at("memory");
   memory.only(["file", "dataBytes", "sha256"]);
+  memory.integer("dataBytes", { minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
+  if (!SHA256.test(memory.text("sha256", 64))) throw memory.at("sha256").wrong("a SHA-256 in hexadecimal");
   const name = memory.text("file", 64);
   if (!MEMORY_FILE.test(name)) throw memory.at("file").wrong("the name of a memory file");
   return name;

@@ -1,12 +1,13 @@
 // Templates: a guest that has been booted once, up to where its command would start. It is kept in the cache under
 // the hash of all that made it, and every later guest of the same kind goes on from there.
 import { createHash } from "node:crypto";
-import { closeSync, mkdirSync, openSync, readFileSync, readdirSync, rmSync, statSync, utimesSync } from "node:fs";
+import { closeSync, mkdirSync, openSync, readdirSync, rmSync, statSync, utimesSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describeConfig } from "../config/describe.js";
 import type { ResolvedConfig } from "../config/types.js";
 import { ConfigError, HostError, SnapshotError } from "../errors.js";
+import { bootId } from "../host/facts.js";
 import { cacheFolder } from "../host/cache-folder.js";
 import { VERSION } from "../host/version.js";
 import type { BuildOptions } from "../machine/builder.js";
@@ -76,7 +77,7 @@ function templateName(config: ResolvedConfig): string {
   const inputs = {
     vmlet: VERSION,
     program: file(fileURLToPath(import.meta.url)),
-    boot: readFileSync("/proc/sys/kernel/random/boot_id", "latin1"),
+    boot: bootId(),
     config: describeConfig(config),
     files: [kernel, ...(initrd === undefined ? [] : [initrd]), ...disks.map(({ path }) => path)].map(file),
   };

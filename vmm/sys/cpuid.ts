@@ -22,15 +22,24 @@ export interface Cpuid {
 
 /** Throws KvmIoctlError where no memory may be executable that was written (SELinux, systemd's MemoryDenyWriteExecute). */
 export function cpuid(leaf: number, subleaf = 0): Cpuid {
+  const [registers] = cpuidOf([[leaf, subleaf]]);
+  if (registers === undefined) throw new Error("One leaf was asked for");
+  return registers;
+}
+
+/** The same for several [leaf, subleaf]. */
+export function cpuidOf(leaves: readonly (readonly [number, number])[]): Cpuid[] {
   const address = mmapExecutable(PAGE);
   try {
     new Uint8Array(koffi.view(address, PAGE)).set(CODE);
     const out = new Uint32Array(4);
-    // SAFETY: the code above writes 16 bytes to `out`, which outlives this synchronous call, and
-    // touches nothing else; the page is unmapped after it.
-    koffi.call(BigInt(address), cpuidPrototype(), leaf, subleaf, out);
-    const [eax = 0, ebx = 0, ecx = 0, edx = 0] = out;
-    return { eax, ebx, ecx, edx };
+    return leaves.map(([leaf, subleaf]) => {
+      // SAFETY: the code above writes 16 bytes to `out`, which outlives this synchronous call, and
+      // touches nothing else; the page is unmapped after the last one.
+      koffi.call(BigInt(address), cpuidPrototype(), leaf, subleaf, out);
+      const [eax = 0, ebx = 0, ecx = 0, edx = 0] = out;
+      return { eax, ebx, ecx, edx };
+    });
   } finally {
     munmap(address, PAGE);
   }

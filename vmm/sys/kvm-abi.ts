@@ -190,6 +190,7 @@ export const KVM_CAP_READONLY_MEM = 81;
 export const KVM_CAP_MAX_VCPU_ID = 128;
 export const KVM_CAP_X2APIC_API = 129;
 export const KVM_CAP_IMMEDIATE_EXIT = 136;
+export const KVM_CAP_GET_MSR_FEATURES = 153;
 export const KVM_CAP_COALESCED_PIO = 162;
 export const KVM_CAP_X86_USER_SPACE_MSR = 188;
 export const KVM_CAP_X86_MSR_FILTER = 189;
