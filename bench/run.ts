@@ -14,11 +14,24 @@ import { idle } from "./system/idle.bench.js";
 import { hosts } from "./system/hosts.bench.js";
 import { lab } from "./system/lab.bench.js";
 import { memory } from "./system/memory.bench.js";
+import { snapshot } from "./system/snapshot.bench.js";
 import { softwareKvm } from "./system/software-kvm.bench.js";
 import { start } from "./system/start.bench.js";
 import { formatColumns, formatResult } from "./table.js";
 
-const BENCHES: readonly Bench[] = [bindings, exits, start, boot, devices, idle, memory, softwareKvm, hosts, lab];
+const BENCHES: readonly Bench[] = [
+  bindings,
+  exits,
+  start,
+  boot,
+  devices,
+  idle,
+  memory,
+  snapshot,
+  softwareKvm,
+  hosts,
+  lab,
+];
 const ROUNDS = 10;
 const WARMUPS = 1;
 const QUICK_ROUNDS = 3;

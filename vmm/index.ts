@@ -23,8 +23,11 @@ export interface OpenedSnapshot {
   readonly config: ResolvedConfig;
   /** A VM that goes on where the guest was saved, once it is started. Throws as `createVm` does, and SnapshotError. */
   restore(host: VmHost, overrides?: RestoreOverrides): Vm;
-  /** VMs that are restored before anybody asks, to be taken in no time; close it before the snapshot. */
-  pool(options: PoolOptions, overrides?: RestoreOverrides): SnapshotPool;
+  /**
+   * VMs that are restored before anybody asks, to be taken in no time; close it before the snapshot. What no two VMs may
+   * have, such as a socket of vsock, `overrides` says for each: it gets numbers from 0 on.
+   */
+  pool(options: PoolOptions, overrides?: (vm: number) => RestoreOverrides): SnapshotPool;
   /** After the last VM of it is closed. */
   close(): void;
 }
@@ -39,8 +42,10 @@ export function openSnapshot(folder: string): OpenedSnapshot {
       checkVmHost(host);
       return opened.restore(host, { deviceSupport: support }, overrides);
     },
-    pool: (options, overrides) =>
-      new SnapshotPool((host) => opened.restore(host, { deviceSupport: support }, overrides), options),
+    pool: (options, overrides) => {
+      let made = 0;
+      return new SnapshotPool((host) => opened.restore(host, { deviceSupport: support }, overrides?.(made++)), options);
+    },
     close: () => {
       opened.close();
     },

@@ -11,10 +11,11 @@ export const SLICE_MS = 10;
 /** It is first asked whether it waits after so long, then after twice as long, and so on: each costs an exit. */
 const FIRST_LOOK_MS = 1;
 /**
- * A parked VM is run after so long although nothing is due, then after twice as long, and so on: what KVM does not
+ * A parked VM is run after so long although nothing is due, then after four times as long, and so on: what KVM does not
  * show, such as a timer that was just over, is late and not lost.
  */
 const FIRST_POLL_MS = 2;
+const POLL_FACTOR = 4;
 const LAST_POLL_MS = 5000;
 /** What setTimeout takes. */
 const MAX_DELAY_MS = 2 ** 31 - 1;
@@ -156,7 +157,7 @@ export class Scheduler {
     }
     entry.state = "parked";
     const inMs = Math.min(entry.pollMs, next === "interrupt" ? Infinity : next);
-    if (inMs === entry.pollMs) entry.pollMs = Math.min(2 * entry.pollMs, LAST_POLL_MS);
+    if (inMs === entry.pollMs) entry.pollMs = Math.min(POLL_FACTOR * entry.pollMs, LAST_POLL_MS);
     else entry.pollMs = FIRST_POLL_MS;
     entry.dueAt = performance.now() + inMs;
   }
