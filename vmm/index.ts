@@ -8,6 +8,7 @@ import { ConfigError } from "./errors.js";
 import { deviceSupport } from "./virtio/device-support.js";
 import type { VmHost } from "./machine/host-callbacks.js";
 import { Vm } from "./machine/vm.js";
+import { checkFolderPath } from "./snapshot/arguments.js";
 import type { RestoreOverrides } from "./snapshot/overrides.js";
 import { commandBlock, type GuestCommand } from "./snapshot/guest-command.js";
 import { SnapshotPool, type PoolOptions } from "./snapshot/pool.js";
@@ -34,7 +35,7 @@ export interface OpenedSnapshot {
 
 /** Throws SnapshotError for a folder that holds no snapshot, or one that is not whole. */
 export function openSnapshot(folder: string): OpenedSnapshot {
-  const opened = OpenSnapshot.open(folder);
+  const opened = OpenSnapshot.open(checkFolderPath(folder));
   return {
     id: opened.id,
     config: opened.config,

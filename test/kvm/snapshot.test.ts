@@ -156,6 +156,42 @@ describe("kvm: snapshots", function () {
     assert.deepEqual(readdirSync(folder).includes("late"), false);
   });
 
+  it("a wrong argument is a ConfigError that names it, and nothing is made", async () => {
+    const guest = boot();
+    await guest.output.until(10);
+    const config = { code: "ERR_CONFIG" };
+    for (const path of [undefined, "", 5, "a\0b", null]) {
+      const wrong = path as unknown as string;
+      await assert.rejects(createSnapshot(guest.vm, wrong), { ...config, message: /^Folder .* is not a path$/ });
+      for (const use of [openSnapshot, inspectSnapshot, deleteSnapshot]) assert.throws(() => use(wrong), config);
+    }
+    const options: [options: unknown, message: RegExp][] = [
+      [null, /^Snapshot options null is not an object$/],
+      [{ resume: 1 }, /^Snapshot options: resume 1 is not true or false$/],
+      [{ stop: true }, /^Snapshot options: unknown option "stop"; known are resume$/],
+    ];
+    for (const [wrong, message] of options) {
+      await assert.rejects(createSnapshot(guest.vm, at("wrong"), wrong as object), { ...config, message });
+    }
+    assert.ok(!existsSync(at("wrong")));
+    await createSnapshot(guest.vm, at("right"));
+    await end(guest);
+    const opened = openSnapshot(at("right"));
+    const overrides: [overrides: unknown, message: RegExp][] = [
+      [null, /^Overrides null is not an object$/],
+      [{ disk: {} }, /^Overrides: unknown option "disk"; known are disks, nets, vsock$/],
+      [{ disks: ["x"] }, /^Overrides: disks .* is not an object$/],
+      [{ disks: { vda: "x" } }, /^The saved guest has no disk "vda"; it has no disk$/],
+      [{ nets: { net0: null } }, /^Overrides: net0 null is not an object$/],
+      [{ vsock: { path: "x" } }, /^The saved guest has no socket device$/],
+    ];
+    for (const [wrong, message] of overrides) {
+      assert.throws(() => opened.restore(collectOutput().host, wrong as object), { ...config, message });
+    }
+    assert.throws(() => opened.restore(undefined as never), config);
+    opened.close();
+  });
+
   it("resumed, stopped or closed while it is saved: the snapshot is whole, or none", async () => {
     const guest = boot();
     await guest.output.until(300);

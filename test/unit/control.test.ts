@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { balloon } from "../../vmm/cli/balloon.js";
 import { answer, ControlServer } from "../../vmm/cli/control.js";
-import { GuestControls, type ControlledVm } from "../../vmm/cli/guest-controls.js";
+import { GuestControls, unlessEnded, type ControlledVm } from "../../vmm/cli/guest-controls.js";
 import { pause, resume } from "../../vmm/cli/pause.js";
 import type { Snapshot, SnapshotOptions } from "../../vmm/snapshot/create.js";
 import { UsageError } from "../../vmm/cli/usage-error.js";
@@ -188,6 +188,16 @@ describe("control socket", () => {
     assert.deepEqual(await answer('{"resume":true}', controls), { error: "The guest has ended" });
     await assert.rejects(pause([]), UsageError);
     await assert.rejects(resume([path, "x"]), UsageError);
+  });
+
+  it("for signals and keys: a guest that has ended is no news, anything else is a line", async () => {
+    const said: string[] = [];
+    const report = (line: string): void => void said.push(line);
+    unlessEnded(Promise.resolve(), report);
+    unlessEnded(Promise.reject(new VmStateError("pause", "stopped", "has ended")), report);
+    unlessEnded(Promise.reject(new SnapshotError("The guest cannot be paused: vda")), report);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    assert.deepEqual(said, ["The guest cannot be paused: vda"]);
   });
 
   it("a client that only goes disturbs nobody", async () => {

@@ -1,6 +1,6 @@
 // What is asked of a running guest from outside, by signals, keys and the control socket: one thing after the other,
 // in the order in which it was asked, whoever asks.
-import { VmStateError } from "../errors.js";
+import { VmmError, VmStateError } from "../errors.js";
 import type { Vm } from "../machine/vm.js";
 import type { Snapshot, SnapshotOptions } from "../snapshot/create.js";
 
@@ -79,9 +79,10 @@ export class GuestControls {
   }
 }
 
-/** For one who cannot be answered: a guest that ends meanwhile has nothing left to pause. */
-export function unlessEnded(task: Promise<unknown>): void {
+/** For one who cannot be answered: a guest that ends meanwhile has nothing left to pause; any other reason is a line. */
+export function unlessEnded(task: Promise<unknown>, report: (line: string) => void): void {
   void task.catch((error: unknown) => {
-    if (!(error instanceof VmStateError)) throw error;
+    if (!(error instanceof VmmError)) throw error;
+    if (!(error instanceof VmStateError)) report(error.message);
   });
 }

@@ -68,12 +68,15 @@ export async function runGuest(run: GuestRun): Promise<number> {
     { except: PAUSE_SIGNALS },
   );
   const controls = new GuestControls();
+  const report = (line: string): void => {
+    say(line, { returns: isRaw });
+  };
   const removePauseHandlers = onPauseSignals({
     pause: () => {
-      unlessEnded(controls.pause());
+      unlessEnded(controls.pause(), report);
     },
     resume: () => {
-      unlessEnded(controls.resume());
+      unlessEnded(controls.resume(), report);
     },
   });
   const standardOutput = new OutputWriter(STDOUT, {
@@ -101,9 +104,7 @@ export async function runGuest(run: GuestRun): Promise<number> {
       progress?.done();
       openInput();
     },
-    log: (line) => {
-      say(line, { returns: isRaw });
-    },
+    log: report,
   };
   const vm = run.make(host, deviceSupport);
   let isOver = false;
@@ -137,6 +138,7 @@ export async function runGuest(run: GuestRun): Promise<number> {
           controls.togglePause().then((state) => {
             say(state === "paused" ? "the guest is paused; Ctrl-A p goes on" : "the guest goes on", { returns: true });
           }),
+          report,
         );
       },
     });

@@ -19,7 +19,8 @@
 // A guest ends when it likes, so what it might still have taken is dropped after its end, and is no error.
 import { encodeRestoreBlock, type RestoreBlock } from "../../devices/pseudo/restore-block.js";
 import { balloonProblem } from "../config/balloon.js";
-import { ConfigError } from "../errors.js";
+import { StateError } from "../../devices/state.js";
+import { ConfigError, SnapshotError } from "../errors.js";
 import { MIB } from "../memory/layout.js";
 import type { SavedMemory } from "../memory/saved-memory.js";
 import { checkBytes, checkSize, startThreads, type StartOptions, type TerminalSize } from "./arguments.js";
@@ -112,7 +113,8 @@ export class Vm {
 
   /**
    * Brings every vCPU to rest between two instructions, and every device to where nothing is in flight. Resolves once
-   * that is so. Rejects with VmStateError if the guest ends instead.
+   * that is so. Rejects with VmStateError if the guest ends instead, with SnapshotError if what it has written to a disk
+   * cannot be brought to the medium: then it goes on.
    */
   pause(): Promise<void> {
     if (this.#life.state === "paused") return Promise.resolve();
@@ -196,7 +198,8 @@ export class Vm {
     } catch (error) {
       // A device does not come to rest: the guest goes on.
       this.#run.resume();
-      throw error;
+      if (!(error instanceof StateError)) throw error;
+      throw new SnapshotError(`The guest cannot be paused: ${error.message}`, { cause: error });
     }
     if (!rests) await this.#ended;
     this.#life.enter("paused", "pause");

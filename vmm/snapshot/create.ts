@@ -12,6 +12,7 @@ import { vcpuToData } from "../kvm/vcpu-data.js";
 import { vmToData } from "../kvm/vm-state.js";
 import type { Capture } from "../machine/capture.js";
 import type { Vm } from "../machine/vm.js";
+import { checkFolderPath, checkSnapshotOptions } from "./arguments.js";
 import { inWords, SnapshotFolder, STATE_FILE } from "./folder.js";
 import { hashImages, type ImageHashes } from "./image-hash.js";
 import { writeMemory, type MemoryPiece, type WrittenMemory } from "./memory-file.js";
@@ -39,11 +40,12 @@ export interface Snapshot {
 
 /**
  * Writes a running or paused VM to a folder, in place of a snapshot that lies there. Rejects with SnapshotError,
- * VmStateError or StateError: then the VM is as it was before, and so is the folder.
+ * VmStateError or ConfigError: then the VM is as it was before, and so is the folder.
  */
-export async function createSnapshot(vm: Vm, folder: string, { resume }: SnapshotOptions = {}): Promise<Snapshot> {
+export async function createSnapshot(vm: Vm, folder: string, options: SnapshotOptions = {}): Promise<Snapshot> {
+  const { resume } = checkSnapshotOptions(options);
   const wasPaused = vm.state === "paused";
-  const target = SnapshotFolder.take(folder);
+  const target = SnapshotFolder.take(checkFolderPath(folder));
   let isMade = false;
   try {
     const hashes = hashImages(vm.images);

@@ -1,6 +1,7 @@
 // Removes a snapshot, and nothing else.
 import { rmdirSync } from "node:fs";
 import { SnapshotError } from "../errors.js";
+import { checkFolderPath } from "./arguments.js";
 import { attempt, inWords, SnapshotFolder } from "./folder.js";
 
 /**
@@ -8,7 +9,7 @@ import { attempt, inWords, SnapshotFolder } from "./folder.js";
  * holds no snapshot, or anything besides. VMs that go on from it have its memory, and do not notice.
  */
 export function deleteSnapshot(path: string): void {
-  const folder = SnapshotFolder.takeExisting(path);
+  const folder = SnapshotFolder.takeExisting(checkFolderPath(path));
   try {
     // The state file first: without it there is nothing to restore.
     const files = folder.files();

@@ -7,6 +7,7 @@ import type { ResolvedConfig, VmConfig } from "../config/types.js";
 import { SnapshotError } from "../errors.js";
 import type { ProcessorModel } from "../x86/cpu-features.js";
 import { KERNEL_FORMATS, type KernelFormat } from "../x86/kernel.js";
+import { checkFolderPath } from "./arguments.js";
 import { attempt, openSnapshotFile, STATE_FILE } from "./folder.js";
 import { readImageHashes } from "./image-hash.js";
 import { checkMemory, hashMemory } from "./memory-file.js";
@@ -65,7 +66,7 @@ export function inspectSnapshot(
   folder: string,
   { verify = false }: { readonly verify?: boolean } = {},
 ): SnapshotDescription {
-  const state = readState(folder);
+  const state = readState(checkFolderPath(folder));
   return readingState(join(folder, STATE_FILE), () => describe(state, folder, verify));
 }
 

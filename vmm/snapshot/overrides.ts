@@ -5,6 +5,7 @@ import { describeConfig, resolveDescribed } from "../config/describe.js";
 import { diskName } from "../config/disks.js";
 import type { NetConfig } from "../config/nets.js";
 import { ConfigError } from "../errors.js";
+import { checkObject } from "./arguments.js";
 
 export interface RestoreOverrides {
   /** Paths of disks, by the device's name: { vda: "copy.img" }. */
@@ -19,10 +20,14 @@ const KNOWN = ["disks", "nets", "vsock"];
 
 /** Throws ConfigError, with all problems. */
 export function overridden(config: ResolvedConfig, overrides: RestoreOverrides): ResolvedConfig {
-  const problems = Object.keys(overrides)
-    .filter((key) => !KNOWN.includes(key))
-    .map((key) => `Overrides: unknown ${JSON.stringify(key)}; known are ${KNOWN.join(", ")}`);
+  checkObject("Overrides", overrides, KNOWN);
+  // A restore is a matter of a millisecond.
+  if (Object.keys(overrides).length === 0) return config;
   const { disks = {}, nets = {}, vsock } = overrides;
+  for (const [name, value] of Object.entries({ disks, nets, vsock: vsock ?? {}, ...nets })) {
+    checkObject(`Overrides: ${name}`, value, undefined);
+  }
+  const problems: string[] = [];
   const described = describeConfig(config);
   checkNames(
     "disk",
@@ -42,7 +47,6 @@ export function overridden(config: ResolvedConfig, overrides: RestoreOverrides):
   }
   if (vsock !== undefined && config.vsock === undefined) problems.push("The saved guest has no socket device");
   if (problems.length > 0) throw new ConfigError(problems);
-  if (Object.keys(overrides).length === 0) return config;
   return resolveDescribed({
     ...described,
     disks: described.disks?.map((disk, index) => ({ ...disk, path: disks[diskName(index)] ?? disk.path })),

@@ -1,0 +1,36 @@
+// Checks what callers of the API pass before it is used: who passes data on, or writes JavaScript, gets an error that
+// names the wrong argument.
+import { ConfigError } from "../errors.js";
+import { show } from "../config/show.js";
+
+const SNAPSHOT_OPTIONS = ["resume"];
+
+export function checkFolderPath(folder: unknown): string {
+  if (typeof folder === "string" && folder !== "" && !folder.includes("\0")) return folder;
+  throw new ConfigError([`Folder ${show(folder)} is not a path`]);
+}
+
+export function checkSnapshotOptions(options: unknown): { readonly resume?: boolean | undefined } {
+  const given = checkObject("Snapshot options", options, SNAPSHOT_OPTIONS);
+  const { resume } = given;
+  if (resume !== undefined && typeof resume !== "boolean") {
+    throw new ConfigError([`Snapshot options: resume ${show(resume)} is not true or false`]);
+  }
+  return { resume };
+}
+
+/** An object with no other keys than these. */
+export function checkObject(
+  what: string,
+  value: unknown,
+  known: readonly string[] | undefined,
+): Readonly<Record<string, unknown>> {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new ConfigError([`${what} ${show(value)} is not an object`]);
+  }
+  const problems = Object.keys(value)
+    .filter((key) => known?.includes(key) === false)
+    .map((key) => `${what}: unknown option ${JSON.stringify(key)}; known are ${(known ?? []).join(", ")}`);
+  if (problems.length > 0) throw new ConfigError(problems);
+  return value as Readonly<Record<string, unknown>>;
+}
