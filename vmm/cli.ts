@@ -35,8 +35,10 @@ async function main([command, ...rest]: readonly string[]): Promise<number> {
     case "resume":
       return (await import("./cli/pause.js")).resume(rest);
     case "snapshot":
-      if (rest[0] === "restore") exitVm = (await import("./sys/exit.js")).exitNow;
+      if (rest[0] === "restore" || rest[0] === "receive") exitVm = (await import("./sys/exit.js")).exitNow;
       return (await import("./cli/snapshot.js")).snapshot(rest);
+    case "migrate":
+      return (await import("./cli/migrate.js")).migrate(rest);
     case "lab":
       // Node's own exit would reset the terminal to its state at the start, even if another job has it now.
       exitVm = (await import("./sys/exit.js")).exitNow;
@@ -54,7 +56,7 @@ async function main([command, ...rest]: readonly string[]): Promise<number> {
       throw new UsageError("No command is given; try: vmlet --help");
     default:
       throw new UsageError(
-        `Unknown command ${JSON.stringify(command)}; known are balloon, bench, boot, doctor, lab, pause, resume, snapshot, stats`,
+        `Unknown command ${JSON.stringify(command)}; known are balloon, bench, boot, doctor, lab, migrate, pause, resume, snapshot, stats`,
       );
   }
 }
@@ -95,13 +97,6 @@ async function ignoreAgain(): Promise<void> {
   for (const signal of signals) ignoreSignal(signal);
 }
 
-/** Put there by dist/vmlet.js: begins again with all of the program, of which dist/boot.js is a part. */
-const whole = globalThis as { vmletWhole?: () => void };
-
-function isLeftOut(error: unknown): boolean {
-  return (error as { code?: unknown } | null)?.code === "VMLET_COLD";
-}
-
 async function run(): Promise<void> {
   let exitCode: number;
   try {
@@ -110,10 +105,6 @@ async function run(): Promise<void> {
     refuseOtherThanUtf8(argv);
     exitCode = await main(argv);
   } catch (error) {
-    if (isLeftOut(error)) {
-      whole.vmletWhole?.();
-      return;
-    }
     complain(error);
     exitCode = exitCodeOfError(error);
   }

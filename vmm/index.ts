@@ -9,10 +9,14 @@ import { deviceSupport } from "./virtio/device-support.js";
 import type { VmHost } from "./machine/host-callbacks.js";
 import { Vm } from "./machine/vm.js";
 import { checkFolderPath } from "./snapshot/arguments.js";
+import type { ReceivedVm, ReceiverOptions, VmReceiver } from "./snapshot/migration/receive-vm.js";
+import type { Migration, MigrationRound } from "./snapshot/migration/send.js";
 import type { RestoreOverrides } from "./snapshot/overrides.js";
 import { commandBlock, type GuestCommand } from "./snapshot/guest-command.js";
 import { SnapshotPool, type PoolOptions } from "./snapshot/pool.js";
 import { OpenSnapshot } from "./snapshot/restore.js";
+
+export type ReceiveOptions = Omit<ReceiverOptions, "build">;
 
 const support = deviceSupport(allOpeners);
 const MAX_THREADS = 1024;
@@ -51,6 +55,26 @@ export function openSnapshot(folder: string): OpenedSnapshot {
       opened.close();
     },
   };
+}
+
+/**
+ * Moves a running or paused VM to where a `receiveVm` or a `vmlet snapshot receive` waits: unix:PATH or tcp:HOST:PORT. When it
+ * resolves, the guest runs there, and `vm` is stopped. Rejects with ConfigError, HostError, SnapshotError or VmStateError: then
+ * the guest is as before, but where the message says that it is not known whether it runs there; it is paused then.
+ */
+export async function migrateVm(vm: Vm, to: string): Promise<Migration> {
+  const { parseMigrationAddress } = await import("./snapshot/migration/address.js");
+  const { migrateVm: migrate } = await import("./snapshot/migration/send.js");
+  const migration = await migrate(vm, parseMigrationAddress(to));
+  vm.stop();
+  return migration;
+}
+
+/** Waits for one VM that is moved to this process. Rejects with ConfigError or HostError if nobody can listen there. */
+export async function receiveVm(address: string, host: VmHost, options: ReceiveOptions = {}): Promise<VmReceiver> {
+  checkVmHost(host);
+  const { receiveVm: receive } = await import("./snapshot/migration/receive-vm.js");
+  return receive(address, host, { ...options, build: { deviceSupport: support } });
 }
 
 /** VMs of a template, made before anybody asks. */
@@ -176,5 +200,5 @@ export { createSnapshot, type Snapshot, type SnapshotOptions } from "./snapshot/
 export { type PoolOptions, type SnapshotPool } from "./snapshot/pool.js";
 export { deleteSnapshot } from "./snapshot/delete.js";
 export { inspectSnapshot, type DeviceDescription, type SnapshotDescription } from "./snapshot/inspect.js";
-export type { RestoreOverrides };
+export type { Migration, MigrationRound, ReceivedVm, RestoreOverrides, VmReceiver };
 export { Vm };

@@ -19,6 +19,7 @@ const COMMANDS = new Set([
   "doctor",
   "bench",
   "lab",
+  "migrate",
   "--version",
   "--help",
 ]);

@@ -31,9 +31,12 @@ import {
 import { parseNet } from "../../vmm/cli/net-argument.js";
 import { parseVsock } from "../../vmm/cli/vsock-argument.js";
 import {
+  MIGRATE_FLAGS,
+  parseMigrate,
   parseSnapshotCreate,
   parseSnapshotDelete,
   parseSnapshotInspect,
+  parseSnapshotReceive,
   parseSnapshotRestore,
   SNAPSHOT_CREATE_FLAGS,
   SNAPSHOT_DELETE_FLAGS,
@@ -41,10 +44,12 @@ import {
   SNAPSHOT_RESTORE_FLAGS,
 } from "../../vmm/cli/snapshot-arguments.js";
 import {
+  MIGRATE_HELP,
   SNAPSHOT_CREATE_HELP,
   SNAPSHOT_DELETE_HELP,
   SNAPSHOT_HELP,
   SNAPSHOT_INSPECT_HELP,
+  SNAPSHOT_RECEIVE_HELP,
   SNAPSHOT_RESTORE_HELP,
 } from "../../vmm/cli/snapshot-help.js";
 import * as exitCodes from "../../vmm/host/exit-codes.js";
@@ -64,6 +69,8 @@ const HELPS: readonly (readonly [command: string, text: string, flags: Readonly<
   ["resume", RESUME_HELP, PAUSE_FLAGS],
   ["snapshot create", SNAPSHOT_CREATE_HELP, SNAPSHOT_CREATE_FLAGS],
   ["snapshot restore", SNAPSHOT_RESTORE_HELP, SNAPSHOT_RESTORE_FLAGS],
+  ["snapshot receive", SNAPSHOT_RECEIVE_HELP, SNAPSHOT_RESTORE_FLAGS],
+  ["migrate", MIGRATE_HELP, MIGRATE_FLAGS],
   ["snapshot inspect", SNAPSHOT_INSPECT_HELP, SNAPSHOT_INSPECT_FLAGS],
   ["snapshot delete", SNAPSHOT_DELETE_HELP, SNAPSHOT_DELETE_FLAGS],
   ["doctor", DOCTOR_HELP, DOCTOR_FLAGS],
@@ -210,6 +217,7 @@ describe("help: command lines that a reader copies", () => {
   const snapshotParsers: Readonly<Record<string, (argv: readonly string[]) => unknown>> = {
     create: parseSnapshotCreate,
     restore: parseSnapshotRestore,
+    receive: parseSnapshotReceive,
     inspect: parseSnapshotInspect,
     delete: parseSnapshotDelete,
   };
@@ -223,6 +231,7 @@ describe("help: command lines that a reader copies", () => {
     doctor: parseDoctor,
     bench: parseBench,
     lab: parseLab,
+    migrate: parseMigrate,
   };
   const parse = ({ place, argv: [command = "", ...rest] }: CommandLine): void => {
     try {

@@ -22,6 +22,12 @@ export interface ControlRequests {
   readonly resume: true;
   readonly state: true;
   readonly snapshot: SnapshotRequest;
+  readonly migrate: MigrateRequest;
+}
+
+export interface MigrateRequest {
+  /** unix:PATH, an absolute one, or tcp:HOST:PORT. */
+  readonly to: string;
 }
 
 export interface SnapshotRequest {
@@ -44,11 +50,15 @@ export interface Agreement {
   /** Of both files that are no holes. */
   readonly bytes?: number;
   readonly paused_ms?: number;
+  // Of a migration; `bytes` of memory that were sent:
+  readonly stop_ms?: number;
+  readonly total_ms?: number;
+  readonly rounds?: readonly { readonly pages: number; readonly bytes: number; readonly ms: number }[];
 }
 
 export type ControlReply = Agreement | { readonly error: string };
 
-export type Controlled = Pick<GuestControls, "setBalloon" | "pause" | "resume" | "state" | "snapshot">;
+export type Controlled = Pick<GuestControls, "setBalloon" | "pause" | "resume" | "state" | "snapshot" | "migrate">;
 
 export class ControlServer {
   readonly #server: Server;
@@ -145,6 +155,13 @@ const ANSWERS: Answers = {
     const { id, bytes, pausedMs } = await vm.snapshot(folder, { resume, stop });
     return { ok: true, id, bytes, paused_ms: pausedMs };
   },
+
+  migrate: async (value, vm) => {
+    const to = checkMigrateRequest(value);
+    if (typeof to !== "string") return to;
+    const { stopMs, totalMs, bytes, rounds } = await vm.migrate(to);
+    return { ok: true, bytes, stop_ms: stopMs, total_ms: totalMs, rounds };
+  },
 };
 
 const KNOWN = [
@@ -153,6 +170,7 @@ const KNOWN = [
   '{"resume":true}',
   '{"state":true}',
   '{"snapshot":{"folder":PATH}}',
+  '{"migrate":{"to":ADDRESS}}',
 ].join(", ");
 
 /** The request, or what is wrong with it. */
@@ -176,6 +194,15 @@ function checkSnapshotRequest(value: unknown): SnapshotRequest | string {
   if (mode !== undefined && mode !== "full") return `snapshot: mode ${JSON.stringify(mode)} is not full`;
   if (resume === true && stop === true) return "snapshot: resume and stop contradict each other";
   return value as SnapshotRequest;
+}
+
+/** Where to, or what is wrong with the request. */
+function checkMigrateRequest(value: unknown): string | ControlReply {
+  const { to, ...others } = typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
+  if (typeof to !== "string" || Object.keys(others).length > 0) {
+    return { error: `migrate ${JSON.stringify(value)} is not {"to":ADDRESS}` };
+  }
+  return to;
 }
 
 /** A request whose value says nothing. */

@@ -3,21 +3,27 @@
 import { VmmError, VmStateError } from "../errors.js";
 import type { Vm } from "../machine/vm.js";
 import type { Snapshot, SnapshotOptions } from "../snapshot/create.js";
+import type { Migration } from "../snapshot/migration/send.js";
 
 export type ControlledVm = Pick<Vm, "pause" | "resume" | "setBalloon" | "state" | "stop">;
 /** As createSnapshot of vmm/snapshot, which only who wants one loads. */
 export type SaveGuest = (folder: string, options: SnapshotOptions) => Promise<Snapshot>;
 
+/** As migrateVm of vmm/snapshot, with the address as text. */
+export type MoveGuest = (to: string) => Promise<Migration>;
+
 export class GuestControls {
   #begin: (vm: ControlledVm) => void = () => undefined;
   readonly #vm = new Promise<ControlledVm>((resolve) => (this.#begin = resolve));
   #save: SaveGuest | undefined;
+  #move: MoveGuest | undefined;
   /** Settles when all that was asked so far is done; undefined if nothing was. */
   #last: Promise<unknown> | undefined;
 
   /** From now on the VM runs: what was asked before is done. */
-  begin(vm: ControlledVm, save?: SaveGuest): void {
+  begin(vm: ControlledVm, save?: SaveGuest, move?: MoveGuest): void {
     this.#save = save;
+    this.#move = move;
     this.#begin(vm);
   }
 
@@ -56,6 +62,16 @@ export class GuestControls {
       const snapshot = await this.#save(folder, stop ? { resume: false } : options);
       if (stop) vm.stop();
       return snapshot;
+    });
+  }
+
+  /** The guest goes on elsewhere, and ends here. Rejects with what `move` rejects with; the guest is here then. */
+  migrate(to: string): Promise<Migration> {
+    return this.#inTurn(async (vm) => {
+      if (this.#move === undefined) throw new Error("Nobody moves this guest");
+      const migration = await this.#move(to);
+      vm.stop();
+      return migration;
     });
   }
 

@@ -47,6 +47,8 @@ export interface GuestRun {
   /** What goes away when there is something else to see. */
   readonly progress: BootProgress | undefined;
   make(host: VmHost, deviceSupport: DeviceSupport | undefined): Vm;
+  /** Comes when all else is made: the guest runs once this has resolved. */
+  readonly beforeStart?: () => Promise<void>;
 }
 
 /** The result is the process's exit code. */
@@ -156,11 +158,20 @@ export async function runGuest(run: GuestRun): Promise<number> {
   let control: { close(): void } | undefined;
   try {
     control = outputs.control === undefined ? undefined : await openControl(outputs.control, controls);
+    await run.beforeStart?.();
     const ended = vm.start({ threads: "main-first" });
-    controls.begin(vm, async (folder, options) => {
-      const { createSnapshot } = await import("../snapshot/create.js");
-      return createSnapshot(vm, folder, options);
-    });
+    controls.begin(
+      vm,
+      async (folder, options) => {
+        const { createSnapshot } = await import("../snapshot/create.js");
+        return createSnapshot(vm, folder, options);
+      },
+      async (to) => {
+        const { parseMigrationAddress } = await import("../snapshot/migration/address.js");
+        const { migrateVm } = await import("../snapshot/migration/send.js");
+        return migrateVm(vm, parseMigrationAddress(to));
+      },
+    );
     const exit = await Promise.race([ended, defect()]);
     const isMissed = run.runsCommand && hasMissedCommand(exit);
     const ownCode = isMissed ? COMMAND_NOT_RUN : exitCodeOf(exit.outcome, exit.exitStatus);

@@ -24,6 +24,8 @@ export const SNAPSHOT_RESTORE_FLAGS = {
   help: { type: "boolean", short: "h" },
 } as const;
 
+export const MIGRATE_FLAGS = { json: { type: "boolean" }, help: { type: "boolean", short: "h" } } as const;
+
 export const SNAPSHOT_INSPECT_FLAGS = {
   json: { type: "boolean" },
   verify: { type: "boolean" },
@@ -47,14 +49,28 @@ export interface InspectOptions {
   readonly folder: string;
 }
 
-export interface RestoreOptions {
-  readonly folder: string;
+export interface MigrateOptions {
+  readonly help: boolean;
+  readonly json: boolean;
+  readonly socket: string;
+  readonly address: string;
+}
+
+interface GoOnOptions {
   readonly overrides: RestoreOverrides;
   readonly report: string | undefined;
   readonly metrics: string | undefined;
   readonly control: string | undefined;
   readonly quiet: boolean;
   readonly help: boolean;
+}
+
+export interface RestoreOptions extends GoOnOptions {
+  readonly folder: string;
+}
+
+export interface ReceiveOptions extends GoOnOptions {
+  readonly address: string;
 }
 
 export function parseSnapshotCreate(argv: readonly string[]): CreateOptions {
@@ -70,10 +86,36 @@ export function parseSnapshotCreate(argv: readonly string[]): CreateOptions {
 
 export function parseSnapshotRestore(argv: readonly string[]): RestoreOptions {
   const name = "vmlet snapshot restore";
+  const { positionals, ...options } = parseGoOn(argv, name);
+  return { ...options, folder: oneFolder(name, positionals, options.help) };
+}
+
+export function parseSnapshotReceive(argv: readonly string[]): ReceiveOptions {
+  const name = "vmlet snapshot receive";
+  const { positionals, ...options } = parseGoOn(argv, name);
+  const [address = "", ...more] = positionals;
+  if (!options.help && (address === "" || more.length > 0)) {
+    throw new UsageError(`${name}: give one ADDRESS, unix:PATH or tcp:HOST:PORT`);
+  }
+  return { ...options, address };
+}
+
+export function parseMigrate(argv: readonly string[]): MigrateOptions {
+  const name = "vmlet migrate";
+  const { values, positionals } = parseOptions([...argv], MIGRATE_FLAGS, name, { allowPositionals: true });
+  const { help = false, json = false } = values;
+  const [socket = "", address = "", ...more] = positionals;
+  if (!help && (socket === "" || address === "" || more.length > 0)) {
+    throw new UsageError(`${name}: give SOCKET, that of --control, and ADDRESS, unix:PATH or tcp:HOST:PORT`);
+  }
+  return { help, json, socket, address };
+}
+
+function parseGoOn(argv: readonly string[], name: string): GoOnOptions & { readonly positionals: readonly string[] } {
   const { values, positionals } = parseOptions([...argv], SNAPSHOT_RESTORE_FLAGS, name, { allowPositionals: true });
   const { help = false, quiet = false, report, metrics, control } = values;
   return {
-    folder: oneFolder(name, positionals, help),
+    positionals,
     overrides: {
       ...(values.disk === undefined ? {} : { disks: named("--disk", "PATH", values.disk, (path) => path) }),
       ...(values.net === undefined ? {} : { nets: named("--net", "NET", values.net, parseNet) }),

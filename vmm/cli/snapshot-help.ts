@@ -5,6 +5,7 @@ export const SNAPSHOT_HELP = `Saves a running guest to a folder, and lets it go 
 Usage:
   vmlet snapshot create [options] SOCKET FOLDER    save a running guest
   vmlet snapshot restore [options] FOLDER          let a saved guest go on
+  vmlet snapshot receive [options] ADDRESS         wait for a guest that moves
   vmlet snapshot inspect [options] FOLDER          what is in a snapshot
   vmlet snapshot delete FOLDER                     remove a snapshot
 
@@ -85,4 +86,50 @@ Options:
 
 Example:
   vmlet snapshot delete saved
+`;
+
+export const SNAPSHOT_RECEIVE_HELP = `Waits for a guest that "vmlet migrate" moves here, and lets it go on.
+
+Usage: vmlet snapshot receive [options] ADDRESS
+
+ADDRESS is unix:PATH, a socket that is made for its owner alone, or
+tcp:HOST:PORT: HOST is the address of this host that it listens at, PORT may be
+0. What comes is not encrypted, and whoever can connect can send a guest, which
+opens the disks that its sender names: listen only where you trust everybody.
+
+Disks have the same paths here, or get others; terminal, keys, signals and exit
+status are those of "vmlet boot". It takes one guest. It needs a /dev/kvm.
+
+Options:
+      --disk NAME=PATH   another path for a disk: vda=/mnt/vda.img; repeatable
+      --net NAME=NET     another network for a device: net0=tap=tap7; NET as in
+                         vmlet boot --help, without mac= and mtu=; repeatable
+      --vsock VSOCK      path=SOCKET[,cid=N]: another socket for vsock0
+      --report FILE      write as JSON what happened: times, exits, outcome
+      --metrics FILE     write a line of JSON a second, for vmlet stats
+      --control SOCKET   make a Unix socket, as vmlet boot does
+  -q, --quiet            say less
+  -h, --help             print this text
+
+Examples:
+  vmlet snapshot receive unix:/run/user/1000/moves.sock
+  vmlet snapshot receive --control vm.sock tcp:10.0.0.2:7000
+`;
+
+export const MIGRATE_HELP = `Moves a running guest to another vmlet, here or on another host.
+
+Usage: vmlet migrate [--json] SOCKET ADDRESS
+
+SOCKET is that of "vmlet boot --control SOCKET". ADDRESS is that of another
+vmlet, which waits with "vmlet snapshot receive ADDRESS": unix:PATH or
+tcp:HOST:PORT. The guest runs while its memory is copied, rests for the last of
+it, and goes on there; here it ends. If anything fails before, it goes on here.
+What is sent is not encrypted.
+
+Options:
+      --json             times, bytes and rounds as JSON
+  -h, --help             print this text
+
+Example:
+  vmlet migrate vm.sock tcp:10.0.0.2:7000
 `;

@@ -1,10 +1,10 @@
-// `vmlet snapshot create|restore|inspect|delete`.
+// `vmlet snapshot create|restore|receive|inspect|delete`.
 import { resolve } from "node:path";
 import type * as Texts from "./snapshot-help.js";
 import { print } from "../host/say.js";
 import { UsageError } from "./usage-error.js";
 
-const COMMANDS = ["create", "restore", "inspect", "delete"] as const;
+const COMMANDS = ["create", "restore", "receive", "inspect", "delete"] as const;
 
 export async function snapshot([command, ...rest]: readonly string[]): Promise<number> {
   switch (command) {
@@ -12,6 +12,8 @@ export async function snapshot([command, ...rest]: readonly string[]): Promise<n
       return create(rest);
     case "restore":
       return (await import("./snapshot-restore.js")).restore(rest);
+    case "receive":
+      return (await import("./snapshot-receive.js")).receive(rest);
     case "inspect":
       return inspect(rest);
     case "delete":

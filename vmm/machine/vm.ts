@@ -34,7 +34,7 @@ import type { VmExit, VmStatistics } from "./vm-exit.js";
 import { VmRun } from "./vm-run.js";
 
 /** What the guest has in memory. */
-export type OpenMemory = Pick<LiveParts, "memory" | "command">;
+export type OpenMemory = Pick<LiveParts, "memory" | "command" | "config" | "quirks" | "saved">;
 
 /** A VM that has its memory, vCPUs and devices. */
 export class Vm {
@@ -182,6 +182,20 @@ export class Vm {
       this.#readers.delete(reader);
       release();
     }
+  }
+
+  /**
+   * Another process may go on with its disks: it must not be resumed before `takeBack`. Throws VmStateError unless it is
+   * paused.
+   */
+  letGo(): void {
+    if (this.#life.state !== "paused") throw this.#life.refuse("letGo");
+    this.#run.devices?.letGo();
+  }
+
+  /** Its disks are its own again. Throws DiskError if another process has one. */
+  takeBack(): void {
+    if (this.#life.state === "paused") this.#run.devices?.takeBack();
   }
 
   /** Follows which pages of RAM change. Throws VmStateError without a guest. For vmm/snapshot. */

@@ -125,18 +125,30 @@ export class FilledMemory implements SavedMemory {
   readonly files = [];
   readonly #memory: MappedGuestMemory;
   readonly #channel: CommandPages | undefined;
+  /** What no VM has taken. */
+  readonly #own = new Set<{ unmap(): void }>();
 
   constructor(memory: MappedGuestMemory, channel: CommandPages | undefined) {
+    this.#own.add(memory);
+    if (channel !== undefined) this.#own.add(channel);
     this.#memory = memory;
     this.#channel = channel;
   }
 
   ram(): MappedGuestMemory {
+    this.#own.delete(this.#memory);
     return this.#memory;
   }
 
   channel(): CommandPages {
     if (this.#channel === undefined) throw new Error("No channel was filled");
+    this.#own.delete(this.#channel);
     return this.#channel;
+  }
+
+  /** Gives back what no VM has taken. */
+  close(): void {
+    for (const part of this.#own) part.unmap();
+    this.#own.clear();
   }
 }

@@ -15,7 +15,7 @@ import type { Vm } from "../machine/vm.js";
 import { checkFolderPath, checkSnapshotOptions } from "./arguments.js";
 import { inWords, SnapshotFolder, STATE_FILE } from "./folder.js";
 import { hashImages, type ImageHashes } from "./image-hash.js";
-import { writeMemory, type MemoryPiece, type WrittenMemory } from "./memory-file.js";
+import { writeMemory, type MemoryPiece } from "./memory-file.js";
 import { describeHost } from "./saved-host.js";
 import { encodeState } from "./state-file.js";
 
@@ -70,6 +70,10 @@ async function turnOf(vm: Vm): Promise<void> {
   if (vm.state !== "paused") throw new SnapshotError("The guest has ended while it was saved");
 }
 
+export function newId(): string {
+  return randomBytes(ID_BYTES).toString("hex");
+}
+
 /** The VM is paused, and stays so. */
 async function writeSnapshot(
   capture: Capture,
@@ -77,12 +81,13 @@ async function writeSnapshot(
   hashes: ImageHashes,
   turn: () => Promise<void>,
 ): Promise<Pick<Snapshot, "id" | "bytes">> {
-  const id = randomBytes(ID_BYTES).toString("hex");
+  const id = newId();
   const memoryName = `memory-${id}`;
   const stateName = `${STATE_FILE}.${id}`;
   try {
     const memory = await writeFile(folder, memoryName, (fd) => writeMemory(fd, piecesOf(capture), id, turn));
-    const state = encodeState(stateOf(capture, id, memoryName, memory, hashes));
+    const { dataBytes, sha256 } = memory;
+    const state = encodeState({ ...stateOf(capture, id, hashes), memory: { file: memoryName, dataBytes, sha256 } });
     await writeFile(folder, stateName, (fd) => {
       writeFileSync(fd, state);
     });
@@ -123,13 +128,8 @@ export function piecesOf({ memory, command, memoryFiles }: MemoryOf): MemoryPiec
   return pieces;
 }
 
-function stateOf(
-  capture: Capture,
-  id: string,
-  memoryName: string,
-  memory: WrittenMemory,
-  { kernel: kernelHash, initrd }: ImageHashes,
-): State {
+/** All but its memory. */
+export function stateOf(capture: Capture, id: string, { kernel: kernelHash, initrd }: ImageHashes): State {
   return {
     id,
     vmlet: VERSION,
@@ -138,7 +138,6 @@ function stateOf(
     config: describeConfig(capture.config) as unknown as State,
     images: { kernel: kernelHash, initrd },
     kernelFormat: capture.kernelFormat,
-    memory: { file: memoryName, dataBytes: memory.dataBytes, sha256: memory.sha256 },
     vm: vmToData(capture.machine.vm),
     vcpus: capture.machine.vcpus.map(vcpuToData),
     legacy: capture.legacy,

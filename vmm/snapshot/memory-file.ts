@@ -156,7 +156,7 @@ export function candidatePages({ address, bases }: MemoryPiece, from: number, le
   return own;
 }
 
-function isZeroPage(words: Uint32Array, page: number): boolean {
+export function isZeroPage(words: Uint32Array, page: number): boolean {
   const end = (page + 1) * WORDS_A_PAGE;
   for (let i = page * WORDS_A_PAGE; i < end; i++) if (words[i] !== 0) return false;
   return true;

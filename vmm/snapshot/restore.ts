@@ -26,10 +26,12 @@ import { overridden, type RestoreOverrides } from "./overrides.js";
 import { readHost, type SavedHost } from "./saved-host.js";
 import { decodeState, MAX_STATE_BYTES, readingState } from "./state-file.js";
 
-const FIELDS = [
-  ...["id", "vmlet", "created", "host", "config", "images", "kernelFormat", "memory"],
+/** Of a guest's state, besides what says where its memory is. */
+const GUEST_FIELDS = [
+  ...["id", "vmlet", "created", "host", "config", "images", "kernelFormat"],
   ...["vm", "vcpus", "legacy", "devices", "channel"],
 ];
+const FIELDS = [...GUEST_FIELDS, "memory"];
 const ID = /^[0-9a-f]{32}$/;
 const SHA256 = /^[0-9a-f]{64}$/;
 const MAX_TEXT = 1000;
@@ -78,6 +80,30 @@ export class OpenSnapshot {
   /** Undefined for a memory file that is not there, unless this is the `isLast` try. */
   static #from(state: StateReader, folder: string, isLast: boolean): OpenSnapshot | undefined {
     state.only(FIELDS);
+    const path = join(folder, memoryFileOf(state));
+    if (!isLast && lstatSync(path, { throwIfNoEntry: false }) === undefined) return undefined;
+    const { fd } = openSnapshotFile(path);
+    try {
+      const opened = OpenSnapshot.#read(state, join(folder, STATE_FILE), new FileMemory(fd));
+      attempt(path, () => {
+        checkMemory(fd, path, opened.id, memoryBytes(opened.config));
+      });
+      return opened;
+    } catch (error) {
+      closeSync(fd);
+      throw error;
+    }
+  }
+
+  /** A guest whose state and memory have come some other way; `name` is for messages. Throws SnapshotError. */
+  static received(state: StateReader, name: string, memory: SavedMemory): OpenSnapshot {
+    return readingState(name, () => {
+      state.only(GUEST_FIELDS);
+      return OpenSnapshot.#read(state, name, memory);
+    });
+  }
+
+  static #read(state: StateReader, name: string, memory: SavedMemory): OpenSnapshot {
     const id = readId(state);
     for (const name of ["vmlet", "created"]) state.text(name, MAX_TEXT);
     const config = resolveDescribed(state.at("config").value as VmConfig);
@@ -93,18 +119,7 @@ export class OpenSnapshot {
       channel: state.at("channel"),
       images: { kernel: { sha256: kernel }, initrd: { sha256: initrd } },
     };
-    const path = join(folder, memoryFileOf(state));
-    if (!isLast && lstatSync(path, { throwIfNoEntry: false }) === undefined) return undefined;
-    const { fd } = openSnapshotFile(path);
-    try {
-      attempt(path, () => {
-        checkMemory(fd, path, id, memoryBytes(config));
-      });
-    } catch (error) {
-      closeSync(fd);
-      throw error;
-    }
-    return new OpenSnapshot(id, join(folder, STATE_FILE), config, saved, host, new FileMemory(fd));
+    return new OpenSnapshot(id, name, config, saved, host, memory);
   }
 
   /** With other ends of devices on this host. Throws ConfigError. */

@@ -26,6 +26,12 @@ export function lockByteShared(fd: number, byte: number): void {
   if (uninterrupted(() => nativeFcntl(fd, F_OFD_SETLK, flock)) < 0) throw systemCallError("F_OFD_SETLK");
 }
 
+/** Gives up what this opening has locked of the byte. */
+export function unlockByte(fd: number, byte: number): void {
+  const flock = flockOf(F_UNLCK, byte);
+  if (uninterrupted(() => nativeFcntl(fd, F_OFD_SETLK, flock)) < 0) throw systemCallError("F_OFD_SETLK");
+}
+
 /** Locks one byte for this opening alone; false if another has it. True where the file system has no locks. */
 export function lockByteExclusive(fd: number, byte: number): boolean {
   const flock = flockOf(F_WRLCK, byte);

@@ -75,6 +75,10 @@ export interface DeviceFactory {
   identity?(): State;
   /** Throws an error for the user if its host side is not the one of a saved device. */
   checkIdentity?(saved: StateReader): void;
+  /** Another process may have its host side, while the device is quiet. */
+  letGo?(): void;
+  /** Nobody else may any more. Throws an error for the user if somebody has it. */
+  takeBack?(): void;
   create(services: DeviceServices): VirtioDevice;
 }
 
@@ -254,6 +258,16 @@ export class DeviceHost {
       else if (!host.isNull) throw new StateError(host.path, "is given for a device that has none");
       transport.restore(state.at("transport"), state.at("device"));
     });
+  }
+
+  /** Another process may go on with the host sides that can only have one user; only while quiet. */
+  letGo(): void {
+    for (const factory of this.#factories) factory.letGo?.();
+  }
+
+  /** They are this process's again. Throws DiskError if somebody has taken one. */
+  takeBack(): void {
+    for (const factory of this.#factories) factory.takeBack?.();
   }
 
   /** Throws what the first failing device has thrown, after the others have been closed. */

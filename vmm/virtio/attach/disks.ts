@@ -3,6 +3,7 @@ import { closeSync } from "node:fs";
 import { BlockDevice } from "../../../devices/virtio/block/device.js";
 import { openDiskFile, type DiskFile } from "../backends/disk-file.js";
 import { checkDiskIdentity, diskIdentity } from "../backends/disk-identity.js";
+import { lockDisk, unlockDisk } from "../backends/disk-lock.js";
 import { FileDisk } from "../backends/file-disk.js";
 import { diskName, type ResolvedDisk } from "../../config/disks.js";
 import type { DeviceFactory, DeviceOpener } from "../device-host.js";
@@ -54,6 +55,12 @@ function attachDisk(
     identity: () => diskIdentity(file),
     checkIdentity: (saved) => {
       checkDiskIdentity(file, saved);
+    },
+    letGo: () => {
+      if (disk.lock) unlockDisk(disk.path, file.fd);
+    },
+    takeBack: () => {
+      if (disk.lock) lockDisk(disk.path, file.fd, disk.isReadonly);
     },
     create: ({ memory, loop, guard, isMainPhase, report }) => {
       const backend = new FileDisk(file, memory, isMainPhase, guard);

@@ -3,7 +3,7 @@
 // QEMU: block/file-posix.c. They go with the last descriptor of this opening, however the process ends.
 import { readdirSync, readFileSync, statSync, type Stats } from "node:fs";
 import { DiskError } from "../../errors.js";
-import { isByteLocked, lockByteShared } from "../../sys/locks.js";
+import { isByteLocked, lockByteShared, unlockByte } from "../../sys/locks.js";
 
 // QEMU's bytes: from 100 on what an open file does itself, from 200 on what it forbids to others.
 const DOES = 100;
@@ -25,6 +25,11 @@ export function lockDisk(path: string, fd: number, isReadonly: boolean): void {
   for (const [byte, how] of conflicts) {
     if (attempt(path, () => isByteLocked(fd, byte))) throw inUse(path, fd, byte, how);
   }
+}
+
+/** Another process may have the disk, which stays open here; `lockDisk` takes it back. */
+export function unlockDisk(path: string, fd: number): void {
+  for (const byte of [DOES + READ, DOES + WRITE, FORBIDS + WRITE]) attempt(path, () => unlockByte(fd, byte));
 }
 
 function attempt<Result>(path: string, call: () => Result): Result {
