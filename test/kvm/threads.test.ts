@@ -1,5 +1,6 @@
 // Needs: a /dev/kvm of any kind. Many VMs on few threads, with kernels of a few instructions.
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { readFileSync, readdirSync } from "node:fs";
 import { createVm, type VmConfig } from "../../vmm/index.js";
 import { pool } from "../../vmm/machine/threads.js";
@@ -130,5 +131,14 @@ describe("kvm: threads", function () {
     assert.equal(threadsNow() - before, 1);
     await pool.endIdle();
     assert.equal(threadsNow(), before);
+  });
+
+  it("a program that leaves by process.exit while VMs run, wait and rest is gone at once", () => {
+    const guests = [miniKernel(asm.print("x"), asm.spin()), answeringKernel()];
+    kernels.push(...guests);
+    const script = new URL("../helpers/exit-with-vms.js", import.meta.url).pathname;
+    const argv = [script, ...guests.map(({ path }) => path)];
+    const { status, signal, stderr } = spawnSync(process.execPath, argv, { encoding: "utf8", timeout: 60_000 });
+    assert.deepEqual([status, signal, stderr], [5, null, ""]);
   });
 });

@@ -18,6 +18,8 @@ export interface VcpuThreadsOptions {
   held(areHeld: boolean): void;
   /** vCPUs are to look at the shared words. */
   kick(): void;
+  /** The process ends: so does the guest, at once. */
+  readonly stopAtExit: () => void;
   /** Nothing can wake the guest. */
   haltedForEver(): void;
   /** The host gives no thread. */
@@ -175,11 +177,13 @@ export class VcpuThreads implements Runnable {
       ended: () => {
         if (this.#turns.get(turn) === false) this.#host?.pool.giveBack(thread);
         this.#turns.delete(turn);
+        if (this.isClear) this.#host?.stopsAtExit.delete(this.#options.stopAtExit);
         if (this.isClear) for (const resolve of this.#waiters.splice(0)) resolve();
         this.#host?.scheduler.serve();
       },
     });
     this.#turns.set(turn, false);
+    this.#host?.stopsAtExit.add(this.#options.stopAtExit);
     this.#options.held(true);
   }
 

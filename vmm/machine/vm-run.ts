@@ -92,6 +92,10 @@ export class VmRun {
       kick: () => {
         this.#kick();
       },
+      stopAtExit: () => {
+        shared.tryStop("killed");
+        this.machine.kicker.kickAllVcpus();
+      },
       haltedForEver: () => {
         this.machine.stop("halted");
       },
