@@ -2,6 +2,7 @@
 import { allOpeners } from "./virtio/attach/all.js";
 import { checkVmHost } from "./machine/arguments.js";
 import { integerProblem } from "./config/check.js";
+import { openCpuTemplate } from "./machine/cpu-template-file.js";
 import { resolveConfig } from "./config/resolve.js";
 import type { ResolvedConfig, VmConfig } from "./config/types.js";
 import { ConfigError } from "./errors.js";
@@ -107,7 +108,10 @@ export interface Template {
 export async function openTemplate(config: VmConfig): Promise<Template> {
   const { openTemplate: open } = await import("./snapshot/template.js");
   const cmdline = ["vmlet.template", ...(config.cmdline === undefined ? [] : [config.cmdline])].join(" ");
-  const opened = await open(resolveConfig({ ...config, cmdline, commandChannel: true }), { deviceSupport: support });
+  const opened = await open(resolveConfig({ ...config, cmdline, commandChannel: true }), {
+    deviceSupport: support,
+    openCpuTemplate,
+  });
   return {
     id: opened.id,
     restore: (host, command) => {
@@ -164,7 +168,7 @@ export async function warmThreads(count: number): Promise<void> {
  */
 export function createVm(config: VmConfig, host: VmHost): Vm {
   checkVmHost(host);
-  return Vm.build(resolveConfig(config), host, { deviceSupport: support, mayBeSaved: true });
+  return Vm.build(resolveConfig(config), host, { deviceSupport: support, openCpuTemplate, mayBeSaved: true });
 }
 
 export {

@@ -195,7 +195,7 @@ describe("kvm: vmlet snapshot", function () {
     const vm = await counts(bootWords(counting.path, "--control", at("vm.sock")));
     writeFileSync(at("file"), "mine");
     const wrong: [words: string[], status: number, reason: RegExp][] = [
-      [[], 64, /give one of create, restore, inspect, delete/],
+      [[], 64, /give one of create, restore, receive, inspect, delete/],
       [["make"], 64, /unknown "make"/],
       [["create", "vm.sock"], 64, /give SOCKET, that of --control, and FOLDER/],
       [["create", "none.sock", "x"], 69, /none\.sock: nobody answers/],
@@ -211,6 +211,9 @@ describe("kvm: vmlet snapshot", function () {
       [["restore", "last", "--report", "last/state.json"], 65, /--report last\/state\.json: the same file as/],
       [["inspect"], 64, /give one FOLDER/],
       [["inspect", "empty"], 65, /holds no snapshot/],
+      [["cpu-template"], 64, /give one HOST or more/],
+      [["cpu-template", "none.json"], 65, /none\.json: no such file or folder/],
+      [["cpu-template", "file"], 65, /file: no JSON; write it with: vmlet doctor --json/],
     ];
     for (const [words, status, reason] of wrong) {
       const result = await snapshot(...words);

@@ -32,6 +32,7 @@ const VALUES: Readonly<Record<string, string>> = {
   cmdline: "debug",
   memory: "64",
   cpus: "1",
+  "cpu-template": "T2",
   accel: "kvm",
   protocol: "pvh",
   disk: "path=d",

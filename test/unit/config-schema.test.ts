@@ -27,6 +27,7 @@ const FULL: VmConfig = {
   memoryMib: 256,
   cpus: 2,
   nested: false,
+  cpuTemplate: "T2",
   protocol: "auto",
   quiet: true,
   disks: [

@@ -34,11 +34,13 @@ import {
   MIGRATE_FLAGS,
   parseMigrate,
   parseSnapshotCreate,
+  parseSnapshotCpuTemplate,
   parseSnapshotDelete,
   parseSnapshotInspect,
   parseSnapshotReceive,
   parseSnapshotRestore,
   SNAPSHOT_CREATE_FLAGS,
+  SNAPSHOT_CPU_TEMPLATE_FLAGS,
   SNAPSHOT_DELETE_FLAGS,
   SNAPSHOT_INSPECT_FLAGS,
   SNAPSHOT_RESTORE_FLAGS,
@@ -46,6 +48,7 @@ import {
 import {
   MIGRATE_HELP,
   SNAPSHOT_CREATE_HELP,
+  SNAPSHOT_CPU_TEMPLATE_HELP,
   SNAPSHOT_DELETE_HELP,
   SNAPSHOT_HELP,
   SNAPSHOT_INSPECT_HELP,
@@ -73,6 +76,7 @@ const HELPS: readonly (readonly [command: string, text: string, flags: Readonly<
   ["migrate", MIGRATE_HELP, MIGRATE_FLAGS],
   ["snapshot inspect", SNAPSHOT_INSPECT_HELP, SNAPSHOT_INSPECT_FLAGS],
   ["snapshot delete", SNAPSHOT_DELETE_HELP, SNAPSHOT_DELETE_FLAGS],
+  ["snapshot cpu-template", SNAPSHOT_CPU_TEMPLATE_HELP, SNAPSHOT_CPU_TEMPLATE_FLAGS],
   ["doctor", DOCTOR_HELP, DOCTOR_FLAGS],
   ["bench", BENCH_HELP, BENCH_FLAGS],
   ["lab", LAB_HELP, LAB_FLAGS],
@@ -220,6 +224,7 @@ describe("help: command lines that a reader copies", () => {
     receive: parseSnapshotReceive,
     inspect: parseSnapshotInspect,
     delete: parseSnapshotDelete,
+    "cpu-template": parseSnapshotCpuTemplate,
   };
   const parsers: Readonly<Record<string, (argv: readonly string[]) => unknown>> = {
     boot: parseBoot,

@@ -32,6 +32,7 @@ export interface BootOptions {
   readonly accel: AcceleratorChoice;
   readonly protocol: BootProtocol;
   readonly nested: boolean;
+  readonly cpuTemplate: string | undefined;
   readonly disks: readonly DiskConfig[];
   readonly nets: readonly NetConfig[];
   readonly vsock: VsockConfig | undefined;
@@ -59,6 +60,7 @@ export const BOOT_FLAGS = {
   accel: { type: "string" },
   protocol: { type: "string" },
   nested: { type: "boolean" },
+  "cpu-template": { type: "string" },
   disk: { type: "string", multiple: true },
   net: { type: "string", multiple: true },
   vsock: { type: "string" },
@@ -97,6 +99,7 @@ export function parseBoot(argv: readonly string[]): BootOptions {
     accel: oneOf("--accel", values.accel ?? "auto", ACCELERATORS),
     protocol: oneOf("--protocol", values.protocol ?? "auto", PROTOCOLS),
     nested: values.nested ?? false,
+    cpuTemplate: values["cpu-template"],
     disks: (values.disk ?? []).map(parseDisk),
     nets: (values.net ?? []).map(parseNet),
     vsock: values.vsock === undefined ? undefined : parseVsock(values.vsock),

@@ -5,6 +5,7 @@ import { ConfigError } from "../errors.js";
 import { freshIdentity } from "../snapshot/identity.js";
 import { openTemplate } from "../snapshot/template.js";
 import type { Choice } from "./accelerator.js";
+import { cpuTemplates } from "./cpu-templates.js";
 import { argumentBytes } from "./argument-bytes.js";
 import type { BootOptions } from "./arguments.js";
 import { showBooting } from "./boot-progress.js";
@@ -30,7 +31,11 @@ export async function bootFromTemplate(options: BootOptions, config: ResolvedCon
   const { loadDeviceSupport } = await import("../virtio/device-support.js");
   let progress: Awaited<ReturnType<typeof showBooting>>;
   const waiting = showBooting(config.memoryMib).then((shown) => (progress = shown));
-  const template = await openTemplate(config, { known, deviceSupport: await loadDeviceSupport(config) });
+  const template = await openTemplate(config, {
+    known,
+    deviceSupport: await loadDeviceSupport(config),
+    openCpuTemplate: await cpuTemplates(config),
+  });
   await waiting;
   progress?.done();
   const { report, metrics, control } = options;

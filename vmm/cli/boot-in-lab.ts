@@ -1,6 +1,7 @@
 // `vmlet boot` through the lab: the same command in there, with the same files and result.
 import { closeSync } from "node:fs";
 import type { BootOptions } from "./arguments.js";
+import { CPU_TEMPLATE_NAMES } from "../config/defaults.js";
 import { formatBalloon } from "./balloon-argument.js";
 import { formatDisk } from "./disk-argument.js";
 import { packageRoot } from "../host/guest-files.js";
@@ -19,6 +20,7 @@ export const LAB_OWN_MIB = 640;
 const LAB_CPUS = 2;
 const KERNEL = "/input/boot/kernel";
 const INITRD = "/input/boot/initrd";
+const CPU_TEMPLATE = "/input/boot/cpu-template";
 const REPORT = "report.json";
 const METRICS = "metrics.jsonl";
 
@@ -34,6 +36,7 @@ export async function bootInLab(options: BootOptions, config: ResolvedConfig, cp
   if (cpu === "amd") closeFiles();
   const inputs: LabInput[] = [{ from: config.kernel, to: "boot/kernel" }];
   if (config.initrd !== undefined) inputs.push({ from: config.initrd, to: "boot/initrd" });
+  if (isTemplateFile(config)) inputs.push({ from: config.cpuTemplate, to: "boot/cpu-template" });
   const result = await runInLab(
     {
       cpu,
@@ -58,6 +61,13 @@ export async function bootInLab(options: BootOptions, config: ResolvedConfig, cp
   return result.status;
 }
 
+function isTemplateFile<Config extends ResolvedConfig>(
+  config: Config,
+): config is Config & { readonly cpuTemplate: string } {
+  const { cpuTemplate } = config;
+  return cpuTemplate !== undefined && !CPU_TEMPLATE_NAMES.some((name) => name === cpuTemplate);
+}
+
 /** The lab is a host of its own: an interface or a socket of it would lead nowhere. */
 function refuseHostDevices({ nets, vsock, control }: BootOptions): void {
   const given = [
@@ -78,6 +88,9 @@ function labArguments(options: BootOptions, config: ResolvedConfig): string[] {
   argv.push("--bare-cmdline", "--cmdline", config.cmdline);
   argv.push("--memory", String(config.memoryMib), "--cpus", String(config.cpus), "--protocol", config.protocol);
   if (config.nested) argv.push("--nested");
+  if (config.cpuTemplate !== undefined) {
+    argv.push("--cpu-template", isTemplateFile(config) ? CPU_TEMPLATE : config.cpuTemplate);
+  }
   // The command line also names the root disk already.
   config.disks.forEach((disk, index) => argv.push("--disk", formatDisk(disk, labDiskPath(index))));
   if (config.console === "virtio") argv.push("--console", "virtio");

@@ -8,6 +8,7 @@ import type { Quirks } from "../fixups/quirks.js";
 import { chooseOrExplain, type Choice } from "./accelerator.js";
 import { argumentBytes } from "./argument-bytes.js";
 import { parseBoot, type BootOptions } from "./arguments.js";
+import { cpuTemplates } from "./cpu-templates.js";
 import { defaultKernel, fastKernel } from "../host/guest-files.js";
 import { checkOutputs } from "./check-outputs.js";
 import { isInteractive, SELF_DESCRIPTION } from "./interactive.js";
@@ -48,6 +49,7 @@ export async function boot(argv: readonly string[], { isRehearsal = false } = {}
   }
   if (options.fromTemplate) return (await import("./boot-from-template.js")).bootFromTemplate(options, config, choice);
   if (choice.kind === "lab") {
+    if (config.cpuTemplate !== undefined) (await cpuTemplates(config))?.(config.cpuTemplate);
     // Checked here, at once, so that messages have the user's own paths, not those in the lab.
     checkGuest(config);
     if (choice.reason !== undefined) {
@@ -70,6 +72,7 @@ async function run(
   isRehearsal: boolean,
 ): Promise<number> {
   const { report, metrics, control } = options;
+  const openCpuTemplate = await cpuTemplates(config);
   const kernel = report === undefined ? undefined : new (await import("./kernel-hash.js")).KernelHash();
   return runGuest({
     config,
@@ -84,6 +87,7 @@ async function run(
       Vm.build(config, host, {
         known: { quirks },
         deviceSupport,
+        openCpuTemplate,
         readKernel: kernel?.read,
         hearsOwner: control !== undefined,
         mayBeSaved: control !== undefined,
@@ -122,6 +126,7 @@ function vmConfig(options: BootOptions) {
     memoryMib: options.memoryMib,
     cpus: options.cpus,
     nested: options.nested,
+    cpuTemplate: options.cpuTemplate,
     protocol: options.protocol,
     quiet: options.quiet,
     disks: options.disks,

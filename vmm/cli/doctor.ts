@@ -1,6 +1,7 @@
 // `vmlet doctor`: what this host can do, for people and for programs.
 import { CHECKS, PASSTHROUGH_CHECKS, lookAt } from "../doctor/all-checks.js";
 import type { Finding, Status } from "../doctor/checks.js";
+import type { CpuDescription } from "../doctor/cpu-description.js";
 import { fixScript } from "../doctor/fix-script.js";
 import type { Capability } from "../doctor/host-view.js";
 import { thisHost } from "../doctor/this-host.js";
@@ -21,6 +22,8 @@ export interface Diagnosis {
   readonly capabilities: readonly Capability[];
   /** Million guest kernel instructions a second, null if no KVM could be asked. */
   readonly guest_kernel_mips: number | null;
+  /** What a guest can be shown of the processor; null if no KVM could be asked, or without --json. */
+  readonly cpu: CpuDescription | null;
   readonly verdict: Verdict;
   readonly exit_code: number;
 }
@@ -34,7 +37,7 @@ export async function doctor(argv: readonly string[]): Promise<number> {
     print((await import("./help.js")).DOCTOR_HELP);
     return 0;
   }
-  const diagnosis = diagnose(passthrough);
+  const diagnosis = diagnose(passthrough, json ? (await import("../doctor/cpu-description.js")).describeCpu() : null);
   print(
     json
       ? `${JSON.stringify(diagnosis, null, 2)}\n`
@@ -45,7 +48,7 @@ export async function doctor(argv: readonly string[]): Promise<number> {
   return diagnosis.exit_code;
 }
 
-function diagnose(passthrough: boolean): Diagnosis {
+function diagnose(passthrough: boolean, cpu: CpuDescription | null): Diagnosis {
   const host = thisHost();
   const findings = lookAt(host, passthrough ? [...CHECKS, ...PASSTHROUGH_CHECKS] : CHECKS);
   const verdict = decide(host, findings);
@@ -55,6 +58,7 @@ function diagnose(passthrough: boolean): Diagnosis {
     findings,
     capabilities: host.kvm.capabilities,
     guest_kernel_mips: host.kvm.mips ?? null,
+    cpu,
     verdict,
     exit_code: EXIT_CODES[verdict.accelerator],
   };

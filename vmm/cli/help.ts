@@ -69,6 +69,10 @@ Options:
                          emulated host with AMD-V; lab-intel: with VT-x, slower
       --protocol NAME    entry of an ELF kernel: auto (default), linux64, pvh
       --nested           show the guest VT-x or AMD-V
+      --cpu-template NAME
+                         show the guest a part of the processor: T2, T2S, T2CL
+                         (Intel), T2A (AMD), or a file; its snapshots then go on
+                         on all hosts that have that part
       --disk SPEC        a raw image or block device as /dev/vda, /dev/vdb, ...;
                          repeatable
       --net NET          a network device; repeatable

@@ -32,6 +32,8 @@ export const SNAPSHOT_INSPECT_FLAGS = {
   help: { type: "boolean", short: "h" },
 } as const;
 
+export const SNAPSHOT_CPU_TEMPLATE_FLAGS = { help: { type: "boolean", short: "h" } } as const;
+
 export const SNAPSHOT_DELETE_FLAGS = { help: { type: "boolean", short: "h" } } as const;
 
 export interface CreateOptions {
@@ -141,6 +143,19 @@ export function parseSnapshotDelete(argv: readonly string[]): { help: boolean; f
   const { values, positionals } = parseOptions([...argv], SNAPSHOT_DELETE_FLAGS, name, { allowPositionals: true });
   const { help = false } = values;
   return { help, folder: oneFolder(name, positionals, help) };
+}
+
+export function parseSnapshotCpuTemplate(argv: readonly string[]): { help: boolean; paths: string[] } {
+  const name = "vmlet snapshot cpu-template";
+  const { values, positionals } = parseOptions([...argv], SNAPSHOT_CPU_TEMPLATE_FLAGS, name, {
+    allowPositionals: true,
+  });
+  const { help = false } = values;
+  const paths: string[] = positionals;
+  if (!help && (paths.length === 0 || paths.includes(""))) {
+    throw new UsageError(`${name}: give one HOST or more, files of vmlet doctor --json`);
+  }
+  return { help, paths };
 }
 
 function oneFolder(name: string, [folder = "", ...more]: readonly string[], help: boolean): string {

@@ -8,6 +8,7 @@ Usage:
   vmlet snapshot receive [options] ADDRESS         wait for a guest that moves
   vmlet snapshot inspect [options] FOLDER          what is in a snapshot
   vmlet snapshot delete FOLDER                     remove a snapshot
+  vmlet snapshot cpu-template HOST...              what several hosts all have
 
 Examples:
   vmlet boot --control vm.sock & vmlet snapshot create --stop vm.sock saved
@@ -132,4 +133,20 @@ Options:
 
 Example:
   vmlet migrate vm.sock tcp:10.0.0.2:7000
+`;
+
+export const SNAPSHOT_CPU_TEMPLATE_HELP = `Prints a CPU template: what the processors of several hosts have in common.
+
+Usage: vmlet snapshot cpu-template HOST...
+
+HOST is a file that "vmlet doctor --json" has written on one of the hosts. A
+guest that is booted with the template on any of them goes on on all of them.
+
+Options:
+  -h, --help             print this text
+
+Examples:
+  vmlet doctor --json > one.json
+  vmlet snapshot cpu-template one.json two.json > ours.json
+  vmlet boot --cpu-template ours.json --control vm.sock
 `;

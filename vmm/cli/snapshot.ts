@@ -4,7 +4,7 @@ import type * as Texts from "./snapshot-help.js";
 import { print } from "../host/say.js";
 import { UsageError } from "./usage-error.js";
 
-const COMMANDS = ["create", "restore", "receive", "inspect", "delete"] as const;
+const COMMANDS = ["create", "restore", "receive", "inspect", "delete", "cpu-template"] as const;
 
 export async function snapshot([command, ...rest]: readonly string[]): Promise<number> {
   switch (command) {
@@ -18,6 +18,8 @@ export async function snapshot([command, ...rest]: readonly string[]): Promise<n
       return inspect(rest);
     case "delete":
       return remove(rest);
+    case "cpu-template":
+      return (await import("./snapshot-cpu-template.js")).cpuTemplate(rest);
     case "--help":
     case "-h":
       return help("SNAPSHOT_HELP");

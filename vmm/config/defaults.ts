@@ -1,6 +1,10 @@
 // Every default of a VM, named, with the reason for its value.
 
 /** Room for our kernel, busybox and a small program; Firecracker's default as well. */
+/** Templates of the processor that go by a name; vmm/x86/cpu-template.ts has them. */
+export const CPU_TEMPLATE_NAMES = ["T2", "T2S", "T2CL", "T2A"] as const;
+export type CpuTemplateName = (typeof CPU_TEMPLATE_NAMES)[number];
+
 export const DEFAULT_MEMORY_MIB = 128;
 /** The boot tables, a kernel and its initramfs need about this much. */
 export const MIN_MEMORY_MIB = 16;

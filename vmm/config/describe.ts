@@ -1,16 +1,18 @@
 // ResolvedConfig -> VmConfig: what a caller would have to ask for to get the same again, for a saved state.
 // Paths are absolute, and the command line is whole.
 import { resolve } from "node:path";
+import { CPU_TEMPLATE_NAMES, type CpuTemplateName } from "./defaults.js";
 import { resolveConfig } from "./resolve.js";
 import type { ResolvedNet } from "./nets.js";
 import type { ResolvedConfig, VmConfig } from "./types.js";
 
 /** As plain data: fields that are undefined are left out. */
 export function describeConfig(config: ResolvedConfig): VmConfig {
-  const { kernel, initrd, disks, nets, vsock, ...rest } = config;
+  const { kernel, initrd, disks, nets, vsock, cpuTemplate, ...rest } = config;
   const described: VmConfig = {
     ...rest,
     bareCmdline: true,
+    cpuTemplate: isTemplateName(cpuTemplate) ? cpuTemplate : resolve(cpuTemplate),
     kernel: resolve(kernel),
     initrd: initrd === undefined ? undefined : resolve(initrd),
     disks: disks.map((disk) => ({ ...disk, path: resolve(disk.path) })),
@@ -18,6 +20,10 @@ export function describeConfig(config: ResolvedConfig): VmConfig {
     vsock: vsock === undefined ? undefined : { ...vsock, path: resolve(vsock.path) },
   };
   return JSON.parse(JSON.stringify(described)) as VmConfig;
+}
+
+function isTemplateName(cpuTemplate: string | undefined): cpuTemplate is CpuTemplateName | undefined {
+  return cpuTemplate === undefined || CPU_TEMPLATE_NAMES.some((name) => name === cpuTemplate);
 }
 
 /** What was described, again. Throws ConfigError for what cannot be. */

@@ -27,6 +27,8 @@ export interface VmConfig {
   readonly cpus?: number | undefined;
   /** Show the guest vmx or svm. */
   readonly nested?: boolean | undefined;
+  /** What the guest is shown of the processor: a template's name, or a file's path. */
+  readonly cpuTemplate?: string | undefined;
   /** Entry protocol of an ELF kernel. */
   readonly protocol?: BootProtocol | undefined;
   /** Keep the kernel's log off the console. */
@@ -54,6 +56,7 @@ export interface ResolvedConfig {
   readonly memoryMib: number;
   readonly cpus: number;
   readonly nested: boolean;
+  readonly cpuTemplate: string | undefined;
   readonly protocol: BootProtocol;
   readonly disks: readonly ResolvedDisk[];
   readonly nets: readonly ResolvedNet[];

@@ -13,11 +13,12 @@ import { MappedGuestMemory } from "../memory/guest-memory.js";
 import { MIB } from "../memory/layout.js";
 import type { SavedMemory } from "../memory/saved-memory.js";
 import type { DeviceSupport } from "../virtio/device-support.js";
+import type { CpuTemplate } from "../x86/cpu-template.js";
 import type { CpuidEntry } from "../x86/cpuid.js";
 import type { KernelFormat } from "../x86/kernel.js";
 import { virtioRanges } from "../x86/virtio-ranges.js";
 import { createMachine, type Machine, type SavedMachine } from "./create.js";
-import { checkHost } from "./host-check.js";
+import { checkCpuTemplate, checkHost } from "./host-check.js";
 import { bootImagesOf, enterLinux, loadLinux, openImages, readLater, type BootImages } from "./linux.js";
 import { UndoStack } from "./undo-stack.js";
 
@@ -61,6 +62,8 @@ export interface BuildOptions {
   readonly known?: { readonly quirks: Quirks | undefined };
   /** Required for a configuration with devices. */
   readonly deviceSupport?: DeviceSupport | undefined;
+  /** Required for a configuration with a CPU template. */
+  readonly openCpuTemplate?: ((nameOrPath: string) => CpuTemplate) | undefined;
   /** Takes all of the kernel's file as it is when it is booted, a piece at a time. */
   readonly readKernel?: ((pieces: Iterable<Uint8Array>) => void) | undefined;
   /** The caller waits for requests, too: a guest that begins on its thread leaves it often. */
@@ -119,7 +122,12 @@ interface Undo {
 }
 
 /** What a machine needs on this host, whatever will run in it. */
-function prepare(config: ResolvedConfig, undo: Undo, { known, deviceSupport }: BuildOptions) {
+function prepare(
+  config: ResolvedConfig,
+  undo: Undo,
+  { known, deviceSupport }: BuildOptions,
+  cpuTemplate?: CpuTemplate,
+) {
   if (deviceSupport === undefined && deviceCount(config) > 0) throw new Error("Devices without device support");
   const hostSides = new UndoStack();
   undo.all.add(() => {
@@ -132,7 +140,23 @@ function prepare(config: ResolvedConfig, undo: Undo, { known, deviceSupport }: B
   });
   checkHost(system, config);
   const { quirks } = known ?? { quirks: knownQuirks(system) };
-  return { config, system, quirks, factories, ranges: virtioRanges(factories.length), deviceSupport, hostSides };
+  if (cpuTemplate !== undefined) checkCpuTemplate(system, config, cpuTemplate, quirks !== undefined);
+  return {
+    config,
+    system,
+    quirks,
+    cpuTemplate,
+    factories,
+    ranges: virtioRanges(factories.length),
+    deviceSupport,
+    hostSides,
+  };
+}
+
+function templateOf({ cpuTemplate }: ResolvedConfig, { openCpuTemplate }: BuildOptions): CpuTemplate | undefined {
+  if (cpuTemplate === undefined) return undefined;
+  if (openCpuTemplate === undefined) throw new Error("A CPU template, and nothing that opens it");
+  return openCpuTemplate(cpuTemplate);
 }
 
 function unmapLater(undo: UndoStack, memory: { unmap(): void } | undefined): void {
@@ -146,7 +170,7 @@ function build(config: ResolvedConfig, undo: Undo, reads: Promise<void>[], optio
   const images = openImages(config, (close) => {
     undo.files.add(close);
   });
-  const host = prepare(config, undo, options);
+  const host = prepare(config, undo, options, templateOf(config, options));
   const { quirks, ranges } = host;
   const memory = MappedGuestMemory.map(config.memoryMib * MIB);
   unmapLater(undo.all, memory);

@@ -2,6 +2,7 @@
 // words that its threads share. Other code loads what runs in it. DESIGN.md, "Boot", steps 9 to 13.
 import type { InterruptLine } from "../../devices/contracts.js";
 import type { ResolvedConfig } from "../config/types.js";
+import { HostError } from "../errors.js";
 import { GuestRegisters } from "../fixups/guest-registers.js";
 import type { Quirks } from "../fixups/quirks.js";
 import { MSR_LSTAR, MSR_STAR, MSR_SYSCALL_MASK } from "../fixups/syscall.js";
@@ -31,6 +32,7 @@ import type { DeviceFactory } from "../virtio/device-host.js";
 import type { DeviceParts, DeviceSupport } from "../virtio/device-support.js";
 import { RegisterPages } from "../virtio/register-pages.js";
 import type { VirtioMmioRange } from "../x86/acpi/dsdt.js";
+import { throughTemplate, type CpuTemplate } from "../x86/cpu-template.js";
 import { guestCpuid, type CpuidEntry } from "../x86/cpuid.js";
 import { wireLocalInterrupts } from "../x86/lapic.js";
 import { bootMsrs } from "../x86/msrs.js";
@@ -67,6 +69,8 @@ export interface MachineInputs {
   readonly config: ResolvedConfig;
   readonly system: KvmSystem;
   readonly quirks: Quirks | undefined;
+  /** What the guest is shown of the processor; undefined for all of it. */
+  readonly cpuTemplate: CpuTemplate | undefined;
   /** Guest RAM; other code fills it. */
   readonly memory: MappedGuestMemory;
   readonly command: CommandPages | undefined;
@@ -207,7 +211,7 @@ function createVcpus(
     loading(`the CPUID of vCPU ${String(index)}`, () => {
       vcpu.setCpuid(cpuid);
     });
-    if (bootCpuid !== undefined) setUpForBoot(vcpu, index, cpuid);
+    if (bootCpuid !== undefined) setUpForBoot(vcpu, index, cpuid, inputs.cpuTemplate);
     vcpus.push(vcpu);
     cpuids.push(cpuid);
   }
@@ -215,8 +219,9 @@ function createVcpus(
 }
 
 /** What the vCPU of each index shows of this host's processor. */
-function cpuidOfHost({ system, config, quirks }: MachineInputs): (index: number) => CpuidEntry[] {
-  const supported = system.supportedCpuid();
+function cpuidOfHost({ system, config, quirks, cpuTemplate }: MachineInputs): (index: number) => CpuidEntry[] {
+  const all = system.supportedCpuid();
+  const supported = cpuTemplate === undefined ? all : throughTemplate(all, cpuTemplate);
   const tscDeadline = system.checkExtension(KVM_CAP_TSC_DEADLINE_TIMER) > 0;
   const { cpus: count, nested } = config;
   // A KVM that emulates kernel code emulates a hypercall's instruction again and again: the guest would hang in its
@@ -225,9 +230,30 @@ function cpuidOfHost({ system, config, quirks }: MachineInputs): (index: number)
   return (index) => guestCpuid(supported, { index, count, nested, tscDeadline, hypercalls });
 }
 
+/** Throws HostError for an MSR that the host does not let be changed. */
+function setTemplateMsrs(vcpu: VcpuFd, { name, msrs }: CpuTemplate): void {
+  for (const { index, mask, value } of msrs) {
+    const [now] = vcpu.getMsrs([index]);
+    // One that is not there shows nothing.
+    if (now === undefined && value === 0n) continue;
+    const wanted = ((now ?? 0n) & ~mask) | (value & mask);
+    if (wanted === now || vcpu.trySetMsr(index, wanted)) continue;
+    throw new HostError(
+      `CPU template ${name}: this KVM does not take MSR 0x${index.toString(16)} = 0x${wanted.toString(16)}`,
+      { cure: "use another template, or a newer host kernel" },
+    );
+  }
+}
+
 /** As a firmware leaves a processor. */
-function setUpForBoot(vcpu: VcpuFd, index: number, cpuid: readonly CpuidEntry[]): void {
+function setUpForBoot(
+  vcpu: VcpuFd,
+  index: number,
+  cpuid: readonly CpuidEntry[],
+  cpuTemplate: CpuTemplate | undefined,
+): void {
   vcpu.setMsrs(bootMsrs(cpuid));
+  if (cpuTemplate !== undefined) setTemplateMsrs(vcpu, cpuTemplate);
   vcpu.resetFpu();
   const lapic = vcpu.getLapic();
   wireLocalInterrupts(lapic, index === 0);

@@ -12,6 +12,7 @@ import {
   KVM_CAP_PIT2,
   KVM_CAP_USER_MEMORY,
 } from "../sys/kvm-abi.js";
+import { templateProblem, throughTemplate, type CpuTemplate } from "../x86/cpu-template.js";
 import { offersVirtualization, physicalAddressBits } from "../x86/cpuid.js";
 
 /** Capabilities without which nothing works here, with their UAPI names for the message. */
@@ -49,5 +50,30 @@ export function checkHost(system: KvmSystem, config: ResolvedConfig): void {
     };
     const problem = memoryProblem(config.memoryMib, limits);
     if (problem !== undefined) throw new ConfigError([problem]);
+  }
+}
+
+/** Throws HostError for a template that cannot be on this host, ConfigError for one that hides what else is asked for. */
+export function checkCpuTemplate(
+  system: KvmSystem,
+  config: ResolvedConfig,
+  template: CpuTemplate,
+  isSoftware: boolean,
+): void {
+  if (isSoftware) {
+    throw new HostError(
+      `CPU template ${template.name}: this KVM has no hardware virtualization, and its guests see the processor itself`,
+      { cure: "leave the template out, or use --accel lab" },
+    );
+  }
+  const supported = system.supportedCpuid();
+  const problem = templateProblem(supported, template);
+  if (problem !== undefined) {
+    throw new HostError(`CPU template ${template.name} ${problem}`, { cure: "make one: vmlet snapshot cpu-template" });
+  }
+  if (config.nested && !offersVirtualization(throughTemplate(supported, template))) {
+    throw new ConfigError([
+      `CPU template ${template.name} hides VT-x and AMD-V, and the guest is to see them (nested)`,
+    ]);
   }
 }

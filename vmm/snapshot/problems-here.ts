@@ -4,7 +4,7 @@ import { resolveDescribed } from "../config/describe.js";
 import type { VmConfig } from "../config/types.js";
 import { HostError } from "../errors.js";
 import { bootId } from "../host/facts.js";
-import { probeQuirks } from "../fixups/probe.js";
+import { knownQuirks } from "../fixups/probe.js";
 import { KvmSystem } from "../kvm/system.js";
 import { vcpuFromData } from "../kvm/vcpu-data.js";
 import { hostCpu, hostTscKhz, nativeCpuid } from "../machine/host-cpu.js";
@@ -35,7 +35,7 @@ function thisHost(): ThisHost | undefined {
     throw error;
   }
   try {
-    const software = probeQuirks(system) !== undefined;
+    const software = knownQuirks(system) !== undefined;
     return { cpu: hostCpu(system), software, native: nativeCpuid, boot: bootId, tscKhz: hostTscKhz(system) };
   } finally {
     system.close();

@@ -6,7 +6,7 @@ import { resolveDescribed } from "../config/describe.js";
 import type { ResolvedConfig, VmConfig } from "../config/types.js";
 import { CHANNEL_BYTES } from "../../devices/pseudo/command-channel.js";
 import { bootId } from "../host/facts.js";
-import { probeQuirks } from "../fixups/probe.js";
+import { knownQuirks } from "../fixups/probe.js";
 import { KvmSystem } from "../kvm/system.js";
 import { vcpuFromData } from "../kvm/vcpu-data.js";
 import { vmFromData } from "../kvm/vm-state.js";
@@ -141,7 +141,7 @@ export class OpenSnapshot {
   #probe(): NonNullable<BuildOptions["known"]> {
     const system = KvmSystem.open();
     try {
-      return { quirks: probeQuirks(system) };
+      return { quirks: knownQuirks(system) };
     } finally {
       system.close();
     }

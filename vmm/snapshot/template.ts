@@ -1,7 +1,7 @@
 // Templates: a guest that has been booted once, up to where its command would start. It is kept in the cache under
 // the hash of all that made it, and every later guest of the same kind goes on from there.
 import { createHash } from "node:crypto";
-import { closeSync, mkdirSync, openSync, readdirSync, rmSync, statSync, utimesSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, rmSync, statSync, utimesSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describeConfig } from "../config/describe.js";
@@ -73,13 +73,14 @@ function templateName(config: ResolvedConfig): string {
     const { ino, size, mtimeNs } = statSync(path, { bigint: true });
     return [path, ino, size, mtimeNs].join(" ");
   };
-  const { kernel, initrd, disks } = config;
+  const { kernel, initrd, disks, cpuTemplate } = config;
   const inputs = {
     vmlet: VERSION,
     program: file(fileURLToPath(import.meta.url)),
     boot: bootId(),
     config: describeConfig(config),
     files: [kernel, ...(initrd === undefined ? [] : [initrd]), ...disks.map(({ path }) => path)].map(file),
+    cpuTemplate: cpuTemplate === undefined || !existsSync(cpuTemplate) ? "" : file(cpuTemplate),
   };
   return createHash("sha256").update(JSON.stringify(inputs)).digest("hex").slice(0, 32);
 }

@@ -34,6 +34,8 @@ const MAWAU = [17, 18, 19, 20, 21];
 const RTM_ALWAYS_ABORT = 11;
 const TSX_FORCE_ABORT = 13;
 const EFER_LMSLE_UNSUPPORTED = 20;
+/** What a kernel had best do, and what it need not: CPU templates set them where KVM does not. */
+const IBRS_HINTS = [16, 17, 18, 19];
 
 export const FEATURE_REGISTERS: readonly FeatureRegister[] = [
   register(
@@ -121,7 +123,7 @@ export const FEATURE_REGISTERS: readonly FeatureRegister[] = [
     "ebx",
     `clzero irperf xsaveerptr - rdpru - mba - - wbnoinvd - - ibpb - ibrs stibp ibrs_always_on stibp_always_on ibrs_preferred
      ibrs_same_mode efer_lmsle_unsupported - - ppin amd_ssbd virt_ssbd ssb_no cppc psfd btc_no ibpb_ret`,
-    { others: [EFER_LMSLE_UNSUPPORTED] },
+    { others: [EFER_LMSLE_UNSUPPORTED, ...IBRS_HINTS] },
   ),
   register(
     0x8000_000a,
@@ -226,7 +228,7 @@ export function xsaveComponentNames(components: bigint): string[] {
 
 /** IA32_ARCH_CAPABILITIES, bits that say that the processor has no such weakness or can do something. Intel SDM vol. 4. */
 const ARCH_CAPABILITIES = `rdcl_no ibrs_all - skip_l1dfl_vmentry ssb_no mds_no pschange_mc_no tsx_ctrl taa_no -
-   misc_package_ctls energy_filtering_ctl doitm sbdr_ssdp_no fbsdp_no psdp_no - fb_clear fb_clear_ctrl - bhi_no
+   - - doitm sbdr_ssdp_no fbsdp_no psdp_no - fb_clear fb_clear_ctrl - bhi_no
    xapic_disable_status - overclocking_status pbrsb_no gds_ctrl gds_no rfds_no rfds_clear`;
 export const IA32_ARCH_CAPABILITIES = 0x10a;
 
@@ -235,6 +237,14 @@ export function missingArchCapabilities(shown: bigint, offered: bigint): string[
   const bits = shown & ~offered;
   if (bits === 0n) return [];
   return namesOf(ARCH_CAPABILITIES).filter((name, bit) => name !== NO_NAME && ((bits >> BigInt(bit)) & 1n) !== 0n);
+}
+
+/** The bits of IA32_ARCH_CAPABILITIES that are good to have. */
+export function archCapabilityBits(): bigint {
+  return namesOf(ARCH_CAPABILITIES).reduce(
+    (all, name, bit) => (name === NO_NAME ? all : all | (1n << BigInt(bit))),
+    0n,
+  );
 }
 
 /** "GenuineIntel", "AuthenticAMD" ...; empty without leaf 0. */
