@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync, writeFileSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { Worker } from "node:worker_threads";
 import { resolveConfig } from "../../vmm/config/resolve.js";
 import {
@@ -26,6 +26,7 @@ import { EchoDevice } from "../helpers/echo-device.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
 import { asm, miniKernel, type MiniKernel } from "../helpers/mini-kernel.js";
 import { settledResources } from "../helpers/own-resources.js";
+import { run } from "../helpers/program.js";
 import { skip } from "../helpers/skip.js";
 
 const quiet: VmHost = {
@@ -191,6 +192,16 @@ describe("kvm: life", function () {
       assert.deepEqual(exit.exits, {});
     });
   }
+
+  it("a program that is given to Node as text has threads, too", async () => {
+    const program = `
+      import { createVm } from ${JSON.stringify(resolve("build/vmm/index.js"))};
+      const vm = createVm({ kernel: ${JSON.stringify(kernelOf(...ending))}, memoryMib: 32 }, { output: (_, done) => done() });
+      console.log((await vm.start({ threads: "threads" })).exitStatus);
+      await vm.close();`;
+    const { stdout, stderr } = await run([process.execPath, "--input-type=module", "-e", program]);
+    assert.equal(stdout, "7\n", stderr);
+  });
 
   it("close() waits no longer than a moment for a host that never takes the output", async () => {
     const vm = make([asm.flood(0x61)], { output: () => undefined });

@@ -2,7 +2,7 @@
 // registers and memory is what it was, and a snapshot that cannot be made leaves guest and folder as they were.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import {
@@ -21,7 +21,7 @@ import { collectOutput, type CollectedOutput } from "../helpers/collected-output
 import { whyNoKvm } from "../helpers/kvm-guard.js";
 import { asm, miniKernel, type MiniKernel } from "../helpers/mini-kernel.js";
 import { settledResources } from "../helpers/own-resources.js";
-import { start } from "../helpers/program.js";
+import { start, type Running } from "../helpers/program.js";
 import { assertCounts, runCountingCycles } from "../helpers/snapshot-cycles.js";
 import { skip } from "../helpers/skip.js";
 
@@ -235,18 +235,41 @@ describe("kvm: snapshots", function () {
     }
   });
 
-  it("killed in the middle, at any moment: the snapshot before is there, or the new one, never half of one", async () => {
-    const path = at("killed");
-    // A guest, saved again and again.
+  /** A program whose guest is saved again and again; it says so each time. */
+  function saveAgainAndAgain(path: string): Running {
     const program = `
       import { createSnapshot, createVm } from ${JSON.stringify(resolve("build/vmm/index.js"))};
       const vm = createVm({ kernel: ${JSON.stringify(kernel.path)}, memoryMib: 32 }, { output: (_, done) => setImmediate(done) });
-      void vm.start();
+      vm.start().then((exit) => console.error(exit), (error) => console.error(error));
       console.log("up");
       for (;;) console.log((await createSnapshot(vm, ${JSON.stringify(path)})).id);`;
+    writeFileSync(at("saver.mjs"), program);
+    return start([process.execPath, at("saver.mjs")]);
+  }
+
+  it("opened while another process replaces it: it is one or the other", async () => {
+    const path = at("replacing");
+    const saver = saveAgainAndAgain(path);
+    await saver.until("up\n");
+    while (!existsSync(join(path, "state.json")) && saver.child.exitCode === null && saver.child.signalCode === null) {
+      await new Promise((done) => setTimeout(done, 10));
+    }
+    const seen = new Set<string>();
+    for (const end = performance.now() + 3000; performance.now() < end;) {
+      seen.add(openedId(path));
+      inspectSnapshot(path);
+      await new Promise((done) => setImmediate(done));
+    }
+    saver.child.kill("SIGKILL");
+    const { stderr } = await saver.ended;
+    assert.ok(seen.size > 1, stderr);
+  });
+
+  it("killed in the middle, at any moment: the snapshot before is there, or the new one, never half of one", async () => {
+    const path = at("killed");
     const left = new Set<number>();
     for (let round = 0; round < 15; round++) {
-      const saver = start([process.execPath, "--input-type=module", "-e", program]);
+      const saver = saveAgainAndAgain(path);
       // The first of all is killed before there is any.
       await saver.until("up");
       await new Promise((done) => setTimeout(done, round * 13));
@@ -285,7 +308,7 @@ describe("kvm: snapshots", function () {
       for (let filled = 0; filled < 3; filled++) {
         execFileSync("sh", [
           "-c",
-          `head -c ${String(300_000 + 150_000 * filled)} /dev/urandom >${disk}/filler${String(filled)} || true`,
+          `head -c ${String(300_000 + 150_000 * filled)} /dev/urandom >${disk}/filler${String(filled)} 2>/dev/null || true`,
         ]);
         const refused = async (to: string): Promise<void> => {
           await assert.rejects(createSnapshot(guest.vm, to), (error) => {

@@ -49,7 +49,8 @@ export class VcpuThread {
 
   /** `lost`: the thread is no more. */
   constructor(lost: (thread: VcpuThread) => void) {
-    this.#worker = new Worker(WORKER_URL, { stdout: false, stderr: false });
+    // With none of this process's flags: a program given as text has one (--input-type) that no file may have.
+    this.#worker = new Worker(WORKER_URL, { stdout: false, stderr: false, execArgv: [] });
     this.#worker.on("message", ({ turn, message }: VcpuTurnReport) => {
       this.#beReady();
       const open = this.#open.get(turn);

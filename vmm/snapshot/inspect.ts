@@ -11,7 +11,7 @@ import { checkFolderPath } from "./arguments.js";
 import { attempt, openSnapshotFile, STATE_FILE } from "./folder.js";
 import { readImageHashes } from "./image-hash.js";
 import { checkMemory, hashMemory } from "./memory-file.js";
-import { memoryBytes, memoryFileOf, readId, readState } from "./restore.js";
+import { memoryBytes, memoryFileOf, readId, readState, unlessReplaced } from "./restore.js";
 import { readHost, type SavedHost } from "./saved-host.js";
 import { readingState, STATE_VERSION } from "./state-file.js";
 
@@ -66,8 +66,11 @@ export function inspectSnapshot(
   folder: string,
   { verify = false }: { readonly verify?: boolean } = {},
 ): SnapshotDescription {
-  const state = readState(checkFolderPath(folder));
-  return readingState(join(folder, STATE_FILE), () => describe(state, folder, verify));
+  checkFolderPath(folder);
+  return unlessReplaced(() => {
+    const state = readState(folder);
+    return readingState(join(folder, STATE_FILE), () => describe(state, folder, verify));
+  });
 }
 
 function describe(state: StateReader, folder: string, verify: boolean): SnapshotDescription {

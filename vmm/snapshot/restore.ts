@@ -70,18 +70,15 @@ export class OpenSnapshot {
   /** Throws SnapshotError for what is not there, not whole, or not what it should be. */
   static open(folder: string): OpenSnapshot {
     const path = join(folder, STATE_FILE);
-    for (let tries = 1; ; tries++) {
+    return unlessReplaced(() => {
       const state = readState(folder);
-      const opened = readingState(path, () => OpenSnapshot.#from(state, folder, tries === TRIES));
-      if (opened !== undefined) return opened;
-    }
+      return readingState(path, () => OpenSnapshot.#from(state, folder));
+    });
   }
 
-  /** Undefined for a memory file that is not there, unless this is the `isLast` try. */
-  static #from(state: StateReader, folder: string, isLast: boolean): OpenSnapshot | undefined {
+  static #from(state: StateReader, folder: string): OpenSnapshot {
     state.only(FIELDS);
     const path = join(folder, memoryFileOf(state));
-    if (!isLast && lstatSync(path, { throwIfNoEntry: false }) === undefined) return undefined;
     const { fd } = openSnapshotFile(path);
     try {
       const opened = OpenSnapshot.#read(state, join(folder, STATE_FILE), new FileMemory(fd));
@@ -165,6 +162,18 @@ export class OpenSnapshot {
   /** After the last VM of it is closed. */
   close(): void {
     for (const fd of this.memory.files) closeSync(fd);
+  }
+}
+
+/** Reads again if a newer snapshot has taken the place of this one between its two files. */
+export function unlessReplaced<Result>(read: () => Result): Result {
+  for (let tries = 1; ; tries++) {
+    try {
+      return read();
+    } catch (error) {
+      const isGone = (error as { readonly cause?: { readonly code?: unknown } }).cause?.code === "ENOENT";
+      if (!isGone || tries === TRIES) throw error;
+    }
   }
 }
 
