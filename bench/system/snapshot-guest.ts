@@ -72,10 +72,15 @@ export async function timed(make: (host: VmHost) => Vm): Promise<Sample> {
   const began = performance.now();
   const asked = new AskedVm(make);
   const madeMs = performance.now() - began;
-  asked.start();
-  await asked.ask("now");
-  const answeredMs = performance.now() - began;
-  const exit = await asked.end();
+  let answeredMs = NaN;
+  let exit: VmExit | undefined;
+  try {
+    asked.start();
+    await asked.ask("now");
+    answeredMs = performance.now() - began;
+  } finally {
+    exit = await asked.end();
+  }
   const firstRun = exit?.milestones.firstRun ?? beganNs;
   return {
     restore_call_ms: madeMs,

@@ -52,15 +52,17 @@ async function clones({ snapshot, overrides }: SavedGuest) {
     if (areAsked) await Promise.all(fresh.map((one) => one.ask("now")));
     return ownMemory();
   };
-  const before = await upTo(COUNT - LAST, false);
-  const after = await upTo(COUNT, true);
-  const held = threads.size;
-  await Promise.all(alive.map((one) => one.end()));
-  return {
-    pss_of_the_50th_mib: (after.pss - before.pss) / LAST,
-    private_of_the_50th_mib: (after.private - before.private) / LAST,
-    threads_of_50: held,
-  };
+  try {
+    const before = await upTo(COUNT - LAST, false);
+    const after = await upTo(COUNT, true);
+    return {
+      pss_of_the_50th_mib: (after.pss - before.pss) / LAST,
+      private_of_the_50th_mib: (after.private - before.private) / LAST,
+      threads_of_50: threads.size,
+    };
+  } finally {
+    await Promise.all(alive.map((one) => one.end()));
+  }
 }
 
 function wallMs(argv: readonly string[], input = ""): number {

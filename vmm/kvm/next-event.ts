@@ -33,22 +33,17 @@ const APIC_COUNTS_A_MS = 1e6;
 
 const PIT_COUNTS_A_MS = 1193.182;
 const PIT_MAX_COUNT = 0x1_0000;
-/** It counts down once, or has not been set up. */
 const PIT_PERIODIC = [2, 3];
 const PIT_ONE_SHOT = [0, 1, 4];
 
 /** In `ms` from now: 0 is at once; "interrupt": only one from outside; "never": nothing. */
 export type NextEvent = number | "interrupt" | "never";
 
-/** Of the whole VM, none of whose vCPUs is in KVM_RUN. `nowNs` is CLOCK_MONOTONIC. */
-export function nextEvent(
-  vm: Pick<VmFd, "getPit2" | "getIrqchip">,
-  vcpus: readonly NextEventVcpu[],
-  nowNs: bigint,
-): NextEvent {
+/** Of the whole VM, none of whose vCPUs is in KVM_RUN. */
+export function nextEvent(vm: Pick<VmFd, "getPit2" | "getIrqchip">, vcpus: readonly NextEventVcpu[]): NextEvent {
   const events = vcpus.map(nextVcpuEvent);
   if (events.every((event) => event === "never")) return "never";
-  return isPicWaiting(vm) ? 0 : earliest([...events, nextPitEvent(vm.getPit2(), nowNs)]);
+  return isPicWaiting(vm) ? 0 : earliest([...events, nextPitEvent(vm.getPit2(), vcpus)]);
 }
 
 export type NextEventVcpu = Pick<VcpuFd, "getMpState" | "getRegs" | "getLapic" | "getEvents" | "getMsrs" | "tscKhz">;
@@ -102,14 +97,18 @@ function isPicWaiting(vm: Pick<VmFd, "getIrqchip">): boolean {
   return chip.getUint8(kvm_irqchip.chip + kvm_pic_state.irq_base) !== 0 && (register("irr") & ~register("imr")) !== 0;
 }
 
-function nextPitEvent(pit: DataView, nowNs: bigint): NextEvent {
+/**
+ * KVM does not tell when channel 0 was loaded: one that counts once is due within its whole time. Where a local APIC's
+ * timer is in use, the 8254 is not: Linux leaves it in such a mode for good.
+ */
+function nextPitEvent(pit: DataView, vcpus: readonly NextEventVcpu[]): NextEvent {
   const channel = kvm_pit_state2.channels;
   const mode = pit.getUint8(channel + kvm_pit_channel_state.mode);
   const count = pit.getUint32(channel + kvm_pit_channel_state.count, true) || PIT_MAX_COUNT;
-  const periodMs = count / PIT_COUNTS_A_MS;
-  if (PIT_PERIODIC.includes(mode)) return periodMs;
-  if (!PIT_ONE_SHOT.includes(mode)) return "interrupt";
-  const loadedNs = pit.getBigUint64(channel + kvm_pit_channel_state.count_load_time, true);
-  const leftMs = periodMs - Number(nowNs - loadedNs) / 1e6;
-  return leftMs <= 0 ? "interrupt" : leftMs;
+  const isOneShot = PIT_ONE_SHOT.includes(mode) && !vcpus.some(usesApicTimer);
+  return PIT_PERIODIC.includes(mode) || isOneShot ? count / PIT_COUNTS_A_MS : "interrupt";
+}
+
+function usesApicTimer(vcpu: NextEventVcpu): boolean {
+  return (vcpu.getLapic().getUint32(APIC_LVTT, true) & APIC_LVT_MASKED) === 0;
 }

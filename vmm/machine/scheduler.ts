@@ -8,8 +8,14 @@ import type { VcpuThread } from "./vcpu-thread.js";
 
 /** A VM that could go on keeps its threads for so long when others wait, `ms`. */
 export const SLICE_MS = 10;
-/** It is first asked whether it waits after so long, then after twice as long, and so on: each costs an exit. */
+/** On a busy host vCPUs take long to rest: a slice is at least so many times as long as that took of late. */
+const SLICE_RESTS = 10;
+const MAX_SLICE_MS = 100;
+/** How much the last time counts. */
+const REST_WEIGHT = 0.2;
+/** It is first asked whether it waits after so long, then after four times as long, and so on: each costs an exit. */
 const FIRST_LOOK_MS = 1;
+const LOOK_FACTOR = 4;
 /**
  * A parked VM is run after so long although nothing is due, then after four times as long, and so on: what KVM does not
  * show, such as a timer that was just over, is late and not lost.
@@ -45,7 +51,7 @@ interface Entry {
   state: "waiting" | "running" | "asked" | "parked";
   /** Has run since then, `ms` of performance.now(). */
   since: number;
-  /** It is asked then, if others wait. */
+  /** It is asked then, if others wait; and has been asked, if it is. */
   lookAt: number;
   /** It is to run again then. */
   dueAt: number;
@@ -62,6 +68,8 @@ export class Scheduler {
   #timer: NodeJS.Timeout | undefined;
   #timerAt = Infinity;
   #isServing = false;
+  /** How long vCPUs take from being asked to being seen at rest, `ms`. */
+  #restMs = 0;
 
   constructor(pool: ThreadPool) {
     this.#pool = pool;
@@ -110,12 +118,14 @@ export class Scheduler {
     if (entry?.state !== "asked") return;
     const now = performance.now();
     const next = entry.wasRaised ? 0 : vm.nextEvent();
+    this.#restMs += REST_WEIGHT * (now - entry.lookAt - this.#restMs);
     const hadMs = now - entry.since;
+    const sliceMs = this.#sliceMs;
     // Those that waited may have got others' threads meanwhile.
-    if (this.#queue.length === 0 || (next === 0 && hadMs < SLICE_MS)) {
+    if (this.#queue.length === 0 || (next === 0 && hadMs < sliceMs)) {
       entry.state = "running";
-      if (hadMs >= SLICE_MS) entry.since = now;
-      entry.lookAt = hadMs >= SLICE_MS ? now + FIRST_LOOK_MS : entry.since + Math.min(2 * hadMs, SLICE_MS);
+      if (hadMs >= sliceMs) entry.since = now;
+      entry.lookAt = hadMs >= sliceMs ? now + FIRST_LOOK_MS : entry.since + Math.min(LOOK_FACTOR * hadMs, sliceMs);
       vm.goOn();
     } else {
       for (const thread of vm.release()) this.#pool.giveBack(thread);
@@ -128,6 +138,10 @@ export class Scheduler {
   /** A VM is clear, or a thread has come back. */
   serve(): void {
     this.#serve();
+  }
+
+  get #sliceMs(): number {
+    return Math.min(Math.max(SLICE_MS, SLICE_RESTS * this.#restMs), MAX_SLICE_MS);
   }
 
   /** Undefined if it is there already. */
@@ -212,6 +226,7 @@ export class Scheduler {
       if (wanted <= 0) return;
       wanted -= entry.vm.vcpus;
       entry.state = "asked";
+      entry.lookAt = now;
       entry.wasRaised = false;
       entry.vm.askToRest();
     }

@@ -145,7 +145,7 @@ export class VcpuThreads implements Runnable {
 
   nextEvent(): NextEvent {
     const { vm, vcpus } = this.#options.machine;
-    return nextEvent(vm, vcpus, process.hrtime.bigint());
+    return nextEvent(vm, vcpus);
   }
 
   haltedForEver(): void {
