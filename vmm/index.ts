@@ -12,6 +12,7 @@ import { Vm } from "./machine/vm.js";
 import { checkFolderPath } from "./snapshot/arguments.js";
 import type { ReceivedVm, ReceiverOptions, VmReceiver } from "./snapshot/migration/receive-vm.js";
 import type { Migration, MigrationRound } from "./snapshot/migration/send.js";
+import { becomeAnother } from "./snapshot/identity.js";
 import type { RestoreOverrides } from "./snapshot/overrides.js";
 import { commandBlock, type GuestCommand } from "./snapshot/guest-command.js";
 import { SnapshotPool, type PoolOptions } from "./snapshot/pool.js";
@@ -46,11 +47,28 @@ export function openSnapshot(folder: string): OpenedSnapshot {
     config: opened.config,
     restore: (host, overrides) => {
       checkVmHost(host);
-      return opened.restore(host, { deviceSupport: support }, overrides);
+      const vm = opened.restore(host, { deviceSupport: support }, overrides);
+      try {
+        becomeAnother(vm, overrides);
+      } catch (error) {
+        void vm.close();
+        throw error;
+      }
+      return vm;
     },
     pool: (options, overrides) => {
       let made = 0;
-      return new SnapshotPool((host) => opened.restore(host, { deviceSupport: support }, overrides?.(made++)), options);
+      const names = new WeakMap<Vm, RestoreOverrides>();
+      const restore = (host: VmHost): Vm => {
+        const own = overrides?.(made++) ?? {};
+        const vm = opened.restore(host, { deviceSupport: support }, own);
+        names.set(vm, own);
+        return vm;
+      };
+      // When it is taken: it may have waited for long.
+      return new SnapshotPool(restore, options, (vm) => {
+        becomeAnother(vm, names.get(vm));
+      });
     },
     close: () => {
       opened.close();

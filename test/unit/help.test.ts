@@ -43,6 +43,7 @@ import {
   SNAPSHOT_CPU_TEMPLATE_FLAGS,
   SNAPSHOT_DELETE_FLAGS,
   SNAPSHOT_INSPECT_FLAGS,
+  SNAPSHOT_RECEIVE_FLAGS,
   SNAPSHOT_RESTORE_FLAGS,
 } from "../../vmm/cli/snapshot-arguments.js";
 import {
@@ -72,7 +73,7 @@ const HELPS: readonly (readonly [command: string, text: string, flags: Readonly<
   ["resume", RESUME_HELP, PAUSE_FLAGS],
   ["snapshot create", SNAPSHOT_CREATE_HELP, SNAPSHOT_CREATE_FLAGS],
   ["snapshot restore", SNAPSHOT_RESTORE_HELP, SNAPSHOT_RESTORE_FLAGS],
-  ["snapshot receive", SNAPSHOT_RECEIVE_HELP, SNAPSHOT_RESTORE_FLAGS],
+  ["snapshot receive", SNAPSHOT_RECEIVE_HELP, SNAPSHOT_RECEIVE_FLAGS],
   ["migrate", MIGRATE_HELP, MIGRATE_FLAGS],
   ["snapshot inspect", SNAPSHOT_INSPECT_HELP, SNAPSHOT_INSPECT_FLAGS],
   ["snapshot delete", SNAPSHOT_DELETE_HELP, SNAPSHOT_DELETE_FLAGS],

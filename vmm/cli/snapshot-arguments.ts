@@ -13,7 +13,7 @@ export const SNAPSHOT_CREATE_FLAGS = {
   help: { type: "boolean", short: "h" },
 } as const;
 
-export const SNAPSHOT_RESTORE_FLAGS = {
+export const SNAPSHOT_RECEIVE_FLAGS = {
   disk: { type: "string", multiple: true },
   net: { type: "string", multiple: true },
   vsock: { type: "string" },
@@ -23,6 +23,9 @@ export const SNAPSHOT_RESTORE_FLAGS = {
   quiet: { type: "boolean", short: "q" },
   help: { type: "boolean", short: "h" },
 } as const;
+
+/** One that has moved is the same guest, with the same name. */
+export const SNAPSHOT_RESTORE_FLAGS = { ...SNAPSHOT_RECEIVE_FLAGS, hostname: { type: "string" } } as const;
 
 export const MIGRATE_FLAGS = { json: { type: "boolean" }, help: { type: "boolean", short: "h" } } as const;
 
@@ -88,13 +91,13 @@ export function parseSnapshotCreate(argv: readonly string[]): CreateOptions {
 
 export function parseSnapshotRestore(argv: readonly string[]): RestoreOptions {
   const name = "vmlet snapshot restore";
-  const { positionals, ...options } = parseGoOn(argv, name);
+  const { positionals, ...options } = parseGoOn(argv, name, SNAPSHOT_RESTORE_FLAGS);
   return { ...options, folder: oneFolder(name, positionals, options.help) };
 }
 
 export function parseSnapshotReceive(argv: readonly string[]): ReceiveOptions {
   const name = "vmlet snapshot receive";
-  const { positionals, ...options } = parseGoOn(argv, name);
+  const { positionals, ...options } = parseGoOn(argv, name, SNAPSHOT_RECEIVE_FLAGS);
   const [address = "", ...more] = positionals;
   if (!options.help && (address === "" || more.length > 0)) {
     throw new UsageError(`${name}: give one ADDRESS, unix:PATH or tcp:HOST:PORT`);
@@ -113,8 +116,14 @@ export function parseMigrate(argv: readonly string[]): MigrateOptions {
   return { help, json, socket, address };
 }
 
-function parseGoOn(argv: readonly string[], name: string): GoOnOptions & { readonly positionals: readonly string[] } {
-  const { values, positionals } = parseOptions([...argv], SNAPSHOT_RESTORE_FLAGS, name, { allowPositionals: true });
+function parseGoOn(
+  argv: readonly string[],
+  name: string,
+  flags: typeof SNAPSHOT_RECEIVE_FLAGS & Partial<typeof SNAPSHOT_RESTORE_FLAGS>,
+): GoOnOptions & { readonly positionals: readonly string[] } {
+  const { values, positionals } = parseOptions([...argv], flags as typeof SNAPSHOT_RESTORE_FLAGS, name, {
+    allowPositionals: true,
+  });
   const { help = false, quiet = false, report, metrics, control } = values;
   return {
     positionals,
@@ -122,6 +131,7 @@ function parseGoOn(argv: readonly string[], name: string): GoOnOptions & { reado
       ...(values.disk === undefined ? {} : { disks: named("--disk", "PATH", values.disk, (path) => path) }),
       ...(values.net === undefined ? {} : { nets: named("--net", "NET", values.net, parseNet) }),
       ...(values.vsock === undefined ? {} : { vsock: parseOtherVsock(values.vsock) }),
+      ...(values.hostname === undefined ? {} : { hostName: values.hostname }),
     },
     report,
     metrics,

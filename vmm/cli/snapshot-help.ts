@@ -51,6 +51,7 @@ Options:
       --net NAME=NET     another network for a device: net0=tap=tap7; NET as in
                          vmlet boot --help, without mac= and mtu=; repeatable
       --vsock VSOCK      path=SOCKET[,cid=N]: another socket for vsock0
+      --hostname NAME    the guest's own name
       --report FILE      write as JSON what happened: times, exits, outcome
       --metrics FILE     write a line of JSON a second, for vmlet stats
       --control SOCKET   make a Unix socket, as vmlet boot does

@@ -1,6 +1,7 @@
 // `vmlet snapshot restore FOLDER`: a saved guest goes on in this process, as `vmlet boot` would run it.
 import { print } from "../host/say.js";
 import { SnapshotError } from "../errors.js";
+import { becomeAnother } from "../snapshot/identity.js";
 import type { OpenSnapshot } from "../snapshot/restore.js";
 import { chooseOrExplain } from "./accelerator.js";
 import { checkOutputs } from "./check-outputs.js";
@@ -41,11 +42,11 @@ async function restoreInto(options: RestoreOptions, snapshot: OpenSnapshot): Pro
     kernel: { sha256: "sha256" in kernel ? (kernel.sha256 ?? "") : "", ms: 0 },
     snapshot: snapshot.id,
     progress: undefined,
-    make: (host, deviceSupport) =>
-      snapshot.restore(
-        host,
-        { known: { quirks: choice.quirks }, deviceSupport, hearsOwner: control !== undefined },
-        options.overrides,
-      ),
+    make: (host, deviceSupport) => {
+      const known = { quirks: choice.quirks };
+      const vm = snapshot.restore(host, { known, deviceSupport, hearsOwner: control !== undefined }, options.overrides);
+      becomeAnother(vm, options.overrides);
+      return vm;
+    },
   });
 }

@@ -4,6 +4,7 @@ import type { ResolvedConfig } from "../config/types.js";
 import { describeConfig, resolveDescribed } from "../config/describe.js";
 import { diskName } from "../config/disks.js";
 import type { NetConfig } from "../config/nets.js";
+import { show } from "../config/show.js";
 import { ConfigError } from "../errors.js";
 import { checkObject } from "./arguments.js";
 
@@ -14,20 +15,27 @@ export interface RestoreOverrides {
   readonly nets?: Readonly<Record<string, NetConfig>> | undefined;
   /** The host's socket; the context id is the guest's, and stays without one. */
   readonly vsock?: { readonly path: string; readonly cid?: number | undefined } | undefined;
+  /** The guest's own name, if vmlet's init is there to set it. */
+  readonly hostName?: string | undefined;
 }
 
-const KNOWN = ["disks", "nets", "vsock"];
+const KNOWN = ["disks", "nets", "vsock", "hostName"];
+/** Linux takes 64 bytes. */
+const HOST_NAME = /^[A-Za-z0-9](?:[A-Za-z0-9.-]{0,62}[A-Za-z0-9])?$/;
 
 /** Throws ConfigError, with all problems. */
 export function overridden(config: ResolvedConfig, overrides: RestoreOverrides): ResolvedConfig {
   checkObject("Overrides", overrides, KNOWN);
   // A restore is a matter of a millisecond.
   if (Object.keys(overrides).length === 0) return config;
-  const { disks = {}, nets = {}, vsock } = overrides;
+  const { disks = {}, nets = {}, vsock, hostName } = overrides;
   for (const [name, value] of Object.entries({ disks, nets, vsock: vsock ?? {}, ...nets })) {
     checkObject(`Overrides: ${name}`, value, undefined);
   }
   const problems: string[] = [];
+  if (hostName !== undefined && !(typeof hostName === "string" && HOST_NAME.test(hostName))) {
+    problems.push(`Host name ${show(hostName)} is not 1 to 64 letters, digits, "." and "-"`);
+  }
   const described = describeConfig(config);
   checkNames(
     "disk",

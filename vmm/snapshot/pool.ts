@@ -62,16 +62,18 @@ class LateHost implements VmHost {
 export class SnapshotPool {
   readonly #restore: (host: VmHost) => Vm;
   readonly #options: PoolOptions;
+  readonly #taken: (vm: Vm) => void;
   readonly #waiting: WaitingVm[] = [];
   #timer: NodeJS.Timeout | undefined;
   #isClosed = false;
 
   /** Begins to fill itself; what `restore` restores from stays open until the pool is closed. Throws ConfigError. */
-  constructor(restore: (host: VmHost) => Vm, options: PoolOptions) {
+  constructor(restore: (host: VmHost) => Vm, options: PoolOptions, taken: (vm: Vm) => void = () => undefined) {
     const problem = integerProblem("Size of the pool (size)", options.size, { minimum: 1, maximum: MAX_SIZE });
     if (problem !== undefined) throw new ConfigError([problem]);
     this.#restore = restore;
     this.#options = options;
+    this.#taken = taken;
     this.#refill(0);
   }
 
@@ -85,6 +87,7 @@ export class SnapshotPool {
     if (this.#isClosed) throw new ConfigError(["The pool of VMs is closed"]);
     const { vm, host: late } = this.#waiting.shift() ?? this.#make();
     late.give(host);
+    this.#taken(vm);
     this.#refill(REFILL_AFTER_MS);
     return vm;
   }
