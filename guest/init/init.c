@@ -412,13 +412,14 @@ static int run_with_pipes(void)
 	call3(fcntl, pipe_input, F_SETFL, O_NONBLOCK);
 	call3(fcntl, pipe_output, F_SETFL, O_NONBLOCK);
 	while (command > 0) {
-		unsigned moved = move_output(CHANNEL_RING_BYTES) + move_input();
-
-		wait_for_bytes(moved > 0);
+		/* Before the command gets what was sent to this guest, and not to the one that was saved. */
 		struct restore_block *notice = has_notice();
 
 		if (notice)
 			become_another(notice);
+		unsigned moved = move_output(CHANNEL_RING_BYTES) + move_input();
+
+		wait_for_bytes(moved > 0);
 		if (asked_off) {
 			status = 0;
 			break;

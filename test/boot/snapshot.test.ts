@@ -33,7 +33,9 @@ describe("boot: snapshots", function () {
 
   it("a command that was waiting for its input gets it in another process, and its status comes out", async () => {
     const limit = timeLimit("a boot", BOOT_LIMIT_MS);
-    const words = ["sh", "-c", "echo ready; while read line; do echo got $line; done; exit 9"];
+    const who = "read h </proc/sys/kernel/hostname; read u </proc/sys/kernel/random/uuid; echo $h $u $(date +%s)";
+    const answer = `if [ $line = who ]; then ${who}; else echo got $line; fi`;
+    const words = ["sh", "-c", `echo ready; while read line; do ${answer}; done; exit 9`];
     const options = ["--accel", "kvm", "--quiet", "--control", "vm.sock"];
     const stdio: SpawnOptions = { cwd: folder, stdio: ["pipe", "pipe", "pipe"] };
     const vm = start([PROGRAM, "boot", ...options, "--", ...words], stdio, limit);
@@ -55,5 +57,27 @@ describe("boot: snapshots", function () {
       [9, "got two\ngot three\n", ""],
       [9, "", ""],
     ]);
+  });
+
+  it("guests of one snapshot are no twins: each has random numbers, a name and the time of its own", async () => {
+    const limit = timeLimit("a restore", 60_000);
+    const tells = ["one", "two.example"].map(async (name) => {
+      const words = [PROGRAM, "snapshot", "restore", "--hostname", name, "waiting"];
+      const guest = start(words, { cwd: folder, stdio: ["pipe", "pipe", "pipe"] }, limit);
+      guest.child.stdin?.end("who\n");
+      const { status, stdout, stderr } = await guest.ended;
+      assert.deepEqual([status, stderr], [9, ""]);
+      const [host, random, seconds] = stdout.trim().split(" ");
+      assert.equal(host, name);
+      assert.ok(Math.abs(Number(seconds) - Date.now() / 1000) < 60, stdout);
+      return random;
+    });
+    const [first, second] = await Promise.all(tells);
+    assert.match(first ?? "", /^[\da-f-]{36}$/);
+    assert.notEqual(first, second);
+    for (const name of ["", "a b", "-x", "x".repeat(65)]) {
+      const wrong = await run([PROGRAM, "snapshot", "restore", `--hostname=${name}`, "waiting"], { cwd: folder });
+      assert.ok([64, 65].includes(wrong.status ?? 0) && /--hostname|Host name/.test(wrong.stderr), wrong.stderr);
+    }
   });
 });
