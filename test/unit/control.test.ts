@@ -152,10 +152,14 @@ describe("control socket", () => {
     assert.deepEqual(await answer('{"snapshot":{"folder":"/c","stop":true}}', own), made);
     assert.deepEqual(vm.calls, ["stopped"]);
     assert.deepEqual(asked, [
-      ["/a", { resume: undefined }],
-      ["/b", { resume: false }],
-      ["/c", { resume: false }],
+      ["/a", { resume: undefined, base: undefined, watch: undefined }],
+      ["/b", { resume: false, base: undefined, watch: undefined }],
+      ["/c", { resume: false, base: undefined, watch: undefined }],
     ]);
+    const over = '{"snapshot":{"folder":"/d","base":"/c","mode":"diff","watch":true,"stop":true}}';
+    assert.deepEqual(await answer(over, own), made);
+    assert.deepEqual(asked.pop(), ["/d", { resume: false, base: "/c", watch: true }]);
+    vm.calls.pop();
     assert.deepEqual(await answer('{"snapshot":{"folder":"/full","stop":true}}', own), {
       error: "/full: no space left on the device (ENOSPC)",
     });
@@ -168,7 +172,11 @@ describe("control socket", () => {
       ['{"folder":"/a\\u0000"}', /is not an absolute path$/],
       ['{"folder":"/a","resume":1}', /^snapshot: resume 1 is not true or false$/],
       ['{"folder":"/a","stop":"yes"}', /^snapshot: stop "yes" is not true or false$/],
-      ['{"folder":"/a","mode":"half"}', /^snapshot: mode "half" is not full$/],
+      ['{"folder":"/a","mode":"half"}', /^snapshot: mode "half" is not full or diff$/],
+      ['{"folder":"/a","mode":"diff"}', /^snapshot: mode diff needs a base$/],
+      ['{"folder":"/a","mode":"full","base":"/b"}', /^snapshot: mode full has no base$/],
+      ['{"folder":"/a","base":"b"}', /^snapshot: base "b" is not an absolute path$/],
+      ['{"folder":"/a","watch":1}', /^snapshot: watch 1 is not true or false$/],
       ['{"folder":"/a","path":"/b"}', /^snapshot: unknown "path"; known are/],
       ['{"folder":"/a","resume":true,"stop":true}', /contradict each other$/],
     ];

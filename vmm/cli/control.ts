@@ -37,7 +37,11 @@ export interface SnapshotRequest {
   readonly resume?: boolean;
   /** The guest ends with it. */
   readonly stop?: boolean;
-  readonly mode?: "full";
+  readonly mode?: "full" | "diff";
+  /** Folder of the snapshot since which only what has changed is written, an absolute path; with "diff". */
+  readonly base?: string;
+  /** Follow what changes from here on. */
+  readonly watch?: boolean;
 }
 
 export type ControlRequest = { [Name in keyof ControlRequests]: Pick<ControlRequests, Name> }[keyof ControlRequests];
@@ -151,8 +155,8 @@ const ANSWERS: Answers = {
   snapshot: async (value, vm) => {
     const asked = checkSnapshotRequest(value);
     if (typeof asked === "string") return { error: asked };
-    const { folder, resume, stop = false } = asked;
-    const { id, bytes, pausedMs } = await vm.snapshot(folder, { resume, stop });
+    const { folder, resume, stop = false, base, watch } = asked;
+    const { id, bytes, pausedMs } = await vm.snapshot(folder, { resume, stop, base, watch });
     return { ok: true, id, bytes, paused_ms: pausedMs };
   },
 
@@ -178,20 +182,27 @@ function checkSnapshotRequest(value: unknown): SnapshotRequest | string {
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     return `snapshot ${JSON.stringify(value)} is not an object`;
   }
-  const { folder, resume, stop, mode, ...others } = value as Record<string, unknown>;
+  const { folder, resume, stop, mode, base, watch, ...others } = value as Record<string, unknown>;
   const [unknown] = Object.keys(others);
   if (unknown !== undefined) {
-    return `snapshot: unknown ${JSON.stringify(unknown)}; known are folder, resume, stop, mode`;
+    return `snapshot: unknown ${JSON.stringify(unknown)}; known are folder, resume, stop, mode, base, watch`;
   }
-  if (typeof folder !== "string" || !isAbsolute(folder) || folder.includes("\0")) {
-    return `snapshot: folder ${JSON.stringify(folder)} is not an absolute path`;
+  for (const [name, path] of Object.entries({ folder, ...(base === undefined ? {} : { base }) })) {
+    if (typeof path !== "string" || !isAbsolute(path) || path.includes("\0")) {
+      return `snapshot: ${name} ${JSON.stringify(path)} is not an absolute path`;
+    }
   }
-  for (const [name, flag] of Object.entries({ resume, stop })) {
+  for (const [name, flag] of Object.entries({ resume, stop, watch })) {
     if (flag !== undefined && typeof flag !== "boolean") {
       return `snapshot: ${name} ${JSON.stringify(flag)} is not true or false`;
     }
   }
-  if (mode !== undefined && mode !== "full") return `snapshot: mode ${JSON.stringify(mode)} is not full`;
+  if (mode !== undefined && mode !== "full" && mode !== "diff") {
+    return `snapshot: mode ${JSON.stringify(mode)} is not full or diff`;
+  }
+  if (mode !== undefined && (mode === "diff") !== (base !== undefined)) {
+    return `snapshot: mode ${mode} ${mode === "diff" ? "needs a base" : "has no base"}`;
+  }
   if (resume === true && stop === true) return "snapshot: resume and stop contradict each other";
   return value as SnapshotRequest;
 }

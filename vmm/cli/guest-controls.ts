@@ -59,7 +59,7 @@ export class GuestControls {
   snapshot(folder: string, { stop, ...options }: SnapshotOptions & { readonly stop: boolean }): Promise<Snapshot> {
     return this.#inTurn(async (vm) => {
       if (this.#save === undefined) throw new Error("Nobody saves this guest");
-      const snapshot = await this.#save(folder, stop ? { resume: false } : options);
+      const snapshot = await this.#save(folder, stop ? { ...options, resume: false } : options);
       if (stop) vm.stop();
       return snapshot;
     });

@@ -9,6 +9,8 @@ import { UsageError } from "./usage-error.js";
 
 export const SNAPSHOT_CREATE_FLAGS = {
   stop: { type: "boolean" },
+  diff: { type: "string" },
+  watch: { type: "boolean" },
   json: { type: "boolean" },
   help: { type: "boolean", short: "h" },
 } as const;
@@ -42,6 +44,9 @@ export const SNAPSHOT_DELETE_FLAGS = { help: { type: "boolean", short: "h" } } a
 export interface CreateOptions {
   readonly help: boolean;
   readonly stop: boolean;
+  /** Folder of the snapshot since which only what has changed is saved. */
+  readonly diff: string | undefined;
+  readonly watch: boolean;
   readonly json: boolean;
   readonly socket: string;
   readonly folder: string;
@@ -82,11 +87,13 @@ export function parseSnapshotCreate(argv: readonly string[]): CreateOptions {
   const name = "vmlet snapshot create";
   const { values, positionals } = parseOptions([...argv], SNAPSHOT_CREATE_FLAGS, name, { allowPositionals: true });
   const [socket = "", folder = "", ...more] = positionals;
-  const { help = false, stop = false, json = false } = values;
+  const { help = false, stop = false, json = false, watch = false, diff } = values;
   if (!help && (socket === "" || folder === "" || more.length > 0)) {
     throw new UsageError(`${name}: give SOCKET, that of --control, and FOLDER`);
   }
-  return { help, stop, json, socket, folder };
+  if (diff === "") throw new UsageError(`${name}: --diff has no folder`);
+  if (watch && stop) throw new UsageError(`${name}: --watch and --stop contradict each other`);
+  return { help, stop, diff, watch, json, socket, folder };
 }
 
 export function parseSnapshotRestore(argv: readonly string[]): RestoreOptions {

@@ -21,7 +21,7 @@ Examples:
 
 export const SNAPSHOT_CREATE_HELP = `Saves a running guest to a folder.
 
-Usage: vmlet snapshot create [--stop] [--json] SOCKET FOLDER
+Usage: vmlet snapshot create [options] SOCKET FOLDER
 
 SOCKET is that of "vmlet boot --control SOCKET". The guest rests until all of it
 is written, and then goes on as before. FOLDER is made, or holds nothing but an
@@ -31,11 +31,16 @@ guest goes on, and the earlier snapshot stays.
 
 Options:
       --stop             end the guest once it is saved
+      --diff BASE        save only the memory that has changed since the
+                         snapshot in the folder BASE; a restore needs both
+      --watch            follow what changes from here on: a later --diff over
+                         this one takes less time, and the guest a little more
       --json             id, size and time as JSON
   -h, --help             print this text
 
-Example:
+Examples:
   vmlet boot --control vm.sock & vmlet snapshot create vm.sock saved
+  vmlet snapshot create --diff saved vm.sock saved2
 `;
 
 export const SNAPSHOT_RESTORE_HELP = `Lets a saved guest go on, as if it had never rested.

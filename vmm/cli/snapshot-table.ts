@@ -34,6 +34,12 @@ export function snapshotTable(snapshot: SnapshotDescription, problems: readonly 
     ["command line", config.cmdline],
     ["memory", `${memory.file}: ${mib(memory.size)}, of which ${mib(memory.used)} take room`],
     ["", `sha256 ${memory.sha256}${memory.isVerified === true ? ", verified" : ""}`],
+    ...(memory.base === undefined
+      ? []
+      : ([
+          ["base", memory.base.folder],
+          ["", `snapshot ${memory.base.id}; ${String(memory.base.pages)} pages have changed since`],
+        ] as const)),
     ...snapshot.devices.map((device) => [device.name, deviceWords(device, config)] as const),
   ];
   const width = Math.max(...rows.map(([name]) => name.length));
@@ -50,7 +56,7 @@ export function snapshotJson(
     // null: there is no KVM here that could be asked.
     this_host: problems === undefined ? null : { fits: problems.length === 0, problems },
     initrd: snapshot.initrd ?? null,
-    memory: { ...file, verified: isVerified ?? null },
+    memory: { ...file, base: file.base ?? null, verified: isVerified ?? null },
     devices: Object.fromEntries(
       snapshot.devices.map(({ name, type, isLive, host }) => [
         name,

@@ -46,7 +46,9 @@ async function create(argv: readonly string[]): Promise<number> {
   const folder = resolve(options.folder);
   let reply: Awaited<ReturnType<typeof request>>;
   try {
-    const asked = { folder, stop: options.stop, mode: "full" } as const;
+    const since = options.diff === undefined ? {} : { base: resolve(options.diff) };
+    const mode = options.diff === undefined ? "full" : "diff";
+    const asked = { folder, stop: options.stop, watch: options.watch, mode, ...since } as const;
     reply = await request(options.socket, { snapshot: asked }, { timeoutMs: 0 });
   } finally {
     progress.done();

@@ -72,3 +72,10 @@ function bytesFor(ramBytes: number): number {
 export function pageWords(ramBytes: number): number {
   return Math.ceil(ramBytes / PAGE_SIZE / BITS);
 }
+
+/** How many have their bit. */
+export function countPages(pages: Uint32Array): number {
+  let count = 0;
+  for (let bits of pages) for (; bits !== 0; bits &= bits - 1) count++;
+  return count;
+}

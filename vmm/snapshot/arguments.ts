@@ -3,20 +3,29 @@
 import { ConfigError } from "../errors.js";
 import { show } from "../config/show.js";
 
-const SNAPSHOT_OPTIONS = ["resume"];
+const SNAPSHOT_OPTIONS = ["resume", "base", "watch"];
 
 export function checkFolderPath(folder: unknown): string {
   if (typeof folder === "string" && folder !== "" && !folder.includes("\0")) return folder;
   throw new ConfigError([`Folder ${show(folder)} is not a path`]);
 }
 
-export function checkSnapshotOptions(options: unknown): { readonly resume?: boolean | undefined } {
+export function checkSnapshotOptions(options: unknown): {
+  readonly resume?: boolean | undefined;
+  readonly base?: string | undefined;
+  readonly watch?: boolean | undefined;
+} {
   const given = checkObject("Snapshot options", options, SNAPSHOT_OPTIONS);
-  const { resume } = given;
-  if (resume !== undefined && typeof resume !== "boolean") {
-    throw new ConfigError([`Snapshot options: resume ${show(resume)} is not true or false`]);
-  }
-  return { resume };
+  const { resume, base, watch } = given;
+  const flag = (name: string, value: unknown): boolean | undefined => {
+    if (value === undefined || typeof value === "boolean") return value;
+    throw new ConfigError([`Snapshot options: ${name} ${show(value)} is not true or false`]);
+  };
+  return {
+    resume: flag("resume", resume),
+    watch: flag("watch", watch),
+    base: base === undefined ? undefined : checkFolderPath(base),
+  };
 }
 
 /** An object with no other keys than these. */

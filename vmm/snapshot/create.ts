@@ -13,9 +13,11 @@ import { vmToData } from "../kvm/vm-state.js";
 import type { Capture } from "../machine/capture.js";
 import type { Vm } from "../machine/vm.js";
 import { checkFolderPath, checkSnapshotOptions } from "./arguments.js";
+import { Base, changedPagesSince, watchFrom, type SinceBase } from "./difference.js";
 import { inWords, SnapshotFolder, STATE_FILE } from "./folder.js";
 import { hashImages, type ImageHashes } from "./image-hash.js";
-import { writeMemory, type MemoryPiece } from "./memory-file.js";
+import { writeMemory } from "./memory-file.js";
+import { piecesOf } from "./memory-pieces.js";
 import { describeHost } from "./saved-host.js";
 import { encodeState } from "./state-file.js";
 
@@ -26,9 +28,11 @@ const folderSynced = promisify(fsync);
 export interface SnapshotOptions {
   /** Whether the VM runs afterwards; default: as before. */
   readonly resume?: boolean | undefined;
+  /** Folder of another snapshot: only what has changed since is written, and it is needed for a restore. */
+  readonly base?: string | undefined;
+  /** Follow from here on which pages change: the next snapshot with this one as its base need not compare all. */
+  readonly watch?: boolean | undefined;
 }
-
-export type MemoryOf = Pick<Capture, "memory" | "command" | "memoryFiles">;
 
 export interface Snapshot {
   readonly id: string;
@@ -43,15 +47,23 @@ export interface Snapshot {
  * VmStateError or ConfigError: then the VM is as it was before, and so is the folder.
  */
 export async function createSnapshot(vm: Vm, folder: string, options: SnapshotOptions = {}): Promise<Snapshot> {
-  const { resume } = checkSnapshotOptions(options);
+  const { resume, base: baseFolder, watch } = checkSnapshotOptions(options);
   const wasPaused = vm.state === "paused";
-  const target = SnapshotFolder.take(checkFolderPath(folder));
+  const base = baseFolder === undefined ? undefined : Base.open(baseFolder, checkFolderPath(folder));
   let isMade = false;
+  let target: SnapshotFolder | undefined;
   try {
+    target = SnapshotFolder.take(checkFolderPath(folder));
+    const to = target;
     const hashes = hashImages(vm.images);
     const start = performance.now();
     try {
-      const made = await vm.whilePaused((capture) => writeSnapshot(capture, target, hashes, () => turnOf(vm)));
+      const made = await vm.whilePaused(async (capture) => {
+        const since = base?.since(capture, changedPagesSince(vm, base.id));
+        const written = await writeSnapshot(capture, to, hashes, since, () => turnOf(vm));
+        if (watch === true) watchFrom(vm, written.id);
+        return written;
+      });
       isMade = true;
       return { ...made, pausedMs: performance.now() - start };
     } finally {
@@ -59,8 +71,9 @@ export async function createSnapshot(vm: Vm, folder: string, options: SnapshotOp
       if (goesOn && vm.state === "paused") vm.resume();
     }
   } finally {
-    if (isMade) target.close();
-    else target.giveUp();
+    base?.close();
+    if (isMade) target?.close();
+    else target?.giveUp();
   }
 }
 
@@ -79,15 +92,21 @@ async function writeSnapshot(
   capture: Capture,
   folder: SnapshotFolder,
   hashes: ImageHashes,
+  since: SinceBase | undefined,
   turn: () => Promise<void>,
 ): Promise<Pick<Snapshot, "id" | "bytes">> {
   const id = newId();
   const memoryName = `memory-${id}`;
   const stateName = `${STATE_FILE}.${id}`;
   try {
-    const memory = await writeFile(folder, memoryName, (fd) => writeMemory(fd, piecesOf(capture), id, turn));
+    const pieces = since?.pieces ?? piecesOf(capture);
+    const memory = await writeFile(folder, memoryName, (fd) => writeMemory(fd, pieces, id, turn));
     const { dataBytes, sha256 } = memory;
-    const state = encodeState({ ...stateOf(capture, id, hashes), memory: { file: memoryName, dataBytes, sha256 } });
+    const base: State = since === undefined ? {} : { base: since.state(folder.path) };
+    const state = encodeState({
+      ...stateOf(capture, id, hashes),
+      memory: { file: memoryName, dataBytes, sha256, ...base },
+    });
     await writeFile(folder, stateName, (fd) => {
       writeFileSync(fd, state);
     });
@@ -116,16 +135,6 @@ async function writeFile<Result>(
   } finally {
     closeSync(fd);
   }
-}
-
-export function piecesOf({ memory, command, memoryFiles }: MemoryOf): MemoryPiece[] {
-  const bases = (offset: number) => memoryFiles.map((fd) => ({ fd, offset }));
-  const pieces: MemoryPiece[] = [{ address: memory.hostAddress, length: memory.size, bases: bases(0) }];
-  if (command !== undefined) {
-    const { hva, size } = command.region;
-    pieces.push({ address: hva, length: size, bases: bases(memory.size) });
-  }
-  return pieces;
 }
 
 /** All but its memory. */

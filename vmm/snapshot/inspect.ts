@@ -8,10 +8,12 @@ import { SnapshotError } from "../errors.js";
 import type { ProcessorModel } from "../x86/cpu-features.js";
 import { KERNEL_FORMATS, type KernelFormat } from "../x86/kernel.js";
 import { checkFolderPath } from "./arguments.js";
+import { countPages } from "../memory/written-pages.js";
 import { attempt, openSnapshotFile, STATE_FILE } from "./folder.js";
 import { readImageHashes } from "./image-hash.js";
 import { checkMemory, hashMemory } from "./memory-file.js";
-import { memoryBytes, memoryFileOf, readId, readState, unlessReplaced } from "./restore.js";
+import { baseFolder, readBase } from "./memory-chain.js";
+import { memoryBytes, memoryFileOf, readId, readState, unlessReplaced } from "./state-parts.js";
 import { readHost, type SavedHost } from "./saved-host.js";
 import { readingState, STATE_VERSION } from "./state-file.js";
 
@@ -36,6 +38,8 @@ export interface SnapshotDescription {
     /** ... and of the disk that it takes. */
     readonly used: number;
     readonly sha256: string;
+    /** Of a differential snapshot, what it lies over, and how many pages have changed since. */
+    readonly base: { readonly id: string; readonly folder: string; readonly pages: number } | undefined;
     /** Undefined if it was not asked for. */
     readonly isVerified: boolean | undefined;
   };
@@ -113,7 +117,18 @@ function describeMemory(
       if (verify && hashMemory(fd, length) !== sha256) {
         throw new SnapshotError(`${path} is damaged: its checksum is another`);
       }
-      return { file, size, used: blocks * 512, sha256, isVerified: verify ? true : undefined };
+      const base = readBase(state, length);
+      return {
+        file,
+        size,
+        used: blocks * 512,
+        sha256,
+        base:
+          base === undefined
+            ? undefined
+            : { id: base.id, folder: baseFolder(folder, base), pages: countPages(base.pages) },
+        isVerified: verify ? true : undefined,
+      };
     });
   } finally {
     closeSync(fd);

@@ -16,6 +16,18 @@ export interface MemoryPiece {
   readonly length: number;
   /** The files that it was privately mapped from: pages that it does not own are as in one of them, or zero. */
   readonly bases: readonly { readonly fd: number; readonly offset: number }[];
+  /** Only what has changed since is written. */
+  readonly since?: Since | undefined;
+}
+
+/** What a piece was earlier. */
+export interface Since {
+  /** Where that is mapped. */
+  readonly address: number;
+  /** Nonzero for each page that may have changed. */
+  candidates(from: number, length: number): Uint8Array;
+  /** Told of each page that has, by its place in the piece. */
+  changed(page: number): void;
 }
 
 export interface WrittenMemory {
@@ -121,7 +133,7 @@ function readAll(fd: number, bytes: Uint8Array, position: number): void {
 
 function writePart(fd: number, piece: MemoryPiece, from: number, length: number, at: number, hash: Hash): number {
   const address = piece.address + from;
-  const candidates = candidatePages(piece, from, length);
+  const candidates = changedPages(piece, from, length);
   // SAFETY: a part of the piece, which stays mapped while its VM is paused.
   const words = new Uint32Array(viewMemory(address, length));
   const isData = (page: number): boolean => candidates[page] !== 0 && !isZeroPage(words, page);
@@ -139,6 +151,23 @@ function writePart(fd: number, piece: MemoryPiece, from: number, length: number,
     written += bytes;
   }
   return written;
+}
+
+/** Nonzero for each page that is to be written, unless it is zero. */
+function changedPages(piece: MemoryPiece, from: number, length: number): Uint8Array {
+  const { address, since } = piece;
+  if (since === undefined) return candidatePages(piece, from, length);
+  const candidates = since.candidates(from, length);
+  // SAFETY: parts of two pieces of one length, both mapped while this goes on.
+  const now = Buffer.from(viewMemory(address + from, length));
+  const then = Buffer.from(viewMemory(since.address + from, length));
+  candidates.forEach((isCandidate, page) => {
+    if (isCandidate === 0) return;
+    const [start, end] = [page * PAGE_SIZE, (page + 1) * PAGE_SIZE];
+    if (now.compare(then, start, end, start, end) === 0) candidates[page] = 0;
+    else since.changed(from / PAGE_SIZE + page);
+  });
+  return candidates;
 }
 
 /** Nonzero for each page that may hold something else than zeroes. */

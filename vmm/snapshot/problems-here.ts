@@ -10,7 +10,7 @@ import { vcpuFromData } from "../kvm/vcpu-data.js";
 import { hostCpu, hostTscKhz, nativeCpuid } from "../machine/host-cpu.js";
 import { cpuProblems, type ThisHost } from "./cpu-check.js";
 import { STATE_FILE } from "./folder.js";
-import { readState } from "./restore.js";
+import { readState } from "./state-parts.js";
 import { readHost } from "./saved-host.js";
 import { readingState } from "./state-file.js";
 

@@ -1,10 +1,9 @@
 // Reads a snapshot and makes VMs that go on with it.
-import { closeSync, lstatSync } from "node:fs";
+import { closeSync } from "node:fs";
 import { join } from "node:path";
 import type { StateReader } from "../../devices/state.js";
 import { resolveDescribed } from "../config/describe.js";
 import type { ResolvedConfig, VmConfig } from "../config/types.js";
-import { CHANNEL_BYTES } from "../../devices/pseudo/command-channel.js";
 import { bootId } from "../host/facts.js";
 import { knownQuirks } from "../fixups/probe.js";
 import { KvmSystem } from "../kvm/system.js";
@@ -14,17 +13,16 @@ import type { BuildOptions, SavedVm } from "../machine/builder.js";
 import { hostCpu, nativeCpuid, type HostCpu } from "../machine/host-cpu.js";
 import type { VmHost } from "../machine/host-callbacks.js";
 import { Vm } from "../machine/vm.js";
-import { MIB } from "../memory/layout.js";
-import { FileMemory, type SavedMemory } from "../memory/saved-memory.js";
+import type { SavedMemory } from "../memory/saved-memory.js";
 import { KERNEL_FORMATS } from "../x86/kernel.js";
-import { SnapshotError } from "../errors.js";
 import { checkCpu } from "./cpu-check.js";
-import { attempt, checkFolder, MEMORY_FILE, openSnapshotFile, readSnapshotFile, STATE_FILE } from "./folder.js";
+import { STATE_FILE } from "./folder.js";
 import { readImageHashes } from "./image-hash.js";
-import { checkMemory } from "./memory-file.js";
+import { openMemory } from "./memory-chain.js";
 import { overridden, type RestoreOverrides } from "./overrides.js";
 import { readHost, type SavedHost } from "./saved-host.js";
-import { decodeState, MAX_STATE_BYTES, readingState } from "./state-file.js";
+import { readId, readState, unlessReplaced } from "./state-parts.js";
+import { readingState } from "./state-file.js";
 
 /** Of a guest's state, besides what says where its memory is. */
 const GUEST_FIELDS = [
@@ -32,11 +30,7 @@ const GUEST_FIELDS = [
   ...["vm", "vcpus", "legacy", "devices", "channel"],
 ];
 const FIELDS = [...GUEST_FIELDS, "memory"];
-const ID = /^[0-9a-f]{32}$/;
-const SHA256 = /^[0-9a-f]{64}$/;
 const MAX_TEXT = 1000;
-/** So often a snapshot may be replaced by a newer one while it is opened. */
-const TRIES = 10;
 
 /** A snapshot that has been read and checked, open: any number of VMs can begin with it. */
 export class OpenSnapshot {
@@ -78,16 +72,11 @@ export class OpenSnapshot {
 
   static #from(state: StateReader, folder: string): OpenSnapshot {
     state.only(FIELDS);
-    const path = join(folder, memoryFileOf(state));
-    const { fd } = openSnapshotFile(path);
+    const memory = openMemory(state, folder);
     try {
-      const opened = OpenSnapshot.#read(state, join(folder, STATE_FILE), new FileMemory(fd));
-      attempt(path, () => {
-        checkMemory(fd, path, opened.id, memoryBytes(opened.config));
-      });
-      return opened;
+      return OpenSnapshot.#read(state, join(folder, STATE_FILE), memory);
     } catch (error) {
-      closeSync(fd);
+      for (const fd of memory.files) closeSync(fd);
       throw error;
     }
   }
@@ -163,47 +152,4 @@ export class OpenSnapshot {
   close(): void {
     for (const fd of this.memory.files) closeSync(fd);
   }
-}
-
-/** Reads again if a newer snapshot has taken the place of this one between its two files. */
-export function unlessReplaced<Result>(read: () => Result): Result {
-  for (let tries = 1; ; tries++) {
-    try {
-      return read();
-    } catch (error) {
-      const isGone = (error as { readonly cause?: { readonly code?: unknown } }).cause?.code === "ENOENT";
-      if (!isGone || tries === TRIES) throw error;
-    }
-  }
-}
-
-/** The state file's contents. Throws SnapshotError. */
-export function readState(folder: string): StateReader {
-  checkFolder(folder);
-  const path = join(folder, STATE_FILE);
-  if (attempt(path, () => lstatSync(path, { throwIfNoEntry: false })) === undefined) {
-    throw new SnapshotError(`${folder}: holds no snapshot: there is no ${STATE_FILE}`);
-  }
-  return decodeState(readSnapshotFile(path, MAX_STATE_BYTES), path);
-}
-
-export function readId(state: StateReader): string {
-  const id = state.text("id", 32);
-  if (!ID.test(id)) throw state.at("id").wrong("32 hexadecimal digits");
-  return id;
-}
-
-export function memoryFileOf(state: StateReader): string {
-  const memory = state.at("memory");
-  memory.only(["file", "dataBytes", "sha256"]);
-  memory.integer("dataBytes", { minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
-  if (!SHA256.test(memory.text("sha256", 64))) throw memory.at("sha256").wrong("a SHA-256 in hexadecimal");
-  const name = memory.text("file", 64);
-  if (!MEMORY_FILE.test(name)) throw memory.at("file").wrong("the name of a memory file");
-  return name;
-}
-
-/** Of the memory file, without its last page. */
-export function memoryBytes({ memoryMib, commandChannel }: ResolvedConfig): number {
-  return memoryMib * MIB + (commandChannel ? CHANNEL_BYTES : 0);
 }

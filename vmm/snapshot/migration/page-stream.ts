@@ -44,12 +44,6 @@ export function allPages(length: number): Uint32Array {
   return pages;
 }
 
-export function countPages(pages: Uint32Array): number {
-  let count = 0;
-  for (let bits of pages) for (; bits !== 0; bits &= bits - 1) count++;
-  return count;
-}
-
 /**
  * Sends the pages of a piece that have their bit; `at`: the piece's offset on the way. `namesZeros`: the other end may
  * have had something where there are zeroes now.

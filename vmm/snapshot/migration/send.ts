@@ -9,13 +9,15 @@ import { hostFacts } from "../../host/facts.js";
 import { VERSION } from "../../host/version.js";
 import type { OpenMemory, Vm } from "../../machine/vm.js";
 import { PAGE_SIZE } from "../../memory/layout.js";
-import { newId, piecesOf, stateOf } from "../create.js";
+import { countPages } from "../../memory/written-pages.js";
+import { newId, stateOf } from "../create.js";
 import { hashImages } from "../image-hash.js";
+import { piecesOf } from "../memory-pieces.js";
 import { addressText, type MigrationAddress } from "./address.js";
 import { MigrationConnection, RefusedError } from "./connection.js";
 import { MIGRATION_FORMAT, MIGRATION_VERSION } from "./frames.js";
 import { checkHello } from "./hello.js";
-import { allPages, countPages, presentPages, sendPages, type SentPages } from "./page-stream.js";
+import { allPages, presentPages, sendPages, type SentPages } from "./page-stream.js";
 
 export interface MigrationRound extends SentPages {
   readonly ms: number;
