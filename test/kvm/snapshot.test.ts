@@ -2,7 +2,16 @@
 // registers and memory is what it was, and a snapshot that cannot be made leaves guest and folder as they were.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import {
@@ -18,12 +27,15 @@ import {
   type VmExit,
 } from "../../vmm/index.js";
 import { collectOutput, type CollectedOutput } from "../helpers/collected-output.js";
+import { ACPI_GPE0_PORT, GENERATION_ID_GPA, SERIAL0_PORT } from "../../vmm/memory/layout.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
 import { asm, miniKernel, type MiniKernel } from "../helpers/mini-kernel.js";
 import { settledResources } from "../helpers/own-resources.js";
 import { start, type Running } from "../helpers/program.js";
 import { assertCounts, runCountingCycles } from "../helpers/snapshot-cycles.js";
 import { skip } from "../helpers/skip.js";
+
+const u32 = (value: number): number[] => [0, 8, 16, 24].map((shift) => (value >>> shift) & 0xff);
 
 /** A guest that runs, and what it has written. */
 interface Counting {
@@ -104,6 +116,52 @@ describe("kvm: snapshots", function () {
     const [first = 0] = clones[0]?.output.bytes() ?? [];
     for (const { output } of clones) assertCounts(output.bytes(), first);
     opened.close();
+  });
+
+  it("each guest that goes on has a generation of its own, and is told by ACPI if it has enabled that event", async () => {
+    // Enables the event; then what it shows goes to the transmitter, over and over.
+    const watching = miniKernel(asm.out(ACPI_GPE0_PORT + 1, 1), [
+      ...[0xba, ...u32(ACPI_GPE0_PORT), 0xec], // mov edx, port; in al, dx
+      ...[0xba, ...u32(SERIAL0_PORT), 0xee], // mov edx, port; out dx, al
+      ...[0xeb, 0xf2], // jmp to the first
+    ]);
+    const output = collectOutput();
+    const vm = createVm({ kernel: watching.path, memoryMib: 32 }, output.host);
+    vms.push(vm);
+    const run = vm.start();
+    const generation = (name: string): string => {
+      const [file = ""] = readdirSync(at(name)).filter((each) => each.startsWith("memory-"));
+      return readFileSync(join(at(name), file)).toString("hex", GENERATION_ID_GPA, GENERATION_ID_GPA + 16);
+    };
+    try {
+      await output.until(100);
+      await createSnapshot(vm, at("generation"));
+      await end({ vm, run, output });
+      assert.ok(output.bytes().every((byte) => byte === 0));
+      const opened = openSnapshot(at("generation"));
+      for (const name of ["generation-1", "generation-2"]) {
+        const own = collectOutput();
+        const clone = opened.restore(own.host);
+        vms.push(clone);
+        const cloneRun = clone.start();
+        await own.until(100);
+        await createSnapshot(clone, at(name));
+        await end({ vm: clone, run: cloneRun, output: own });
+        // What it had read before goes out first.
+        assert.ok(
+          own
+            .bytes()
+            .subarray(1)
+            .every((byte) => byte === 1),
+        );
+      }
+      opened.close();
+      const all = ["generation", "generation-1", "generation-2"].map(generation);
+      assert.equal(new Set(all).size, 3);
+      assert.ok(all.every((id) => /[1-9a-f]/.test(id)));
+    } finally {
+      watching.remove();
+    }
   });
 
   it("a snapshot in place of another, and one of a clone in the folder that it came from", async () => {

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { MAX_CPUS } from "../../vmm/config/defaults.js";
 import { ConfigError } from "../../vmm/errors.js";
-import { e820Entries } from "../../vmm/memory/e820.js";
+import { E820_TYPE_RESERVED, e820Entries } from "../../vmm/memory/e820.js";
 import * as layout from "../../vmm/memory/layout.js";
 import { writeAcpiTables } from "../../vmm/x86/acpi/tables.js";
 import {
@@ -13,7 +13,9 @@ import {
   ioPorts,
   isaIrq,
   memory32,
+  method,
   named,
+  notify,
   pack,
   resources,
   scope,
@@ -181,10 +183,10 @@ describe("acpi", () => {
     assert.equal(memory.readU16(fadt + 46), layout.ACPI_SCI_GSI);
     assert.equal(memory.readU32(fadt + 48), 0, "no SMI command: always in ACPI mode");
     assert.deepEqual(
-      [56, 64, 76].map((at) => memory.readU32(fadt + at)),
-      [layout.ACPI_PM1A_EVT_PORT, layout.ACPI_PM1A_CNT_PORT, layout.ACPI_PM_TIMER_PORT],
+      [56, 64, 76, 80].map((at) => memory.readU32(fadt + at)),
+      [layout.ACPI_PM1A_EVT_PORT, layout.ACPI_PM1A_CNT_PORT, layout.ACPI_PM_TIMER_PORT, layout.ACPI_GPE0_PORT],
     );
-    assert.deepEqual([88, 89, 91].map(u8), [4, 2, 4]);
+    assert.deepEqual([88, 89, 91, 92].map(u8), [4, 2, 4, 2]);
     assert.deepEqual([memory.readU16(fadt + 96), memory.readU16(fadt + 98)], [0xffff, 0xffff]);
     // No keyboard controller to wait for, no VGA; ISA devices.
     assert.equal(memory.readU16(fadt + 109), 0b101);
@@ -198,6 +200,7 @@ describe("acpi", () => {
     assert.deepEqual(register(148), [1, 32, 2, layout.ACPI_PM1A_EVT_PORT]);
     assert.deepEqual(register(172), [1, 16, 2, layout.ACPI_PM1A_CNT_PORT]);
     assert.deepEqual(register(208), [1, 32, 3, layout.ACPI_PM_TIMER_PORT]);
+    assert.deepEqual(register(220), [1, 16, 1, layout.ACPI_GPE0_PORT]);
   });
 
   it("the MADT has the I/O APIC behind the processors, a level-triggered SCI, and NMIs at LINT1", () => {
@@ -243,9 +246,28 @@ describe("acpi", () => {
     }
   });
 
+  it("the DSDT has the VM's generation as drivers look for it, in a reserved page of its own, and the event's method", () => {
+    const dsdt = Buffer.from(
+      table(Number(memory.readU64(Number(memory.readU64(Number(memory.readU64(rsdp + 24)) + 36)) + 140))),
+    );
+    const has = (...bytes: (readonly number[])[]): boolean => dsdt.includes(Buffer.from(bytes.flat()));
+    assert.ok(has(named("_CID", text("VM_Gen_Counter")), named("_DDN", text("VM_Gen_Counter"))));
+    assert.ok(has(named("ADDR", pack(integer(layout.GENERATION_ID_GPA), integer(0)))));
+    assert.ok(has(scope("\\_GPE", method("_E00", notify("\\_SB.VGEN", 0x80)))));
+    const reserved = e820Entries(128 * MIB).find(({ type }) => type === E820_TYPE_RESERVED);
+    assert.ok(reserved !== undefined && layout.GENERATION_ID_GPA >= reserved.gpa);
+    assert.ok(layout.GENERATION_ID_GPA + layout.PAGE_SIZE <= reserved.gpa + reserved.size);
+    assert.ok(layout.GENERATION_ID_GPA >= layout.ACPI_GPA + layout.ACPI_CAPACITY);
+  });
+
   it("AML: names, strings, devices and resources, byte by byte. ACPI 6.4 chapter 20 and §6.4", () => {
     assert.deepEqual(named("_UID", integer(1)), [0x08, 0x5f, 0x55, 0x49, 0x44, 0x01]);
     assert.deepEqual(named("\\_S5", []), [0x08, 0x5c, 0x5f, 0x53, 0x35, 0x5f]);
+    assert.deepEqual(notify("\\_SB.VGEN", 0x80), [
+      ...[0x86, 0x5c, 0x2e, ...Buffer.from("_SB_VGEN", "latin1")],
+      ...[0x0a, 0x80],
+    ]);
+    assert.deepEqual(method("_E00", [7]), [0x14, 7, 0x5f, 0x45, 0x30, 0x30, 0, 7]);
     assert.deepEqual(text("Ab"), [0x0d, 0x41, 0x62, 0]);
     assert.deepEqual(scope("\\_SB", [1, 2]), [0x10, 8, 0x5c, 0x5f, 0x53, 0x42, 0x5f, 1, 2]);
     assert.deepEqual(device("RTC", [7]), [0x5b, 0x82, 6, 0x52, 0x54, 0x43, 0x5f, 7]);

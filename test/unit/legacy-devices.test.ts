@@ -1,6 +1,18 @@
 // Needs: nothing.
 import assert from "node:assert/strict";
-import { ACPI_PM_WORDS, AcpiPm, PM1_CNT, PM1_EN, PM_TMR, RESET_REG, SLP_EN } from "../../devices/legacy/acpi-pm.js";
+import {
+  ACPI_PM_WORDS,
+  AcpiPm,
+  GPE0_EN,
+  GPE0_STS,
+  GPE_GENERATION,
+  raiseGpe,
+  PM1_CNT,
+  PM1_EN,
+  PM_TMR,
+  RESET_REG,
+  SLP_EN,
+} from "../../devices/legacy/acpi-pm.js";
 import { BOOT_TIMER_CHANNEL } from "../../devices/pseudo/command-channel.js";
 import { CmosRtc, RTC_DATA, RTC_INDEX } from "../../devices/legacy/cmos-rtc.js";
 import { RtcInterrupts } from "../../devices/legacy/rtc-interrupts.js";
@@ -223,6 +235,27 @@ describe("acpi-pm", () => {
     assert.equal(pm.read(PM_TMR, 4), 3_579_545);
     now = 10_000_000;
     assert.equal(pm.read(PM_TMR, 4), (3_579_545 * 10_000) % 2 ** 32);
+  });
+});
+
+describe("acpi-pm: general-purpose events", () => {
+  const power = { powerOff: () => undefined, reset: () => undefined };
+
+  it("an event is shown until it is cleared by writing 1, and interrupts only where it is enabled", () => {
+    const own = words(ACPI_PM_WORDS);
+    const pm = new AcpiPm(own, power);
+    assert.deepEqual([pm.read(GPE0_STS, 1), pm.read(GPE0_EN, 1)], [0, 0]);
+    assert.equal(raiseGpe(own, GPE_GENERATION), false);
+    assert.equal(pm.read(GPE0_STS, 1), 1);
+    pm.write(GPE0_EN, 1, 0xff);
+    assert.equal(pm.read(GPE0_EN, 1), 1, "there is one event");
+    pm.write(GPE0_STS, 1, 0);
+    assert.equal(pm.read(GPE0_STS, 1), 1);
+    pm.write(GPE0_STS, 1, 0xff);
+    assert.equal(pm.read(GPE0_STS, 1), 0);
+    assert.equal(raiseGpe(own, GPE_GENERATION), true);
+    pm.write(GPE0_EN, 1, 0);
+    assert.equal(raiseGpe(own, GPE_GENERATION), false);
   });
 });
 

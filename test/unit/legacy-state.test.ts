@@ -1,7 +1,16 @@
 // Needs: nothing. The devices that lie in shared words, and the command's channel, saved and restored.
 import assert from "node:assert/strict";
-import { ACPI_PM_WORDS, AcpiPm, PM_TMR, PM1_CNT, PM1_EN } from "../../devices/legacy/acpi-pm.js";
-import { restoreAcpiPm, saveAcpiPm } from "../../devices/legacy/acpi-pm.js";
+import {
+  ACPI_PM_WORDS,
+  AcpiPm,
+  GPE0_EN,
+  GPE0_STS,
+  GPE_GENERATION,
+  PM_TMR,
+  PM1_CNT,
+  PM1_EN,
+} from "../../devices/legacy/acpi-pm.js";
+import { raiseGpe, restoreAcpiPm, saveAcpiPm } from "../../devices/legacy/acpi-pm.js";
 import { CmosRtc, RTC_DATA, RTC_INDEX } from "../../devices/legacy/cmos-rtc.js";
 import { RtcInterrupts } from "../../devices/legacy/rtc-interrupts.js";
 import { RTC_CHANGED, RTC_WORDS } from "../../devices/legacy/rtc-registers.js";
@@ -180,6 +189,8 @@ describe("acpi-pm: state", function () {
     const pm = new AcpiPm(shared, power, () => 1_200_000);
     pm.write(PM1_EN, 2, 0x20);
     pm.write(PM1_CNT, 2, 0x1c00);
+    pm.write(GPE0_EN, 1, 1);
+    raiseGpe(shared, GPE_GENERATION);
     const ticks = pm.read(PM_TMR, 4);
     const state = saveAcpiPm(shared, 1_200_000);
     for (const hostMs of [3, 1_200_000, 99_000_000_000]) {
@@ -189,6 +200,7 @@ describe("acpi-pm: state", function () {
       const restored = new AcpiPm(other, power, () => now);
       assert.equal(restored.read(PM_TMR, 4), ticks);
       assert.deepEqual([restored.read(PM1_EN, 2), restored.read(PM1_CNT, 2)], [0x20, 0x1c01]);
+      assert.deepEqual([restored.read(GPE0_STS, 1), restored.read(GPE0_EN, 1)], [1, 1]);
       now += 1000;
       assert.ok(Math.abs(((restored.read(PM_TMR, 4) - ticks) >>> 0) - 3_579_545) <= 1);
       assert.ok(Math.abs(Number(saveAcpiPm(other, now)["timer"]) - restored.read(PM_TMR, 4)) <= 1);

@@ -13,7 +13,14 @@ import type { VmFd } from "../kvm/vm-fd.js";
 import { loadVm, type VmState } from "../kvm/vm-state.js";
 import type { CommandPages } from "../memory/command-pages.js";
 import type { MappedGuestMemory } from "../memory/guest-memory.js";
-import { KVM_IDENTITY_MAP_GPA, KVM_TSS_GPA, RTC_GSI, SERIAL0_GSI, SERIAL0_PORT } from "../memory/layout.js";
+import {
+  ACPI_SCI_GSI,
+  KVM_IDENTITY_MAP_GPA,
+  KVM_TSS_GPA,
+  RTC_GSI,
+  SERIAL0_GSI,
+  SERIAL0_PORT,
+} from "../memory/layout.js";
 import { WrittenPages } from "../memory/written-pages.js";
 import { eventfd } from "../sys/events.js";
 import {
@@ -56,6 +63,8 @@ export interface Machine extends DeviceParts {
   readonly quirks: Quirks | undefined;
   /** The real-time clock's: without an irqfd, which nearly every guest would have for nothing. */
   readonly rtcInterrupt: InterruptLine;
+  /** ACPI's: the same. */
+  readonly systemControl: InterruptLine;
 }
 
 /** State of KVM's part of a machine. */
@@ -143,12 +152,8 @@ export function createMachine(inputs: MachineInputs, undo: (unmake: () => void) 
     ioEvents,
     command,
     quirks,
-    rtcInterrupt: {
-      trigger: () => {
-        vm.setIrqLine(RTC_GSI, 1);
-        vm.setIrqLine(RTC_GSI, 0);
-      },
-    },
+    rtcInterrupt: pulsed(vm, RTC_GSI),
+    systemControl: pulsed(vm, ACPI_SCI_GSI),
     descriptor: {
       vcpus: vcpus.map(({ fd, run }) => ({ fd, runAddress: run.address })),
       mmapSize,
@@ -163,6 +168,15 @@ export function createMachine(inputs: MachineInputs, undo: (unmake: () => void) 
       commandChannelGpa: command?.region.gpa ?? 0,
       isRestored: saved !== undefined,
       quirks,
+    },
+  };
+}
+
+function pulsed(vm: VmFd, gsi: number): InterruptLine {
+  return {
+    trigger: () => {
+      vm.setIrqLine(gsi, 1);
+      vm.setIrqLine(gsi, 0);
     },
   };
 }

@@ -18,6 +18,7 @@ import { writeMpTable } from "../x86/mptable.js";
 import { writePageTables } from "../x86/page-tables.js";
 import { writeStartInfo } from "../x86/pvh.js";
 import { entryCode, entryRegs, setEntrySregs } from "../x86/regs.js";
+import { setGeneration } from "./generation-id.js";
 import { virtioParameters } from "../x86/virtio-ranges.js";
 import { checkInitrd } from "../x86/wrong-image.js";
 
@@ -79,6 +80,7 @@ export function loadLinux(
   const e820 = e820Entries(memory.size);
   writeMpTable(memory, config.cpus);
   const rsdpGpa = writeAcpiTables(memory, { cpus: config.cpus, virtio });
+  setGeneration(memory);
   writeGdt(memory, entryCode(kernel.format));
   if (kernel.format === "elf-pvh") {
     writeStartInfo(memory, { e820, initrd, rsdpGpa });

@@ -26,6 +26,8 @@ import type { SavedMemory } from "../memory/saved-memory.js";
 import { checkBytes, checkSize, startThreads, type StartOptions, type TerminalSize } from "./arguments.js";
 import { buildVm, restoreVm, type BuildOptions, type LiveParts, type SavedVm } from "./builder.js";
 import type { ResolvedConfig } from "../config/types.js";
+import { changeGeneration } from "./generation-id.js";
+import { acpiPmWords } from "./thread-machine.js";
 import { captureVm, type Capture } from "./capture.js";
 import type { VmHost } from "./host-callbacks.js";
 import { PageWatches, type PageWatch } from "./page-watches.js";
@@ -225,6 +227,7 @@ export class Vm {
    */
   giveCommand(block: RestoreBlock): void {
     if (this.#life.state !== "built") throw this.#life.refuse("giveCommand");
+    this.#changeGeneration();
     const bytes = encodeRestoreBlock(block);
     if (bytes === undefined) throw new ConfigError(["The command and its variables are longer than 128 KiB"]);
     if (this.#run.command?.putRestoreBlock(bytes) !== true) {
@@ -234,12 +237,19 @@ export class Vm {
 
   /**
    * Tells a guest that goes on from a snapshot who it is now; before `start`. False if it has no init that hears it:
-   * one of vmlet's whose command has the channel. Throws VmStateError later.
+   * one of vmlet's whose command has the channel. A kernel that has a driver for it hears by ACPI that it is another.
+   * Throws VmStateError later.
    */
   tellIdentity(identity: Omit<RestoreBlock, "command">): boolean {
     if (this.#life.state !== "built") throw this.#life.refuse("tellIdentity");
+    this.#changeGeneration();
     const bytes = encodeRestoreBlock({ ...identity, command: [] });
     return bytes !== undefined && this.#run.command?.putNotice(bytes) === true;
+  }
+
+  #changeGeneration(): void {
+    const { memory, systemControl } = this.#parts;
+    changeGeneration(memory, acpiPmWords(this.#run.machine.shared), systemControl);
   }
 
   /** Gives bytes to the guest's terminal; the number that it takes now. The rest fits after `inputRoom`. */

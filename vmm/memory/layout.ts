@@ -46,6 +46,9 @@ export const LEGACY_HOLE_GPA = 0xa_0000;
 /** ACPI tables, RSDP first: 0xe_0000 is where a BIOS would have left them. */
 export const ACPI_GPA = 0xe_0000;
 export const ACPI_CAPACITY = 0x1_0000;
+/** The VM's generation: 16 bytes in a page of their own, other ones in every guest that goes on from a snapshot. */
+export const GENERATION_ID_GPA = 0xf_0000;
+export const GENERATION_ID_LENGTH = 16;
 
 // == High RAM: 0x10_0000 .. min(RAM, 3 GiB) ====================================
 
@@ -89,6 +92,8 @@ export const ACPI_PM1A_CNT_PORT = 0x604;
 export const ACPI_RESET_PORT = 0x606;
 /** ACPI power-management timer, 3.579545 MHz, 32 bits. */
 export const ACPI_PM_TIMER_PORT = 0x608;
+/** ACPI general-purpose event block: status (1 byte), enable (1 byte). */
+export const ACPI_GPE0_PORT = 0x60c;
 
 // == Interrupts (GSI) ==========================================================
 

@@ -13,6 +13,9 @@ const STRING_PREFIX = 0x0d;
 const SCOPE_OP = 0x10;
 const BUFFER_OP = 0x11;
 const PACKAGE_OP = 0x12;
+const METHOD_OP = 0x14;
+const DUAL_NAME_PREFIX = 0x2e;
+const NOTIFY_OP = 0x86;
 const EXT_OP_PREFIX = 0x5b;
 const DEVICE_OP = 0x82;
 const ROOT_CHAR = 0x5c;
@@ -29,11 +32,15 @@ function withLength(body: Aml): number[] {
   return [0x40 | (length & 0xf), length >> 4, ...body];
 }
 
-/** NameSeg of four characters, padded with underscores; a leading backslash is kept. */
+/** One or two NameSegs, between them a dot, of four characters, padded with underscores; a leading backslash is kept. */
 function nameString(name: string): number[] {
   const root = name.startsWith("\\");
-  const segment = (root ? name.slice(1) : name).padEnd(4, "_");
-  return [...(root ? [ROOT_CHAR] : []), ...Buffer.from(segment, "latin1")];
+  const segments = (root ? name.slice(1) : name).split(".").map((segment) => segment.padEnd(4, "_"));
+  return [
+    ...(root ? [ROOT_CHAR] : []),
+    ...(segments.length > 1 ? [DUAL_NAME_PREFIX] : []),
+    ...Buffer.from(segments.join(""), "latin1"),
+  ];
 }
 
 export function integer(value: number): number[] {
@@ -70,6 +77,16 @@ export function scope(name: string, ...body: Aml[]): number[] {
 
 export function device(name: string, ...body: Aml[]): number[] {
   return [EXT_OP_PREFIX, DEVICE_OP, ...withLength([...nameString(name), ...body.flat()])];
+}
+
+/** A method without arguments. */
+export function method(name: string, ...body: Aml[]): number[] {
+  return [METHOD_OP, ...withLength([...nameString(name), 0, ...body.flat()])];
+}
+
+/** Tells the driver of the device that something has happened. §19.6.95 */
+export function notify(deviceName: string, value: number): number[] {
+  return [NOTIFY_OP, ...nameString(deviceName), ...integer(value)];
 }
 
 /** A resource template: descriptors, then the end tag with an unused checksum. */

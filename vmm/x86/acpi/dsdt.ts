@@ -1,6 +1,13 @@
-// DSDT: the S5 sleep type for power-off, the serial port, the clock, virtio-mmio ranges.
-import { ACPI_SLEEP_TYPE_S5 } from "../../../devices/legacy/acpi-pm.js";
-import { RTC_GSI, RTC_INDEX_PORT, SERIAL0_GSI, SERIAL0_PORT, SERIAL_LENGTH } from "../../memory/layout.js";
+// DSDT: the S5 sleep type for power-off, the serial port, the clock, the VM's generation, virtio-mmio ranges.
+import { ACPI_SLEEP_TYPE_S5, GPE_GENERATION } from "../../../devices/legacy/acpi-pm.js";
+import {
+  GENERATION_ID_GPA,
+  RTC_GSI,
+  RTC_INDEX_PORT,
+  SERIAL0_GSI,
+  SERIAL0_PORT,
+  SERIAL_LENGTH,
+} from "../../memory/layout.js";
 import {
   device,
   eisaId,
@@ -9,7 +16,9 @@ import {
   ioPorts,
   isaIrq,
   memory32,
+  method,
   named,
+  notify,
   pack,
   resources,
   scope,
@@ -23,6 +32,10 @@ export interface VirtioMmioRange {
   readonly length: number;
   readonly gsi: number;
 }
+
+/** What is common to all devices of this kind, whoever makes them. "Virtual Machine Generation ID", Microsoft, 2012. */
+const GENERATION_COUNTER = "VM_Gen_Counter";
+const GENERATION_CHANGED = 0x80;
 
 /** The definition block, without its table header. */
 export function dsdtBody(ranges: readonly VirtioMmioRange[]): Uint8Array {
@@ -45,6 +58,22 @@ export function dsdtBody(ranges: readonly VirtioMmioRange[]): Uint8Array {
       named("_CRS", resources(memory32(gpa, length), interrupt(gsi))),
     ),
   );
+  const generation = device(
+    "VGEN",
+    named("_HID", text("VMLT0001")),
+    named("_CID", text(GENERATION_COUNTER)),
+    named("_DDN", text(GENERATION_COUNTER)),
+    // The address's two halves.
+    named("ADDR", pack(integer(GENERATION_ID_GPA), integer(0))),
+  );
+  const changed = method(
+    `_E${GPE_GENERATION.toString(16).toUpperCase().padStart(2, "0")}`,
+    notify("\\_SB.VGEN", GENERATION_CHANGED),
+  );
   const sleep = named("\\_S5", pack(integer(ACPI_SLEEP_TYPE_S5), integer(0), integer(0), integer(0)));
-  return Uint8Array.from([...sleep, ...scope("\\_SB", serial, clock, ...virtio)]);
+  return Uint8Array.from([
+    ...sleep,
+    ...scope("\\_SB", serial, clock, generation, ...virtio),
+    ...scope("\\_GPE", changed),
+  ]);
 }

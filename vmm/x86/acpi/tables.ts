@@ -5,6 +5,7 @@ import { ConfigError } from "../../errors.js";
 import {
   ACPI_CAPACITY,
   ACPI_GPA,
+  ACPI_GPE0_PORT,
   ACPI_PM1A_CNT_PORT,
   ACPI_PM1A_EVT_PORT,
   ACPI_PM_TIMER_PORT,
@@ -13,6 +14,7 @@ import {
   IO_APIC_GPA,
   LOCAL_APIC_GPA,
 } from "../../memory/layout.js";
+import { GPE0_LENGTH } from "../../../devices/legacy/acpi-pm.js";
 import { ioApicId } from "../mptable.js";
 import { checksum, putAscii } from "../table-bytes.js";
 import { dsdtBody, type VirtioMmioRange } from "./dsdt.js";
@@ -153,9 +155,11 @@ function fadtBody(facsAt: number, dsdtAt: number): Uint8Array {
   data.setUint32(56, ACPI_PM1A_EVT_PORT, true); // PM1a_EVT_BLK
   data.setUint32(64, ACPI_PM1A_CNT_PORT, true); // PM1a_CNT_BLK
   data.setUint32(76, ACPI_PM_TIMER_PORT, true); // PM_TMR_BLK
+  data.setUint32(80, ACPI_GPE0_PORT, true); // GPE0_BLK
   bytes[88] = 4; // PM1_EVT_LEN
   bytes[89] = 2; // PM1_CNT_LEN
   bytes[91] = 4; // PM_TMR_LEN
+  bytes[92] = GPE0_LENGTH; // GPE0_BLK_LEN
   data.setUint16(96, 0xffff, true); // P_LVL2_LAT: no C2
   data.setUint16(98, 0xffff, true); // P_LVL3_LAT: no C3
   bytes[108] = 0x32; // CENTURY
@@ -172,6 +176,7 @@ function fadtBody(facsAt: number, dsdtAt: number): Uint8Array {
   register(148, ACPI_PM1A_EVT_PORT, 32, 2); // X_PM1a_EVT_BLK
   register(172, ACPI_PM1A_CNT_PORT, 16, 2); // X_PM1a_CNT_BLK
   register(208, ACPI_PM_TIMER_PORT, 32, 3); // X_PM_TMR_BLK
+  register(220, ACPI_GPE0_PORT, 8 * GPE0_LENGTH, 1); // X_GPE0_BLK
   putAscii(bytes, 268, "VMLET");
   return bytes.subarray(HEADER_LENGTH);
 }
