@@ -4,6 +4,7 @@ import { balloonTarget } from "./targets/balloon.js";
 import { blockTarget, slowBlockTarget } from "./targets/block.js";
 import { consoleTarget } from "./targets/console.js";
 import { netTarget } from "./targets/net.js";
+import { cpuTarget } from "./targets/cpu.js";
 import { fixupsTarget } from "./targets/fixups.js";
 import { queueTarget } from "./targets/queue.js";
 import { rngTarget } from "./targets/rng.js";
@@ -23,4 +24,5 @@ export const FUZZ_TARGETS: readonly FuzzTarget[] = [
   balloonTarget,
   fixupsTarget,
   stateTarget,
+  cpuTarget,
 ];

@@ -1,0 +1,87 @@
+// What is saved of processors, spoiled, and descriptions of hosts: refused with the place, or compared with a host; the
+// words about it are no longer than a person reads, and cost no more than a moment.
+import assert from "node:assert/strict";
+import { StateError, StateReader } from "../../../devices/state.js";
+import { ConfigError } from "../../../vmm/errors.js";
+import { vcpuFromData, vcpuToData } from "../../../vmm/kvm/vcpu-data.js";
+import { formatCpuTemplate, parseCpuTemplate } from "../../../vmm/machine/cpu-template-file.js";
+import { cpuProblems } from "../../../vmm/snapshot/cpu-check.js";
+import { templateOfHosts } from "../../../vmm/snapshot/host-descriptions.js";
+import { readHost } from "../../../vmm/snapshot/saved-host.js";
+import { namedTemplate, templateProblem, throughTemplate } from "../../../vmm/x86/cpu-template.js";
+import { missingFeatures } from "../../../vmm/x86/cpu-features.js";
+import { guestCpuid } from "../../../vmm/x86/cpuid.js";
+import { RECORDED } from "../../helpers/recorded-cpus.js";
+import { mutateState } from "../mutate-state.js";
+import type { Random } from "../random.js";
+import type { FuzzTarget } from "../target.js";
+
+const HOSTS = Object.values(RECORDED);
+/** Every feature by name, and the registers. */
+const MAX_WORDS = 8000;
+
+function savedState(random: Random): { vcpus: unknown[]; host: object } {
+  const host = random.pick(HOSTS);
+  const structure = (bytes: number): DataView<ArrayBuffer> => new DataView(new ArrayBuffer(bytes));
+  const vcpu = vcpuToData({
+    cpuid: guestCpuid(host.supported, { index: 0, count: 1, nested: false, tscDeadline: true, hypercalls: true }),
+    ...{ tscKhz: 2_000_000, mpState: 0, xcrs: [[0, 7n]], msrs: [[0x10, 1n]] },
+    ...{ regs: structure(144), sregs: structure(312), debugregs: structure(128), xsave: structure(4096) },
+    ...{ lapic: structure(1024), events: structure(64) },
+  });
+  const processor = { vendor: "GenuineIntel", family: 6, model: 85, stepping: 7 };
+  const native = random.oneIn(2) ? host.supported : [];
+  const facts = { cpu: "a processor", kernel: "6.1", boot: "x", software: random.oneIn(2) };
+  return { vcpus: [vcpu], host: { ...facts, processor, native } };
+}
+
+function compare(random: Random): void {
+  const state = new StateReader(mutateState(random, savedState(random), random.pick([0, 1, 1, 2, 5])), "state");
+  const vcpus = state.list("vcpus", { minimum: 0, maximum: 32 }).map(vcpuFromData);
+  const host = readHost(state.at("host"));
+  const here = random.pick(HOSTS);
+  const problems = cpuProblems(
+    { vcpus, host },
+    {
+      ...{ cpu: here, software: random.oneIn(2), native: () => here.supported, boot: () => random.pick(["x", "y"]) },
+      tscKhz: random.pick([0, 2_000_000, 3_000_000]),
+    },
+  );
+  assert.ok(problems.join("").length < MAX_WORDS, problems.join());
+}
+
+function describeHosts(random: Random): void {
+  const hosts = Array.from({ length: 1 + random.below(3) }, (_, i) => {
+    const { supported, archCapabilities } = random.pick(HOSTS);
+    const cpu = { software: false, arch_capabilities: `0x${archCapabilities.toString(16)}`, cpuid: supported };
+    const json = mutateState(random, { cpu }, random.pick([0, 0, 1, 3]));
+    return { path: `host${String(i)}`, text: JSON.stringify(json) };
+  });
+  const text = templateOfHosts(hosts);
+  const template = parseCpuTemplate(text, "made");
+  assert.equal(formatCpuTemplate(template), text);
+  // Whatever it was made of, it hides, and shows nothing that a host has not.
+  const { supported } = random.pick(HOSTS);
+  assert.deepEqual(missingFeatures(throughTemplate(supported, template), supported), []);
+}
+
+function readTemplate(random: Random): void {
+  const named = namedTemplate(random.pick(["T2", "T2S", "T2CL", "T2A"]));
+  assert.ok(named !== undefined);
+  const json = mutateState(random, JSON.parse(formatCpuTemplate(named)), random.pick([0, 1, 2]));
+  const template = parseCpuTemplate(JSON.stringify(json), "spoiled");
+  const problem = templateProblem(random.pick(HOSTS).supported, template);
+  assert.ok((problem ?? "").length < MAX_WORDS);
+}
+
+export const cpuTarget: FuzzTarget = {
+  name: "cpu",
+  run(random: Random) {
+    try {
+      random.pick([compare, compare, describeHosts, readTemplate])(random);
+    } catch (error) {
+      if (!(error instanceof StateError || error instanceof ConfigError)) throw error;
+      assert.ok(error.message.length < MAX_WORDS, error.message);
+    }
+  },
+};
