@@ -111,6 +111,7 @@ export async function runGuest(run: GuestRun): Promise<number> {
   const vm = run.make(host, deviceSupport);
   let isOver = false;
   let hasToWarn = usesChannel;
+  let movedTo: string | undefined;
   const openInput = (): void => {
     if (terminal !== undefined || isOver) return;
     if (usesChannel && vm.hasCommandChannel) {
@@ -169,7 +170,9 @@ export async function runGuest(run: GuestRun): Promise<number> {
       async (to) => {
         const { parseMigrationAddress } = await import("../snapshot/migration/address.js");
         const { migrateVm } = await import("../snapshot/migration/send.js");
-        return migrateVm(vm, parseMigrationAddress(to));
+        const migration = await migrateVm(vm, parseMigrationAddress(to));
+        movedTo = to;
+        return migration;
       },
     );
     const exit = await Promise.race([ended, defect()]);
@@ -178,7 +181,8 @@ export async function runGuest(run: GuestRun): Promise<number> {
     const guestsCode = signal === undefined ? ownCode : EXIT_SIGNAL_BASE + signal;
     const exitCode = exitCodeWithLoss(guestsCode, standardOutput.lostBytes);
     terminal?.close();
-    if (exit.outcome !== "poweroff" && signal === undefined) await explain(exit);
+    if (movedTo !== undefined) say(`the guest has moved to ${movedTo}`);
+    else if (exit.outcome !== "poweroff" && signal === undefined) await explain(exit);
     if (isMissed && signal === undefined) say("the guest ended without running COMMAND: its /init is not vmlet's");
     if (outputs.report !== undefined) {
       const { makeReport, writeReport } = await import("./report.js");
