@@ -109,7 +109,7 @@ describe("kvm: migration with an end that is none", function () {
             await once(server, "listening");
             await assert.rejects(migrateVm(vm, `unix:${path}`), (error) => {
               assert.ok(error instanceof SnapshotError, `${what}: ${String(error)}`);
-               
+
               assert.ok(!/[\u0000-\u001f]/.test(error.message), error.message);
               return true;
             });
