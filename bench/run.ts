@@ -14,6 +14,7 @@ import { idle } from "./system/idle.bench.js";
 import { hosts } from "./system/hosts.bench.js";
 import { lab } from "./system/lab.bench.js";
 import { memory } from "./system/memory.bench.js";
+import { migrate } from "./system/migrate.bench.js";
 import { snapshot } from "./system/snapshot.bench.js";
 import { softwareKvm } from "./system/software-kvm.bench.js";
 import { start } from "./system/start.bench.js";
@@ -28,6 +29,7 @@ const BENCHES: readonly Bench[] = [
   idle,
   memory,
   snapshot,
+  migrate,
   softwareKvm,
   hosts,
   lab,
