@@ -35,7 +35,7 @@ export function userModeGuest(): UserModeGuest {
     },
   });
   const { vcpu, memory } = tiny;
-  const eventfds = [eventfd(), eventfd()] as const;
+  const doorbell = eventfd();
   return {
     vcpu,
     descriptor: () => ({
@@ -45,8 +45,8 @@ export function userModeGuest(): UserModeGuest {
       memoryAddress: memory.hostAddress,
       memorySize: memory.size,
       writtenPagesAddress: 0,
-      serialIrqFd: eventfds[0],
-      doorbellFd: eventfds[1],
+      vmFd: tiny.vm.fd,
+      doorbellFd: doorbell,
       coalescesSerial,
       virtioDevices: 0,
       commandChannelGpa: 0,
@@ -54,7 +54,7 @@ export function userModeGuest(): UserModeGuest {
       quirks: undefined,
     }),
     close: () => {
-      eventfds.forEach(closeSync);
+      closeSync(doorbell);
       tiny.close();
       system.close();
     },

@@ -10,7 +10,6 @@ import {
   KVM_GET_IRQCHIP,
   KVM_GET_PIT2,
   KVM_IOEVENTFD,
-  KVM_IRQFD,
   KVM_IRQ_LINE,
   KVM_MSR_EXIT_REASON_FILTER,
   KVM_MSR_FILTER_WRITE,
@@ -29,7 +28,6 @@ import {
   SIZEOF_KVM_ENABLE_CAP,
   SIZEOF_KVM_IOEVENTFD,
   SIZEOF_KVM_IRQCHIP,
-  SIZEOF_KVM_IRQFD,
   SIZEOF_KVM_MSR_FILTER,
   SIZEOF_KVM_PIT_CONFIG,
   SIZEOF_KVM_PIT_STATE2,
@@ -40,7 +38,6 @@ import {
   kvm_enable_cap,
   kvm_ioeventfd,
   kvm_irqchip,
-  kvm_irqfd,
   kvm_msr_filter,
   kvm_msr_filter_range,
   kvm_pit_config,
@@ -114,14 +111,6 @@ export class VmFd {
   /** `id` is the local APIC id as well. */
   createVcpu(id: number, mmapSize: number): VcpuFd {
     return VcpuFd.map(ioctl(this.fd, "KVM_CREATE_VCPU", KVM_CREATE_VCPU, id), mmapSize);
-  }
-
-  /** From now on, one write to `eventfd` is one edge on the interrupt line. */
-  connectIrqfd(eventfd: number, gsi: number): void {
-    const argument = structure(SIZEOF_KVM_IRQFD);
-    argument.setUint32(kvm_irqfd.fd, eventfd, true);
-    argument.setUint32(kvm_irqfd.gsi, gsi, true);
-    ioctlStruct(this.fd, "KVM_IRQFD", KVM_IRQFD, argument);
   }
 
   /** Guest writes to the range signal `eventfd` without an exit to this process. */
@@ -207,6 +196,15 @@ export class VmFd {
   /** Level of an interrupt line, for lines that are not pulsed. */
   setIrqLine(gsi: number, level: 0 | 1): void {
     ioctlStruct(this.fd, "KVM_IRQ_LINE", KVM_IRQ_LINE, new Uint32Array([gsi, level]));
+  }
+
+  /**
+   * One edge on an interrupt line, from any thread. Not by an irqfd, which other processes would need: each costs the
+   * host's kernel a grace period when the VM goes.
+   */
+  pulseIrqLine(gsi: number): void {
+    this.setIrqLine(gsi, 1);
+    this.setIrqLine(gsi, 0);
   }
 
   enableCapability(capability: number, argument0 = 0n): void {

@@ -13,14 +13,7 @@ import type { VmFd } from "../kvm/vm-fd.js";
 import { loadVm, type VmState } from "../kvm/vm-state.js";
 import type { CommandPages } from "../memory/command-pages.js";
 import type { MappedGuestMemory } from "../memory/guest-memory.js";
-import {
-  ACPI_SCI_GSI,
-  KVM_IDENTITY_MAP_GPA,
-  KVM_TSS_GPA,
-  RTC_GSI,
-  SERIAL0_GSI,
-  SERIAL0_PORT,
-} from "../memory/layout.js";
+import { ACPI_SCI_GSI, KVM_IDENTITY_MAP_GPA, KVM_TSS_GPA, RTC_GSI, SERIAL0_PORT } from "../memory/layout.js";
 import { WrittenPages } from "../memory/written-pages.js";
 import { eventfd } from "../sys/events.js";
 import {
@@ -107,21 +100,15 @@ export function createMachine(inputs: MachineInputs, undo: (unmake: () => void) 
   vm.createIrqchip();
   vm.createPit2();
 
-  const newEventfd = (): number => {
-    const fd = eventfd();
-    undo(() => {
-      closeDescriptor(fd);
-    });
-    return fd;
-  };
-  const doorbellFd = newEventfd();
-  const serialIrqFd = newEventfd();
-  vm.connectIrqfd(serialIrqFd, SERIAL0_GSI);
-  const devices = factories.map((factory, index) => {
-    const irqFd = newEventfd();
-    vm.connectIrqfd(irqFd, ranges[index]?.gsi ?? 0);
-    return { factory, irqFd, registers: pages?.words(index) ?? new Int32Array(0) };
+  const doorbellFd = eventfd();
+  undo(() => {
+    closeDescriptor(doorbellFd);
   });
+  const devices = factories.map((factory, index) => ({
+    factory,
+    interrupt: pulsed(vm, ranges[index]?.gsi ?? 0),
+    registers: pages?.words(index) ?? new Int32Array(0),
+  }));
   const hasIoeventfd = system.checkExtension(KVM_CAP_IOEVENTFD) > 0;
   const ioEvents = hasIoeventfd ? deviceSupport?.createEvents(vm, ranges) : undefined;
   const coalescesSerial = system.checkExtension(KVM_CAP_COALESCED_PIO) > 0;
@@ -161,7 +148,7 @@ export function createMachine(inputs: MachineInputs, undo: (unmake: () => void) 
       memoryAddress: memory.hostAddress,
       memorySize: memory.size,
       writtenPagesAddress: written.address,
-      serialIrqFd,
+      vmFd: vm.fd,
       doorbellFd,
       coalescesSerial,
       virtioDevices: devices.length,
@@ -175,8 +162,7 @@ export function createMachine(inputs: MachineInputs, undo: (unmake: () => void) 
 function pulsed(vm: VmFd, gsi: number): InterruptLine {
   return {
     trigger: () => {
-      vm.setIrqLine(gsi, 1);
-      vm.setIrqLine(gsi, 0);
+      vm.pulseIrqLine(gsi);
     },
   };
 }

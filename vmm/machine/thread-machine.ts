@@ -11,6 +11,7 @@ import { SERIAL_WORDS } from "../../devices/legacy/serial-words.js";
 import { BootTimer } from "../../devices/pseudo/boot-timer.js";
 import { Bus } from "../vcpu/bus.js";
 import type { KvmRun } from "../kvm/kvm-run.js";
+import { VmFd } from "../kvm/vm-fd.js";
 import type { VcpuFd } from "../kvm/vcpu-fd.js";
 import {
   ACPI_PM1A_EVT_PORT,
@@ -18,6 +19,7 @@ import {
   BOOT_TIMER_LENGTH,
   I8042_DATA_PORT,
   RTC_INDEX_PORT,
+  SERIAL0_GSI,
   SERIAL0_PORT,
   SERIAL_LENGTH,
   VIRTIO_GSIS,
@@ -25,7 +27,6 @@ import {
   VIRTIO_MMIO_LENGTH,
 } from "../memory/layout.js";
 import { KVM_EXIT_INTR } from "../sys/kvm-abi.js";
-import { signalEventfd } from "../sys/events.js";
 import { Fixups } from "../fixups/fixups.js";
 import { MappedGuestMemory } from "../memory/guest-memory.js";
 import { WrittenPages } from "../memory/written-pages.js";
@@ -109,9 +110,10 @@ export class ThreadMachine implements ExitObserver {
     this.kicker = new Kicker(this.shared, vcpus, mmapSize, doorbellFd, this.#isMain);
     this.#counters = this.shared.exitCounters(index);
 
+    const vm = new VmFd(descriptor.vmFd);
     const serialInterrupt = {
       trigger: () => {
-        signalEventfd(descriptor.serialIrqFd);
+        vm.pulseIrqLine(SERIAL0_GSI);
         interruptRaised();
       },
     };
@@ -174,7 +176,7 @@ export class ThreadMachine implements ExitObserver {
     if (descriptor.quirks !== undefined) {
       const { memoryAddress, memorySize, writtenPagesAddress } = descriptor;
       const written = WrittenPages.attach(writtenPagesAddress, memorySize);
-      const memory = MappedGuestMemory.attach(memoryAddress, memorySize, written);
+      const memory = MappedGuestMemory.attach(memoryAddress, memorySize, written, descriptor.isRestored ? "small" : "large");
       const counters = this.shared.fixupCounters(index);
       this.#fixups = new Fixups(vcpu, memory, descriptor.quirks, counters, this.shared.words, CMPXCHG16B_LOCK);
     }

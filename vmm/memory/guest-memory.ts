@@ -12,6 +12,9 @@ const MAX_VIEW_BYTES = 2 ** 32;
 /** All tables of a boot lie in here. */
 const FIRST_VIEW_BYTES = 2 ** 20;
 const HUGE_PAGE_BYTES = 2 ** 21;
+/** Of a restored guest: V8 would collect its heap for every VM that one large view is made for. */
+const SMALL_VIEW_BYTES = 2 ** 21;
+const MAX_SMALL_VIEWS = 1024;
 
 /** A contiguous piece of guest RAM. */
 export interface MemoryRegion extends RamRange {
@@ -27,6 +30,15 @@ export function memoryRegions(hostAddress: number, size: number): MemoryRegion[]
   return regions;
 }
 
+/** A VM that boots runs long, and its rings are everywhere: one view of it all is fastest in the end. */
+export type ViewSize = "large" | "small";
+
+function viewBytes(size: number, views: ViewSize): number {
+  if (views === "large") return MAX_VIEW_BYTES;
+  const least = 2 ** Math.ceil(Math.log2(size / MAX_SMALL_VIEWS));
+  return Math.min(MAX_VIEW_BYTES, Math.max(SMALL_VIEW_BYTES, least));
+}
+
 /** GuestMemory over a mapping of this process; several threads may attach to the same one. */
 export class MappedGuestMemory extends WindowedMemory {
   readonly hostAddress: number;
@@ -35,11 +47,11 @@ export class MappedGuestMemory extends WindowedMemory {
   readonly #highRegion: MemoryRegion;
   #written: WrittenPages | undefined;
 
-  private constructor(hostAddress: number, size: number) {
+  private constructor(hostAddress: number, size: number, views: ViewSize) {
     const regions = memoryRegions(hostAddress, size);
     // SAFETY: the mapping lives until unmap(), which the VM calls after every thread has let go.
     super(regions, (offset, length) => new Uint8Array(viewMemory(hostAddress + offset, length)), {
-      viewBytes: MAX_VIEW_BYTES,
+      viewBytes: viewBytes(size, views),
       overlapBytes: PAGE_SIZE,
       firstViewBytes: FIRST_VIEW_BYTES,
     });
@@ -52,17 +64,22 @@ export class MappedGuestMemory extends WindowedMemory {
 
   /** Maps `size` bytes of zeroed memory; pages take host memory once they are touched. */
   static map(size: number): MappedGuestMemory {
-    return new MappedGuestMemory(mmapAnonymous(size), size);
+    return new MappedGuestMemory(mmapAnonymous(size), size, "large");
   }
 
   /** `size` bytes whose content is that of the file from `offset` on; the file never changes by them. */
   static mapFile(fd: number, size: number, offset = 0): MappedGuestMemory {
-    return new MappedGuestMemory(mmapPrivateFile(fd, size, offset), size);
+    return new MappedGuestMemory(mmapPrivateFile(fd, size, offset), size, "small");
   }
 
   /** A further thread's view of memory that `map` made. */
-  static attach(hostAddress: number, size: number, written?: WrittenPages): MappedGuestMemory {
-    const memory = new MappedGuestMemory(hostAddress, size);
+  static attach(
+    hostAddress: number,
+    size: number,
+    written?: WrittenPages,
+    views: ViewSize = "large",
+  ): MappedGuestMemory {
+    const memory = new MappedGuestMemory(hostAddress, size, views);
     memory.#written = written;
     return memory;
   }

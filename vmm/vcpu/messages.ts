@@ -20,8 +20,8 @@ export interface MachineDescriptor {
   readonly memorySize: number;
   /** Of WrittenPages. */
   readonly writtenPagesAddress: number;
-  /** irqfd of the serial port. */
-  readonly serialIrqFd: number;
+  /** For its interrupts. */
+  readonly vmFd: number;
   readonly doorbellFd: number;
   /** True if KVM holds writes of the serial port's THR back in the ring. */
   readonly coalescesSerial: boolean;

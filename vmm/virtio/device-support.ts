@@ -2,24 +2,23 @@
 // configuration asks for a device, because every start pays for the code that it loads.
 import { DeviceHost, type DeviceFactory } from "./device-host.js";
 import { DeviceLoop, type DeviceLoopHooks } from "./device-loop.js";
-import type { SharedWords } from "../../devices/contracts.js";
+import type { InterruptLine, SharedWords } from "../../devices/contracts.js";
 import type { ConsoleHost } from "../../devices/virtio/console/backend.js";
 import type { ResolvedConfig } from "../config/types.js";
 import { loadOpeners, openDevices, type DeviceOpeners } from "./openers.js";
 import { IoEvents } from "./ioevents.js";
 import type { VmFd } from "../kvm/vm-fd.js";
 import type { MappedGuestMemory } from "../memory/guest-memory.js";
-import { signalEventfd } from "../sys/events.js";
 import type { VmShared } from "../vcpu/shared.js";
 import type { VirtioMmioRange } from "../x86/acpi/dsdt.js";
 
 /** What the builder has made of the devices. */
 export interface DeviceParts {
   readonly memory: MappedGuestMemory;
-  /** One for each virtio-mmio device, with the irqfd of its interrupt and the registers as the guest reads them. */
+  /** One for each virtio-mmio device, with its interrupt and the registers as the guest reads them. */
   readonly devices: readonly {
     readonly factory: DeviceFactory;
-    readonly irqFd: number;
+    readonly interrupt: InterruptLine;
     readonly registers: Int32Array;
   }[];
   /** Undefined where KVM has no ioeventfd. */
@@ -42,12 +41,12 @@ export interface DeviceHostHooks extends DeviceLoopHooks {
 
 function createHost(parts: DeviceParts, hooks: DeviceHostHooks): DeviceHost {
   return new DeviceHost({
-    devices: parts.devices.map(({ factory, irqFd, registers }) => ({
+    devices: parts.devices.map(({ factory, interrupt, registers }) => ({
       factory,
       registers,
       interrupt: {
         trigger: () => {
-          signalEventfd(irqFd);
+          interrupt.trigger();
           hooks.interruptRaised();
         },
       },
