@@ -45,6 +45,8 @@ export class VcpuThread {
   #isBroken = false;
   readonly #ended: Promise<void>;
   #isReady = false;
+  /** Somebody waits for its end. */
+  #isEnding = false;
   #onReady: (() => void)[] = [];
 
   /** `lost`: the thread is no more. */
@@ -103,7 +105,8 @@ export class VcpuThread {
    * process. Resolves once it has ended.
    */
   end(): Promise<void> {
-    this.#worker.ref();
+    this.#isEnding = true;
+    this.#hold();
     this.#worker.postMessage(END_THREAD);
     return this.#ended;
   }
@@ -132,7 +135,8 @@ export class VcpuThread {
   }
 
   #hold(): void {
-    if (this.#onReady.length > 0 || [...this.#open.values()].some(({ isHolding }) => isHolding)) this.#worker.ref();
+    const isWaitedFor = this.#isEnding || this.#onReady.length > 0;
+    if (isWaitedFor || [...this.#open.values()].some(({ isHolding }) => isHolding)) this.#worker.ref();
     else this.#worker.unref();
   }
 }
