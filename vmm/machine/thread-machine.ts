@@ -176,7 +176,12 @@ export class ThreadMachine implements ExitObserver {
     if (descriptor.quirks !== undefined) {
       const { memoryAddress, memorySize, writtenPagesAddress } = descriptor;
       const written = WrittenPages.attach(writtenPagesAddress, memorySize);
-      const memory = MappedGuestMemory.attach(memoryAddress, memorySize, written, descriptor.isRestored ? "small" : "large");
+      const memory = MappedGuestMemory.attach(
+        memoryAddress,
+        memorySize,
+        written,
+        descriptor.isRestored ? "small" : "large",
+      );
       const counters = this.shared.fixupCounters(index);
       this.#fixups = new Fixups(vcpu, memory, descriptor.quirks, counters, this.shared.words, CMPXCHG16B_LOCK);
     }
