@@ -439,11 +439,14 @@ static int run_with_pipes(void)
 
 static void power_off(int status)
 {
-	/* Nobody may write any more; then the port sends what it still has, even after a Ctrl-S. */
-	call2(kill, -1, SIGKILL);
-	call3(ioctl, terminal, TCXONC, TCOON);
-	call3(ioctl, terminal, TCSBRK, 1);
-	call0(sync);
+	/* A template's disks are read-only, and its command's output has gone by the channel: nothing is left to be done. */
+	if (!is_template || root_device[0] || terminal_is_taken()) {
+		/* Nobody may write any more; then the port sends what it still has, even after a Ctrl-S. */
+		call2(kill, -1, SIGKILL);
+		call3(ioctl, terminal, TCXONC, TCOON);
+		call3(ioctl, terminal, TCSBRK, 1);
+		call0(sync);
+	}
 	if (root_device[0])
 		leave_root();
 	if (timer && timer->magic == BOOT_TIMER_MAGIC) {

@@ -226,7 +226,7 @@ describe("kvm: snapshots", function () {
     const options: [options: unknown, message: RegExp][] = [
       [null, /^Snapshot options null is not an object$/],
       [{ resume: 1 }, /^Snapshot options: resume 1 is not true or false$/],
-      [{ stop: true }, /^Snapshot options: unknown option "stop"; known are resume$/],
+      [{ stop: true }, /^Snapshot options: unknown option "stop"; known are resume, base, watch$/],
     ];
     for (const [wrong, message] of options) {
       await assert.rejects(createSnapshot(guest.vm, at("wrong"), wrong as object), { ...config, message });
@@ -237,7 +237,7 @@ describe("kvm: snapshots", function () {
     const opened = openSnapshot(at("right"));
     const overrides: [overrides: unknown, message: RegExp][] = [
       [null, /^Overrides null is not an object$/],
-      [{ disk: {} }, /^Overrides: unknown option "disk"; known are disks, nets, vsock$/],
+      [{ disk: {} }, /^Overrides: unknown option "disk"; known are disks, nets, vsock, hostName$/],
       [{ disks: ["x"] }, /^Overrides: disks .* is not an object$/],
       [{ disks: { vda: "x" } }, /^The saved guest has no disk "vda"; it has no disk$/],
       [{ nets: { net0: null } }, /^Overrides: net0 null is not an object$/],

@@ -46,15 +46,19 @@ describe("kvm: threads", function () {
     return talker;
   }
 
-  it("20 VMs that wait share 2 threads, and each answers when it is asked", async () => {
+  it("20 VMs that wait share 2 threads at most, and each answers when it is asked", async () => {
     pool.most = 2;
+    // What tests before this one have left to be used again.
+    await pool.endIdle();
     const before = threadsNow();
     const all = Array.from({ length: 20 }, () => start(answeringKernel()));
     await Promise.all(all.map((talker) => talker.says(isSpoken)));
-    assert.equal(threadsNow() - before, 2);
+    // On a fast host the first one waits, and has given its thread back, before the second begins.
+    const isShared = (): boolean => threadsNow() - before <= 2;
+    assert.ok(isShared());
     for (const talker of all) await talker.answers("a", "b");
     await Promise.all(all.map((talker) => talker.answers("hello", "ifmmp")));
-    assert.equal(threadsNow() - before, 2);
+    assert.ok(isShared());
   });
 
   for (const kind of ["one-shot", "periodic", "deadline", "pit", "pit-one-shot"] satisfies TimerKind[]) {
