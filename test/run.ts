@@ -1,6 +1,6 @@
-// All tests but those on VT-x, in two processes at once: the files that share the lab, whose emulated host is
-// slow and alone in its process, and everything else. The output of the second waits until the first has
-// ended, so that both can be read; one last line counts both.
+// All tests but those on VT-x, in three processes at once: the files that share the lab, whose emulated host is
+// slow and alone in its process, those that boot guests on this host, and everything else. The output of one waits
+// until the one before has ended, so that all can be read; one last line counts all.
 //   node build/test/run.js [FILE...]
 import { spawn, type ChildProcess } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
@@ -29,11 +29,15 @@ function allTests(): string[] {
 }
 
 function lanes(files: readonly string[]): Lane[] {
-  const sharesLab = (file: string): boolean => readFileSync(file, "utf8").includes(SHARES_LAB);
-  return [
-    { name: "tests on this host", files: files.filter((file) => !sharesLab(file)) },
-    { name: "tests of real kernels in the lab, or on this host's VT-x or AMD-V", files: files.filter(sharesLab) },
-  ];
+  const laneOf = (file: string): string => {
+    if (readFileSync(file, "utf8").includes(SHARES_LAB))
+      return "real kernels in the lab, or on this host's VT-x or AMD-V";
+    return file.includes("/boot/") ? "real kernels on this host" : "this host";
+  };
+  const names = ["this host", "real kernels on this host", "real kernels in the lab, or on this host's VT-x or AMD-V"];
+  return names
+    .map((name) => ({ name: `tests of ${name}`, files: files.filter((file) => laneOf(file) === name) }))
+    .filter((lane) => lane.files.length > 0);
 }
 
 function start({ files }: Lane, countsFile: string): ChildProcess {

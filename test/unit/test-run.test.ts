@@ -1,4 +1,4 @@
-// Needs: nothing. What `make test` runs: two processes at once, one account.
+// Needs: nothing. What `make test` runs: processes side by side, one account.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -9,7 +9,7 @@ const LIMIT_MS = 60_000;
 /** What puts a file among those that share the lab. */
 const SHARES_LAB = "// helpers/guest-runner.js\n";
 
-describe("test run: two lanes, one last line", function () {
+describe("test run: lanes, one last line", function () {
   this.timeout(LIMIT_MS);
   let folder = "";
   beforeEach(() => (folder = mkdtempSync(join(tmpdir(), "vmlet-test-"))));
