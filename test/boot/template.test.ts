@@ -120,6 +120,20 @@ describe("boot: from a template", function () {
     countBoot();
   });
 
+  it("a signal while the template boots ends it, and leaves no socket and no half of a template", async () => {
+    const socket = join(folder, "early.sock");
+    const env = { ...process.env, VMLET_CACHE: join(folder, "other-cache") };
+    const words = [PROGRAM, "boot", "--from-template", "--accel", "kvm", "--vsock", `cid=5,path=${socket}`];
+    const running = start([...words, "--", "true"], { env, stdio: ["ignore", "pipe", "pipe"] }, 60_000);
+    while (!existsSync(socket)) await new Promise((done) => setTimeout(done, 20));
+    running.child.kill("SIGTERM");
+    const { status, stderr } = await running.ended;
+    assert.equal(status, 143, stderr);
+    assert.match(stderr, /there is no template of this guest yet: it boots, once/);
+    const left = readdirSync(join(folder, "other-cache", "templates")).filter((name) => !name.endsWith(".lock"));
+    assert.deepEqual([existsSync(socket), left], [false, []]);
+  });
+
   it("devices are of this guest; what a template cannot have is refused; a damaged one is made again", async () => {
     const known = templates();
     const before = known.length;

@@ -2,6 +2,11 @@
 import type { RestoreBlock } from "../../devices/pseudo/restore-block.js";
 import type { ResolvedConfig } from "../config/types.js";
 import { ConfigError } from "../errors.js";
+import type { Quirks } from "../fixups/quirks.js";
+import { EXIT_SIGNAL_BASE } from "../host/exit-codes.js";
+import { say } from "../host/say.js";
+import { onEndSignals } from "../sys/end-signals.js";
+import type { OpenSnapshot } from "../snapshot/restore.js";
 import { freshIdentity } from "../snapshot/identity.js";
 import { openTemplate } from "../snapshot/template.js";
 import type { Choice } from "./accelerator.js";
@@ -28,16 +33,8 @@ export async function bootFromTemplate(options: BootOptions, config: ResolvedCon
     ]);
   }
   const known = { quirks: choice.quirks };
-  const { loadDeviceSupport } = await import("../virtio/device-support.js");
-  let progress: Awaited<ReturnType<typeof showBooting>>;
-  const waiting = showBooting(config.memoryMib).then((shown) => (progress = shown));
-  const template = await openTemplate(config, {
-    known,
-    deviceSupport: await loadDeviceSupport(config),
-    openCpuTemplate: await cpuTemplates(config),
-  });
-  await waiting;
-  progress?.done();
+  const template = await templateOf(options, config, known);
+  if (typeof template === "number") return template;
   const { report, metrics, control } = options;
   const usesTerminal = isInteractive();
   return runGuest({
@@ -55,6 +52,42 @@ export async function bootFromTemplate(options: BootOptions, config: ResolvedCon
       return vm;
     },
   });
+}
+
+/** Or the exit code, if a signal has ended the wait for it: what its devices made on the host has gone by then. */
+async function templateOf(
+  options: BootOptions,
+  config: ResolvedConfig,
+  known: { readonly quirks: Quirks | undefined },
+): Promise<OpenSnapshot | number> {
+  const { loadDeviceSupport } = await import("../virtio/device-support.js");
+  const deviceSupport = await loadDeviceSupport(config);
+  const openCpuTemplate = await cpuTemplates(config);
+  const progress = await showBooting(config.memoryMib);
+  let signal: number | undefined;
+  // Before there is a guest, nothing has been made.
+  let stop = (number: number): void => process.exit(EXIT_SIGNAL_BASE + number);
+  const removeHandlers = onEndSignals((number) => {
+    signal ??= number;
+    stop(number);
+  });
+  const waits = (): void => {
+    if (!options.quiet) say("there is no template of this guest yet: it boots, once");
+  };
+  const boots = (vm: { stop(): void }): void => {
+    stop = () => {
+      vm.stop();
+    };
+  };
+  try {
+    return await openTemplate(config, { known, deviceSupport, openCpuTemplate, waits, boots });
+  } catch (error) {
+    if (signal === undefined) throw error;
+    return EXIT_SIGNAL_BASE + signal;
+  } finally {
+    progress?.done();
+    removeHandlers();
+  }
 }
 
 function restoreBlock({ command }: BootOptions, usesTerminal: boolean): RestoreBlock {

@@ -29,6 +29,8 @@ const NAME = /^[0-9a-f]{32}$/;
 export interface TemplateOptions extends BuildOptions {
   /** There is none yet, or somebody else is building it: it takes as long as a boot. */
   readonly waits?: () => void;
+  /** The guest that becomes the template: who stops it gets a SnapshotError. */
+  readonly boots?: (vm: Pick<Vm, "stop">) => void;
 }
 
 /**
@@ -99,7 +101,7 @@ function openIfReady(path: string): OpenSnapshot | undefined {
   }
 }
 
-async function bootTemplate(config: ResolvedConfig, path: string, options: BuildOptions): Promise<void> {
+async function bootTemplate(config: ResolvedConfig, path: string, options: TemplateOptions): Promise<void> {
   let output = Buffer.alloc(0);
   let failure: { readonly error: unknown } | undefined;
   let isMade = false as boolean;
@@ -123,6 +125,7 @@ async function bootTemplate(config: ResolvedConfig, path: string, options: Build
     },
     { ...options, mayBeSaved: true },
   );
+  options.boots?.(vm);
   try {
     const { outcome } = await vm.start({ threads: "main-first" });
     if (failure !== undefined) throw failure.error;
