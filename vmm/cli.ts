@@ -97,13 +97,6 @@ async function ignoreAgain(): Promise<void> {
   for (const signal of signals) ignoreSignal(signal);
 }
 
-/** Put there by dist/vmlet.js: begins again with all of the program, of which dist/boot.js is a part. */
-const whole = globalThis as { vmletWhole?: () => void };
-
-function isLeftOut(error: unknown): boolean {
-  return (error as { code?: unknown } | null)?.code === "VMLET_COLD";
-}
-
 async function run(): Promise<void> {
   let exitCode: number;
   try {
@@ -112,10 +105,6 @@ async function run(): Promise<void> {
     refuseOtherThanUtf8(argv);
     exitCode = await main(argv);
   } catch (error) {
-    if (isLeftOut(error)) {
-      whole.vmletWhole?.();
-      return;
-    }
     complain(error);
     exitCode = exitCodeOfError(error);
   }

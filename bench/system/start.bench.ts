@@ -41,7 +41,7 @@ interface Stopwatch {
 const STEPS: readonly (readonly [event: RegExp, metric: string])[] = [
   [/ loaded$/, "step_exec_ms"],
   [/\/vmlet\.js$/, "step_node_bootstrap_ms"],
-  [/\/boot\.cache$/, "step_bundle_read_ms"],
+  [/\/cli\.cache$/, "step_bundle_read_ms"],
   [/\/vmlinux$/, "step_bundle_koffi_and_options_ms"],
   [/ KVM_CREATE_VM$/, "step_guest_memory_and_kernel_read_ms"],
   [/ KVM_RUN$/, "step_kvm_setup_ms"],

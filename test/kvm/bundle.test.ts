@@ -19,16 +19,16 @@ describe("kvm: bundle", function () {
     try {
       const cache = join(folder, "cache");
       const script = "vmm/bundle/code-cache.mjs";
-      const result = spawnSync(process.execPath, [...V8_FLAGS, script, "booted", "dist/boot.js", cache], {
+      const result = spawnSync(process.execPath, [...V8_FLAGS, script, "booted", cache], {
         encoding: "utf8",
       });
       assert.equal(result.status, 0, result.stderr);
-      const all = spawnSync(process.execPath, [...V8_FLAGS, script, "all", "dist/boot.js", `${cache}.all`], {
+      const all = spawnSync(process.execPath, [...V8_FLAGS, script, "all", `${cache}.all`], {
         encoding: "utf8",
       });
       assert.equal(all.status, 0, all.stderr);
       assert.ok(statSync(cache).size < statSync(`${cache}.all`).size);
-      assert.ok(Math.abs(statSync("dist/boot.cache").size - statSync(cache).size) < 0.1 * statSync(cache).size);
+      assert.ok(Math.abs(statSync("dist/cli.cache").size - statSync(cache).size) < 0.1 * statSync(cache).size);
     } finally {
       rmSync(folder, { recursive: true });
     }

@@ -1,7 +1,6 @@
 // Bundles the command line, the vCPU thread, the library and the ladder into dist/, one CommonJS file
 // each: fewer files to find and parse is what makes the start fast. The command line comes with
-// what V8 has made of it, so that a start need not parse it either. It is there twice: cli.js is all of it, boot.js
-// what a boot without devices needs, which hands over to cli.js when it needs more.
+// what V8 has made of it, so that a start need not parse it either.
 import { build, transform } from "esbuild";
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -39,31 +38,6 @@ const ownRequire = {
   },
 };
 
-/**
- * What a boot loads only if it is asked for, and before it has made anything. WHOLE below has the options that ask
- * for the rest of what is left out.
- */
-const COLD = new RegExp(
-  [
-    "/(lab|doctor|snapshot)/",
-    "/(help|first-use|doctor|lab|lab-work|stats|balloon|pause|boot-in-lab|boot-from-template|snapshot)\\.js$",
-    "/(check-outputs|kernel-hash|rights|own-kernel|device-support|report|metrics|control)\\.js$",
-  ].join("|"),
-);
-
-/** Such a module ends the attempt: cli.ts has cli.js begin again. */
-const leaveOutCold = {
-  name: "leave-out-cold",
-  setup(bundler) {
-    bundler.onResolve({ filter: COLD }, ({ kind, path }) =>
-      kind === "dynamic-import" ? { path, namespace: "cold" } : undefined,
-    );
-    bundler.onLoad({ filter: /.*/, namespace: "cold" }, () => ({
-      contents: 'throw Object.assign(new Error("needs dist/cli.js"), { code: "VMLET_COLD" });',
-    }));
-  },
-};
-
 /** Of all that the guest is built from: an installed package keeps its guest in the cache under this name. */
 function guestKey() {
   const hash = createHash("sha256");
@@ -75,14 +49,13 @@ function guestKey() {
 
 const outputs = [
   { entry: "vmm/cli.ts", file: "dist/cli.js" },
-  { entry: "vmm/cli.ts", file: "dist/boot.js", plugins: [leaveOutCold] },
   { entry: "vmm/machine/vcpu-worker.ts", file: "dist/vcpu-worker.js" },
   { entry: "vmm/index.ts", file: "dist/index.js" },
   { entry: "bench/ladder/cli.ts", file: "dist/ladder.js" },
 ];
 
 await Promise.all(
-  outputs.map(({ entry, file, plugins = [] }) =>
+  outputs.map(({ entry, file }) =>
     build({
       entryPoints: [entry],
       outfile: file,
@@ -97,7 +70,7 @@ await Promise.all(
         "import.meta": "importMeta",
         VMLET_GUEST_KEY: JSON.stringify(guestKey()),
       },
-      plugins: [ownRequire, ...plugins],
+      plugins: [ownRequire],
       logLevel: "warning",
     }),
   ),
@@ -115,32 +88,23 @@ if (process.platform !== "linux" || process.arch !== "x64") {
   process.stderr.write("vmlet: runs on Linux on x86-64 alone; this Node is for " + process.platform + " on " + process.arch + "\\n");
   process.exit(69);
 }
-const { existsSync, readFileSync } = require("node:fs");
+const { readFileSync } = require("node:fs");
 const { Script } = require("node:vm");
-const start = (bundle, cache) => {
-  const filename = __dirname + bundle;
-  const source = "(function(exports,require,module,__filename,__dirname){" + readFileSync(filename, "latin1") + "\\n})";
-  let cachedData;
-  try {
-    cachedData = readFileSync(__dirname + cache);
-  } catch {
-    // Without the cache, everything works, a few milliseconds later.
-  }
-  const script = new Script(source, { filename, cachedData });
-  script.runInThisContext()(exports, require, module, filename, __dirname);
-};
-globalThis.vmletWhole = () => start("/cli.js", "/cli.cache");
-const WHOLE = /^--(disk|net|vsock|console|rng|balloon|report|metrics|control|from-template)(=|$)/;
-const [, , command, ...words] = process.argv;
-const end = words.indexOf("--");
-const options = end < 0 ? words : words.slice(0, end);
-const isRestored = command === "boot" ? options.includes("--from-template") : command === "snapshot" && words[0] === "restore";
-// Where room is scarce, as in the lab's memory, there is only one.
-const isPlain = command === "boot" && !options.some((word) => WHOLE.test(word)) && existsSync(__dirname + "/boot.js");
-if (isPlain) start("/boot.js", "/boot.cache");
-else start("/cli.js", isRestored ? "/restored.cache" : "/cli.cache");
+const filename = __dirname + "/cli.js";
+const source = "(function(exports,require,module,__filename,__dirname){" + readFileSync(filename, "latin1") + "\\n})";
+let cachedData;
+try {
+  const isRestored = process.argv.includes("--from-template") || process.argv[3] === "restore";
+  cachedData = readFileSync(__dirname + (isRestored ? "/restored.cache" : "/cli.cache"));
+} catch {
+  // Without the cache, everything works, a few milliseconds later.
+}
+const script = new Script(source, { filename, cachedData });
 `;
-writeFileSync("dist/vmlet.js", `${SHEBANG}${LOADER}`);
+writeFileSync(
+  "dist/vmlet.js",
+  `${SHEBANG}${LOADER}script.runInThisContext()(exports, require, module, filename, __dirname);\n`,
+);
 chmodSync("dist/vmlet.js", 0o755);
 function canOpenKvm() {
   try {
@@ -153,25 +117,19 @@ function canOpenKvm() {
 
 // With what a boot calls, where this host can boot a guest; with everything otherwise, which is
 // longer to read by 3 ms. Without functions that are needed, a boot would compile for 4 ms.
-for (const cache of ["boot", "restored", "cli"]) rmSync(`dist/${cache}.cache`, { force: true });
-const makeCache = (which, bundle, cache) =>
-  spawnSync(
-    process.execPath,
-    [...V8_FLAGS, "vmm/bundle/code-cache.mjs", which, `dist/${bundle}.js`, `dist/${cache}.cache`],
-    {
-      stdio: ["ignore", "ignore", "pipe"],
-      encoding: "utf8",
-      timeout: 60_000,
-    },
-  );
-for (const [which, bundle, cache] of [
-  ["booted", "boot", "boot"],
-  ["restored", "cli", "restored"],
-  ["booted", "cli", "cli"],
-]) {
-  const made = makeCache(which, bundle, cache);
-  if (made.status === 0) continue;
-  if (canOpenKvm()) console.error(`The start is slower: no guest for its code cache (${which}): ${made.stderr}`);
-  const { status, stderr } = makeCache("all", bundle, cache);
+for (const cache of ["cli", "restored"]) rmSync(`dist/${cache}.cache`, { force: true });
+const makeCache = (...which) =>
+  spawnSync(process.execPath, [...V8_FLAGS, "vmm/bundle/code-cache.mjs", ...which], {
+    stdio: ["ignore", "ignore", "pipe"],
+    encoding: "utf8",
+    timeout: 60_000,
+  });
+const booted = makeCache("booted");
+if (booted.status !== 0) {
+  if (canOpenKvm()) console.error(`The start is slower: no guest could be booted for its code cache: ${booted.stderr}`);
+  const { status, stderr } = makeCache("all");
   if (status !== 0) throw new Error(`The code cache could not be made: ${stderr}`);
+} else {
+  const restored = makeCache("restored", "dist/restored.cache");
+  if (restored.status !== 0) console.error(`A restore is slower: no code cache for it: ${restored.stderr}`);
 }

@@ -1,6 +1,6 @@
-// Makes a file of what V8 has made of a bundle, so that a start need not. Run by bundle.mjs, with the flags that
-// dist/vmlet.js's first line gives Node, or V8 would refuse it later.
-//   code-cache.mjs WHICH BUNDLE FILE; WHICH is
+// Makes dist/cli.cache, what V8 has made of dist/cli.js, so that a start need not. Run by bundle.mjs,
+// with the flags that dist/vmlet.js's first line gives Node, or V8 would refuse it later.
+//   code-cache.mjs WHICH [FILE]; FILE in place of dist/cli.cache, WHICH is
 //   all     every function: right anywhere, and the longer the program grows the longer to read
 //   booted  those that a boot calls, which is what is waited for: boots a guest of five instructions as a user boots
 //           the package's own, with nothing but a command
@@ -12,19 +12,19 @@ import { join, resolve } from "node:path";
 import { setFlagsFromString } from "node:v8";
 import { Script } from "node:vm";
 
-const [which, bundle, cacheFile] = process.argv.slice(2);
+const CACHE = process.argv[3] ?? "dist/cli.cache";
 /** vmm/host/exit-codes.ts, EXIT_REBOOT. */
 const REBOOTED = 100;
 /** `bytes` of a kernel and an initramfs: large ones are read by another thread, into huge pages. */
 const LARGE = 4 * 2 ** 20;
 
-const filename = resolve(bundle);
+const filename = resolve("dist/cli.js");
 const source = `(function(exports,require,module,__filename,__dirname){${readFileSync(filename, "latin1")}\n})`;
 
 function save(script) {
   const cachedData = script.createCachedData();
   if (new Script(source, { filename, cachedData }).cachedDataRejected) throw new Error("V8 refuses its own code cache");
-  writeFileSync(cacheFile, cachedData);
+  writeFileSync(CACHE, cachedData);
 }
 
 /**
@@ -109,7 +109,7 @@ function boot(isTemplate) {
   main({}, createRequire(filename), { exports: {} }, filename, join(folder, "dist"));
 }
 
-if (which === "booted" || which === "restored") boot(which === "restored");
+if (process.argv[2] === "booted" || process.argv[2] === "restored") boot(process.argv[2] === "restored");
 else {
   setFlagsFromString("--no-lazy");
   const script = new Script(source, { filename });
