@@ -1,13 +1,13 @@
 // The VM's generation id: a guest whose kernel knows the ACPI device reseeds its random numbers when it changes.
 // "Virtual Machine Generation ID", Microsoft, 2012; DESIGN.md, "Tables for the kernel".
-import { randomFillSync } from "node:crypto";
 import type { GuestMemory, InterruptLine, SharedWords } from "../../devices/contracts.js";
 import { GPE_GENERATION, raiseGpe } from "../../devices/legacy/acpi-pm.js";
 import { GENERATION_ID_GPA, GENERATION_ID_LENGTH } from "../memory/layout.js";
+import { fillRandom } from "../sys/random.js";
 
 /** For a guest that boots. */
 export function setGeneration(memory: Pick<GuestMemory, "slice">): void {
-  randomFillSync(memory.slice(GENERATION_ID_GPA, GENERATION_ID_LENGTH));
+  fillRandom(memory.slice(GENERATION_ID_GPA, GENERATION_ID_LENGTH));
 }
 
 /** For one that goes on from where others do, too, before it runs: it is told. `acpiPm`: that device's words. */
