@@ -48,13 +48,9 @@ export function openSnapshot(folder: string): OpenedSnapshot {
     restore: (host, overrides) => {
       checkVmHost(host);
       const vm = opened.restore(host, { deviceSupport: support }, overrides);
-      try {
+      return toldOrClosed(vm, () => {
         becomeAnother(vm, overrides);
-      } catch (error) {
-        void vm.close();
-        throw error;
-      }
-      return vm;
+      });
     },
     pool: (options, overrides) => {
       let made = 0;
@@ -67,7 +63,9 @@ export function openSnapshot(folder: string): OpenedSnapshot {
       };
       // When it is taken: it may have waited for long.
       return new SnapshotPool(restore, options, (vm) => {
-        becomeAnother(vm, names.get(vm));
+        toldOrClosed(vm, () => {
+          becomeAnother(vm, names.get(vm));
+        });
       });
     },
     close: () => {
@@ -132,13 +130,7 @@ export async function openTemplate(config: VmConfig): Promise<Template> {
   });
   return {
     id: opened.id,
-    restore: (host, command) => {
-      checkVmHost(host);
-      const block = commandBlock(command);
-      const vm = opened.restore(host, { deviceSupport: support });
-      vm.giveCommand(block);
-      return vm;
-    },
+    restore: (host, command) => withCommand(host, command, () => opened.restore(host, { deviceSupport: support })),
     pool: (options) => poolOf(opened, options),
     close: () => {
       opened.close();
@@ -152,16 +144,30 @@ function poolOf(opened: OpenSnapshot, options: PoolOptions): TemplatePool {
     get ready() {
       return pool.ready;
     },
-    take: (host, command) => {
-      checkVmHost(host);
-      const block = commandBlock(command);
-      const vm = pool.take(host);
-      vm.giveCommand(block);
-      return vm;
-    },
+    take: (host, command) => withCommand(host, command, () => pool.take(host)),
     filled: () => pool.filled(),
     close: () => pool.close(),
   };
+}
+
+function withCommand(host: VmHost, command: GuestCommand, make: () => Vm): Vm {
+  checkVmHost(host);
+  const block = commandBlock(command);
+  const vm = make();
+  return toldOrClosed(vm, () => {
+    vm.giveCommand(block);
+  });
+}
+
+/** A VM that cannot be told who it is helps nobody, and nobody else would free it. */
+function toldOrClosed(vm: Vm, tell: () => void): Vm {
+  try {
+    tell();
+  } catch (error) {
+    void vm.close();
+    throw error;
+  }
+  return vm;
 }
 
 /**

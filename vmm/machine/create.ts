@@ -54,9 +54,9 @@ export interface Machine extends DeviceParts {
   readonly command: CommandPages | undefined;
   /** What this KVM leaves to the monitor; undefined on hardware. */
   readonly quirks: Quirks | undefined;
-  /** The real-time clock's: without an irqfd, which nearly every guest would have for nothing. */
+  /** The real-time clock's. */
   readonly rtcInterrupt: InterruptLine;
-  /** ACPI's: the same. */
+  /** ACPI's. */
   readonly systemControl: InterruptLine;
 }
 

@@ -2,6 +2,7 @@
 import type { RestoreBlock } from "../../devices/pseudo/restore-block.js";
 import { show } from "../config/show.js";
 import { ConfigError } from "../errors.js";
+import { isHostName } from "./host-name.js";
 import { freshIdentity } from "./identity.js";
 
 export interface GuestCommand {
@@ -16,8 +17,6 @@ export interface GuestCommand {
 }
 
 const KNOWN = ["command", "env", "folder", "hostName"];
-/** As sethostname(2) takes it. */
-const HOST_NAME = /^[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?$/;
 
 /** Throws ConfigError with one line a problem. */
 export function commandBlock(given: GuestCommand): RestoreBlock {
@@ -60,7 +59,7 @@ function commandProblems(given: unknown): string[] {
   if (folder !== undefined && (!isText(folder) || !folder.startsWith("/"))) {
     problems.push(`Command: folder ${show(folder)} is not an absolute path`);
   }
-  if (hostName !== undefined && !(isText(hostName) && HOST_NAME.test(hostName))) {
+  if (hostName !== undefined && !isHostName(hostName)) {
     problems.push(`Command: hostName ${show(hostName)} is not a name of 1 to 64 letters, digits, dots and hyphens`);
   }
   return problems;

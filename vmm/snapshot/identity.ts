@@ -1,13 +1,14 @@
 // What makes a guest another than all others of its snapshot.
-import { randomFillSync } from "node:crypto";
 import { SEED_BYTES, type RestoreBlock } from "../../devices/pseudo/restore-block.js";
 import { ConfigError } from "../errors.js";
 import type { Vm } from "../machine/vm.js";
+import { fillRandom } from "../sys/random.js";
 import type { RestoreOverrides } from "./overrides.js";
 
 /** A new generation, the host's time, and a seed for the guest's random numbers. */
 export function freshIdentity(): Pick<RestoreBlock, "generation" | "wallClock" | "seed"> {
-  const random = randomFillSync(new Uint8Array(4 + SEED_BYTES));
+  const random = new Uint8Array(4 + SEED_BYTES);
+  fillRandom(random);
   return {
     generation: new DataView(random.buffer).getUint32(0) || 1,
     wallClock: BigInt(Date.now()) * 1_000_000n,

@@ -7,6 +7,7 @@ import type { NetConfig } from "../config/nets.js";
 import { show } from "../config/show.js";
 import { ConfigError } from "../errors.js";
 import { checkObject } from "./arguments.js";
+import { isHostName } from "./host-name.js";
 
 export interface RestoreOverrides {
   /** Paths of disks, by the device's name: { vda: "copy.img" }. */
@@ -20,8 +21,6 @@ export interface RestoreOverrides {
 }
 
 const KNOWN = ["disks", "nets", "vsock", "hostName"];
-/** Linux takes 64 bytes. */
-const HOST_NAME = /^[A-Za-z0-9](?:[A-Za-z0-9.-]{0,62}[A-Za-z0-9])?$/;
 
 /** Throws ConfigError, with all problems. */
 export function overridden(config: ResolvedConfig, overrides: RestoreOverrides): ResolvedConfig {
@@ -33,7 +32,7 @@ export function overridden(config: ResolvedConfig, overrides: RestoreOverrides):
     checkObject(`Overrides: ${name}`, value, undefined);
   }
   const problems: string[] = [];
-  if (hostName !== undefined && !(typeof hostName === "string" && HOST_NAME.test(hostName))) {
+  if (hostName !== undefined && !isHostName(hostName)) {
     problems.push(`Host name ${show(hostName)} is not 1 to 64 letters, digits, "." and "-"`);
   }
   const described = describeConfig(config);

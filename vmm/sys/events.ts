@@ -18,7 +18,7 @@ export function eventfd(): number {
 const one = new BigUint64Array([1n]);
 const drained = new BigUint64Array(1);
 
-/** Adds 1 to an eventfd: one wake-up, or one pulse of the interrupt that an irqfd stands for. */
+/** Adds 1 to an eventfd: one wake-up. */
 export function signalEventfd(fd: number): void {
   // SAFETY: 8 bytes of a module-level buffer, read during this call only.
   if (nativeWrite(fd, one, 8) < 0) uninterrupted(() => nativeWrite(fd, one, 8));
