@@ -1,6 +1,6 @@
 // All tests but those on VT-x, in three processes at once: the files that share the lab, whose emulated host is
 // slow and alone in its process, those that boot guests on this host, and everything else. The output of one waits
-// until the one before has ended, so that all can be read; one last line counts all.
+// until the one before has ended, so that all can be read; the last lines name what failed and count all.
 //   node build/test/run.js [FILE...]
 import { spawn, type ChildProcess } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
@@ -52,8 +52,9 @@ function countsOf(file: string, name: string): Counts {
   try {
     return JSON.parse(readFileSync(file, "utf8")) as Counts;
   } catch {
-    console.log(`The process of the ${name} has ended before its tests.`);
-    return { passed: 0, failed: 1, skipped: 0, booted: 0 };
+    const failure = `The process of the ${name} has ended before its tests.`;
+    console.log(failure);
+    return { passed: 0, failed: 1, failures: [failure], skipped: 0, booted: 0 };
   }
 }
 
@@ -97,5 +98,6 @@ for (const { name, show, closed } of running) {
 const total = addCounts(running.map(({ countsFile, name }) => countsOf(countsFile, name)));
 rmSync(folder, { recursive: true, force: true });
 if (failsForWantOfBoot(total)) total.failed++;
+for (const failure of total.failures) console.log(failure);
 console.log(closingLine(total));
 if (total.failed > 0) process.exitCode = 1;

@@ -6,12 +6,19 @@ import mocha from "mocha";
 import { writeFileSync } from "node:fs";
 import { timeLimit } from "../../vmm/host/time-limit.js";
 import { bootedGuests } from "./booted.js";
-import { closingLine, failsForWantOfBoot, type Counts } from "./counts.js";
+import { closingLine, failsForWantOfBoot, failureLines, type Counts } from "./counts.js";
 import { runningDetail } from "./running.js";
 import { skipReason } from "./skip.js";
 
-const { EVENT_HOOK_BEGIN, EVENT_HOOK_END, EVENT_RUN_END, EVENT_TEST_BEGIN, EVENT_TEST_END, EVENT_TEST_PENDING } =
-  mocha.Runner.constants;
+const {
+  EVENT_HOOK_BEGIN,
+  EVENT_HOOK_END,
+  EVENT_RUN_END,
+  EVENT_TEST_BEGIN,
+  EVENT_TEST_END,
+  EVENT_TEST_FAIL,
+  EVENT_TEST_PENDING,
+} = mocha.Runner.constants;
 
 /** A test that runs for longer is said to be running, and again each time that it has lasted so long, `ms`; still-running=MS. */
 const STILL_RUNNING_MS = 20_000;
@@ -57,6 +64,8 @@ class VmletReporter extends mocha.reporters.Spec {
     runner.on(EVENT_HOOK_BEGIN, begin);
     runner.on(EVENT_TEST_END, end);
     runner.on(EVENT_HOOK_END, end);
+    const failed: string[] = [];
+    runner.on(EVENT_TEST_FAIL, (test, error: unknown) => failed.push(failureLines(test.fullTitle(), error)));
     runner.on(EVENT_TEST_PENDING, (test) => {
       console.log(`      skipped: ${skipReason(test)}`);
     });
@@ -66,6 +75,7 @@ class VmletReporter extends mocha.reporters.Spec {
       const counts: Counts = {
         passed: passes,
         failed: Math.max(failures, runner.failures),
+        failures: failed,
         skipped: pending,
         booted: bootedGuests(),
       };
