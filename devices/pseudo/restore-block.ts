@@ -17,6 +17,7 @@ export const SEED_BYTES = 32;
 const STRINGS = SEED + SEED_BYTES;
 
 const FLAG_TERMINAL = 1;
+const FLAG_PROGRAM = 2;
 /** Of either list: as many as init has room for. */
 export const MAX_STRINGS = 2048;
 
@@ -31,6 +32,8 @@ export interface RestoreBlock {
   readonly folder?: Uint8Array | undefined;
   /** The command sits at a terminal of this size; undefined: its input and output are the channel's. */
   readonly terminal?: { readonly rows: number; readonly columns: number } | undefined;
+  /** The guest comes to a second point for a snapshot: the command's program is loaded, and has not begun. */
+  readonly holdsProgram?: boolean;
   /** Not 0, and another one in every guest. */
   readonly generation: number;
   /** `ns` since 1970. */
@@ -41,7 +44,7 @@ export interface RestoreBlock {
 
 /** Undefined if it does not fit. */
 export function encodeRestoreBlock(block: RestoreBlock): Uint8Array | undefined {
-  const { command, variables = [], hostName = "", folder, terminal } = block;
+  const { command, variables = [], hostName = "", folder, terminal, holdsProgram = false } = block;
   const strings = [Buffer.from(hostName), folder ?? new Uint8Array(0), ...command, ...variables];
   const length = strings.reduce((sum, string) => sum + string.length + 1, STRINGS);
   if (length > CHANNEL_RING_BYTES || command.length > MAX_STRINGS || variables.length > MAX_STRINGS) return undefined;
@@ -50,7 +53,7 @@ export function encodeRestoreBlock(block: RestoreBlock): Uint8Array | undefined 
   view.setUint32(LENGTH, length, true);
   view.setUint32(ARGUMENTS, command.length, true);
   view.setUint32(VARIABLES, variables.length, true);
-  view.setUint32(FLAGS, terminal === undefined ? 0 : FLAG_TERMINAL, true);
+  view.setUint32(FLAGS, (terminal === undefined ? 0 : FLAG_TERMINAL) | (holdsProgram ? FLAG_PROGRAM : 0), true);
   view.setUint16(ROWS, terminal?.rows ?? 0, true);
   view.setUint16(COLUMNS, terminal?.columns ?? 0, true);
   view.setUint32(GENERATION, block.generation, true);

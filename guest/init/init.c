@@ -30,6 +30,7 @@
 #include "text.h"
 #include "world.h"
 #include "template.h"
+#include "program.h"
 
 #define BOOT_TIMER_GPA 0xc0000000UL
 #define BOOT_TIMER_MAGIC 0x544c4d56U
@@ -298,9 +299,16 @@ static void take_terminal(void)
 /* Becomes the command; without one there is nothing to do. */
 static void run_command(char **command)
 {
+	int status = 0;
+
 	/* The host holds its input back until now: the terminal is set up, and nothing can flush it. */
-	milestone(MILESTONE_COMMAND_START);
-	call1(exit_group, command && command[0] ? execute(command) : 0);
+	if (!holds_program)
+		milestone(MILESTONE_COMMAND_START);
+	if (command && command[0])
+		status = execute(command);
+	if (holds_program)
+		milestone(MILESTONE_COMMAND_START);
+	call1(exit_group, status);
 }
 
 /* Set by the signals with which busybox's poweroff, halt and reboot ask PID 1. */
@@ -364,7 +372,11 @@ static int has_ended(long command, int *command_status)
 	int status, found = 0;
 
 	for (long pid; (pid = call4(wait4, -1, &status, WNOHANG, 0)) > 0;) {
-		if (pid == command) {
+		if (has_stopped(status)) {
+			hold_program(pid, &timer->snapshot);
+			milestone(MILESTONE_COMMAND_START);
+			begin_program(pid);
+		} else if (pid == command) {
 			*command_status = exit_status(status);
 			found = 1;
 		}

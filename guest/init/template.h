@@ -8,6 +8,7 @@
 #include <asm/fcntl.h>
 #include <asm/ioctls.h>
 #include <asm/termbits.h>
+#include <linux/ptrace.h>
 #include <linux/random.h>
 #include <linux/stat.h>
 
@@ -18,6 +19,8 @@
 
 #define SEED_BYTES 32
 #define BLOCK_TERMINAL 1
+/* The command is to stop behind its exec (program.h). */
+#define BLOCK_PROGRAM 2
 #define BLOCK_STRINGS 2048
 #define CLOCK_REALTIME 0
 #define WARM_STARTS 3
@@ -46,6 +49,8 @@ struct entropy {
 };
 
 static char *restored_words[BLOCK_STRINGS + 1], *restored_variables[BLOCK_STRINGS + 1];
+/* In the command's process: it stops behind its exec (program.h). */
+static int holds_program;
 static char generation_variable[] = "VMLET_GENERATION=00000000";
 
 /* Until the caller's random numbers are its own: the pool of the template is in every guest of it. */
@@ -244,6 +249,7 @@ static char **wait_in_template(volatile unsigned *snapshot, const char *terminal
 		set_variable(restored_variables[i]);
 	if (names[1][0])
 		call1(chdir, names[1]);
+	holds_program = (block->flags & BLOCK_PROGRAM) && call4(ptrace, PTRACE_TRACEME, 0, 0, 0) == 0;
 	block->length = 0;
 	return restored_words;
 }

@@ -28,7 +28,7 @@ describe("boot: from a template", function () {
   }
 
   const templates = (): string[] =>
-    readdirSync(join(folder, "cache", "templates")).filter((name) => !name.endsWith(".lock"));
+    readdirSync(join(folder, "cache", "templates")).filter((name) => /^[0-9a-f]+$/.test(name));
 
   before(function () {
     const reason = whyNoKvm();
@@ -72,6 +72,31 @@ describe("boot: from a template", function () {
     assert.equal(world.stdout, "/root\nvmlet\nvmlet /root\nnot a tty\n1024\n");
     assert.equal(world.status, 143);
     assert.equal(templates().length, 1);
+  });
+
+  it("a command that comes again goes on behind its exec: its input, status and random bytes are its own", async () => {
+    const random = "$(od -An -tx8 -v /proc/$$/auxv | awk '/^ 0000000000000019/ {print $2}')";
+    const script = `dd if=/proc/$$/mem bs=1 skip=$((0x${random})) count=16 2>/dev/null | od -An -tx1; head -c 16 /dev/urandom | od -An -tx1; cat; date +%s; exit 7`;
+    const programs = (): string[][] => {
+      const all = join(folder, "cache", "templates", `${templates()[0] ?? ""}.programs`);
+      return readdirSync(all).map((name) => readdirSync(join(all, name)));
+    };
+    const whole = (all: readonly string[][]): number => all.filter((files) => files.includes("state.json")).length;
+    const before = programs();
+    const seen = new Set<string>();
+    for (let time = 1; time <= 4; time++) {
+      const { status, stdout, stderr } = await run([], ["sh", "-c", script], `input ${String(time)}\n`);
+      const [own, kernels, input, seconds] = stdout.split("\n");
+      assert.deepEqual([status, stderr, input], [7, "", `input ${String(time)}`], stdout);
+      assert.ok(Math.abs(Number(seconds) - Date.now() / 1000) < 60, stdout);
+      seen.add(own ?? "").add(kernels ?? "");
+      assert.equal(seen.size, 2 * time, "no two guests have the same random bytes");
+      assert.deepEqual(
+        [programs().length - before.length, whole(programs()) - whole(before)],
+        [1, time > 1 ? 1 : 0],
+        "made the second time",
+      );
+    }
   });
 
   it("who sits at a terminal gets a shell on it, and every key reaches it", async () => {
@@ -124,8 +149,8 @@ describe("boot: from a template", function () {
     const socket = join(folder, "early.sock");
     const env = { ...process.env, VMLET_CACHE: join(folder, "other-cache") };
     const words = [PROGRAM, "boot", "--from-template", "--accel", "kvm", "--vsock", `cid=5,path=${socket}`];
-    const running = start([...words, "--", "true"], { env, stdio: ["ignore", "pipe", "pipe"] }, 60_000);
-    while (!existsSync(socket)) await new Promise((done) => setTimeout(done, 20));
+    const running = start([...words, "--", "true"], { env, stdio: ["ignore", "pipe", "pipe"] }, BOOT_LIMIT_MS);
+    while (!existsSync(socket) && running.child.exitCode === null) await new Promise((done) => setTimeout(done, 20));
     running.child.kill("SIGTERM");
     const { status, stderr } = await running.ended;
     assert.equal(status, 143, stderr);

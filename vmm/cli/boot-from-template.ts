@@ -1,14 +1,15 @@
 // `vmlet boot --from-template`: the guest goes on from where one like it was, once, before it got its command.
 import type { RestoreBlock } from "../../devices/pseudo/restore-block.js";
 import type { ResolvedConfig } from "../config/types.js";
-import { ConfigError } from "../errors.js";
+import { ConfigError, SnapshotError, VmStateError } from "../errors.js";
 import type { Quirks } from "../fixups/quirks.js";
 import { EXIT_SIGNAL_BASE } from "../host/exit-codes.js";
 import { say } from "../host/say.js";
 import { onEndSignals } from "../sys/end-signals.js";
 import type { OpenSnapshot } from "../snapshot/restore.js";
-import { freshIdentity } from "../snapshot/identity.js";
-import { openTemplate } from "../snapshot/template.js";
+import { becomeAnother, freshIdentity } from "../snapshot/identity.js";
+import { ProgramTemplate } from "../snapshot/program-template.js";
+import { openTemplate, templatePath } from "../snapshot/template.js";
 import type { Choice } from "./accelerator.js";
 import { cpuTemplates } from "./cpu-templates.js";
 import { argumentBytes } from "./argument-bytes.js";
@@ -33,23 +34,54 @@ export async function bootFromTemplate(options: BootOptions, config: ResolvedCon
     ]);
   }
   const known = { quirks: choice.quirks };
-  const template = await templateOf(options, config, known);
-  if (typeof template === "number") return template;
-  const { report, metrics, control } = options;
   const usesTerminal = isInteractive();
-  return runGuest({
+  const block = restoreBlock(options, usesTerminal);
+  // A terminal has a size and modes, which its program finds at its start.
+  const program = usesTerminal ? undefined : new ProgramTemplate(templatePath(config), block);
+  const { report, metrics, control } = options;
+  const run = {
     config,
     outputs: { report, metrics, control },
     readsInput: options.command.length > 0,
     runsCommand: true,
     usesTerminal,
-    snapshot: template.id,
     kernel: undefined,
     progress: undefined,
+  };
+  const ready = program?.open();
+  if (ready !== undefined) {
+    return runGuest({
+      ...run,
+      snapshot: ready.id,
+      make: (host, deviceSupport) => {
+        const vm = ready.restore(host, { known, deviceSupport, hearsOwner: control !== undefined });
+        becomeAnother(vm);
+        return vm;
+      },
+    });
+  }
+  const template = await templateOf(options, config, known);
+  if (typeof template === "number") return template;
+  const holdsProgram = program?.isKnown() === true;
+  return runGuest({
+    ...run,
+    // The next guest with this command must not find it in its channel.
+    holdsInput: holdsProgram,
+    snapshot: template.id,
     make: (host, deviceSupport) => {
       const vm = template.restore(host, { known, deviceSupport, hearsOwner: control !== undefined });
-      vm.giveCommand(restoreBlock(options, usesTerminal));
+      vm.giveCommand({ ...block, holdsProgram });
       return vm;
+    },
+    snapshotPoint: async (vm, report) => {
+      try {
+        await program?.make(vm);
+      } catch (error) {
+        // The guest has been stopped meanwhile.
+        if (error instanceof VmStateError) return;
+        if (!(error instanceof SnapshotError)) throw error;
+        report(`the program is not kept for the next time: ${error.message}`);
+      }
     },
   });
 }

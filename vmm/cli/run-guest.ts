@@ -34,6 +34,8 @@ export interface GuestRun {
   };
   /** False: a command finds the end of its input at once. */
   readonly readsInput: boolean;
+  /** What has come for the command is given to it once it has started, and not before. */
+  readonly holdsInput?: boolean;
   /** Somebody sits at the guest's terminal, although it has a channel for a command. */
   readonly usesTerminal?: boolean;
   /** A guest that is off without having begun its command is an error. */
@@ -47,6 +49,8 @@ export interface GuestRun {
   /** What goes away when there is something else to see. */
   readonly progress: BootProgress | undefined;
   make(host: VmHost, deviceSupport: DeviceSupport | undefined): Vm;
+  /** The guest waits where a snapshot may be taken. */
+  readonly snapshotPoint?: ((vm: Vm, report: (line: string) => void) => Promise<void>) | undefined;
   /** Comes when all else is made: the guest runs once this has resolved. */
   readonly beforeStart?: () => Promise<void>;
 }
@@ -107,6 +111,7 @@ export async function runGuest(run: GuestRun): Promise<number> {
       openInput();
     },
     log: report,
+    ...(run.snapshotPoint === undefined ? {} : { snapshotPoint: () => run.snapshotPoint?.(vm, report) }),
   };
   const vm = run.make(host, deviceSupport);
   let isOver = false;
@@ -150,7 +155,7 @@ export async function runGuest(run: GuestRun): Promise<number> {
   progress?.clear();
   if (isRaw && isInForeground(STDIN)) say("Ctrl-A x leaves", { returns: true });
   // Input for a command waits until the guest's init has said where it wants it; a guest that goes on has said it.
-  if (!config.commandChannel || vm.hasCommandChannel) setImmediate(openInput);
+  if (run.holdsInput !== true && (!config.commandChannel || vm.hasCommandChannel)) setImmediate(openInput);
   stop = () => {
     vm.stop();
   };

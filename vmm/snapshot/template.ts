@@ -2,7 +2,7 @@
 // the hash of all that made it, and every later guest of the same kind goes on from there.
 import { createHash } from "node:crypto";
 import { closeSync, existsSync, mkdirSync, openSync, readdirSync, rmSync, statSync, utimesSync } from "node:fs";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describeConfig } from "../config/describe.js";
 import type { ResolvedConfig } from "../config/types.js";
@@ -39,6 +39,26 @@ export interface TemplateOptions extends BuildOptions {
  * throws.
  */
 export async function openTemplate(config: ResolvedConfig, options: TemplateOptions = {}): Promise<OpenSnapshot> {
+  const path = templatePath(config);
+  const ready = openIfReady(path);
+  if (ready !== undefined) return ready;
+  options.waits?.();
+  const lock = openSync(`${path}.lock`, "a", PRIVATE_FILE);
+  try {
+    while (!lockByteExclusive(lock, 0)) await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+    const built = openIfReady(path);
+    if (built !== undefined) return built;
+    rmSync(path, { recursive: true, force: true });
+    await bootTemplate(config, path, options);
+    removeOldest(path);
+    return OpenSnapshot.open(path);
+  } finally {
+    closeSync(lock);
+  }
+}
+
+/** Its folder, which need not be there. Throws ConfigError for a guest that cannot have one, and HostError. */
+export function templatePath(config: ResolvedConfig): string {
   const writable = config.disks.find(({ isReadonly }) => !isReadonly);
   if (writable !== undefined) {
     throw new ConfigError([
@@ -50,23 +70,7 @@ export async function openTemplate(config: ResolvedConfig, options: TemplateOpti
   if (cache === undefined) throw new HostError("There is no folder for templates: the cache is somebody else's");
   const folder = join(cache, "templates");
   mkdirSync(folder, { recursive: true, mode: PRIVATE_FOLDER });
-  const name = templateName(config);
-  const path = join(folder, name);
-  const ready = openIfReady(path);
-  if (ready !== undefined) return ready;
-  options.waits?.();
-  const lock = openSync(`${path}.lock`, "a", PRIVATE_FILE);
-  try {
-    while (!lockByteExclusive(lock, 0)) await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
-    const built = openIfReady(path);
-    if (built !== undefined) return built;
-    rmSync(path, { recursive: true, force: true });
-    await bootTemplate(config, path, options);
-    removeOldest(folder, name);
-    return OpenSnapshot.open(path);
-  } finally {
-    closeSync(lock);
-  }
+  return join(folder, templateName(config));
 }
 
 /** Changes with everything that a guest would find different: files, configuration, this program, the host's boot. */
@@ -88,7 +92,7 @@ function templateName(config: ResolvedConfig): string {
 }
 
 /** Undefined for one that is not there, or not whole. */
-function openIfReady(path: string): OpenSnapshot | undefined {
+export function openIfReady(path: string): OpenSnapshot | undefined {
   try {
     const snapshot = OpenSnapshot.open(path);
     const now = new Date();
@@ -140,13 +144,26 @@ async function bootTemplate(config: ResolvedConfig, path: string, options: Templ
 }
 
 /** VMs that run from one go on: its files stay theirs until they end. */
-function removeOldest(folder: string, kept: string): void {
-  const templates = readdirSync(folder)
-    .filter((name) => NAME.test(name) && name !== kept)
-    .map((name) => ({ name, usedMs: statSync(join(folder, name)).mtimeMs }))
-    .sort((a, b) => b.usedMs - a.usedMs);
-  for (const { name } of templates.slice(MAX_TEMPLATES - 1)) {
-    rmSync(join(folder, name), { recursive: true, force: true });
-    rmSync(join(folder, `${name}.lock`), { force: true });
+function removeOldest(kept: string): void {
+  for (const path of oldestBut(kept, MAX_TEMPLATES - 1)) {
+    rmSync(path, { recursive: true, force: true });
+    rmSync(`${path}.lock`, { force: true });
+    rmSync(programsPath(path), { recursive: true, force: true });
   }
+}
+
+/** What lies beside it under a name of the same kind, but for the `count` that were used last. */
+export function oldestBut(kept: string, count: number): string[] {
+  const folder = dirname(kept);
+  return readdirSync(folder)
+    .filter((name) => NAME.test(name) && name !== basename(kept))
+    .map((name) => ({ path: join(folder, name), usedMs: statSync(join(folder, name)).mtimeMs }))
+    .sort((a, b) => b.usedMs - a.usedMs)
+    .slice(count)
+    .map(({ path }) => path);
+}
+
+/** What program-template.ts keeps with a template. */
+export function programsPath(template: string): string {
+  return `${template}.programs`;
 }
