@@ -116,7 +116,8 @@ describe("kvm: virtio", function () {
       };
       let { exit, output, ms } = await once();
       // The main thread would look again by itself after 1000 ms, each time; a busy host takes as long now and then.
-      for (let tries = 1; threads === "main-first" && ms >= 900 && tries < 5; tries++) ({ exit, output, ms } = await once());
+      for (let tries = 1; threads === "main-first" && ms >= 900 && tries < 5; tries++)
+        ({ exit, output, ms } = await once());
       if (threads === "main-first") assert.ok(ms < 900, `${String(ms)} ms`);
       assert.deepEqual([exit.outcome, output.toString("latin1")], ["poweroff", TEXT.slice(0, 4)]);
       const { reads, throttled = 0 } = exit.devices["vda"] ?? {};

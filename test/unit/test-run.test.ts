@@ -49,7 +49,11 @@ describe("test run: lanes, one last line", function () {
     ]) {
       const { status, stdout, last } = run(contents);
       assert.deepEqual([status, last], [1, "1 passed, 1 failed, 0 skipped"], stdout);
-      assert.match(stdout, /\nfailed: fails\n {4}on purpose\n1 passed/, "it is named at the end, in whichever lane it was");
+      assert.match(
+        stdout,
+        /\nfailed: fails\n {4}on purpose\n1 passed/,
+        "it is named at the end, in whichever lane it was",
+      );
     }
   });
 
