@@ -41,7 +41,10 @@ export interface OpenedSnapshot {
 
 /** Throws SnapshotError for a folder that holds no snapshot, or one that is not whole. */
 export function openSnapshot(folder: string): OpenedSnapshot {
-  const opened = OpenSnapshot.open(checkFolderPath(folder));
+  return openedFrom(OpenSnapshot.open(checkFolderPath(folder)));
+}
+
+function openedFrom(opened: OpenSnapshot): OpenedSnapshot {
   return {
     id: opened.id,
     config: opened.config,
@@ -113,6 +116,12 @@ export interface Template {
   restore(host: VmHost, command: GuestCommand): Vm;
   /** VMs that wait for their command. Close it before the template. Throws ConfigError. */
   pool(options: PoolOptions): TemplatePool;
+  /**
+   * A guest that has started this command, and in which it has not come to its first instruction: every VM of it spares
+   * the guest's fork and exec. Kept in the cache, with the template. Rejects as `restore` throws, and with SnapshotError for
+   * a command that cannot be started. Close it before the template.
+   */
+  program(command: GuestCommand): Promise<OpenedSnapshot>;
   /** After the last VM of it is closed. */
   close(): void;
 }
@@ -122,16 +131,20 @@ export interface Template {
  * needs vmlet's own init, and no disk that it may write. Throws as `createVm` does, and SnapshotError.
  */
 export async function openTemplate(config: VmConfig): Promise<Template> {
-  const { openTemplate: open } = await import("./snapshot/template.js");
+  const { openTemplate: open, templatePath } = await import("./snapshot/template.js");
   const cmdline = ["vmlet.template", ...(config.cmdline === undefined ? [] : [config.cmdline])].join(" ");
-  const opened = await open(resolveConfig({ ...config, cmdline, commandChannel: true }), {
-    deviceSupport: support,
-    openCpuTemplate,
-  });
+  const resolved = resolveConfig({ ...config, cmdline, commandChannel: true });
+  const opened = await open(resolved, { deviceSupport: support, openCpuTemplate });
   return {
     id: opened.id,
     restore: (host, command) => withCommand(host, command, () => opened.restore(host, { deviceSupport: support })),
     pool: (options) => poolOf(opened, options),
+    program: async (command) => {
+      const block = commandBlock(command);
+      const { ProgramTemplate } = await import("./snapshot/program-template.js");
+      const program = new ProgramTemplate(templatePath(resolved), block);
+      return openedFrom(await program.openOrMake(opened, block, { deviceSupport: support }));
+    },
     close: () => {
       opened.close();
     },

@@ -26,6 +26,9 @@ export const CHANNEL_VERSION = 0x1c;
 /** 1: ring when input has been taken, there is more of it. */
 export const CHANNEL_MONITOR_WAITS = 0x20;
 
+/** 1: init looks for a notice before it does anything else, and need not be woken for one. */
+export const CHANNEL_GUEST_LOOKS = 0x24;
+
 /** In the control page: what a guest that goes on from a snapshot is told (restore-block.ts). */
 export const CHANNEL_NOTICE = 0x100;
 
@@ -78,7 +81,7 @@ export class CommandChannel {
   putNotice(block: Uint8Array): boolean {
     if (!this.isOpen || CHANNEL_NOTICE + block.length > CHANNEL_CONTROL_BYTES) return false;
     this.#control.set(block, CHANNEL_NOTICE);
-    this.#wake();
+    if (this.#load(CHANNEL_GUEST_LOOKS) === 0) this.#wake();
     return true;
   }
 

@@ -14,7 +14,10 @@ const SECONDS = 24;
 const NANOSECONDS = 32;
 const SEED = 40;
 export const SEED_BYTES = 32;
-const STRINGS = SEED + SEED_BYTES;
+/** What AT_RANDOM points to, of a program that is held at its start. */
+const PROGRAM_RANDOM = SEED + SEED_BYTES;
+export const PROGRAM_RANDOM_BYTES = 16;
+const STRINGS = PROGRAM_RANDOM + PROGRAM_RANDOM_BYTES;
 
 const FLAG_TERMINAL = 1;
 const FLAG_PROGRAM = 2;
@@ -40,6 +43,8 @@ export interface RestoreBlock {
   readonly wallClock: bigint;
   /** SEED_BYTES for the guest's random numbers. */
   readonly seed: Uint8Array;
+  /** PROGRAM_RANDOM_BYTES for a program that is held at its start. */
+  readonly programRandom: Uint8Array;
 }
 
 /** Undefined if it does not fit. */
@@ -60,6 +65,7 @@ export function encodeRestoreBlock(block: RestoreBlock): Uint8Array | undefined 
   view.setBigInt64(SECONDS, block.wallClock / 1_000_000_000n, true);
   view.setBigInt64(NANOSECONDS, block.wallClock % 1_000_000_000n, true);
   bytes.set(block.seed.subarray(0, SEED_BYTES), SEED);
+  bytes.set(block.programRandom.subarray(0, PROGRAM_RANDOM_BYTES), PROGRAM_RANDOM);
   let at = STRINGS;
   for (const string of strings) {
     bytes.set(string, at);

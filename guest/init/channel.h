@@ -32,6 +32,8 @@ struct channel {
 	volatile unsigned input_end, state, guest_waits, version;
 	/* The monitor has more input than there was room for. */
 	volatile unsigned monitor_waits;
+	/* Init is about to look for a notice: nobody need wake it. */
+	volatile unsigned looks;
 };
 
 /* In the control page: what a guest that goes on from a snapshot is told, whatever it was doing (template.h). */
@@ -50,8 +52,10 @@ static struct channel *channel;
 static char *output_ring, *input_ring;
 /* Our ends of the pipes, -1 once they are closed; and the terminal, which is only there to wake us. */
 static long pipe_output = -1, pipe_input = -1, wake_up = -1;
-/* Set by SIGCHLD. */
+/* Set when a child has ended or stopped: by SIGCHLD, or by what a descriptor tells of that signal, which is cheaper. */
 static volatile int child_changed;
+static long child_signals = -1;
+static unsigned long sleeping_mask;
 /* The monitor's register. */
 static volatile unsigned *doorbell;
 
@@ -170,12 +174,30 @@ static int must_be_woken(void)
 /* The terminal has become the command's (template.h): its bytes are no wake-ups. */
 static int terminal_is_taken(void);
 
+/* SIGCHLD, which is blocked, wakes init through a descriptor: no handler, and no way back from one. */
+static void open_child_signals(void)
+{
+	static const unsigned long mask = 1UL << (SIGCHLD - 1);
+
+	child_signals = call4(signalfd4, -1, &mask, sizeof(mask), O_NONBLOCK | O_CLOEXEC);
+	if (child_signals >= 0)
+		sleeping_mask = mask;
+}
+
+/* What has come until now has been looked at. */
+static void forget_child_signals(void)
+{
+	static char dropped[128];
+
+	if (child_signals >= 0)
+		call3(read, child_signals, dropped, sizeof(dropped));
+}
+
 /* Sleeps until a pipe is ready, the monitor wakes us or a signal comes, which is taken in here and nowhere else. */
 static void wait_for_bytes(int is_busy)
 {
 	static char dropped[256];
-	static const unsigned long no_signals = 0;
-	struct poll_fd fds[3];
+	struct poll_fd fds[4];
 	struct timespec64 time = { 0, 0 };
 	int waits = 0;
 
@@ -189,6 +211,7 @@ static void wait_for_bytes(int is_busy)
 	/* Without an event asked for, the end of the last reader is told all the same. */
 	fds[1] = (struct poll_fd){ (int)pipe_input, pipe_input >= 0 && input_waiting() ? POLLOUT : 0, 0 };
 	fds[2] = (struct poll_fd){ (int)wake_up, POLLIN, 0 };
+	fds[3] = (struct poll_fd){ (int)child_signals, POLLIN, 0 };
 	if (waits) {
 		long ms = wake_up >= 0 ? LOOK_MS : LOOK_BLINDLY_MS;
 
@@ -196,8 +219,13 @@ static void wait_for_bytes(int is_busy)
 	}
 	int is_done = is_busy || (!waits && must_be_woken());
 
-	call5(ppoll, fds, 3, is_done || waits ? &time : 0, &no_signals, 8);
+	call5(ppoll, fds, 4, is_done || waits ? &time : 0, &sleeping_mask, 8);
 	channel->guest_waits = 0;
+	if (fds[3].revents)
+		child_changed = 1;
+	/* The last writer has gone, and nothing is left: only forgotten, since closing it is work for nothing. */
+	if ((fds[0].revents & (POLLIN | POLLHUP)) == POLLHUP)
+		pipe_output = -1;
 	if (fds[1].revents & POLLERR)
 		close_input();
 	if (!fds[2].revents)
@@ -225,7 +253,6 @@ static void drain_output(void)
 			wait_for_bytes(0);
 		}
 	}
-	close_pipe(&pipe_output);
 }
 
 #endif

@@ -338,6 +338,12 @@ static int exit_status(int status)
 	return (status & 0x7f) ? SIGNAL_STATUS + (status & 0x7f) : (status >> 8) & 0xff;
 }
 
+struct command_state {
+	int status, has_ended;
+	/* Since the last look at what it has written. */
+	int has_begun;
+};
+
 /* Runs the command on the terminal and reaps every child until it has ended. Its exit status. */
 static int run_on_terminal(void)
 {
@@ -366,22 +372,26 @@ static int run_on_terminal(void)
 	return STATUS_CANNOT_RUN;
 }
 
-/* Reaps what has ended; true if the command is among it. */
-static int has_ended(long command, int *command_status)
+/* Reaps what has ended, but nothing behind the command. One that is held begins: it is the only child then. */
+static void look_at_children(long command, struct command_state *state)
 {
-	int status, found = 0;
+	int status;
 
 	for (long pid; (pid = call4(wait4, -1, &status, WNOHANG, 0)) > 0;) {
 		if (has_stopped(status)) {
+			forget_child_signals();
 			hold_program(pid, &timer->snapshot);
 			milestone(MILESTONE_COMMAND_START);
 			begin_program(pid);
-		} else if (pid == command) {
-			*command_status = exit_status(status);
-			found = 1;
+			state->has_begun = 1;
+			return;
+		}
+		if (pid == command) {
+			state->status = exit_status(status);
+			state->has_ended = 1;
+			return;
 		}
 	}
-	return found;
 }
 
 /* Runs the command between two pipes, and moves what goes through them, until it has ended. Its exit status. */
@@ -391,15 +401,17 @@ static int run_with_pipes(void)
 					     1UL << (SIGTERM - 1);
 	static const unsigned long none = 0;
 	static const int priority = 0;
-	int in[2], out[2], status = STATUS_CANNOT_RUN;
+	struct command_state state = { STATUS_CANNOT_RUN, 0, 0 };
+	int in[2], out[2];
 
 	if (is_template)
 		warm_up();
 	if (call2(pipe2, in, O_CLOEXEC) != 0 || call2(pipe2, out, O_CLOEXEC) != 0)
-		return status;
+		return state.status;
 	handle(SIGCHLD, on_signal);
 	/* Taken in while init sleeps, and not between its look and its sleep. */
 	call4(rt_sigprocmask, SIG_BLOCK, &signals, 0, 8);
+	open_child_signals();
 	channel->state = CHANNEL_OPEN;
 	long command = call0(fork);
 
@@ -429,24 +441,36 @@ static int run_with_pipes(void)
 
 		if (notice)
 			become_another(notice);
-		unsigned moved = move_output(CHANNEL_RING_BYTES) + move_input();
+		/* Of a program that has just begun there is none. */
+		unsigned moved = state.has_begun ? 0 : move_output(CHANNEL_RING_BYTES);
+
+		moved += move_input();
+		state.has_begun = 0;
 
 		wait_for_bytes(moved > 0);
 		if (asked_off) {
-			status = 0;
+			state.status = 0;
 			break;
 		}
 		if (asked_reboot)
 			break;
-		if (child_changed) {
-			child_changed = 0;
-			if (has_ended(command, &status))
+		if (!child_changed)
+			continue;
+		child_changed = 0;
+		look_at_children(command, &state);
+		if (state.has_ended)
+			break;
+		if (!state.has_begun) {
+			/* In this order: what comes between the two is seen by the second. */
+			forget_child_signals();
+			look_at_children(command, &state);
+			if (state.has_ended)
 				break;
 		}
 	}
 	drain_output();
 	reboot_if_asked();
-	return status;
+	return state.status;
 }
 
 static void power_off(int status)

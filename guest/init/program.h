@@ -12,8 +12,6 @@
 #include "template.h"
 #include "text.h"
 
-/* The program's own random bytes, with which a C library protects its stack: AT_RANDOM. */
-#define PROGRAM_RANDOM_BYTES 16
 /* What wait4 says of a process that has stopped, in the low byte. */
 #define STATUS_STOPPED 0x7f
 
@@ -22,51 +20,59 @@ static int has_stopped(int status)
 	return (status & 0xff) == STATUS_STOPPED;
 }
 
-/* Where the kernel has put the random bytes of a program that it has just loaded; 0 if it does not say. */
-static unsigned long program_random(long pid)
+static long open_of_process(long pid, const char *name, int flags)
 {
-	static struct { unsigned long type, value; } vector[64];
-	char path[32], digits[20];
+	char path[40], digits[20];
 	size_t at = sizeof(digits) - 1;
 	const char *end = path + sizeof(path);
 
 	digits[at] = 0;
 	for (; pid > 0 && at > 0; pid /= 10)
 		digits[--at] = (char)('0' + pid % 10);
-	append(append(append(path, end, "/proc/"), end, digits + at), end, "/auxv");
-	long length = read_head(path, (char *)vector, sizeof(vector));
+	append(append(append(path, end, "/proc/"), end, digits + at), end, name);
+	return call3(open, path, flags | O_CLOEXEC, 0);
+}
 
+/* Where the kernel has put the random bytes of a program that it has just loaded; 0 if it does not say. */
+static unsigned long program_random(long pid)
+{
+	static struct { unsigned long type, value; } vector[64];
+	long fd = open_of_process(pid, "/auxv", O_RDONLY), length;
+
+	if (fd < 0)
+		return 0;
+	length = call3(read, fd, vector, sizeof(vector));
+	call1(close, fd);
 	for (long i = 0; (i + 1) * (long)sizeof(vector[0]) <= length && vector[i].type != AT_NULL; i++)
 		if (vector[i].type == AT_RANDOM)
 			return vector[i].value;
 	return 0;
 }
 
-/* Other random bytes than every other guest of the snapshot has. */
-static void renew_random(long pid, unsigned long address)
-{
-	long words[PROGRAM_RANDOM_BYTES / sizeof(long)];
-
-	if (call3(getrandom, words, sizeof(words), 0) != sizeof(words))
-		return;
-	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
-		call4(ptrace, PTRACE_POKEDATA, pid, address + i * sizeof(long), words[i]);
-}
-
-/* The program has stopped behind its exec: a snapshot is taken, in which nothing has come for it yet. */
+/* The program has stopped behind its exec: a snapshot is taken, in which nothing has come for it yet. In another guest that
+ * goes on from it, it gets other random bytes. */
 static void hold_program(long pid, volatile unsigned *snapshot)
 {
 	unsigned long random = program_random(pid);
+	long memory = open_of_process(pid, "/mem", O_RDWR);
 
-	if (random) {
+	if (random && memory >= 0) {
+		prepare_to_become_another();
+		channel->looks = 1;
 		*snapshot = 1;
+		channel->looks = 0;
 		struct restore_block *notice = has_notice();
 
 		if (notice) {
 			become_another(notice);
-			renew_random(pid, random);
+			call4(pwrite64, memory, notice->program_random, PROGRAM_RANDOM_BYTES, random);
+			for (int i = 0; i < PROGRAM_RANDOM_BYTES; i++)
+				notice->program_random[i] = 0;
 		}
+		/* Later there may be one. */
+		hook = HOOK_UNKNOWN;
 	}
+	/* `memory` stays open: this happens once, and closing it would take as long as all the rest of the program's start. */
 }
 
 /* In this guest or in another. */

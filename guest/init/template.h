@@ -18,6 +18,8 @@
 #include "text.h"
 
 #define SEED_BYTES 32
+/* The program's own, with which a C library protects its stack: AT_RANDOM. */
+#define PROGRAM_RANDOM_BYTES 16
 #define BLOCK_TERMINAL 1
 /* The command is to stop behind its exec (program.h). */
 #define BLOCK_PROGRAM 2
@@ -39,7 +41,7 @@ struct restore_block {
 	unsigned generation;
 	/* Since 1970. */
 	long seconds, nanoseconds;
-	unsigned char seed[SEED_BYTES];
+	unsigned char seed[SEED_BYTES], program_random[PROGRAM_RANDOM_BYTES];
 	char strings[];
 };
 
@@ -51,23 +53,43 @@ struct entropy {
 static char *restored_words[BLOCK_STRINGS + 1], *restored_variables[BLOCK_STRINGS + 1];
 /* In the command's process: it stops behind its exec (program.h). */
 static int holds_program;
+/* Of what becoming another needs, what can be had before the snapshot. */
+static long urandom = -1;
+static enum { HOOK_UNKNOWN, HOOK_NONE, HOOK_THERE } hook;
 static char generation_variable[] = "VMLET_GENERATION=00000000";
+
+static void look_for_hook(void)
+{
+	hook = is_there(RESTORE_HOOK) ? HOOK_THERE : HOOK_NONE;
+}
+
+static void open_urandom(void)
+{
+	if (urandom < 0)
+		urandom = call3(open, "/dev/urandom", O_WRONLY | O_CLOEXEC, 0);
+}
+
+/* In every guest of the snapshot less is left to be done then. */
+static void prepare_to_become_another(void)
+{
+	open_urandom();
+	look_for_hook();
+}
 
 /* Until the caller's random numbers are its own: the pool of the template is in every guest of it. */
 static void reseed(struct restore_block *block)
 {
 	struct entropy entropy = { SEED_BYTES * 8, SEED_BYTES, { 0 } };
-	long fd = call3(open, "/dev/urandom", O_WRONLY | O_CLOEXEC, 0);
 
 	for (int i = 0; i < SEED_BYTES; i++) {
 		entropy.seed[i] = block->seed[i];
 		block->seed[i] = 0;
 	}
-	if (fd < 0)
+	open_urandom();
+	if (urandom < 0)
 		return;
-	call3(ioctl, fd, RNDADDENTROPY, &entropy);
-	call3(ioctl, fd, RNDRESEEDCRNG, 0);
-	call1(close, fd);
+	call3(ioctl, urandom, RNDADDENTROPY, &entropy);
+	call3(ioctl, urandom, RNDRESEEDCRNG, 0);
 }
 
 static void set_clock(const struct restore_block *block)
@@ -128,18 +150,20 @@ static void run_hook(unsigned generation)
 	char *digits = generation_variable + sizeof(generation_variable) - 9;
 	int status;
 
-	if (!is_there(RESTORE_HOOK))
+	if (hook == HOOK_UNKNOWN)
+		look_for_hook();
+	if (hook == HOOK_NONE)
 		return;
 	for (int i = 7; i >= 0; i--, generation >>= 4)
 		digits[i] = "0123456789abcdef"[generation & 15];
-	long hook = call0(fork);
+	long child = call0(fork);
 
-	if (hook == 0) {
+	if (child == 0) {
 		set_variable(generation_variable);
 		call3(execve, words[0], words, environment);
 		call1(exit_group, STATUS_CANNOT_RUN);
 	}
-	while (hook > 0 && call4(wait4, hook, &status, 0, 0) == -EINTR)
+	while (child > 0 && call4(wait4, child, &status, 0, 0) == -EINTR)
 		;
 }
 
@@ -233,6 +257,7 @@ static char **wait_in_template(volatile unsigned *snapshot, const char *terminal
 		*(char *volatile *)&restored_words[i] = 0, *(char *volatile *)&restored_variables[i] = 0;
 	for (unsigned i = 0; i < CHANNEL_RING_BYTES; i += 4096)
 		(void)*(volatile char *)(output_ring + i);
+	prepare_to_become_another();
 	call2(nanosleep, &moment, 0);
 	*snapshot = 1;
 	const char *end = output_ring + block->length;

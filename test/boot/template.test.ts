@@ -79,7 +79,8 @@ describe("boot: from a template", function () {
     const script = `dd if=/proc/$$/mem bs=1 skip=$((0x${random})) count=16 2>/dev/null | od -An -tx1; head -c 16 /dev/urandom | od -An -tx1; cat; date +%s; exit 7`;
     const programs = (): string[][] => {
       const all = join(folder, "cache", "templates", `${templates()[0] ?? ""}.programs`);
-      return readdirSync(all).map((name) => readdirSync(join(all, name)));
+      const names = readdirSync(all).filter((name) => !name.endsWith(".lock"));
+      return names.map((name) => readdirSync(join(all, name)));
     };
     const whole = (all: readonly string[][]): number => all.filter((files) => files.includes("state.json")).length;
     const before = programs();
@@ -131,17 +132,74 @@ describe("boot: from a template", function () {
           await vm.close();
           return [output, exitStatus];
         };
-        console.log(JSON.stringify(await Promise.all(["one", "two", "three"].map(run))));
+        const ran = await Promise.all(["one", "two", "three"].map(run));
         await pool.close();
+
+        // Started already, made by two at once; with a pool of its own.
+        const start = { command, env: { WORD: "word" }, folder: "/tmp" };
+        const [program, same] = await Promise.all([template.program(start), template.program(start)]);
+        const started = program.pool({ size: 2 });
+        await started.filled();
+        const goOn = async (make, name) => {
+          let output = "";
+          const vm = make({ output: (bytes, done) => ((output += Buffer.from(bytes)), done()) });
+          vm.commandInput(Buffer.from("input of " + name));
+          vm.endCommandInput();
+          const { exitStatus } = await vm.start();
+          await vm.close();
+          return [output, exitStatus];
+        };
+        const went = [
+          await goOn((host) => started.take(host), "four"),
+          await goOn((host) => same.restore(host, { hostName: "five" }), "five"),
+        ];
+        await started.close();
+        const ids = program.id === same.id;
+        for (const one of [program, same]) one.close();
+        const refused = await template.program({ command: ["no-such-program"] }).catch((error) => [error.name, error.message]);
+
+        // A VM that cannot be told what it is to do is closed.
+        const host = { output: (bytes, done) => done() };
+        const long = { command: ["echo", "x".repeat(200_000)] };
+        const late = template.pool({ size: 1 });
+        await late.filled();
+        const tooLong = [() => template.restore(host, long), () => late.take(host, long)].map((make) => {
+          try {
+            make();
+          } catch (error) {
+            return error.message;
+          }
+        });
+        await late.close();
         template.close();
+        const fs = require("node:fs");
+        const vms = () => fs.readdirSync("/proc/self/fd").filter((fd) => {
+          try { return fs.readlinkSync("/proc/self/fd/" + fd).includes("kvm-"); } catch { return false; }
+        }).length;
+        for (let tries = 0; vms() > 0 && tries < 100; tries++) await new Promise((done) => setTimeout(done, 50));
+        console.log(JSON.stringify({ ran, went, ids, refused, tooLong, vms: vms() }));
       })();`;
     const env = { ...process.env, VMLET_CACHE: join(folder, "cache") };
     const kernel = existsSync("guest/out/fast/vmlinux") ? "guest/out/fast/vmlinux" : "guest/out/default/vmlinux";
     const limitMs = timeLimit("a boot", BOOT_LIMIT_MS);
     const { status, stdout, stderr } = await start([process.execPath, "-e", program, kernel], { env }, limitMs).ended;
     assert.deepEqual([status, stderr], [0, ""]);
-    const expected = ["one", "two", "three"].map((name) => [`word /tmp ${name} ${name}\ninput of ${name}`, 3]);
-    assert.deepEqual(JSON.parse(stdout), expected);
+    const tooLong = "The command and its variables are longer than 128 KiB";
+    assert.deepEqual(JSON.parse(stdout), {
+      ran: ["one", "two", "three"].map((name) => [`word /tmp ${name} ${name}\ninput of ${name}`, 3]),
+      // The variable is of the program's start.
+      went: [
+        ["word /tmp vmlet vmlet\ninput of four", 3],
+        ["word /tmp five vmlet\ninput of five", 3],
+      ],
+      ids: true,
+      refused: [
+        "SnapshotError",
+        'The guest has not started "no-such-program": init: cannot run no-such-program: not found',
+      ],
+      tooLong: [tooLong, tooLong],
+      vms: 0,
+    });
     countBoot();
   });
 

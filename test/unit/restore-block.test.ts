@@ -1,7 +1,13 @@
 // Needs: nothing. What a guest that begins with a template is told.
 import assert from "node:assert/strict";
 import { CHANNEL_BYTES, CHANNEL_CONTROL_BYTES, CommandChannel } from "../../devices/pseudo/command-channel.js";
-import { MAX_STRINGS, SEED_BYTES, encodeRestoreBlock, type RestoreBlock } from "../../devices/pseudo/restore-block.js";
+import {
+  MAX_STRINGS,
+  PROGRAM_RANDOM_BYTES,
+  SEED_BYTES,
+  encodeRestoreBlock,
+  type RestoreBlock,
+} from "../../devices/pseudo/restore-block.js";
 
 const words = (...text: string[]): Uint8Array[] => text.map((word) => Buffer.from(word));
 
@@ -14,6 +20,7 @@ const BLOCK: RestoreBlock = {
   generation: 0xfedc_ba98,
   wallClock: 1_700_000_000_123_456_789n,
   seed: new Uint8Array(SEED_BYTES).fill(7),
+  programRandom: new Uint8Array(PROGRAM_RANDOM_BYTES).fill(9),
 };
 
 function openChannel(): { memory: ArrayBuffer; channel: CommandChannel } {
@@ -43,11 +50,33 @@ describe("restore-block", () => {
       [1_700_000_000n, 123_456_789n],
     );
     assert.deepEqual(bytes.subarray(40, 72), BLOCK.seed);
-    assert.equal(Buffer.from(bytes.subarray(72)).toString("latin1"), "one\0/tmp\0echo\0a b\0TERM=xterm\0");
+    assert.deepEqual(bytes.subarray(72, 88), BLOCK.programRandom);
+    assert.equal(Buffer.from(bytes.subarray(88)).toString("latin1"), "one\0/tmp\0echo\0a b\0TERM=xterm\0");
+  });
+
+  it("flags: a terminal, a program that is to be held at its start", () => {
+    const flags = (block: Partial<RestoreBlock>): number | undefined =>
+      encodeRestoreBlock({ ...BLOCK, ...block })?.[12];
+    assert.deepEqual(
+      [{ terminal: undefined }, {}, { holdsProgram: true }, { terminal: undefined, holdsProgram: true }].map(flags),
+      [0, 1, 3, 2],
+    );
+  });
+
+  it("a guest is woken for a notice, unless its init is about to look for one", () => {
+    for (const looks of [0, 1]) {
+      let woken = 0;
+      const memory = new ArrayBuffer(CHANNEL_BYTES);
+      const channel = new CommandChannel(memory, () => woken++);
+      new Uint32Array(memory)[0x14 / 4] = 1;
+      new Uint32Array(memory)[0x24 / 4] = looks;
+      assert.equal(channel.putNotice(Uint8Array.of(1, 2)), true);
+      assert.deepEqual([woken, ...new Uint8Array(memory, 0x100, 2)], [1 - looks, 1, 2]);
+    }
   });
 
   it("what does not fit is refused: 128 KiB in all, 2,048 words", () => {
-    const longest = 0x2_0000 - 72 - 2 - 1;
+    const longest = 0x2_0000 - 88 - 2 - 1;
     const block = { ...BLOCK, variables: [], hostName: undefined, folder: undefined };
     const fits = (command: Uint8Array[]): boolean => encodeRestoreBlock({ ...block, command }) !== undefined;
     assert.deepEqual([fits([new Uint8Array(longest)]), fits([new Uint8Array(longest + 1)])], [true, false]);

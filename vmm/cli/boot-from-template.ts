@@ -73,7 +73,7 @@ export async function bootFromTemplate(options: BootOptions, config: ResolvedCon
       vm.giveCommand({ ...block, holdsProgram });
       return vm;
     },
-    snapshotPoint: async (vm, report) => {
+    atSnapshotPoint: async (vm, report) => {
       try {
         await program?.make(vm);
       } catch (error) {

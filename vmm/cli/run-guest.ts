@@ -50,14 +50,14 @@ export interface GuestRun {
   readonly progress: BootProgress | undefined;
   make(host: VmHost, deviceSupport: DeviceSupport | undefined): Vm;
   /** The guest waits where a snapshot may be taken. */
-  readonly snapshotPoint?: ((vm: Vm, report: (line: string) => void) => Promise<void>) | undefined;
+  readonly atSnapshotPoint?: (vm: Vm, report: (line: string) => void) => Promise<void>;
   /** Comes when all else is made: the guest runs once this has resolved. */
   readonly beforeStart?: () => Promise<void>;
 }
 
 /** The result is the process's exit code. */
 export async function runGuest(run: GuestRun): Promise<number> {
-  const { config, outputs, progress } = run;
+  const { config, outputs, progress, atSnapshotPoint } = run;
   const support = deviceCount(config) === 0 ? undefined : await import("../virtio/device-support.js");
   const deviceSupport = await support?.loadDeviceSupport(config);
   let signal: number | undefined;
@@ -111,7 +111,7 @@ export async function runGuest(run: GuestRun): Promise<number> {
       openInput();
     },
     log: report,
-    ...(run.snapshotPoint === undefined ? {} : { snapshotPoint: () => run.snapshotPoint?.(vm, report) }),
+    ...(atSnapshotPoint === undefined ? {} : { snapshotPoint: () => void atSnapshotPoint(vm, report) }),
   };
   const vm = run.make(host, deviceSupport);
   let isOver = false;

@@ -24,10 +24,11 @@ const X86_FEATURES = {
  * - `noreplace-smp`: no patching of every LOCK prefix, each through a page table of its own
  * - `clocksource=kvm-clock`: what a guest reads of the processor's counter is the host's, which goes on while the guest
  *   is a file; this clock goes on where it was. It costs a boot some of its speed: only for a guest that may be saved
+ * - `no-kvmapf`: KVM would interrupt each restored guest to wake up whoever waits for a page, and nobody does
  * - `tsc_early_khz`: the guest need not measure it against a slow timer; left out if `tscKhz` is 0
  */
 export function softwareKvmCmdline(tscKhz: number, { mayBeSaved = false } = {}): string {
-  const clock = mayBeSaved ? " clocksource=kvm-clock" : "";
+  const clock = mayBeSaved ? " clocksource=kvm-clock no-kvmapf" : "";
   const words = `${clearCpuid()} nofsgsbase rodata=off noreplace-smp${clock}`;
   return tscKhz > 0 ? `${words} tsc_early_khz=${String(tscKhz)}` : words;
 }

@@ -2,77 +2,168 @@
 // the end of the process before cost the guest's kernel has been paid for then, which is most of a short command's time on a
 // KVM that emulates that kernel. Each is a differential snapshot that lies over its template.
 import { createHash } from "node:crypto";
-import { mkdirSync, rmSync, utimesSync } from "node:fs";
+import { closeSync, mkdirSync, openSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { RestoreBlock } from "../../devices/pseudo/restore-block.js";
+import { SnapshotError } from "../errors.js";
+import type { BuildOptions } from "../machine/builder.js";
 import type { Vm } from "../machine/vm.js";
+import { lockByteExclusive } from "../sys/locks.js";
 import { createSnapshot } from "./create.js";
-import type { OpenSnapshot } from "./restore.js";
-import { oldestBut, openIfReady, programsPath } from "./template.js";
+import { attempt } from "./folder.js";
+import { OpenSnapshot } from "./restore.js";
+import { markUsed, oldestBut, openIfReady, programsPath } from "./template.js";
 
 /** Kept by template, the latest used first: each takes some MiB, or nothing before its command has come again. */
 const MAX_PROGRAMS = 64;
 const PRIVATE_FOLDER = 0o700;
+const PRIVATE_FILE = 0o600;
+/** Somebody else makes the same one: how often to look, `ms`. */
+const LOOK_MS = 10;
+/** Of what the guest says on its way, for an error, `bytes`. */
+const KEPT_OUTPUT = 4096;
 
 /** What decides which program is loaded, and what it finds. */
-export type ProgramStart = Pick<RestoreBlock, "command" | "variables" | "folder">;
+export type ProgramStart = Pick<RestoreBlock, "command" | "variables" | "folder" | "hostName">;
 
 export class ProgramTemplate {
   readonly #template: string;
   readonly #path: string;
+  /** For messages. */
+  readonly #name: string;
 
   /** `template`: path of that, which need not be there. */
   constructor(template: string, start: ProgramStart) {
     this.#template = template;
     this.#path = join(programsPath(template), programName(start));
+    this.#name = JSON.stringify(Buffer.from(start.command[0] ?? []).toString());
   }
 
   /** Undefined if there is none yet, or none that is whole. */
   open(): OpenSnapshot | undefined {
     const snapshot = openIfReady(this.#path);
-    if (snapshot !== undefined) touch(this.#template);
+    if (snapshot !== undefined) markUsed(this.#template);
     return snapshot;
   }
 
   /** Whether this command has been asked for before; the next time it will have been. */
   isKnown(): boolean {
-    try {
-      mkdirSync(programsPath(this.#template), { mode: PRIVATE_FOLDER });
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+    // A cache that cannot be written to remembers nothing.
+    if (makeFolder(programsPath(this.#template)) === undefined) return false;
+    const isNew = makeFolder(this.#path);
+    if (isNew !== true) return isNew === false;
+    for (const path of oldestBut(this.#path, MAX_PROGRAMS - 1)) {
+      rmSync(path, { recursive: true, force: true });
+      rmSync(lockPath(path), { force: true });
     }
-    try {
-      mkdirSync(this.#path, { mode: PRIVATE_FOLDER });
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === "EEXIST") return true;
-      throw error;
-    }
-    for (const path of oldestBut(this.#path, MAX_PROGRAMS - 1)) rmSync(path, { recursive: true, force: true });
     return false;
   }
 
-  /** Of a guest of the template that waits at its second point for a snapshot: it goes on, whatever becomes of that. */
+  /**
+   * Of a guest of the template that waits at its second point for a snapshot: it goes on, whatever becomes of that. Nothing is
+   * done if somebody else is at it. Throws SnapshotError, and VmStateError if the guest has been stopped.
+   */
   async make(vm: Vm): Promise<void> {
     await vm.pause();
+    const lock = this.#lock();
     try {
-      await createSnapshot(vm, this.#path, { base: this.#template });
+      if (lock !== undefined) await this.#make(vm);
     } finally {
+      if (lock !== undefined) closeSync(lock);
       if (vm.state === "paused") vm.resume();
+    }
+  }
+
+  /** Made now if there is none, in a guest that ends then. Throws SnapshotError, and what a restore throws. */
+  async openOrMake(template: OpenSnapshot, block: RestoreBlock, options: BuildOptions): Promise<OpenSnapshot> {
+    const ready = this.open();
+    if (ready !== undefined) return ready;
+    this.isKnown();
+    let lock: number | undefined;
+    while ((lock = this.#lock()) === undefined) await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+    try {
+      const made = this.open();
+      if (made !== undefined) return made;
+      await this.#makeIn(template, block, options);
+      return OpenSnapshot.open(this.#path);
+    } finally {
+      closeSync(lock);
+    }
+  }
+
+  /** Undefined if somebody else has it. */
+  #lock(): number | undefined {
+    const path = lockPath(this.#path);
+    const lock = attempt(path, () => openSync(path, "a", PRIVATE_FILE));
+    if (lockByteExclusive(lock, 0)) return lock;
+    closeSync(lock);
+    return undefined;
+  }
+
+  /** The VM rests afterwards. */
+  async #make(vm: Vm): Promise<void> {
+    await createSnapshot(vm, this.#path, { base: this.#template, resume: false });
+  }
+
+  async #makeIn(template: OpenSnapshot, block: RestoreBlock, options: BuildOptions): Promise<void> {
+    let output = Buffer.alloc(0);
+    let made: Promise<void> | undefined;
+    const make = async (): Promise<void> => {
+      try {
+        await this.#make(vm);
+      } finally {
+        vm.stop();
+      }
+    };
+    const vm = template.restore(
+      {
+        output: (bytes, done) => {
+          output = Buffer.concat([output, bytes]).subarray(-KEPT_OUTPUT);
+          done();
+        },
+        snapshotPoint: () => {
+          made = make();
+          // It is waited for below.
+          made.catch(() => undefined);
+        },
+      },
+      options,
+    );
+    try {
+      vm.giveCommand({ ...block, holdsProgram: true });
+      await vm.start({ threads: "main-first" });
+      if (made === undefined) {
+        const said = output.toString("latin1").trim();
+        throw new SnapshotError(`The guest has not started ${this.#name}${said === "" ? "" : `: ${said}`}`);
+      }
+      await made;
+    } finally {
+      await vm.close();
     }
   }
 }
 
-function programName({ command, variables = [], folder }: ProgramStart): string {
+/** True if it was not there, undefined if it cannot be made. */
+function makeFolder(path: string): boolean | undefined {
+  try {
+    mkdirSync(path, { mode: PRIVATE_FOLDER });
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EEXIST" ? false : undefined;
+  }
+}
+
+function lockPath(path: string): string {
+  return `${path}.lock`;
+}
+
+function programName({ command, variables = [], folder, hostName }: ProgramStart): string {
   const hash = createHash("sha256");
-  for (const words of [command, variables, folder === undefined ? [] : [folder]]) {
+  const names = [folder, hostName === undefined ? undefined : Buffer.from(hostName)];
+  for (const words of [command, variables, ...names.map((name) => (name === undefined ? [] : [name]))]) {
     // Lengths: no two lists look alike.
     for (const word of words) hash.update(`${String(word.length)} `).update(word);
     hash.update("\n");
   }
   return hash.digest("hex").slice(0, 32);
-}
-
-function touch(path: string): void {
-  const now = new Date();
-  utimesSync(path, now, now);
 }

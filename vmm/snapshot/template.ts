@@ -1,7 +1,7 @@
 // Templates: a guest that has been booted once, up to where its command would start. It is kept in the cache under
 // the hash of all that made it, and every later guest of the same kind goes on from there.
 import { createHash } from "node:crypto";
-import { closeSync, existsSync, mkdirSync, openSync, readdirSync, rmSync, statSync, utimesSync } from "node:fs";
+import { closeSync, existsSync, openSync, readdirSync, rmSync, statSync, utimesSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describeConfig } from "../config/describe.js";
@@ -14,11 +14,11 @@ import type { BuildOptions } from "../machine/builder.js";
 import { Vm } from "../machine/vm.js";
 import { lockByteExclusive } from "../sys/locks.js";
 import { createSnapshot } from "./create.js";
+import { makeFolder } from "./folder.js";
 import { OpenSnapshot } from "./restore.js";
 
 /** Kept, the latest used first: each takes as much of the disk as its guest of memory. */
 const MAX_TEMPLATES = 8;
-const PRIVATE_FOLDER = 0o700;
 const PRIVATE_FILE = 0o600;
 /** Somebody else is building the same one: how often to look, `ms`. */
 const LOOK_MS = 50;
@@ -69,7 +69,7 @@ export function templatePath(config: ResolvedConfig): string {
   const cache = cacheFolder();
   if (cache === undefined) throw new HostError("There is no folder for templates: the cache is somebody else's");
   const folder = join(cache, "templates");
-  mkdirSync(folder, { recursive: true, mode: PRIVATE_FOLDER });
+  makeFolder(folder);
   return join(folder, templateName(config));
 }
 
@@ -95,13 +95,22 @@ function templateName(config: ResolvedConfig): string {
 export function openIfReady(path: string): OpenSnapshot | undefined {
   try {
     const snapshot = OpenSnapshot.open(path);
-    const now = new Date();
-    utimesSync(path, now, now);
+    markUsed(path);
     return snapshot;
   } catch (error) {
     const isMissing = (error as NodeJS.ErrnoException).code === "ENOENT";
     if (isMissing || error instanceof SnapshotError) return undefined;
     throw error;
+  }
+}
+
+/** Another process may have removed it meanwhile: who has it open keeps it. */
+export function markUsed(path: string): void {
+  const now = new Date();
+  try {
+    utimesSync(path, now, now);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
   }
 }
 
@@ -157,7 +166,10 @@ export function oldestBut(kept: string, count: number): string[] {
   const folder = dirname(kept);
   return readdirSync(folder)
     .filter((name) => NAME.test(name) && name !== basename(kept))
-    .map((name) => ({ path: join(folder, name), usedMs: statSync(join(folder, name)).mtimeMs }))
+    .map((name) => ({
+      path: join(folder, name),
+      usedMs: statSync(join(folder, name), { throwIfNoEntry: false })?.mtimeMs ?? 0,
+    }))
     .sort((a, b) => b.usedMs - a.usedMs)
     .slice(count)
     .map(({ path }) => path);

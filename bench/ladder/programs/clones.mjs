@@ -1,4 +1,4 @@
-// A process that has guests ready: each connection asks for one. In: the command's words, each ended by NUL, after
+// A process that has guests ready, in which a command is started that has been asked for before: each connection asks for one. In: the command's words, each ended by NUL, after
 // their length in bytes (4, little-endian). Out: what the command writes, and its exit status as the last byte.
 //   node clones.mjs LIBRARY SOCKET KERNEL INITRD MEMORY_MIB
 import { createServer } from "node:net";
@@ -12,11 +12,21 @@ const READY = 8;
 const HEAD_BYTES = 4;
 
 const template = await openTemplate({ kernel, initrd, memoryMib: Number(memory), quiet: true });
-const pool = template.pool({ size: READY });
-await Promise.all([warmThreads(2), pool.filled()]);
+await warmThreads(2);
+
+/** By command, guests that have started it. */
+const pools = new Map();
+
+async function startPool(command) {
+  const pool = (await template.program({ command })).pool({ size: READY });
+  await pool.filled();
+  return pool;
+}
 
 async function serve(socket, words) {
-  const vm = pool.take({ output: (bytes, done) => socket.write(bytes, () => done()) }, { command: words });
+  const name = words.join("\0");
+  if (!pools.has(name)) pools.set(name, startPool(words));
+  const vm = (await pools.get(name)).take({ output: (bytes, done) => socket.write(bytes, () => done()) });
   vm.endCommandInput();
   socket.once("close", () => vm.stop());
   const { exitStatus } = await vm.start();

@@ -99,7 +99,7 @@ export const vmlet: Rung = {
 /** Its first start, which is no round, boots the template. A guest that could write to a disk would find it changed. */
 export const vmletRestored: Rung = {
   name: "vmlet-restored",
-  adds: "the same guest, from a snapshot of it taken before it got its program",
+  adds: "the same guest, from a snapshot of it taken when its program had been started",
   family: "vm",
   limits: "own",
   network: { none: "its init sets up the network before the snapshot, and the TAP interfaces come after it" },

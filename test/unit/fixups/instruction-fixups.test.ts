@@ -228,7 +228,10 @@ describe("instructions done by hand", () => {
     // What a software KVM cannot do is refused with it, and the clock's rate told where it is known.
     assert.equal(clearCpuid(), "clearcpuid=141,151,297,308,320,321,322,323,580");
     assert.equal(softwareKvmCmdline(0), `${clearCpuid()} nofsgsbase rodata=off noreplace-smp`);
-    assert.equal(softwareKvmCmdline(0, { mayBeSaved: true }), `${softwareKvmCmdline(0)} clocksource=kvm-clock`);
+    assert.equal(
+      softwareKvmCmdline(0, { mayBeSaved: true }),
+      `${softwareKvmCmdline(0)} clocksource=kvm-clock no-kvmapf`,
+    );
     assert.equal(softwareKvmCmdline(1), `${softwareKvmCmdline(0)} tsc_early_khz=1`);
   });
 });
