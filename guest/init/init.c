@@ -412,6 +412,7 @@ static int run_with_pipes(void)
 	/* Taken in while init sleeps, and not between its look and its sleep. */
 	call4(rt_sigprocmask, SIG_BLOCK, &signals, 0, 8);
 	open_child_signals();
+	open_urandom();
 	channel->state = CHANNEL_OPEN;
 	long command = call0(fork);
 

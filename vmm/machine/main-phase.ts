@@ -20,6 +20,11 @@ const MAIN_PHASE_MS = 2000;
  * started at all, whose start-up would take a processor from the guest.
  */
 const AFTER_INIT_MS = 100;
+/**
+ * How long the main thread stays with a guest that goes on from a snapshot, `ms`: it has most likely come for one answer, and
+ * KVM waits for a grace period of its host's kernel when a vCPU gets another thread, which can be a tenth of a second.
+ */
+const AFTER_RESTORE_MS = 1000;
 /** A successor rings when it is ready; this is the longest wait for one that does not, `ms`. */
 const SUCCESSOR_MS = 5000;
 /** How long others on this thread wait for a turn of the event loop, `ms`: devices with input from the host, other VMs. */
@@ -103,6 +108,7 @@ export class MainPhase {
     let smpStarted = vcpus === 1;
     let successorStarted = false;
     let initSeen: number | undefined;
+    const afterInitMs = machine.isRestored ? AFTER_RESTORE_MS : AFTER_INIT_MS;
     this.#wait(smpStarted ? MAIN_PHASE_MS : SMP_START_MS);
     // The slot stays idle, so that a successor can put itself on standby in it.
     shared.markMilestone(MILESTONE_FIRST_RUN, process.hrtime.bigint());
@@ -126,10 +132,10 @@ export class MainPhase {
       }
       if (initSeen === undefined && shared.milestone(MILESTONE_INIT) !== undefined) {
         initSeen = nowMs();
-        if (!successorStarted) this.#wait(AFTER_INIT_MS);
+        if (!successorStarted) this.#wait(afterInitMs);
       }
       const mayLeave =
-        nowMs() - started >= MAIN_PHASE_MS || (initSeen !== undefined && nowMs() - initSeen >= AFTER_INIT_MS);
+        nowMs() - started >= MAIN_PHASE_MS || (initSeen !== undefined && nowMs() - initSeen >= afterInitMs);
       if (!successorStarted && mayLeave) {
         successorStarted = true;
         // Not again and again: each alarm is an exit, and takes its time from the guest.

@@ -1,6 +1,5 @@
 // Makes a snapshot of a VM: a folder with a state file and a memory file. The state file names its memory file, and
 // takes its place in one step: a process that dies on the way leaves the snapshot that was there before, or none.
-import { randomBytes } from "node:crypto";
 import { closeSync, fdatasync, fsync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -12,6 +11,7 @@ import { vcpuToData } from "../kvm/vcpu-data.js";
 import { vmToData } from "../kvm/vm-state.js";
 import type { Capture } from "../machine/capture.js";
 import type { Vm } from "../machine/vm.js";
+import { fillRandom } from "../sys/random.js";
 import { checkFolderPath, checkSnapshotOptions } from "./arguments.js";
 import { Base, changedPagesSince, watchFrom, type SinceBase } from "./difference.js";
 import { inWords, SnapshotFolder, STATE_FILE } from "./folder.js";
@@ -84,7 +84,9 @@ async function turnOf(vm: Vm): Promise<void> {
 }
 
 export function newId(): string {
-  return randomBytes(ID_BYTES).toString("hex");
+  const id = Buffer.alloc(ID_BYTES);
+  fillRandom(id);
+  return id.toString("hex");
 }
 
 /** The VM is paused, and stays so. */

@@ -1,10 +1,10 @@
 // The hashes of kernel and initramfs that a saved guest has booted, for people and for those who compare snapshots: a
 // restore reads neither. They are made when a snapshot is, not at every boot, of files that are as they were then.
-import { createHash } from "node:crypto";
 import type { StateReader } from "../../devices/state.js";
 import { VmmError } from "../errors.js";
 import { FileImage, type FileStamp } from "../x86/file-image.js";
 import type { BootImages } from "../machine/linux.js";
+import { newSha256 } from "../sys/node-crypto.js";
 
 /** SHA-256 in hexadecimal; null without such a file, and for one that has been changed since. */
 export interface ImageHashes {
@@ -45,7 +45,7 @@ function hashFile(path: string, stamp: FileStamp): string | null {
   try {
     file = FileImage.open(path);
     if (JSON.stringify(file.stamp) !== JSON.stringify(stamp)) return null;
-    const hash = createHash("sha256");
+    const hash = newSha256();
     for (const piece of file.chunks()) hash.update(piece);
     return hash.digest("hex");
   } catch (error) {

@@ -1,12 +1,13 @@
 // The memory of a VM as a sparse file: RAM from offset 0 on, without the hole between its regions, then the
 // pages of the command's channel, then one page that says whose memory it is. Pages of zeroes are holes.
-import { createHash, type Hash } from "node:crypto";
+import type { Hash } from "node:crypto";
 import { fstatSync, ftruncateSync, readSync, writeSync } from "node:fs";
 import { SnapshotError } from "../errors.js";
 import { PAGE_SIZE } from "../memory/layout.js";
 import { IoVectors, nextData, pwritevRaw } from "../sys/files.js";
 import { systemCallError } from "../sys/errno.js";
 import { viewMemory } from "../sys/memory.js";
+import { newSha256 } from "../sys/node-crypto.js";
 import { ownPages } from "../sys/pagemap.js";
 
 /** A piece of the monitor's memory that goes into the file. */
@@ -55,7 +56,7 @@ export async function writeMemory(
   id: string,
   turn: () => Promise<void>,
 ): Promise<WrittenMemory> {
-  const hash = createHash("sha256");
+  const hash = newSha256();
   let offset = 0;
   let dataBytes = 0;
   for (const piece of pieces) {
@@ -87,7 +88,7 @@ export function checkMemory(fd: number, path: string, id: string, length: number
 
 /** What `writeMemory` has answered as `sha256`, of the first `length` bytes of a file. Throws an error of the file system. */
 export function hashMemory(fd: number, length: number): string {
-  const hash = createHash("sha256");
+  const hash = newSha256();
   const run = Buffer.alloc(RUN_BYTES);
   const words = new Uint32Array(run.buffer, run.byteOffset, RUN_BYTES / 4);
   for (let data = nextData(fd, 0); data !== undefined && data.start < length; data = nextData(fd, data.end)) {

@@ -1,7 +1,6 @@
 // Templates of programs: where a command comes again, its guest goes on from behind the command's exec. What fork, exec and
 // the end of the process before cost the guest's kernel has been paid for then, which is most of a short command's time on a
 // KVM that emulates that kernel. Each is a differential snapshot that lies over its template.
-import { createHash } from "node:crypto";
 import { closeSync, mkdirSync, openSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { RestoreBlock } from "../../devices/pseudo/restore-block.js";
@@ -9,6 +8,7 @@ import { SnapshotError } from "../errors.js";
 import type { BuildOptions } from "../machine/builder.js";
 import type { Vm } from "../machine/vm.js";
 import { lockByteExclusive } from "../sys/locks.js";
+import { sha256 } from "../sys/sha256.js";
 import { createSnapshot } from "./create.js";
 import { attempt } from "./folder.js";
 import { OpenSnapshot } from "./restore.js";
@@ -158,12 +158,8 @@ function lockPath(path: string): string {
 }
 
 function programName({ command, variables = [], folder, hostName }: ProgramStart): string {
-  const hash = createHash("sha256");
   const names = [folder, hostName === undefined ? undefined : Buffer.from(hostName)];
-  for (const words of [command, variables, ...names.map((name) => (name === undefined ? [] : [name]))]) {
-    // Lengths: no two lists look alike.
-    for (const word of words) hash.update(`${String(word.length)} `).update(word);
-    hash.update("\n");
-  }
-  return hash.digest("hex").slice(0, 32);
+  const lists = [command, variables, ...names.map((name) => (name === undefined ? [] : [name]))];
+  const text = lists.map((words) => words.map((word) => Buffer.from(word).toString("latin1")));
+  return sha256(Buffer.from(JSON.stringify(text))).slice(0, 32);
 }

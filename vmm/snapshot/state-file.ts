@@ -2,9 +2,9 @@
 // length and checksum of the rest, so that a file that was cut or changed is found before anything in it is used.
 //   {"format":"vmlet snapshot","version":1,"bytes":31245,"sha256":"..."}
 //   {"id":"...", ...}
-import { createHash } from "node:crypto";
 import { StateError, StateReader, type State } from "../../devices/state.js";
 import { ConfigError, SnapshotError } from "../errors.js";
+import { sha256 } from "../sys/sha256.js";
 
 export const STATE_FORMAT = "vmlet snapshot";
 /** What every state file begins with. */
@@ -72,8 +72,4 @@ function parse(bytes: Buffer): unknown {
   } catch {
     return undefined;
   }
-}
-
-function sha256(bytes: Uint8Array): string {
-  return createHash("sha256").update(bytes).digest("hex");
 }

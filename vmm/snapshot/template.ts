@@ -1,6 +1,5 @@
 // Templates: a guest that has been booted once, up to where its command would start. It is kept in the cache under
 // the hash of all that made it, and every later guest of the same kind goes on from there.
-import { createHash } from "node:crypto";
 import { closeSync, existsSync, openSync, readdirSync, rmSync, statSync, utimesSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -13,6 +12,7 @@ import { VERSION } from "../host/version.js";
 import type { BuildOptions } from "../machine/builder.js";
 import { Vm } from "../machine/vm.js";
 import { lockByteExclusive } from "../sys/locks.js";
+import { sha256 } from "../sys/sha256.js";
 import { createSnapshot } from "./create.js";
 import { makeFolder } from "./folder.js";
 import { OpenSnapshot } from "./restore.js";
@@ -88,7 +88,7 @@ function templateName(config: ResolvedConfig): string {
     files: [kernel, ...(initrd === undefined ? [] : [initrd]), ...disks.map(({ path }) => path)].map(file),
     cpuTemplate: cpuTemplate === undefined || !existsSync(cpuTemplate) ? "" : file(cpuTemplate),
   };
-  return createHash("sha256").update(JSON.stringify(inputs)).digest("hex").slice(0, 32);
+  return sha256(Buffer.from(JSON.stringify(inputs))).slice(0, 32);
 }
 
 /** Undefined for one that is not there, or not whole. */

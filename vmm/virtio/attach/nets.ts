@@ -1,11 +1,11 @@
 // Resolved network devices -> their host sides, opened -> network devices.
-import { randomFillSync } from "node:crypto";
 import type { NetBackend } from "../../../devices/virtio/net/backend.js";
 import { NetDevice } from "../../../devices/virtio/net/device.js";
 import type { ResolvedNet } from "../../config/nets.js";
 import type { DeviceFactory, DeviceOpener } from "../device-host.js";
 import type { Guard } from "../guard.js";
 import type { MappedGuestMemory } from "../../memory/guest-memory.js";
+import { fillRandom } from "../../sys/random.js";
 
 /** The host's side of one device, open and without a guest yet. */
 export interface NetSide {
@@ -82,7 +82,8 @@ function attachNet(
 
 /** VMs on one bridge must have different addresses; a VM need not have the same one again. */
 function randomMac(): Uint8Array {
-  const mac = randomFillSync(new Uint8Array(6));
+  const mac = new Uint8Array(6);
+  fillRandom(mac);
   mac[0] = LOCAL_UNICAST;
   return mac;
 }
