@@ -22,6 +22,8 @@ export interface MachineSize {
 export interface LabOptions extends MachineSize {
   /** Default: "amd". */
   readonly cpu?: LabCpu;
+  /** The AMD processor's model, one of QEMU's, in place of all that QEMU can emulate. Such a lab boots, and is not saved. */
+  readonly model?: string;
   /** Top folder of the package, for guest/lab/build. */
   readonly packageRoot: string;
   readonly inputs: readonly LabInput[];

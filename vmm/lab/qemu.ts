@@ -1,7 +1,7 @@
 // The lab's AMD machine: QEMU's interpreter, which emulates AMD-V with nested paging. It boots, or goes on from a
 // saved state (saved-state.ts); both are the same machine but for its RAM, which is a file in the second.
 import { spawn } from "node:child_process";
-import { closeSync, openSync } from "node:fs";
+import { closeSync, openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Duplex } from "node:stream";
 import type { Emulator, LabDisk, LabMachine, LabOptions, MachineSize, SavedState } from "./emulator.js";
@@ -12,6 +12,10 @@ import { Monitor } from "./monitor.js";
 
 // KVM under TCG does not see the second level's XSETBV, so CPUID leaf 0xD would lie to it: no XSAVE at all.
 const CPU = "max,xsave=off";
+/** What kvm_amd needs, and models of their own do not all have. */
+const MODEL_FEATURES = "xsave=off,svm=on,npt=on,nrip-save=on";
+/** The kernel counts two for each turn of its delay loop, which takes a tick of the counter. */
+const KHZ_PER_BOGOMIPS = 500;
 // A processor of the lab that hangs in its kernel (seen now and then under TCG) ends the lab with a
 // message; without softlockup_panic, the caller would wait for ever.
 const CMDLINE =
@@ -39,7 +43,18 @@ export interface MonitoredMachine extends LabMachine {
 /** Boots it. */
 function start(options: LabOptions, base: LabBase, inputDisk: string, folder: string): LabMachine {
   const disks = (options.disks ?? []).flatMap((disk) => ["-drive", `${driveOptions(disk)},if=virtio`]);
-  return launch([...machineArguments(options, base, inputDisk, folder), ...disks], {}).machine;
+  const model = options.model === undefined ? [] : modelArguments(options.model);
+  return launch([...machineArguments(options, base, inputDisk, folder), ...model, ...disks], {}).machine;
+}
+
+/**
+ * Behind the others: of each option the last one counts. Two such hosts must agree on the rate of the counter that QEMU
+ * gives both, this host's: each would measure it anew, and find another.
+ */
+function modelArguments(model: string): string[] {
+  const [, bogomips = "0"] = /^bogomips\s*:\s*([\d.]+)$/m.exec(readFileSync("/proc/cpuinfo", "latin1")) ?? [];
+  const clock = `hpet=disable pmtmr=0 tsc_early_khz=${String(Math.round(Number(bogomips) * KHZ_PER_BOGOMIPS))}`;
+  return ["-cpu", `${model},${MODEL_FEATURES}`, "-append", `${CMDLINE} ${clock}`];
 }
 
 /** Boots one whose RAM is a file, so that its state can be saved. It has no disks of a run. */
