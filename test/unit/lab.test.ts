@@ -110,7 +110,15 @@ describe("lab: what Bochs cannot have is refused before it starts", () => {
 describe("lab: arguments", () => {
   it("--cpu chooses the processor", () => {
     assert.equal(parseLab([]).cpu, "amd");
-    assert.deepEqual(parseLab(["--cpu", "intel", "--", "sh"]), { help: false, cpu: "intel", command: ["sh"] });
+    assert.deepEqual(parseLab(["--cpu", "intel", "--", "sh"]), {
+      ...{ help: false, cpu: "intel", model: undefined },
+      command: ["sh"],
+    });
+    assert.equal(parseLab(["--model", "Opteron_G3"]).model, "Opteron_G3");
+    for (const model of ["-x", "a,b", "a b", "EPYC,+avx"]) {
+      assert.throws(() => parseLab([`--model=${model}`]), /--model ".*" is not a processor's name/);
+    }
+    assert.throws(() => parseLab(["--cpu", "intel", "--model", "EPYC"]), /--model is for --cpu amd/);
     assert.throws(() => parseLab(["--cpu", "arm"]), /--cpu arm: not one of amd, intel/);
   });
 });

@@ -117,12 +117,30 @@ export function parseBoot(argv: readonly string[]): BootOptions {
 }
 
 /** As Node's parseArgs takes them. */
-export const LAB_FLAGS = { cpu: { type: "string" }, help: { type: "boolean", short: "h" } } as const;
+export const LAB_FLAGS = {
+  cpu: { type: "string" },
+  model: { type: "string" },
+  help: { type: "boolean", short: "h" },
+} as const;
 
-export function parseLab(argv: readonly string[]): { help: boolean; cpu: LabCpu; command: string[] } {
+/** As QEMU names processors: EPYC-Rome, Opteron_G3. */
+const MODEL = /^[A-Za-z0-9][A-Za-z0-9_.-]*$/;
+
+export function parseLab(argv: readonly string[]): {
+  help: boolean;
+  cpu: LabCpu;
+  model: string | undefined;
+  command: string[];
+} {
   const [args, command] = split(argv);
   const { values } = parseOptions(args, LAB_FLAGS, "vmlet lab");
-  return { help: values.help ?? false, cpu: oneOf("--cpu", values.cpu ?? "amd", LAB_CPUS), command };
+  const cpu = oneOf("--cpu", values.cpu ?? "amd", LAB_CPUS);
+  const { model } = values;
+  if (model !== undefined && !MODEL.test(model)) {
+    throw new UsageError(`--model ${JSON.stringify(model)} is not a processor's name, such as EPYC or Opteron_G3`);
+  }
+  if (model !== undefined && cpu !== "amd") throw new UsageError("--model is for --cpu amd: Bochs has one processor");
+  return { help: values.help ?? false, cpu, model, command };
 }
 
 /** As Node's parseArgs takes them. */

@@ -250,12 +250,15 @@ More: lab.md, ci.md; "vmlet --help" says where.
 
 export const LAB_HELP = `Runs a command in the lab, an emulated host with its own KVM.
 
-Usage: vmlet lab [--cpu amd|intel] [-- COMMAND...]
+Usage: vmlet lab [--cpu amd|intel] [--model NAME] [-- COMMAND...]
 
 Options:
       --cpu CPU          amd (default): QEMU emulates AMD-V, up in seconds;
                          intel: Bochs emulates VT-x, one processor and 2 GiB at
                          most, up in half a minute or more
+      --model NAME       an AMD processor that QEMU knows, such as EPYC or
+                         Opteron_G3, not all that QEMU can emulate: to try what
+                         goes on there; such a lab boots each time
   -h, --help             print this text
 
 Without COMMAND, a shell. It starts in /input/vmlet, where the package lies,
@@ -266,6 +269,7 @@ in it is emulated.
 Examples:
   vmlet lab
   vmlet lab -- node dist/vmlet.js doctor
+  vmlet lab --model Opteron_G3 -- node dist/vmlet.js doctor --json
   vmlet lab --cpu intel -- grep -o -m1 -w vmx /proc/cpuinfo
 
 More: lab.md; "vmlet --help" says where.
