@@ -95,7 +95,8 @@ export class LabSession {
     EMULATORS[cpu].check(options);
     const base = await labBase(options.packageRoot, cpu);
     abort?.throwIfAborted();
-    if (cpu !== "amd" || options.model !== undefined || !useSavedState) return LabSession.#begin(options, base, undefined, start);
+    if (cpu !== "amd" || options.model !== undefined || !useSavedState)
+      return LabSession.#begin(options, base, undefined, start);
     const state: StateOrReason = await savedState(options, base, start);
     if ("why" in state) {
       onNotice?.(`the lab boots, because it has no saved state: ${state.why}`);
