@@ -1,7 +1,7 @@
 # Everything that a person or a CI runner does here. `make help` lists it.
 
 SHELL := /bin/bash
-MOCHA := node_modules/.bin/mocha --no-config --reporter build/test/helpers/reporter.js
+MOCHA := node_modules/.bin/mocha --no-config --timeout 20000 --reporter build/test/helpers/reporter.js
 SOURCES := $(shell find vmm devices bench/ladder -name '*.ts') bench/c-flags.ts bench/harness.ts bench/stamp.ts bench/statistics.ts bench/table.ts vmm/bundle/bundle.mjs vmm/bundle/code-cache.mjs package.json $(wildcard guest/kernel/* guest/init/*)
 
 .PHONY: help setup test-setup build guest rootfs pack boot lab doctor check types lint format imports test test-unit test-kvm test-boot test-vtx soak fuzz mutants bench clean

@@ -11,6 +11,8 @@ import { addCounts, closingLine, failsForWantOfBoot, type Counts } from "./helpe
 const TESTS = "build/test";
 /** Folders that are not for this run: they take minutes. */
 const LEFT_OUT = /^(?:vtx|soak)\//;
+/** For a test that sets none, `ms`: a busy host stops everything for a second now and then. */
+const USUAL_LIMIT_MS = 20_000;
 /** What all files that share the lab import. */
 const SHARES_LAB = "helpers/guest-runner.js";
 
@@ -43,7 +45,8 @@ function lanes(files: readonly string[]): Lane[] {
 function start({ files }: Lane, countsFile: string): ChildProcess {
   const color = process.stdout.isTTY ? ["--color"] : [];
   const reporter = ["--reporter", "build/test/helpers/reporter.js", "--reporter-option", `counts=${countsFile}`];
-  const argv = ["node_modules/mocha/bin/mocha.js", "--no-config", ...color, ...reporter, ...files];
+  const limit = ["--timeout", String(USUAL_LIMIT_MS)];
+  const argv = ["node_modules/mocha/bin/mocha.js", "--no-config", ...limit, ...color, ...reporter, ...files];
   return spawn(process.execPath, argv, { stdio: ["ignore", "pipe", "pipe"] });
 }
 

@@ -200,7 +200,8 @@ async function run(context: BenchContext): Promise<BenchResult> {
 function targets(measured: Measurements): Target[] {
   const list: Target[] = [];
   const limit = (name: string, variant: string, metric: string, most: number, unit: string): void => {
-    if (hasSeries(measured, variant, metric)) list.push(atMost(name, samplesOf(measured, variant, metric), most, unit));
+    if (!hasSeries(measured, variant, metric)) return;
+    list.push(atMost(name, samplesOf(measured, variant, metric), most, unit, 0));
   };
   limit("restore call to first KVM_RUN", WARM, FIRST_RUN, 5, "ms");
   limit("the same from a pool", POOL, FIRST_RUN, 1, "ms");
