@@ -1,7 +1,17 @@
 // Needs: a /dev/kvm of any kind that boots a guest. Guests that go on from a template.
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { timeLimit } from "../../vmm/host/time-limit.js";
@@ -201,6 +211,28 @@ describe("boot: from a template", function () {
       vms: 0,
     });
     countBoot();
+  });
+
+  it("the guest's own hook hears of each guest before its command does anything, held or not", async () => {
+    const tree = join(folder, "tree");
+    mkdirSync(join(tree, "etc/vmlet"), { recursive: true });
+    writeFileSync(join(tree, "etc/vmlet/restored"), "#!/bin/sh\necho generation $VMLET_GENERATION >/tmp/heard\n", {
+      mode: 0o755,
+    });
+    const initrd = join(folder, "hooked.cpio");
+    const packed = execFileSync("cpio", ["--quiet", "-o", "-H", "newc"], {
+      cwd: tree,
+      input: "etc\netc/vmlet\netc/vmlet/restored\n",
+    });
+    writeFileSync(initrd, Buffer.concat([readFileSync("guest/out/initramfs.cpio"), packed]));
+    const heard = new Set<string>();
+    for (let time = 1; time <= 4; time++) {
+      const { status, stdout, stderr } = await run(["--initrd", initrd], ["cat", "/tmp/heard"]);
+      assert.deepEqual([status, stderr], [0, ""], stdout);
+      assert.match(stdout, /^generation [\da-f]{8}\n$/);
+      heard.add(stdout);
+    }
+    assert.equal(heard.size, 4, [...heard].join(""));
   });
 
   it("a signal while the template boots ends it, and leaves no socket and no half of a template", async () => {
