@@ -178,7 +178,7 @@ describe("command channel", () => {
     assert.deepEqual(
       fields.flatMap(([, names = ""]) => names.split(", ")),
       ["output_head", "output_tail", "input_head", "input_tail", "input_end", "state", "guest_waits", "version"].concat(
-        "monitor_waits",
+        ["monitor_waits", "looks"],
       ),
     );
   });
