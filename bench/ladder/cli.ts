@@ -1,5 +1,5 @@
 // `vmlet bench`: options -> run -> table, JSON, page. A bundle of its own, so that no other command loads it.
-import { existsSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
+import { readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
 import {
   EXIT_CANNOT_WRITE,
   EXIT_HOST,
@@ -55,7 +55,7 @@ async function run(argv: readonly string[]): Promise<number> {
     if (path !== undefined) checkWritable({ option: "vmlet bench", path });
   }
   const old = options.compare === undefined ? undefined : read(options.compare);
-  const resumed = options.resume !== undefined && existsSync(options.resume) ? read(options.resume) : undefined;
+  const resumed = options.resume !== undefined && holdsSomething(options.resume) ? read(options.resume) : undefined;
   if (resumed !== undefined && resumed.quick !== options.quick) {
     throw new UsageError(`--resume ${options.resume ?? ""}: that run was ${resumed.quick ? "" : "not "}a --quick one`);
   }
@@ -64,6 +64,11 @@ async function run(argv: readonly string[]): Promise<number> {
   }
   await offerPackages(options.rungs, options.yes);
   return measure(options, resumed, old);
+}
+
+/** An empty file is what a run leaves that is killed while it tries whether it can write there. */
+function holdsSomething(path: string): boolean {
+  return (statSync(path, { throwIfNoEntry: false })?.size ?? 0) > 0;
 }
 
 function list({ rungs }: BenchOptions): void {

@@ -2,7 +2,7 @@
 // what hangs, crashes or lies does not stop the rest; nothing is left behind.
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -247,9 +247,13 @@ describe("bench: ladder, interrupted", function () {
     const argv = ["bench", "--quick", "--only", "process,ns-user", "--rounds", String(ROUNDS), "--resume", file];
     const samplesIn = (measurements: Measurements | undefined): readonly number[] =>
       measurements === undefined ? [] : samplesOf(measurements, "process", "start_first_output_ms");
-    const read = (): LadderResult | undefined =>
-      existsSync(file) ? (JSON.parse(readFileSync(file, "utf8")) as LadderResult) : undefined;
+    // Empty while it is tried whether it can be written.
+    const read = (): LadderResult | undefined => {
+      const text = existsSync(file) ? readFileSync(file, "utf8") : "";
+      return text === "" ? undefined : (JSON.parse(text) as LadderResult);
+    };
 
+    writeFileSync(file, "");
     const child = spawn("dist/vmlet.js", argv, { stdio: "ignore" });
     const ended = new Promise((done) => child.once("close", done));
     while ((read()?.unfinished?.rounds ?? 0) < 3) await delay(5);
