@@ -174,7 +174,8 @@ describe("kvm: life", function () {
     });
 
     it(`${threads}: a guest that ends while it is to be paused: pause() says so`, async () => {
-      for (let round = 0; round < 10; round++) {
+      // One in some hundred rests before its threads are given, and has to be woken all the same.
+      for (let round = 0; round < 40; round++) {
         const vm = make(ending);
         const run = vm.start({ threads });
         const [pausing] = await Promise.allSettled([vm.pause()]);

@@ -189,7 +189,7 @@ describe("control socket", () => {
 
   it("a guest that has ended: an answer for all that wait", async () => {
     const waiting = send('{"pause":true}\n');
-    await new Promise((resolve) => setTimeout(resolve, 10));
+    while (!vm.calls.includes("pausing")) await new Promise((resolve) => setTimeout(resolve, 1));
     vm.state = "stopped";
     server.close();
     assert.equal(await waiting, '{"error":"The guest has ended"}\n');

@@ -78,6 +78,8 @@ export class VcpuThreads implements Runnable {
   /** From now on it has threads whenever it has something to do and there are some. */
   async schedule(): Promise<void> {
     const { scheduler } = this.#host ?? (await this.#load());
+    // Paused meanwhile, or before: whoever resumes it comes here again.
+    if (this.#options.shared.isPausing) return;
     scheduler.add(this, this.#wasRaised);
     this.#wasRaised = false;
   }

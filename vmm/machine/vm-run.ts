@@ -223,8 +223,8 @@ export class VmRun {
     for (const vcpu of this.#parts.vcpus) vcpu.tellOfPause();
     this.devices?.unquiesce();
     shared.isPausing = false;
-    if (this.#phase !== undefined) this.#wakeResting();
-    else {
+    this.#wakeResting();
+    if (this.#phase === undefined) {
       this.#threads.schedule().catch((error: unknown) => {
         this.fail(error);
       });
