@@ -18,6 +18,7 @@ const {
   EVENT_TEST_END,
   EVENT_TEST_FAIL,
   EVENT_TEST_PENDING,
+  EVENT_TEST_RETRY,
 } = mocha.Runner.constants;
 
 /** A test that runs for longer is said to be running, and again each time that it has lasted so long, `ms`; still-running=MS. */
@@ -66,6 +67,12 @@ class VmletReporter extends mocha.reporters.Spec {
     runner.on(EVENT_HOOK_END, end);
     const failed: string[] = [];
     runner.on(EVENT_TEST_FAIL, (test, error: unknown) => failed.push(failureLines(test.fullTitle(), error)));
+    const retried: string[] = [];
+    runner.on(EVENT_TEST_RETRY, (test: mocha.Test, error: unknown) => {
+      end();
+      retried.push(failureLines(test.fullTitle(), error, "at its second try"));
+      console.log(`      once more: ${test.title}`);
+    });
     runner.on(EVENT_TEST_PENDING, (test) => {
       console.log(`      skipped: ${skipReason(test)}`);
     });
@@ -76,6 +83,7 @@ class VmletReporter extends mocha.reporters.Spec {
         passed: passes,
         failed: Math.max(failures, runner.failures),
         failures: failed,
+        secondTries: retried,
         skipped: pending,
         booted: bootedGuests(),
       };

@@ -57,6 +57,13 @@ describe("test run: lanes, one last line", function () {
     }
   });
 
+  it("what passes at its second try passes, and is named at the end", () => {
+    const once = 'let tries = 0;\nit("stumbles", () => { if (tries++ === 0) throw new Error("of a moment"); });\n';
+    const { status, stdout, last } = run([booted + once]);
+    assert.deepEqual([status, last], [0, "2 passed, 0 failed, 0 skipped"], stdout);
+    assert.match(stdout, /\nat its second try: stumbles\n {4}of a moment\n2 passed/);
+  });
+
   it("a lane whose process dies is a failure", () => {
     const { status, stdout, last } = run([booted, `${SHARES_LAB}it("dies", () => process.exit(0));\n`]);
     assert.deepEqual([status, last], [1, "1 passed, 1 failed, 0 skipped"], stdout);
