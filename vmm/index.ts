@@ -1,4 +1,5 @@
 // The public door: everything that a program may use, and nothing else.
+import { dirname } from "node:path";
 import { allOpeners } from "./virtio/attach/all.js";
 import { checkVmHost } from "./machine/arguments.js";
 import { integerProblem } from "./config/check.js";
@@ -131,10 +132,12 @@ export interface Template {
  * needs vmlet's own init, and no disk that it may write. Throws as `createVm` does, and SnapshotError.
  */
 export async function openTemplate(config: VmConfig): Promise<Template> {
-  const { openTemplate: open, templatePath } = await import("./snapshot/template.js");
+  const { openTemplate: open } = await import("./snapshot/template.js");
   const cmdline = ["vmlet.template", ...(config.cmdline === undefined ? [] : [config.cmdline])].join(" ");
-  const resolved = resolveConfig({ ...config, cmdline, commandChannel: true });
-  const opened = await open(resolved, { deviceSupport: support, openCpuTemplate });
+  const opened = await open(resolveConfig({ ...config, cmdline, commandChannel: true }), {
+    deviceSupport: support,
+    openCpuTemplate,
+  });
   return {
     id: opened.id,
     restore: (host, command) => withCommand(host, command, () => opened.restore(host, { deviceSupport: support })),
@@ -142,7 +145,7 @@ export async function openTemplate(config: VmConfig): Promise<Template> {
     program: async (command) => {
       const block = commandBlock(command);
       const { ProgramTemplate } = await import("./snapshot/program-template.js");
-      const program = new ProgramTemplate(templatePath(resolved), block);
+      const program = new ProgramTemplate(dirname(opened.path), block);
       return openedFrom(await program.openOrMake(opened, block, { deviceSupport: support }));
     },
     close: () => {

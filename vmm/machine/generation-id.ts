@@ -3,11 +3,11 @@
 import type { GuestMemory, InterruptLine, SharedWords } from "../../devices/contracts.js";
 import { GPE_GENERATION, raiseGpe } from "../../devices/legacy/acpi-pm.js";
 import { GENERATION_ID_GPA, GENERATION_ID_LENGTH } from "../memory/layout.js";
-import { fillRandom } from "../sys/random.js";
+import { randomBytes } from "../sys/random.js";
 
 /** For a guest that boots. */
 export function setGeneration(memory: Pick<GuestMemory, "slice">): void {
-  fillRandom(memory.slice(GENERATION_ID_GPA, GENERATION_ID_LENGTH));
+  memory.slice(GENERATION_ID_GPA, GENERATION_ID_LENGTH).set(randomBytes(GENERATION_ID_LENGTH));
 }
 
 /** For one that goes on from where others do, too, before it runs: it is told. `acpiPm`: that device's words. */

@@ -11,7 +11,7 @@ import { vcpuToData } from "../kvm/vcpu-data.js";
 import { vmToData } from "../kvm/vm-state.js";
 import type { Capture } from "../machine/capture.js";
 import type { Vm } from "../machine/vm.js";
-import { fillRandom } from "../sys/random.js";
+import { randomBytes } from "../sys/random.js";
 import { checkFolderPath, checkSnapshotOptions } from "./arguments.js";
 import { Base, changedPagesSince, watchFrom, type SinceBase } from "./difference.js";
 import { inWords, SnapshotFolder, STATE_FILE } from "./folder.js";
@@ -84,9 +84,7 @@ async function turnOf(vm: Vm): Promise<void> {
 }
 
 export function newId(): string {
-  const id = Buffer.alloc(ID_BYTES);
-  fillRandom(id);
-  return id.toString("hex");
+  return Buffer.from(randomBytes(ID_BYTES)).toString("hex");
 }
 
 /** The VM is paused, and stays so. */

@@ -214,7 +214,10 @@ export function inWords(path: string, error: unknown): unknown {
   return new SnapshotError(`${path}: ${errnoText(name)}`, { cause: error });
 }
 
-/** With those above it; the first folder that it has made, if any. Throws SnapshotError. Node's own recursive mkdir never returns where there can be none: in /proc. */
+/**
+ * With those above it; the first folder that it has made, if any. Throws SnapshotError. Node's own recursive mkdir never
+ * returns where there can be none: in /proc.
+ */
 export function makeFolder(path: string): string | undefined {
   const missing: string[] = [];
   attempt(path, () => {

@@ -2,13 +2,12 @@
 import { PROGRAM_RANDOM_BYTES, SEED_BYTES, type RestoreBlock } from "../../devices/pseudo/restore-block.js";
 import { ConfigError } from "../errors.js";
 import type { Vm } from "../machine/vm.js";
-import { fillRandom } from "../sys/random.js";
+import { randomBytes } from "../sys/random.js";
 import type { RestoreOverrides } from "./overrides.js";
 
 /** A new generation, the host's time, and a seed for the guest's random numbers. */
 export function freshIdentity(): Pick<RestoreBlock, "generation" | "wallClock" | "seed" | "programRandom"> {
-  const random = new Uint8Array(4 + SEED_BYTES + PROGRAM_RANDOM_BYTES);
-  fillRandom(random);
+  const random = randomBytes(4 + SEED_BYTES + PROGRAM_RANDOM_BYTES);
   return {
     generation: new DataView(random.buffer).getUint32(0) || 1,
     wallClock: BigInt(Date.now()) * 1_000_000n,

@@ -1,27 +1,22 @@
 // Templates of programs: where a command comes again, its guest goes on from behind the command's exec. What fork, exec and
 // the end of the process before cost the guest's kernel has been paid for then, which is most of a short command's time on a
 // KVM that emulates that kernel. Each is a differential snapshot that lies over its template.
-import { closeSync, mkdirSync, openSync, rmSync } from "node:fs";
+import { closeSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import type { RestoreBlock } from "../../devices/pseudo/restore-block.js";
 import { SnapshotError } from "../errors.js";
 import type { BuildOptions } from "../machine/builder.js";
 import type { Vm } from "../machine/vm.js";
-import { lockByteExclusive } from "../sys/locks.js";
 import { sha256 } from "../sys/sha256.js";
 import { createSnapshot } from "./create.js";
-import { attempt } from "./folder.js";
+import { tryLock, waitForLock } from "./lock-file.js";
 import { OpenSnapshot } from "./restore.js";
-import { markUsed, oldestBut, openIfReady, programsPath } from "./template.js";
+import { saveAtPoint } from "./save-at-point.js";
+import { markUsed, openIfReady, programsPath, removeAllBut } from "./template.js";
 
 /** Kept by template, the latest used first: each takes some MiB, or nothing before its command has come again. */
 const MAX_PROGRAMS = 64;
 const PRIVATE_FOLDER = 0o700;
-const PRIVATE_FILE = 0o600;
-/** Somebody else makes the same one: how often to look, `ms`. */
-const LOOK_MS = 10;
-/** Of what the guest says on its way, for an error, `bytes`. */
-const KEPT_OUTPUT = 4096;
 
 /** What decides which program is loaded, and what it finds. */
 export type ProgramStart = Pick<RestoreBlock, "command" | "variables" | "folder" | "hostName">;
@@ -48,15 +43,7 @@ export class ProgramTemplate {
 
   /** Whether this command has been asked for before; the next time it will have been. */
   isKnown(): boolean {
-    // A cache that cannot be written to remembers nothing.
-    if (makeFolder(programsPath(this.#template)) === undefined) return false;
-    const isNew = makeFolder(this.#path);
-    if (isNew !== true) return isNew === false;
-    for (const path of oldestBut(this.#path, MAX_PROGRAMS - 1)) {
-      rmSync(path, { recursive: true, force: true });
-      rmSync(lockPath(path), { force: true });
-    }
-    return false;
+    return this.#enter() === false;
   }
 
   /**
@@ -65,7 +52,7 @@ export class ProgramTemplate {
    */
   async make(vm: Vm): Promise<void> {
     await vm.pause();
-    const lock = this.#lock();
+    const lock = tryLock(this.#path);
     try {
       if (lock !== undefined) await this.#make(vm);
     } finally {
@@ -78,9 +65,8 @@ export class ProgramTemplate {
   async openOrMake(template: OpenSnapshot, block: RestoreBlock, options: BuildOptions): Promise<OpenSnapshot> {
     const ready = this.open();
     if (ready !== undefined) return ready;
-    this.isKnown();
-    let lock: number | undefined;
-    while ((lock = this.#lock()) === undefined) await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+    this.#enter();
+    const lock = await waitForLock(this.#path);
     try {
       const made = this.open();
       if (made !== undefined) return made;
@@ -91,13 +77,12 @@ export class ProgramTemplate {
     }
   }
 
-  /** Undefined if somebody else has it. */
-  #lock(): number | undefined {
-    const path = lockPath(this.#path);
-    const lock = attempt(path, () => openSync(path, "a", PRIVATE_FILE));
-    if (lockByteExclusive(lock, 0)) return lock;
-    closeSync(lock);
-    return undefined;
+  /** True if it is new; undefined in a cache that cannot be written to, which remembers nothing. */
+  #enter(): boolean | undefined {
+    if (makeFolder(programsPath(this.#template)) === undefined) return undefined;
+    const isNew = makeFolder(this.#path);
+    if (isNew === true) removeAllBut(this.#path, MAX_PROGRAMS);
+    return isNew;
   }
 
   /** The VM rests afterwards. */
@@ -106,40 +91,15 @@ export class ProgramTemplate {
   }
 
   async #makeIn(template: OpenSnapshot, block: RestoreBlock, options: BuildOptions): Promise<void> {
-    let output = Buffer.alloc(0);
-    let made: Promise<void> | undefined;
-    const make = async (): Promise<void> => {
-      try {
-        await this.#make(vm);
-      } finally {
-        vm.stop();
-      }
-    };
-    const vm = template.restore(
-      {
-        output: (bytes, done) => {
-          output = Buffer.concat([output, bytes]).subarray(-KEPT_OUTPUT);
-          done();
-        },
-        snapshotPoint: () => {
-          made = make();
-          // It is waited for below.
-          made.catch(() => undefined);
-        },
+    await saveAtPoint({
+      make: (host) => template.restore(host, options),
+      begin: (vm) => {
+        vm.giveCommand({ ...block, holdsProgram: true });
       },
-      options,
-    );
-    try {
-      vm.giveCommand({ ...block, holdsProgram: true });
-      await vm.start({ threads: "main-first" });
-      if (made === undefined) {
-        const said = output.toString("latin1").trim();
-        throw new SnapshotError(`The guest has not started ${this.#name}${said === "" ? "" : `: ${said}`}`);
-      }
-      await made;
-    } finally {
-      await vm.close();
-    }
+      save: (vm) => this.#make(vm),
+      missed: (_, said) =>
+        new SnapshotError(`The guest has not started ${this.#name}${said === "" ? "" : `: ${said}`}`),
+    });
   }
 }
 
@@ -151,10 +111,6 @@ function makeFolder(path: string): boolean | undefined {
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === "EEXIST" ? false : undefined;
   }
-}
-
-function lockPath(path: string): string {
-  return `${path}.lock`;
 }
 
 function programName({ command, variables = [], folder, hostName }: ProgramStart): string {

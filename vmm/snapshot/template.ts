@@ -1,6 +1,6 @@
 // Templates: a guest that has been booted once, up to where its command would start. It is kept in the cache under
 // the hash of all that made it, and every later guest of the same kind goes on from there.
-import { closeSync, existsSync, openSync, readdirSync, rmSync, statSync, utimesSync } from "node:fs";
+import { closeSync, existsSync, readdirSync, rmSync, statSync, utimesSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describeConfig } from "../config/describe.js";
@@ -11,19 +11,15 @@ import { cacheFolder } from "../host/cache-folder.js";
 import { VERSION } from "../host/version.js";
 import type { BuildOptions } from "../machine/builder.js";
 import { Vm } from "../machine/vm.js";
-import { lockByteExclusive } from "../sys/locks.js";
 import { sha256 } from "../sys/sha256.js";
 import { createSnapshot } from "./create.js";
 import { makeFolder } from "./folder.js";
+import { lockFile, waitForLock } from "./lock-file.js";
 import { OpenSnapshot } from "./restore.js";
+import { saveAtPoint } from "./save-at-point.js";
 
 /** Kept, the latest used first: each takes as much of the disk as its guest of memory. */
 const MAX_TEMPLATES = 8;
-const PRIVATE_FILE = 0o600;
-/** Somebody else is building the same one: how often to look, `ms`. */
-const LOOK_MS = 50;
-/** Of what the guest says on its way, for an error, `bytes`. */
-const KEPT_OUTPUT = 4096;
 const NAME = /^[0-9a-f]{32}$/;
 
 export interface TemplateOptions extends BuildOptions {
@@ -43,9 +39,8 @@ export async function openTemplate(config: ResolvedConfig, options: TemplateOpti
   const ready = openIfReady(path);
   if (ready !== undefined) return ready;
   options.waits?.();
-  const lock = openSync(`${path}.lock`, "a", PRIVATE_FILE);
+  const lock = await waitForLock(path);
   try {
-    while (!lockByteExclusive(lock, 0)) await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
     const built = openIfReady(path);
     if (built !== undefined) return built;
     rmSync(path, { recursive: true, force: true });
@@ -115,64 +110,41 @@ export function markUsed(path: string): void {
 }
 
 async function bootTemplate(config: ResolvedConfig, path: string, options: TemplateOptions): Promise<void> {
-  let output = Buffer.alloc(0);
-  let failure: { readonly error: unknown } | undefined;
-  let isMade = false as boolean;
-  const make = async (): Promise<void> => {
-    try {
-      await createSnapshot(vm, path, { resume: false });
-      isMade = true;
-    } catch (error) {
-      failure = { error };
-    }
-    vm.stop();
-  };
-  const vm = Vm.build(
-    config,
-    {
-      output: (bytes, done) => {
-        output = Buffer.concat([output, bytes]).subarray(-KEPT_OUTPUT);
-        done();
-      },
-      snapshotPoint: () => void make(),
+  await saveAtPoint({
+    make: (host) => Vm.build(config, host, { ...options, mayBeSaved: true }),
+    begin: (vm) => options.boots?.(vm),
+    save: (vm) => createSnapshot(vm, path, { resume: false }),
+    missed: (outcome, said) => {
+      const words = said === "" ? "" : `; its last words: ${said}`;
+      return new SnapshotError(`The guest ended (${outcome}) before it came to where a template is taken${words}`, {
+        cure: "a template needs vmlet's own init: leave --initrd and --no-initrd out",
+      });
     },
-    { ...options, mayBeSaved: true },
-  );
-  options.boots?.(vm);
-  try {
-    const { outcome } = await vm.start({ threads: "main-first" });
-    if (failure !== undefined) throw failure.error;
-    if (isMade) return;
-    const said = output.length === 0 ? "" : `; its last words: ${output.toString("latin1").trim()}`;
-    throw new SnapshotError(`The guest ended (${outcome}) before it came to where a template is taken${said}`, {
-      cure: "a template needs vmlet's own init: leave --initrd and --no-initrd out",
-    });
-  } finally {
-    await vm.close();
-  }
+  });
 }
 
 /** VMs that run from one go on: its files stay theirs until they end. */
 function removeOldest(kept: string): void {
-  for (const path of oldestBut(kept, MAX_TEMPLATES - 1)) {
-    rmSync(path, { recursive: true, force: true });
-    rmSync(`${path}.lock`, { force: true });
-    rmSync(programsPath(path), { recursive: true, force: true });
-  }
+  for (const path of removeAllBut(kept, MAX_TEMPLATES)) rmSync(programsPath(path), { recursive: true, force: true });
 }
 
-/** What lies beside it under a name of the same kind, but for the `count` that were used last. */
-export function oldestBut(kept: string, count: number): string[] {
+/** Removes what lies beside it under a name of the same kind, but for those that were used last, `most` with itself. */
+export function removeAllBut(kept: string, most: number): string[] {
   const folder = dirname(kept);
-  return readdirSync(folder)
+  const oldest = readdirSync(folder)
     .filter((name) => NAME.test(name) && name !== basename(kept))
     .map((name) => ({
       path: join(folder, name),
       usedMs: statSync(join(folder, name), { throwIfNoEntry: false })?.mtimeMs ?? 0,
     }))
     .sort((a, b) => b.usedMs - a.usedMs)
-    .slice(count)
+    .slice(most - 1)
     .map(({ path }) => path);
+  for (const path of oldest) {
+    rmSync(path, { recursive: true, force: true });
+    rmSync(lockFile(path), { force: true });
+  }
+  return oldest;
 }
 
 /** What program-template.ts keeps with a template. */

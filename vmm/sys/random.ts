@@ -4,10 +4,10 @@ import { lazy } from "./koffi.js";
 
 const nativeGetrandom = lazy("getrandom", "int64_t", ["void *", "size_t", "uint"]);
 
-/** Fills at most 256 bytes, which come whole. Throws SystemCallError. */
-export function fillRandom(bytes: Uint8Array): void {
-  const random = new Uint8Array(bytes.length);
-  if (uninterrupted(() => nativeGetrandom(random, random.length, 0)) !== random.length)
-    throw systemCallError("getrandom");
-  bytes.set(random);
+/** At most 256, which come whole. Throws SystemCallError. */
+export function randomBytes(length: number): Uint8Array {
+  const bytes = new Uint8Array(length);
+  // SAFETY: `length` bytes are written during this call only.
+  if (uninterrupted(() => nativeGetrandom(bytes, length, 0)) !== length) throw systemCallError("getrandom");
+  return bytes;
 }

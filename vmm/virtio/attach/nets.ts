@@ -5,7 +5,7 @@ import type { ResolvedNet } from "../../config/nets.js";
 import type { DeviceFactory, DeviceOpener } from "../device-host.js";
 import type { Guard } from "../guard.js";
 import type { MappedGuestMemory } from "../../memory/guest-memory.js";
-import { fillRandom } from "../../sys/random.js";
+import { randomBytes } from "../../sys/random.js";
 
 /** The host's side of one device, open and without a guest yet. */
 export interface NetSide {
@@ -82,8 +82,7 @@ function attachNet(
 
 /** VMs on one bridge must have different addresses; a VM need not have the same one again. */
 function randomMac(): Uint8Array {
-  const mac = new Uint8Array(6);
-  fillRandom(mac);
+  const mac = randomBytes(6);
   mac[0] = LOCAL_UNICAST;
   return mac;
 }
