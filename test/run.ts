@@ -31,15 +31,14 @@ function allTests(): string[] {
 }
 
 function lanes(files: readonly string[]): Lane[] {
-  const laneOf = (file: string): string => {
-    if (readFileSync(file, "utf8").includes(SHARES_LAB))
-      return "real kernels in the lab, or on this host's VT-x or AMD-V";
-    return file.includes("/boot/") ? "real kernels on this host" : "this host";
-  };
-  const names = ["this host", "real kernels on this host", "real kernels in the lab, or on this host's VT-x or AMD-V"];
-  return names
-    .map((name) => ({ name: `tests of ${name}`, files: files.filter((file) => laneOf(file) === name) }))
-    .filter((lane) => lane.files.length > 0);
+  const inLab = files.filter((file) => readFileSync(file, "utf8").includes(SHARES_LAB));
+  const booting = files.filter((file) => !inLab.includes(file) && file.includes("/boot/"));
+  const others = files.filter((file) => !inLab.includes(file) && !booting.includes(file));
+  return [
+    { name: "tests of this host", files: others },
+    { name: "tests of real kernels on this host", files: booting },
+    { name: "tests of real kernels in the lab, or on this host's VT-x or AMD-V", files: inLab },
+  ].filter((lane) => lane.files.length > 0);
 }
 
 function start({ files }: Lane, countsFile: string): ChildProcess {

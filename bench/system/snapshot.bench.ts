@@ -100,8 +100,13 @@ function fromTemplate(initrd: string): Variant {
     initrd,
   ];
   const turn = (): { [WALL]: number } => ({ [WALL]: wallMs([resolve("dist/vmlet.js"), ...words, "--", ...PROGRAM]) });
+  return warmed(TEMPLATE, turn);
+}
+
+/** The first turns make what the others go on from. */
+function warmed(name: string, turn: () => { [WALL]: number }): Variant {
   for (let warmUp = 0; warmUp < WARM_UPS; warmUp++) turn();
-  return { name: TEMPLATE, turn };
+  return { name, turn };
 }
 
 async function run(context: BenchContext): Promise<BenchResult> {
@@ -126,9 +131,7 @@ async function run(context: BenchContext): Promise<BenchResult> {
       open.remove?.([instance]);
       return { [WALL]: ms };
     };
-    // The first ones make what the others go on from.
-    for (let warmUp = 0; warmUp < WARM_UPS; warmUp++) turn();
-    return { name, turn };
+    return warmed(name, turn);
   };
   const restored = (host: Parameters<typeof snapshot.restore>[0]) => snapshot.restore(host, overrides());
   const variants: Variant[] = [

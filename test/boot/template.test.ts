@@ -125,7 +125,6 @@ describe("boot: from a template", function () {
   it("a program has guests of its own ready, each with its command, variables, folder and name", async () => {
     const program = `
       const { openTemplate } = require(${JSON.stringify(resolve("dist/index.js"))});
-      const said = [];
       (async () => {
         const kernel = process.argv[1];
         const template = await openTemplate({ kernel, initrd: "guest/out/initramfs.cpio", quiet: true });

@@ -52,8 +52,7 @@ export function ownResources(): OwnResources {
     timers: existsSync(timers) ? readFileSync(timers, "utf8").split(/^ID:/m).length - 1 : 0,
     eventLoop: process
       .getActiveResourcesInfo()
-      // A pipe counts for as long as something is being written to it: standard output may or may not be at it.
-      .filter((name) => !["Immediate", "Timeout", "PipeWrap"].includes(name))
+      .filter((name) => name !== "Immediate" && name !== "Timeout")
       .sort(),
   };
 }

@@ -1,5 +1,6 @@
-// A process that has guests ready, in which a command is started that has been asked for before: each connection asks for one. In: the command's words, each ended by NUL, after
-// their length in bytes (4, little-endian). Out: what the command writes, and its exit status as the last byte.
+// A process that has guests ready, in which a command is started that has been asked for before: each connection asks
+// for one. In: the command's words, each ended by NUL, after their length in bytes (4, little-endian). Out: what the
+// command writes, and its exit status as the last byte.
 //   node clones.mjs LIBRARY SOCKET KERNEL INITRD MEMORY_MIB
 import { createServer } from "node:net";
 import { createRequire } from "node:module";
