@@ -1,5 +1,4 @@
 // `vmlet boot` through the lab: the same command in there, with the same files and result.
-import { closeSync } from "node:fs";
 import type { BootOptions } from "./arguments.js";
 import { CPU_TEMPLATE_NAMES } from "../config/defaults.js";
 import { formatBalloon } from "./balloon-argument.js";
@@ -8,6 +7,7 @@ import { packageRoot } from "../host/guest-files.js";
 import type { Report } from "./report.js";
 import type { ResolvedConfig } from "../config/types.js";
 import { openDisks } from "../virtio/attach/disks.js";
+import { closeDiskFile } from "../virtio/backends/disk-file.js";
 import { ConfigError } from "../errors.js";
 import { runInLab } from "../lab/connect.js";
 import type { LabCpu } from "../lab/cpu.js";
@@ -27,10 +27,11 @@ const METRICS = "metrics.jsonl";
 /** The result is the exit code of the command in the lab. */
 export async function bootInLab(options: BootOptions, config: ResolvedConfig, cpu: LabCpu): Promise<number> {
   refuseHostDevices(options);
+  refuseParts(config);
   // Checked here, so that messages have the user's own paths, not those in the lab.
   const files = openDisks(config.disks);
   const closeFiles = (): void => {
-    for (const { fd } of files.splice(0)) closeSync(fd);
+    for (const file of files.splice(0)) closeDiskFile(file);
   };
   // QEMU takes the same locks itself; Bochs takes none, and these stay until it has ended.
   if (cpu === "amd") closeFiles();
@@ -79,6 +80,13 @@ function refuseHostDevices({ nets, vsock, control }: BootOptions): void {
   throw new ConfigError([
     `${given.join(" and ")} cannot reach this host from the lab: leave it out, or use a host with a /dev/kvm`,
   ]);
+}
+
+/** What emulates the lab would take the list for the disk. */
+function refuseParts({ disks }: ResolvedConfig): void {
+  const found = disks.filter(({ format }) => format === "parts");
+  if (found.length === 0) return;
+  throw new ConfigError(found.map(({ path }) => `Disk ${path}: a disk of parts cannot be a disk of the lab`));
 }
 
 function labArguments(options: BootOptions, config: ResolvedConfig): string[] {

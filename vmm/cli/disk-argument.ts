@@ -1,5 +1,5 @@
-// --disk path=FILE[,root][,readonly][,format=raw][,id=NAME][,cache=MODE][,block=BYTES][,lock=on|off][,bw=SIZE]
-// [,ops=N].
+// --disk path=FILE[,root][,readonly][,format=raw|parts][,id=NAME][,cache=MODE][,block=BYTES][,lock=on|off]
+// [,bw=SIZE][,ops=N].
 import type { DiskCache, DiskConfig, DiskFormat } from "../config/disks.js";
 import { RateLimitWords, formatSpec, readSpec, specError } from "./spec.js";
 

@@ -91,13 +91,14 @@ Options:
   -q, --quiet            keep the kernel's log off the console
   -h, --help             print this text
 
-SPEC: path=FILE[,root][,readonly][,format=raw][,id=NAME][,cache=MODE]
+SPEC: path=FILE[,root][,readonly][,format=raw|parts][,id=NAME][,cache=MODE]
       [,block=BYTES][,lock=on|off][,bw=SIZE][,ops=N]
   root              the guest's root file system: COMMAND runs in it; without
                     COMMAND, the kernel starts its /sbin/init
   readonly          the guest cannot write to it
   format=raw        take the file as it is, whatever it looks like; else an
                     image of another format is refused
+  format=parts      the file lists others which are the disk; with readonly
   id=NAME           serial number in the guest; default: the file's name
   cache=MODE        writeback (default): what the guest has flushed is on the
                     host's medium; unsafe: vmlet ignores flushes

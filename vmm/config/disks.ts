@@ -9,8 +9,11 @@ import { PATH_SCHEMA } from "./schema.js";
 /** "unsafe" ignores the guest's flushes: fast, and lost if the host crashes. */
 export type DiskCache = "writeback" | "unsafe";
 
-/** "auto" refuses an image of another format, "raw" takes every file as it is: a guest may write anything there. */
-export type DiskFormat = "auto" | "raw";
+/**
+ * "auto" refuses an image of another format, "raw" takes every file as it is: a guest may write anything there.
+ * "parts": the file lists others, in JSON, which one after the other are the disk; only read-only.
+ */
+export type DiskFormat = "auto" | "raw" | "parts";
 
 /** A raw image or block device as a virtio disk: /dev/vda, /dev/vdb, … in the order given. */
 export interface DiskConfig {
@@ -51,7 +54,7 @@ export const DISK_SCHEMA = {
     path: PATH_SCHEMA,
     isRoot: { type: "boolean" },
     isReadonly: { type: "boolean" },
-    format: { enum: ["auto", "raw"] },
+    format: { enum: ["auto", "raw", "parts"] },
     id: {
       type: "string",
       pattern: `^[\\x21-\\x7e]{1,${String(MAX_ID_LENGTH)}}$`,
@@ -81,6 +84,9 @@ export function resolveDisks(disks: readonly (CheckedDisk | undefined)[], proble
   const roots = given.filter(({ isRoot }) => isRoot === true);
   if (roots.length > 1) {
     problems.push(`Only one disk can be the root, given are ${roots.map(({ path = "" }) => path).join(", ")}`);
+  }
+  for (const { path = "", format, isReadonly } of given) {
+    if (format === "parts" && isReadonly !== true) problems.push(`Disk ${path}: a disk of parts is read-only: say so`);
   }
   // Two disks may have the same default id; an id that the caller writes must find one disk.
   const written = given.flatMap(({ id }) => (id === undefined ? [] : [id]));

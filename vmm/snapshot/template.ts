@@ -4,11 +4,13 @@ import { closeSync, existsSync, readdirSync, rmSync, statSync, utimesSync } from
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describeConfig } from "../config/describe.js";
+import type { ResolvedDisk } from "../config/disks.js";
 import type { ResolvedConfig } from "../config/types.js";
 import { ConfigError, HostError, SnapshotError } from "../errors.js";
 import { bootId } from "../host/facts.js";
 import { cacheFolder } from "../host/cache-folder.js";
 import { VERSION } from "../host/version.js";
+import { readPartsList } from "../virtio/backends/disk-file.js";
 import type { BuildOptions } from "../machine/builder.js";
 import { Vm } from "../machine/vm.js";
 import { sha256 } from "../sys/sha256.js";
@@ -80,10 +82,15 @@ function templateName(config: ResolvedConfig): string {
     program: file(fileURLToPath(import.meta.url)),
     boot: bootId(),
     config: describeConfig(config),
-    files: [kernel, ...(initrd === undefined ? [] : [initrd]), ...disks.map(({ path }) => path)].map(file),
+    files: [kernel, ...(initrd === undefined ? [] : [initrd]), ...disks.flatMap(diskFiles)].map(file),
     cpuTemplate: cpuTemplate === undefined || !existsSync(cpuTemplate) ? "" : file(cpuTemplate),
   };
   return sha256(Buffer.from(JSON.stringify(inputs))).slice(0, 32);
+}
+
+/** The files whose change makes another disk. */
+function diskFiles({ path, format }: ResolvedDisk): string[] {
+  return [path, ...(format === "parts" ? readPartsList(path).map((part) => part.path) : [])];
 }
 
 /** Undefined for one that is not there, or not whole. */

@@ -1,10 +1,10 @@
 // Resolved disks -> open files -> block devices.
-import { closeSync } from "node:fs";
 import { BlockDevice } from "../../../devices/virtio/block/device.js";
-import { openDiskFile, type DiskFile } from "../backends/disk-file.js";
+import { closeDiskFile, openDiskFile, type DiskFile } from "../backends/disk-file.js";
 import { checkDiskIdentity, diskIdentity } from "../backends/disk-identity.js";
 import { lockDisk, unlockDisk } from "../backends/disk-lock.js";
 import { FileDisk } from "../backends/file-disk.js";
+import { PartsDisk } from "../backends/parts-disk.js";
 import { diskName, type ResolvedDisk } from "../../config/disks.js";
 import type { DeviceFactory, DeviceOpener } from "../device-host.js";
 import { DiskError } from "../../errors.js";
@@ -23,7 +23,7 @@ export function openDisks(disks: readonly ResolvedDisk[]): DiskFile[] {
   }
   const [first, ...more] = failures;
   if (first === undefined) return files;
-  for (const { fd } of files) closeSync(fd);
+  for (const file of files) closeDiskFile(file);
   if (more.length === 0) throw first;
   const cures = new Set(failures.flatMap(({ cure }) => cure ?? []));
   throw new DiskError(failures.map(({ message }) => message).join("\n"), {
@@ -48,7 +48,7 @@ function attachDisk(
   undo: (close: () => void) => void,
 ): DeviceFactory {
   const name = diskName(index);
-  let close = (): void => closeSync(file.fd);
+  let close = (): void => closeDiskFile(file);
   undo(() => close());
   return {
     name,
@@ -57,13 +57,14 @@ function attachDisk(
       checkDiskIdentity(file, saved);
     },
     letGo: () => {
-      if (disk.lock) unlockDisk(disk.path, file.fd);
+      if (disk.lock) for (const { path, fd } of lockedFiles(file)) unlockDisk(path, fd);
     },
     takeBack: () => {
-      if (disk.lock) lockDisk(disk.path, file.fd, disk.isReadonly);
+      if (disk.lock) for (const { path, fd } of lockedFiles(file)) lockDisk(path, fd, disk.isReadonly);
     },
     create: ({ memory, loop, guard, isMainPhase, report }) => {
-      const backend = new FileDisk(file, memory, isMainPhase, guard);
+      const Backend = file.parts === undefined ? FileDisk : PartsDisk;
+      const backend = new Backend(file, memory, isMainPhase, guard);
       close = () => backend.close();
       return new BlockDevice({
         name,
@@ -77,4 +78,9 @@ function attachDisk(
       });
     },
   };
+}
+
+/** Whom others must leave alone: the file, or all that it is made of. */
+function lockedFiles(file: DiskFile): readonly DiskFile[] {
+  return file.parts ?? [file];
 }

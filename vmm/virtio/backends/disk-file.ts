@@ -8,10 +8,14 @@ import { IO, IOR } from "../../sys/ioctl.js";
 import { ioctlStruct } from "../../sys/ioctl-calls.js";
 import { checkIsRaw } from "./disk-format.js";
 import { lockDisk } from "./disk-lock.js";
+import { MAX_MANIFEST_BYTES, readPartsManifest, type DiskPart } from "./parts-manifest.js";
 
 /** linux/fs.h: size of a block device in bytes, and whether it may be written to. */
 const BLKGETSIZE64 = IOR(0x12, 114, 8);
 const BLKROGET = IO(0x12, 94);
+
+/** What fills a disk of parts up to a whole block. */
+const ZEROES = "/dev/zero";
 
 const OPEN_PROBLEMS: Readonly<Record<string, string>> = {
   ENOENT: "no such file",
@@ -48,11 +52,22 @@ export interface DiskFile {
   /** `bytes` */
   readonly size: number;
   readonly isReadonly: boolean;
+  /** Of a disk of parts: they follow one another. `fd` is that of the list then. */
+  readonly parts?: readonly DiskFile[];
+  /** Zeroes behind the last part, up to a whole block. */
+  readonly padding?: DiskFile | undefined;
+}
+
+export function closeDiskFile({ fd, parts = [], padding }: DiskFile): void {
+  closeSync(fd);
+  for (const part of parts) closeDiskFile(part);
+  if (padding !== undefined) closeDiskFile(padding);
 }
 
 /** Throws DiskError for what cannot be a disk of the guest. */
 export function openDiskFile(options: DiskFileOptions): DiskFile {
   const { path, isReadonly, blockSize, isLocked = true } = options;
+  if (options.format === "parts") return openParts(options);
   // O_EXCL: a block device that is mounted says so; the kernel wants it only for those.
   const exclusive = isLocked && !isReadonly && isBlockDevice(path) ? constants.O_EXCL : 0;
   // O_NONBLOCK: open(2) does not wait for the other end of a FIFO, which is refused below.
@@ -73,6 +88,58 @@ export function openDiskFile(options: DiskFileOptions): DiskFile {
   } catch (error) {
     closeSync(fd);
     throw error;
+  }
+}
+
+/** The list, then all that it names: all are open, or none. */
+function openParts({ path, blockSize, isLocked = true }: DiskFileOptions): DiskFile {
+  const fd = open(path, true, constants.O_NONBLOCK);
+  const parts: DiskFile[] = [];
+  try {
+    for (const part of partsOf(path, fd)) parts.push(openPart(path, part, isLocked));
+    const length = parts.reduce((sum, part) => sum + part.size, 0);
+    const size = Math.ceil(length / blockSize) * blockSize;
+    const padding =
+      size === length ? undefined : { path: ZEROES, fd: open(ZEROES, true, 0), size: size - length, isReadonly: true };
+    return { path, fd, size, isReadonly: true, parts, padding };
+  } catch (error) {
+    closeDiskFile({ path, fd, size: 0, isReadonly: true, parts });
+    throw error;
+  }
+}
+
+/** What the list of a disk's parts names. Throws DiskError. */
+export function readPartsList(path: string): DiskPart[] {
+  const fd = open(path, true, constants.O_NONBLOCK);
+  try {
+    return partsOf(path, fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function partsOf(path: string, fd: number): DiskPart[] {
+  const stat = fstatSync(fd);
+  if (!stat.isFile()) throw new DiskError(`${path}: not a file, which the list of a disk's parts has to be`);
+  return readPartsManifest(path, stat.size, readAt(fd, 0, MAX_MANIFEST_BYTES + 1));
+}
+
+function openPart(list: string, { path, bytes }: DiskPart, isLocked: boolean): DiskFile {
+  try {
+    const fd = open(path, true, constants.O_NONBLOCK);
+    try {
+      const stat = fstatSync(fd);
+      const size = sizeOf(path, fd, stat);
+      if (size !== bytes) throw new DiskError(`${path}: ${String(size)} bytes, not the ${String(bytes)} of the list`);
+      if (isLocked) lockDisk(path, fd, true);
+      return { path, fd, size, isReadonly: true };
+    } catch (error) {
+      closeSync(fd);
+      throw error;
+    }
+  } catch (error) {
+    if (!(error instanceof DiskError)) throw error;
+    throw new DiskError(`${list}: part ${error.message}`, { cause: error.cause, cure: error.cure });
   }
 }
 

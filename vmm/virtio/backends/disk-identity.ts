@@ -5,8 +5,19 @@ import { fstatSync, readSync } from "node:fs";
 import { StateError, type StateReader } from "../../../devices/state.js";
 import { DiskError } from "../../errors.js";
 import type { DiskFile } from "./disk-file.js";
+import { MAX_PARTS } from "./parts-manifest.js";
 
-export type DiskIdentity = {
+export type DiskIdentity = FileIdentity | PartsIdentity;
+
+/** Of a disk of parts: each of them, whatever list names them. */
+export type PartsIdentity = {
+  readonly kind: "parts";
+  /** `bytes` */
+  readonly size: number;
+  readonly parts: readonly FileIdentity[];
+};
+
+export type FileIdentity = {
   readonly kind: "file" | "device";
   /** `bytes` */
   readonly size: number;
@@ -26,14 +37,21 @@ const FINGERPRINT = /^[0-9a-f]{16}$/;
 const DIGITS = /^-?\d{1,20}$/;
 const MAX_DIGITS = 21;
 
+type OpenDisk = Pick<DiskFile, "fd" | "size" | "parts">;
+
 /** Only while nobody writes to the disk. */
-export function diskIdentity(file: Pick<DiskFile, "fd" | "size">): DiskIdentity {
+export function diskIdentity(file: OpenDisk): DiskIdentity {
+  if (file.parts !== undefined) return { kind: "parts", size: file.size, parts: file.parts.map(fileIdentity) };
+  return fileIdentity(file);
+}
+
+function fileIdentity(file: OpenDisk): FileIdentity {
   return { ...placeOf(file), sample: sampleOf(file.fd, file.size) };
 }
 
-type Place = Omit<DiskIdentity, "sample">;
+type Place = Omit<FileIdentity, "sample">;
 
-function placeOf({ fd, size }: Pick<DiskFile, "fd" | "size">): Place {
+function placeOf({ fd, size }: OpenDisk): Place {
   const stat = fstatSync(fd, { bigint: true });
   const isDevice = stat.isBlockDevice();
   return {
@@ -47,6 +65,16 @@ function placeOf({ fd, size }: Pick<DiskFile, "fd" | "size">): Place {
 }
 
 export function readDiskIdentity(state: StateReader): DiskIdentity {
+  if (state.oneOf("kind", ["file", "device", "parts"]) !== "parts") return readFileIdentity(state);
+  state.only(["kind", "size", "parts"]);
+  return {
+    kind: "parts",
+    size: state.integer("size", { minimum: 0, maximum: Number.MAX_SAFE_INTEGER }),
+    parts: state.list("parts", { minimum: 1, maximum: MAX_PARTS }).map(readFileIdentity),
+  };
+}
+
+function readFileIdentity(state: StateReader): FileIdentity {
   state.only(["kind", "size", "device", "inode", "modifiedNs", "sample"]);
   const sample = state.text("sample", 16);
   if (!FINGERPRINT.test(sample)) throw state.at("sample").wrong("16 hexadecimal digits");
@@ -61,7 +89,24 @@ export function readDiskIdentity(state: StateReader): DiskIdentity {
 }
 
 /** In words, why the file cannot take the place of the `saved` one; undefined if it can. */
-export function diskDifference(saved: DiskIdentity, file: Pick<DiskFile, "fd" | "size">): string | undefined {
+export function diskDifference(saved: DiskIdentity, file: OpenDisk): string | undefined {
+  const { parts } = file;
+  if (saved.kind !== "parts") {
+    return parts === undefined ? fileDifference(saved, file) : "it is made of parts, and was one file";
+  }
+  if (parts === undefined) return "it is one file, and was made of parts";
+  if (parts.length !== saved.parts.length) {
+    return `it has ${String(parts.length)} parts, and had ${String(saved.parts.length)}`;
+  }
+  for (const [index, part] of parts.entries()) {
+    const before = saved.parts[index];
+    const difference = before === undefined ? undefined : fileDifference(before, part);
+    if (difference !== undefined) return `of its part ${part.path}: ${difference}`;
+  }
+  return undefined;
+}
+
+function fileDifference(saved: FileIdentity, file: OpenDisk): string | undefined {
   const now = placeOf(file);
   if (now.size !== saved.size) return `it has ${String(now.size)} bytes, and had ${String(saved.size)}`;
   if (now.kind === "file" && now.device === saved.device && now.inode === saved.inode) {
@@ -72,7 +117,7 @@ export function diskDifference(saved: DiskIdentity, file: Pick<DiskFile, "fd" | 
 }
 
 /** Throws DiskError, with the reason, if the disk is not the one of the saved state; StateError for a bad one. */
-export function checkDiskIdentity(file: Pick<DiskFile, "fd" | "size" | "path">, state: StateReader): void {
+export function checkDiskIdentity(file: OpenDisk & Pick<DiskFile, "path">, state: StateReader): void {
   const difference = diskDifference(readDiskIdentity(state), file);
   if (difference === undefined) return;
   throw new DiskError(`${file.path}: not as it was when the snapshot was made: ${difference}`, {

@@ -36,7 +36,7 @@ export class DiskRanges {
   readonly #call: CallElsewhere;
   /** fallocate modes that this file has refused: not tried again. */
   readonly #refused = new Set<number>();
-  readonly #vectors = new IoVectors(IOV_MAX);
+  #vectors: IoVectors | undefined;
   #zeroesAddress: number | undefined;
   #zeroes: Uint8Array | undefined;
 
@@ -117,15 +117,16 @@ export class DiskRanges {
 
   #store(position: number, length: number): number {
     this.#zeroesAddress ??= mmapAnonymous(ZEROES_LENGTH);
+    const vectors = (this.#vectors ??= new IoVectors(IOV_MAX));
     for (let done = 0; done < length;) {
-      this.#vectors.clear();
-      for (let left = length - done; left > 0 && this.#vectors.count < IOV_MAX;) {
+      vectors.clear();
+      for (let left = length - done; left > 0 && vectors.count < IOV_MAX;) {
         const piece = Math.min(left, ZEROES_LENGTH);
         // SAFETY: ZEROES_LENGTH bytes, mapped for the life of the process and only ever read.
-        this.#vectors.append(this.#zeroesAddress, piece);
+        vectors.append(this.#zeroesAddress, piece);
         left -= piece;
       }
-      const moved = pwritevRaw(this.#fd, this.#vectors, position + done);
+      const moved = pwritevRaw(this.#fd, vectors, position + done);
       if (moved > 0) done += moved;
       else if (moved === 0) return TRUNCATED;
       else if (moved !== -EINTR) return -moved;
