@@ -15,6 +15,9 @@ export const ERROR_CODES = [
   "ERR_BUS",
   "ERR_VCPU_EXIT",
   "ERR_LAB",
+  "ERR_AGENT",
+  "ERR_GUEST_REQUEST",
+  "ERR_EXEC",
 ] as const;
 export type ErrorCode = (typeof ERROR_CODES)[number];
 
@@ -132,5 +135,77 @@ export class VcpuExitError extends VmmError {
 export class LabError extends VmmError {
   constructor(message: string, options?: { cause?: unknown; cure?: string }) {
     super("ERR_LAB", message, options);
+  }
+}
+
+/**
+ * Why the conversation with a guest's agent is over: "closed" by this side, "gone" (the guest, or what carries the bytes, has
+ * ended), "silent" (no answer in time), "version" (another protocol), "protocol" (the guest has broken it).
+ */
+export type AgentErrorReason = "closed" | "gone" | "silent" | "version" | "protocol";
+
+/** The connection to the guest's agent is over: all that was under way on it fails with this, and all that is asked later. */
+export class AgentError extends VmmError {
+  readonly reason: AgentErrorReason;
+
+  constructor(reason: AgentErrorReason, message: string, options?: { cause?: unknown; cure?: string | undefined }) {
+    super("ERR_AGENT", message, options);
+    this.reason = reason;
+  }
+}
+
+/** The guest has refused what was asked of it: a file that is not there, a mount that is not allowed. */
+export class GuestRequestError extends VmmError {
+  /** What was asked, such as "read /etc/passwd". */
+  readonly request: string;
+  /** Positive errno of Linux; 0 where none fits. */
+  readonly errno: number;
+  /** Its name, such as "ENOENT"; empty for 0. */
+  readonly errnoName: string;
+
+  constructor(request: string, errno: number, errnoName: string, text: string) {
+    super("ERR_GUEST_REQUEST", `${request}: ${text}`);
+    this.request = request;
+    this.errno = errno;
+    this.errnoName = errnoName;
+  }
+}
+
+/** How a command of the guest ended that is taken as an error. */
+export interface ExecFailure {
+  /** The command's words. */
+  readonly command: readonly string[];
+  /** As a shell has it: 127 for a program that is not there, 126 for one that cannot be run, 128 + N for signal N. */
+  readonly exitCode: number;
+  /** Name of the signal that ended it, or null. */
+  readonly signal: string | null;
+  /** Its time was over, and it was killed. */
+  readonly isTimeout?: boolean;
+  /** It did not start; errno of Linux by name. */
+  readonly errnoName?: string | undefined;
+  /** What it had written, as far as it was kept. */
+  readonly stdout?: string;
+  readonly stderr?: string;
+}
+
+/** A command could not be started in the guest, took too long, or has failed where that was to be an error. */
+export class ExecError extends VmmError implements ExecFailure {
+  readonly command: readonly string[];
+  readonly exitCode: number;
+  readonly signal: string | null;
+  readonly isTimeout: boolean;
+  readonly errnoName: string | undefined;
+  readonly stdout: string;
+  readonly stderr: string;
+
+  constructor(message: string, failure: ExecFailure, options?: { cause?: unknown; cure?: string | undefined }) {
+    super("ERR_EXEC", message, options);
+    this.command = failure.command;
+    this.exitCode = failure.exitCode;
+    this.signal = failure.signal;
+    this.isTimeout = failure.isTimeout ?? false;
+    this.errnoName = failure.errnoName;
+    this.stdout = failure.stdout ?? "";
+    this.stderr = failure.stderr ?? "";
   }
 }

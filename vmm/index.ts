@@ -212,11 +212,14 @@ export function createVm(config: VmConfig, host: VmHost): Vm {
 }
 
 export {
+  AgentError,
   BusError,
   ConfigError,
   DiskError,
   ERROR_CODES,
+  ExecError,
   GuestMemoryError,
+  GuestRequestError,
   HostError,
   KernelImageError,
   KvmIoctlError,
@@ -226,7 +229,9 @@ export {
   VcpuExitError,
   VmmError,
   VmStateError,
+  type AgentErrorReason,
   type ErrorCode,
+  type ExecFailure,
 } from "./errors.js";
 export type { BalloonConfig } from "./config/balloon.js";
 export type { DiskCache, DiskConfig, DiskFormat } from "./config/disks.js";

@@ -131,6 +131,9 @@ describe("docs: the API", () => {
       BusError: new api.BusError(""),
       VcpuExitError: new api.VcpuExitError(""),
       LabError: new api.LabError(""),
+      AgentError: new api.AgentError("closed", ""),
+      GuestRequestError: new api.GuestRequestError("", 0, "", ""),
+      ExecError: new api.ExecError("", { command: [], exitCode: 1, signal: null }),
     };
     const exported = Object.keys(api).filter((name) => name.endsWith("Error") && name !== "VmmError");
     assert.deepEqual(sorted(Object.keys(classes)), sorted(exported));

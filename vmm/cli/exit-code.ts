@@ -64,6 +64,9 @@ export function exitCodeOfError(error: unknown): number {
     case "ERR_LAB":
       return EXIT_HOST;
     case "ERR_VCPU_EXIT":
+    case "ERR_AGENT":
+    case "ERR_GUEST_REQUEST":
+    case "ERR_EXEC":
       return EXIT_GUEST;
     default:
       return describeSystemError(error) === undefined ? EXIT_INTERNAL : EXIT_HOST;
