@@ -1,16 +1,22 @@
 // What a program does with a guest's agent: commands, files, the guest itself.
 import type { AgentConnection } from "./connection.js";
 import { startCommand, type ExecOptions, type GuestProcess } from "./exec.js";
+import { GuestFiles } from "./files.js";
 import type { GuestBytes } from "./guest-bytes.js";
+import { GuestControl } from "./guest.js";
 import type { RunResult } from "./run-result.js";
 import { runCommand, type RunOptions } from "./run.js";
 
 /** A guest as its agent shows it, over a connection that the caller has made and closes. */
 export class Agent {
   readonly connection: AgentConnection;
+  readonly files: GuestFiles;
+  readonly guest: GuestControl;
 
   constructor(connection: AgentConnection) {
     this.connection = connection;
+    this.files = new GuestFiles(connection);
+    this.guest = new GuestControl(connection, this.files);
   }
 
   /** Starts a command; resolves once it runs. Rejects as `startCommand` does. */

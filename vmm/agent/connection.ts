@@ -4,7 +4,7 @@
 import { AgentError } from "../errors.js";
 import * as frames from "./frames.js";
 import { decodeHello, encodeHello, MAX_STREAMS } from "./hello.js";
-import { AgentStream, type StreamCarrier, type StreamEvents, type StreamRequest } from "./stream.js";
+import { AgentStream, type StreamCarrier, type StreamEvents, type StreamRequest, type Waiter } from "./stream.js";
 import { TimeLimits } from "./time-limits.js";
 import type { AgentTransport } from "./transport.js";
 
@@ -57,7 +57,7 @@ export class AgentConnection implements StreamCarrier {
   /** Those that wait for a number. */
   readonly #waiting = new Set<AgentStream>();
   /** Those that have something to say once the transport takes more. */
-  readonly #blocked = new Set<AgentStream>();
+  readonly #blocked = new Set<Waiter>();
   readonly #pings: Ping[] = [];
   #error: AgentError | undefined;
   #isReady = false;
@@ -199,8 +199,8 @@ export class AgentConnection implements StreamCarrier {
     if (!takesMore) this.#isBlocked = true;
   }
 
-  later(stream: AgentStream): void {
-    this.#blocked.add(stream);
+  later(waiter: Waiter): void {
+    this.#blocked.add(waiter);
   }
 
   cancelled(stream: AgentStream): void {
@@ -289,10 +289,10 @@ export class AgentConnection implements StreamCarrier {
     this.#isBlocked = false;
     this.#beginWaiting();
     // One after the other, each once: whoever is blocked again comes last the next time.
-    for (const stream of [...this.#blocked]) {
+    for (const waiter of [...this.#blocked]) {
       if (this.isBlocked) return;
-      this.#blocked.delete(stream);
-      stream.flush();
+      this.#blocked.delete(waiter);
+      waiter.flush();
     }
   }
 

@@ -108,7 +108,12 @@ export function startCommand(
         ),
     ) as [OutputStream, OutputStream];
     const [stdout, stderr] = outputs;
-    const stdin = new InputStream({ write: (bytes) => command.write(bytes), end: () => command.end() });
+    const stdin = new InputStream({
+      write: (bytes) => command.write(bytes),
+      end: () => {
+        command.end();
+      },
+    });
     const parts: ProcessParts = { stdin, stdout, stderr, exit };
     const onAbort = (): void => {
       command.cancel();

@@ -6,6 +6,8 @@ export interface InputTarget {
   /** How many of `bytes` have been sent. */
   write(bytes: Uint8Array): number;
   end(): void;
+  /** Instead of `end`, where the content was not all. */
+  abandon?(): void;
 }
 
 /** As much as a window. */
@@ -15,11 +17,16 @@ export class InputStream extends Writable {
   readonly #target: InputTarget;
   /** What has not been sent of the chunk under way, and whom to tell. */
   #rest: Uint8Array | undefined;
+  #isFinal = false;
   #callback: ((error?: Error | null) => void) | undefined;
 
-  constructor(target: InputTarget) {
+  readonly #finished: Promise<unknown> | undefined;
+
+  /** With `finished`, the stream has finished once that is resolved, and fails with it. */
+  constructor(target: InputTarget, finished?: Promise<unknown>) {
     super({ highWaterMark: BUFFER_BYTES, decodeStrings: true });
     this.#target = target;
+    this.#finished = finished;
     // As of outputs: the guest decides whether this fails.
     this.on("error", () => undefined);
   }
@@ -46,13 +53,18 @@ export class InputStream extends Writable {
   }
 
   override _final(callback: (error?: Error | null) => void): void {
+    this.#isFinal = true;
     this.#target.end();
-    callback();
+    if (this.#finished === undefined) callback();
+    else
+      this.#finished.then(() => {
+        callback();
+      }, callback);
   }
 
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
     // A reader of a pipe hears of the end, however the writer has gone.
-    this.#target.end();
+    if (!this.#isFinal) (this.#target.abandon ?? this.#target.end)();
     const waiting = this.#callback;
     this.#rest = undefined;
     this.#callback = undefined;

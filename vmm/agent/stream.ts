@@ -47,13 +47,18 @@ export interface StreamEvents {
   onLost(error: AgentError): void;
 }
 
+/** Something that has more to say once the transport takes more. */
+export interface Waiter {
+  flush(): void;
+}
+
 /** What a stream needs of its connection. */
 export interface StreamCarrier {
   /** The transport takes no more for now: only what ends something may still be sent. */
   readonly isBlocked: boolean;
   send(stream: number, type: number, payload?: Uint8Array): void;
   /** `flush` is called once the transport takes more. */
-  later(stream: AgentStream): void;
+  later(waiter: Waiter): void;
   /** It has been given up. */
   cancelled(stream: AgentStream): void;
 }
@@ -62,7 +67,7 @@ function lie(text: string): AgentError {
   return new AgentError("protocol", `The guest's agent ${text}`);
 }
 
-export class AgentStream {
+export class AgentStream implements Waiter {
   readonly request: StreamRequest;
   /** Its number; 0 while it waits for its turn. */
   id = 0;
