@@ -19,7 +19,7 @@ export const CHANNEL_INPUT_TAIL = 0x0c;
 export const CHANNEL_INPUT_END = 0x10;
 /** Written by the guest: CHANNEL_CLOSED and the others. */
 export const CHANNEL_STATE = 0x14;
-/** 1: the guest sleeps until there is input, its end, or room for output. */
+/** 1: the guest sleeps until there is input, its end, or room for output; CHANNEL_WAITS_FOR_INPUT: not for room. */
 export const CHANNEL_GUEST_WAITS = 0x18;
 /** The layout's number, by which an init of another version knows that this is not for it. */
 export const CHANNEL_VERSION = 0x1c;
@@ -33,6 +33,7 @@ export const CHANNEL_GUEST_LOOKS = 0x24;
 export const CHANNEL_NOTICE = 0x100;
 
 export const CHANNEL_LAYOUT = 1;
+export const CHANNEL_WAITS_FOR_INPUT = 2;
 /** No init has come yet, or it knows no channel. */
 export const CHANNEL_CLOSED = 0;
 export const CHANNEL_OPEN = 1;
@@ -110,7 +111,8 @@ export class CommandChannel {
     if (length === 0) return;
     this.#outputTail = (this.#outputTail + length) | 0;
     this.#store(CHANNEL_OUTPUT_TAIL, this.#outputTail);
-    this.#wakeIfWaiting();
+    // A wake-up costs the guest an interrupt and more.
+    if (this.#load(CHANNEL_GUEST_WAITS) !== CHANNEL_WAITS_FOR_INPUT) this.#wakeIfWaiting();
   }
 
   /** Input for the command: how many bytes fitted. After a refusal `takeRoom` becomes true some time. */

@@ -17,9 +17,21 @@
 #define COMMAND_WORDS 2048
 #define PATH_LIMIT 4096
 #define AT_FDCWD_ -100L
+#define REFUSAL_TEXT 1024
+#define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+/* Why a command cannot be run. */
+struct refusal {
+	/* As a shell gives it, and as Linux does: ENOENT goes with STATUS_NOT_FOUND alone. */
+	int status, error;
+	char text[REFUSAL_TEXT];
+};
 
 /* Ended by 0. */
 static char **environment;
+static struct refusal own_refusal;
+/* The agent's reader of it is another process. */
+static struct refusal *refusal = &own_refusal;
 
 /* The start of the file, where its kind is written; the length, or -1. */
 static long read_head(const char *path, char *head, size_t length)
@@ -81,11 +93,12 @@ static int is_there(const char *path)
 	return call5(statx, AT_FDCWD_, path, 0, STATX_TYPE, &about) == 0;
 }
 
-/* Without "#!" and without a NUL, as in a text: then the shell runs it. Comes back if that fails. */
+/* Without "#!" and without a NUL, as in a text: then the shell runs it. Comes back if that fails. Every list of a
+ * command's words has a place before the first one. */
 static void run_by_shell(char *path, char **command)
 {
-	static char *words[COMMAND_WORDS + 2];
 	char head[128];
+	char *name = command[0];
 	long length = read_head(path, head, sizeof(head));
 
 	for (long i = 0; i < length; i++)
@@ -93,11 +106,10 @@ static void run_by_shell(char *path, char **command)
 			return;
 	if (length < 0)
 		return;
-	words[0] = "sh";
-	words[1] = path;
-	for (size_t i = 1; i <= COMMAND_WORDS && command[i]; i++)
-		words[i + 1] = command[i];
-	call3(execve, "/bin/sh", words, environment);
+	command[-1] = "sh";
+	command[0] = path;
+	call3(execve, "/bin/sh", command - 1, environment);
+	command[0] = name;
 }
 
 /* One file. Comes back with the error. */
@@ -110,20 +122,20 @@ static long try(char *path, char **command)
 	return result;
 }
 
-static void complain(const char *name, const char *reason, const char *more, const char *rest)
+static int refuse(int status, long error, const char *name, const char *reason, const char *more, const char *rest)
 {
-	/* In one piece: the words of others must not come in between. */
-	static char line[PATH_LIMIT + 512];
-	const char *end = line + sizeof(line);
-	char *at = append(line, end, "init: cannot run ");
+	const char *end = refusal->text + sizeof(refusal->text);
+	char *at = append(refusal->text, end, "cannot run ");
 
-	at = append(at, end, name);
+	/* Of a long name there is enough to know it by; the reason fits behind it. */
+	at = append(at, at + REFUSAL_TEXT / 2, name);
 	at = append(at, end, ": ");
 	at = append(at, end, reason);
 	at = append(at, end, more);
-	at = append(at, end, rest);
-	append(at, end, "\n");
-	say(line);
+	append(at, end, rest);
+	refusal->status = status;
+	refusal->error = (int)-error;
+	return status;
 }
 
 /* What an error means by itself, or 0. */
@@ -147,41 +159,28 @@ static const char *reason_of(long error)
 	}
 }
 
-/* Says why, and gives the status. */
+/* Gives the status, and leaves the reason in `refusal`. */
 static int explain(const char *name, const char *path, long error)
 {
 	static char head[4096];
-	char loader[256];
+	char loader[256], number[24];
 	const char *reason = reason_of(error);
 
-	if (path[0] && is_folder(path)) {
-		complain(name, "is a directory", "", "");
-		return STATUS_CANNOT_RUN;
-	}
+	if (path[0] && is_folder(path))
+		return refuse(STATUS_CANNOT_RUN, -EACCES, name, "is a directory", "", "");
 	if (error == -ENOENT) {
-		if (!path[0] || !is_there(path)) {
-			complain(name, "not found", "", "");
-			return STATUS_NOT_FOUND;
-		}
+		if (!path[0] || !is_there(path))
+			return refuse(STATUS_NOT_FOUND, error, name, "not found", "", "");
 		find_loader(head, read_head(path, head, sizeof(head)), loader, sizeof(loader));
-		if (head[0] == '#') {
-			complain(name, "its interpreter ", loader, " is not there");
-			return STATUS_CANNOT_RUN;
-		}
-		complain(name, "it is a dynamic program, and its loader ", loader, " is not there");
-		return STATUS_NOT_FOUND;
+		if (head[0] == '#')
+			return refuse(STATUS_CANNOT_RUN, -ENOEXEC, name, "its interpreter ", loader, " is not there");
+		return refuse(STATUS_NOT_FOUND, error, name, "it is a dynamic program, and its loader ", loader,
+			      " is not there");
 	}
-	if (reason) {
-		complain(name, reason, "", "");
-	} else {
-		char number[] = "000";
-		unsigned value = (unsigned)-error;
-
-		for (int i = 2; i >= 0; i--, value /= 10)
-			number[i] = (char)('0' + value % 10);
-		complain(name, "error ", number, "");
-	}
-	return STATUS_CANNOT_RUN;
+	if (reason)
+		return refuse(STATUS_CANNOT_RUN, error, name, reason, "", "");
+	append_number(number, number + sizeof(number), (unsigned long)-error);
+	return refuse(STATUS_CANNOT_RUN, error, name, "error ", number, "");
 }
 
 /* True if the name stands in the text between two of `end`, its first and last byte included. */
@@ -219,10 +218,10 @@ static int may_be_applet(const char *name)
 	return (unsigned long)at < -4096UL && has_name((const char *)at, (long)about.stx_size, name, 0);
 }
 
-/* Runs the command, or returns the status that says why not. */
-static int execute(char **command)
+/* Runs the command, along `folders` (as PATH has them) if its name has no slash. Comes back with the status that says
+ * why not; `refusal` has the reason. */
+static int attempt(char **command, const char *folders)
 {
-	static const char *const folders[] = { "/usr/local/sbin/", "/usr/local/bin/", "/usr/sbin/", "/usr/bin/", "/sbin/", "/bin/" };
 	static char path[PATH_LIMIT], found[PATH_LIMIT];
 	char *name = command[0];
 	long result = -ENOENT;
@@ -230,8 +229,17 @@ static int execute(char **command)
 	for (const char *c = name; *c; c++)
 		if (*c == '/')
 			return explain(name, name, try(name, command));
-	for (size_t i = 0; *name && i < sizeof(folders) / sizeof(folders[0]); i++) {
-		append(append(path, path + sizeof(path), folders[i]), path + sizeof(path), name);
+	for (const char *next = folders; *name && next;) {
+		char *at = path;
+
+		while (*next && *next != ':' && at < path + sizeof(path) - 2)
+			*at++ = *next++;
+		next = *next == ':' ? next + 1 : 0;
+		/* An empty one is the working directory. */
+		if (at == path)
+			*at++ = '.';
+		*at++ = '/';
+		append(at, path + sizeof(path), name);
 		/* Where the kernel's code is emulated, an exec that finds nothing costs as much as ten of these. */
 		if (!is_there(path))
 			continue;
@@ -250,6 +258,18 @@ static int execute(char **command)
 		try(probe, command);
 	}
 	return explain(name, found, result);
+}
+
+/* Runs the command, or says why not and returns the status. */
+static int execute(char **command)
+{
+	/* In one piece: the words of others must not come in between. */
+	static char line[REFUSAL_TEXT + 16];
+	int status = attempt(command, DEFAULT_PATH);
+
+	append(append(append(line, line + sizeof(line), "init: "), line + sizeof(line), refusal->text), line + sizeof(line), "\n");
+	say(line);
+	return status;
 }
 
 #endif

@@ -9,6 +9,7 @@
 #include <linux/mount.h>
 #include <linux/sockios.h>
 
+#include "root.h"
 #include "syscall.h"
 
 #define AF_INET 2
@@ -89,11 +90,11 @@ static long set_up(long socket, const char *name, size_t length)
 	return call3(ioctl, socket, SIOCSIFFLAGS, &request);
 }
 
-/* On a disk that is not ours the file is covered, not written. */
-static void set_resolver(const char *address, int is_disk)
+/* On a disk that is not ours the file is covered, not written; an image has one for this (image.h). */
+static void set_resolver(const char *address)
 {
 	static const char file[] = "/run/resolv.conf", path[] = "/etc/resolv.conf", word[] = "nameserver ";
-	long fd = call3(open, file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	long fd = call3(open, root_kind == ROOT_IMAGE ? path : file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
 
 	if (fd < 0)
 		return;
@@ -101,12 +102,12 @@ static void set_resolver(const char *address, int is_disk)
 	call3(write, fd, address, field_length(address));
 	call3(write, fd, "\n", 1);
 	call1(close, fd);
-	if (call5(mount, file, path, 0, MS_BIND, 0) != 0 && !is_disk)
+	if (root_kind != ROOT_IMAGE && call5(mount, file, path, 0, MS_BIND, 0) != 0 && root_kind != ROOT_DISK)
 		call2(symlink, file, path);
 }
 
 /* False if the device is not there, or the kernel does not want to. */
-static int configure_network(const char *parameter, int is_disk)
+static int configure_network(const char *parameter)
 {
 	const char *fields[IP_FIELDS];
 	struct interface_request request = { 0 };
@@ -138,7 +139,7 @@ static int configure_network(const char *parameter, int is_disk)
 	}
 	call1(close, socket);
 	if (done && read_address(fields[IP_DNS], &request.address))
-		set_resolver(fields[IP_DNS], is_disk);
+		set_resolver(fields[IP_DNS]);
 	return done;
 }
 

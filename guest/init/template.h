@@ -16,6 +16,7 @@
 #include "execute.h"
 #include "syscall.h"
 #include "text.h"
+#include "world.h"
 
 #define SEED_BYTES 32
 /* The program's own, with which a C library protects its stack: AT_RANDOM. */
@@ -50,7 +51,9 @@ struct entropy {
 	unsigned char seed[SEED_BYTES];
 };
 
-static char *restored_words[BLOCK_STRINGS + 1], *restored_variables[BLOCK_STRINGS + 1];
+/* A place before the words is the shell's (execute.h). */
+static char *restored_list[BLOCK_STRINGS + 2], *restored_variables[BLOCK_STRINGS + 1];
+static char **const restored_words = restored_list + 1;
 /* In the command's process: it stops behind its exec (program.h). */
 static int holds_program;
 /* Of what becoming another needs, what can be had before the snapshot. */
@@ -77,26 +80,27 @@ static void prepare_to_become_another(void)
 }
 
 /* Until the caller's random numbers are its own: the pool of the template is in every guest of it. */
-static void reseed(struct restore_block *block)
+static long reseed(unsigned char *seed)
 {
 	struct entropy entropy = { SEED_BYTES * 8, SEED_BYTES, { 0 } };
 
 	for (int i = 0; i < SEED_BYTES; i++) {
-		entropy.seed[i] = block->seed[i];
-		block->seed[i] = 0;
+		entropy.seed[i] = seed[i];
+		seed[i] = 0;
 	}
 	open_urandom();
 	if (urandom < 0)
-		return;
-	call3(ioctl, urandom, RNDADDENTROPY, &entropy);
-	call3(ioctl, urandom, RNDRESEEDCRNG, 0);
+		return urandom;
+	long result = call3(ioctl, urandom, RNDADDENTROPY, &entropy);
+
+	return result == 0 ? call3(ioctl, urandom, RNDRESEEDCRNG, 0) : result;
 }
 
-static void set_clock(const struct restore_block *block)
+static long set_clock(long seconds, long nanoseconds)
 {
-	struct timespec64 now = { block->seconds, block->nanoseconds };
+	struct timespec64 now = { seconds, nanoseconds };
 
-	call2(clock_settime, CLOCK_REALTIME, &now);
+	return call2(clock_settime, CLOCK_REALTIME, &now);
 }
 
 /* Fills a list of pointers from the strings at *at; the strings end before `end`. */
@@ -223,12 +227,10 @@ static void warm_up(void)
 /* This guest, or another of the same snapshot, goes on: it has to become one of its own. */
 static void become_another(struct restore_block *told)
 {
-	reseed(told);
-	set_clock(told);
-	if (told->strings[0]) {
-		call2(sethostname, told->strings, length_of(told->strings));
-		append(host_name + 9, host_name + sizeof(host_name), told->strings);
-	}
+	reseed(told->seed);
+	set_clock(told->seconds, told->nanoseconds);
+	if (told->strings[0])
+		rename_guest(told->strings);
 	run_hook(told->generation);
 }
 
@@ -253,7 +255,7 @@ static char **wait_in_template(volatile unsigned *snapshot, const char *terminal
 	char *names[3], *at = block->strings;
 
 	/* Its memory is there, so that no page of it need be looked for then; and init has gone to sleep. */
-	for (unsigned i = 0; i < sizeof(restored_words) / sizeof(restored_words[0]); i += 512)
+	for (unsigned i = 0; i < BLOCK_STRINGS; i += 512)
 		*(char *volatile *)&restored_words[i] = 0, *(char *volatile *)&restored_variables[i] = 0;
 	for (unsigned i = 0; i < CHANNEL_RING_BYTES; i += 4096)
 		(void)*(volatile char *)(output_ring + i);

@@ -15,6 +15,7 @@
 #include "text.h"
 
 #define DEFAULT_NAME "vmlet"
+#define LOCAL_NAMES "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 #define DT_DIR 4
 #define DT_LNK 10
 #define AT_SYMLINK_NOFOLLOW 0x100
@@ -40,7 +41,7 @@ static void mount_one(const char *type, const char *at, unsigned long flags, con
 	call5(mount, type, at, type, flags, data);
 }
 
-static void mount_all(void)
+static void mount_kernel_places(void)
 {
 	mount_one("devtmpfs", "/dev", MS_NOSUID, "mode=0755");
 	mount_one("proc", "/proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, 0);
@@ -48,13 +49,18 @@ static void mount_all(void)
 	mount_one("devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, "gid=5,mode=0620,ptmxmode=0666");
 	mount_one("tmpfs", "/dev/shm", MS_NOSUID | MS_NODEV, "mode=1777");
 	mount_one("mqueue", "/dev/mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC, 0);
-	mount_one("tmpfs", "/tmp", MS_NOSUID | MS_NODEV, "mode=1777");
-	mount_one("tmpfs", "/run", MS_NOSUID | MS_NODEV, "mode=0755");
-	call2(mkdir, "/root", 0700);
 	call2(symlink, "/proc/self/fd", "/dev/fd");
 	call2(symlink, "/proc/self/fd/0", "/dev/stdin");
 	call2(symlink, "/proc/self/fd/1", "/dev/stdout");
 	call2(symlink, "/proc/self/fd/2", "/dev/stderr");
+}
+
+static void mount_all(void)
+{
+	mount_kernel_places();
+	mount_one("tmpfs", "/tmp", MS_NOSUID | MS_NODEV, "mode=1777");
+	mount_one("tmpfs", "/run", MS_NOSUID | MS_NODEV, "mode=0755");
+	call2(mkdir, "/root", 0700);
 }
 
 static void set_limits(void)
@@ -100,10 +106,47 @@ static void cover_file(const char *path, const char *file, const char *text)
 	call5(mount, file, path, 0, MS_BIND, 0);
 }
 
+/* In the place of whatever is there; a link is not followed. */
+static void put_file(const char *path, const char *text)
+{
+	call1(unlink, path);
+	long fd = call3(open, path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
+
+	if (fd < 0)
+		return;
+	call3(write, fd, text, length_of(text));
+	call1(close, fd);
+}
+
+/* The host's name and addresses, in an image. */
+static void put_names(void)
+{
+	static char text[512];
+	const char *end = text + sizeof(text), *name = host_name + 9;
+
+	append(append(text, end, name), end, "\n");
+	put_file("/etc/hostname", text);
+	append(append(append(text, end, LOCAL_NAMES "127.0.1.1\t"), end, name), end, "\n");
+	put_file("/etc/hosts", text);
+}
+
+static long rename_guest(const char *name)
+{
+	long result = call2(sethostname, name, length_of(name));
+
+	if (result != 0)
+		return result;
+	append(host_name + 9, host_name + sizeof(host_name), name);
+	if (root_kind == ROOT_IMAGE)
+		put_names();
+	return 0;
+}
+
 static void set_names(void)
 {
 	char *name = host_name + 9;
-	long fd = call3(open, "/etc/hostname", O_RDONLY | O_CLOEXEC, 0);
+	/* An image has the name of whatever made it. */
+	long fd = root_kind == ROOT_IMAGE ? -1 : call3(open, "/etc/hostname", O_RDONLY | O_CLOEXEC, 0);
 	long length = fd < 0 ? 0 : call3(read, fd, name, 64);
 
 	if (fd >= 0)
@@ -160,13 +203,11 @@ static int spread_root(const char *from, const char *to)
 	return 1;
 }
 
-/* True if everything that mount_all mounts has, or can be given, a place below the current folder. */
-static int has_places(void)
+/* True if each of them is there, or can be made, below the current folder. */
+static int has_places(const char *const *places)
 {
-	static const char *const places[] = { "dev", "proc", "sys", "tmp", "run" };
-
-	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
-		long result = call2(mkdir, places[i], 0755);
+	for (; *places; places++) {
+		long result = call2(mkdir, *places, 0755);
 
 		if (result != 0 && result != -EEXIST)
 			return 0;
@@ -177,17 +218,21 @@ static int has_places(void)
 /* True if the disk is "/" from here on, with everything mounted there again. */
 static int change_root(const char *device)
 {
+	/* What mount_all needs. */
+	static const char *const places[] = { "dev", "proc", "sys", "tmp", "run", 0 };
+
 	call2(mkdir, "/newroot", 0755);
 	if (!is_mounted(device, "/newroot"))
 		return 0;
 	call1(chdir, "/newroot");
-	if (!has_places() && spread_root("/newroot", "/spread"))
+	if (!has_places(places) && spread_root("/newroot", "/spread"))
 		call1(chdir, "/spread");
 	if (call5(mount, ".", "/", 0, MS_MOVE, 0) != 0 || call1(chroot, ".") != 0)
 		return 0;
 	call1(chdir, "/");
+	root_kind = ROOT_DISK;
 	mount_all();
-	cover_file("/etc/hosts", "/run/hosts", "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+	cover_file("/etc/hosts", "/run/hosts", LOCAL_NAMES);
 	return 1;
 }
 

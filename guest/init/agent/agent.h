@@ -1,0 +1,92 @@
+/* The agent's three beginnings: as init over the command channel, as init over something else, and as a process. */
+#ifndef VMLET_AGENT_AGENT_H
+#define VMLET_AGENT_AGENT_H
+
+#include "../cmdline.h"
+#include "../pipes.h"
+#include "../template.h"
+#include "../timer.h"
+#include "serve.h"
+
+#define USAGE_STATUS 64
+
+/* Everything that a guest of this template will need is made, and at rest; then the snapshot is taken. */
+static void wait_for_snapshot(void)
+{
+	static const struct timespec64 moment = { 0, 100000000 };
+
+	warm_up();
+	make_spare();
+	for (unsigned i = 0; i < CHANNEL_RING_BYTES; i += 4096)
+		(void)*(volatile char *)(output_ring + i), (void)*(volatile char *)(input_ring + i);
+	prepare_to_become_another();
+	nonce = TEMPLATE_NONCE;
+	/* The spare process comes to where it waits. */
+	call2(nanosleep, &moment, 0);
+	channel->looks = 1;
+	timer->snapshot = 1;
+	channel->looks = 0;
+	become_another_if_told();
+	hook = HOOK_UNKNOWN;
+}
+
+/* False if there is no way to the host. */
+static int open_agent_link(int has_channel)
+{
+	const char *port = value_of(agent_link, "vsock:");
+	unsigned number;
+
+	if (!agent_link[0]) {
+		if (has_channel)
+			link_over_channel();
+		return has_channel;
+	}
+	if (port)
+		return read_number(port, &number) && link_over_vsock(number);
+	return link_over_device(agent_link);
+}
+
+static int run_agent_as_init(int has_channel)
+{
+	is_init = 1;
+	if (!prepare_agent() || !open_agent_link(has_channel)) {
+		say("init: the agent of vmlet.agent has no way to the host: ");
+		say(agent_link[0] ? agent_link : "there is no command channel");
+		say("\n");
+		return STATUS_CANNOT_RUN;
+	}
+	give_way();
+	if (has_channel)
+		channel->state = CHANNEL_OPEN;
+	if (has_channel && is_template)
+		wait_for_snapshot();
+	else
+		make_spare();
+	milestone(MILESTONE_COMMAND_START);
+	int status = serve_agent();
+
+	reboot_if_asked();
+	return status;
+}
+
+/* `init agent FD_IN FD_OUT`: for one conversation. */
+static int run_agent_as_process(long count, char **words)
+{
+	unsigned in, out;
+
+	if (count != 4 || !is_same(words[1], "agent") || !read_number(words[2], &in) || !read_number(words[3], &out)) {
+		say("usage: init agent FD_IN FD_OUT\n");
+		return USAGE_STATUS;
+	}
+	if (!prepare_agent() || !link_over_pair(in, out)) {
+		say("init: agent: a descriptor is not open\n");
+		return USAGE_STATUS;
+	}
+	int status = serve_agent();
+
+	restart_connection(1);
+	kill_sessions();
+	return status;
+}
+
+#endif

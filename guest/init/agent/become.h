@@ -1,0 +1,267 @@
+/* A command's own process, between fork and exec: it reads its request, becomes who and what is asked for, and runs the
+ * program. Whatever goes wrong is said in memory that it shares with the agent. */
+#ifndef VMLET_AGENT_BECOME_H
+#define VMLET_AGENT_BECOME_H
+
+#include <asm/errno.h>
+#include <asm/fcntl.h>
+#include <asm/ioctls.h>
+#include <linux/ptrace.h>
+#include <linux/resource.h>
+#include <linux/utsname.h>
+
+#include "../execute.h"
+#include "../syscall.h"
+#include "../text.h"
+#include "protocol.h"
+#include "users.h"
+
+/* The shell's, and what is added to the variables. */
+#define MORE_WORDS 8
+
+/* Shared with the agent, from the fork on. */
+struct start {
+	unsigned length;
+	/* The terminal's name, or empty. */
+	char terminal[32];
+	struct refusal refusal;
+	char payload[FRAME_PAYLOAD + 1];
+	/* Every string may be empty: one byte of the payload. */
+	char *words[FRAME_PAYLOAD + 2 * MORE_WORDS];
+};
+
+struct exec_strings {
+	char *folder, *user;
+	char **arguments, **variables;
+};
+
+static int refuse_with(long error, const char *text, const char *name)
+{
+	const char *end = refusal->text + sizeof(refusal->text);
+
+	append(append(refusal->text, end, text), end, name);
+	refusal->status = STATUS_CANNOT_RUN;
+	refusal->error = (int)-error;
+	return STATUS_CANNOT_RUN;
+}
+
+/* The lists behind the request's head; false if they are not what it says. */
+static int read_strings(struct start *start, char *at, char *end, struct exec_strings *strings)
+{
+	const struct exec_request *request = (const struct exec_request *)start->payload;
+	/* A place before the first argument, for the shell. */
+	char **next = start->words + 1;
+	unsigned long count = 2UL + request->arguments + request->variables;
+
+	if (request->arguments < 1 || count > FRAME_PAYLOAD)
+		return 0;
+	for (unsigned long i = 0; i < count; i++) {
+		char *string = at;
+
+		while (at < end && *at)
+			at++;
+		if (at++ >= end)
+			return 0;
+		if (i == 0)
+			strings->folder = string;
+		else if (i == 1)
+			strings->user = string;
+		else
+			*next++ = string;
+		if (i == 1)
+			strings->arguments = next;
+		if (i == 1UL + request->arguments) {
+			*next++ = 0;
+			strings->variables = next;
+		}
+	}
+	*next = 0;
+	return at == end;
+}
+
+static int has_variable(char **variables, const char *name)
+{
+	for (; *variables; variables++) {
+		const char *given = *variables, *wanted = name;
+
+		while (*wanted != '=' && *given == *wanted)
+			given++, wanted++;
+		if (*wanted == '=' && *given == '=')
+			return 1;
+	}
+	return 0;
+}
+
+static void add_variable(char **variables, char *variable)
+{
+	if (has_variable(variables, variable))
+		return;
+	while (*variables)
+		variables++;
+	variables[0] = variable;
+	variables[1] = 0;
+}
+
+static void add_defaults(char **variables, unsigned flags, const struct user *user)
+{
+	static char path[] = "PATH=" DEFAULT_PATH, term[] = "TERM=xterm";
+	static char home[MAX_PATH + 8] = "HOME=", name[MAX_NAME + 8] = "USER=", host[80] = "HOSTNAME=";
+	static struct new_utsname names;
+
+	append(home + 5, home + sizeof(home), user->home[0] ? user->home : "/");
+	append(name + 5, name + sizeof(name), user->name);
+	add_variable(variables, path);
+	add_variable(variables, home);
+	if (user->name[0])
+		add_variable(variables, name);
+	if (flags & EXEC_TERMINAL)
+		add_variable(variables, term);
+	if (!has_variable(variables, host) && call1(uname, &names) == 0) {
+		append(host + 9, host + sizeof(host), names.nodename);
+		add_variable(variables, host);
+	}
+}
+
+/* Along PATH of the command's own variables. */
+static const char *folders_of(char **variables)
+{
+	for (; *variables; variables++) {
+		const char *given = *variables, *name = "PATH=";
+
+		while (*name && *given == *name)
+			given++, name++;
+		if (!*name)
+			return given;
+	}
+	return DEFAULT_PATH;
+}
+
+/* Every part of the path that is not there. */
+static void make_folders(const char *path)
+{
+	static char part[MAX_PATH];
+	char *at = part;
+
+	while (*path && at < part + sizeof(part) - 1) {
+		*at++ = *path++;
+		*at = 0;
+		if (*path == '/' || !*path)
+			call2(mkdir, part, 0755);
+	}
+}
+
+static int sit_down(const char *terminal)
+{
+	long fd = call3(open, terminal, O_RDWR, 0);
+
+	if (fd < 0)
+		return refuse_with(fd, "cannot open the terminal ", terminal);
+	call3(ioctl, fd, TIOCSCTTY, 0);
+	for (int i = 0; i < 3; i++)
+		call2(dup2, fd, i);
+	if (fd > 2)
+		call1(close, fd);
+	return 0;
+}
+
+static int set_rlimits(const struct exec_limit *limits, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		unsigned long values[2] = { limits[i].soft, limits[i].hard };
+		long result = limits[i].zero ? -EINVAL : call4(prlimit64, 0, limits[i].resource, values, 0);
+
+		if (result != 0)
+			return refuse_with(result, "cannot set a limit: ", result == -EPERM ? "not permitted" : "not a valid one");
+	}
+	return 0;
+}
+
+static int become_user(struct user *user, const char *text, const unsigned *groups, unsigned count)
+{
+	const char *missing = resolve_user(user, text);
+	long result;
+
+	if (missing)
+		return refuse_with(-EINVAL, "no such user or group in the guest: ", missing);
+	for (unsigned i = 0; i < count; i++)
+		add_group(user, groups[i]);
+	result = call2(setgroups, user->group_count, user->groups);
+	if (result == 0)
+		result = call3(setresgid, user->gid, user->gid, user->gid);
+	if (result == 0)
+		result = call3(setresuid, user->uid, user->uid, user->uid);
+	return result == 0 ? 0 : refuse_with(result, "cannot become the user ", text);
+}
+
+static int enter_folder(const char *folder, const struct user *user)
+{
+	long result;
+
+	if (!folder[0]) {
+		if (call1(chdir, user->home) != 0)
+			call1(chdir, "/");
+		return 0;
+	}
+	result = call1(chdir, folder);
+	if (result == 0)
+		return 0;
+	/* ENOENT is the program's alone. */
+	return refuse_with(result == -ENOENT ? -ENOTDIR : result,
+			   result == -ENOENT ? "the working directory is not there: " :
+					       "cannot change to the working directory ",
+			   folder);
+}
+
+/* Comes back with the status that says why not. */
+static int become_command(struct start *start)
+{
+	static struct user user = { 0 };
+	const struct exec_request *request = (const struct exec_request *)start->payload;
+	const struct exec_limit *limits = (const struct exec_limit *)(start->payload + sizeof(*request));
+	const unsigned *groups;
+	struct exec_strings strings = { 0 };
+	char *end = start->payload + start->length;
+	int status;
+
+	refusal = &start->refusal;
+	if (request->limits > FRAME_PAYLOAD / sizeof(*limits) || request->groups > MAX_GROUPS)
+		return refuse_with(-EINVAL, "the request is not a valid one", "");
+	groups = (const unsigned *)(limits + request->limits);
+	if ((const char *)(groups + request->groups) > end || !read_strings(start, (char *)(groups + request->groups), end, &strings))
+		return refuse_with(-EINVAL, "the request is not a valid one", "");
+	if (start->terminal[0] && (status = sit_down(start->terminal)))
+		return status;
+	if (!start->terminal[0] && (request->flags & EXEC_MERGED))
+		call2(dup2, 1, 2);
+	if (!start->terminal[0] && (request->flags & EXEC_NO_INPUT)) {
+		long fd = call3(open, "/dev/null", O_RDONLY, 0);
+
+		call2(dup2, fd, 0);
+		call1(close, fd);
+	}
+	if ((status = set_rlimits(limits, request->limits)))
+		return status;
+	if (request->flags & EXEC_MAKE_FOLDER)
+		make_folders(strings.folder);
+	append(user.home, user.home + MAX_PATH, "/root");
+	append(user.name, user.name + MAX_NAME, "root");
+	if (strings.user[0]) {
+		if ((status = become_user(&user, strings.user, groups, request->groups)))
+			return status;
+	} else if (request->groups) {
+		long result = call2(setgroups, request->groups, groups);
+
+		if (result != 0)
+			return refuse_with(result, "cannot set the groups", "");
+	}
+	if ((status = enter_folder(strings.folder, &user)))
+		return status;
+	if (!(request->flags & EXEC_CLEAN))
+		add_defaults(strings.variables, request->flags, &user);
+	environment = strings.variables;
+	if (request->flags & EXEC_HOLD)
+		call4(ptrace, PTRACE_TRACEME, 0, 0, 0);
+	return attempt(strings.arguments, folders_of(strings.variables));
+}
+
+#endif

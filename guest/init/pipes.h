@@ -1,0 +1,287 @@
+/* The command between two pipes, whose bytes go through the channel's rings (channel.h). */
+#ifndef VMLET_PIPES_H
+#define VMLET_PIPES_H
+
+#include <asm/errno.h>
+#include <asm/ioctls.h>
+#include <asm/poll.h>
+#include <linux/sched.h>
+
+#include "channel.h"
+#include "cmdline.h"
+#include "power.h"
+#include "program.h"
+#include "signals.h"
+#include "template.h"
+#include "terminal.h"
+
+#define PRIO_PROCESS 0
+/* Of init while it moves bytes: a tenth of a processor, if programs want all of it. */
+#define NICE 10
+
+/* Our ends of the pipes, -1 once they are closed. */
+static long pipe_output = -1, pipe_input = -1;
+
+static void close_pipe(long *fd)
+{
+	if (*fd >= 0)
+		call1(close, *fd);
+	*fd = -1;
+}
+
+/* Nobody reads the command's input any more. */
+static void close_input(void)
+{
+	close_pipe(&pipe_input);
+	channel->state = CHANNEL_INPUT_CLOSED;
+	*doorbell = 1;
+}
+
+static unsigned output_room(void)
+{
+	return CHANNEL_RING_BYTES - (channel->output_head - channel->output_tail);
+}
+
+static unsigned input_waiting(void)
+{
+	return channel->input_head - channel->input_tail;
+}
+
+/* One read of what the command has written, at most `limit` bytes; the count, 0 if there is nothing now. */
+static unsigned move_output(unsigned limit)
+{
+	unsigned at = channel->output_head % CHANNEL_RING_BYTES, room = output_room();
+
+	if (room > CHANNEL_RING_BYTES - at)
+		room = CHANNEL_RING_BYTES - at;
+	if (room > limit)
+		room = limit;
+	if (pipe_output < 0 || !room)
+		return 0;
+	long count = call3(read, pipe_output, output_ring + at, room);
+
+	if (count == 0)
+		/* The last writer has gone, and a pipe without one is always ready. */
+		close_pipe(&pipe_output);
+	if (count <= 0)
+		return 0;
+	channel->output_head += (unsigned)count;
+	*doorbell = 1;
+	return (unsigned)count;
+}
+
+/* One write of what has come for the command. */
+static unsigned move_input(void)
+{
+	unsigned end, waiting, at = channel->input_tail % CHANNEL_RING_BYTES;
+
+	if (pipe_input < 0)
+		return 0;
+	/* In this order: the monitor writes the last count before the end. */
+	end = channel->input_end;
+	waiting = input_waiting();
+	if (!waiting) {
+		if (end)
+			close_pipe(&pipe_input);
+		return 0;
+	}
+	if (waiting > CHANNEL_RING_BYTES - at)
+		waiting = CHANNEL_RING_BYTES - at;
+	long count = call3(write, pipe_input, input_ring + at, waiting);
+
+	if (count == -EPIPE)
+		close_input();
+	if (count <= 0)
+		return 0;
+	channel->input_tail += (unsigned)count;
+	/* Pairs with the monitor's: it says that it waits, and then looks once more for room. */
+	__sync_synchronize();
+	if (channel->monitor_waits)
+		*doorbell = 1;
+	return (unsigned)count;
+}
+
+static int must_be_woken(void)
+{
+	if (pipe_output >= 0 && !output_room())
+		return 1;
+	return pipe_input >= 0 && !channel->input_end && !input_waiting();
+}
+
+/* Sleeps until a pipe is ready, the monitor wakes us or a signal comes, which is taken in here and nowhere else. */
+static void wait_for_bytes(int is_busy)
+{
+	static char dropped[256];
+	struct poll_fd fds[4];
+	struct timespec64 time = { 0, 0 };
+	int waits = 0;
+
+	if (!is_busy && must_be_woken()) {
+		channel->guest_waits = CHANNEL_WAITS_FOR_ALL;
+		/* Pairs with the monitor's: it changes a count, and then looks whether we wait. */
+		__sync_synchronize();
+		waits = must_be_woken();
+	}
+	fds[0] = (struct poll_fd){ output_room() ? (int)pipe_output : -1, POLLIN, 0 };
+	/* Without an event asked for, the end of the last reader is told all the same. */
+	fds[1] = (struct poll_fd){ (int)pipe_input, pipe_input >= 0 && input_waiting() ? POLLOUT : 0, 0 };
+	fds[2] = (struct poll_fd){ (int)wake_up, POLLIN, 0 };
+	fds[3] = (struct poll_fd){ (int)child_signals, POLLIN, 0 };
+	if (waits) {
+		long ms = wake_up >= 0 ? LOOK_MS : LOOK_BLINDLY_MS;
+
+		time = (struct timespec64){ ms / 1000, ms % 1000 * 1000000 };
+	}
+	int is_done = is_busy || (!waits && must_be_woken());
+
+	call5(ppoll, fds, 4, is_done || waits ? &time : 0, &sleeping_mask, 8);
+	channel->guest_waits = 0;
+	if (fds[3].revents)
+		child_changed = 1;
+	/* The last writer has gone, and nothing is left: only forgotten, since closing it is work for nothing. */
+	if ((fds[0].revents & (POLLIN | POLLHUP)) == POLLHUP)
+		pipe_output = -1;
+	if (fds[1].revents & POLLERR)
+		close_input();
+	if (!fds[2].revents)
+		return;
+	if ((fds[2].revents & POLLIN) && !terminal_is_taken())
+		call3(read, wake_up, dropped, sizeof(dropped));
+	else
+		wake_up = -1;
+}
+
+/* What the command has written before its end, and no more: a child of its may write for ever. */
+static void drain_output(void)
+{
+	int left = 0;
+
+	if (pipe_output >= 0)
+		call3(ioctl, pipe_output, FIONREAD, &left);
+	while (left > 0 && pipe_output >= 0) {
+		unsigned moved = move_output((unsigned)left);
+
+		left -= (int)moved;
+		if (!moved) {
+			/* Only a full ring stops us. */
+			close_pipe(&pipe_input);
+			wait_for_bytes(0);
+		}
+	}
+}
+
+/* Whoever writes goes on until the pipe is full, instead of giving way to init for every piece. */
+static void give_way(void)
+{
+	static const int priority = 0;
+
+	call3(sched_setscheduler, 0, SCHED_BATCH, &priority);
+	call3(setpriority, PRIO_PROCESS, 0, NICE);
+}
+
+struct command_state {
+	int status, has_ended;
+	/* Since the last look at what it has written. */
+	int has_begun;
+};
+
+/* Reaps what has ended, but nothing behind the command. One that is held begins: it is the only child then. */
+static void look_at_children(long command, struct command_state *state)
+{
+	int status;
+
+	for (long pid; (pid = call4(wait4, -1, &status, WNOHANG, 0)) > 0;) {
+		if (has_stopped(status)) {
+			forget_child_signals();
+			hold_program(pid, &timer->snapshot);
+			milestone(MILESTONE_COMMAND_START);
+			begin_program(pid);
+			state->has_begun = 1;
+			return;
+		}
+		if (pid == command) {
+			state->status = exit_status(status);
+			state->has_ended = 1;
+			return;
+		}
+	}
+}
+
+/* Runs the command between two pipes, and moves what goes through them, until it has ended. Its exit status. */
+static int run_with_pipes(void)
+{
+	static const unsigned long signals = 1UL << (SIGCHLD - 1) | 1UL << (SIGUSR1 - 1) | 1UL << (SIGUSR2 - 1) |
+					     1UL << (SIGTERM - 1);
+	static const unsigned long none = 0;
+	struct command_state state = { STATUS_CANNOT_RUN, 0, 0 };
+	int in[2], out[2];
+
+	if (is_template)
+		warm_up();
+	if (call2(pipe2, in, O_CLOEXEC) != 0 || call2(pipe2, out, O_CLOEXEC) != 0)
+		return state.status;
+	handle(SIGCHLD, on_signal);
+	/* Taken in while init sleeps, and not between its look and its sleep. */
+	call4(rt_sigprocmask, SIG_BLOCK, &signals, 0, 8);
+	open_child_signals();
+	open_urandom();
+	channel->state = CHANNEL_OPEN;
+	long command = call0(fork);
+
+	if (command == 0) {
+		call4(rt_sigprocmask, SIG_SETMASK, &none, 0, 8);
+		/* Without a terminal, as in a container that was given none. */
+		call0(setsid);
+		call2(dup2, in[0], 0);
+		call2(dup2, out[1], 1);
+		call2(dup2, out[1], 2);
+		call1(chdir, "/root");
+		run_command(is_template ? wait_in_template(&timer->snapshot, terminal_device) : argv);
+	}
+	/* Not before the fork: the command would inherit it. */
+	give_way();
+	call1(close, in[0]);
+	call1(close, out[1]);
+	pipe_input = in[1];
+	pipe_output = out[0];
+	call3(fcntl, pipe_input, F_SETFL, O_NONBLOCK);
+	call3(fcntl, pipe_output, F_SETFL, O_NONBLOCK);
+	while (command > 0) {
+		/* Before the command gets what was sent to this guest, and not to the one that was saved. */
+		struct restore_block *notice = has_notice();
+
+		if (notice)
+			become_another(notice);
+		/* Of a program that has just begun there is none. */
+		unsigned moved = state.has_begun ? 0 : move_output(CHANNEL_RING_BYTES);
+
+		moved += move_input();
+		state.has_begun = 0;
+
+		wait_for_bytes(moved > 0);
+		if (asked_off) {
+			state.status = 0;
+			break;
+		}
+		if (asked_reboot)
+			break;
+		if (!child_changed)
+			continue;
+		child_changed = 0;
+		look_at_children(command, &state);
+		if (state.has_ended)
+			break;
+		if (!state.has_begun) {
+			/* In this order: what comes between the two is seen by the second. */
+			forget_child_signals();
+			look_at_children(command, &state);
+			if (state.has_ended)
+				break;
+		}
+	}
+	drain_output();
+	reboot_if_asked();
+	return state.status;
+}
+
+#endif
