@@ -237,6 +237,7 @@ export type { BalloonConfig } from "./config/balloon.js";
 export type { DiskCache, DiskConfig, DiskFormat } from "./config/disks.js";
 export type { NetConfig } from "./config/nets.js";
 export type { PortForward, UserNetConfig } from "./config/user-net.js";
+export type { ShareConfig } from "./config/shares.js";
 export type { VsockConfig } from "./config/vsock.js";
 export type { BalloonReport } from "./virtio/device-host.js";
 export type { BootProtocol, ConsoleKind, VmConfig } from "./config/types.js";

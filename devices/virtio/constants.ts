@@ -10,6 +10,7 @@ export const VIRTIO_ID_CONSOLE = 3;
 export const VIRTIO_ID_RNG = 4;
 export const VIRTIO_ID_BALLOON = 5;
 export const VIRTIO_ID_VSOCK = 19;
+export const VIRTIO_ID_FS = 26;
 
 // == §2.1 device status ========================================================
 

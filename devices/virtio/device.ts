@@ -16,6 +16,11 @@ export interface VirtioDevice {
   /** Largest size of each queue, a power of two. */
   readonly queueMaxSizes: readonly number[];
   readonly counters: Counters;
+  /**
+   * Another process serves the queues, and nobody tells the transport of used buffers: InterruptStatus says so from
+   * DRIVER_OK to the reset, and a driver that looks in vain finds its rings empty.
+   */
+  readonly isServedElsewhere?: boolean;
   readConfig(offset: number, size: AccessSize): number;
   writeConfig(offset: number, size: AccessSize, value: number): void;
   /** The driver has set DRIVER_OK: the context is valid from here to `reset`. */
@@ -26,6 +31,8 @@ export interface VirtioDevice {
    * DEVICE_NEEDS_RESET; whatever the driver does, nothing else may be thrown.
    */
   onAvailable(queueIndex: number): boolean;
+  /** The driver has stopped this queue of a live device: nothing of it is touched any more. */
+  queueStopped?(queueIndex: number): void;
   /**
    * Done when nothing is in flight: no request that another thread or the kernel has, and that is not answered. No queue
    * is served from here to `unquiesce`. What host programs send meanwhile waits.

@@ -273,7 +273,7 @@ export class MmioTransport implements BusDevice {
         this.notify(value);
         return true;
       case VIRTIO_MMIO_INTERRUPT_ACK:
-        Atomics.and(this.#registers, INTERRUPT_STATUS_WORD, ~value);
+        Atomics.and(this.#registers, INTERRUPT_STATUS_WORD, ~value | this.#lastingInterrupt);
         return true;
       case VIRTIO_MMIO_STATUS:
         if (!this.#writeStatus(value)) return false;
@@ -325,7 +325,11 @@ export class MmioTransport implements BusDevice {
       // Always allowed: drivers do it while they let go of a device, before or after its reset.
       const queue = this.#queues[this.#queueSel];
       if (queue !== undefined) queue.isReady = false;
-      this.#live[this.#queueSel]?.stop();
+      const live = this.#live[this.#queueSel];
+      if (live !== undefined && !live.isStopped) {
+        live.stop();
+        this.#device.queueStopped?.(this.#queueSel);
+      }
       return true;
     }
     const queue = this.#queueInSetUp();
@@ -399,7 +403,13 @@ export class MmioTransport implements BusDevice {
         if (isCurrent()) this.#fail(reason);
       },
     };
+    Atomics.or(this.#registers, INTERRUPT_STATUS_WORD, this.#lastingInterrupt);
     this.#device.activate(context);
+  }
+
+  /** The bit of InterruptStatus that no acknowledgement clears, 0 for none. */
+  get #lastingInterrupt(): number {
+    return this.#device.isServedElsewhere === true && this.#live.length > 0 ? VIRTIO_MMIO_INT_VRING : 0;
   }
 
   #serve(queueIndex: number): void {

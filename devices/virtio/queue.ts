@@ -39,6 +39,7 @@ export interface QueueIndices {
 const AT_THE_START: QueueIndices = { nextAvailable: 0, nextUsed: 0 };
 
 export class Queue {
+  readonly addresses: QueueAddresses;
   readonly size: number;
   /** Chains taken so far. */
   popped = 0;
@@ -64,6 +65,7 @@ export class Queue {
 
   constructor(memory: GuestMemory, addresses: QueueAddresses, features: QueueFeatures, indices = AT_THE_START) {
     const { size, descriptorGpa, availableGpa, usedGpa } = addresses;
+    this.addresses = addresses;
     this.size = size;
     this.#memory = memory;
     this.#features = features;
@@ -83,6 +85,19 @@ export class Queue {
   /** Where a saved queue goes on, once all is published; the `held` chains taken last and not given back come again. */
   indices(held: number): QueueIndices {
     return { nextAvailable: (this.#nextAvailable - held) & 0xffff, nextUsed: this.#nextUsed };
+  }
+
+  /**
+   * Goes on where another device has left the queue, which has served chains in their order: with the first that it has
+   * not given back.
+   */
+  takeOver(): void {
+    if (this.#isStopped) return;
+    const used = this.#memory.loadU16(this.#usedGpa + IDX_OFFSET);
+    this.#nextAvailable = used;
+    this.#knownAvailable = used;
+    this.#nextUsed = used;
+    this.#publishedUsed = used;
   }
 
   /** Ends the queue for good: it is empty and writes nothing, even for code that still holds it. */

@@ -40,6 +40,7 @@ const VALUES: Readonly<Record<string, string>> = {
   vsock: "cid=3,path=v",
   console: "serial",
   balloon: "1",
+  share: "s",
   report: "r",
   metrics: "m",
   control: "c",

@@ -57,6 +57,7 @@ const FULL: VmConfig = {
   rng: true,
   commandChannel: true,
   balloon: { targetMib: 100, deflateOnOom: true, reporting: true },
+  shares: [{ path: "s", tag: "code", isReadonly: true }],
 };
 
 type Steps = readonly (string | number)[];

@@ -52,6 +52,7 @@ describe("device-host", () => {
     const silent: number[] = [];
     const source: NotificationEvents = {
       connect: (window, queue, notified) => events.set(`${String(window)}.${String(queue)}`, notified),
+      connectTo: () => assert.fail("no device here is served elsewhere"),
       silenceAcknowledgements: (window) => silent.push(window),
       close: () => events.clear(),
     };

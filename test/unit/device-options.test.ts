@@ -4,6 +4,7 @@ import { parseBoot, parseStats } from "../../vmm/cli/arguments.js";
 import { formatBalloon, parseBalloon } from "../../vmm/cli/balloon-argument.js";
 import { UsageError } from "../../vmm/cli/usage-error.js";
 import { parseNet } from "../../vmm/cli/net-argument.js";
+import { parseShare } from "../../vmm/cli/share-argument.js";
 import { parseVsock } from "../../vmm/cli/vsock-argument.js";
 import { deviceCount } from "../../vmm/config/devices.js";
 import { resolveConfig } from "../../vmm/config/resolve.js";
@@ -95,6 +96,30 @@ describe("device options: configuration", () => {
     ]);
   });
 
+  it("shared folders: default tags, and everything that is wrong at once", () => {
+    const shares = [{ path: "a" }, { path: "b", tag: "x", isReadonly: true }, { path: "c" }];
+    assert.deepEqual(resolve({ shares }).shares, [
+      { path: "a", tag: "share0", isReadonly: false },
+      { path: "b", tag: "x", isReadonly: true },
+      { path: "c", tag: "share2", isReadonly: false },
+    ]);
+    const wrong = [
+      { path: "a", tag: "é".repeat(19) },
+      { path: "", tag: "a\nb", color: 1 },
+      { path: "c", tag: "share1" },
+    ];
+    assert.deepEqual(problemsOf({ shares: wrong }), [
+      'Shared folder 2: unknown option "color"; known are path, tag, isReadonly',
+      'Shared folder 2: path "" is not a path',
+      'Shared folder 2: tag "a\\nb" is not a name in one line',
+      `Shared folder 1: tag "${"é".repeat(19)}" has 38 bytes; the limit is 36`,
+      'Tag "share1" is given to more than one shared folder',
+    ]);
+    assert.deepEqual(problemsOf({ shares: Array.from({ length: 15 }, () => ({ path: "a" })) }), [
+      "shares has 15 items; the limit is 14",
+    ]);
+  });
+
   it("all kinds together have 14 windows, in an order that does not depend on how they were asked for", () => {
     const all = {
       balloon: { targetMib: 0 },
@@ -103,29 +128,30 @@ describe("device options: configuration", () => {
       vsock: { cid: 3, path: "v" },
       nets: [{ tap: "auto" }, { tap: "auto" }],
       disks: [{ path: "a" }],
+      shares: [{ path: "a" }],
     } as const;
-    assert.equal(deviceCount(resolve(all)), 7);
+    assert.equal(deviceCount(resolve(all)), 8);
     const opened: string[] = [];
     const opener = (name: string) => () => {
       opened.push(name);
       return [];
     };
-    const names = ["balloon", "rng", "disk", "console", "vsock", "net"] as const;
+    const names = ["share", "balloon", "rng", "disk", "console", "vsock", "net"] as const;
     const openers = Object.fromEntries(names.map((name) => [name, opener(name)]));
     openDevices(openers, resolve(all), () => undefined);
-    assert.deepEqual(opened, ["disk", "net", "vsock", "console", "rng", "balloon"]);
-    const disks = Array.from({ length: 9 }, () => ({ path: "a" }));
+    assert.deepEqual(opened, ["disk", "net", "vsock", "console", "rng", "balloon", "share"]);
+    const disks = Array.from({ length: 8 }, () => ({ path: "a" }));
     assert.deepEqual(problemsOf({ ...all, disks }), ["Number of devices 15 is more than 14"]);
   });
 });
 
 describe("device options: the lab", () => {
   it("refuses what cannot reach this host from there, before it starts", async () => {
-    const argv = ["--net", "tap=auto", "--vsock", "cid=3,path=/tmp/v"];
+    const argv = ["--net", "tap=auto", "--vsock", "cid=3,path=/tmp/v", "--share", "/tmp"];
     const config = resolve({ nets: [{ tap: "auto" }], vsock: { cid: 3, path: "/tmp/v" } });
     await assert.rejects(bootInLab(parseBoot(argv), config, "amd"), {
       code: "ERR_CONFIG",
-      message: /^--net and --vsock cannot reach this host from the lab/,
+      message: /^--net and --vsock and --share cannot reach this host from the lab/,
     });
   });
 });
@@ -153,6 +179,8 @@ describe("device options: arguments", () => {
       mtu: 1500,
     });
     assert.deepEqual(parseNet("user"), { user: {} });
+    assert.deepEqual(parseShare("/a=b,,c,ro,tag=x,,y"), { path: "/a=b,c", tag: "x,y", isReadonly: true });
+    assert.deepEqual(parseShare("."), { path: "." });
     assert.deepEqual(parseVsock("path=/a,,b,cid=42"), { cid: 42, path: "/a,b" });
     const balloon = parseBalloon("64,deflate-on-oom,reporting");
     assert.deepEqual(balloon, { targetMib: 64, deflateOnOom: true, reporting: true });
@@ -179,6 +207,13 @@ describe("device options: arguments", () => {
     [parseVsock, "cid=3", /no path= is given/],
     [parseVsock, "path=a", /no cid= is given/],
     [parseVsock, "cid=-1,path=a", /cid -1 is not a whole number/],
+    [parseShare, "", /does not begin with a folder's path/],
+    [parseShare, ",ro", /does not begin with a folder's path/],
+    [parseShare, "/a,", /unknown ""; known are tag=, ro/],
+    [parseShare, "/a,rw", /unknown "rw"/],
+    [parseShare, "/a,tag=", /tag needs a value/],
+    [parseShare, "/a,ro,ro", /ro is given twice/],
+    [parseShare, "/a,ro=1", /ro takes no value/],
     [parseBalloon, "reporting", /begins with a number of MiB/],
     [parseBalloon, "reporting,64", /unknown "64"/],
     [parseBalloon, "64=1", /takes no value/],

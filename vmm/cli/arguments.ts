@@ -4,6 +4,7 @@ import type { BalloonConfig } from "../config/balloon.js";
 import type { DiskConfig } from "../config/disks.js";
 import type { NetConfig } from "../config/nets.js";
 import type { BootProtocol, ConsoleKind } from "../config/types.js";
+import type { ShareConfig } from "../config/shares.js";
 import type { VsockConfig } from "../config/vsock.js";
 import { LAB_CPUS, type LabCpu } from "../lab/cpu.js";
 import { parseBalloon } from "./balloon-argument.js";
@@ -12,6 +13,7 @@ import { parseDisk } from "./disk-argument.js";
 import { parseOptions } from "./parse-options.js";
 import { UsageError } from "./usage-error.js";
 import { parseNet } from "./net-argument.js";
+import { parseShare } from "./share-argument.js";
 import { parseVsock } from "./vsock-argument.js";
 
 export const ACCELERATORS = ["auto", "kvm", "lab", "lab-intel"] as const;
@@ -39,6 +41,7 @@ export interface BootOptions {
   readonly console: ConsoleKind;
   readonly rng: boolean;
   readonly balloon: BalloonConfig | undefined;
+  readonly shares: readonly ShareConfig[];
   readonly report: string | undefined;
   readonly metrics: string | undefined;
   readonly control: string | undefined;
@@ -67,6 +70,7 @@ export const BOOT_FLAGS = {
   console: { type: "string" },
   rng: { type: "boolean" },
   balloon: { type: "string" },
+  share: { type: "string", multiple: true },
   report: { type: "string" },
   metrics: { type: "string" },
   control: { type: "string" },
@@ -106,6 +110,7 @@ export function parseBoot(argv: readonly string[]): BootOptions {
     console: oneOf("--console", values.console ?? "serial", CONSOLES),
     rng: values.rng ?? false,
     balloon: values.balloon === undefined ? undefined : parseBalloon(values.balloon),
+    shares: (values.share ?? []).map(parseShare),
     report: values.report,
     metrics: values.metrics,
     control: values.control,

@@ -70,10 +70,11 @@ function isTemplateFile<Config extends ResolvedConfig>(
 }
 
 /** The lab is a host of its own: an interface or a socket of it would lead nowhere. */
-function refuseHostDevices({ nets, vsock, control }: BootOptions): void {
+function refuseHostDevices({ nets, vsock, shares, control }: BootOptions): void {
   const given = [
     ...(nets.length > 0 ? ["--net"] : []),
     ...(vsock === undefined ? [] : ["--vsock"]),
+    ...(shares.length > 0 ? ["--share"] : []),
     ...(control === undefined ? [] : ["--control"]),
   ];
   if (given.length === 0) return;

@@ -135,6 +135,7 @@ function vmConfig(options: BootOptions) {
     console: options.console,
     rng: options.rng,
     balloon: options.balloon,
+    shares: options.shares,
     commandChannel: options.fromTemplate || (cmdline.includes(COMMAND_WORD) && !isInteractive()),
   };
 }

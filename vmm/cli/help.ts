@@ -81,6 +81,7 @@ Options:
                          hvc0, which follows the window's size
       --rng              an entropy device, /dev/hwrng
       --balloon BALLOON  memory that the guest gives back to this host
+      --share SHARE      a folder of this host that the guest mounts; repeatable
       --report FILE      write as JSON what happened: times, exits, outcome
       --metrics FILE     write a line of JSON a second, for vmlet stats
       --from-template    go on from where a guest like this was before it got
@@ -134,6 +135,11 @@ BALLOON: MIB[,deflate-on-oom][,reporting]
   reporting         the guest tells which pages it does not use, and this host
                     gets them back
 
+SHARE: PATH[,tag=NAME][,ro]
+  PATH              the folder; in the guest: mount -t virtiofs NAME /mnt
+  tag=NAME          its name there; default: share0, share1, ...
+  ro                the guest cannot change anything in it
+
 A comma inside a value is written twice.
 
 Keys on a terminal:
@@ -159,6 +165,7 @@ Examples:
   vmlet boot --kernel /boot/vmlinuz-6.1.0-28-cloud-amd64 --memory 512 --cpus 2
   vmlet boot --disk path=root.ext4,root
   vmlet boot --disk path=data.ext4 -- sh -c 'mount /dev/vda /mnt && ls /mnt'
+  vmlet boot --share . -- sh -c 'mount -t virtiofs share0 /mnt && ls /mnt'
   vmlet boot --net user,forward=8080:80 -- httpd -f
   vmlet boot --net tap=auto,ip=172.16.0.1/24 -- \\
     sh -c 'ip link set eth0 up; ip addr add 172.16.0.2/24 dev eth0; ip addr'

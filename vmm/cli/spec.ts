@@ -81,6 +81,13 @@ export function specError(option: string, text: string, problem: string): UsageE
   return new UsageError(`${option} ${text}: ${problem}`);
 }
 
+/** What stands before the first single comma, and what behind it; undefined without one. */
+export function firstWord(text: string): readonly [word: string, rest: string | undefined] {
+  const [word = "", ...more] = text.replaceAll(",,", "\0").split(",");
+  const rest = more.join(",").replaceAll("\0", ",,");
+  return [word.replaceAll("\0", ","), more.length === 0 ? undefined : rest];
+}
+
 /** The words bw= and ops= of several options. */
 export class RateLimitWords {
   #bandwidth: TokenBucketConfig | undefined;

@@ -8,7 +8,7 @@ import type { ResolvedConfig, VmConfig } from "./types.js";
 
 /** As plain data: fields that are undefined are left out. */
 export function describeConfig(config: ResolvedConfig): VmConfig {
-  const { kernel, initrd, disks, nets, vsock, cpuTemplate, ...rest } = config;
+  const { kernel, initrd, disks, nets, vsock, cpuTemplate, shares, ...rest } = config;
   const described: VmConfig = {
     ...rest,
     bareCmdline: true,
@@ -18,6 +18,7 @@ export function describeConfig(config: ResolvedConfig): VmConfig {
     disks: disks.map((disk) => ({ ...disk, path: resolve(disk.path) })),
     nets: nets.map(describeNet),
     vsock: vsock === undefined ? undefined : { ...vsock, path: resolve(vsock.path) },
+    shares: shares.length === 0 ? undefined : shares.map((share) => ({ ...share, path: resolve(share.path) })),
   };
   return JSON.parse(JSON.stringify(described)) as VmConfig;
 }

@@ -3,11 +3,11 @@
 import type { ResolvedConfig } from "./types.js";
 
 /** Kinds in the order of their ranges. Disks first: their names in the guest count from there. */
-export const DEVICE_KINDS = ["disk", "net", "vsock", "console", "rng", "balloon"] as const;
+export const DEVICE_KINDS = ["disk", "net", "vsock", "console", "rng", "balloon", "share"] as const;
 export type DeviceKind = (typeof DEVICE_KINDS)[number];
 
 /** The parts of a configuration that describe devices. */
-export type DeviceConfig = Pick<ResolvedConfig, "disks" | "nets" | "vsock" | "console" | "rng" | "balloon">;
+export type DeviceConfig = Pick<ResolvedConfig, "disks" | "nets" | "vsock" | "console" | "rng" | "balloon" | "shares">;
 
 /** Devices of each kind. */
 export function countDevices(config: DeviceConfig): Readonly<Record<DeviceKind, number>> {
@@ -18,6 +18,7 @@ export function countDevices(config: DeviceConfig): Readonly<Record<DeviceKind, 
     console: config.console === "virtio" ? 1 : 0,
     rng: config.rng ? 1 : 0,
     balloon: config.balloon === undefined ? 0 : 1,
+    share: config.shares.length,
   };
 }
 

@@ -18,6 +18,7 @@ import { deviceCount, interruptProblem } from "./devices.js";
 import { DISKS_SCHEMA, resolveDisks, rootParameters } from "./disks.js";
 import { NETS_SCHEMA, resolveNets } from "./nets.js";
 import { PATH_SCHEMA } from "./schema.js";
+import { resolveShares, SHARES_SCHEMA } from "./shares.js";
 import type { ResolvedConfig, VmConfig } from "./types.js";
 import { userNetParameters } from "./user-net.js";
 import { resolveVsock, VSOCK_SCHEMA } from "./vsock.js";
@@ -55,6 +56,7 @@ export const VM_SCHEMA = {
     console: { enum: ["serial", "virtio"] },
     rng: { type: "boolean" },
     balloon: BALLOON_SCHEMA,
+    shares: SHARES_SCHEMA,
     commandChannel: { type: "boolean" },
   },
   required: ["kernel"],
@@ -76,6 +78,7 @@ export function resolveConfig(given: VmConfig): ResolvedConfig {
     rng: config.rng ?? false,
     // A limit derived from a wrong memory size would be a second problem with the same value.
     balloon: resolveBalloon(config.balloon, isMemoryWrong ? MAX_MEMORY_MIB : memoryMib, problems),
+    shares: resolveShares(config.shares ?? [], problems),
   };
   const count = deviceCount(devices);
   if (count > MAX_VIRTIO_DEVICES) {

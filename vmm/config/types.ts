@@ -3,6 +3,7 @@
 import type { BalloonConfig, ResolvedBalloon } from "./balloon.js";
 import type { DiskConfig, ResolvedDisk } from "./disks.js";
 import type { NetConfig, ResolvedNet } from "./nets.js";
+import type { ResolvedShare, ShareConfig } from "./shares.js";
 import type { ResolvedVsock, VsockConfig } from "./vsock.js";
 
 /** How an ELF kernel that offers both is entered. */
@@ -44,6 +45,8 @@ export interface VmConfig {
   /** A virtio entropy device: /dev/hwrng. */
   readonly rng?: boolean | undefined;
   readonly balloon?: BalloonConfig | undefined;
+  /** Folders of this host that the guest can mount. */
+  readonly shares?: readonly ShareConfig[] | undefined;
   /** Bytes to and from the command that vmlet's init runs (`vmlet.exec=`) take a channel of their own, not the terminal. */
   readonly commandChannel?: boolean | undefined;
 }
@@ -64,5 +67,6 @@ export interface ResolvedConfig {
   readonly console: ConsoleKind;
   readonly rng: boolean;
   readonly balloon: ResolvedBalloon | undefined;
+  readonly shares: readonly ResolvedShare[];
   readonly commandChannel: boolean;
 }

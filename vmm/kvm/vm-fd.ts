@@ -10,6 +10,7 @@ import {
   KVM_GET_IRQCHIP,
   KVM_GET_PIT2,
   KVM_IOEVENTFD,
+  KVM_IRQFD,
   KVM_IRQ_LINE,
   KVM_MSR_EXIT_REASON_FILTER,
   KVM_MSR_FILTER_WRITE,
@@ -28,6 +29,7 @@ import {
   SIZEOF_KVM_ENABLE_CAP,
   SIZEOF_KVM_IOEVENTFD,
   SIZEOF_KVM_IRQCHIP,
+  SIZEOF_KVM_IRQFD,
   SIZEOF_KVM_MSR_FILTER,
   SIZEOF_KVM_PIT_CONFIG,
   SIZEOF_KVM_PIT_STATE2,
@@ -38,6 +40,7 @@ import {
   kvm_enable_cap,
   kvm_ioeventfd,
   kvm_irqchip,
+  kvm_irqfd,
   kvm_msr_filter,
   kvm_msr_filter_range,
   kvm_pit_config,
@@ -124,6 +127,14 @@ export class VmFd {
     ioctlStruct(this.fd, "KVM_IOEVENTFD", KVM_IOEVENTFD, argument);
   }
 
+  /** Whoever writes to `eventfd`, in any process, sends an edge to the interrupt line. */
+  connectIrqfd(eventfd: number, gsi: number): void {
+    const argument = structure(SIZEOF_KVM_IRQFD);
+    argument.setInt32(kvm_irqfd.fd, eventfd, true);
+    argument.setUint32(kvm_irqfd.gsi, gsi, true);
+    ioctlStruct(this.fd, "KVM_IRQFD", KVM_IRQFD, argument);
+  }
+
   /** Port writes to the range go to the ring in the vCPU mapping and exit only when it is full. */
   coalescePortWrites(port: number, length: number): void {
     const argument = structure(SIZEOF_KVM_COALESCED_MMIO_ZONE);
@@ -199,7 +210,7 @@ export class VmFd {
   }
 
   /**
-   * One edge on an interrupt line, from any thread. Not by an irqfd, which other processes would need: each costs the
+   * One edge on an interrupt line, from any thread. Not by an irqfd, which only other processes need: each costs the
    * host's kernel a grace period when the VM goes.
    */
   pulseIrqLine(gsi: number): void {

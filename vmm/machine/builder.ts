@@ -12,6 +12,8 @@ import { CommandPages } from "../memory/command-pages.js";
 import { MappedGuestMemory } from "../memory/guest-memory.js";
 import { MIB } from "../memory/layout.js";
 import type { SavedMemory } from "../memory/saved-memory.js";
+import { closeDescriptor } from "../sys/descriptors.js";
+import { sharedMemory } from "../sys/shared-memory.js";
 import type { DeviceSupport } from "../virtio/device-support.js";
 import type { CpuTemplate } from "../x86/cpu-template.js";
 import type { CpuidEntry } from "../x86/cpuid.js";
@@ -166,13 +168,26 @@ function unmapLater(undo: UndoStack, memory: { unmap(): void } | undefined): voi
   });
 }
 
+/** The servers of shared folders have the guest's memory, too. */
+function mapMemory({ memoryMib, shares }: ResolvedConfig): MappedGuestMemory {
+  const size = memoryMib * MIB;
+  if (shares.length === 0) return MappedGuestMemory.map(size);
+  const fd = sharedMemory("vmlet-guest", size);
+  try {
+    return MappedGuestMemory.mapShared(fd, size);
+  } catch (error) {
+    closeDescriptor(fd);
+    throw error;
+  }
+}
+
 function build(config: ResolvedConfig, undo: Undo, reads: Promise<void>[], options: BuildOptions): LiveParts {
   const images = openImages(config, (close) => {
     undo.files.add(close);
   });
   const host = prepare(config, undo, options, templateOf(config, options));
   const { quirks, ranges } = host;
-  const memory = MappedGuestMemory.map(config.memoryMib * MIB);
+  const memory = mapMemory(config);
   unmapLater(undo.all, memory);
   const cmdline =
     quirks === undefined ? config.cmdline : `${softwareKvmCmdline(quirks.tscKhz, options)} ${config.cmdline}`;

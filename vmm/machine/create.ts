@@ -107,6 +107,9 @@ export function createMachine(inputs: MachineInputs, undo: (unmake: () => void) 
   const devices = factories.map((factory, index) => ({
     factory,
     interrupt: pulsed(vm, ranges[index]?.gsi ?? 0),
+    connectInterrupt: (fd: number) => {
+      vm.connectIrqfd(fd, ranges[index]?.gsi ?? 0);
+    },
     registers: pages?.words(index) ?? new Int32Array(0),
   }));
   const hasIoeventfd = system.checkExtension(KVM_CAP_IOEVENTFD) > 0;

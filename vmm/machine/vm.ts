@@ -93,6 +93,11 @@ export class Vm {
     return this.#parts.kernelFormat;
   }
 
+  /** What it was made of. For vmm/snapshot. */
+  get config(): LiveParts["config"] {
+    return this.#parts.config;
+  }
+
   /** What was booted. For vmm/snapshot. */
   get images(): LiveParts["images"] {
     return this.#parts.images;

@@ -1,8 +1,9 @@
-// Guest RAM in one anonymous mapping: what fits below the MMIO hole, the rest from 4 GiB.
+// Guest RAM in one mapping, which other processes can share if they must: what fits below the MMIO hole, the rest from 4 GiB.
 // A boot writes through a small first view, and the kernel is read by address: V8 counts a view's
 // size as its own heap's pressure, and collecting before the first KVM_RUN costs milliseconds.
 // Addresses are host-contiguous inside a region.
-import { mmapAnonymous, mmapPrivateFile, munmap, preferHugePages, viewMemory } from "../sys/memory.js";
+import { closeDescriptor } from "../sys/descriptors.js";
+import { mmapAnonymous, mmapFile, mmapPrivateFile, munmap, preferHugePages, viewMemory } from "../sys/memory.js";
 import { HIGH_MEMORY_GPA, MMIO_HOLE_GPA, PAGE_SIZE } from "./layout.js";
 import { WindowedMemory, type RamRange } from "./windowed-memory.js";
 import type { WrittenPages } from "./written-pages.js";
@@ -45,9 +46,11 @@ export class MappedGuestMemory extends WindowedMemory {
   readonly regions: readonly MemoryRegion[];
   readonly #lowRegion: MemoryRegion;
   readonly #highRegion: MemoryRegion;
+  /** What another process maps to have this memory, too; undefined if none can. */
+  readonly sharedFd: number | undefined;
   #written: WrittenPages | undefined;
 
-  private constructor(hostAddress: number, size: number, views: ViewSize) {
+  private constructor(hostAddress: number, size: number, views: ViewSize, sharedFd?: number) {
     const regions = memoryRegions(hostAddress, size);
     // SAFETY: the mapping lives until unmap(), which the VM calls after every thread has let go.
     super(regions, (offset, length) => new Uint8Array(viewMemory(hostAddress + offset, length)), {
@@ -58,6 +61,7 @@ export class MappedGuestMemory extends WindowedMemory {
     const nothing = { gpa: HIGH_MEMORY_GPA, size: 0, hva: 0 };
     this.hostAddress = hostAddress;
     this.regions = regions;
+    this.sharedFd = sharedFd;
     this.#lowRegion = regions[0] ?? nothing;
     this.#highRegion = regions[1] ?? nothing;
   }
@@ -65,6 +69,11 @@ export class MappedGuestMemory extends WindowedMemory {
   /** Maps `size` bytes of zeroed memory; pages take host memory once they are touched. */
   static map(size: number): MappedGuestMemory {
     return new MappedGuestMemory(mmapAnonymous(size), size, "large");
+  }
+
+  /** The same behind a descriptor of `sharedMemory`, as large, which is closed with it. */
+  static mapShared(fd: number, size: number): MappedGuestMemory {
+    return new MappedGuestMemory(mmapFile(fd, size), size, "large", fd);
   }
 
   /** `size` bytes whose content is that of the file from `offset` on; the file never changes by them. */
@@ -100,6 +109,7 @@ export class MappedGuestMemory extends WindowedMemory {
   /** Gives the memory back; any later access through this or an attached object crashes. */
   unmap(): void {
     munmap(this.hostAddress, this.size);
+    if (this.sharedFd !== undefined) closeDescriptor(this.sharedFd);
   }
 
   /**

@@ -63,6 +63,10 @@ export function templatePath(config: ResolvedConfig): string {
         "a template's disks are read-only",
     ]);
   }
+  const [share] = config.shares;
+  if (share !== undefined) {
+    throw new ConfigError([`Shared folder ${share.path}: a guest with one cannot be saved, so it has no template`]);
+  }
   const cache = cacheFolder();
   if (cache === undefined) throw new HostError("There is no folder for templates: the cache is somebody else's");
   const folder = join(cache, "templates");

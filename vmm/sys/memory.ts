@@ -76,6 +76,8 @@ export function viewMemory(address: number, length: number): ArrayBuffer {
 }
 
 export const MADV_DONTNEED = 4;
+/** The same for memory that other processes may have mapped, too: it is gone for all of them. */
+export const MADV_REMOVE = 9;
 
 /** Says what becomes of pages of this process: 0 or the positive errno. */
 export function madviseRaw(address: number, length: number, advice: number): number {

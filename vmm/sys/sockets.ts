@@ -73,6 +73,19 @@ export function listenUnix(path: string): number {
   }
 }
 
+/** A connection to the program that listens at `path`; it never waits. */
+export function connectUnix(path: string): number {
+  const address = unixAddress(path);
+  const fd = unixSocket();
+  // SAFETY: as above.
+  if (nativeConnect(fd, address, address.length) < 0) {
+    const error = systemCallError("connect");
+    closeDescriptor(fd);
+    throw error;
+  }
+  return fd;
+}
+
 /** Whether a program listens at `path`. The connection that tells is closed at once. */
 export function isListening(path: string): boolean {
   const address = unixAddress(path);

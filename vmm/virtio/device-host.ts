@@ -48,6 +48,14 @@ export interface DeviceControls {
   balloon?: BalloonControls;
 }
 
+/** Ways between the guest and another process that serves the queues: nothing passes through this one. */
+export interface DirectEvents {
+  /** From now on, a notification of that queue signals the eventfd. Without KVM's help it still comes to the device. */
+  connectKick(queueIndex: number, fd: number): void;
+  /** From now on, whoever signals the eventfd interrupts the driver. */
+  connectInterrupt(fd: number): void;
+}
+
 /** What a device may use of the monitor. */
 export interface DeviceServices {
   readonly memory: MappedGuestMemory;
@@ -61,6 +69,7 @@ export interface DeviceServices {
   readonly report: (line: string) => void;
   /** The terminal behind a console. */
   readonly consoleHost: ConsoleHost;
+  readonly events: DirectEvents;
   /** Takes what the VM may ask of the device. */
   readonly expose: (controls: DeviceControls) => void;
 }
@@ -88,6 +97,8 @@ export type DeviceOpener = (config: ResolvedConfig, undo: (close: () => void) =>
 export interface HostedDevice {
   readonly factory: DeviceFactory;
   readonly interrupt: InterruptLine;
+  /** The same interrupt, for a process that signals the eventfd. */
+  readonly connectInterrupt?: (fd: number) => void;
   /** Its registers, as the guest reads them. */
   readonly registers: Int32Array;
 }
@@ -96,6 +107,8 @@ export interface HostedDevice {
 export interface NotificationEvents {
   /** From now on, a write of `queueIndex` to QueueNotify of device `device` calls back. */
   connect(device: number, queueIndex: number, notified: () => void): void;
+  /** The same, but it signals this eventfd, and nothing here. */
+  connectTo(device: number, queueIndex: number, fd: number): void;
   /** From now on, acknowledging used buffers of device `device`, and nothing else, ends in the kernel. */
   silenceAcknowledgements(device: number): void;
   close(): void;
@@ -140,7 +153,7 @@ export class DeviceHost {
     this.#factories = devices.map(({ factory }) => factory);
     this.#words = devices.map((_, device) => words(device));
     this.transports = devices.map(
-      ({ factory, interrupt, registers }) =>
+      ({ factory, interrupt, connectInterrupt, registers }, device) =>
         new MmioTransport({
           device: factory.create({
             memory,
@@ -149,6 +162,10 @@ export class DeviceHost {
             isMainPhase: () => loop.isMainPhase,
             report,
             consoleHost,
+            events: {
+              connectKick: (queueIndex, fd) => events?.connectTo(device, queueIndex, fd),
+              connectInterrupt: (fd) => connectInterrupt?.(fd),
+            },
             expose,
           }),
           memory,
@@ -183,6 +200,8 @@ export class DeviceHost {
     if (events === undefined) return;
     this.transports.forEach((transport, device) => {
       events.silenceAcknowledgements(device);
+      // It has them connected when the driver comes.
+      if (transport.device.isServedElsewhere === true) return;
       transport.device.queueMaxSizes.forEach((_, queueIndex) => {
         events.connect(device, queueIndex, () => {
           this.#loop.guard(() => transport.notify(queueIndex));

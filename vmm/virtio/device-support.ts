@@ -19,6 +19,7 @@ export interface DeviceParts {
   readonly devices: readonly {
     readonly factory: DeviceFactory;
     readonly interrupt: InterruptLine;
+    readonly connectInterrupt: (fd: number) => void;
     readonly registers: Int32Array;
   }[];
   /** Undefined where KVM has no ioeventfd. */
@@ -41,9 +42,10 @@ export interface DeviceHostHooks extends DeviceLoopHooks {
 
 function createHost(parts: DeviceParts, hooks: DeviceHostHooks): DeviceHost {
   return new DeviceHost({
-    devices: parts.devices.map(({ factory, interrupt, registers }) => ({
+    devices: parts.devices.map(({ factory, interrupt, connectInterrupt, registers }) => ({
       factory,
       registers,
+      connectInterrupt,
       interrupt: {
         trigger: () => {
           interrupt.trigger();

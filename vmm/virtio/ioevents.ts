@@ -26,8 +26,7 @@ export class IoEvents implements NotificationEvents {
   }
 
   connect(device: number, queueIndex: number, notified: () => void): void {
-    const range = this.#ranges[device];
-    if (range === undefined) return;
+    if (this.#ranges[device] === undefined) return;
     const fd = eventfd();
     try {
       const poll = pollReadable(fd, () => {
@@ -40,6 +39,12 @@ export class IoEvents implements NotificationEvents {
       closeDescriptor(fd);
       throw error;
     }
+    this.connectTo(device, queueIndex, fd);
+  }
+
+  connectTo(device: number, queueIndex: number, fd: number): void {
+    const range = this.#ranges[device];
+    if (range === undefined) return;
     const register = range.gpa + VIRTIO_MMIO_QUEUE_NOTIFY;
     this.#vm.connectIoeventfd(fd, register, 4, KVM_IOEVENTFD_FLAG_DATAMATCH, BigInt(queueIndex));
   }

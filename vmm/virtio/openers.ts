@@ -31,6 +31,7 @@ export async function loadOpeners(config: ResolvedConfig): Promise<DeviceOpeners
     ...(counts.console > 0 && { console: (await import("./attach/console.js")).attachConsole }),
     ...(counts.rng > 0 && { rng: (await import("./attach/rng.js")).attachRng }),
     ...(counts.balloon > 0 && { balloon: (await import("./attach/balloon.js")).attachBalloon }),
+    ...(counts.share > 0 && { share: (await import("./attach/shares.js")).attachShares }),
   };
 }
 

@@ -14,6 +14,7 @@ import { newId, stateOf } from "../create.js";
 import { hashImages } from "../image-hash.js";
 import { piecesOf } from "../memory-pieces.js";
 import { addressText, type MigrationAddress } from "./address.js";
+import { refuseShares } from "../refuse-shares.js";
 import { MigrationConnection, RefusedError } from "./connection.js";
 import { MIGRATION_FORMAT, MIGRATION_VERSION } from "./frames.js";
 import { checkHello } from "./hello.js";
@@ -58,6 +59,7 @@ const TAKE_BACK_STEP_MS = 20;
 export async function migrateVm(vm: Vm, address: MigrationAddress): Promise<Migration> {
   const name = addressText(address);
   return vm.whileOpen(async (open) => {
+    refuseShares(open.config);
     const images = hashImages(vm.images);
     const socket = await connect(address);
     const connection = new MigrationConnection(socket, "receiver", name);

@@ -5,6 +5,7 @@ import { attachConsole } from "./console.js";
 import { attachDisks } from "./disks.js";
 import { netOpener } from "./nets.js";
 import { attachRng } from "./rng.js";
+import { attachShares } from "./shares.js";
 import { openTapSide } from "./tap.js";
 import { openUserSide } from "./user-net.js";
 import { attachVsock } from "./vsock.js";
@@ -16,4 +17,5 @@ export const allOpeners: DeviceOpeners = {
   console: attachConsole,
   rng: attachRng,
   balloon: attachBalloon,
+  share: attachShares,
 };

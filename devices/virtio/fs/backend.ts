@@ -1,0 +1,16 @@
+// What the file system device wants of the host: a server that takes its requests from the queues in guest
+// memory itself, and answers there.
+import type { QueueAddresses } from "../queue.js";
+
+export interface FsBackend {
+  /** The server has gone, once; after that the device has nothing to ask of it. */
+  onLost: (() => void) | undefined;
+  /** Serves these queues; undefined stands for one that the driver has not set up. They lie in RAM. */
+  start(features: bigint, queues: readonly (QueueAddresses | undefined)[]): void;
+  /** There may be requests in the queue. */
+  kick(queueIndex: number): void;
+  /** When this returns, the server touches nothing of the queue and its requests. Nothing if it does not serve it. */
+  stopQueue(queueIndex: number): void;
+  /** What a driver writes to QueueNotify, and no longer reaches the server, comes here. */
+  hearNotifications(notified: (queueIndex: number) => void): void;
+}

@@ -1,0 +1,144 @@
+// File system device: the tag, and the way to a server that serves the queues. virtio 1.2 §5.11. When the server has
+// gone, the device answers all requests itself, with an error: no program of the guest waits for ever.
+// Left out on purpose: the notification queue and the DAX window.
+import type { AccessSize } from "../../contracts.js";
+import type { State } from "../../state.js";
+import { ConfigSpace } from "../config-space.js";
+import { VIRTIO_ID_FS } from "../constants.js";
+import { Reader, Writer } from "../cursor.js";
+import type { ActivationContext, VirtioDevice } from "../device.js";
+import type { Queue } from "../queue.js";
+import { serveQueue, Turn, type Step } from "../serve-queue.js";
+import type { FsBackend } from "./backend.js";
+import {
+  ENOTCONN,
+  FS_CONFIG_BYTES,
+  FS_CONFIG_NUM_REQUEST_QUEUES,
+  FS_CONFIG_TAG_BYTES,
+  FUSE_IN_HEADER_UNIQUE,
+  FUSE_OUT_HEADER_BYTES,
+} from "./constants.js";
+
+/** Linux makes requests of up to 1 MiB if a queue has room for 256 pages and some headers. */
+const QUEUE_SIZE = 512;
+const REQUEST_QUEUES = 1;
+/** Requests that are refused in one turn. */
+const TURN = { steps: 64 };
+
+export interface FsDeviceOptions {
+  /** Short instance name, such as "share0". */
+  readonly name: string;
+  /** 1 to 36 bytes. */
+  readonly tag: Uint8Array;
+  readonly backend: FsBackend;
+}
+
+export class FsDevice implements VirtioDevice {
+  readonly name: string;
+  readonly deviceType = VIRTIO_ID_FS;
+  readonly offeredFeatures = 0n;
+  readonly queueMaxSizes = [QUEUE_SIZE, QUEUE_SIZE];
+  readonly isServedElsewhere = true;
+  readonly counters = {
+    /** Requests that were answered with an error, because their server had gone. */
+    refused: 0,
+  };
+  readonly #backend: FsBackend;
+  readonly #config = new ConfigSpace(FS_CONFIG_BYTES);
+  /** What exists between DRIVER_OK and reset. */
+  #context: ActivationContext | undefined;
+  #isLost = false;
+
+  constructor({ name, tag, backend }: FsDeviceOptions) {
+    this.name = name;
+    this.#backend = backend;
+    tag.subarray(0, FS_CONFIG_TAG_BYTES).forEach((byte, offset) => {
+      this.#config.setU8(offset, byte);
+    });
+    this.#config.setU32(FS_CONFIG_NUM_REQUEST_QUEUES, REQUEST_QUEUES);
+    backend.onLost = () => {
+      this.#lost();
+    };
+  }
+
+  readConfig(offset: number, size: AccessSize): number {
+    return this.#config.read(offset, size);
+  }
+
+  writeConfig(): void {
+    // All fields are read-only (§5.11.4).
+  }
+
+  activate(context: ActivationContext): void {
+    this.#context = context;
+    if (this.#isLost) return;
+    this.#backend.start(
+      context.features,
+      context.queues.map((queue) => (queue.isStopped ? undefined : queue.addresses)),
+    );
+  }
+
+  onAvailable(queueIndex: number): boolean {
+    const context = this.#context;
+    const queue = context?.queues[queueIndex];
+    if (context === undefined || queue === undefined || queue.isStopped) return false;
+    if (this.#isLost) return this.#refuseAll(context, queue);
+    this.#backend.kick(queueIndex);
+    return false;
+  }
+
+  queueStopped(queueIndex: number): void {
+    this.#backend.stopQueue(queueIndex);
+  }
+
+  /** The server's requests in flight are its own: a VM with such a device is not saved. */
+  save(): State {
+    throw new Error("A shared folder is not saved");
+  }
+
+  restore(): void {
+    throw new Error("A shared folder is not restored");
+  }
+
+  reset(): void {
+    this.#context = undefined;
+    this.queueMaxSizes.forEach((_, queueIndex) => {
+      this.#backend.stopQueue(queueIndex);
+    });
+  }
+
+  #lost(): void {
+    this.#isLost = true;
+    const context = this.#context;
+    this.#backend.hearNotifications((queueIndex) => this.#context?.serve(queueIndex));
+    context?.queues.forEach((queue, queueIndex) => {
+      queue.takeOver();
+      context.serve(queueIndex);
+    });
+  }
+
+  #refuseAll(context: ActivationContext, queue: Queue): boolean {
+    const reader = new Reader(context.memory);
+    const writer = new Writer(context.memory);
+    return serveQueue(queue, context, new Turn(TURN), (): Step => {
+      const chain = queue.pop();
+      if (chain === null) return "empty";
+      this.counters.refused++;
+      const { readable, writable } = chain;
+      // What wants no answer has no room for one.
+      const hasAnswer = writable.byteLength >= FUSE_OUT_HEADER_BYTES && readable.byteLength >= FUSE_OUT_HEADER_BYTES;
+      if (hasAnswer) {
+        const unique = new Uint8Array(8);
+        reader.start(readable);
+        reader.skip(FUSE_IN_HEADER_UNIQUE);
+        reader.readBytes(unique);
+        writer.start(writable);
+        writer.writeU32(FUSE_OUT_HEADER_BYTES);
+        writer.writeU32(-ENOTCONN >>> 0);
+        writer.writeBytes(unique);
+      }
+      queue.pushUsed(chain.head, hasAnswer ? FUSE_OUT_HEADER_BYTES : 0);
+      return "done";
+    });
+  }
+}

@@ -1,0 +1,339 @@
+// Needs: virtiofsd (Debian package qemu-system-common) and the right to start it for most tests; skipped without. A shared
+// folder's server, asked by a driver that sends what it likes.
+import assert from "node:assert/strict";
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { FsDevice } from "../../devices/virtio/fs/device.js";
+import type { ResolvedShare } from "../../vmm/config/shares.js";
+import { MappedGuestMemory } from "../../vmm/memory/guest-memory.js";
+import { MIB } from "../../vmm/memory/layout.js";
+import { sharedMemory } from "../../vmm/sys/shared-memory.js";
+import { SharedFolder } from "../../vmm/virtio/backends/shared-folder.js";
+import { startVirtiofsd } from "../../vmm/virtio/backends/virtiofsd.js";
+import { virtiofsdCommands, type VirtiofsdHost } from "../../vmm/virtio/backends/virtiofsd-command.js";
+import { unguarded } from "../../vmm/virtio/guard.js";
+import { FakeLoop } from "../helpers/fake-loop.js";
+import {
+  fields,
+  FuseDriver,
+  FUSE_CREATE,
+  FUSE_LINK,
+  FUSE_MKDIR,
+  FUSE_MKNOD,
+  FUSE_OPEN,
+  FUSE_READLINK,
+  FUSE_RENAME,
+  FUSE_SETATTR,
+  FUSE_SYMLINK,
+  FUSE_UNLINK,
+  FUSE_WRITE,
+  ROOT,
+} from "../helpers/fuse-driver.js";
+import { shareProblem } from "../helpers/share-guard.js";
+import { skip } from "../helpers/skip.js";
+import { virtioMachine } from "../helpers/virtio-machine.js";
+
+const ENOENT = -2;
+const EROFS = -30;
+const ENOTCONN = -107;
+const O_WRONLY_TRUNC = 0o1001;
+const S_IFBLK = 0o60000;
+
+/** Processes that are not dead and serve this folder. */
+function servers(folder: string): string[] {
+  const path = folder.replace(/[\\,]/g, "\\$&");
+  return readdirSync("/proc").filter((pid) => {
+    try {
+      const isOne = readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(`source=${path}\0`);
+      return isOne && !/^State:\s*Z/m.test(readFileSync(`/proc/${pid}/status`, "latin1"));
+    } catch {
+      return false;
+    }
+  });
+}
+
+async function until(what: string, isTrue: () => boolean): Promise<void> {
+  const end = performance.now() + 20_000;
+  while (!isTrue()) {
+    assert.ok(performance.now() < end, what);
+    await sleep(5);
+  }
+}
+
+describe("virtiofsd: how it is started", () => {
+  const host: VirtiofsdHost = {
+    virtiofsd: "/v",
+    unshare: "/unshare",
+    setpriv: "/setpriv",
+    perl: "/perl",
+    capabilities: 0n,
+    hasSubordinateIds: false,
+  };
+  const ADMIN = 1n << 21n;
+  const CHROOT = 1n << 18n;
+  const ways = (change: Partial<VirtiofsdHost>, isReadonly = false): string[] =>
+    virtiofsdCommands({ ...host, ...change }, { path: "/f", isReadonly }).map((words) =>
+      words
+        .map((word) => (word.includes("syscall") ? "PROGRAM" : word))
+        .join(" ")
+        .replace(/ --fd=3 .*sandbox=(\w+) .*/, " $1"),
+    );
+  const DIES = "/setpriv --pdeathsig KILL";
+
+  it("with the rights of root, with those of a container, with none: each way that may work, the best first", () => {
+    assert.deepEqual(ways({ capabilities: ADMIN | CHROOT }), [`${DIES} /v namespace`, `${DIES} /v chroot`]);
+    const own = `${DIES} /unshare --user --map-root-user`;
+    const alone = [`${own} -- /v namespace`, `${own} -- /v chroot`];
+    assert.deepEqual(ways({ capabilities: CHROOT }), [`${DIES} /v chroot`, ...alone]);
+    assert.deepEqual(ways({}), alone);
+    assert.match(ways({ hasSubordinateIds: true })[0] ?? "", /--map-root-user --map-auto -- \/v namespace$/);
+    assert.deepEqual(ways({ unshare: undefined, setpriv: undefined, capabilities: CHROOT }), ["/v chroot"]);
+    assert.deepEqual(ways({ unshare: undefined }), []);
+  });
+
+  it("read-only: always in a mount namespace where that is made so, or not at all", () => {
+    const made = "--mount -- /perl -e PROGRAM /f /v";
+    assert.equal(ways({ capabilities: ADMIN }, true)[0], `${DIES} /unshare ${made} namespace`);
+    assert.equal(ways({ capabilities: CHROOT }, true)[0], `${DIES} /unshare --user --map-root-user ${made} namespace`);
+    for (const lacks of [{ perl: undefined }, { unshare: undefined }]) {
+      assert.deepEqual(ways({ ...lacks, capabilities: ADMIN | CHROOT }, true), []);
+    }
+  });
+
+  it("the path reaches it as it is; what the guest makes is no device of this host", () => {
+    const [words = []] = virtiofsdCommands(
+      { ...host, capabilities: ADMIN },
+      { path: "/a,b\\c=d e", isReadonly: false },
+    );
+    assert.ok(words.includes("source=/a\\,b\\\\c=d e"));
+    assert.ok(words.includes("modcaps=-mknod"));
+  });
+});
+
+describe("virtiofsd: what cannot be shared", () => {
+  const start = (path: string): unknown => startVirtiofsd({ path, tag: "x", isReadonly: false });
+
+  before(function () {
+    const reason = shareProblem();
+    if (reason !== undefined) skip(this, reason);
+  });
+
+  it("a folder that is not there, or is none: says so, and leaves nothing", () => {
+    const before = readdirSync("/proc/self/fd").length;
+    const code = "ERR_CONFIG";
+    assert.throws(() => start("/nowhere/x"), {
+      code,
+      message: "Shared folder /nowhere/x: no such file or folder (ENOENT)",
+    });
+    assert.throws(() => start("/etc/passwd"), { code, message: "Shared folder /etc/passwd is not a folder" });
+    assert.equal(readdirSync("/proc/self/fd").length, before);
+  });
+
+  it("without a place for its socket: says which, and what to do", () => {
+    const before = readdirSync("/proc/self/fd").length;
+    const { TMPDIR } = process.env;
+    try {
+      process.env["TMPDIR"] = "/nowhere";
+      assert.throws(() => start("/tmp"), { code: "ERR_HOST", cure: /TMPDIR=FOLDER/ });
+    } finally {
+      if (TMPDIR === undefined) delete process.env["TMPDIR"];
+      else process.env["TMPDIR"] = TMPDIR;
+    }
+    assert.equal(readdirSync("/proc/self/fd").length, before);
+  });
+});
+
+describe("virtiofsd: a shared folder", () => {
+  let top: string;
+  /** With what options, and a shell, would take for something else. */
+  let folder: string;
+  const closes: (() => void)[] = [];
+
+  before(function () {
+    const reason = shareProblem();
+    if (reason !== undefined) skip(this, reason);
+  });
+  beforeEach(() => {
+    top = mkdtempSync(join(tmpdir(), "vmlet-test-"));
+    folder = join(top, "a,b \\ ü'$(x)");
+    mkdirSync(join(folder, "sub"), { recursive: true });
+    writeFileSync(join(top, "secret"), "secret");
+    writeFileSync(join(folder, "file"), "content");
+    symlinkSync(join(top, "secret"), join(folder, "link"));
+    symlinkSync("..", join(folder, "up"));
+  });
+  afterEach(() => {
+    for (const close of closes.splice(0)) close();
+    rmSync(top, { recursive: true });
+  });
+
+  function share(isReadonly = false) {
+    const config: ResolvedShare = { path: folder, tag: "x", isReadonly };
+    const server = startVirtiofsd(config);
+    const memory = MappedGuestMemory.mapShared(sharedMemory("test", 16 * MIB), 16 * MIB);
+    const log: string[] = [];
+    const wired: string[] = [];
+    const backend = new SharedFolder(server, {
+      memory,
+      guard: unguarded,
+      events: {
+        connectKick: (queueIndex) => wired.push(`kick ${String(queueIndex)}`),
+        connectInterrupt: () => wired.push("interrupt"),
+      },
+      ended: (why) => log.push(why),
+    });
+    const device = new FsDevice({ name: "share0", tag: Buffer.from("x"), backend });
+    const machine = virtioMachine(device, new FakeLoop(), memory);
+    closes.push(() => {
+      device.reset();
+      backend.close();
+      memory.unmap();
+    });
+    return { server, machine, device, log, wired, memory, fuse: new FuseDriver(machine.driver, memory) };
+  }
+
+  it("is read and written, and is itself all that can be reached", async () => {
+    const { fuse, wired, log } = share();
+    assert.equal((await fuse.init()).error, 0);
+    assert.deepEqual(wired, ["kick 0", "kick 1", "interrupt"]);
+    const file = await fuse.lookUp(ROOT, "file");
+    assert.equal((await fuse.read(file, 100)).body.toString(), "content");
+    assert.equal(await fuse.lookUp(ROOT, "none"), BigInt(ENOENT));
+    // A name is one name, and the folder above the shared one is not there.
+    for (const name of ["../secret", "sub/../../secret", "/etc/passwd", `${"../".repeat(20)}etc/passwd`]) {
+      assert.ok((await fuse.lookUp(ROOT, name)) < 0n, name);
+    }
+    const root = await fuse.lookUp(ROOT, "..");
+    if (root > 0n) assert.equal(await fuse.lookUp(root, "secret"), BigInt(ENOENT));
+    // Links are the guest's to follow: here they are only read.
+    const link = await fuse.lookUp(ROOT, "link");
+    assert.equal((await fuse.ask(FUSE_READLINK, link, fields())).body.toString(), join(top, "secret"));
+    assert.ok((await fuse.read(link, 100)).error < 0);
+    assert.ok((await fuse.ask(FUSE_OPEN, link, fields(O_WRONLY_TRUNC, 0))).error < 0);
+    assert.ok((await fuse.lookUp(await fuse.lookUp(ROOT, "up"), "secret")) < 0n);
+    for (const node of [0n, 77n, 2n ** 63n]) assert.ok((await fuse.lookUp(node, "file")) < 0n, String(node));
+    const made = await fuse.ask(FUSE_CREATE, ROOT, fields(0o101, 0o644, 0, 0, "new"));
+    const [node, handle] = [made.body.readBigUInt64LE(), made.body.readBigUInt64LE(128)];
+    await fuse.ask(FUSE_WRITE, node, fields(handle, 0n, 3, 0, 0n, 0, 0, Buffer.from("abc")));
+    assert.equal(readFileSync(join(folder, "new"), "utf8"), "abc");
+    for (const name of ["../new", "sub/new"]) {
+      assert.ok((await fuse.ask(FUSE_CREATE, ROOT, fields(0o101, 0o644, 0, 0, name))).error < 0, name);
+    }
+    // No device of this host.
+    assert.equal((await fuse.ask(FUSE_MKNOD, ROOT, fields(S_IFBLK | 0o666, 0x800, 0, 0, "disk"))).error, -1);
+    assert.deepEqual(readdirSync(folder).sort(), ["file", "link", "new", "sub", "up"]);
+    assert.deepEqual(readdirSync(top).length, 2);
+    assert.deepEqual(log, []);
+  });
+
+  it("read-only: nothing can be changed in it, whatever the driver asks for", async () => {
+    const before = statSync(join(folder, "file"));
+    const { fuse, log } = share(true);
+    assert.equal((await fuse.init()).error, 0);
+    const file = await fuse.lookUp(ROOT, "file");
+    const sub = await fuse.lookUp(ROOT, "sub");
+    assert.equal((await fuse.read(file, 100)).body.toString(), "content");
+    const setMode = Buffer.alloc(88);
+    setMode.writeUInt32LE(1, 0);
+    setMode.writeUInt32LE(0o100777, 68);
+    const setSize = Buffer.alloc(88);
+    setSize.writeUInt32LE(8, 0);
+    const requests: [what: string, opcode: number, node: bigint, body: Buffer][] = [
+      ["create", FUSE_CREATE, ROOT, fields(0o101, 0o644, 0, 0, "new")],
+      ["open to write", FUSE_OPEN, file, fields(1, 0)],
+      ["truncate", FUSE_OPEN, file, fields(O_WRONLY_TRUNC, 0)],
+      ["mode", FUSE_SETATTR, file, setMode],
+      ["size", FUSE_SETATTR, file, setSize],
+      ["mkdir", FUSE_MKDIR, sub, fields(0o755, 0, "d")],
+      ["fifo", FUSE_MKNOD, ROOT, fields(0o10644, 0, 0, 0, "fifo")],
+      ["symlink", FUSE_SYMLINK, ROOT, fields("s", "file")],
+      ["link", FUSE_LINK, ROOT, fields(file, "hard")],
+      ["rename", FUSE_RENAME, ROOT, fields(sub, "file\0file")],
+      ["unlink", FUSE_UNLINK, ROOT, fields("file")],
+    ];
+    for (const [what, opcode, node, body] of requests) {
+      assert.equal((await fuse.ask(opcode, node, body)).error, EROFS, what);
+    }
+    const after = statSync(join(folder, "file"));
+    assert.deepEqual([after.mode, after.size, after.mtimeMs], [before.mode, before.size, before.mtimeMs]);
+    assert.deepEqual(readdirSync(folder).sort(), ["file", "link", "sub", "up"]);
+    // Only there: this process writes as before.
+    writeFileSync(join(folder, "own"), "x");
+    assert.deepEqual(log, []);
+  });
+
+  it("a driver that resets the device finds it again", async () => {
+    const { machine, memory, log, wired } = share();
+    for (let times = 0; times < 3; times++) {
+      const fuse = new FuseDriver(machine.driver, memory);
+      assert.equal((await fuse.init()).error, 0, String(times));
+      assert.equal((await fuse.read(await fuse.lookUp(ROOT, "file"), 9)).body.toString(), "content");
+    }
+    assert.deepEqual(wired, ["kick 0", "kick 1", "interrupt"]);
+    assert.deepEqual(log, []);
+  });
+
+  it("rings that lie outside RAM never reach it", () => {
+    const { machine, log } = share();
+    const { driver } = machine;
+    driver.negotiate();
+    const queue = { size: 8, descriptorGpa: 16 * MIB - 64, availableGpa: 0x1000, usedGpa: 0x2000 };
+    assert.ok(!driver.announceQueue(1, queue));
+    assert.match(
+      machine.log.join(),
+      /Descriptor table at 0xffffc0, 128 bytes, is not in RAM; the device needs a reset$/,
+    );
+    assert.deepEqual(log, []);
+  });
+
+  it("killed: one line, and the driver gets errors, also for what was under way", async () => {
+    const { server, fuse, log, device } = share();
+    assert.equal((await fuse.init()).error, 0);
+    const real = servers(folder);
+    assert.ok(real.length >= 1);
+    for (const pid of real) process.kill(Number(pid), "SIGSTOP");
+    // It has this, and will not answer.
+    const answer = fuse.lookUp(ROOT, "file");
+    await sleep(20);
+    for (const pid of real) process.kill(Number(pid), "SIGKILL");
+    assert.equal(await answer, BigInt(ENOTCONN));
+    assert.equal(await fuse.lookUp(ROOT, "file"), BigInt(ENOTCONN));
+    assert.deepEqual(log, ["virtiofsd has ended"]);
+    assert.equal(device.counters.refused, 2);
+    await until("it is waited for", () => server.process.exitCode !== null || server.process.signalCode !== null);
+  });
+
+  it("stopped: a reset does not wait for it longer than a second, and it is ended", async () => {
+    const { fuse, log, machine } = share();
+    assert.equal((await fuse.init()).error, 0);
+    for (const pid of servers(folder)) process.kill(Number(pid), "SIGSTOP");
+    const start = performance.now();
+    machine.driver.reset();
+    assert.ok(performance.now() - start < 5000);
+    assert.deepEqual(log, ["virtiofsd does not answer, and is ended"]);
+    await until("no process is left", () => servers(folder).length === 0);
+  });
+
+  it("leaves no process, no descriptor and no file", async () => {
+    const temporary = (): string[] => readdirSync(tmpdir()).filter((name) => name.startsWith("vmlet-"));
+    const before = [readdirSync("/proc/self/fd").length, temporary()];
+    const { fuse } = share();
+    assert.deepEqual(temporary(), before[1]);
+    assert.equal((await fuse.init()).error, 0);
+    for (const close of closes.splice(0)) close();
+    await until("no process is left", () => servers(folder).length === 0);
+    await until("all is closed", () => readdirSync("/proc/self/fd").length === before[0]);
+    assert.deepEqual(temporary(), before[1]);
+  });
+});

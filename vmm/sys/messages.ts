@@ -1,0 +1,96 @@
+// Messages over a Unix socket that carry descriptors, and answers that are waited for: sendmsg(2), unix(7) SCM_RIGHTS,
+// poll(2).
+import { EAGAIN, EINTR, systemCallError, uninterrupted } from "./errno.js";
+import { koffi, lazy } from "./koffi.js";
+import { mmapAnonymous, munmap, viewMemory } from "./memory.js";
+
+const nativeSendmsg = lazy("sendmsg", "int64_t", ["int", "int64_t", "int"]);
+const nativeRecv = lazy("recv", "int64_t", ["int", "void *", "size_t", "int"]);
+const nativePoll = lazy("poll", "int", ["void *", "size_t", "int"]);
+const MSG_PEEK = 0x02;
+const MSG_DONTWAIT = 0x40;
+const MSG_NOSIGNAL = 0x4000;
+const SOL_SOCKET = 1;
+const SCM_RIGHTS = 1;
+const POLLIN = 1;
+
+// A page has all that sendmsg is pointed at: struct msghdr, struct iovec, struct cmsghdr with its descriptors, bytes.
+const PAGE_BYTES = 4096;
+const IOVEC = 64;
+const CONTROL = 128;
+const DATA = 512;
+const CMSGHDR_BYTES = 16;
+const msghdr = { iov: 16, iovlen: 24, control: 32, controllen: 40 } as const;
+const cmsghdr = { len: 0, level: 8, type: 12 } as const;
+export const MAX_MESSAGE_BYTES = PAGE_BYTES - DATA;
+export const MAX_MESSAGE_DESCRIPTORS = 8;
+
+/** Sends messages; `close` gives its memory back. */
+export class MessageSender {
+  readonly #address = mmapAnonymous(PAGE_BYTES);
+  // SAFETY: the page that is mapped here; nothing is sent after `close`, which unmaps it.
+  readonly #page = new DataView(viewMemory(this.#address, PAGE_BYTES));
+
+  /** Sends all of it, without waiting. Throws SystemCallError: EAGAIN where the other end does not read. */
+  send(socket: number, bytes: Uint8Array, descriptors: readonly number[] = []): void {
+    if (bytes.length > MAX_MESSAGE_BYTES || descriptors.length > MAX_MESSAGE_DESCRIPTORS) {
+      throw new RangeError(`A message of ${String(bytes.length)} bytes, ${String(descriptors.length)} descriptors`);
+    }
+    const page = this.#page;
+    const hasDescriptors = descriptors.length > 0;
+    new Uint8Array(page.buffer, DATA, bytes.length).set(bytes);
+    page.setBigUint64(IOVEC, BigInt(this.#address + DATA), true);
+    page.setBigUint64(IOVEC + 8, BigInt(bytes.length), true);
+    page.setBigUint64(msghdr.iov, BigInt(this.#address + IOVEC), true);
+    page.setBigUint64(msghdr.iovlen, 1n, true);
+    const controlBytes = CMSGHDR_BYTES + 4 * descriptors.length;
+    page.setBigUint64(msghdr.control, hasDescriptors ? BigInt(this.#address + CONTROL) : 0n, true);
+    page.setBigUint64(msghdr.controllen, hasDescriptors ? BigInt(Math.ceil(controlBytes / 8) * 8) : 0n, true);
+    page.setBigUint64(CONTROL + cmsghdr.len, BigInt(controlBytes), true);
+    page.setInt32(CONTROL + cmsghdr.level, SOL_SOCKET, true);
+    page.setInt32(CONTROL + cmsghdr.type, SCM_RIGHTS, true);
+    descriptors.forEach((fd, index) => {
+      page.setInt32(CONTROL + CMSGHDR_BYTES + 4 * index, fd, true);
+    });
+    // SAFETY: the page is ours, and read during the call only.
+    const sent = uninterrupted(() => nativeSendmsg(socket, this.#address, MSG_DONTWAIT | MSG_NOSIGNAL));
+    if (sent < 0) throw systemCallError("sendmsg");
+    // A stream takes so few bytes whole, or none.
+    if (sent !== bytes.length) throw systemCallError("sendmsg", EAGAIN);
+  }
+
+  close(): void {
+    munmap(this.#address, PAGE_BYTES);
+  }
+}
+
+/**
+ * Fills `bytes` from a stream, waiting until `deadlineMs` of performance.now(). False if there were fewer until then, or
+ * until the other end has closed.
+ */
+export function receiveAll(socket: number, bytes: Uint8Array, deadlineMs: number): boolean {
+  const wanted = new Int32Array([socket, POLLIN]);
+  for (let done = 0; done < bytes.length;) {
+    const rest = bytes.subarray(done);
+    // SAFETY: as many bytes as the view has, written during the call only.
+    const count = nativeRecv(socket, rest, rest.length, MSG_DONTWAIT);
+    if (count > 0) done += count;
+    else if (count === 0) return false;
+    else if (koffi.errno() === EAGAIN) {
+      const leftMs = Math.ceil(deadlineMs - performance.now());
+      if (leftMs <= 0) return false;
+      // SAFETY: one struct pollfd, used during the call only. Whatever ends the wait, the loop looks again.
+      nativePoll(wanted, 1, leftMs);
+    } else if (koffi.errno() !== EINTR) return false;
+  }
+  return true;
+}
+
+const oneByte = new Uint8Array(1);
+
+/** Whether there are bytes to be read, or the other end has closed. */
+export function hasInput(socket: number): boolean {
+  // SAFETY: one byte of a module-level buffer, written during the call only.
+  const count = uninterrupted(() => nativeRecv(socket, oneByte, 1, MSG_DONTWAIT | MSG_PEEK));
+  return count >= 0 || koffi.errno() !== EAGAIN;
+}

@@ -1,0 +1,154 @@
+// The host side of a file system device: a virtiofsd that serves its queues. The guest's notifications reach it, and its
+// interrupts the guest, through descriptors that KVM has, too: nothing of a request passes through this process.
+import type { FsBackend } from "../../../devices/virtio/fs/backend.js";
+import type { QueueAddresses } from "../../../devices/virtio/queue.js";
+import type { MappedGuestMemory } from "../../memory/guest-memory.js";
+import { closeDescriptor } from "../../sys/descriptors.js";
+import { drainEventfd, eventfd, signalEventfd } from "../../sys/events.js";
+import { hasInput } from "../../sys/messages.js";
+import type { DirectEvents } from "../device-host.js";
+import type { Guard } from "../guard.js";
+import { ReadableWatch } from "./readable-watch.js";
+import { endVirtiofsd, readWords, type Virtiofsd } from "./virtiofsd.js";
+
+/** Queues of the device. */
+const QUEUES = 2;
+/**
+ * The longest wait until the server has left a queue, `ms`: a driver resets its device after its last request, so
+ * usually there is nothing to wait for.
+ */
+const STOP_LIMIT_MS = 1000;
+
+export interface SharedFolderServices {
+  readonly memory: MappedGuestMemory;
+  readonly events: DirectEvents;
+  readonly guard: Guard;
+  /** Takes the reason why the folder is gone. */
+  readonly ended: (why: string) => void;
+}
+
+export class SharedFolder implements FsBackend {
+  onLost: (() => void) | undefined;
+  readonly #server: Virtiofsd;
+  readonly #services: SharedFolderServices;
+  readonly #kickFds: readonly number[];
+  readonly #callFd: number;
+  readonly #serves = new Array<boolean>(QUEUES).fill(false);
+  readonly #endWatch: ReadableWatch;
+  readonly #wordsWatch: ReadableWatch;
+  readonly #kickWatches: ReadableWatch[] = [];
+  #isWired = false;
+  #state: "alive" | "lost" | "closed" = "alive";
+  #lastWords = "";
+
+  constructor(server: Virtiofsd, services: SharedFolderServices) {
+    this.#server = server;
+    this.#services = services;
+    const { guard } = services;
+    this.#kickFds = Array.from({ length: QUEUES }, () => eventfd());
+    this.#callFd = eventfd();
+    this.#endWatch = new ReadableWatch(server.socket, guard);
+    this.#wordsWatch = new ReadableWatch(server.wordsFd, guard);
+    this.#endWatch.start(() => {
+      // It says nothing unasked.
+      if (hasInput(server.socket)) this.#lose("virtiofsd has ended");
+    });
+    this.#wordsWatch.start(() => {
+      this.#hearWords();
+    });
+    this.#ask(() => {
+      server.vhost.setMemory(services.memory);
+    });
+  }
+
+  start(features: bigint, queues: readonly (QueueAddresses | undefined)[]): void {
+    this.#ask(() => {
+      this.#wire();
+      const { vhost } = this.#server;
+      vhost.setFeatures(features);
+      queues.forEach((addresses, index) => {
+        const kickFd = this.#kickFds[index];
+        if (addresses === undefined || kickFd === undefined) return;
+        this.#serves[index] = true;
+        vhost.startQueue(index, addresses, { kickFd, callFd: this.#callFd }, this.#services.memory);
+      });
+    });
+  }
+
+  kick(queueIndex: number): void {
+    const fd = this.#kickFds[queueIndex];
+    if (fd !== undefined && this.#state === "alive") signalEventfd(fd);
+  }
+
+  stopQueue(queueIndex: number): void {
+    if (this.#serves[queueIndex] !== true) return;
+    this.#serves[queueIndex] = false;
+    this.#ask(() => {
+      if (this.#server.vhost.stopQueue(queueIndex, performance.now() + STOP_LIMIT_MS)) return;
+      // It may still write to what the guest uses for something else now.
+      this.#lose("virtiofsd does not answer, and is ended");
+    });
+  }
+
+  hearNotifications(notified: (queueIndex: number) => void): void {
+    this.#kickFds.forEach((fd, queueIndex) => {
+      const watch = new ReadableWatch(fd, this.#services.guard);
+      watch.start(() => {
+        drainEventfd(fd);
+        notified(queueIndex);
+      });
+      this.#kickWatches.push(watch);
+    });
+  }
+
+  close(): void {
+    if (this.#state === "closed") return;
+    if (this.#state === "alive") this.#endServer();
+    this.#state = "closed";
+    for (const watch of this.#kickWatches) watch.close();
+    for (const fd of [...this.#kickFds, this.#callFd]) closeDescriptor(fd);
+  }
+
+  /** Once: the descriptors stay the same over resets. */
+  #wire(): void {
+    if (this.#isWired) return;
+    this.#isWired = true;
+    const { events } = this.#services;
+    this.#kickFds.forEach((fd, queueIndex) => {
+      events.connectKick(queueIndex, fd);
+    });
+    events.connectInterrupt(this.#callFd);
+  }
+
+  /** A server that takes no message has gone, or is as good as that. */
+  #ask(task: () => void): void {
+    if (this.#state !== "alive") return;
+    try {
+      task();
+    } catch (error) {
+      if ((error as { code?: string }).code !== "ERR_SYSTEM_CALL") throw error;
+      this.#lose("virtiofsd has ended");
+    }
+  }
+
+  #lose(why: string): void {
+    if (this.#state !== "alive") return;
+    this.#hearWords();
+    this.#state = "lost";
+    this.#endServer();
+    this.#services.ended(this.#lastWords === "" ? why : `${why}: ${this.#lastWords}`);
+    this.onLost?.();
+  }
+
+  #hearWords(): void {
+    const words = readWords(this.#server.wordsFd);
+    if (words === "") this.#wordsWatch.stop();
+    const last = words.trim().split("\n").at(-1);
+    if (last !== undefined && last !== "") this.#lastWords = last;
+  }
+
+  #endServer(): void {
+    for (const watch of [this.#endWatch, this.#wordsWatch]) watch.close();
+    endVirtiofsd(this.#server);
+  }
+}

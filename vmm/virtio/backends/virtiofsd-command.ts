@@ -1,0 +1,93 @@
+// How virtiofsd is started with the rights that there are: it needs capabilities to shut itself into the shared folder,
+// which an ordinary user has in a user namespace of his own. Pure: what is there is asked elsewhere.
+
+/** Descriptor that it finds its listening socket at. */
+export const VIRTIOFSD_FD = 3;
+
+/** linux/capability.h. */
+const CAP_SYS_CHROOT = 18n;
+const CAP_SYS_ADMIN = 21n;
+
+/** What decides how it can be started. */
+export interface VirtiofsdHost {
+  /** Paths of programs; undefined for one that is not there. */
+  readonly virtiofsd: string;
+  readonly unshare: string | undefined;
+  readonly setpriv: string | undefined;
+  readonly perl: string | undefined;
+  /** The capabilities in effect, as a mask. */
+  readonly capabilities: bigint;
+  /** This user has more ids than his own to give to a namespace, and newuidmap to do it. */
+  readonly hasSubordinateIds: boolean;
+}
+
+/** Of the folder that is shared; absolute, and without a symbolic link in it. */
+export interface VirtiofsdFolder {
+  readonly path: string;
+  readonly isReadonly: boolean;
+}
+
+/**
+ * In a mount namespace of its own: all that is mounted at the folder or below becomes read-only, whatever it was, and
+ * whatever the guest, or virtiofsd, does. mount(2) and mount_setattr(2) by their numbers on x86-64; the second one is in
+ * Linux from 5.12 on. Perl, because a program of the base system has to do it, between fork and exec.
+ */
+const MAKE_READONLY = `
+my ($folder, @command) = @ARGV;
+my ($none, $attr) = ("none", pack("QQQQ", 1, 0, 0, 0));
+syscall(165, my $from = $folder, my $to = $folder, $none, 0x5000, 0) == 0 or die "mount: $!\\n";
+syscall(442, -100, my $root = $folder, 0x8000, $attr, 32) == 0 or die "mount_setattr: $!\\n";
+exec { $command[0] } @command or die "$command[0]: $!\\n";`;
+
+/** Command lines to try, the best first; none if the rights do not do. */
+export function virtiofsdCommands(host: VirtiofsdHost, folder: VirtiofsdFolder): string[][] {
+  const isAdmin = has(host.capabilities, CAP_SYS_ADMIN);
+  const commands: string[][] = [];
+  const add = (namespaces: readonly string[], sandbox: Sandbox): void => {
+    const words = folder.isReadonly ? [...namespaces, "--mount"] : namespaces;
+    // In a namespace that is not there, nothing can be made read-only.
+    if (words.length > 0 && host.unshare === undefined) return;
+    if (folder.isReadonly && host.perl === undefined) return;
+    commands.push([
+      ...(host.setpriv === undefined ? [] : [host.setpriv, "--pdeathsig", "KILL"]),
+      ...(words.length > 0 && host.unshare !== undefined ? [host.unshare, ...words, "--"] : []),
+      ...(folder.isReadonly && host.perl !== undefined ? [host.perl, "-e", MAKE_READONLY, folder.path] : []),
+      ...serverWords(host.virtiofsd, folder.path, sandbox),
+    ]);
+  };
+  if (isAdmin) {
+    add([], "namespace");
+    add([], "chroot");
+  } else {
+    if (has(host.capabilities, CAP_SYS_CHROOT) && !folder.isReadonly) add([], "chroot");
+    const own = ["--user", "--map-root-user", ...(host.hasSubordinateIds ? ["--map-auto"] : [])];
+    add(own, "namespace");
+    // Where /proc is partly hidden, as in containers, no other one may be mounted.
+    add(own, "chroot");
+  }
+  return commands;
+}
+
+type Sandbox = "namespace" | "chroot";
+
+function serverWords(program: string, path: string, sandbox: Sandbox): string[] {
+  const options = [
+    `source=${escaped(path)}`,
+    `sandbox=${sandbox}`,
+    // Device nodes would be the guest's way to the host's devices, if somebody opened them here.
+    "modcaps=-mknod",
+    // What is mounted below the folder is another file system for the guest, too.
+    "announce_submounts",
+    "log_level=err",
+  ];
+  return [program, `--fd=${String(VIRTIOFSD_FD)}`, ...options.flatMap((option) => ["-o", option])];
+}
+
+/** As libfuse reads lists of options. */
+function escaped(path: string): string {
+  return path.replace(/[\\,]/g, "\\$&");
+}
+
+function has(capabilities: bigint, bit: bigint): boolean {
+  return ((capabilities >> bit) & 1n) === 1n;
+}

@@ -1,0 +1,264 @@
+// virtiofsd serves one shared folder, over one connection: it ends when that is closed, however this process ends, so
+// nothing is left to remove. It shuts itself into the folder (a mount namespace or a chroot, seccomp) before it answers.
+// Debian: qemu-system-common.
+import { spawn, type ChildProcess } from "node:child_process";
+import {
+  closeSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  readSync,
+  realpathSync,
+  rmdirSync,
+  statSync,
+  unlinkSync,
+} from "node:fs";
+import { tmpdir, userInfo } from "node:os";
+import { join } from "node:path";
+import {
+  VIRTIO_F_VERSION_1,
+  VIRTIO_RING_F_EVENT_IDX,
+  VIRTIO_RING_F_INDIRECT_DESC,
+} from "../../../devices/virtio/constants.js";
+import { featureSet } from "../../../devices/virtio/features.js";
+import type { ResolvedShare } from "../../config/shares.js";
+import { ConfigError, HostError } from "../../errors.js";
+import { errnoText } from "../../host/errno-text.js";
+import { findProgram } from "../../host/programs.js";
+import { closeDescriptor } from "../../sys/descriptors.js";
+import { connectUnix, listenUnix, streamPair } from "../../sys/sockets.js";
+import { VhostUser } from "./vhost-user.js";
+import { virtiofsdCommands, type VirtiofsdFolder, type VirtiofsdHost } from "./virtiofsd-command.js";
+
+/** Where Debian's package has it; it is in nobody's PATH. */
+const VIRTIOFSD = "/usr/lib/qemu/virtiofsd";
+const PACKAGE = "qemu-system-common";
+/** It answers after milliseconds; the longest wait for one that does not, `ms`. */
+const START_LIMIT_MS = 10_000;
+/** Without these, what the transport offers would not be true. */
+const NEEDED_FEATURES = featureSet(VIRTIO_F_VERSION_1, VIRTIO_RING_F_INDIRECT_DESC, VIRTIO_RING_F_EVENT_IDX);
+/** Of what it says on its way, for messages, `bytes`. */
+const KEPT_WORDS = 4096;
+/** What it always says when it starts. */
+const NOISE = /^\s*(virtio_session_mount: .*|virtio_loop: (Entry|Exit))?\s*$/;
+
+/** A server that runs; the caller closes it all. */
+export interface Virtiofsd {
+  readonly socket: number;
+  readonly vhost: VhostUser;
+  /** What it says on its standard error; never waits. */
+  readonly wordsFd: number;
+  readonly process: ChildProcess;
+}
+
+/** Throws ConfigError for what is no folder, HostError for a server that cannot be started. */
+export function startVirtiofsd(share: ResolvedShare): Virtiofsd {
+  const folder = sharedFolder(share);
+  const host = virtiofsdHost();
+  const commands = virtiofsdCommands(host, folder);
+  let why = missing(host, folder);
+  for (const command of commands) {
+    const started = tryStart(command);
+    if (typeof started !== "string") return started;
+    why = started;
+  }
+  throw new HostError(`Shared folder ${share.path}: virtiofsd cannot be started: ${why}`, {
+    cure: cureFor(host, folder),
+  });
+}
+
+/** Whether folders can be shared at all, with these rights: undefined, or why not. Starts nothing. */
+export function virtiofsdProblem(): HostError | undefined {
+  try {
+    virtiofsdHost();
+    return undefined;
+  } catch (error) {
+    if (error instanceof HostError) return error;
+    throw error;
+  }
+}
+
+/**
+ * Closes all of it, and ends it: what it has answered is done, and what it has not the guest cannot rely on. In a namespace
+ * of its own it is the child of a process that waits for it.
+ */
+export function endVirtiofsd({ socket, vhost, wordsFd, process: child }: Virtiofsd): void {
+  vhost.close();
+  for (const fd of [socket, wordsFd]) closeDescriptor(fd);
+  endProcess(child);
+}
+
+function endProcess(child: ChildProcess): void {
+  const { pid, exitCode, signalCode } = child;
+  // Until it has been waited for, the number is its own.
+  if (pid === undefined || exitCode !== null || signalCode !== null) return;
+  for (const own of childrenOf(pid)) {
+    try {
+      process.kill(own, "SIGKILL");
+    } catch {
+      // It has ended by itself.
+    }
+  }
+  child.kill("SIGKILL");
+}
+
+function childrenOf(pid: number): number[] {
+  try {
+    const children = readFileSync(`/proc/${String(pid)}/task/${String(pid)}/children`, "latin1");
+    return children
+      .split(" ")
+      .filter((word) => word !== "")
+      .map(Number);
+  } catch {
+    // It has ended, or the kernel does not tell: then it ends with its connection.
+    return [];
+  }
+}
+
+function sharedFolder({ path, isReadonly }: ResolvedShare): VirtiofsdFolder {
+  try {
+    const real = realpathSync(path);
+    if (!statSync(real).isDirectory()) throw new ConfigError([`Shared folder ${path} is not a folder`]);
+    return { path: real, isReadonly };
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (error instanceof ConfigError || code === undefined) throw error;
+    throw new ConfigError([`Shared folder ${path}: ${errnoText(code)}`]);
+  }
+}
+
+function virtiofsdHost(): VirtiofsdHost {
+  if (statSync(VIRTIOFSD, { throwIfNoEntry: false })?.isFile() !== true) {
+    throw new HostError("Sharing a folder needs the program virtiofsd, which is not installed", {
+      cure: `apt-get install ${PACKAGE}`,
+    });
+  }
+  const effective = /^CapEff:\s*([0-9a-f]+)/m.exec(readFileSync("/proc/self/status", "latin1"))?.[1] ?? "0";
+  return {
+    virtiofsd: VIRTIOFSD,
+    unshare: findProgram("unshare"),
+    setpriv: findProgram("setpriv"),
+    perl: findProgram("perl"),
+    capabilities: BigInt(`0x${effective}`),
+    hasSubordinateIds: findProgram("newuidmap") !== undefined && hasRange("/etc/subuid") && hasRange("/etc/subgid"),
+  };
+}
+
+/** Lines are NAME:FIRST:COUNT, by the user's name or number. */
+function hasRange(file: string): boolean {
+  try {
+    const { username, uid } = userInfo();
+    const lines = readFileSync(file, "latin1").split("\n");
+    return lines.some((line) => line.startsWith(`${username}:`) || line.startsWith(`${String(uid)}:`));
+  } catch {
+    return false;
+  }
+}
+
+function missing({ unshare, perl }: VirtiofsdHost, { isReadonly }: VirtiofsdFolder): string {
+  if (isReadonly && perl === undefined) return "perl, which has to make it read-only, is not there";
+  if (unshare === undefined) return "unshare (util-linux) is not there";
+  return "this process has no right to do it";
+}
+
+function cureFor({ capabilities }: VirtiofsdHost, { isReadonly }: VirtiofsdFolder): string {
+  const rights = capabilities === 0n ? "run as root, or allow user namespaces" : "run as root with CAP_SYS_ADMIN";
+  return isReadonly ? `${rights}; a read-only folder needs Linux 5.12 or newer` : rights;
+}
+
+/** Or why it has not started. */
+function tryStart([program = "", ...args]: readonly string[]): Virtiofsd | string {
+  const [socket, listener] = connectedPair();
+  const [wordsFd, childWords] = streamPair();
+  const vhost = new VhostUser(socket);
+  let child: ChildProcess | undefined;
+  const giveUp = (): void => {
+    vhost.close();
+    for (const fd of [socket, wordsFd]) closeDescriptor(fd);
+    if (child !== undefined) endProcess(child);
+  };
+  try {
+    // A session of its own: keys that end or stop vmlet are not meant for it.
+    child = spawn(program, args, { stdio: ["ignore", "ignore", childWords, listener], detached: true });
+  } catch (error) {
+    giveUp();
+    throw error;
+  } finally {
+    closeDescriptor(listener);
+    closeDescriptor(childWords);
+  }
+  // Without a listener it would end this process; that there is no process shows below.
+  child.on("error", () => undefined);
+  child.unref();
+  try {
+    const features = vhost.begin(performance.now() + START_LIMIT_MS);
+    if (features !== undefined && (features & NEEDED_FEATURES) === NEEDED_FEATURES) {
+      return { socket, vhost, wordsFd, process: child };
+    }
+    const why = features === undefined ? lastWords(wordsFd) : "this version lacks features of virtio that are needed";
+    giveUp();
+    return why;
+  } catch {
+    // It has ended before it was asked.
+    const why = lastWords(wordsFd);
+    giveUp();
+    return why;
+  }
+}
+
+/** A connection, and the listening socket whose first one it is: no other program can have it, and no file is left. */
+function connectedPair(): [socket: number, listener: number] {
+  let folder: string;
+  try {
+    folder = mkdtempSync(join(tmpdir(), "vmlet-"));
+  } catch (error) {
+    const why = errnoText((error as NodeJS.ErrnoException).code ?? "");
+    throw new HostError(`The socket of virtiofsd needs a folder for temporary files; ${tmpdir()}: ${why}`, {
+      cause: error,
+      cure: "name another one: TMPDIR=FOLDER vmlet ...",
+    });
+  }
+  let listener: number | undefined;
+  let folderFd: number | undefined;
+  let path: string | undefined;
+  try {
+    folderFd = openSync(folder, "r");
+    // However long the folder's own path is.
+    const wanted = `/proc/self/fd/${String(folderFd)}/s`;
+    listener = listenUnix(wanted);
+    path = wanted;
+    return [connectUnix(path), listener];
+  } catch (error) {
+    if (listener !== undefined) closeDescriptor(listener);
+    throw error;
+  } finally {
+    if (path !== undefined) unlinkSync(path);
+    if (folderFd !== undefined) closeSync(folderFd);
+    rmdirSync(folder);
+  }
+}
+
+/** What it has said, in one line. */
+function lastWords(fd: number): string {
+  const lines = readWords(fd)
+    .split("\n")
+    .filter((line) => !NOISE.test(line));
+  return lines.length > 0 ? lines.join("; ") : "it ends without a word";
+}
+
+/** What is there to be read, at most the last of it. */
+export function readWords(fd: number): string {
+  const bytes = Buffer.alloc(KEPT_WORDS);
+  let kept = Buffer.alloc(0);
+  try {
+    // A server that talks for ever has its own turn again later.
+    for (let turn = 0; turn < 16; turn++) {
+      const count = readSync(fd, bytes, 0, bytes.length, null);
+      if (count === 0) break;
+      kept = Buffer.concat([kept, bytes.subarray(0, count)]).subarray(-KEPT_WORDS);
+    }
+  } catch {
+    // Nothing more for now.
+  }
+  return kept.toString("utf8");
+}
