@@ -42,7 +42,9 @@ const ownRequire = {
 function guestKey() {
   const hash = createHash("sha256");
   for (const folder of ["guest/kernel", "guest/init"]) {
-    for (const name of readdirSync(folder).sort()) hash.update(name).update(readFileSync(`${folder}/${name}`));
+    const files = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+    const paths = files.map(({ parentPath, path, name }) => `${parentPath ?? path}/${name}`).sort();
+    for (const path of paths) hash.update(path).update(readFileSync(path));
   }
   return hash.digest("hex").slice(0, 16);
 }
