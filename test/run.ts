@@ -6,7 +6,8 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { addCounts, closingLine, failsForWantOfBoot, type Counts } from "./helpers/counts.js";
+import { addCounts, closingLine, failsForWantOfBoot, timeLines, type Counts } from "./helpers/counts.js";
+import { withoutCertificates } from "./helpers/certificates.js";
 
 const TESTS = "build/test";
 /** Folders that are not for this run: they take minutes. */
@@ -47,7 +48,7 @@ function start({ files }: Lane, countsFile: string): ChildProcess {
   // On a host with other work, an emulated processor can stand still; what fails twice is a failure.
   const limit = ["--timeout", String(USUAL_LIMIT_MS), "--retries", "1"];
   const argv = ["node_modules/mocha/bin/mocha.js", "--no-config", ...limit, ...color, ...reporter, ...files];
-  return spawn(process.execPath, argv, { stdio: ["ignore", "pipe", "pipe"] });
+  return spawn(process.execPath, argv, { stdio: ["ignore", "pipe", "pipe"], env: withoutCertificates() });
 }
 
 /** A lane that died has no numbers: that is a failure. */
@@ -57,12 +58,13 @@ function countsOf(file: string, name: string): Counts {
   } catch {
     const failure = `The process of the ${name} has ended before its tests.`;
     console.log(failure);
-    return { passed: 0, failed: 1, failures: [failure], secondTries: [], skipped: 0, booted: 0 };
+    return { passed: 0, failed: 1, failures: [failure], secondTries: [], skipped: 0, booted: 0, files: {} };
   }
 }
 
 const folder = mkdtempSync(join(tmpdir(), "vmlet-tests-"));
 const files = process.argv.slice(2);
+const started = performance.now();
 const running = lanes(files.length === 0 ? allTests() : files).map((lane, index) => {
   const countsFile = join(folder, String(index));
   const child = start(lane, countsFile);
@@ -78,7 +80,7 @@ const running = lanes(files.length === 0 ? allTests() : files).map((lane, index)
     name: lane.name,
     countsFile,
     child,
-    closed: new Promise<void>((done) => child.once("close", () => done())),
+    closed: new Promise<number>((done) => child.once("close", () => done(performance.now() - started))),
     show: () => {
       isHeld = false;
       for (const chunk of held.splice(0)) process.stdout.write(chunk);
@@ -93,14 +95,17 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
   });
 }
 
+const times: { name: string; ms: number }[] = [];
 for (const { name, show, closed } of running) {
   console.log(`\n== ${name}`);
   show();
-  await closed;
+  times.push({ name, ms: await closed });
 }
 const total = addCounts(running.map(({ countsFile, name }) => countsOf(countsFile, name)));
 rmSync(folder, { recursive: true, force: true });
 if (failsForWantOfBoot(total)) total.failed++;
+console.log();
+for (const line of timeLines(times, total)) console.log(line);
 for (const retried of total.secondTries) console.log(retried);
 for (const failure of total.failures) console.log(failure);
 console.log(closingLine(total));

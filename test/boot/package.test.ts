@@ -20,6 +20,7 @@ import { findProgram } from "../../vmm/host/programs.js";
 import { cacheFolder } from "../../vmm/host/cache-folder.js";
 import { timeLimit } from "../../vmm/host/time-limit.js";
 import { countBoot } from "../helpers/booted.js";
+import { withCertificates } from "../helpers/certificates.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
 import { skip } from "../helpers/skip.js";
 
@@ -49,7 +50,7 @@ describe("boot: the npm package", function () {
     assert.equal(packed.status, 0, packed.stderr);
     writeFileSync(join(project, "package.json"), '{"name":"empty","private":true,"type":"module"}\n');
     const flags = ["--no-audit", "--no-fund", "--prefer-offline", "--fetch-retries=1"];
-    const installed = run("npm", ["install", ...flags, `./${packed.stdout.trim()}`]);
+    const installed = run("npm", ["install", ...flags, `./${packed.stdout.trim()}`], withCertificates());
     complaints = installed.stderr;
     if (installed.status !== 0 && NO_NETWORK.test(installed.stderr)) skip(this, "npm's registry is out of reach");
     assert.equal(installed.status, 0, installed.stderr);

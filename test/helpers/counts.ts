@@ -2,6 +2,7 @@
 
 const FAILURE_LINES = 12;
 const FAILURE_COLUMNS = 200;
+const SLOWEST_FILES = 5;
 
 export interface Counts {
   passed: number;
@@ -13,6 +14,8 @@ export interface Counts {
   skipped: number;
   /** Guests that reached their init. */
   booted: number;
+  /** How long the tests of each file took, with their hooks, `ms`. */
+  files: Record<string, number>;
 }
 
 export function addCounts(all: readonly Counts[]): Counts {
@@ -21,7 +24,26 @@ export function addCounts(all: readonly Counts[]): Counts {
   const failures = all.flatMap((counts) => counts.failures);
   const secondTries = all.flatMap((counts) => counts.secondTries);
   const [passed, failed, skipped, booted] = [sum("passed"), sum("failed"), sum("skipped"), sum("booted")];
-  return { passed, failed, failures, secondTries, skipped, booted };
+  return { passed, failed, failures, secondTries, skipped, booted, files: addTimes(all) };
+}
+
+function addTimes(all: readonly Counts[]): Record<string, number> {
+  const files: Record<string, number> = {};
+  for (const [file, ms] of all.flatMap((counts) => Object.entries(counts.files))) files[file] = (files[file] ?? 0) + ms;
+  return files;
+}
+
+const seconds = (ms: number): string => `${(ms / 1000).toFixed(ms < 10_000 ? 1 : 0)} s`;
+
+/** So that growth is seen: how long each process ran, and the files that took longest. */
+export function timeLines(lanes: readonly { readonly name: string; readonly ms: number }[], total: Counts): string[] {
+  const slowest = Object.entries(total.files)
+    .sort(([, a], [, b]) => b - a)
+    .slice(0, SLOWEST_FILES);
+  return [
+    ...lanes.map(({ name, ms }) => `${seconds(ms)}: ${name}`),
+    `slowest files: ${slowest.map(([file, ms]) => `${file} ${seconds(ms)}`).join(", ")}`,
+  ];
 }
 
 /** True, and said, for a run in which no guest booted: it would look green where every boot test is skipped. */

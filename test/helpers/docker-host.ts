@@ -7,6 +7,7 @@ import { runProgram } from "../../bench/ladder/run-program.js";
 import { openWorkspace } from "../../bench/ladder/workspace.js";
 import { cacheFolder } from "../../vmm/host/cache-folder.js";
 import { findProgram } from "../../vmm/host/programs.js";
+import { hostCertificates } from "./certificates.js";
 
 export interface DockerHost {
   /** The client with the words that lead it to the engine. */
@@ -108,7 +109,7 @@ export function importDebianWithNode(docker: DockerHost, image: string): void {
   cpSync(npm, join(root, "usr/lib/node_modules/npm"), { recursive: true });
   symlinkSync("../lib/node_modules/npm/bin/npm-cli.js", join(root, "usr/bin/npm"));
   // Behind a proxy with an authority of its own, the image has to know it as this host does.
-  const certificates = process.env["NODE_EXTRA_CA_CERTS"];
+  const certificates = hostCertificates();
   if (certificates !== undefined) cpSync(certificates, join(root, HOST_CERTIFICATES), { dereference: true });
   docker.importTree(root, image, certificates === undefined ? [] : [`ENV NODE_EXTRA_CA_CERTS=${HOST_CERTIFICATES}`]);
   rmSync(root, { recursive: true });

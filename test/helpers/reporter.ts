@@ -4,6 +4,7 @@
 // instead: test/run.ts adds up those of several processes.
 import mocha from "mocha";
 import { writeFileSync } from "node:fs";
+import { relative } from "node:path";
 import { timeLimit } from "../../vmm/host/time-limit.js";
 import { bootedGuests } from "./booted.js";
 import { closingLine, failsForWantOfBoot, failureLines, type Counts } from "./counts.js";
@@ -73,6 +74,15 @@ class VmletReporter extends mocha.reporters.Spec {
       retried.push(failureLines(test.fullTitle(), error, "at its second try"));
       console.log(`      once more: ${test.title}`);
     });
+    const files: Record<string, number> = {};
+    let lastEnd = performance.now();
+    const account = (test: mocha.Test): void => {
+      const file = relative("build/test", test.file ?? "").replace(/js$/, "ts");
+      const now = performance.now();
+      files[file] = (files[file] ?? 0) + now - lastEnd;
+      lastEnd = now;
+    };
+    runner.on(EVENT_TEST_END, account);
     runner.on(EVENT_TEST_PENDING, (test) => {
       console.log(`      skipped: ${skipReason(test)}`);
     });
@@ -86,6 +96,7 @@ class VmletReporter extends mocha.reporters.Spec {
         secondTries: retried,
         skipped: pending,
         booted: bootedGuests(),
+        files,
       };
       if (countsFile !== undefined) {
         writeFileSync(countsFile, JSON.stringify(counts));
