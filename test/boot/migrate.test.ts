@@ -5,6 +5,8 @@ import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createVm, type Vm, type VmExit } from "../../vmm/index.js";
+import { consoleParameter, OWN_KERNEL_CMDLINE } from "../../vmm/config/defaults.js";
+import { defaultInitrd, fastKernel } from "../../vmm/host/guest-files.js";
 import { timeLimit } from "../../vmm/host/time-limit.js";
 import { parseMigrationAddress } from "../../vmm/snapshot/migration/address.js";
 import { GuestListener } from "../../vmm/snapshot/migration/receive.js";
@@ -60,7 +62,7 @@ describe("boot: a guest that moves", function () {
   it("twice, under load: every page is the same, and what it has on its disk too", async () => {
     const disk = join(folder, "disk.img");
     writeFileSync(disk, "");
-    truncateSync(disk, 2 ** 20);
+    truncateSync(disk, 2 ** 18);
     let text = "";
     const host = {
       output: (bytes: Uint8Array, done: () => void): void => {
@@ -78,10 +80,12 @@ describe("boot: a guest that moves", function () {
     const support = deviceSupport(allOpeners);
     let vm = createVm(
       {
-        kernel: "guest/out/default/vmlinux",
-        initrd: "guest/out/initramfs.cpio",
-        memoryMib: 128,
-        cmdline: `vmlet.exec=${exec} vmlet.tty=raw`,
+        kernel: fastKernel(),
+        initrd: defaultInitrd(),
+        memoryMib: 64,
+        quiet: true,
+        bareCmdline: true,
+        cmdline: `${consoleParameter("serial")} ${OWN_KERNEL_CMDLINE} vmlet.exec=${exec} vmlet.tty=raw`,
         disks: [{ path: disk }],
         rng: true,
       },

@@ -27,7 +27,7 @@ describe("boot: snapshots", function () {
   });
 
   it("a program goes on, with its disk, timers and clock, in one VM after the other", async () => {
-    await runLinuxCycles(folder, 4);
+    await runLinuxCycles(folder, 2);
     countBoot();
   });
 

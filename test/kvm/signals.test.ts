@@ -186,7 +186,7 @@ describe("kvm: signals", function () {
     }
 
     it("in the background, a VM is not stopped and the terminal stays as it is", async () => {
-      const shown = await onTerminal(`$BRIEF & wait $!; echo "status $?"; $V & pid=$!; sleep 4
+      const shown = await onTerminal(`$BRIEF & wait $!; echo "status $?"; $V & pid=$!; sleep 3
         echo "state $(state $pid)"; modes; kill $pid; wait $pid; echo "status $?"; modes`);
       assert.match(shown, /up\nstatus 7\n/);
       assert.match(shown, /state [RS]\nisig icanon echo /);

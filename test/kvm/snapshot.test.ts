@@ -79,8 +79,8 @@ describe("kvm: snapshots", function () {
   }
 
   for (const [cpus, cycles] of [
-    [1, 30],
-    [2, 6],
+    [1, 12],
+    [2, 4],
   ] as const) {
     it(`${String(cycles)} times saved and gone on, ${String(cpus)} vCPUs: not one instruction is lost or done twice`, async () => {
       const before = await settledResources();
