@@ -15,6 +15,7 @@ export const ERROR_CODES = [
   "ERR_BUS",
   "ERR_VCPU_EXIT",
   "ERR_LAB",
+  "ERR_IMAGE",
   "ERR_AGENT",
   "ERR_GUEST_REQUEST",
   "ERR_EXEC",
@@ -207,5 +208,12 @@ export class ExecError extends VmmError implements ExecFailure {
     this.errnoName = failure.errnoName;
     this.stdout = failure.stdout ?? "";
     this.stderr = failure.stderr ?? "";
+  }
+}
+
+/** A container image or folder cannot become a guest's root: it is not there, not whole, or not what it says it is. */
+export class ImageError extends VmmError {
+  constructor(message: string, options?: { cause?: unknown; cure?: string | undefined }) {
+    super("ERR_IMAGE", message, options);
   }
 }

@@ -221,6 +221,7 @@ export {
   GuestMemoryError,
   GuestRequestError,
   HostError,
+  ImageError,
   KernelImageError,
   KvmIoctlError,
   LabError,

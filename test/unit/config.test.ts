@@ -88,6 +88,7 @@ describe("errors", () => {
       [new errors.BusError("x"), "ERR_BUS", EXIT_INTERNAL],
       [new errors.VcpuExitError("x"), "ERR_VCPU_EXIT", EXIT_GUEST],
       [new errors.LabError("x"), "ERR_LAB", EXIT_HOST],
+      [new errors.ImageError("x"), "ERR_IMAGE", EXIT_CONFIG],
       [new errors.AgentError("closed", "x"), "ERR_AGENT", EXIT_GUEST],
       [new errors.GuestRequestError("stat /x", 2, "ENOENT", "x"), "ERR_GUEST_REQUEST", EXIT_GUEST],
       [new errors.ExecError("x", { command: ["x"], exitCode: 1, signal: null }), "ERR_EXEC", EXIT_GUEST],

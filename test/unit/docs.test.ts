@@ -131,6 +131,7 @@ describe("docs: the API", () => {
       BusError: new api.BusError(""),
       VcpuExitError: new api.VcpuExitError(""),
       LabError: new api.LabError(""),
+      ImageError: new api.ImageError(""),
       AgentError: new api.AgentError("closed", ""),
       GuestRequestError: new api.GuestRequestError("", 0, "", ""),
       ExecError: new api.ExecError("", { command: [], exitCode: 1, signal: null }),

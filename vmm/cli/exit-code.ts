@@ -1,5 +1,5 @@
 // The process's exit code, from how a run has ended.
-import { ConfigError, DiskError, KernelImageError, SnapshotError } from "../errors.js";
+import { ConfigError, DiskError, KernelImageError, SnapshotError, ImageError } from "../errors.js";
 import {
   EXIT_CANNOT_WRITE,
   EXIT_CONFIG,
@@ -50,7 +50,7 @@ export function exitCodeOf(outcome: GuestOutcome, status: number | undefined): n
 }
 
 /** What the user has given makes no sense. */
-const USERS = [ConfigError, KernelImageError, DiskError, SnapshotError];
+const USERS = [ConfigError, KernelImageError, DiskError, SnapshotError, ImageError];
 
 export function exitCodeOfError(error: unknown): number {
   if (error instanceof UsageError) return EXIT_USAGE;

@@ -1,0 +1,82 @@
+// Writes a file from front to end in large pieces; what is handed in is not copied. Zeroes of any length cost nothing.
+import type { FileHandle } from "node:fs/promises";
+
+/** `bytes` that are gathered before it is worth a call. */
+const ENOUGH = 1024 * 1024;
+const ZEROES = Buffer.alloc(4096);
+
+interface Run {
+  readonly position: number;
+  readonly pieces: Buffer[];
+  length: number;
+}
+
+export class DataWriter {
+  readonly #file: FileHandle;
+  #runs: Run[] = [];
+  #position = 0;
+  #waiting = 0;
+
+  constructor(file: FileHandle) {
+    this.#file = file;
+  }
+
+  /** `bytes` from the start of the file. */
+  get position(): number {
+    return this.#position;
+  }
+
+  get isFull(): boolean {
+    return this.#waiting >= ENOUGH;
+  }
+
+  /** The bytes must stay as they are until they are flushed. */
+  append(bytes: Buffer): void {
+    if (bytes.length === 0) return;
+    let run = this.#runs[this.#runs.length - 1];
+    if (run === undefined || run.position + run.length !== this.#position) {
+      run = { position: this.#position, pieces: [], length: 0 };
+      this.#runs.push(run);
+    }
+    run.pieces.push(bytes);
+    run.length += bytes.length;
+    this.#position += bytes.length;
+    this.#waiting += bytes.length;
+  }
+
+  /** So many zeroes. */
+  skip(length: number): void {
+    if (length < ZEROES.length) this.append(ZEROES.subarray(0, length));
+    else this.#position += length;
+  }
+
+  /** Zeroes up to the next multiple. */
+  align(multiple: number): void {
+    this.skip((multiple - (this.#position % multiple)) % multiple);
+  }
+
+  async flush(): Promise<void> {
+    const runs = this.#runs;
+    this.#runs = [];
+    this.#waiting = 0;
+    for (const { position, pieces, length } of runs) {
+      const { bytesWritten } = await this.#file.writev(pieces, position);
+      // Cut short by a full disk, mostly: the next call says so.
+      if (bytesWritten < length)
+        await this.#rest(Buffer.concat(pieces).subarray(bytesWritten), position + bytesWritten);
+    }
+  }
+
+  /** Writes what is left, and makes the file as long as all that was said. */
+  async finish(): Promise<void> {
+    await this.flush();
+    await this.#file.truncate(this.#position);
+  }
+
+  async #rest(bytes: Buffer, position: number): Promise<void> {
+    for (let done = 0; done < bytes.length;) {
+      const { bytesWritten } = await this.#file.write(bytes, done, bytes.length - done, position + done);
+      done += bytesWritten;
+    }
+  }
+}

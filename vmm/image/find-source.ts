@@ -1,0 +1,147 @@
+// Where a reference leads. Each kind of source is loaded only when it is asked for.
+import { ImageError } from "../errors.js";
+import { readName } from "./names.js";
+import { formatReference, isFolder, type Reference } from "./references.js";
+import { statSync } from "node:fs";
+import { Archive, stampOf, streamOf } from "./sources/archive.js";
+import { PlainFolder } from "./sources/plain-folder.js";
+import type { ImageSource, SourceContext } from "./sources/source.js";
+import type { PullPolicy } from "./types.js";
+
+export type Found =
+  | {
+      readonly is: "source";
+      /** What the name led to the last time, if that cannot have changed. */
+      readonly id?: string | undefined;
+      /** Changes when the name leads elsewhere; undefined: the name is not to be kept. */
+      readonly stamp: string | undefined;
+      readonly open: () => Promise<ImageSource>;
+    }
+  /** The tree below a folder of this host. */
+  | { readonly is: "folder"; readonly path: string };
+
+/** Throws ImageError where there is nothing. */
+export async function findSource(reference: Reference, pull: PullPolicy, context: SourceContext): Promise<Found> {
+  switch (reference.is) {
+    case "docker-daemon":
+    case "docker":
+    case "name":
+      return findByName(reference.is, reference.name, pull, context);
+    case "oci":
+      return {
+        is: "source",
+        stamp: undefined,
+        open: () => openOci(new PlainFolder(reference.path), reference.image, context),
+      };
+    case "dir":
+      return { is: "source", stamp: undefined, open: () => openSkopeo(reference.path, context) };
+    case "tar":
+      if (isFolder(reference.path)) return { is: "folder", path: reference.path };
+      return findFile(reference, context, () => Promise.resolve(rootFile(reference.path)));
+    case "file":
+      return isFolder(reference.path)
+        ? findFolder(reference.path, context)
+        : findFile(reference, context, () => openAny(reference.path, context));
+    case "docker-archive":
+      return findFile(reference, context, () =>
+        withArchive(reference.path, context, (archive) => openDockerArchive(archive, reference.image, context)),
+      );
+    case "oci-archive":
+      return findFile(reference, context, () =>
+        withArchive(reference.path, context, (archive) => openOci(archive, reference.image, context)),
+      );
+  }
+}
+
+/** A file that has not changed since it was last looked at leads to the same image. */
+async function findFile(
+  reference: Reference & { readonly path: string },
+  context: SourceContext,
+  open: () => Promise<ImageSource>,
+): Promise<Found> {
+  const stamp = await stampOf(reference.path);
+  const known = readName(context.cache, formatReference(reference));
+  return { is: "source", id: known !== undefined && known.stamp === stamp ? known.id : undefined, stamp, open };
+}
+
+async function withArchive(
+  path: string,
+  context: SourceContext,
+  use: (archive: Archive) => Promise<ImageSource>,
+): Promise<ImageSource> {
+  const archive = await Archive.open(path, context);
+  try {
+    return await use(archive);
+  } catch (error) {
+    await archive.close();
+    throw error;
+  }
+}
+
+async function findFolder(path: string, context: SourceContext): Promise<Found> {
+  const folder = new PlainFolder(path);
+  const { OCI_LAYOUT, DIR_MANIFEST, DIR_VERSION } = await import("./sources/oci-layout.js");
+  if (await folder.has(OCI_LAYOUT)) return { is: "source", stamp: undefined, open: () => openOci(folder, "", context) };
+  if ((await folder.has(DIR_MANIFEST)) && (await folder.has(DIR_VERSION))) {
+    return { is: "source", stamp: undefined, open: () => openSkopeo(path, context) };
+  }
+  return { is: "folder", path };
+}
+
+/** An archive of an image, or else of a root file system. */
+function openAny(path: string, context: SourceContext): Promise<ImageSource> {
+  return withArchive(path, context, async (archive) => {
+    // What `docker save` writes may have both.
+    if (await archive.has("manifest.json")) return openDockerArchive(archive, "", context);
+    if (await archive.has("oci-layout")) return openOci(archive, "", context);
+    const { file } = archive;
+    return { ...rootFile(file), close: () => archive.close() };
+  });
+}
+
+/** An archive of a root file system: one layer. */
+function rootFile(path: string): ImageSource {
+  const size = statSync(path, { throwIfNoEntry: false })?.size;
+  return {
+    config: undefined,
+    layers: [{ digest: undefined, size: size === 0 ? undefined : size, open: () => streamOf(path) }],
+    names: [],
+    close: () => Promise.resolve(),
+  };
+}
+
+async function openOci(folder: PlainFolder | Archive, image: string, { limits }: SourceContext): Promise<ImageSource> {
+  const { ociLayout } = await import("./sources/oci-layout.js");
+  return ociLayout(folder, image, limits);
+}
+
+async function openSkopeo(path: string, { limits }: SourceContext): Promise<ImageSource> {
+  const { skopeoFolder } = await import("./sources/oci-layout.js");
+  return skopeoFolder(new PlainFolder(path), limits);
+}
+
+async function openDockerArchive(archive: Archive, image: string, { limits }: SourceContext): Promise<ImageSource> {
+  const { dockerArchive } = await import("./sources/docker-archive.js");
+  return dockerArchive(archive, image, limits);
+}
+
+function findByName(
+  is: "docker-daemon" | "docker" | "name",
+  name: string,
+  pull: PullPolicy,
+  context: SourceContext,
+): Promise<Found> {
+  const reference = formatReference({ is, name });
+  const known = readName(context.cache, reference);
+  return Promise.resolve({
+    is: "source",
+    id: known?.id,
+    stamp: known?.stamp,
+    open: () => {
+      if (pull !== "never") throw new ImageError(`${reference}: cannot be brought here yet`);
+      throw new ImageError(`${reference}: not in the cache, and nobody may be asked for it`, {
+        cure: "leave out --pull never, or name the image as it was named when it was brought here",
+      });
+    },
+  });
+}

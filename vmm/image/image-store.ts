@@ -1,0 +1,169 @@
+// Images in the cache: made of their layers, held while they are used.
+import { closeSync, readFileSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
+import { createHash } from "node:crypto";
+import { join } from "node:path";
+import { ImageError } from "../errors.js";
+import { applyLayer } from "./apply-layer.js";
+import { cacheError, DATA_FILE, DISK_FILE, IMAGE_FILE, META_FILE, type ImageCache } from "./cache.js";
+import { writeErofs } from "./erofs/write.js";
+import { readLayer, storedBytes } from "./layer-store.js";
+import { Tree } from "./tree.js";
+import { Turns } from "./turns.js";
+import type { ImageConfig, ImageLimits } from "./types.js";
+
+/** What image.json has; another version is made anew. */
+interface StoredImage {
+  readonly version: number;
+  readonly config: ImageConfig;
+  /** Of all layers, the lowest first. */
+  readonly diffIds: readonly string[];
+  /** `bytes` of meta.erofs. */
+  readonly metaBytes: number;
+  /** What follows it on the disk. */
+  readonly parts: readonly { readonly diffId: string; readonly bytes: number }[];
+  /** ISO 8601. */
+  readonly created: string;
+}
+
+/** Changes with the file system's and the lists' form. */
+const VERSION = 1;
+
+export interface HeldImage {
+  readonly id: string;
+  readonly stored: StoredImage;
+  readonly manifestPath: string;
+  /** `bytes` of the disk. */
+  readonly bytes: number;
+  release(): void;
+}
+
+/** An image that the cache has whole; undefined if it has not. */
+export async function holdImage(cache: ImageCache, id: string): Promise<HeldImage | undefined> {
+  const fd = await cache.hold(id);
+  if (fd === undefined) return undefined;
+  const stored = readStored(cache, id);
+  if (stored === undefined || !isWhole(cache, id, stored)) {
+    closeSync(fd);
+    return undefined;
+  }
+  markUsed(cache, id);
+  let isHeld = true;
+  return {
+    id,
+    stored,
+    manifestPath: join(cache.image(id), DISK_FILE),
+    bytes: stored.metaBytes + stored.parts.reduce((sum, { bytes }) => sum + bytes, 0),
+    release: () => {
+      if (!isHeld) return;
+      isHeld = false;
+      closeSync(fd);
+    },
+  };
+}
+
+/** Undefined for one that is not there, damaged, or of another version. */
+export function readStored(cache: ImageCache, id: string): StoredImage | undefined {
+  try {
+    const stored = JSON.parse(readFileSync(join(cache.image(id), IMAGE_FILE), "utf8")) as StoredImage;
+    return stored.version === VERSION ? stored : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function isWhole(cache: ImageCache, id: string, { metaBytes, parts }: StoredImage): boolean {
+  const sizeOf = (path: string): number | undefined => statSync(path, { throwIfNoEntry: false })?.size;
+  return (
+    sizeOf(join(cache.image(id), META_FILE)) === metaBytes &&
+    parts.every(({ diffId, bytes }) => sizeOf(join(cache.layer(diffId), DATA_FILE)) === bytes)
+  );
+}
+
+function markUsed(cache: ImageCache, id: string): void {
+  const now = new Date();
+  utimesSync(join(cache.image(id), IMAGE_FILE), now, now);
+}
+
+export interface BuildImageOptions {
+  readonly id: string;
+  readonly config: ImageConfig;
+  /** All of them are in the cache. */
+  readonly diffIds: readonly string[];
+  readonly limits: ImageLimits;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Merges the layers into one file system. Throws ImageError. */
+export async function buildImage(cache: ImageCache, options: BuildImageOptions): Promise<void> {
+  const { id, config, diffIds, limits, signal } = options;
+  const turns = new Turns(signal);
+  const tree = new Tree(limits.entries);
+  for (const [index, diffId] of diffIds.entries()) {
+    await applyLayer(tree, await readLayer(cache, diffId, turns), index, turns);
+  }
+  const used = await usedSources(tree, turns);
+  // One that is there twice is on the disk twice only if both have something left.
+  const lengths = diffIds.map((diffId, index) => (used.has(index) ? lengthOf(cache, diffId) : 0));
+  const uuid = createHash("sha256")
+    .update(JSON.stringify([VERSION, id, diffIds]))
+    .digest();
+  const meta = await writeErofs({ tree, sources: lengths, uuid, turns });
+  const parts = diffIds.flatMap((diffId, index) => {
+    const bytes = lengths[index] ?? 0;
+    return bytes === 0 ? [] : [{ diffId, bytes }];
+  });
+  const stored: StoredImage = {
+    version: VERSION,
+    config,
+    diffIds,
+    metaBytes: meta.length,
+    parts,
+    created: new Date().toISOString(),
+  };
+  const place = cache.newWorkplace();
+  try {
+    await writeFile(join(place.path, META_FILE), meta, { mode: 0o600, signal });
+    const list = {
+      parts: [
+        { path: META_FILE, bytes: meta.length },
+        ...parts.map(({ diffId, bytes }) => ({ path: `../../layers/${diffId}/${DATA_FILE}`, bytes })),
+      ],
+    };
+    writeFileSync(join(place.path, DISK_FILE), JSON.stringify(list), { mode: 0o600 });
+    writeFileSync(join(place.path, IMAGE_FILE), JSON.stringify(stored), { mode: 0o600 });
+    if (place.become(cache.image(id))) return;
+    // Somebody else has made it meanwhile, or what lies there is not whole.
+    const found = readStored(cache, id);
+    if (found !== undefined && isWhole(cache, id, found)) return;
+    if (!cache.removeImage(id) || !place.become(cache.image(id))) {
+      throw new ImageError(`Image ${id} is damaged in the cache, and in use: it cannot be made anew`, {
+        cure: "end the VMs that use it",
+      });
+    }
+  } catch (error) {
+    throw cacheError(cache.folder, error);
+  } finally {
+    place.close();
+  }
+}
+
+function lengthOf(cache: ImageCache, diffId: string): number {
+  const bytes = storedBytes(cache, diffId);
+  if (bytes === undefined) throw new ImageError(`Layer ${diffId} is damaged in the cache`);
+  return bytes;
+}
+
+/** The layers of which some contents are left. */
+async function usedSources(tree: Tree, turns: Turns): Promise<Set<number>> {
+  const used = new Set<number>();
+  const folders = [tree.root];
+  for (const { entries } of folders) {
+    for (const inode of entries?.values() ?? []) {
+      if (inode.entries !== undefined) folders.push(inode);
+      else if (inode.content !== undefined && inode.content.size > 0) used.add(inode.content.source);
+    }
+    if (turns.isOver) await turns.next();
+  }
+  return used;
+}

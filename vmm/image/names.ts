@@ -1,0 +1,52 @@
+// Names that lead to images in the cache: a small file each, replaced as a whole.
+import { createHash } from "node:crypto";
+import { readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { DIGITS64, type ImageCache } from "./cache.js";
+
+export interface ImageName {
+  readonly reference: string;
+  readonly id: string;
+  /** Changes when the name may lead elsewhere: a digest, or what is known of a file. */
+  readonly stamp: string;
+}
+
+export function readName(cache: ImageCache, reference: string): ImageName | undefined {
+  const name = readNameFile(cache.name(hashOf(reference)));
+  return name?.reference === reference ? name : undefined;
+}
+
+export function writeName(cache: ImageCache, name: ImageName): void {
+  const place = cache.newWorkplace();
+  try {
+    const path = join(place.path, "name");
+    writeFileSync(path, JSON.stringify(name), { mode: 0o600 });
+    renameSync(path, cache.name(hashOf(name.reference)));
+  } finally {
+    place.close();
+  }
+}
+
+export function removeName(cache: ImageCache, reference: string): void {
+  rmSync(cache.name(hashOf(reference)), { force: true });
+}
+
+export function allNames(cache: ImageCache): ImageName[] {
+  const folder = join(cache.folder, "names");
+  return readdirSync(folder)
+    .filter((file) => file.endsWith(".json"))
+    .flatMap((file) => readNameFile(join(folder, file)) ?? []);
+}
+
+function hashOf(reference: string): string {
+  return createHash("sha256").update(reference).digest("hex");
+}
+
+function readNameFile(path: string): ImageName | undefined {
+  try {
+    const name = JSON.parse(readFileSync(path, "utf8")) as ImageName;
+    return DIGITS64.test(name.id) ? name : undefined;
+  } catch {
+    return undefined;
+  }
+}
