@@ -51,6 +51,13 @@ export interface MkdirOptions extends RequestOptions {
   readonly parents?: boolean;
 }
 
+export interface ListOptions extends RequestOptions {
+  /** A folder with more is refused: `bytes` of its list, some 70 and the name an entry. */
+  readonly maxBytes?: number;
+  /** False: a path that is a symbolic link is refused. */
+  readonly follow?: boolean;
+}
+
 export interface RemoveOptions extends RequestOptions {
   /** A folder goes with all that is in it; links are not followed. */
   readonly tree?: boolean;
@@ -182,18 +189,19 @@ export class GuestFiles {
     }
   }
 
-  /** The entries of a folder in the order of their names' bytes. Rejects if there are too many: see `listStream`. */
-  async list(path: GuestBytes, options: RequestOptions = {}): Promise<FolderEntry[]> {
+  /** The entries of a folder in the order of their names' bytes. Rejects if there are too many. */
+  async list(path: GuestBytes, options: ListOptions = {}): Promise<FolderEntry[]> {
+    const { maxBytes = MAX_LIST } = options;
     const entries: FolderEntry[] = [];
     let length = 0;
     await this.#list(path, options, (found, bytes, stream) => {
       length += bytes;
-      if (length <= MAX_LIST) for (const entry of found) entries.push(entry);
+      if (length <= maxBytes) for (const entry of found) entries.push(entry);
       else stream.cancel();
     }).catch((error: unknown) => {
-      if (length <= MAX_LIST) throw error;
+      if (length <= maxBytes) throw error;
     });
-    if (length > MAX_LIST) throw new ConfigError([`${shown(path)} has more than ${String(MAX_LIST)} bytes of entries`]);
+    if (length > maxBytes) throw new ConfigError([`${shown(path)} has more than ${String(maxBytes)} bytes of entries`]);
     return entries.sort((a, b) => a.nameBytes.compare(b.nameBytes));
   }
 
@@ -277,13 +285,13 @@ export class GuestFiles {
 
   #list(
     path: GuestBytes,
-    options: RequestOptions,
+    options: ListOptions,
     onEntries: (entries: FolderEntry[], bytes: number, stream: AgentStream) => void,
   ): Promise<void> {
     const what = `list ${shown(path)}`;
     const request: StreamRequest = {
       type: frames.LIST,
-      payload: requests.encodePath(requests.FOLLOW, path),
+      payload: requests.encodePath(options.follow === false ? 0 : requests.FOLLOW, path),
       what,
       outputs: 1,
     };
