@@ -1,8 +1,10 @@
 // Needs: gcc. Trees of files both ways, through the real agent as a process of this host.
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import {
   chmodSync,
+  createReadStream,
+  createWriteStream,
   existsSync,
   lstatSync,
   mkdirSync,
@@ -18,7 +20,11 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
 import { copyIn, copyOut } from "../../vmm/agent/copy.js";
+import { packTree } from "../../vmm/agent/tar-writer.js";
+import type { TreeEntry } from "../../vmm/agent/tree-entry.js";
 import { AgentProgram, type RealAgent } from "../helpers/real-agent.js";
 import { skip } from "../helpers/skip.js";
 
@@ -103,6 +109,94 @@ describe("agent trees", () => {
     assert.deepEqual(describeTree(join(folder, "out")), describeTree(source));
     // Zeroes are holes.
     assert.ok(statSync(join(folder, "out/folder/zeroes")).blocks < 100);
+  });
+
+  it("a tree is a tar archive that tar(1) reads, and one of tar(1) becomes a tree", async () => {
+    const archive = join(folder, "out.tar");
+    await pipeline(files().readTree(source), createWriteStream(archive));
+    mkdirSync(join(folder, "by-tar"));
+    execFileSync("tar", ["-xf", archive, "-C", join(folder, "by-tar")]);
+    const seconds = (tree: Record<string, string>): Record<string, string> =>
+      Object.fromEntries(Object.entries(tree).map(([name, text]) => [name, text.replace(/(\d{10})\d{3}/, "$1")]));
+    const whole = (tree: Record<string, string>): string[] => Object.keys(seconds(tree));
+    assert.deepEqual(whole(describeTree(join(folder, "by-tar"))), whole(describeTree(source)));
+    assert.equal(execFileSync("tar", ["-df", archive, "-C", source], { encoding: "utf8" }), "");
+    for (const format of ["gnu", "pax", "ustar"]) {
+      const made = join(folder, `${format}.tar`);
+      // What ustar cannot hold is left out by tar itself, with an error.
+      spawnSync("tar", ["-cf", made, `--format=${format}`, "-C", source, "."]);
+      const target = join(folder, `from-${format}`);
+      const count = await files().writeTree(target, createReadStream(made));
+      assert.ok(count > 110);
+      execFileSync("tar", ["-df", made, "-C", target]);
+    }
+  });
+
+  it("the root of an archive has the name that is asked for; a single file is one, too", async () => {
+    const archive = join(folder, "named.tar");
+    await pipeline(files().readTree(join(source, "folder"), { name: "other" }), createWriteStream(archive));
+    const names = execFileSync("tar", ["-tf", archive], { encoding: "utf8" }).trim().split("\n");
+    assert.deepEqual(names.slice(0, 3), ["other/", "other/deep/", "other/deep/deeper/"]);
+    await pipeline(files().readTree(join(source, "folder/small"), { name: "one" }), createWriteStream(archive));
+    assert.equal(execFileSync("tar", ["-tf", archive], { encoding: "utf8" }), "one\n");
+  });
+
+  it("an archive that leads out, is cut, or is none, is refused, and nothing is written outside", async () => {
+    const target = join(folder, "unpacked");
+    const outside = join(folder, "outside");
+    mkdirSync(outside);
+    const entry = (path: string, rest: Partial<TreeEntry> = {}): TreeEntry => ({
+      path: Buffer.from(path),
+      type: "file",
+      mode: 0o644,
+      uid: 0,
+      gid: 0,
+      mtimeNs: 0n,
+      size: 0,
+      target: undefined,
+      major: 0,
+      minor: 0,
+      content: undefined,
+      ...rest,
+    });
+    const archiveOf = async (...entries: TreeEntry[]): Promise<Buffer> => {
+      const chunks: Buffer[] = [];
+      for await (const chunk of packTree(Readable.from(entries))) chunks.push(chunk as Buffer);
+      return Buffer.concat(chunks);
+    };
+    const link = (path: string, to: string, type: "symlink" | "hardlink" = "symlink"): TreeEntry =>
+      entry(path, { type, target: Buffer.from(to) });
+    const bad: [string, Buffer][] = [
+      ["..", await archiveOf(entry("../outside/x"))],
+      [".. within", await archiveOf(entry("a/../../outside/x"))],
+      ["through a link", await archiveOf(link("a", outside), entry("a/x"))],
+      ["through a relative link", await archiveOf(link("a", "../outside"), entry("a/b/x"))],
+      ["a hard link to what is outside", await archiveOf(link("x", "../secret", "hardlink"))],
+      ["a hard link through a link", await archiveOf(link("b", folder), link("x", "b/named.tar", "hardlink"))],
+      ["cut", (await archiveOf(entry("x", { size: 5000 }))).subarray(0, 3000)],
+      ["none", Buffer.alloc(5000, 7)],
+      ["too deep", await archiveOf(entry("d/".repeat(300)))],
+    ];
+    for (const [title, archive] of bad) {
+      rmSync(target, { recursive: true, force: true });
+      await assert.rejects(
+        files().writeTree(target, Readable.from([archive])),
+        (error: { code?: string }) => ["ERR_CONFIG", "ERR_IMAGE"].includes(error.code ?? ""),
+        title,
+      );
+      assert.deepEqual(readdirSync(outside), [], title);
+    }
+    rmSync(target, { recursive: true, force: true });
+    // Absolute names are names below the folder; a link that is replaced by a folder is no way out either.
+    await files().writeTree(
+      target,
+      Readable.from([
+        await archiveOf(entry(`${outside}/x`), link("a", outside), entry("a", { type: "directory" }), entry("a/y")),
+      ]),
+    );
+    assert.ok(existsSync(join(target, outside, "x")));
+    assert.ok(existsSync(join(target, "a/y")));
+    assert.deepEqual(readdirSync(outside), []);
   });
 
   it("means what `docker cp` means", async () => {
