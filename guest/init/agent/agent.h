@@ -26,7 +26,11 @@ static void wait_for_snapshot(void)
 	channel->looks = 1;
 	timer->snapshot = 1;
 	channel->looks = 0;
-	become_another_if_told();
+	struct restore_block *notice = has_notice();
+
+	/* The host may have spoken already. */
+	if (notice)
+		become_another(notice);
 	hook = HOOK_UNKNOWN;
 }
 

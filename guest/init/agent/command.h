@@ -286,6 +286,33 @@ static void serve_command(struct stream *stream)
 	}
 }
 
+/* The host has gone, the command goes on: what it writes is dropped, what it has not read is still there. */
+static void detach_command(struct stream *stream)
+{
+	stream->kind = STREAM_DETACHED;
+	/* No stream of a host's has this number. */
+	stream->id = 0;
+	close_descriptor(&stream->report);
+	drop_start(stream->start);
+	stream->start = 0;
+}
+
+static void serve_detached(struct stream *stream)
+{
+	static char dropped[4096];
+
+	if (stream->has_process_ended) {
+		close_stream(stream);
+		return;
+	}
+	if (stream->buffer && (stream->ready & READY_INPUT) && drain_buffer(stream) < 0)
+		close_command_input(stream, 0);
+	if ((stream->ready & READY_OUTPUT) && call3(read, stream->output, dropped, sizeof(dropped)) == 0)
+		close_descriptor(&stream->output);
+	if ((stream->ready & READY_ERROR) && call3(read, stream->error, dropped, sizeof(dropped)) == 0)
+		close_descriptor(&stream->error);
+}
+
 static void signal_command(struct stream *stream, unsigned number, unsigned whom)
 {
 	if (stream->pid > 0 && number <= MAX_SIGNAL)

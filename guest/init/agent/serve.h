@@ -93,6 +93,9 @@ static void serve_stream(struct stream *stream)
 	case STREAM_COMMAND:
 		serve_command(stream);
 		break;
+	case STREAM_DETACHED:
+		serve_detached(stream);
+		break;
 	case STREAM_READ:
 		serve_read(stream);
 		break;
@@ -110,9 +113,8 @@ static void serve_stream(struct stream *stream)
 			look_at_port(stream);
 		break;
 	}
-	stream->ready &= READY_OUTPUT | READY_ERROR;
-	if (stream->kind == STREAM_COMMAND)
-		stream->ready = 0;
+	/* A file stays ready; what is the other end of a pipe is asked again. */
+	stream->ready &= stream->kind == STREAM_READ ? READY_OUTPUT : 0;
 }
 
 static int serve_streams(void)
@@ -164,6 +166,13 @@ static unsigned add_stream_polls(unsigned count, unsigned i)
 		if (stream->output >= 0 && stream->out_credit && has_room)
 			count = add_poll(count, stream->output, POLLIN, i, READY_OUTPUT);
 		if (stream->error >= 0 && stream->error_credit && has_room)
+			count = add_poll(count, stream->error, POLLIN, i, READY_ERROR);
+	} else if (stream->kind == STREAM_DETACHED) {
+		if (stream->buffer)
+			count = add_poll(count, stream->input, POLLOUT, i, READY_INPUT);
+		if (stream->output >= 0)
+			count = add_poll(count, stream->output, POLLIN, i, READY_OUTPUT);
+		if (stream->error >= 0)
 			count = add_poll(count, stream->error, POLLIN, i, READY_ERROR);
 	} else if (stream->kind == STREAM_READ) {
 		if (!stream->ready && stream->out_credit && has_room)
@@ -269,7 +278,7 @@ static void restart_connection(int ends_link)
 	for (unsigned i = 0; i < MAX_STREAMS; i++) {
 		struct stream *stream = &agent->streams[i];
 
-		if (stream->kind == STREAM_FREE)
+		if (stream->kind == STREAM_FREE || stream->kind == STREAM_DETACHED)
 			continue;
 		if (stream->kind == STREAM_COMMAND)
 			kill_command(stream);
@@ -304,12 +313,29 @@ static int mind_link(enum link_state before)
 	return 1;
 }
 
+/* A guest that goes on from a snapshot has another host: what it has heard and said was somebody else's conversation. */
+static void leave_host(void)
+{
+	for (unsigned i = 0; i < MAX_STREAMS; i++) {
+		struct stream *stream = &agent->streams[i];
+
+		if (stream->kind == STREAM_COMMAND)
+			detach_command(stream);
+		else if (stream->kind != STREAM_FREE && stream->kind != STREAM_DETACHED)
+			close_stream(stream);
+	}
+	forget_host();
+	say_hello();
+}
+
 static void become_another_if_told(void)
 {
 	struct restore_block *notice = link.kind == LINK_CHANNEL ? has_notice() : 0;
 
-	if (notice)
-		become_another(notice);
+	if (!notice)
+		return;
+	become_another(notice);
+	leave_host();
 }
 
 /* Signals come by a descriptor alone, and a pipe without a reader by its error. */

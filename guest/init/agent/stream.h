@@ -14,7 +14,10 @@
 /* Consumed, and not yet told: told in pieces of half a window, no frame for every byte. */
 #define CREDIT_PIECE (WINDOW / 2)
 
-enum stream_kind { STREAM_FREE, STREAM_COMMAND, STREAM_READ, STREAM_LIST, STREAM_WRITE, STREAM_PORT, STREAM_TASK };
+/* Detached: a command that goes on without the host that has started it. */
+enum stream_kind {
+	STREAM_FREE, STREAM_COMMAND, STREAM_DETACHED, STREAM_READ, STREAM_LIST, STREAM_WRITE, STREAM_PORT, STREAM_TASK
+};
 
 /* What a descriptor is ready for. */
 #define READY_REPORT 1
