@@ -8,8 +8,8 @@ import { tapProblem } from "../helpers/tap-guard.js";
 const SOCKET = "/tmp/vmlet-test.sock";
 const HOST = "172.31.249.1";
 const GUEST = "172.31.249.2";
-/** `bytes` of each transfer. */
-const TRANSFER = 4 * 2 ** 20;
+/** `bytes` of each transfer: some times what the rings hold. */
+const TRANSFER = 2 ** 20;
 
 describe("boot: devices", function () {
   this.timeout(200_000);
@@ -30,7 +30,7 @@ describe("boot: devices", function () {
       const problem = guest.isLab ? undefined : tapProblem();
       if (problem !== undefined) skip(this, problem);
       const script = `ip link set eth0 up && ip addr add ${GUEST}/24 dev eth0
-        ping -c 3 ${HOST} | grep -o '3 packets received'
+        ping -c 2 ${HOST} | grep -o '2 packets received'
         nc ${HOST} 7001 </dev/null >/tmp/a; md5sum </tmp/a
         head -c ${String(TRANSFER)} /dev/urandom >/tmp/b; md5sum </tmp/b; nc ${HOST} 7002 </tmp/b
         nc ${HOST} 7003 </dev/null; cat /sys/class/net/eth0/address /sys/class/net/eth0/mtu`;
@@ -40,7 +40,7 @@ describe("boot: devices", function () {
         ${boot} --cpus ${String(cpus)} --net ${net} --report /tmp/report -- sh -c "${script}" </dev/null; echo "status $?"
         kill $peer; cat /tmp/peer /tmp/report; ls /sys/class/net | grep -c vmlet`);
       const lines = stdout.split("\n");
-      assert.equal(lines[0], "3 packets received", stdout);
+      assert.equal(lines[0], "2 packets received", stdout);
       const sums = [lines[1], lines[2], lines[3]].map((line) => line?.split(" ")[0]);
       assert.match(lines[4] ?? "", /^3 packets transmitted, 3 /);
       assert.deepEqual(lines.slice(5, 8), ["52:54:00:00:00:07", "1400", "status 0"]);
@@ -56,24 +56,19 @@ describe("boot: devices", function () {
     });
   }
 
-  it("guests of 7, 8, 12 and 20 GiB use a disk and the entropy device", async () => {
+  // test/kvm/virtio.test.ts has more sizes, with rings in the last page of each.
+  it("a guest of 9 GiB uses a disk and the entropy device", async () => {
     // As much as the guest has in use for its pages' structures is touched, no more.
     const { stdout } = await guest.shell(`
       truncate -s 4M /tmp/large
-      for gib in 7 8 12 20; do
-        ${boot.replace("timeout 120", "timeout 600")} --memory "$gib"G --rng --disk path=/tmp/large -- sh -c '
-          dd if=/dev/hwrng of=/dev/vda bs=64k count=4 2>/dev/null && dd if=/dev/vda bs=64k count=4 2>/dev/null | md5sum
-          grep MemTotal /proc/meminfo' </dev/null
-        echo "status $?"; head -c 262144 /tmp/large | md5sum
-      done; rm /tmp/large`);
-    const lines = stdout.trim().split("\n");
-    assert.equal(lines.length, 16, stdout);
-    for (const [index, gib] of [7, 8, 12, 20].entries()) {
-      const [inside, memory = "", status, outside] = lines.slice(4 * index);
-      assert.equal(status, "status 0");
-      assert.equal(inside, outside);
-      assert.ok(Number(/\d+/.exec(memory)?.[0]) > 0.9 * gib * 2 ** 20, memory);
-    }
+      ${boot} --memory 9G --rng --disk path=/tmp/large -- sh -c '
+        dd if=/dev/hwrng of=/dev/vda bs=4k count=4 2>/dev/null && dd if=/dev/vda bs=4k count=4 2>/dev/null | md5sum
+        grep MemTotal /proc/meminfo' </dev/null
+      echo "status $?"; head -c 16384 /tmp/large | md5sum; rm /tmp/large`);
+    const [inside, memory = "", status, outside] = stdout.split("\n");
+    assert.equal(status, "status 0", stdout);
+    assert.equal(inside, outside);
+    assert.ok(Number(/\d+/.exec(memory)?.[0]) > 0.9 * 9 * 2 ** 20, memory);
   });
 
   it("sockets: the guest reaches a host program and a host program the guest; the socket file goes", async () => {
@@ -97,17 +92,6 @@ describe("boot: devices", function () {
     assert.equal(stdout, `${SOCKET}\nvmlet: vsock socket ${SOCKET}: exists already\nstatus 143\n`);
   });
 
-  it("entropy: /dev/hwrng gives bytes, each time others", async () => {
-    const script = `cat /sys/class/misc/hw_random/rng_current
-      head -c 4096 /dev/hwrng | md5sum; head -c 4096 /dev/hwrng | md5sum`;
-    const { status, stdout, report } = await guest.boot(["--quiet", "--rng", "--", "sh", "-c", script]);
-    const [name, first, second] = stdout.split("\n");
-    assert.deepEqual([status, name], [0, "virtio_rng.0"]);
-    assert.match(first ?? "", /^[0-9a-f]{32} /);
-    assert.notEqual(first, second);
-    assert.ok((report?.devices["rng0"]?.["bytes"] ?? 0) >= 8192);
-  });
-
   it("virtio console: the kernel's log and output, all of it, and a command's input beside it", async () => {
     const lines = Array.from({ length: 3000 }, (_, i) => `line ${String(i)}\n`).join("");
     // The command itself has pipes.
@@ -125,11 +109,17 @@ describe("boot: devices", function () {
     assert.ok((report?.devices["console0"]?.["output_bytes"] ?? 0) > numbers.length);
   });
 
-  it("virtio console: a panic is seen", async () => {
-    const { status, stdout, report } = await guest.boot(
-      ["--console", "virtio", "--", "sh", "-c", "echo c >/proc/sysrq-trigger"],
-      {},
-    );
+  it("entropy: /dev/hwrng gives bytes, each time others; a panic is seen on a virtio console", async () => {
+    const script = `cat /sys/class/misc/hw_random/rng_current
+      head -c 4096 /dev/hwrng | md5sum; head -c 4096 /dev/hwrng | md5sum; sleep 1; echo c >/proc/sysrq-trigger`;
+    const options = ["--console", "virtio", "--rng"];
+    const { status, stdout, report } = await guest.boot([...options, "--", "sh", "-c", script]);
+    assert.match(stdout, /^virtio_rng\.0\r?$/m);
+    // Lines of the kernel's log may stand between.
+    const [first, second, ...more] = stdout.match(/^[0-9a-f]{32} /gm) ?? [];
+    assert.ok(first !== undefined && second !== undefined && more.length === 0, stdout);
+    assert.notEqual(first, second);
+    assert.ok((report?.devices["rng0"]?.["bytes"] ?? 0) >= 8192);
     assert.match(stdout, /Kernel panic - not syncing: sysrq triggered crash/);
     assert.deepEqual([status, report?.outcome], [101, "panic"]);
   });
@@ -171,20 +161,20 @@ describe("boot: devices", function () {
       reporting: Step & { settled: number };
     };
     const { inflating, reporting } = result;
-    // MiB: the guest has touched 64, and gives up 96 of its 160.
-    assert.ok(inflating.inflated > 0 && inflating.filled - inflating.inflated >= 40, stdout);
-    assert.ok(inflating.filledAgain - inflating.inflated >= 40, stdout);
+    // MiB: the guest has touched 32, and gives up 64 of its 96, of which its kernel has some 20.
+    assert.ok(inflating.inflated > 0 && inflating.filled - inflating.inflated >= 16, stdout);
+    assert.ok(inflating.filledAgain - inflating.inflated >= 16, stdout);
     assert.ok(inflating.deflated > 0 && inflating.tellsTotal, stdout);
-    assert.ok((inflating.counters["inflatedPages"] ?? 0) >= 96 * 256);
-    assert.ok(reporting.filled - reporting.settled >= 40, stdout);
-    assert.ok((reporting.counters["reportedBytes"] ?? 0) >= 40 * 2 ** 20);
+    assert.ok((inflating.counters["inflatedPages"] ?? 0) >= 64 * 256);
+    assert.ok(reporting.filled - reporting.settled >= 20, stdout);
+    assert.ok((reporting.counters["reportedBytes"] ?? 0) >= 20 * 2 ** 20);
     assert.deepEqual([inflating.counters["hostErrors"], reporting.counters["hostErrors"]], [0, 0]);
   });
 
   it("all devices at once: found in their order, idle at almost no cost; vmlet stats shows them", async function () {
     const problem = guest.isLab ? undefined : tapProblem();
     if (problem !== undefined) skip(this, problem);
-    const script = `cat /sys/bus/virtio/devices/virtio*/device | tr '\\n' ' '; echo; sleep 12`;
+    const script = `cat /sys/bus/virtio/devices/virtio*/device | tr '\\n' ' '; echo; sleep 8`;
     const { stdout } = await guest.shell(`rm -f ${SOCKET} /tmp/disk; truncate -s 1M /tmp/disk
       ${boot} --disk path=/tmp/disk --net tap=auto --vsock cid=3,path=${SOCKET} --console virtio --rng \\
         --balloon 16,deflate-on-oom,reporting --metrics /tmp/metrics -- sh -c "${script}" </dev/null
@@ -196,7 +186,7 @@ describe("boot: devices", function () {
     assert.deepEqual(names, ["vda", "net0", "vsock0", "console0", "rng0", "balloon0"]);
     assert.equal(lines.at(-1)?.balloon?.actual_bytes, 16 * 2 ** 20);
     assert.equal(lines.at(-1)?.state, "ended");
-    const idle = lines.slice(-9, -1);
+    const idle = lines.slice(-5, -1);
     const [from, to] = [idle[0], idle.at(-1)];
     assert.ok(from !== undefined && to !== undefined);
     const share = (to.cpu_ms - from.cpu_ms) / (to.time_ms - from.time_ms);

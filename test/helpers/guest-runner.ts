@@ -30,6 +30,8 @@ export interface Boot {
   readonly stdout: string;
   readonly stderr: string;
   readonly report: Report | undefined;
+  /** Standard output of the command behind it. */
+  readonly after: string;
 }
 
 export interface GuestFiles {
@@ -57,6 +59,10 @@ export interface BootOptions {
   readonly stdin?: string;
   /** Runs before vmlet in the same shell, for instance a kill in the background. */
   readonly shell?: string;
+  /** A shell command that makes the files of this boot, and of nothing else. */
+  readonly files?: string;
+  /** A shell command for behind the end, where those files are. */
+  readonly after?: string;
   /** Without the package's kernel and initramfs, which are added by default. */
   readonly isBare?: boolean;
   /** In place of LIMIT_S, `s`. */
@@ -111,10 +117,10 @@ function script(args: readonly string[], report: string, { stdin, shell = "", li
   return `${shell} timeout ${String(allowedS)} $VMLET boot --accel kvm --report ${report} ${args.map(quote).join(" ")} ${input}`;
 }
 
-function result(status: number, stdout: Buffer, stderr: Buffer, report: Buffer | undefined): Boot {
+function result(status: number, stdout: Buffer, stderr: Buffer, report: Buffer | undefined, after = ""): Boot {
   const parsed = report === undefined ? undefined : (JSON.parse(report.toString("utf8")) as Report);
   if (parsed?.phases_ms.first_run_to_init != null) countBoot();
-  return { status, stdout: stdout.toString("latin1"), stderr: stderr.toString("latin1"), report: parsed };
+  return { status, stdout: stdout.toString("latin1"), stderr: stderr.toString("latin1"), report: parsed, after };
 }
 
 async function labRunner(): Promise<GuestRunner> {
@@ -148,9 +154,10 @@ async function labRunner(): Promise<GuestRunner> {
       },
     );
   let session = await start();
+  const env = { VMLET: `node ${V8_FLAGS.join(" ")} ${LAB_CLI}` };
   /** In a lab of its own, whose vmlet is warm: that starts sooner than one in the lab that all share. */
   const bootAlone = async (args: readonly string[], options: BootOptions, isAgain = false): Promise<Boot> => {
-    const { stdin = "", limitS = LIMIT_S } = options;
+    const { stdin = "", limitS = LIMIT_S, files, after } = options;
     const own = await start();
     const late = new AbortController();
     const end = afterLimit("a guest", limitS * 1000, () => {
@@ -158,9 +165,16 @@ async function labRunner(): Promise<GuestRunner> {
       void own.close();
     });
     try {
+      const shell = async (text: string): Promise<string> => {
+        const { status, stdout, stderr } = await own.run({ argv: ["sh", "-c", text], env });
+        if (status !== 0) throw new Error(`${text}\n${stderr.toString("latin1")}`);
+        return stdout.toString("latin1");
+      };
+      if (files !== undefined) await shell(files);
       const argv = ["boot", "--accel", "kvm", "--report", "/output/report.json", ...args];
       const done = await own.run({ argv, isVmlet: true, stdin });
-      return result(done.status, done.stdout, done.stderr, done.files.get("report.json"));
+      const said = after === undefined ? "" : await shell(after);
+      return result(done.status, done.stdout, done.stderr, done.files.get("report.json"), said);
     } catch (error) {
       if (!(error instanceof LabError) || late.signal.aborted || isAgain) throw error;
       console.log(`      once more, because the lab has ended: ${error.message.split("\n").at(-1) ?? ""}`);
@@ -170,7 +184,6 @@ async function labRunner(): Promise<GuestRunner> {
       await own.close();
     }
   };
-  const env = { VMLET: `node ${V8_FLAGS.join(" ")} ${LAB_CLI}` };
   const run = async (text: string, stdin = ""): Promise<Boot> => {
     const command = { argv: ["sh", "-c", text], env, stdin };
     let done: LabResult;
@@ -201,7 +214,7 @@ async function labRunner(): Promise<GuestRunner> {
         onOutput(output, command);
       },
     });
-    return { status, stdout: output, stderr: "", report: undefined };
+    return { status, stdout: output, stderr: "", report: undefined, after: "" };
   };
   return {
     isLab: true,
@@ -222,7 +235,8 @@ async function labRunner(): Promise<GuestRunner> {
     boot: (args, options = {}) => {
       const own = { "--kernel": "/input/kernels/vmlinux", "--initrd": "/input/kernels/initramfs.cpio" };
       const all = options.isBare === true ? args : withDefaults(own, args);
-      const needsFiles = options.shell !== undefined || hostWords(all).some((word) => word.includes(SHARED_FOLDER));
+      const hasOthersFiles = options.files === undefined && hostWords(all).some((word) => word.includes(SHARED_FOLDER));
+      const needsFiles = options.shell !== undefined || hasOthersFiles;
       return needsFiles ? run(script(all, "/output/report.json", options), options.stdin) : bootAlone(all, options);
     },
     shell: (text) => run(text),
@@ -277,7 +291,12 @@ async function hostRunner(): Promise<GuestRunner> {
       programs: resolve("test/programs"),
       library: resolve("dist/index.js"),
     },
-    boot: (args, options = {}) => run(script(args, report, options), options.stdin),
+    boot: async (args, options = {}) => {
+      const { files, after } = options;
+      if (files !== undefined) await run(files);
+      const booted = await run(script(args, report, options), options.stdin);
+      return after === undefined ? booted : { ...booted, after: (await run(after)).stdout };
+    },
     shell: (text) => run(text),
     close: () => {
       rmSync(folder, { recursive: true });
