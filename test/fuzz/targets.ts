@@ -1,5 +1,6 @@
 // Every fuzzer of the tree, by name.
 import type { FuzzTarget } from "./target.js";
+import { agentTarget, relayTarget } from "./targets/agent.js";
 import { balloonTarget } from "./targets/balloon.js";
 import { blockTarget, slowBlockTarget } from "./targets/block.js";
 import { consoleTarget } from "./targets/console.js";
@@ -25,4 +26,6 @@ export const FUZZ_TARGETS: readonly FuzzTarget[] = [
   fixupsTarget,
   stateTarget,
   cpuTarget,
+  agentTarget,
+  relayTarget,
 ];
