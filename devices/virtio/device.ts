@@ -31,6 +31,8 @@ export interface VirtioDevice {
    * DEVICE_NEEDS_RESET; whatever the driver does, nothing else may be thrown.
    */
   onAvailable(queueIndex: number): boolean;
+  /** Of one that is served elsewhere: its interrupts come through the transport, and through this thread, or do so no more. */
+  relayInterrupts?(isOn: boolean): void;
   /** The driver has stopped this queue of a live device: nothing of it is touched any more. */
   queueStopped?(queueIndex: number): void;
   /**

@@ -368,6 +368,22 @@ export const CASES: readonly Case[] = [
     status: "note",
   },
   {
+    code: "shares",
+    when: "virtiofsd is missing",
+    host: { files: { "/usr/lib/qemu/virtiofsd": undefined } },
+    detail: /virtiofsd is missing/,
+    cure: /apt-get install .*qemu-system-common/,
+    status: "note",
+  },
+  {
+    code: "shares",
+    when: "an ordinary user may make no namespaces",
+    host: { files: { "/proc/sys/kernel/apparmor_restrict_unprivileged_userns": "1" } },
+    detail: /kernel\.apparmor_restrict_unprivileged_userns=1 forbids/,
+    cure: /sysctl -w kernel\.apparmor_restrict_unprivileged_userns=0/,
+    status: "note",
+  },
+  {
     code: "guest",
     when: "it cannot be built",
     host: { guest: { isBuilt: false, missingPackages: ["flex", "bison"] } },

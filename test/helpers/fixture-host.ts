@@ -36,6 +36,7 @@ const USUAL: Tree = {
   "/sys/kernel/mm/transparent_hugepage/enabled": "always [madvise] never",
   "/dev/kvm": KVM_DEVICE,
   "/dev/net/tun": {},
+  "/usr/lib/qemu/virtiofsd": {},
   // What the lab with VT-x is made of, where it is no program.
   ...Object.fromEntries(
     INTEL_LAB_PACKAGES.filter(([path]) => path.startsWith("/")).map(([path]): [string, Entry] => [path, {}]),

@@ -37,12 +37,22 @@ export function buildGuestPrograms(folder: string): string {
 
 /** The package's initramfs with /bin/vsock, in `folder`. */
 export function withVsockProgram(folder: string): string {
-  const root = join(folder, "vsock-root");
+  return withProgram(folder, "vsock");
+}
+
+/** The package's initramfs with /bin/share, in `folder`. */
+export function withShareProgram(folder: string): string {
+  return withProgram(folder, "share");
+}
+
+function withProgram(folder: string, name: string): string {
+  const root = join(folder, `${name}-root`);
   mkdirSync(join(root, "bin"), { recursive: true });
-  const program = join(root, "bin/vsock");
-  execFileSync("gcc", ["-O2", "-Wall", "-Wextra", "-Werror", "-static", "-s", "-o", program, "test/programs/vsock.c"]);
-  const image = join(folder, "vsock-initramfs.cpio");
+  const source = `test/programs/${name}.c`;
+  execFileSync("gcc", ["-O2", "-Wall", "-Wextra", "-Werror", "-static", "-s", "-o", join(root, "bin", name), source]);
+  const image = join(folder, `${name}-initramfs.cpio`);
   writeFileSync(image, Buffer.concat([readFileSync("guest/out/initramfs.cpio"), archiveOf(root)]));
+  rmSync(root, { recursive: true });
   return image;
 }
 

@@ -6,6 +6,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  readSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -41,6 +42,7 @@ import {
   ROOT,
 } from "../helpers/fuse-driver.js";
 import { shareProblem } from "../helpers/share-guard.js";
+import { serversOf } from "../helpers/share-servers.js";
 import { skip } from "../helpers/skip.js";
 import { virtioMachine } from "../helpers/virtio-machine.js";
 
@@ -49,19 +51,6 @@ const EROFS = -30;
 const ENOTCONN = -107;
 const O_WRONLY_TRUNC = 0o1001;
 const S_IFBLK = 0o60000;
-
-/** Processes that are not dead and serve this folder. */
-function servers(folder: string): string[] {
-  const path = folder.replace(/[\\,]/g, "\\$&");
-  return readdirSync("/proc").filter((pid) => {
-    try {
-      const isOne = readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(`source=${path}\0`);
-      return isOne && !/^State:\s*Z/m.test(readFileSync(`/proc/${pid}/status`, "latin1"));
-    } catch {
-      return false;
-    }
-  });
-}
 
 async function until(what: string, isTrue: () => boolean): Promise<void> {
   const end = performance.now() + 20_000;
@@ -184,12 +173,25 @@ describe("virtiofsd: a shared folder", () => {
     const memory = MappedGuestMemory.mapShared(sharedMemory("test", 16 * MIB), 16 * MIB);
     const log: string[] = [];
     const wired: string[] = [];
+    let callFd = -1;
+    /** How often the driver would have been interrupted since this was last asked. */
+    const signals = (): number => {
+      const count = Buffer.alloc(8);
+      try {
+        return readSync(callFd, count) === 8 ? Number(count.readBigUInt64LE()) : 0;
+      } catch {
+        return 0;
+      }
+    };
     const backend = new SharedFolder(server, {
       memory,
       guard: unguarded,
       events: {
         connectKick: (queueIndex) => wired.push(`kick ${String(queueIndex)}`),
-        connectInterrupt: () => wired.push("interrupt"),
+        connectInterrupt: (fd) => {
+          wired.push("interrupt");
+          callFd = fd;
+        },
       },
       ended: (why) => log.push(why),
     });
@@ -200,7 +202,17 @@ describe("virtiofsd: a shared folder", () => {
       backend.close();
       memory.unmap();
     });
-    return { server, machine, device, log, wired, memory, fuse: new FuseDriver(machine.driver, memory) };
+    return {
+      server,
+      machine,
+      device,
+      log,
+      wired,
+      memory,
+      backend,
+      signals,
+      fuse: new FuseDriver(machine.driver, memory),
+    };
   }
 
   it("is read and written, and is itself all that can be reached", async () => {
@@ -284,6 +296,25 @@ describe("virtiofsd: a shared folder", () => {
     assert.deepEqual(log, []);
   });
 
+  it("its interrupts go past this thread, or through it while the guest rests without one, and none is lost", async () => {
+    const { fuse, backend, signals, log } = share();
+    assert.equal((await fuse.init()).error, 0);
+    await until("the driver is told", () => signals() > 0);
+    for (let times = 0; times < 3; times++) {
+      let relayed = 0;
+      backend.relay(() => relayed++);
+      // All of before has come by now.
+      signals();
+      assert.equal((await fuse.read(await fuse.lookUp(ROOT, "file"), 9)).error, 0);
+      await until("it is told here", () => relayed > 0);
+      assert.equal(signals(), 0);
+      backend.relay(undefined);
+      assert.equal((await fuse.read(await fuse.lookUp(ROOT, "file"), 9)).error, 0);
+      await until("the driver is told", () => signals() > 0);
+    }
+    assert.deepEqual(log, []);
+  });
+
   it("rings that lie outside RAM never reach it", () => {
     const { machine, log } = share();
     const { driver } = machine;
@@ -300,13 +331,13 @@ describe("virtiofsd: a shared folder", () => {
   it("killed: one line, and the driver gets errors, also for what was under way", async () => {
     const { server, fuse, log, device } = share();
     assert.equal((await fuse.init()).error, 0);
-    const real = servers(folder);
+    const real = serversOf(folder);
     assert.ok(real.length >= 1);
-    for (const pid of real) process.kill(Number(pid), "SIGSTOP");
+    for (const pid of real) process.kill(pid, "SIGSTOP");
     // It has this, and will not answer.
     const answer = fuse.lookUp(ROOT, "file");
     await sleep(20);
-    for (const pid of real) process.kill(Number(pid), "SIGKILL");
+    for (const pid of real) process.kill(pid, "SIGKILL");
     assert.equal(await answer, BigInt(ENOTCONN));
     assert.equal(await fuse.lookUp(ROOT, "file"), BigInt(ENOTCONN));
     assert.deepEqual(log, ["virtiofsd has ended"]);
@@ -317,23 +348,27 @@ describe("virtiofsd: a shared folder", () => {
   it("stopped: a reset does not wait for it longer than a second, and it is ended", async () => {
     const { fuse, log, machine } = share();
     assert.equal((await fuse.init()).error, 0);
-    for (const pid of servers(folder)) process.kill(Number(pid), "SIGSTOP");
+    for (const pid of serversOf(folder)) process.kill(pid, "SIGSTOP");
     const start = performance.now();
     machine.driver.reset();
     assert.ok(performance.now() - start < 5000);
     assert.deepEqual(log, ["virtiofsd does not answer, and is ended"]);
-    await until("no process is left", () => servers(folder).length === 0);
+    await until("no process is left", () => serversOf(folder).length === 0);
   });
 
   it("leaves no process, no descriptor and no file", async () => {
-    const temporary = (): string[] => readdirSync(tmpdir()).filter((name) => name.startsWith("vmlet-"));
-    const before = [readdirSync("/proc/self/fd").length, temporary()];
+    const { TMPDIR } = process.env;
+    const temporary = join(top, "tmp");
+    mkdirSync(temporary);
+    const before = readdirSync("/proc/self/fd").length;
+    process.env["TMPDIR"] = temporary;
     const { fuse } = share();
-    assert.deepEqual(temporary(), before[1]);
+    if (TMPDIR === undefined) delete process.env["TMPDIR"];
+    else process.env["TMPDIR"] = TMPDIR;
+    assert.deepEqual(readdirSync(temporary), []);
     assert.equal((await fuse.init()).error, 0);
     for (const close of closes.splice(0)) close();
-    await until("no process is left", () => servers(folder).length === 0);
-    await until("all is closed", () => readdirSync("/proc/self/fd").length === before[0]);
-    assert.deepEqual(temporary(), before[1]);
+    await until("no process is left", () => serversOf(folder).length === 0);
+    await until("all is closed", () => readdirSync("/proc/self/fd").length === before);
   });
 });

@@ -19,6 +19,7 @@ import { hostGvisor, hostUserModeLinux, hostWsl1 } from "./checks/odd-hosts.js";
 import { nestedOff } from "./checks/nested.js";
 import { iommu, vfio, vfioMemlock } from "./checks/passthrough.js";
 import { cpu, firmwareOff } from "./checks/processor.js";
+import { shares } from "./checks/shares.js";
 import { cgroups, containers, guest, intelLab, lab, tap } from "./checks/surroundings.js";
 import type { HostView } from "./host-view.js";
 
@@ -30,7 +31,7 @@ export const CHECKS: readonly Check[] = [
   ...[deviceGroup, deviceLogin, deviceMode, deviceNodev, deviceCgroup, lsmApparmor, lsmSelinux, lsmOther],
   ...[kvmOpen, seccomp, kvmBusy, kvmCapabilities, kvmSpeed, kvmQuirks],
   ...[memoryFree, memoryCgroup, memoryRlimit, hugePages],
-  ...[tap, cgroups, containers, guest, lab, intelLab],
+  ...[tap, shares, cgroups, containers, guest, lab, intelLab],
 ];
 
 /** Only with --passthrough. */

@@ -4,6 +4,7 @@ import type { FileFacts, HostFiles } from "./host-view.js";
 /** linux/capability.h. */
 export const CAP_DAC_OVERRIDE = 1;
 export const CAP_NET_ADMIN = 12;
+export const CAP_SYS_ADMIN = 21;
 const SECCOMP_MODE_FILTER = 2;
 
 export interface Identity {

@@ -20,6 +20,8 @@ export interface VcpuThreadsOptions {
   kick(): void;
   /** The process ends: so does the guest, at once. */
   readonly stopAtExit: () => void;
+  /** Interrupts of devices that this thread knows nothing of are to come through it, or need not any more. */
+  readonly relayInterrupts: (isOn: boolean) => void;
   /** Nothing can wake the guest. */
   haltedForEver(): void;
   /** The host gives no thread. */
@@ -116,7 +118,8 @@ export class VcpuThreads implements Runnable {
   // -- Runnable: for the scheduler --
 
   run(threads: readonly VcpuThread[]): void {
-    const { shared } = this.#options;
+    const { shared, relayInterrupts } = this.#options;
+    relayInterrupts(false);
     threads.forEach((thread, vcpu) => {
       shared.claimVcpu(vcpu, VCPU_PARKED, VCPU_RUNNING);
       this.#begin(vcpu, thread, false);
@@ -129,7 +132,8 @@ export class VcpuThreads implements Runnable {
   }
 
   goOn(): void {
-    const { shared } = this.#options;
+    const { shared, relayInterrupts } = this.#options;
+    relayInterrupts(false);
     shared.isYielding = false;
     if (!shared.isPausing)
       for (let vcpu = 0; vcpu < this.vcpus; vcpu++) shared.claimVcpu(vcpu, VCPU_PAUSED, VCPU_RUNNING);
@@ -146,7 +150,10 @@ export class VcpuThreads implements Runnable {
   }
 
   nextEvent(): NextEvent {
-    const { vm, vcpus } = this.#options.machine;
+    const { machine, relayInterrupts } = this.#options;
+    const { vm, vcpus } = machine;
+    // First: what comes before this is seen below, what comes after it wakes the guest.
+    relayInterrupts(true);
     return nextEvent(vm, vcpus);
   }
 

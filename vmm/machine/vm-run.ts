@@ -96,6 +96,9 @@ export class VmRun {
         shared.tryStop("killed");
         this.machine.kicker.kickAllVcpus();
       },
+      relayInterrupts: (isOn) => {
+        this.devices?.relayInterrupts(isOn);
+      },
       haltedForEver: () => {
         this.machine.stop("halted");
       },

@@ -210,6 +210,16 @@ export class DeviceHost {
     });
   }
 
+  /**
+   * The guest rests, and wakes by what this thread does alone: interrupts that would go past it come through it, or, when
+   * the guest runs again, do so no more.
+   */
+  relayInterrupts(isOn: boolean): void {
+    this.#loop.guard(() => {
+      for (const { device } of this.transports) device.relayInterrupts?.(isOn);
+    });
+  }
+
   /** What each device has done, by name. */
   counters(): Record<string, Counters> {
     return Object.fromEntries(

@@ -11,6 +11,8 @@ export interface FsBackend {
   kick(queueIndex: number): void;
   /** When this returns, the server touches nothing of the queue and its requests. Nothing if it does not serve it. */
   stopQueue(queueIndex: number): void;
+  /** Used buffers are told to `used` from now on, or to the driver itself again. Nothing of before is still on its way. */
+  relay(used: (() => void) | undefined): void;
   /** What a driver writes to QueueNotify, and no longer reaches the server, comes here. */
   hearNotifications(notified: (queueIndex: number) => void): void;
 }

@@ -87,6 +87,10 @@ export class FsDevice implements VirtioDevice {
     return false;
   }
 
+  relayInterrupts(isOn: boolean): void {
+    this.#backend.relay(isOn ? () => this.#context?.interrupt() : undefined);
+  }
+
   queueStopped(queueIndex: number): void {
     this.#backend.stopQueue(queueIndex);
   }

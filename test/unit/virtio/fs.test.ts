@@ -19,6 +19,7 @@ class FakeServer implements FsBackend {
   onLost: (() => void) | undefined;
   readonly calls: string[] = [];
   queues: readonly (QueueAddresses | undefined)[] = [];
+  used: (() => void) | undefined;
   notified: ((queueIndex: number) => void) | undefined;
 
   start(features: bigint, queues: readonly (QueueAddresses | undefined)[]): void {
@@ -32,6 +33,10 @@ class FakeServer implements FsBackend {
 
   stopQueue(queueIndex: number): void {
     this.calls.push(`stop ${String(queueIndex)}`);
+  }
+
+  relay(used: (() => void) | undefined): void {
+    this.used = used;
   }
 
   hearNotifications(notified: (queueIndex: number) => void): void {
@@ -100,6 +105,19 @@ describe("fs: what the server is told", () => {
     // Two resets come before the driver's first step, and stop what was never started.
     const begin = ["stop 0", "stop 1"];
     assert.deepEqual(server.calls, [...begin, "start 130000000", "kick 1", "stop 0", "stop 0", "stop 1"]);
+  });
+
+  it("used buffers come through the transport while they are relayed, and not to a driver that has gone", () => {
+    const machine = make();
+    machine.driver.start();
+    machine.device.relayInterrupts(true);
+    machine.server.used?.();
+    assert.equal(machine.interrupts, 1);
+    machine.driver.reset();
+    machine.server.used?.();
+    assert.equal(machine.interrupts, 1);
+    machine.device.relayInterrupts(false);
+    assert.equal(machine.server.used, undefined);
   });
 
   it("a queue that the driver has not set up is none", () => {

@@ -13,11 +13,9 @@ import { endVirtiofsd, readWords, type Virtiofsd } from "./virtiofsd.js";
 
 /** Queues of the device. */
 const QUEUES = 2;
-/**
- * The longest wait until the server has left a queue, `ms`: a driver resets its device after its last request, so
- * usually there is nothing to wait for.
- */
-const STOP_LIMIT_MS = 1000;
+/** The longest wait for an answer of the server, `ms`: it does at once what it is told, unless it is stopped or broken. */
+const ANSWER_LIMIT_MS = 1000;
+const NO_ANSWER = "virtiofsd does not answer, and is ended";
 
 export interface SharedFolderServices {
   readonly memory: MappedGuestMemory;
@@ -32,7 +30,11 @@ export class SharedFolder implements FsBackend {
   readonly #server: Virtiofsd;
   readonly #services: SharedFolderServices;
   readonly #kickFds: readonly number[];
+  /** The guest's interrupt. */
   readonly #callFd: number;
+  /** In its place while this thread relays; made when first wanted. */
+  #relay: { readonly fd: number; readonly watch: ReadableWatch } | undefined;
+  #used: (() => void) | undefined;
   readonly #serves = new Array<boolean>(QUEUES).fill(false);
   readonly #endWatch: ReadableWatch;
   readonly #wordsWatch: ReadableWatch;
@@ -70,7 +72,7 @@ export class SharedFolder implements FsBackend {
         const kickFd = this.#kickFds[index];
         if (addresses === undefined || kickFd === undefined) return;
         this.#serves[index] = true;
-        vhost.startQueue(index, addresses, { kickFd, callFd: this.#callFd }, this.#services.memory);
+        vhost.startQueue(index, addresses, { kickFd, callFd: this.#currentCallFd }, this.#services.memory);
       });
     });
   }
@@ -84,9 +86,23 @@ export class SharedFolder implements FsBackend {
     if (this.#serves[queueIndex] !== true) return;
     this.#serves[queueIndex] = false;
     this.#ask(() => {
-      if (this.#server.vhost.stopQueue(queueIndex, performance.now() + STOP_LIMIT_MS)) return;
+      if (this.#server.vhost.stopQueue(queueIndex, performance.now() + ANSWER_LIMIT_MS)) return;
       // It may still write to what the guest uses for something else now.
-      this.#lose("virtiofsd does not answer, and is ended");
+      this.#lose(NO_ANSWER);
+    });
+  }
+
+  relay(used: (() => void) | undefined): void {
+    if ((used === undefined) === (this.#used === undefined) || this.#state !== "alive") return;
+    this.#used = used;
+    const fd = this.#currentCallFd;
+    this.#ask(() => {
+      const { vhost } = this.#server;
+      this.#serves.forEach((isServed, index) => {
+        if (isServed) vhost.setCall(index, fd);
+      });
+      const isOver = used === undefined || !this.#serves.includes(true);
+      if (!isOver && !vhost.sync(performance.now() + ANSWER_LIMIT_MS)) this.#lose(NO_ANSWER);
     });
   }
 
@@ -106,7 +122,26 @@ export class SharedFolder implements FsBackend {
     if (this.#state === "alive") this.#endServer();
     this.#state = "closed";
     for (const watch of this.#kickWatches) watch.close();
+    this.#relay?.watch.close();
+    if (this.#relay !== undefined) closeDescriptor(this.#relay.fd);
     for (const fd of [...this.#kickFds, this.#callFd]) closeDescriptor(fd);
+  }
+
+  get #currentCallFd(): number {
+    return this.#used === undefined ? this.#callFd : (this.#relay ??= this.#makeRelay()).fd;
+  }
+
+  /** Watched for good: what was signalled before the server heard that it is no more relayed is relayed, too. */
+  #makeRelay() {
+    const fd = eventfd();
+    const watch = new ReadableWatch(fd, this.#services.guard);
+    let last = this.#used;
+    watch.start(() => {
+      drainEventfd(fd);
+      last = this.#used ?? last;
+      last?.();
+    });
+    return { fd, watch };
   }
 
   /** Once: the descriptors stay the same over resets. */

@@ -80,9 +80,19 @@ export class VhostUser {
     const availableHva = memory.hostAddressOf(availableGpa, 1);
     const usedHva = memory.hostAddressOf(usedGpa, 1);
     this.#send(ringAddressesMessage(index, { descriptorHva, availableHva, usedHva }));
-    this.#send(ringEventMessage(VHOST_USER_SET_VRING_CALL, index, true), [events.callFd]);
+    this.setCall(index, events.callFd);
     this.#send(ringEventMessage(VHOST_USER_SET_VRING_KICK, index, true), [events.kickFd]);
     this.#send(ringStateMessage(VHOST_USER_SET_VRING_ENABLE, index, 1));
+  }
+
+  /** Another eventfd for used buffers. */
+  setCall(index: number, callFd: number): void {
+    this.#send(ringEventMessage(VHOST_USER_SET_VRING_CALL, index, true), [callFd]);
+  }
+
+  /** Everything that it was told has been done; false if it does not say so by the deadline. */
+  sync(deadlineMs: number): boolean {
+    return this.#ask(vhostMessage(VHOST_USER_GET_FEATURES), VHOST_USER_GET_FEATURES, deadlineMs) !== undefined;
   }
 
   /** False if the back end has not said by the deadline that it has left the queue. */

@@ -1,6 +1,10 @@
 // How virtiofsd is started with the rights that there are: it needs capabilities to shut itself into the shared folder,
 // which an ordinary user has in a user namespace of his own. Pure: what is there is asked elsewhere.
 
+/** Where Debian's package has it; it is in nobody's PATH. */
+export const VIRTIOFSD = "/usr/lib/qemu/virtiofsd";
+export const VIRTIOFSD_PACKAGE = "qemu-system-common";
+
 /** Descriptor that it finds its listening socket at. */
 export const VIRTIOFSD_FD = 3;
 

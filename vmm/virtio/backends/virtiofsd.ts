@@ -28,11 +28,14 @@ import { findProgram } from "../../host/programs.js";
 import { closeDescriptor } from "../../sys/descriptors.js";
 import { connectUnix, listenUnix, streamPair } from "../../sys/sockets.js";
 import { VhostUser } from "./vhost-user.js";
-import { virtiofsdCommands, type VirtiofsdFolder, type VirtiofsdHost } from "./virtiofsd-command.js";
+import {
+  VIRTIOFSD,
+  VIRTIOFSD_PACKAGE,
+  virtiofsdCommands,
+  type VirtiofsdFolder,
+  type VirtiofsdHost,
+} from "./virtiofsd-command.js";
 
-/** Where Debian's package has it; it is in nobody's PATH. */
-const VIRTIOFSD = "/usr/lib/qemu/virtiofsd";
-const PACKAGE = "qemu-system-common";
 /** It answers after milliseconds; the longest wait for one that does not, `ms`. */
 const START_LIMIT_MS = 10_000;
 /** Without these, what the transport offers would not be true. */
@@ -65,17 +68,6 @@ export function startVirtiofsd(share: ResolvedShare): Virtiofsd {
   throw new HostError(`Shared folder ${share.path}: virtiofsd cannot be started: ${why}`, {
     cure: cureFor(host, folder),
   });
-}
-
-/** Whether folders can be shared at all, with these rights: undefined, or why not. Starts nothing. */
-export function virtiofsdProblem(): HostError | undefined {
-  try {
-    virtiofsdHost();
-    return undefined;
-  } catch (error) {
-    if (error instanceof HostError) return error;
-    throw error;
-  }
 }
 
 /**
@@ -130,7 +122,7 @@ function sharedFolder({ path, isReadonly }: ResolvedShare): VirtiofsdFolder {
 function virtiofsdHost(): VirtiofsdHost {
   if (statSync(VIRTIOFSD, { throwIfNoEntry: false })?.isFile() !== true) {
     throw new HostError("Sharing a folder needs the program virtiofsd, which is not installed", {
-      cure: `apt-get install ${PACKAGE}`,
+      cure: `apt-get install ${VIRTIOFSD_PACKAGE}`,
     });
   }
   const effective = /^CapEff:\s*([0-9a-f]+)/m.exec(readFileSync("/proc/self/status", "latin1"))?.[1] ?? "0";
