@@ -213,7 +213,7 @@ export const agentTarget: FuzzTarget = {
     const connection = new AgentConnection(peer);
     const all: Watched[] = [];
     if (!random.oneIn(10)) peer.hello(1 + random.below(3), random.oneIn(5) ? random.value() : 20);
-    for (let step = 0; step < STEPS; step++) {
+    for (let step = 0; step < STEPS && connection.error === undefined; step++) {
       switch (random.below(8)) {
         case 0:
           if (all.length < 30) {
@@ -248,7 +248,6 @@ export const agentTarget: FuzzTarget = {
           });
         }
       }
-      if (connection.error !== undefined) break;
     }
     assert.ok(connection.error === undefined || connection.error instanceof AgentError);
     connection.close();
