@@ -123,7 +123,8 @@ export async function buildImage(cache: ImageCache, options: BuildImageOptions):
   };
   const place = cache.newWorkplace();
   try {
-    await writeFile(join(place.path, META_FILE), meta, { mode: 0o600, signal });
+    await writeFile(join(place.path, META_FILE), meta, { mode: 0o600 });
+    signal?.throwIfAborted();
     const list = {
       parts: [
         { path: META_FILE, bytes: meta.length },

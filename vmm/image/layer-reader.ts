@@ -86,7 +86,7 @@ function entryOf(tar: TarEntry, path: readonly string[], offset: number): LayerE
   const joined = path.join("/");
   const name = path[path.length - 1] ?? "";
   if (name === OPAQUE) return { is: "opaque", path: path.slice(0, -1).join("/") };
-  if (name.startsWith(WHITEOUT_OF_WHITEOUTS)) return undefined;
+  if (path.some((step) => step.startsWith(WHITEOUT_OF_WHITEOUTS))) return undefined;
   if (name.startsWith(WHITEOUT)) {
     const hidden = name.slice(WHITEOUT.length);
     if (hidden === "" || hidden === "." || hidden === "..") {
@@ -117,6 +117,6 @@ function checkTarget(path: string, target: string): void {
   }
 }
 
-function keptXattrs(xattrs: readonly Xattr[]): readonly Xattr[] {
+export function keptXattrs(xattrs: readonly Xattr[]): readonly Xattr[] {
   return xattrs.filter(([name]) => isKnownXattr(name) && !FOREIGN_XATTRS.some((prefix) => name.startsWith(prefix)));
 }

@@ -9,7 +9,6 @@ import { DataWriter } from "./data-writer.js";
 import { compressionOf, decompress, MAGIC_BYTES } from "./decompress.js";
 import { decodeEntry, type LayerEntry } from "./layer-entry.js";
 import { LayerReader } from "./layer-reader.js";
-import { RATIO_FROM_BYTES } from "./limits.js";
 import type { ImageLimits } from "./types.js";
 import { Turns } from "./turns.js";
 
@@ -139,9 +138,9 @@ function wrongLength(how: string, size: number): ImageError {
   return new ImageError(`A layer ${how} the ${String(size)} bytes that were announced`);
 }
 
-function checkLength(bytes: number, packedBytes: number, { layerBytes, ratio }: ImageLimits): void {
+function checkLength(bytes: number, packedBytes: number, { layerBytes, ratio, ratioFromBytes }: ImageLimits): void {
   if (bytes > layerBytes) throw new ImageError(`A layer of more than ${String(layerBytes)} bytes, which is the limit`);
-  if (bytes > RATIO_FROM_BYTES && bytes > ratio * packedBytes) {
+  if (bytes > ratioFromBytes && bytes > ratio * packedBytes) {
     throw new ImageError(`A layer unpacks to more than ${String(ratio)} times its length, which is the limit`);
   }
 }

@@ -13,14 +13,12 @@ export const DEFAULT_LIMITS: ImageLimits = {
   metadataBytes: 256 * MIB,
   // gzip comes to 1,032 at most, of zeroes; programs and texts to 10.
   ratio: 400,
+  ratioFromBytes: GIB,
   jsonBytes: 8 * MIB,
   // The disk's list takes 256, of which one is the file system's own.
   layers: 255,
   cacheBytes: 50 * GIB,
 };
-
-/** `bytes` of a layer from which on `ratio` counts. */
-export const RATIO_FROM_BYTES = GIB;
 
 /** linux/limits.h: NAME_MAX, PATH_MAX less its end. */
 export const MAX_NAME_BYTES = 255;

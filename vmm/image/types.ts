@@ -51,8 +51,10 @@ export interface ImageLimits {
   readonly entries: number;
   /** `bytes` of names, link targets and attributes, of a layer and of an image. */
   readonly metadataBytes: number;
-  /** A layer may be so many times as long as it was compressed, once it is long. */
+  /** A layer may unpack to so many times its length ... */
   readonly ratio: number;
+  /** ... once it has come to so many `bytes`. */
+  readonly ratioFromBytes: number;
   /** `bytes` of manifests and configurations. */
   readonly jsonBytes: number;
   readonly layers: number;

@@ -26,7 +26,8 @@ export interface TarHeader {
 export function parseHeader(block: Buffer): TarHeader | undefined {
   const sum = checksum(block);
   if (sum.unsigned === 0) return undefined;
-  const expected = number(block, 148, 8, "checksum");
+  const [, digits = ""] = /^[ \0]*([0-7]+)/.exec(block.toString("latin1", 148, 156)) ?? [];
+  const expected = digits === "" ? undefined : Number.parseInt(digits, 8);
   if (expected !== sum.unsigned && expected !== sum.signed) {
     throw new ImageError("Not a tar archive, or a damaged one: a header's checksum is wrong");
   }
