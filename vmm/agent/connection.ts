@@ -4,6 +4,7 @@
 import { AgentError } from "../errors.js";
 import * as frames from "./frames.js";
 import { decodeHello, encodeHello, MAX_STREAMS } from "./hello.js";
+import { HelloSearch } from "./hello-search.js";
 import { AgentStream, type StreamCarrier, type StreamEvents, type StreamRequest, type Waiter } from "./stream.js";
 import { TimeLimits } from "./time-limits.js";
 import type { AgentTransport } from "./transport.js";
@@ -29,6 +30,8 @@ export interface ConnectionOptions {
   readonly asksFirst?: boolean;
   /** The agent has had this host's HELLO: what goes on from a snapshot with a held program. */
   readonly isGreeted?: boolean;
+  /** The agent's, where it is known before its HELLO: of a guest of a template it is 1. Requests go out at once. */
+  readonly nonce?: number;
 }
 
 interface Ping {
@@ -59,6 +62,9 @@ export class AgentConnection implements StreamCarrier {
   /** Those that have something to say once the transport takes more. */
   readonly #blocked = new Set<Waiter>();
   readonly #pings: Ping[] = [];
+  /** Until the agent's HELLO has come. */
+  #search: HelloSearch | undefined;
+  #callOffHello: (() => void) | undefined;
   #error: AgentError | undefined;
   #isReady = false;
   #isBlocked = false;
@@ -99,12 +105,13 @@ export class AgentConnection implements StreamCarrier {
       this.#becomeReady();
       return;
     }
+    this.#search = new HelloSearch();
     const helloMs = options.helloLimitMs ?? HELLO_LIMIT_MS;
-    const callOff = this.#limits.after("the agent's first word", helloMs, (limitMs) => {
+    this.#callOffHello = this.#limits.after("the agent's first word", helloMs, (limitMs) => {
       this.#fail(new AgentError("silent", `The guest's agent has not said HELLO in ${seconds(limitMs)}`));
     });
-    this.ready.then(callOff, callOff);
     if (options.asksFirst === true) this.send(0, frames.HELLO, encodeHello({ streams: 0, nonce: 0 }));
+    if (options.nonce !== undefined) this.#greet(options.nonce);
   }
 
   /** Why the connection is over; undefined while it is not. */
@@ -222,7 +229,10 @@ export class AgentConnection implements StreamCarrier {
     if (this.#error !== undefined) return;
     this.#heardMs = performance.now();
     try {
-      this.#decoder.push(bytes);
+      const known = this.#search === undefined ? bytes : this.#search.push(bytes);
+      if (known === undefined) return;
+      this.#search = undefined;
+      this.#decoder.push(known);
     } catch (error) {
       this.#failOrThrow(error);
     }
@@ -234,7 +244,6 @@ export class AgentConnection implements StreamCarrier {
         this.#receiveOwn(type, payload);
         return;
       }
-      if (!this.#isReady) throw new AgentError("protocol", "The guest's agent has not begun with HELLO");
       const stream = this.#streams.get(id);
       // Ends cross on their way; what belongs to no stream is dropped.
       if (stream?.receive(type, payload) !== true) return;
@@ -248,24 +257,41 @@ export class AgentConnection implements StreamCarrier {
 
   #receiveOwn(type: number, payload: Buffer): void {
     if (type === frames.HELLO) this.#receiveHello(payload);
-    else if (!this.#isReady) throw new AgentError("protocol", "The guest's agent has not begun with HELLO");
     else if (type === frames.PONG) this.#receivePong(payload);
-    else if (type !== frames.READY) {
-      throw new AgentError("protocol", `The guest's agent has sent a frame of the unknown type ${String(type)}`);
-    }
+    else throw new AgentError("protocol", `The guest's agent has sent a frame of the unknown type ${String(type)}`);
   }
 
   #receiveHello(payload: Buffer): void {
     const { streams, nonce } = decodeHello(payload, "The guest's agent");
-    // The same HELLO comes again where this side has asked for it and it was on its way.
-    if (nonce === this.#nonce) return;
-    if (this.#isReady) throw new AgentError("gone", "The guest's agent has begun anew");
     if (streams === 0 || nonce === 0)
       throw new AgentError("protocol", "The guest's agent has sent a HELLO that is none");
-    this.#nonce = nonce;
+    this.#callOffHello?.();
     this.#maxStreams = Math.min(streams, MAX_STREAMS);
+    // The same HELLO comes again where this side has asked for it and it was on its way.
+    if (nonce === this.#nonce) return;
+    // Each is answered: a guest that says nothing else and takes nothing in must not fill the memory with answers.
+    if (this.#isBlocked) throw new AgentError("protocol", "The guest's agent begins anew, and takes no answer");
+    if (this.#isReady) this.#beginAnew();
+    this.#greet(nonce);
+  }
+
+  #greet(nonce: number): void {
+    this.#nonce = nonce;
     this.send(0, frames.HELLO, encodeHello({ streams: 0, nonce }));
     this.#becomeReady();
+  }
+
+  /** After a snapshot, or a frame that it did not understand, the agent knows nothing of what was under way. */
+  #beginAnew(): void {
+    const error = new AgentError("gone", "The guest's agent has begun anew: what was under way is lost");
+    const streams = [...this.#streams.values()];
+    this.#streams.clear();
+    this.#blocked.clear();
+    for (const { reject, callOff } of this.#pings.splice(0)) {
+      callOff();
+      reject(error);
+    }
+    for (const stream of streams) stream.lose(error);
   }
 
   #receivePong(payload: Buffer): void {

@@ -11,7 +11,6 @@ export const MAX_STREAM = 0x7fff_ffff;
 export const HELLO = 0x01;
 export const PING = 0x02;
 export const PONG = 0x03;
-export const READY = 0x04;
 export const DONE = 0x06;
 export const FAILED = 0x07;
 export const CANCEL = 0x08;

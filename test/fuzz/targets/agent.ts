@@ -25,7 +25,6 @@ const FROM_AGENT: readonly number[] = [
   frames.CLOSED,
   frames.STARTED,
   frames.PONG,
-  frames.READY,
 ];
 const FROM_CLIENT: readonly number[] = [
   frames.EXEC,
