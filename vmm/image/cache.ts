@@ -4,7 +4,7 @@
 // - whoever prepares an image holds USERS of the file "lock" shared; whoever throws layers away needs it alone.
 // - whoever uses an image holds USED of its meta.erofs shared; whoever removes the image needs it alone.
 // - whoever makes something holds its folder in tmp/ locked; others are left-overs.
-import { closeSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { HostError, ImageError } from "../errors.js";
@@ -84,6 +84,10 @@ export class ImageCache {
 
   imageIds(): string[] {
     return readdirSync(join(this.folder, "images")).filter((name) => DIGITS64.test(name));
+  }
+
+  hasImage(id: string): boolean {
+    return existsSync(this.image(id));
   }
 
   layerIds(): string[] {

@@ -2,6 +2,7 @@
 import { ImageError } from "../errors.js";
 import { readName } from "./names.js";
 import { formatReference, isFolder, type Reference } from "./references.js";
+import { needName } from "./sources/registry-name.js";
 import { statSync } from "node:fs";
 import { Archive, stampOf, streamOf } from "./sources/archive.js";
 import { PlainFolder } from "./sources/plain-folder.js";
@@ -125,7 +126,11 @@ async function openDockerArchive(archive: Archive, image: string, { limits }: So
   return dockerArchive(archive, image, limits);
 }
 
-function findByName(
+/**
+ * A name that the cache has is taken from there, but for `always`, and for an engine on this host, which is asked what the
+ * name leads to now.
+ */
+async function findByName(
   is: "docker-daemon" | "docker" | "name",
   name: string,
   pull: PullPolicy,
@@ -133,15 +138,40 @@ function findByName(
 ): Promise<Found> {
   const reference = formatReference({ is, name });
   const known = readName(context.cache, reference);
-  return Promise.resolve({
-    is: "source",
-    id: known?.id,
-    stamp: known?.stamp,
-    open: () => {
-      if (pull !== "never") throw new ImageError(`${reference}: cannot be brought here yet`);
-      throw new ImageError(`${reference}: not in the cache, and nobody may be asked for it`, {
-        cure: "leave out --pull never, or name the image as it was named when it was brought here",
-      });
-    },
+  if (pull === "never") {
+    if (known !== undefined)
+      return { is: "source", id: known.id, stamp: known.stamp, open: () => notCached(reference) };
+    return notCached(reference);
+  }
+  if (known !== undefined && pull === "missing" && is !== "docker-daemon" && context.cache.hasImage(known.id)) {
+    return { is: "source", id: known.id, stamp: known.stamp, open: async () => (await ask(is, name, context)).open() };
+  }
+  const found = await ask(is, name, context);
+  const id = known?.stamp === found.digest ? known.id : undefined;
+  return { is: "source", id, stamp: found.digest, open: () => found.open() };
+}
+
+interface Named {
+  /** Of what the name leads to now. */
+  readonly digest: string;
+  open(): Promise<ImageSource>;
+}
+
+async function ask(is: "docker-daemon" | "docker" | "name", name: string, context: SourceContext): Promise<Named> {
+  if (is !== "docker") {
+    const { engineSocket, findInEngine } = await import("./sources/engine.js");
+    if (is === "docker-daemon" || engineSocket() !== undefined) {
+      const found = await findInEngine(name, context);
+      if (found !== undefined) return found;
+      if (is === "docker-daemon") throw new ImageError(`docker-daemon:${name}: the engine does not have it`);
+    }
+  }
+  const { findInRegistry } = await import("./sources/registry.js");
+  return findInRegistry(needName(name), context);
+}
+
+function notCached(reference: string): never {
+  throw new ImageError(`${reference}: not in the cache, and nobody may be asked for it`, {
+    cure: "leave out --pull never, or name the image as it was named when it was brought here",
   });
 }
