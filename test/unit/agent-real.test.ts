@@ -159,7 +159,7 @@ describe("agent, the real one", () => {
 
   it("a terminal has a size that changes, and control characters are keys", async () => {
     const process_ = await agent().exec(
-      ["sh", "-c", "stty size; trap 'stty size; exit 5' WINCH; while :; do sleep 0.05; done"],
+      ["sh", "-c", "trap 'stty size; exit 5' WINCH; stty size; while :; do sleep 0.05; done"],
       {
         terminal: { rows: 30, columns: 100 },
       },
