@@ -1,4 +1,4 @@
-// The first frames of a connection: who speaks which version. docs/agent-protocol.md, "The connection".
+// The first frames of a connection: who speaks which version. docs/agent-protocol.md, "The connection (stream 0)".
 import { AgentError } from "../errors.js";
 
 export const MAGIC = 0x414c_4d56;

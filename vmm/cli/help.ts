@@ -12,6 +12,8 @@ const PAGES: readonly (readonly [name: string, tells: string])[] = [
   ["ci.md", "continuous integration, containers, systemd"],
   ["lab.md", "hosts with and without hardware virtualization; the lab"],
   ["limits.md", "what vmlet does not do"],
+  ["images.md", "container images, archives and folders as a root"],
+  ["agent-protocol.md", "how the monitor talks to the agent in a guest"],
   ["performance.md", "start-up time, memory, and what isolation costs"],
 ];
 
