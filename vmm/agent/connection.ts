@@ -311,7 +311,8 @@ export class AgentConnection implements StreamCarrier {
   }
 
   #drain(): void {
-    if (this.#error !== undefined) return;
+    // Nobody waits unless it was blocked, so a transport may say it within a write.
+    if (this.#error !== undefined || !this.#isBlocked) return;
     this.#isBlocked = false;
     this.#beginWaiting();
     // One after the other, each once: whoever is blocked again comes last the next time.
