@@ -2,6 +2,8 @@
 #ifndef VMLET_AGENT_AGENT_H
 #define VMLET_AGENT_AGENT_H
 
+#include <linux/utsname.h>
+
 #include "../cmdline.h"
 #include "../pipes.h"
 #include "../template.h"
@@ -76,6 +78,7 @@ static int run_agent_as_init(int has_channel)
 /* `init agent FD_IN FD_OUT`: for one conversation. */
 static int run_agent_as_process(long count, char **words)
 {
+	static struct new_utsname names;
 	unsigned in, out;
 
 	if (count != 4 || !is_same(words[1], "agent") || !read_number(words[2], &in) || !read_number(words[3], &out)) {
@@ -86,6 +89,8 @@ static int run_agent_as_process(long count, char **words)
 		say("init: agent: a descriptor is not open\n");
 		return USAGE_STATUS;
 	}
+	if (call1(uname, &names) == 0)
+		append(host_name + 9, host_name + sizeof(host_name), names.nodename);
 	int status = serve_agent();
 
 	restart_connection(1);

@@ -8,7 +8,6 @@
 #include <asm/ioctls.h>
 #include <linux/ptrace.h>
 #include <linux/resource.h>
-#include <linux/utsname.h>
 
 #include "../execute.h"
 #include "../syscall.h"
@@ -18,12 +17,18 @@
 
 /* The shell's, and what is added to the variables. */
 #define MORE_WORDS 8
+/* Behind the standard three: where the request comes from, and /dev/null; both are closed by exec. */
+#define REQUEST_FD 3
+#define NULL_FD 4
+#define ROOT_HOME "/root"
 
 /* Shared with the agent, from the fork on. */
 struct start {
 	unsigned length;
 	/* The terminal's name, or empty. */
 	char terminal[32];
+	/* "HOSTNAME=" and it. */
+	char host_name[80];
 	struct refusal refusal;
 	char payload[FRAME_PAYLOAD + 1];
 	/* Every string may be empty: one byte of the payload. */
@@ -102,11 +107,10 @@ static void add_variable(char **variables, char *variable)
 	variables[1] = 0;
 }
 
-static void add_defaults(char **variables, unsigned flags, const struct user *user)
+static void add_defaults(char **variables, unsigned flags, const struct user *user, char *host)
 {
 	static char path[] = "PATH=" DEFAULT_PATH, term[] = "TERM=xterm";
-	static char home[MAX_PATH + 8] = "HOME=", name[MAX_NAME + 8] = "USER=", host[80] = "HOSTNAME=";
-	static struct new_utsname names;
+	static char home[MAX_PATH + 8] = "HOME=", name[MAX_NAME + 8] = "USER=";
 
 	append(home + 5, home + sizeof(home), user->home[0] ? user->home : "/");
 	append(name + 5, name + sizeof(name), user->name);
@@ -116,10 +120,7 @@ static void add_defaults(char **variables, unsigned flags, const struct user *us
 		add_variable(variables, name);
 	if (flags & EXEC_TERMINAL)
 		add_variable(variables, term);
-	if (!has_variable(variables, host) && call1(uname, &names) == 0) {
-		append(host + 9, host + sizeof(host), names.nodename);
-		add_variable(variables, host);
-	}
+	add_variable(variables, host);
 }
 
 /* Along PATH of the command's own variables. */
@@ -198,7 +199,8 @@ static int enter_folder(const char *folder, const struct user *user)
 	long result;
 
 	if (!folder[0]) {
-		if (call1(chdir, user->home) != 0)
+		/* The process is where root is at home already. */
+		if (!is_same(user->home, ROOT_HOME) && call1(chdir, user->home) != 0)
 			call1(chdir, "/");
 		return 0;
 	}
@@ -233,17 +235,13 @@ static int become_command(struct start *start)
 		return status;
 	if (!start->terminal[0] && (request->flags & EXEC_MERGED))
 		call2(dup2, 1, 2);
-	if (!start->terminal[0] && (request->flags & EXEC_NO_INPUT)) {
-		long fd = call3(open, "/dev/null", O_RDONLY, 0);
-
-		call2(dup2, fd, 0);
-		call1(close, fd);
-	}
+	if (!start->terminal[0] && (request->flags & EXEC_NO_INPUT))
+		call2(dup2, NULL_FD, 0);
 	if ((status = set_rlimits(limits, request->limits)))
 		return status;
 	if (request->flags & EXEC_MAKE_FOLDER)
 		make_folders(strings.folder);
-	append(user.home, user.home + MAX_PATH, "/root");
+	append(user.home, user.home + MAX_PATH, ROOT_HOME);
 	append(user.name, user.name + MAX_NAME, "root");
 	if (strings.user[0]) {
 		if ((status = become_user(&user, strings.user, groups, request->groups)))
@@ -257,7 +255,7 @@ static int become_command(struct start *start)
 	if ((status = enter_folder(strings.folder, &user)))
 		return status;
 	if (!(request->flags & EXEC_CLEAN))
-		add_defaults(strings.variables, request->flags, &user);
+		add_defaults(strings.variables, request->flags, &user, start->host_name);
 	environment = strings.variables;
 	if (request->flags & EXEC_HOLD)
 		call4(ptrace, PTRACE_TRACEME, 0, 0, 0);

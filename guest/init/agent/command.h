@@ -98,6 +98,7 @@ static void start_command(struct stream *stream, const char *payload, unsigned l
 		close_descriptor(&stream->input);
 	if (request->flags & EXEC_MERGED)
 		close_descriptor(&stream->error);
+	append(stream->start->host_name, stream->start->host_name + sizeof(stream->start->host_name), host_name);
 	stream->start->length = length;
 	memcpy(stream->start->payload, payload, length);
 	call3(write, stream->report, "", 1);
@@ -217,6 +218,12 @@ static int hear_of_start(struct stream *stream)
 	return 1;
 }
 
+static void end_output(struct stream *stream, long *fd, enum frame_type type)
+{
+	close_descriptor(fd);
+	send_end(stream, type);
+}
+
 /* Moves what one descriptor gives. `left` bounds it once the process has ended. */
 static void move_command_output(struct stream *stream, long *fd, enum frame_type type, unsigned *credit, int *left)
 {
@@ -236,8 +243,7 @@ static void move_command_output(struct stream *stream, long *fd, enum frame_type
 		if (left && (*left -= (int)count) == 0)
 			break;
 	}
-	close_descriptor(fd);
-	send_end(stream, type);
+	end_output(stream, fd, type);
 }
 
 /* The process has been reaped: what it had written by then is still sent, and then all is said. */
@@ -276,6 +282,12 @@ static void serve_command(struct stream *stream)
 	if (stream->report >= 0 && ((stream->ready & READY_REPORT) || stream->has_process_ended) && !hear_of_start(stream))
 		return;
 	feed_command(stream);
+	if (!(stream->flags & EXEC_TERMINAL)) {
+		if (stream->ready & OUTPUT_GONE)
+			end_output(stream, &stream->output, FRAME_DATA);
+		if (stream->ready & ERROR_GONE)
+			end_output(stream, &stream->error, FRAME_DATA2);
+	}
 	if (!stream->has_process_ended) {
 		if (stream->output >= 0 && (stream->ready & READY_OUTPUT))
 			move_command_output(stream, &stream->output, FRAME_DATA, &stream->out_credit, &stream->output_left);

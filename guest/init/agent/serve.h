@@ -268,6 +268,8 @@ static void wait_for_work(unsigned input, unsigned output)
 			continue;
 		if (owners[i].ready == READY_INPUT && (polls[i].revents & (POLLERR | POLLNVAL)))
 			stream->ready |= INPUT_GONE;
+		if ((polls[i].revents & (POLLIN | POLLHUP)) == POLLHUP)
+			stream->ready |= owners[i].ready == READY_OUTPUT ? OUTPUT_GONE : owners[i].ready == READY_ERROR ? ERROR_GONE : 0;
 		stream->ready |= owners[i].ready;
 	}
 }

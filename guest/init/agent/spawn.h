@@ -15,8 +15,6 @@
 
 #define AF_UNIX 1
 #define SOCK_SEQPACKET 5
-/* In the new process, behind the standard three. */
-#define REQUEST_FD 3
 #define CLOSE_UP_TO 4096
 #define NORMAL_PRIORITY 0
 #define COMMAND_UMASK 022
@@ -66,7 +64,10 @@ static void wait_for_request(struct newcomer *self)
 	if (self->request != REQUEST_FD)
 		call3(dup3, self->request, REQUEST_FD, O_CLOEXEC);
 	/* Another command's pipes would never end while they are open here. */
-	close_from(REQUEST_FD + 1);
+	close_from(NULL_FD);
+	call3(open, "/dev/null", O_RDONLY | O_CLOEXEC, 0);
+	if (call1(chdir, ROOT_HOME) != 0)
+		call1(chdir, "/");
 	call4(rt_sigprocmask, SIG_SETMASK, &no_signals, 0, 8);
 	if (is_init) {
 		call3(sched_setscheduler, 0, SCHED_NORMAL, &priority);

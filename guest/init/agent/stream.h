@@ -25,6 +25,9 @@ enum stream_kind {
 #define READY_OUTPUT 4
 #define READY_ERROR 8
 #define INPUT_GONE 16
+/* Nothing is left in it, and the last writer has gone. */
+#define OUTPUT_GONE 32
+#define ERROR_GONE 64
 
 struct start;
 
