@@ -79,6 +79,9 @@ static int enter_image(const char *device, int is_readonly)
 	call1(chdir, "/");
 	root_kind = ROOT_IMAGE;
 	mount_kernel_places();
+	/* If it is spread_root's. */
+	if (is_readonly)
+		call5(mount, 0, "/", 0, MS_REMOUNT | MS_RDONLY, 0);
 	return 1;
 }
 
