@@ -1,35 +1,81 @@
-// Needs: a /dev/kvm of any kind that boots a guest. The agent as PID 1, in a container's image as the root.
+// Needs: a /dev/kvm of any kind that boots a guest. The agent as PID 1, in a container's image as the root: one guest boots, up to
+// where it is a template; all others go on from there.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { Agent } from "../../vmm/agent/agent.js";
+import { GuestCommand, type CommandEvents, type ExitStatus } from "../../vmm/agent/command.js";
+import type { ConnectionOptions } from "../../vmm/agent/connection.js";
 import { consoleParameter, OWN_KERNEL_CMDLINE } from "../../vmm/config/defaults.js";
+import { resolveConfig } from "../../vmm/config/resolve.js";
 import { defaultInitrd, fastKernel } from "../../vmm/host/guest-files.js";
 import { timeLimit } from "../../vmm/host/time-limit.js";
 import { prepareImage, type PreparedImage } from "../../vmm/image/index.js";
-import { createVm, type Vm, type VmConfig, type VmExit } from "../../vmm/index.js";
+import type { Vm } from "../../vmm/machine/vm.js";
+import type { VmExit } from "../../vmm/machine/vm-exit.js";
+import { createSnapshot } from "../../vmm/snapshot/create.js";
+import { becomeAnother } from "../../vmm/snapshot/identity.js";
+import { OpenSnapshot } from "../../vmm/snapshot/restore.js";
+import { openTemplate } from "../../vmm/snapshot/template.js";
+import { deviceSupport } from "../../vmm/virtio/device-support.js";
+import { allOpeners } from "../../vmm/virtio/attach/all.js";
 import { countBoot } from "../helpers/booted.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
 import { skip } from "../helpers/skip.js";
 import { VmAgent } from "../helpers/vm-agent.js";
 
 const BOOT_LIMIT_MS = 200_000;
+/** Of a template's agent. */
+const NONCE = 1;
+const OPTIONS = { deviceSupport: deviceSupport(allOpeners) };
+const HELD_STREAM = 1;
+
+interface Guest {
+  readonly vm: Vm;
+  readonly agent: Agent;
+  readonly ends: Promise<VmExit>;
+  /** Resolves where the guest wants a snapshot to be taken. */
+  readonly point: Promise<void>;
+}
 
 describe("boot: the agent in an image", function () {
   this.timeout(2 * BOOT_LIMIT_MS);
   let folder = "";
   let image: PreparedImage | undefined;
-  let vm: Vm | undefined;
-  let ends: Promise<VmExit> | undefined;
-  let agent: Agent;
+  let template: OpenSnapshot | undefined;
+  let guest: Guest;
+  const vms: Vm[] = [];
+  const cache = process.env["VMLET_CACHE"];
+
+  function begin(snapshot: OpenSnapshot, options: ConnectionOptions): Guest {
+    let reached = (): void => undefined;
+    const point = new Promise<void>((resolve) => (reached = resolve));
+    const bridge = new VmAgent();
+    const vm = snapshot.restore({ ...bridge.host, snapshotPoint: reached }, OPTIONS);
+    vms.push(vm);
+    becomeAnother(vm);
+    const connection = bridge.connect(vm, { helloLimitMs: timeLimit("a guest's agent", BOOT_LIMIT_MS), ...options });
+    const ends = vm.start();
+    void ends.finally(() => {
+      bridge.ended();
+    });
+    return { vm, agent: new Agent(connection), ends, point };
+  }
+
+  async function stop({ vm, ends }: Guest): Promise<void> {
+    vm.stop();
+    await ends;
+    await vm.close();
+  }
 
   before(async function () {
     const reason = whyNoKvm();
     if (reason !== undefined) skip(this, reason);
     folder = mkdtempSync(join(tmpdir(), "vmlet-test-"));
+    process.env["VMLET_CACHE"] = join(folder, "cache");
     const root = join(folder, "root");
     for (const name of ["bin", "etc", "tmp", "run", "home/someone"]) mkdirSync(join(root, name), { recursive: true });
     copyFileSync(execFileSync("sh", ["-c", "command -v busybox"]).toString().trim(), join(root, "bin/busybox"));
@@ -42,31 +88,27 @@ describe("boot: the agent in an image", function () {
     writeFileSync(join(root, "run/mine"), "of the image\n");
     const archive = join(folder, "root.tar");
     execFileSync("tar", ["-C", root, "--owner=0", "--group=0", "-cf", archive, "."]);
-    image = await prepareImage(`tar:${archive}`, { cache: join(folder, "cache") });
-    const config: VmConfig = {
+    image = await prepareImage(`tar:${archive}`, { cache: join(folder, "images") });
+    const config = resolveConfig({
       kernel: fastKernel(),
       initrd: defaultInitrd(),
-      cmdline: `${consoleParameter("serial")} ${OWN_KERNEL_CMDLINE} vmlet.image=/dev/vda vmlet.agent`,
+      cmdline: `${consoleParameter("serial")} ${OWN_KERNEL_CMDLINE} vmlet.image=/dev/vda vmlet.agent vmlet.template`,
       bareCmdline: true,
       quiet: true,
       memoryMib: 128,
       disks: [{ path: image.manifestPath, format: "parts", isReadonly: true }],
       commandChannel: true,
-    };
-    const bridge = new VmAgent();
-    vm = createVm(config, bridge.host);
-    const connection = bridge.connect(vm, { helloLimitMs: timeLimit("a boot", BOOT_LIMIT_MS) });
-    agent = new Agent(connection);
-    ends = vm.start();
-    void ends.finally(() => {
-      bridge.ended();
     });
+    template = await openTemplate(config, OPTIONS);
     countBoot();
-    await Promise.race([connection.ready, ends.then(({ outcome }) => assert.fail(`the guest has ended: ${outcome}`))]);
+    guest = begin(template, { nonce: NONCE });
   });
   after(async () => {
-    await vm?.close();
+    for (const vm of vms) await vm.close();
+    template?.close();
     image?.release();
+    if (cache === undefined) delete process.env["VMLET_CACHE"];
+    else process.env["VMLET_CACHE"] = cache;
     if (folder !== "") rmSync(folder, { recursive: true });
   });
 
@@ -76,7 +118,7 @@ describe("boot: the agent in an image", function () {
       mount | cut -d" " -f1,3,5 | sort
       ls -d /dev/null /dev/fd /dev/shm /proc/1 /sys/kernel
       echo $HOME $PATH; pwd`;
-    const { stdout, stderr, exitCode } = await agent.run(["sh", "-c", script]);
+    const { stdout, stderr, exitCode } = await guest.agent.run(["sh", "-c", script]);
     assert.deepEqual([stderr, exitCode], ["", 0]);
     assert.match(
       stdout,
@@ -93,19 +135,74 @@ describe("boot: the agent in an image", function () {
 
   it("many commands at once get their own bytes; users are the image's", async () => {
     const inputs = Array.from({ length: 3 }, () => randomBytes(100_000));
-    const results = await Promise.all(inputs.map((input) => agent.run(["cat"], { stdin: input })));
+    const results = await Promise.all(inputs.map((input) => guest.agent.run(["cat"], { stdin: input })));
     results.forEach((result, i) => {
       assert.ok(inputs[i]?.equals(result.stdoutBytes), `command ${String(i)}: other bytes`);
     });
-    const user = await agent.run(["sh", "-c", "id -u; id -g; pwd; kill -9 $$"], { user: "someone" });
+    const user = await guest.agent.run(["sh", "-c", "id -u; id -g; pwd; kill -9 $$"], { user: "someone" });
     assert.deepEqual([user.stdout, user.signal], ["1000\n1000\n/home/someone\n", "SIGKILL"]);
   });
 
+  it("what ran when a snapshot was taken runs on in its clone, which has another host", async () => {
+    const server = await guest.agent.exec(["sh", "-c", "while :; do echo x; read -t 1 line; done"]);
+    server.stdout.resume();
+    server.exit.catch(() => undefined);
+    await guest.vm.pause();
+    await createSnapshot(guest.vm, join(folder, "snapshot"), { resume: true });
+    const snapshot = OpenSnapshot.open(join(folder, "snapshot"));
+    const clone = begin(snapshot, {});
+    const about = await clone.agent.run(["cat", `/proc/${String(server.pid)}/comm`]);
+    assert.equal(about.stdout, "sh\n");
+    const random = ["cat", "/proc/sys/kernel/random/uuid"];
+    assert.notEqual((await clone.agent.run(random)).stdout, (await guest.agent.run(random)).stdout);
+    server.cancel();
+    await stop(clone);
+    snapshot.close();
+  });
+
+  it("a program is held behind its exec, and goes on in any guest of that snapshot", async () => {
+    assert.ok(template !== undefined);
+    const command = ["cat", "/proc/sys/kernel/random/uuid", "-"];
+    const holder = begin(template, { nonce: NONCE });
+    const events = { onOutput: () => undefined, onExit: () => undefined, onFailed: () => undefined };
+    new GuestCommand(holder.agent.connection, command, { hold: true }, events);
+    await holder.point;
+    await holder.vm.pause();
+    await createSnapshot(holder.vm, join(folder, "held"), { base: dirname(template.path), resume: false });
+    await stop(holder);
+    const held = OpenSnapshot.open(join(folder, "held"));
+    const outputs: string[] = [];
+    for (const input of ["first", "second"]) {
+      const clone = begin(held, { isGreeted: true });
+      let output = "";
+      const status = await new Promise<ExitStatus>((resolve, reject) => {
+        const watched: CommandEvents = {
+          onOutput: (which, bytes) => {
+            output += bytes.toString();
+            one.consumed(which, bytes.length);
+          },
+          onExit: resolve,
+          onFailed: reject,
+        };
+        const one = new GuestCommand(clone.agent.connection, command, { hold: true }, watched, HELD_STREAM);
+        one.write(Buffer.from(input));
+        one.end();
+      });
+      assert.deepEqual([status.exitCode, output.slice(-input.length)], [0, input]);
+      outputs.push(output.slice(0, 36));
+      await stop(clone);
+    }
+    assert.notEqual(outputs[0], outputs[1]);
+    held.close();
+  });
+
   it("ends with the status that it is told", async () => {
-    await agent.guest.setIdentity({ hostname: "another" });
-    assert.ok((await agent.run(["cat", "/etc/hostname", "/proc/sys/kernel/hostname"])).stdout === "another\nanother\n");
-    await agent.guest.powerOff(7);
-    const exit = await ends;
-    assert.deepEqual([exit?.outcome, exit?.exitStatus], ["poweroff", 7]);
+    await guest.agent.guest.setIdentity({ hostname: "another" });
+    assert.ok(
+      (await guest.agent.run(["cat", "/etc/hostname", "/proc/sys/kernel/hostname"])).stdout === "another\nanother\n",
+    );
+    await guest.agent.guest.powerOff(7);
+    const exit = await guest.ends;
+    assert.deepEqual([exit.outcome, exit.exitStatus], ["poweroff", 7]);
   });
 });
