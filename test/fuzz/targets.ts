@@ -4,6 +4,7 @@ import { agentTarget, relayTarget } from "./targets/agent.js";
 import { balloonTarget } from "./targets/balloon.js";
 import { blockTarget, slowBlockTarget } from "./targets/block.js";
 import { consoleTarget } from "./targets/console.js";
+import { imageTarget } from "./targets/image.js";
 import { netTarget } from "./targets/net.js";
 import { cpuTarget } from "./targets/cpu.js";
 import { fixupsTarget } from "./targets/fixups.js";
@@ -28,4 +29,5 @@ export const FUZZ_TARGETS: readonly FuzzTarget[] = [
   cpuTarget,
   agentTarget,
   relayTarget,
+  imageTarget,
 ];

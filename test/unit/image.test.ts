@@ -466,6 +466,11 @@ describe("image", function () {
       ],
       ["a root that is a file", [{ name: "/", type: "2", linkName: "x" }], /The root is a symlink, not a folder/],
       ["a name of 256 bytes", [{ name: "x", pax: { path: "n".repeat(256) } }], /256 bytes, more than 255/],
+      [
+        "a name of 256 bytes in a link's target that a path goes through",
+        [{ name: "l", type: "2", pax: { linkpath: `${"n".repeat(256)}/x` } }, { name: "l/y" }],
+        /256 bytes, more than 255/,
+      ],
       ["a path of 4,096 bytes", [{ name: "x", pax: { path: "n/".repeat(2048) } }], /4096 bytes, more than 4095/],
       ["a name with a zero byte", [{ name: "x", pax: { path: "a\0b" } }], /has a zero byte/],
       ["a link to nothing", [{ name: "x", type: "2", linkName: "" }], /symbolic link to nothing/],

@@ -5,22 +5,17 @@ import type { LayerEntry } from "./layer-entry.js";
 import { MAX_NAME_BYTES, MAX_PATH_BYTES } from "./limits.js";
 import { showBytes } from "./show-bytes.js";
 import { newFolder, splitPath, type Inode, type Tree } from "./tree.js";
-import type { Turns } from "./turns.js";
+import type { Steps } from "./turns.js";
 
 /** `source`: the index of the layer's contents. */
-export async function applyLayer(
-  tree: Tree,
-  entries: readonly LayerEntry[],
-  source: number,
-  turns: Turns,
-): Promise<void> {
+export function* applyLayer(tree: Tree, entries: readonly LayerEntry[], source: number): Steps {
   for (const entry of entries) {
     if (entry.is === "whiteout" || entry.is === "opaque") takeAway(tree, entry);
-    if (turns.isOver) await turns.next();
+    yield;
   }
   for (const entry of entries) {
     if (entry.is !== "whiteout" && entry.is !== "opaque") put(tree, entry, source);
-    if (turns.isOver) await turns.next();
+    yield;
   }
 }
 

@@ -1,23 +1,29 @@
 // Writes a file from front to end in large pieces; what is handed in is not copied. Zeroes of any length cost nothing.
-import type { FileHandle } from "node:fs/promises";
+
+/** A file that is open for writing, as Node has it. */
+export interface WritableFile {
+  writev(pieces: Buffer[], position: number): Promise<{ readonly bytesWritten: number }>;
+  write(bytes: Buffer, offset: number, length: number, position: number): Promise<{ readonly bytesWritten: number }>;
+  truncate(length: number): Promise<void>;
+}
 
 /** `bytes` that are gathered before it is worth a call. */
 const ENOUGH = 1024 * 1024;
 const ZEROES = Buffer.alloc(4096);
 
-interface Run {
+export interface Run {
   readonly position: number;
   readonly pieces: Buffer[];
   length: number;
 }
 
 export class DataWriter {
-  readonly #file: FileHandle;
+  readonly #file: WritableFile;
   #runs: Run[] = [];
   #position = 0;
   #waiting = 0;
 
-  constructor(file: FileHandle) {
+  constructor(file: WritableFile) {
     this.#file = file;
   }
 
@@ -55,11 +61,16 @@ export class DataWriter {
     this.skip((multiple - (this.#position % multiple)) % multiple);
   }
 
-  async flush(): Promise<void> {
+  /** What is gathered: where it goes, and the bytes. */
+  take(): readonly Run[] {
     const runs = this.#runs;
     this.#runs = [];
     this.#waiting = 0;
-    for (const { position, pieces, length } of runs) {
+    return runs;
+  }
+
+  async flush(): Promise<void> {
+    for (const { position, pieces, length } of this.take()) {
       const { bytesWritten } = await this.#file.writev(pieces, position);
       // Cut short by a full disk, mostly: the next call says so.
       if (bytesWritten < length)

@@ -100,7 +100,7 @@ export async function buildImage(cache: ImageCache, options: BuildImageOptions):
   const turns = new Turns(signal);
   const tree = new Tree(limits.entries);
   for (const [index, diffId] of diffIds.entries()) {
-    await applyLayer(tree, await readLayer(cache, diffId, turns), index, turns);
+    await turns.run(applyLayer(tree, await readLayer(cache, diffId, turns), index));
   }
   const used = await usedSources(tree, turns);
   // One that is there twice is on the disk twice only if both have something left.
@@ -108,7 +108,7 @@ export async function buildImage(cache: ImageCache, options: BuildImageOptions):
   const uuid = createHash("sha256")
     .update(JSON.stringify([VERSION, id, diffIds]))
     .digest();
-  const meta = await writeErofs({ tree, sources: lengths, uuid, turns });
+  const meta = await turns.run(writeErofs({ tree, sources: lengths, uuid }));
   const parts = diffIds.flatMap((diffId, index) => {
     const bytes = lengths[index] ?? 0;
     return bytes === 0 ? [] : [{ diffId, bytes }];

@@ -1,6 +1,7 @@
 // A file system's tree in memory: names and attributes, without contents. Names, link targets and attributes are bytes
 // of any value, kept as text of one character a byte ("latin1"): JavaScript's own order of such texts is that of the bytes.
 import { ImageError } from "../errors.js";
+import { MAX_NAME_BYTES } from "./limits.js";
 import { showBytes } from "./show-bytes.js";
 
 export type InodeKind = "file" | "folder" | "symlink" | "char" | "block" | "fifo" | "socket";
@@ -73,14 +74,14 @@ export function splitPath(path: string, maxNameBytes: number, maxPathBytes: numb
       if (names.pop() === undefined) throw new ImageError(`Path ${showBytes(path)} leads out of the image`);
       continue;
     }
-    if (name.length > maxNameBytes) {
-      throw new ImageError(
-        `Name ${showBytes(name)} has ${String(name.length)} bytes, more than ${String(maxNameBytes)}`,
-      );
-    }
+    if (name.length > maxNameBytes) throw tooLong(name, maxNameBytes);
     names.push(name);
   }
   return names;
+}
+
+function tooLong(name: string, maximum: number): ImageError {
+  return new ImageError(`Name ${showBytes(name)} has ${String(name.length)} bytes, more than ${String(maximum)}`);
 }
 
 /** Everything below one root; what an archive can make of it is bounded. */
@@ -119,6 +120,8 @@ export class Tree {
       let next = here.entries?.get(name);
       if (next === undefined) {
         if (!makes) return undefined;
+        // A step of a link's target, which nobody has looked at yet.
+        if (name.length > MAX_NAME_BYTES) throw tooLong(name, MAX_NAME_BYTES);
         this.count();
         next = newFolder();
         here.entries?.set(name, next);

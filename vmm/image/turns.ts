@@ -2,6 +2,9 @@
 
 const TURN_MS = 5;
 
+/** Work that can stop after each piece of it. */
+export type Steps<Result = void> = Generator<undefined, Result>;
+
 export class Turns {
   readonly #signal: AbortSignal | undefined;
   #sinceMs = performance.now();
@@ -20,5 +23,14 @@ export class Turns {
     await new Promise((resolve) => setImmediate(resolve));
     this.#signal?.throwIfAborted();
     this.#sinceMs = performance.now();
+  }
+
+  /** Does all of it, a turn at a time. */
+  async run<Result>(steps: Steps<Result>): Promise<Result> {
+    for (;;) {
+      const { done, value } = steps.next();
+      if (done === true) return value;
+      if (this.isOver) await this.next();
+    }
   }
 }

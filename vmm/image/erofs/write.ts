@@ -2,7 +2,7 @@
 // same disk, behind these blocks, and only named here. Inodes have 64 bytes each: the short form has no times.
 import { ImageError } from "../../errors.js";
 import type { Inode, Tree } from "../tree.js";
-import type { Turns } from "../turns.js";
+import type { Steps } from "../turns.js";
 import { directorySize, writeDirectory, type Dirent } from "./directory.js";
 import {
   BLOCK_BITS,
@@ -33,7 +33,6 @@ export interface ErofsOptions {
   readonly sources: readonly number[];
   /** 16 bytes that name the file system. */
   readonly uuid: Uint8Array;
-  readonly turns: Turns;
 }
 
 /** What is known of an inode while it is written. */
@@ -56,8 +55,8 @@ interface Placed {
 }
 
 /** The blocks of the file system, to be followed by the sources' bytes. Throws ImageError for what has no room in it. */
-export async function writeErofs({ tree, sources, uuid, turns }: ErofsOptions): Promise<Buffer> {
-  const { placed, all } = await collect(tree.root, turns);
+export function* writeErofs({ tree, sources, uuid }: ErofsOptions): Steps<Buffer> {
+  const { placed, all } = yield* collect(tree.root);
   // The first block has the super block alone: the root must lie near the start, and no inode at 0.
   let at = BLOCK_SIZE;
   for (const item of all) at = placeInode(item, at);
@@ -79,14 +78,14 @@ export async function writeErofs({ tree, sources, uuid, turns }: ErofsOptions): 
   for (const item of all) {
     writeInode(image, item, starts);
     writeOwnBytes(image, item, placed);
-    if (turns.isOver) await turns.next();
+    yield;
   }
   writeSuperBlock(image, { root: all[0]?.at ?? 0, inodes: all.length, blocks: end, uuid });
   return image;
 }
 
 /** All inodes, each once, the root first, folders before what is in them. */
-async function collect(root: Inode, turns: Turns): Promise<{ placed: Map<Inode, Placed>; all: Placed[] }> {
+function* collect(root: Inode): Steps<{ placed: Map<Inode, Placed>; all: Placed[] }> {
   const placed = new Map<Inode, Placed>();
   const all: Placed[] = [];
   const add = (inode: Inode, parent: Placed | undefined): void => {
@@ -119,7 +118,7 @@ async function collect(root: Inode, turns: Turns): Promise<{ placed: Map<Inode, 
   // The list grows while it is walked.
   for (const item of all) {
     for (const inode of item.inode.entries?.values() ?? []) add(inode, item);
-    if (turns.isOver) await turns.next();
+    yield;
   }
   return { placed, all };
 }
