@@ -1,5 +1,5 @@
 // All tests but those on VT-x, in three processes at once: the files that share the lab, whose emulated host is
-// slow and alone in its process, those that boot guests on this host, and everything else. The output of one waits
+// slow and alone in its process, most of those that boot guests on this host, and everything else. The output of one waits
 // until the one before has ended, so that all can be read; the last lines name what failed and count all.
 //   node build/test/run.js [FILE...]
 import { spawn, type ChildProcess } from "node:child_process";
@@ -16,6 +16,8 @@ const LEFT_OUT = /^(?:vtx|soak)\//;
 const USUAL_LIMIT_MS = 20_000;
 /** What all files that share the lab import. */
 const SHARES_LAB = "helpers/guest-runner.js";
+/** Boots in the lane of everything else, so that all lanes end at about the same time: the last lines of a run say when they did. */
+const BALANCE = /\/boot\/(?:command|cpu-models|image|lab-state|ordinary-user|package|user-net)\.test\.js$/;
 
 interface Lane {
   readonly name: string;
@@ -33,10 +35,10 @@ function allTests(): string[] {
 
 function lanes(files: readonly string[]): Lane[] {
   const inLab = files.filter((file) => readFileSync(file, "utf8").includes(SHARES_LAB));
-  const booting = files.filter((file) => !inLab.includes(file) && file.includes("/boot/"));
+  const booting = files.filter((file) => !inLab.includes(file) && file.includes("/boot/") && !BALANCE.test(file));
   const others = files.filter((file) => !inLab.includes(file) && !booting.includes(file));
   return [
-    { name: "tests of this host", files: others },
+    { name: "tests of this host, with some boots", files: others },
     { name: "tests of real kernels on this host", files: booting },
     { name: "tests of real kernels in the lab, or on this host's VT-x or AMD-V", files: inLab },
   ].filter((lane) => lane.files.length > 0);
