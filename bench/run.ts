@@ -15,6 +15,7 @@ import { hosts } from "./system/hosts.bench.js";
 import { lab } from "./system/lab.bench.js";
 import { memory } from "./system/memory.bench.js";
 import { migrate } from "./system/migrate.bench.js";
+import { shares } from "./system/shares.bench.js";
 import { snapshot } from "./system/snapshot.bench.js";
 import { softwareKvm } from "./system/software-kvm.bench.js";
 import { start } from "./system/start.bench.js";
@@ -30,6 +31,7 @@ const BENCHES: readonly Bench[] = [
   memory,
   snapshot,
   migrate,
+  shares,
   softwareKvm,
   hosts,
   lab,

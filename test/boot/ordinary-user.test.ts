@@ -2,11 +2,23 @@
 // no home: a guest with every device that needs no root, and the one line about the one that does.
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
-import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import type { Report } from "../../vmm/cli/report.js";
 import { findProgram } from "../../vmm/host/programs.js";
+import { VIRTIOFSD } from "../../vmm/virtio/backends/virtiofsd-command.js";
 import { countBoot } from "../helpers/booted.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
 import { withPrivateDev } from "../helpers/private-dev.js";
@@ -54,7 +66,7 @@ describe("boot: an ordinary user", function () {
     rmSync(`/var/tmp/vmlet-${String(NOBODY)}`, { recursive: true, force: true });
   });
 
-  it("boots with disk, network on a TAP of its own, vsock, virtio console, entropy and balloon", async () => {
+  it("boots with disk, network on a TAP of its own, vsock, virtio console, entropy, balloon and a shared folder", async () => {
     const disk = join(folder, "disk.img");
     writeFileSync(disk, "");
     truncateSync(disk, 2 ** 20);
@@ -64,15 +76,27 @@ describe("boot: an ordinary user", function () {
       spawnSync("ip", ["tuntap", "add", "dev", TAP, "mode", "tap", "user", String(NOBODY)]).status === 0;
     if (hasTap) spawnSync("ip", ["link", "set", TAP, "up"]);
     else console.log("      without a network: root cannot make a TAP interface here");
+    const shared = join(folder, "shared");
+    mkdirSync(shared);
+    chownSync(shared, NOBODY, NOBODY);
+    writeFileSync(join(shared, "root's"), "");
+    const canShare = existsSync(VIRTIOFSD) && findProgram("unshare") !== undefined;
+    if (!canShare) console.log("      without a shared folder: there is no virtiofsd here");
     try {
-      const devices = `--disk path=disk.img ${hasTap ? `--net tap=${TAP}` : ""} --vsock cid=3,path=${folder}/socket --console virtio --rng --balloon 8`;
-      const command = "sh -c 'ls /dev/vda /dev/hwrng /dev/vsock; ls /sys/class/net; echo written >/dev/vda'";
+      const devices = `--disk path=disk.img ${hasTap ? `--net tap=${TAP}` : ""} --vsock cid=3,path=${folder}/socket --console virtio --rng --balloon 8 ${canShare ? `--share ${shared}` : ""}`;
+      const command =
+        "sh -c 'ls /dev/vda /dev/hwrng /dev/vsock; ls /sys/class/net; echo written >/dev/vda; mkdir -p /mnt; mount -t virtiofs share0 /mnt && cd /mnt && (echo guest >own; echo x >root*; stat -c %u own root*)'";
       const words = `boot --quiet --accel kvm ${devices} --metrics ${folder}/metrics --report ${folder}/report -- ${command}`;
       const { status, stdout, stderr } = await asNobody(folder, words);
       assert.equal(status, 0, stderr);
       for (const name of ["/dev/vda", "/dev/hwrng", "/dev/vsock"]) assert.ok(stdout.includes(name), stdout);
       assert.equal(stdout.includes("eth0"), hasTap);
       assert.equal(readFileSync(disk, "latin1").slice(0, 8), "written\n");
+      if (canShare) {
+        assert.equal(statSync(join(shared, "own")).uid, NOBODY);
+        assert.deepEqual([statSync(join(shared, "root's")).size, statSync(join(shared, "root's")).uid], [0, 0]);
+        assert.match(stdout, /0\r?\n65534\r?\n$/);
+      }
       const report = JSON.parse(readFileSync(join(folder, "report"), "utf8")) as Report;
       assert.equal(report.outcome, "poweroff");
       assert.ok(readFileSync(join(folder, "metrics"), "utf8").includes('"state":"running"'));

@@ -5,6 +5,7 @@ import { balloonTarget } from "./targets/balloon.js";
 import { blockTarget, slowBlockTarget } from "./targets/block.js";
 import { consoleTarget } from "./targets/console.js";
 import { imageTarget } from "./targets/image.js";
+import { fsTarget } from "./targets/fs.js";
 import { netTarget } from "./targets/net.js";
 import { cpuTarget } from "./targets/cpu.js";
 import { fixupsTarget } from "./targets/fixups.js";
@@ -24,6 +25,7 @@ export const FUZZ_TARGETS: readonly FuzzTarget[] = [
   netTarget,
   vsockTarget,
   balloonTarget,
+  fsTarget,
   fixupsTarget,
   stateTarget,
   cpuTarget,

@@ -24,7 +24,7 @@
 	} while (0)
 #define FAILS(call, error) CHECK((errno = 0, (call) == -1 && errno == (error)))
 
-static char big[1 << 20];
+static char big[1 << 18];
 
 static void mappings(void)
 {
@@ -114,7 +114,7 @@ static void many(void)
 {
 	char name[32];
 	CHECK(mkdir("many", 0755) == 0);
-	for (int i = 0; i < 200; i++) {
+	for (int i = 0; i < 150; i++) {
 		snprintf(name, sizeof name, "many/%d", i);
 		CHECK(mknod(name, S_IFREG | 0644, 0) == 0);
 	}
@@ -123,9 +123,9 @@ static void many(void)
 	while (readdir(folder) != 0)
 		count++;
 	closedir(folder);
-	CHECK(count == 202);
+	CHECK(count == 152);
 	CHECK(mkdir("deep", 0755) == 0 && chdir("deep") == 0);
-	for (int i = 0; i < 30; i++)
+	for (int i = 0; i < 20; i++)
 		CHECK(mkdir("a folder in a folder", 0755) == 0 && chdir("a folder in a folder") == 0);
 	int fd = open("bottom", O_WRONLY | O_CREAT, 0644);
 	CHECK(fd >= 0 && write(fd, "deep", 4) == 4 && close(fd) == 0);
@@ -188,7 +188,7 @@ static void errors(const char *full)
 		int to = open(path, O_WRONLY | O_CREAT, 0600);
 		CHECK(to >= 0);
 		ssize_t wrote = 0;
-		for (int i = 0; i < 4 && wrote >= 0; i++)
+		for (int i = 0; i < 8 && wrote >= 0; i++)
 			wrote = write(to, big, sizeof big);
 		CHECK(wrote == -1 && errno == ENOSPC);
 		close(to);

@@ -5,7 +5,7 @@ import { packageRoot } from "../host/guest-files.js";
 /** The pages of docs/, and what each tells. */
 const PAGES: readonly (readonly [name: string, tells: string])[] = [
   ["command-line.md", "every command, option, key and exit code; the report"],
-  ["devices.md", "disks, networks, sockets, console, entropy, balloon, limits"],
+  ["devices.md", "disks, networks, sockets, console, balloon, shared folders"],
   ["snapshots.md", "save a running guest, let it go on, many of one"],
   ["api.md", "vmlet from TypeScript and JavaScript"],
   ["kernels.md", "your own kernel, and the kernels that vmlet builds"],

@@ -64,10 +64,12 @@ export function virtiofsdCommands(host: VirtiofsdHost, folder: VirtiofsdFolder):
     add([], "chroot");
   } else {
     if (has(host.capabilities, CAP_SYS_CHROOT) && !folder.isReadonly) add([], "chroot");
-    const own = ["--user", "--map-root-user", ...(host.hasSubordinateIds ? ["--map-auto"] : [])];
-    add(own, "namespace");
-    // Where /proc is partly hidden, as in containers, no other one may be mounted.
-    add(own, "chroot");
+    const own = ["--user", "--map-root-user"];
+    for (const more of host.hasSubordinateIds ? [["--map-auto"], []] : [[]]) {
+      add([...own, ...more], "namespace");
+      // Where /proc is partly hidden, as in containers, no other one may be mounted.
+      add([...own, ...more], "chroot");
+    }
   }
   return commands;
 }

@@ -3,7 +3,9 @@
 // Debian: qemu-system-common.
 import { spawn, type ChildProcess } from "node:child_process";
 import {
+  accessSync,
   closeSync,
+  constants,
   mkdtempSync,
   openSync,
   readFileSync,
@@ -111,6 +113,7 @@ function sharedFolder({ path, isReadonly }: ResolvedShare): VirtiofsdFolder {
   try {
     const real = realpathSync(path);
     if (!statSync(real).isDirectory()) throw new ConfigError([`Shared folder ${path} is not a folder`]);
+    accessSync(real, constants.R_OK | constants.X_OK);
     return { path: real, isReadonly };
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
