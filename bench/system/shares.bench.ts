@@ -11,8 +11,8 @@ import { acceleratorInWords } from "../stamp.js";
 const PROGRAM = resolve("dist/vmlet.js");
 const GUEST_MIB = 256;
 const DISK_MIB = 256;
-const FILE_MIB = 32;
-const FILES = 200;
+const FILE_MIB = 4;
+const FILES = 100;
 const BOOT_LIMIT_MS = 600_000;
 
 /** Each step, and what its hundredths of a second become: MiB or files a second. */
