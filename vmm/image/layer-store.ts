@@ -110,17 +110,22 @@ async function stream(
   }
   const unpacked = createHash("sha256");
   let bytes = 0;
+  // What is full is written while the next bytes are looked at.
+  let writing = Promise.resolve();
   for await (const chunk of decompress(counted(), compression)) {
     bytes += chunk.length;
     checkLength(bytes, packedBytes, limits);
     unpacked.update(chunk);
     reader.write(chunk);
     if (data.isFull || list.isFull) {
-      await data.flush();
-      await list.flush();
+      await writing;
+      writing = data.flush().then(() => list.flush());
+      // Known when it is waited for; until then, nobody's.
+      writing.catch(() => undefined);
     }
     if (turns.isOver) await turns.next();
   }
+  await writing;
   const diffId = unpacked.digest("hex");
   if (source.size !== undefined && packedBytes < source.size) throw wrongLength("is shorter than", source.size);
   if (source.digest !== undefined) {

@@ -194,6 +194,10 @@ async function firstBytes(path: string): Promise<Buffer> {
 
 /** Also of what has no length, as a FIFO. */
 export async function* streamOf(path: string): AsyncGenerator<Buffer> {
+  if ((await orFileError(path, stat(path))).isFile()) {
+    yield* readRange(path, 0, undefined);
+    return;
+  }
   const file = await orFileError(path, open(path, "r"));
   try {
     for await (const chunk of file.createReadStream({ autoClose: false })) yield chunk as Buffer;

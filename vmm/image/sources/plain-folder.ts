@@ -58,25 +58,37 @@ export class PlainFolder implements BlobFolder {
 /** `length` bytes of a file from `start` on, or all that follow. */
 export async function* readRange(path: string, start: number, length: number | undefined): AsyncGenerator<Buffer> {
   const file = await orFileError(path, open(path, READ_FLAGS));
+  let next: Promise<Buffer> | undefined;
   try {
     if (!(await file.stat()).isFile()) throw new ImageError(`${path}: not a file`);
     let position = start;
     let left = length ?? Infinity;
-    while (left > 0) {
+    // The next piece is read while the last one is used.
+    const begin = (): Promise<Buffer> | undefined => {
+      if (left === 0) return undefined;
       // A new one each time: what was read before may still be written.
       const chunk = Buffer.allocUnsafeSlow(Math.min(READ_BYTES, left));
-      const { bytesRead } = await file.read(chunk, 0, chunk.length, position);
-      if (bytesRead === 0) {
+      const reading = file.read(chunk, 0, chunk.length, position).then(({ bytesRead }) => chunk.subarray(0, bytesRead));
+      // Whoever stops in between never asks what has become of it.
+      reading.catch(() => undefined);
+      return reading;
+    };
+    next = begin();
+    while (next !== undefined) {
+      const chunk = await next;
+      if (chunk.length === 0) {
         if (length === undefined) return;
         throw new ImageError(`${path}: shorter than it was a moment ago`);
       }
-      position += bytesRead;
-      left -= bytesRead;
-      yield chunk.subarray(0, bytesRead);
+      position += chunk.length;
+      left -= chunk.length;
+      next = begin();
+      yield chunk;
     }
   } catch (error) {
     throw fileError(path, error);
   } finally {
+    await next?.catch(() => undefined);
     await file.close();
   }
 }
