@@ -9,6 +9,8 @@ import { parseVsock } from "../../vmm/cli/vsock-argument.js";
 import { deviceCount } from "../../vmm/config/devices.js";
 import { resolveConfig } from "../../vmm/config/resolve.js";
 import type { ResolvedConfig, VmConfig } from "../../vmm/config/types.js";
+import { refuseShares } from "../../vmm/snapshot/refuse-shares.js";
+import { templatePath } from "../../vmm/snapshot/template.js";
 import { openDevices } from "../../vmm/virtio/openers.js";
 import { ConfigError } from "../../vmm/errors.js";
 import { bootInLab } from "../../vmm/cli/boot-in-lab.js";
@@ -118,6 +120,17 @@ describe("device options: configuration", () => {
     assert.deepEqual(problemsOf({ shares: Array.from({ length: 15 }, () => ({ path: "a" })) }), [
       "shares has 15 items; the limit is 14",
     ]);
+  });
+
+  it("a guest with a shared folder is not saved, and has no template: says which folder", () => {
+    const config = resolve({ shares: [{ path: "/code" }] });
+    const message = "Shared folder /code: a guest with one cannot be saved or moved";
+    assert.throws(() => refuseShares(config), { code: "ERR_SNAPSHOT", message });
+    refuseShares(resolve({}));
+    assert.throws(() => templatePath(config), {
+      code: "ERR_CONFIG",
+      message: /^Shared folder \/code: .* no template$/,
+    });
   });
 
   it("all kinds together have 14 windows, in an order that does not depend on how they were asked for", () => {

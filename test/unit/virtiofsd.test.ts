@@ -16,12 +16,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { FsDevice } from "../../devices/virtio/fs/device.js";
-import type { ResolvedShare } from "../../vmm/config/shares.js";
 import { MappedGuestMemory } from "../../vmm/memory/guest-memory.js";
 import { MIB } from "../../vmm/memory/layout.js";
 import { sharedMemory } from "../../vmm/sys/shared-memory.js";
 import { SharedFolder } from "../../vmm/virtio/backends/shared-folder.js";
-import { startVirtiofsd } from "../../vmm/virtio/backends/virtiofsd.js";
+import { findFolders, startVirtiofsd } from "../../vmm/virtio/backends/virtiofsd.js";
 import { virtiofsdCommands, type VirtiofsdHost } from "../../vmm/virtio/backends/virtiofsd-command.js";
 import { unguarded } from "../../vmm/virtio/guard.js";
 import { FakeLoop } from "../helpers/fake-loop.js";
@@ -112,21 +111,19 @@ describe("virtiofsd: how it is started", () => {
 });
 
 describe("virtiofsd: what cannot be shared", () => {
-  const start = (path: string): unknown => startVirtiofsd({ path, tag: "x", isReadonly: false });
+  const find = (...paths: string[]): unknown =>
+    findFolders(paths.map((path) => ({ path, tag: "x", isReadonly: false })));
 
   before(function () {
     const reason = shareProblem();
     if (reason !== undefined) skip(this, reason);
   });
 
-  it("a folder that is not there, or is none: says so, and leaves nothing", () => {
+  it("folders that are not there, or are none: says so of all, and leaves nothing", () => {
     const before = readdirSync("/proc/self/fd").length;
-    const code = "ERR_CONFIG";
-    assert.throws(() => start("/nowhere/x"), {
-      code,
-      message: "Shared folder /nowhere/x: no such file or folder (ENOENT)",
-    });
-    assert.throws(() => start("/etc/passwd"), { code, message: "Shared folder /etc/passwd is not a folder" });
+    const message =
+      "Shared folder /nowhere/x: no such file or folder (ENOENT)\nShared folder /etc/passwd is not a folder";
+    assert.throws(() => find("/nowhere/x", "/tmp", "/etc/passwd"), { code: "ERR_CONFIG", message });
     assert.equal(readdirSync("/proc/self/fd").length, before);
   });
 
@@ -135,7 +132,10 @@ describe("virtiofsd: what cannot be shared", () => {
     const { TMPDIR } = process.env;
     try {
       process.env["TMPDIR"] = "/nowhere";
-      assert.throws(() => start("/tmp"), { code: "ERR_HOST", cure: /TMPDIR=FOLDER/ });
+      assert.throws(() => startVirtiofsd({ path: "/tmp", isReadonly: false }), {
+        code: "ERR_HOST",
+        cure: /TMPDIR=FOLDER/,
+      });
     } finally {
       if (TMPDIR === undefined) delete process.env["TMPDIR"];
       else process.env["TMPDIR"] = TMPDIR;
@@ -169,8 +169,7 @@ describe("virtiofsd: a shared folder", () => {
   });
 
   function share(isReadonly = false) {
-    const config: ResolvedShare = { path: folder, tag: "x", isReadonly };
-    const server = startVirtiofsd(config);
+    const server = startVirtiofsd({ path: folder, isReadonly });
     const memory = MappedGuestMemory.mapShared(sharedMemory("test", 16 * MIB), 16 * MIB);
     const log: string[] = [];
     const wired: string[] = [];

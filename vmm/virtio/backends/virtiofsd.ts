@@ -56,9 +56,20 @@ export interface Virtiofsd {
   readonly process: ChildProcess;
 }
 
-/** Throws ConfigError for what is no folder, HostError for a server that cannot be started. */
-export function startVirtiofsd(share: ResolvedShare): Virtiofsd {
-  const folder = sharedFolder(share);
+/** Throws ConfigError, with all that cannot be shared. */
+export function findFolders(shares: readonly ResolvedShare[]): VirtiofsdFolder[] {
+  const problems: string[] = [];
+  const folders = shares.map((share) => {
+    const found = sharedFolder(share);
+    if (typeof found === "string") problems.push(`Shared folder ${share.path}${found}`);
+    return found;
+  });
+  if (problems.length > 0) throw new ConfigError(problems);
+  return folders.filter((found) => typeof found !== "string");
+}
+
+/** Throws HostError for a server that cannot be started. */
+export function startVirtiofsd(folder: VirtiofsdFolder): Virtiofsd {
   const host = virtiofsdHost();
   const commands = virtiofsdCommands(host, folder);
   let why = missing(host, folder);
@@ -67,7 +78,7 @@ export function startVirtiofsd(share: ResolvedShare): Virtiofsd {
     if (typeof started !== "string") return started;
     why = started;
   }
-  throw new HostError(`Shared folder ${share.path}: virtiofsd cannot be started: ${why}`, {
+  throw new HostError(`Shared folder ${folder.path}: virtiofsd cannot be started: ${why}`, {
     cure: cureFor(host, folder),
   });
 }
@@ -109,16 +120,17 @@ function childrenOf(pid: number): number[] {
   }
 }
 
-function sharedFolder({ path, isReadonly }: ResolvedShare): VirtiofsdFolder {
+/** Or what is wrong with it, behind its path. */
+function sharedFolder({ path, isReadonly }: ResolvedShare): VirtiofsdFolder | string {
   try {
     const real = realpathSync(path);
-    if (!statSync(real).isDirectory()) throw new ConfigError([`Shared folder ${path} is not a folder`]);
+    if (!statSync(real).isDirectory()) return " is not a folder";
     accessSync(real, constants.R_OK | constants.X_OK);
     return { path: real, isReadonly };
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    if (error instanceof ConfigError || code === undefined) throw error;
-    throw new ConfigError([`Shared folder ${path}: ${errnoText(code)}`]);
+    if (code === undefined) throw error;
+    return `: ${errnoText(code)}`;
   }
 }
 
