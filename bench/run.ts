@@ -12,6 +12,7 @@ import { boot } from "./system/boot.bench.js";
 import { devices } from "./system/devices.bench.js";
 import { idle } from "./system/idle.bench.js";
 import { hosts } from "./system/hosts.bench.js";
+import { image } from "./system/image.bench.js";
 import { lab } from "./system/lab.bench.js";
 import { memory } from "./system/memory.bench.js";
 import { migrate } from "./system/migrate.bench.js";
@@ -35,6 +36,7 @@ const BENCHES: readonly Bench[] = [
   softwareKvm,
   hosts,
   lab,
+  image,
 ];
 const ROUNDS = 10;
 const WARMUPS = 1;
