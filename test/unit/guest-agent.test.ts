@@ -57,7 +57,8 @@ describe("guest: the agent and its commands", () => {
     agent = await new AgentProcess(path).begin();
   });
   afterEach(async () => {
-    assert.equal(await agent.close(), 0);
+    const status = await agent.close();
+    assert.equal(status, 0);
   });
 
   /** It still serves, on the same connection. */
