@@ -15,6 +15,7 @@ import {
   u64Message,
   vhostMessage,
 } from "../../vmm/virtio/backends/vhost-user-messages.js";
+import { MappedGuestPages } from "../../vmm/virtio/backends/guest-pages.js";
 import { VhostUser } from "../../vmm/virtio/backends/vhost-user.js";
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
@@ -159,6 +160,18 @@ describe("vhost-user: over a socket", () => {
       [4 * GIB, MIB, base + 3 * GIB, 3 * GIB],
     ];
     assert.equal(sent(), words(5, 1, 72, 2, 0, ...regions.flatMap((region) => region.flatMap(halves))));
+    memory.unmap();
+    assert.throws(() => fstatSync(memory.sharedFd ?? -1), { code: "EBADF" });
+  });
+
+  it("a balloon gives shared memory back, for every process that has it", () => {
+    const memory = MappedGuestMemory.mapShared(sharedMemory("test", MIB), MIB);
+    const used = (): number => fstatSync(memory.sharedFd ?? -1).blocks * 512;
+    memory.slice(0, MIB).fill(7);
+    assert.equal(used(), MIB);
+    assert.equal(new MappedGuestPages(memory).release(4096, MIB / 2), 0);
+    assert.equal(used(), MIB / 2);
+    assert.deepEqual([memory.readU8(4095), memory.readU8(4096), memory.readU8(4096 + MIB / 2)], [7, 0, 7]);
     memory.unmap();
   });
 
