@@ -1,9 +1,11 @@
-// Needs: a temporary directory. A disk that several files make up.
+// Needs: a temporary directory; qemu-img for one test. A disk that several files make up.
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import {
   closeSync,
   mkdtempSync,
   openSync,
+  readFileSync,
   readdirSync,
   rmSync,
   truncateSync,
@@ -25,7 +27,10 @@ import { closeDiskFile, openDiskFile, type DiskFile } from "../../vmm/virtio/bac
 import { checkDiskIdentity, diskIdentity } from "../../vmm/virtio/backends/disk-identity.js";
 import { lockDisk } from "../../vmm/virtio/backends/disk-lock.js";
 import { PartsDisk } from "../../vmm/virtio/backends/parts-disk.js";
+import { findProgram } from "../../vmm/host/programs.js";
+import { emulatedDisk } from "../../vmm/lab/parts-description.js";
 import { assertMutationsRefused } from "../helpers/mutated-state.js";
+import { skip } from "../helpers/skip.js";
 
 /** The last is neither whole pages nor whole sectors. */
 const LENGTHS = [4096, 3 * 4096, MIB, 4096, 5000];
@@ -271,6 +276,22 @@ describe("disk of parts", () => {
     const one = openDiskFile({ path: part(0), isReadonly: true, blockSize: 512 });
     assert.throws(() => check(one), /it is one file, and was made of parts$/m);
     closeDiskFile(one);
+  });
+
+  it("the lab's emulator reads the same bytes through a description of the parts", function () {
+    if (findProgram("qemu-img") === undefined) skip(this, "no program qemu-img (Debian: qemu-utils)");
+    writeFileSync(part(4), content.subarray(SIZE - 5000, SIZE - 5000 + 4608));
+    write({
+      parts: LENGTHS.map((bytes, index) => ({ path: `part${String(index)}`, bytes: index === 4 ? 4608 : bytes })),
+    });
+    const { path, format } = emulatedDisk({ path: list, format: "parts" }, 2, folder);
+    execFileSync("qemu-img", ["convert", "-f", format, "-O", "raw", path, join(folder, "raw")]);
+    assert.ok(readFileSync(join(folder, "raw")).equals(content.subarray(0, SIZE - 5000 + 4608)));
+    assert.deepEqual(emulatedDisk({ path: "x" }, 0, folder), { path: "x", format: "raw" });
+    write({ parts: [{ path: "part4", bytes: 4608 }] });
+    writeFileSync(join(folder, 'qu"ote'), content.subarray(0, 512));
+    write({ parts: [{ path: 'qu"ote', bytes: 512 }] });
+    assert.throws(() => emulatedDisk({ path: list, format: "parts" }, 0, folder), /cannot be in a disk of the lab/);
   });
 
   it("a template is another when a part has changed", () => {

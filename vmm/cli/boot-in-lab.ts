@@ -27,7 +27,6 @@ const METRICS = "metrics.jsonl";
 /** The result is the exit code of the command in the lab. */
 export async function bootInLab(options: BootOptions, config: ResolvedConfig, cpu: LabCpu): Promise<number> {
   refuseHostDevices(options);
-  refuseParts(config);
   // Checked here, so that messages have the user's own paths, not those in the lab.
   const files = openDisks(config.disks);
   const closeFiles = (): void => {
@@ -83,13 +82,6 @@ function refuseHostDevices({ nets, vsock, shares, control }: BootOptions): void 
   ]);
 }
 
-/** What emulates the lab would take the list for the disk. */
-function refuseParts({ disks }: ResolvedConfig): void {
-  const found = disks.filter(({ format }) => format === "parts");
-  if (found.length === 0) return;
-  throw new ConfigError(found.map(({ path }) => `Disk ${path}: a disk of parts cannot be a disk of the lab`));
-}
-
 function labArguments(options: BootOptions, config: ResolvedConfig): string[] {
   const argv = ["boot", "--accel", "kvm"];
   argv.push("--kernel", KERNEL, ...(config.initrd === undefined ? ["--no-initrd"] : ["--initrd", INITRD]));
@@ -101,7 +93,11 @@ function labArguments(options: BootOptions, config: ResolvedConfig): string[] {
     argv.push("--cpu-template", isTemplateFile(config) ? CPU_TEMPLATE : config.cpuTemplate);
   }
   // The command line also names the root disk already.
-  config.disks.forEach((disk, index) => argv.push("--disk", formatDisk(disk, labDiskPath(index))));
+  config.disks.forEach((disk, index) => {
+    // In there it is one device.
+    const format = disk.format === "parts" ? "raw" : disk.format;
+    argv.push("--disk", formatDisk({ ...disk, format }, labDiskPath(index)));
+  });
   if (config.console === "virtio") argv.push("--console", "virtio");
   if (config.rng) argv.push("--rng");
   if (config.balloon !== undefined) argv.push("--balloon", formatBalloon(config.balloon));

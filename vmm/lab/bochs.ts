@@ -37,7 +37,11 @@ function check({ memoryMib, disks = [] }: LabOptions): void {
   if (disks.length > MAX_DISKS) {
     problems.push(`${String(disks.length)} disks are more than the ${String(MAX_DISKS)} of the Intel lab`);
   }
-  for (const { path } of disks) {
+  for (const { path, format } of disks) {
+    if (format === "parts") {
+      problems.push(`${path} is a disk of parts, which the Intel lab cannot have`);
+      continue;
+    }
     if (!statSync(path).isFile()) problems.push(`${path} is not a file, which the disks of the Intel lab must be`);
     else if (diskGeometry(statSync(path).size) === undefined) problems.push(`${path} has a size that no IDE disk has`);
   }

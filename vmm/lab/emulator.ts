@@ -1,12 +1,15 @@
 // What a lab runs on: an emulated machine as the session sees it. One file each: qemu.ts has a
 // processor with AMD-V, bochs.ts one with VT-x.
 import type { Readable, Writable } from "node:stream";
+import type { DiskFormat } from "../config/disks.js";
 import type { LabCpu } from "./cpu.js";
 import type { LabBase, LabInput } from "./image.js";
 
 /** A disk of this host that the lab sees as it is. */
 export interface LabDisk {
   readonly path: string;
+  /** "parts" is what no emulator knows: parts-description.ts. */
+  readonly format?: DiskFormat;
   readonly isReadonly: boolean;
   readonly cache: "writeback" | "unsafe";
   readonly lock: boolean;

@@ -9,6 +9,7 @@ import type { LabBase } from "./image.js";
 import { DiskError } from "../errors.js";
 import { findProgram } from "../host/programs.js";
 import { Monitor } from "./monitor.js";
+import { emulatedDisk } from "./parts-description.js";
 
 // KVM under TCG does not see the second level's XSETBV, so CPUID leaf 0xD would lie to it: no XSAVE at all.
 const CPU = "max,xsave=off";
@@ -42,7 +43,10 @@ export interface MonitoredMachine extends LabMachine {
 
 /** Boots it. */
 function start(options: LabOptions, base: LabBase, inputDisk: string, folder: string): LabMachine {
-  const disks = (options.disks ?? []).flatMap((disk) => ["-drive", `${driveOptions(disk)},if=virtio`]);
+  const disks = (options.disks ?? []).flatMap((disk, index) => [
+    "-drive",
+    `${runDriveOptions(disk, index, folder)},if=virtio`,
+  ]);
   const model = options.model === undefined ? [] : modelArguments(options.model);
   return launch([...machineArguments(options, base, inputDisk, folder), ...model, ...disks], {}).machine;
 }
@@ -88,14 +92,14 @@ export function restore(
   } finally {
     closeSync(fd);
   }
-  return { ...machine, running: goOn(machine.monitor, disks) };
+  return { ...machine, running: goOn(machine.monitor, disks, folder) };
 }
 
-async function goOn(monitor: Monitor, disks: readonly LabDisk[]): Promise<void> {
+async function goOn(monitor: Monitor, disks: readonly LabDisk[], folder: string): Promise<void> {
   await monitor.migrate("load", `fd:${String(STATE_FD)}`);
   for (const [index, disk] of disks.entries()) {
     const id = `disk${String(index)}`;
-    const quoted = `${driveOptions(disk)},if=none,id=${id}`.replaceAll(/["\\]/g, "\\$&");
+    const quoted = `${runDriveOptions(disk, index, folder)},if=none,id=${id}`.replaceAll(/["\\]/g, "\\$&");
     const words = await monitor.executeLine(`drive_add 0 "${quoted}"`);
     if (words !== PLUGGED) throw new DiskError(`${disk.path} cannot be a disk of the lab: QEMU says: ${words}`);
     await monitor.execute("device_add", { driver: "virtio-blk-pci", drive: id });
@@ -162,10 +166,16 @@ function quoteComma(path: string): string {
   return path.replaceAll(",", ",,");
 }
 
-function driveOptions({ path, isReadonly, cache, lock }: LabDisk): string {
+/** Of the disk `index` of a run, which may be made of parts. */
+function runDriveOptions(disk: LabDisk, index: number, folder: string): string {
+  const { path, format } = emulatedDisk(disk, index, folder);
+  return driveOptions({ ...disk, path }, format);
+}
+
+function driveOptions({ path, isReadonly, cache, lock }: LabDisk, format = "raw"): string {
   const locking = lock ? "" : ",file.locking=off";
   const access = isReadonly ? "readonly=on" : `cache=${cache},discard=unmap,detect-zeroes=off`;
-  return `file=${quoteComma(path)},format=raw,${access}${locking}`;
+  return `file=${quoteComma(path)},format=${format},${access}${locking}`;
 }
 
 /** The same for a machine that is saved and one that goes on from there, but for the files' names. */
