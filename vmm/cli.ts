@@ -1,26 +1,23 @@
 // The command line's entry: the only reader of process.argv and the only caller of exit.
 import { createRequire } from "node:module";
-import { refuseOtherThanUtf8 } from "./cli/argument-bytes.js";
-import { exitCodeOfError } from "./cli/exit-code.js";
+import { runProcess, type ProcessEnd } from "./cli/process.js";
 import { WAIT_COMMAND } from "./lab/environment.js";
-import { UnwritableError } from "./cli/unwritable-error.js";
 import { UsageError } from "./cli/usage-error.js";
-import { describeSystemError } from "./host/errno-text.js";
-import { toIgnoreAgain } from "./host/inherited-signals.js";
-import { OutputError, print, say } from "./host/say.js";
-import { ConfigError, VmmError } from "./errors.js";
+import { print } from "./host/say.js";
 
-/** Ends a process whose VM may have threads, or that had the terminal; only what needs it loads it. */
-let exitVm: ((code: number) => never) | undefined;
+const KNOWN = [
+  ...["attach", "balloon", "bench", "boot", "cp", "doctor", "exec", "images", "inspect", "kill", "lab", "logs"],
+  ...["migrate", "pause", "ps", "resume", "rm", "rmi", "run", "snapshot", "stats", "stop", "wait"],
+];
 
-async function main([command, ...rest]: readonly string[]): Promise<number> {
+async function main([command, ...rest]: readonly string[], end: ProcessEnd): Promise<number> {
   // Only there is somebody who gives work.
   if (command === WAIT_COMMAND && process.env["VMLET_IN_LAB"] === "1") {
-    return main(await (await import("./cli/lab-work.js")).takeWork());
+    return main(await (await import("./cli/lab-work.js")).takeWork(), end);
   }
   switch (command) {
     case "boot":
-      exitVm = (await import("./sys/exit.js")).exitNow;
+      end.exit = (await import("./sys/exit.js")).exitNow;
       return (await import("./cli/boot.js")).boot(rest);
     case "doctor":
       return (await import("./cli/doctor.js")).doctor(rest);
@@ -35,13 +32,13 @@ async function main([command, ...rest]: readonly string[]): Promise<number> {
     case "resume":
       return (await import("./cli/pause.js")).resume(rest);
     case "snapshot":
-      if (rest[0] === "restore" || rest[0] === "receive") exitVm = (await import("./sys/exit.js")).exitNow;
+      if (rest[0] === "restore" || rest[0] === "receive") end.exit = (await import("./sys/exit.js")).exitNow;
       return (await import("./cli/snapshot.js")).snapshot(rest);
     case "migrate":
       return (await import("./cli/migrate.js")).migrate(rest);
     case "lab":
       // Node's own exit would reset the terminal to its state at the start, even if another job has it now.
-      exitVm = (await import("./sys/exit.js")).exitNow;
+      end.exit = (await import("./sys/exit.js")).exitNow;
       return (await import("./cli/lab.js")).lab(rest);
     case "--version":
     case "-V":
@@ -55,9 +52,7 @@ async function main([command, ...rest]: readonly string[]): Promise<number> {
     case undefined:
       throw new UsageError("No command is given; try: vmlet --help");
     default:
-      throw new UsageError(
-        `Unknown command ${JSON.stringify(command)}; known are balloon, bench, boot, doctor, lab, migrate, pause, resume, snapshot, stats`,
-      );
+      throw new UsageError(`Unknown command ${JSON.stringify(command)}; known are ${KNOWN.join(", ")}`);
   }
 }
 
@@ -72,44 +67,4 @@ async function bench(argv: readonly string[]): Promise<number> {
   return ladder.bench(argv);
 }
 
-function complain(error: unknown): void {
-  if (error instanceof OutputError) {
-    // The reader has closed the pipe: it wants no message either.
-    if (!error.isBrokenPipe) say(error.message);
-  } else if (error instanceof UsageError || error instanceof UnwritableError) {
-    say(error.message);
-  } else if (error instanceof VmmError) {
-    const lines = error instanceof ConfigError ? error.problems : [error.message];
-    for (const line of lines) say(line);
-    if (error.cure !== undefined) say(`what helps: ${error.cure}`);
-  } else if (describeSystemError(error) !== undefined) {
-    say(describeSystemError(error) ?? "");
-  } else {
-    say(`internal error: ${error instanceof Error ? (error.stack ?? "") : String(error)}`);
-  }
-}
-
-/** The signals that nohup, or a shell for a background job, has set to be ignored. */
-async function ignoreAgain(): Promise<void> {
-  const signals = toIgnoreAgain();
-  if (signals.length === 0) return;
-  const { ignoreSignal } = await import("./sys/signals.js");
-  for (const signal of signals) ignoreSignal(signal);
-}
-
-async function run(): Promise<void> {
-  let exitCode: number;
-  try {
-    await ignoreAgain();
-    const argv = process.argv.slice(2);
-    refuseOtherThanUtf8(argv);
-    exitCode = await main(argv);
-  } catch (error) {
-    complain(error);
-    exitCode = exitCodeOfError(error);
-  }
-  exitVm?.(exitCode);
-  process.exit(exitCode);
-}
-
-void run();
+void runProcess(main);

@@ -9,7 +9,7 @@ import type { ResolvedConfig, VmConfig } from "./config/types.js";
 import { ConfigError } from "./errors.js";
 import { deviceSupport } from "./virtio/device-support.js";
 import type { VmHost } from "./machine/host-callbacks.js";
-import { Vm } from "./machine/vm.js";
+import { Vm as Machine } from "./machine/vm.js";
 import { checkFolderPath } from "./snapshot/arguments.js";
 import type { ReceivedVm, ReceiverOptions, VmReceiver } from "./snapshot/migration/receive-vm.js";
 import type { Migration, MigrationRound } from "./snapshot/migration/send.js";
@@ -30,7 +30,7 @@ export interface OpenedSnapshot {
   /** Of the guest that was saved; paths are absolute. */
   readonly config: ResolvedConfig;
   /** A VM that goes on where the guest was saved, once it is started. Throws as `createVm` does, and SnapshotError. */
-  restore(host: VmHost, overrides?: RestoreOverrides): Vm;
+  restore(host: VmHost, overrides?: RestoreOverrides): Machine;
   /**
    * VMs that are restored before anybody asks, to be taken in no time; close it before the snapshot. What no two VMs may
    * have, such as a socket of vsock, `overrides` says for each: it gets numbers from 0 on.
@@ -58,8 +58,8 @@ function openedFrom(opened: OpenSnapshot): OpenedSnapshot {
     },
     pool: (options, overrides) => {
       let made = 0;
-      const names = new WeakMap<Vm, RestoreOverrides>();
-      const restore = (host: VmHost): Vm => {
+      const names = new WeakMap<Machine, RestoreOverrides>();
+      const restore = (host: VmHost): Machine => {
         const own = overrides?.(made++) ?? {};
         const vm = opened.restore(host, { deviceSupport: support }, own);
         names.set(vm, own);
@@ -83,7 +83,7 @@ function openedFrom(opened: OpenSnapshot): OpenedSnapshot {
  * resolves, the guest runs there, and `vm` is stopped. Rejects with ConfigError, HostError, SnapshotError or VmStateError: then
  * the guest is as before, but where the message says that it is not known whether it runs there; it is paused then.
  */
-export async function migrateVm(vm: Vm, to: string): Promise<Migration> {
+export async function migrateVm(vm: Machine, to: string): Promise<Migration> {
   const { parseMigrationAddress } = await import("./snapshot/migration/address.js");
   const { migrateVm: migrate } = await import("./snapshot/migration/send.js");
   const migration = await migrate(vm, parseMigrationAddress(to));
@@ -103,7 +103,7 @@ export interface TemplatePool {
   /** How many wait now. */
   readonly ready: number;
   /** As `Template.restore`, but sooner. */
-  take(host: VmHost, command: GuestCommand): Vm;
+  take(host: VmHost, command: GuestCommand): Machine;
   /** Resolves once as many wait as are to. */
   filled(): Promise<void>;
   /** Frees those that nobody has taken. */
@@ -114,7 +114,7 @@ export interface TemplatePool {
 export interface Template {
   readonly id: string;
   /** Throws as `createVm` does, and SnapshotError; `vm.start()` runs the command. */
-  restore(host: VmHost, command: GuestCommand): Vm;
+  restore(host: VmHost, command: GuestCommand): Machine;
   /** VMs that wait for their command. Close it before the template. Throws ConfigError. */
   pool(options: PoolOptions): TemplatePool;
   /**
@@ -166,7 +166,7 @@ function poolOf(opened: OpenSnapshot, options: PoolOptions): TemplatePool {
   };
 }
 
-function withCommand(host: VmHost, command: GuestCommand, make: () => Vm): Vm {
+function withCommand(host: VmHost, command: GuestCommand, make: () => Machine): Machine {
   checkVmHost(host);
   const block = commandBlock(command);
   const vm = make();
@@ -176,7 +176,7 @@ function withCommand(host: VmHost, command: GuestCommand, make: () => Vm): Vm {
 }
 
 /** A VM that cannot be told who it is helps nobody, and nobody else would free it. */
-function toldOrClosed(vm: Vm, tell: () => void): Vm {
+function toldOrClosed(vm: Machine, tell: () => void): Machine {
   try {
     tell();
   } catch (error) {
@@ -206,9 +206,9 @@ export async function warmThreads(count: number): Promise<void> {
  * Throws ConfigError, DiskError, KernelImageError, HostError, KvmIoctlError or SystemCallError, and leaves nothing
  * behind then.
  */
-export function createVm(config: VmConfig, host: VmHost): Vm {
+export function createVm(config: VmConfig, host: VmHost): Machine {
   checkVmHost(host);
-  return Vm.build(resolveConfig(config), host, { deviceSupport: support, openCpuTemplate, mayBeSaved: true });
+  return Machine.build(resolveConfig(config), host, { deviceSupport: support, openCpuTemplate, mayBeSaved: true });
 }
 
 export {
@@ -252,4 +252,15 @@ export { type PoolOptions, type SnapshotPool } from "./snapshot/pool.js";
 export { deleteSnapshot } from "./snapshot/delete.js";
 export { inspectSnapshot, type DeviceDescription, type SnapshotDescription } from "./snapshot/inspect.js";
 export type { Migration, MigrationRound, ReceivedVm, RestoreOverrides, VmReceiver };
-export { Vm };
+/** The low level: a machine that the caller gives a kernel, devices and an output. */
+export { Machine };
+export { Vm, type RestoreOptions, type StartHooks, type VmEnd, type VmStartOptions } from "./sdk/vm.js";
+export { VmPool, type VmPoolOptions } from "./sdk/vm-pool.js";
+export type { Execution, ExecOptions } from "./sdk/execution.js";
+export type { PortOption, VmOptions, VolumeOption } from "./sdk/vm-options.js";
+export type { VmUsage } from "./sdk/vm-usage.js";
+export type { PublishedPort } from "./sdk/vm-record.js";
+export type { TmpfsSpec } from "./sdk/vm-spec.js";
+export type { GuestProcess } from "./agent/exec.js";
+export type { OutputChunk } from "./agent/merged-chunks.js";
+export type { RunResult } from "./agent/run-result.js";

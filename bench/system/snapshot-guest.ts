@@ -10,7 +10,7 @@ import {
   createVm,
   openSnapshot,
   type OpenedSnapshot,
-  type Vm,
+  type Machine,
   type VmExit,
   type VmHost,
 } from "../../vmm/index.js";
@@ -24,12 +24,12 @@ const DISK_BYTES = 16 * 2 ** 20;
 
 /** A VM whose program answers. */
 export class AskedVm {
-  readonly vm: Vm;
+  readonly vm: Machine;
   said = "";
   #heard: () => void = () => undefined;
   #run: Promise<VmExit> | undefined;
 
-  constructor(make: (host: VmHost) => Vm) {
+  constructor(make: (host: VmHost) => Machine) {
     this.vm = make({
       output: (bytes, done) => {
         this.said += Buffer.from(bytes).toString("latin1");
@@ -69,7 +69,7 @@ export class AskedVm {
 }
 
 /** Restored by `make`, asked at once: when the guest ran first, and when it answered. */
-export async function timed(make: (host: VmHost) => Vm): Promise<Sample> {
+export async function timed(make: (host: VmHost) => Machine): Promise<Sample> {
   const beganNs = process.hrtime.bigint();
   const began = performance.now();
   const asked = new AskedVm(make);

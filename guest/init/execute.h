@@ -9,6 +9,7 @@
 #include <linux/mman.h>
 #include <linux/stat.h>
 
+#include "root-kind.h"
 #include "syscall.h"
 #include "text.h"
 
@@ -251,8 +252,9 @@ static int attempt(char **command, const char *folders)
 			result = tried;
 		}
 	}
-	/* Few applets of busybox have a link; it knows the others by the name that it is called by. */
-	if (!found[0] && *name && may_be_applet(name)) {
+	/* Few applets of our own busybox have a link; it knows the others by the name that it is called by. An image means what
+	 * it has. */
+	if (root_kind != ROOT_IMAGE && !found[0] && *name && may_be_applet(name)) {
 		static char probe[] = "/bin/busybox";
 
 		try(probe, command);

@@ -4,12 +4,10 @@
 
 #include <linux/mount.h>
 
+#include "root-kind.h"
 #include "syscall.h"
 
 #define MAX_TYPE 31
-
-/* What "/" is. */
-static enum { ROOT_INITRAMFS, ROOT_DISK, ROOT_IMAGE } root_kind;
 
 /* One after the other, like the kernel with rootfstype=. */
 static char root_types[128] = "ext4,squashfs,xfs,btrfs,erofs";

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createVm, type Vm, type VmExit } from "../../vmm/index.js";
+import { createVm, type Machine, type VmExit } from "../../vmm/index.js";
 import { consoleParameter, OWN_KERNEL_CMDLINE } from "../../vmm/config/defaults.js";
 import { defaultInitrd, fastKernel } from "../../vmm/host/guest-files.js";
 import { timeLimit } from "../../vmm/host/time-limit.js";
@@ -41,7 +41,7 @@ md5sum </dev/vda
 describe("boot: a guest that moves", function () {
   this.timeout(LIMIT_MS + 10_000);
   let folder = "";
-  const vms: Vm[] = [];
+  const vms: Machine[] = [];
 
   before(function () {
     const reason = whyNoKvm();
@@ -53,7 +53,7 @@ describe("boot: a guest that moves", function () {
     if (folder !== "") rmSync(folder, { recursive: true });
   });
 
-  async function memoryOf(vm: Vm): Promise<Buffer> {
+  async function memoryOf(vm: Machine): Promise<Buffer> {
     return vm.whileOpen(({ memory }) =>
       Promise.resolve(Buffer.from(new Uint8Array(viewMemory(memory.hostAddress, memory.size)))),
     );

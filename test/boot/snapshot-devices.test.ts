@@ -7,7 +7,7 @@ import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { connect, createServer, type Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createVm, type Vm, type VmConfig } from "../../vmm/index.js";
+import { createVm, type Machine, type VmConfig } from "../../vmm/index.js";
 import { timeLimit } from "../../vmm/host/time-limit.js";
 import { createSnapshot } from "../../vmm/snapshot/create.js";
 import { OpenSnapshot } from "../../vmm/snapshot/restore.js";
@@ -121,7 +121,7 @@ describe("boot: devices over a snapshot", function () {
     const before = new Output();
     let server = await listen(`${socket}_1234`);
     const stream = once(server, "connection");
-    const vm: Vm = createVm(config, before);
+    const vm: Machine = createVm(config, before);
     closers.push(() => vm.close());
     const run = vm.start();
     await stream;

@@ -5,7 +5,7 @@ import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { consoleParameter, OWN_KERNEL_CMDLINE } from "../../vmm/config/defaults.js";
 import { defaultInitrd, fastKernel } from "../../vmm/host/guest-files.js";
-import { createSnapshot, createVm, openSnapshot, type Vm, type VmConfig } from "../../vmm/index.js";
+import { createSnapshot, createVm, openSnapshot, type Machine, type VmConfig } from "../../vmm/index.js";
 import { collectOutput, type CollectedOutput } from "./collected-output.js";
 import { COUNTED_GPA, COUNTER_GPA } from "./mini-kernel.js";
 
@@ -24,7 +24,7 @@ interface Cycles {
 async function runCycles({ config, path, cycles, hasRun, check }: Cycles): Promise<Buffer> {
   let all = Buffer.alloc(0);
   let output = collectOutput();
-  let vm: Vm = createVm(config, output.host);
+  let vm: Machine = createVm(config, output.host);
   let close = (): void => undefined;
   try {
     for (let cycle = 0; ; cycle++) {

@@ -1,15 +1,15 @@
 // A VM and what it has said, for guests that answer.
-import type { Vm, VmHost } from "../../vmm/index.js";
+import type { Machine, VmHost } from "../../vmm/index.js";
 
 /** What a busy host may take for an answer. */
 const PATIENCE_MS = 30_000;
 
 export class Talker {
-  readonly vm: Vm;
+  readonly vm: Machine;
   said = "";
   #heard: () => void = () => undefined;
 
-  constructor(make: (host: VmHost) => Vm) {
+  constructor(make: (host: VmHost) => Machine) {
     this.vm = make({
       output: (bytes, done) => {
         this.said += Buffer.from(bytes).toString("latin1");

@@ -2,13 +2,13 @@
 import { AgentConnection } from "../../vmm/agent/connection.js";
 import type { ConnectionOptions } from "../../vmm/agent/connection.js";
 import type { AgentTransport } from "../../vmm/agent/transport.js";
-import type { Vm, VmHost } from "../../vmm/index.js";
+import type { Machine, VmHost } from "../../vmm/index.js";
 
 export class VmAgent implements AgentTransport {
   onBytes: ((bytes: Uint8Array) => void) | undefined;
   onDrain: (() => void) | undefined;
   onClose: ((cause?: unknown) => void) | undefined;
-  #vm: Vm | undefined;
+  #vm: Machine | undefined;
   #pending: Uint8Array[] = [];
   #isFull = false;
 
@@ -26,7 +26,7 @@ export class VmAgent implements AgentTransport {
   };
 
   /** Before the VM starts. */
-  connect(vm: Vm, options: ConnectionOptions = {}): AgentConnection {
+  connect(vm: Machine, options: ConnectionOptions = {}): AgentConnection {
     this.#vm = vm;
     return new AgentConnection(this, options);
   }

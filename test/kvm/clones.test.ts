@@ -3,7 +3,14 @@ import assert from "node:assert/strict";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createSnapshot, createVm, openSnapshot, warmThreads, type OpenedSnapshot, type Vm } from "../../vmm/index.js";
+import {
+  createSnapshot,
+  createVm,
+  openSnapshot,
+  warmThreads,
+  type OpenedSnapshot,
+  type Machine,
+} from "../../vmm/index.js";
 import { pool as threads } from "../../vmm/machine/threads.js";
 import { SnapshotPool } from "../../vmm/snapshot/pool.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
@@ -115,7 +122,7 @@ describe("kvm: clones", function () {
   it("a pool whose VMs cannot be made says so to whoever takes one, and goes on once they can", async () => {
     let isBroken = true;
     const failures: unknown[] = [];
-    const make = (host: Parameters<OpenedSnapshot["restore"]>[0]): Vm => {
+    const make = (host: Parameters<OpenedSnapshot["restore"]>[0]): Machine => {
       if (isBroken) throw new Error("no memory");
       return opened().restore(host);
     };

@@ -10,7 +10,7 @@ import {
   GuestMemoryError,
   HostError,
   VmStateError,
-  type Vm,
+  type Machine,
   type VmConfig,
   type VmExit,
   type VmHost,
@@ -38,7 +38,7 @@ const quiet: VmHost = {
 describe("kvm: life", function () {
   this.timeout(60_000);
   const kernels: MiniKernel[] = [];
-  const vms: Vm[] = [];
+  const vms: Machine[] = [];
   let folder: string | undefined;
 
   before(function () {
@@ -60,7 +60,7 @@ describe("kvm: life", function () {
     return kernel.path;
   }
 
-  function make(code: number[][], host: VmHost = quiet, config: Partial<VmConfig> = {}): Vm {
+  function make(code: number[][], host: VmHost = quiet, config: Partial<VmConfig> = {}): Machine {
     const vm = createVm({ kernel: kernelOf(...code), memoryMib: 32, ...config }, host);
     vms.push(vm);
     return vm;
@@ -70,7 +70,7 @@ describe("kvm: life", function () {
   const ending = [asm.print("up\n"), asm.powerOff(7)];
 
   /** A VM in each state, and what start() has promised if it has been called. */
-  async function inState(state: Vm["state"], config: Partial<VmConfig> = {}) {
+  async function inState(state: Machine["state"], config: Partial<VmConfig> = {}) {
     const runs = state === "running" || state === "paused";
     const vm = make(runs ? spinning : ending, quiet, config);
     let run: Promise<VmExit> | undefined;
@@ -279,7 +279,7 @@ describe("kvm: life", function () {
     }
   }
 
-  const wrong: [what: string, call: (vm: Vm) => unknown, message: RegExp][] = [
+  const wrong: [what: string, call: (vm: Machine) => unknown, message: RegExp][] = [
     ["input(null)", (vm) => vm.input(null as never), /Input null is not a Uint8Array/],
     ["input of a text", (vm) => vm.input("text" as never), /Input "text" is not a Uint8Array/],
     ["input of numbers", (vm) => vm.input([1, 2] as never), /Input \(a list\) is not a Uint8Array/],

@@ -6,7 +6,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createVm, migrateVm, receiveVm, SnapshotError, VmmError, type Vm, type VmExit } from "../../vmm/index.js";
+import { createVm, migrateVm, receiveVm, SnapshotError, VmmError, type Machine, type VmExit } from "../../vmm/index.js";
 import { encodeHead, FrameParser, KINDS, type FrameKind } from "../../vmm/snapshot/migration/frames.js";
 import { caseSeed, Random } from "../fuzz/random.js";
 import { collectOutput, type CollectedOutput } from "../helpers/collected-output.js";
@@ -39,7 +39,7 @@ describe("kvm: migration with an end that is none", function () {
   });
 
   async function withGuest(
-    task: (vm: Vm, output: CollectedOutput) => Promise<void>,
+    task: (vm: Machine, output: CollectedOutput) => Promise<void>,
     disks: { path: string }[] = [],
   ): Promise<void> {
     const output = collectOutput();

@@ -14,7 +14,7 @@ import {
   receiveVm,
   SnapshotError,
   VmStateError,
-  type Vm,
+  type Machine,
   type VmConfig,
   type VmExit,
 } from "../../vmm/index.js";
@@ -32,7 +32,7 @@ import { skip } from "../helpers/skip.js";
 const TEXT = "The first sector";
 
 interface Guest {
-  readonly vm: Vm;
+  readonly vm: Machine;
   readonly run: Promise<VmExit>;
   readonly output: CollectedOutput;
 }
@@ -41,7 +41,7 @@ describe("kvm: migration", function () {
   this.timeout(60_000);
   let folder: string;
   let counting: MiniKernel;
-  const vms: Vm[] = [];
+  const vms: Machine[] = [];
   const at = (name: string): string => join(folder, name);
 
   before(async function () {
@@ -75,7 +75,7 @@ describe("kvm: migration", function () {
     assert.equal(wrong, -1, `byte ${String(wrong)} of ${String(bytes.length)}`);
   }
 
-  async function memoryOf(vm: Vm): Promise<Buffer> {
+  async function memoryOf(vm: Machine): Promise<Buffer> {
     return vm.whileOpen(({ memory }) =>
       Promise.resolve(Buffer.from(new Uint8Array(viewMemory(memory.hostAddress, memory.size)))),
     );

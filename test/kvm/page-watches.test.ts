@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createVm, type Vm } from "../../vmm/index.js";
+import { createVm, type Machine } from "../../vmm/index.js";
 import { PAGE_SIZE, SERIAL0_PORT } from "../../vmm/memory/layout.js";
 import { viewMemory } from "../../vmm/sys/memory.js";
 import { collectOutput } from "../helpers/collected-output.js";
@@ -22,7 +22,7 @@ const dots = (count: number): number[] => [
   ...[0xb0, 0x2e, 0xee, 0xff, 0xc9, 0x75, 0xfb],
 ];
 
-async function memoryOf(vm: Vm): Promise<Buffer> {
+async function memoryOf(vm: Machine): Promise<Buffer> {
   return vm.whileOpen(({ memory }) =>
     Promise.resolve(Buffer.from(new Uint8Array(viewMemory(memory.hostAddress, memory.size)))),
   );

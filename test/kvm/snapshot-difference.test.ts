@@ -21,7 +21,7 @@ import {
   inspectSnapshot,
   openSnapshot,
   SnapshotError,
-  type Vm,
+  type Machine,
   type VmExit,
 } from "../../vmm/index.js";
 import { GENERATION_ID_GPA, GENERATION_ID_LENGTH } from "../../vmm/memory/layout.js";
@@ -36,7 +36,7 @@ import { skip } from "../helpers/skip.js";
 import type { State } from "../../devices/state.js";
 
 interface Guest {
-  readonly vm: Vm;
+  readonly vm: Machine;
   readonly run: Promise<VmExit>;
   readonly output: CollectedOutput;
 }
@@ -49,7 +49,7 @@ describe("kvm: differential snapshots", function () {
   this.timeout(60_000);
   let folder: string;
   let kernel: MiniKernel;
-  const vms: Vm[] = [];
+  const vms: Machine[] = [];
   const at = (name: string): string => join(folder, name);
 
   before(function () {
@@ -88,7 +88,7 @@ describe("kvm: differential snapshots", function () {
   }
 
   /** Without its generation id: each VM that goes on has one of its own. */
-  async function memoryOf(vm: Vm): Promise<Buffer> {
+  async function memoryOf(vm: Machine): Promise<Buffer> {
     return vm.whileOpen(({ memory }) => {
       const copy = Buffer.from(new Uint8Array(viewMemory(memory.hostAddress, memory.size)));
       return Promise.resolve(copy.fill(0, GENERATION_ID_GPA, GENERATION_ID_GPA + GENERATION_ID_LENGTH));

@@ -23,7 +23,7 @@ import {
   SnapshotError,
   VmStateError,
   type StartOptions,
-  type Vm,
+  type Machine,
   type VmExit,
 } from "../../vmm/index.js";
 import { collectOutput, type CollectedOutput } from "../helpers/collected-output.js";
@@ -39,7 +39,7 @@ const u32 = (value: number): number[] => [0, 8, 16, 24].map((shift) => (value >>
 
 /** A guest that runs, and what it has written. */
 interface Counting {
-  readonly vm: Vm;
+  readonly vm: Machine;
   readonly run: Promise<VmExit>;
   readonly output: CollectedOutput;
 }
@@ -48,7 +48,7 @@ describe("kvm: snapshots", function () {
   this.timeout(120_000);
   let folder: string;
   let kernel: MiniKernel;
-  const vms: Vm[] = [];
+  const vms: Machine[] = [];
   const at = (name: string): string => join(folder, name);
 
   before(function () {

@@ -118,6 +118,23 @@ describe("agent relay", () => {
     agent.connection.close();
   });
 
+  it("a process without input is one of a client like any other", async () => {
+    const agent = new Agent(client());
+    const started = agent.exec(["true"], { noInput: true });
+    await until(() => peer.sent(frames.EXEC).length === 1);
+    const [{ stream } = { stream: 0 }] = peer.sent(frames.EXEC);
+    peer.started(stream, 7);
+    const child = await started;
+    child.stdout.resume();
+    child.stderr.resume();
+    peer.send(stream, frames.END);
+    peer.send(stream, frames.END, Buffer.from([2]));
+    peer.send(stream, frames.DONE, Buffer.alloc(12));
+    assert.deepEqual(await child.exit, { exitCode: 0, signal: null });
+    assert.deepEqual(peer.sent(frames.END), []);
+    assert.equal(relay.clientCount, 1);
+  });
+
   it("a client gets no more input under way than a window, whatever the agent takes", async () => {
     const raw = socket();
     const decoder: { frames: { type: number; payload: Buffer }[] } = { frames: [] };

@@ -142,10 +142,10 @@ describe("docs: the API", () => {
     assert.deepEqual(sorted(Object.values(classes).map(({ code }) => code)), sorted(api.ERROR_CODES));
   });
 
-  it("the methods in its table are those of a Vm", () => {
+  it("the methods in its table are those of a Machine", () => {
     const listed = rows(section("docs/api.md", "Methods")).map(([call]) => /^vm\.(\w+)/.exec(call ?? "")?.[1] ?? "");
     assert.ok(listed.length >= 8);
-    const methods = Object.getOwnPropertyNames(api.Vm.prototype);
+    const methods = Object.getOwnPropertyNames(api.Machine.prototype);
     assert.deepEqual(
       listed.filter((name) => !methods.includes(name)),
       [],

@@ -61,6 +61,8 @@ export class AgentConnection implements StreamCarrier {
   readonly #waiting = new Set<AgentStream>();
   /** Those that have something to say once the transport takes more. */
   readonly #blocked = new Set<Waiter>();
+  /** Calls off the limit for the end of each that has been cancelled. */
+  readonly #givenUp = new Map<AgentStream, () => void>();
   readonly #pings: Ping[] = [];
   /** Until the agent's HELLO has come. */
   #search: HelloSearch | undefined;
@@ -217,10 +219,12 @@ export class AgentConnection implements StreamCarrier {
       });
       return;
     }
-    this.#limits.after("the end of what has been given up", this.#answerLimitMs, (limitMs) => {
+    const callOff = this.#limits.after("the end of what has been given up", this.#answerLimitMs, (limitMs) => {
+      this.#givenUp.delete(stream);
       // The number stays in use: the agent may still answer. The caller need not wait for that.
       stream.refuse(ECANCELED, `given up; the guest has not confirmed it in ${seconds(limitMs)}`);
     });
+    this.#givenUp.set(stream, callOff);
   }
 
   // ── From the transport ───────────────────────────────────────────────────────────────────────
@@ -249,6 +253,8 @@ export class AgentConnection implements StreamCarrier {
       if (stream?.receive(type, payload) !== true) return;
       this.#streams.delete(id);
       this.#blocked.delete(stream);
+      this.#givenUp.get(stream)?.();
+      this.#givenUp.delete(stream);
       this.#beginWaiting();
     } catch (error) {
       this.#failOrThrow(error);
@@ -287,6 +293,7 @@ export class AgentConnection implements StreamCarrier {
     const streams = [...this.#streams.values()];
     this.#streams.clear();
     this.#blocked.clear();
+    this.#givenUp.clear();
     for (const { reject, callOff } of this.#pings.splice(0)) {
       callOff();
       reject(error);

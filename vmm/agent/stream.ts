@@ -126,7 +126,7 @@ export class AgentStream implements Waiter {
 
   /** Nothing follows. */
   end(): void {
-    if (this.#hasEnded || this.isInputClosed) return;
+    if (this.#hasEnded || this.isInputClosed || this.request.hasInput !== true) return;
     this.#hasEnded = true;
     if (this.#isOpen) this.#carrier.send(this.id, frames.END);
   }

@@ -1,6 +1,6 @@
 // Makes dist/cli.cache, what V8 has made of dist/cli.js, so that a start need not. Run by bundle.mjs,
 // with the flags that dist/vmlet.js's first line gives Node, or V8 would refuse it later.
-//   code-cache.mjs WHICH [FILE]; FILE in place of dist/cli.cache, WHICH is
+//   code-cache.mjs WHICH [FILE [PROGRAM]]; FILE in place of dist/cli.cache, PROGRAM in place of dist/cli.js, WHICH is
 //   all     every function: right anywhere, and the longer the program grows the longer to read
 //   booted  those that a boot calls, which is what is waited for: boots a guest of five instructions as a user boots
 //           the package's own, with nothing but a command
@@ -18,7 +18,7 @@ const REBOOTED = 100;
 /** `bytes` of a kernel and an initramfs: large ones are read by another thread, into huge pages. */
 const LARGE = 4 * 2 ** 20;
 
-const filename = resolve("dist/cli.js");
+const filename = resolve(process.argv[4] ?? "dist/cli.js");
 const source = `(function(exports,require,module,__filename,__dirname){${readFileSync(filename, "latin1")}\n})`;
 
 function save(script) {

@@ -1,7 +1,7 @@
 // `vmlet balloon SOCKET MIB`: asks a running guest to give up so much of its memory.
 import { print } from "../host/say.js";
 import { parseBalloonCommand } from "./arguments.js";
-import { request } from "./control-client.js";
+import { request } from "../sdk/control-client.js";
 
 export async function balloon(argv: readonly string[]): Promise<number> {
   const { help, socket, targetMib } = parseBalloonCommand(argv);

@@ -9,12 +9,13 @@ export interface CommandTarget {
 }
 
 export class CommandInput {
-  readonly #source: InputSource = new FileInput();
+  readonly #source: InputSource;
   readonly #target: CommandTarget;
   #pending: Uint8Array = new Uint8Array();
   #hasEnded = false;
 
-  constructor(target: CommandTarget) {
+  constructor(target: CommandTarget, source: InputSource = new FileInput()) {
+    this.#source = source;
     this.#target = target;
   }
 

@@ -5,6 +5,7 @@ import { packageRoot } from "../host/guest-files.js";
 /** The pages of docs/, and what each tells. */
 const PAGES: readonly (readonly [name: string, tells: string])[] = [
   ["command-line.md", "every command, option, key and exit code; the report"],
+  ["run.md", "programs and images in VMs: run, exec, ps and others"],
   ["devices.md", "disks, networks, sockets, console, balloon, shared folders"],
   ["snapshots.md", "save a running guest, let it go on, many of one"],
   ["api.md", "vmlet from TypeScript and JavaScript"],
@@ -19,7 +20,7 @@ const PAGES: readonly (readonly [name: string, tells: string])[] = [
 
 /** Where the documents are on this host: the package brings them. */
 function documentation(): string {
-  const rows = PAGES.map(([name, tells]) => `  ${name.padEnd(17)} ${tells}\n`);
+  const rows = PAGES.map(([name, tells]) => `  ${name.padEnd(18)} ${tells}\n`);
   return `Documentation, in ${join(packageRoot(), "docs")}:\n${rows.join("")}`;
 }
 
@@ -30,6 +31,10 @@ export function help(): string {
 const HELP = `vmlet boots Linux in a micro-VM through /dev/kvm.
 
 Usage:
+  vmlet run [options] IMAGE [COMMAND...]  a program in a VM of its own
+  vmlet exec, ps, logs, attach, cp        use, list and watch such VMs
+  vmlet stop, kill, wait, rm, inspect     end them, and what is left of them
+  vmlet images, rmi                       the images that are kept
   vmlet boot [options] [-- COMMAND...]    boot a guest; run COMMAND or a shell
   vmlet stats [--follow] [--json] FILE    show what a running guest uses
   vmlet balloon SOCKET MIB                change a running guest's memory
@@ -45,6 +50,7 @@ Usage:
 "vmlet COMMAND --help" tells more.
 
 Examples:
+  vmlet run -it docker-daemon:busybox sh  a shell in an image
   vmlet boot                              a shell in a fresh guest
   vmlet boot --quiet -- uname -a          one command; vmlet exits as it does
   vmlet boot --memory 2G --cpus 4 --report boot.json -- nproc

@@ -3,7 +3,7 @@ import { resolve } from "node:path";
 import { print } from "../host/say.js";
 import { Progress } from "../host/progress.js";
 import { addressText, parseMigrationAddress } from "../snapshot/migration/address.js";
-import { request } from "./control-client.js";
+import { request } from "../sdk/control-client.js";
 import { parseMigrate } from "./snapshot-arguments.js";
 
 const MIB = 2 ** 20;

@@ -1,7 +1,7 @@
 // `vmlet pause SOCKET` and `vmlet resume SOCKET`: a running guest rests, and goes on. They return once that is so.
 import { print } from "../host/say.js";
 import { parsePause } from "./arguments.js";
-import { request } from "./control-client.js";
+import { request } from "../sdk/control-client.js";
 
 export async function pause(argv: readonly string[]): Promise<number> {
   const { help, socket } = parsePause("pause", argv);

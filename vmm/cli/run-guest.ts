@@ -16,7 +16,7 @@ import type { DeviceSupport } from "../virtio/device-support.js";
 import type { BootProgress } from "./boot-progress.js";
 import { CommandInput } from "./command-input.js";
 import { COMMAND_NOT_RUN, exitCodeOf, hasMissedCommand } from "./exit-code.js";
-import { GuestControls, unlessEnded } from "./guest-controls.js";
+import { GuestControls, unlessEnded } from "../sdk/guest-controls.js";
 import type { HashedKernel } from "./kernel-hash.js";
 import { END_OF_INPUT, Terminal } from "./terminal.js";
 
@@ -244,7 +244,7 @@ async function openMetrics(path: string, vm: Vm) {
 }
 
 async function openControl(path: string, controls: GuestControls) {
-  const { ControlServer } = await import("./control.js");
+  const { ControlServer } = await import("../sdk/control.js");
   return ControlServer.listen(path, controls);
 }
 

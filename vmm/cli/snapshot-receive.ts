@@ -49,7 +49,7 @@ export async function receive(argv: readonly string[]): Promise<number> {
           // What follows while the guest rests shall not wait for code.
           const { loadDeviceSupport } = await import("../virtio/device-support.js");
           await loadDeviceSupport(config);
-          if (control !== undefined) await import("./control.js");
+          if (control !== undefined) await import("../sdk/control.js");
           if (metrics !== undefined) await import("./metrics.js");
         },
       }),

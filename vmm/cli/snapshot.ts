@@ -39,7 +39,7 @@ async function create(argv: readonly string[]): Promise<number> {
   const { parseSnapshotCreate } = await import("./snapshot-arguments.js");
   const options = parseSnapshotCreate(argv);
   if (options.help) return help("SNAPSHOT_CREATE_HELP");
-  const { request } = await import("./control-client.js");
+  const { request } = await import("../sdk/control-client.js");
   const { Progress } = await import("../host/progress.js");
   const progress = new Progress("the guest is being saved");
   // In the folder of the one who asks, not of the vmlet that runs the guest.

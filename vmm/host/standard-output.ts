@@ -65,7 +65,7 @@ export class OutputWriter {
 /** The same for a sender that does not wait: one write after the other. */
 export class OutputQueue {
   readonly #writer: OutputWriter;
-  readonly #waiting: Uint8Array[] = [];
+  readonly #waiting: { readonly bytes: Uint8Array; readonly done: (() => void) | undefined }[] = [];
   #isWriting = false;
   #onEmpty: (() => void)[] = [];
 
@@ -73,8 +73,9 @@ export class OutputQueue {
     this.#writer = writer;
   }
 
-  push(bytes: Uint8Array): void {
-    this.#waiting.push(bytes);
+  /** Calls `done` once it is written or given up. */
+  push(bytes: Uint8Array, done?: () => void): void {
+    this.#waiting.push({ bytes, done });
     if (!this.#isWriting) this.#next();
   }
 
@@ -84,9 +85,13 @@ export class OutputQueue {
   }
 
   #next(): void {
-    const bytes = this.#waiting.shift();
-    this.#isWriting = bytes !== undefined;
-    if (bytes !== undefined) this.#writer.write(bytes, () => this.#next());
-    else for (const resolve of this.#onEmpty.splice(0)) resolve();
+    const next = this.#waiting.shift();
+    this.#isWriting = next !== undefined;
+    if (next !== undefined) {
+      this.#writer.write(next.bytes, () => {
+        next.done?.();
+        this.#next();
+      });
+    } else for (const resolve of this.#onEmpty.splice(0)) resolve();
   }
 }

@@ -5,6 +5,10 @@
 export interface VmHost {
   /** Takes the bytes; calls `done` once they are written, and gets no more before. */
   output(bytes: Uint8Array, done: () => void): void;
+  /** As `output`, for what comes by the command's channel; without it that comes by `output`, too. */
+  commandOutput?(bytes: Uint8Array, done: () => void): void;
+  /** What comes by the command's channel stays there, for whoever goes on from a snapshot of the guest. */
+  readonly keepsCommandOutput?: boolean;
   /** The guest has room for input again, after `input` took less than it was given. */
   inputRoom?(): void;
   /** The guest's init starts the command; from now on `Vm.hasCommandChannel` says whether it has a channel. */
@@ -28,6 +32,19 @@ export class HostCallbacks {
 
   output(bytes: Uint8Array, done: () => void): void {
     this.#guard(() => this.#host.output(bytes, done));
+  }
+
+  /** Whether what comes by the command's channel has a way of its own. */
+  get takesCommandOutput(): boolean {
+    return this.#host.commandOutput !== undefined;
+  }
+
+  get keepsCommandOutput(): boolean {
+    return this.#host.keepsCommandOutput === true;
+  }
+
+  commandOutput(bytes: Uint8Array, done: () => void): void {
+    this.#guard(() => this.#host.commandOutput?.(bytes, done));
   }
 
   inputRoom(): void {

@@ -15,7 +15,7 @@ const LAST_OUTPUT_MS = 2000;
 
 export interface OutputPumpOptions {
   readonly shared: VmShared;
-  readonly host: Pick<HostCallbacks, "output">;
+  readonly host: Pick<HostCallbacks, "output" | "commandOutput" | "takesCommandOutput" | "keepsCommandOutput">;
   readonly watcher: ConsoleWatcher;
   readonly command: CommandChannel | undefined;
   /** The virtio console, which was told to wait, may go on. */
@@ -120,7 +120,8 @@ export class OutputPump {
     const { shared, host, watcher, command } = this.#options;
     const serial = shared.peekOutput();
     const terminal = serial.length > 0 ? serial : this.#console.take();
-    const channel = (terminal.length > 0 ? undefined : command?.peekOutput()) ?? new Uint8Array();
+    const isChannelsTurn = terminal.length === 0 && !host.keepsCommandOutput;
+    const channel = (isChannelsTurn ? command?.peekOutput() : undefined) ?? new Uint8Array();
     const bytes = terminal.length > 0 ? terminal : channel;
     if (bytes.length === 0) {
       this.#giveUp();
@@ -136,7 +137,9 @@ export class OutputPump {
       return true;
     }
     this.#isWriting = true;
-    this.#gather();
+    const isConversation = channel.length > 0 && host.takesCommandOutput;
+    // Who answers waits for each piece.
+    if (!isConversation) this.#gather();
     let isInside = true as boolean;
     let isDone = false as boolean;
     const done = (): void => {
@@ -149,7 +152,8 @@ export class OutputPump {
       // Inside, the loop in `pump` goes on.
       if (!isInside && this.#wantsMore()) this.pump();
     };
-    host.output(bytes, done);
+    if (isConversation) host.commandOutput(bytes, done);
+    else host.output(bytes, done);
     isInside = false;
     return isDone && this.#wantsMore();
   }

@@ -3,20 +3,29 @@
 import { ConfigError } from "../errors.js";
 import { show } from "../config/show.js";
 
-const SNAPSHOT_OPTIONS = ["resume", "base", "watch"];
+const SNAPSHOT_OPTIONS = ["resume", "base", "watch", "note"];
 
 export function checkFolderPath(folder: unknown): string {
   if (typeof folder === "string" && folder !== "" && !folder.includes("\0")) return folder;
   throw new ConfigError([`Folder ${show(folder)} is not a path`]);
 }
 
+/** Whoever restores it gets it back. */
+export const MAX_NOTE_BYTES = 65_536;
+
 export function checkSnapshotOptions(options: unknown): {
   readonly resume?: boolean | undefined;
   readonly base?: string | undefined;
   readonly watch?: boolean | undefined;
+  readonly note?: string | undefined;
 } {
   const given = checkObject("Snapshot options", options, SNAPSHOT_OPTIONS);
-  const { resume, base, watch } = given;
+  const { resume, base, watch, note } = given;
+  const isNote = note === undefined || (typeof note === "string" && Buffer.byteLength(note) <= MAX_NOTE_BYTES);
+  if (!isNote)
+    throw new ConfigError([
+      `Snapshot options: note ${show(note)} is not a text of at most ${String(MAX_NOTE_BYTES)} bytes`,
+    ]);
   const flag = (name: string, value: unknown): boolean | undefined => {
     if (value === undefined || typeof value === "boolean") return value;
     throw new ConfigError([`Snapshot options: ${name} ${show(value)} is not true or false`]);
@@ -25,6 +34,7 @@ export function checkSnapshotOptions(options: unknown): {
     resume: flag("resume", resume),
     watch: flag("watch", watch),
     base: base === undefined ? undefined : checkFolderPath(base),
+    note: note,
   };
 }
 

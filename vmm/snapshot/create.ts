@@ -33,6 +33,8 @@ export interface SnapshotOptions {
   readonly base?: string | undefined;
   /** Follow from here on which pages change: the next snapshot with this one as its base need not compare all. */
   readonly watch?: boolean | undefined;
+  /** A text that is kept with it. */
+  readonly note?: string | undefined;
 }
 
 export interface Snapshot {
@@ -48,7 +50,7 @@ export interface Snapshot {
  * VmStateError or ConfigError: then the VM is as it was before, and so is the folder.
  */
 export async function createSnapshot(vm: Vm, folder: string, options: SnapshotOptions = {}): Promise<Snapshot> {
-  const { resume, base: baseFolder, watch } = checkSnapshotOptions(options);
+  const { resume, base: baseFolder, watch, note } = checkSnapshotOptions(options);
   refuseShares(vm.config);
   const wasPaused = vm.state === "paused";
   const base = baseFolder === undefined ? undefined : Base.open(baseFolder, checkFolderPath(folder));
@@ -62,7 +64,7 @@ export async function createSnapshot(vm: Vm, folder: string, options: SnapshotOp
     try {
       const made = await vm.whilePaused(async (capture) => {
         const since = base?.since(capture, changedPagesSince(vm, base.id));
-        const written = await writeSnapshot(capture, to, hashes, since, () => turnOf(vm));
+        const written = await writeSnapshot(capture, to, hashes, { since, note }, () => turnOf(vm));
         if (watch === true) watchFrom(vm, written.id);
         return written;
       });
@@ -94,7 +96,7 @@ async function writeSnapshot(
   capture: Capture,
   folder: SnapshotFolder,
   hashes: ImageHashes,
-  since: SinceBase | undefined,
+  { since, note }: { readonly since: SinceBase | undefined; readonly note: string | undefined },
   turn: () => Promise<void>,
 ): Promise<Pick<Snapshot, "id" | "bytes">> {
   const id = newId();
@@ -108,6 +110,7 @@ async function writeSnapshot(
     const state = encodeState({
       ...stateOf(capture, id, hashes),
       memory: { file: memoryName, dataBytes, sha256, ...base },
+      ...(note === undefined ? {} : { note }),
     });
     await writeFile(folder, stateName, (fd) => {
       writeFileSync(fd, state);

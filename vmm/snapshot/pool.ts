@@ -48,6 +48,11 @@ class LateHost implements VmHost {
     this.#host?.commandRoom?.();
   }
 
+  get commandOutput(): (bytes: Uint8Array, done: () => void) => void {
+    // A host without one takes it as any output.
+    return this.#host?.commandOutput?.bind(this.#host) as (bytes: Uint8Array, done: () => void) => void;
+  }
+
   get snapshotPoint(): () => void {
     // A host without one has the guest go on at once.
     return this.#host?.snapshotPoint?.bind(this.#host) as () => void;

@@ -15,6 +15,7 @@ import type { VmHost } from "../machine/host-callbacks.js";
 import { Vm } from "../machine/vm.js";
 import type { SavedMemory } from "../memory/saved-memory.js";
 import { KERNEL_FORMATS } from "../x86/kernel.js";
+import { MAX_NOTE_BYTES } from "./arguments.js";
 import { checkCpu } from "./cpu-check.js";
 import { STATE_FILE } from "./folder.js";
 import { readImageHashes } from "./image-hash.js";
@@ -30,6 +31,7 @@ const GUEST_FIELDS = [
   ...["vm", "vcpus", "legacy", "devices", "channel"],
 ];
 const FIELDS = [...GUEST_FIELDS, "memory"];
+const NOTE = "note";
 const MAX_TEXT = 1000;
 
 /** A snapshot that has been read and checked, open: any number of VMs can begin with it. */
@@ -40,6 +42,8 @@ export class OpenSnapshot {
   readonly config: ResolvedConfig;
   readonly saved: SavedVm;
   readonly memory: SavedMemory;
+  /** What whoever made it has written on it. */
+  readonly note: string | undefined;
   /** Where it was made. */
   readonly #host: SavedHost;
   /** What of a host's processor has been found to fit: whether it has hardware virtualization. */
@@ -52,7 +56,9 @@ export class OpenSnapshot {
     saved: SavedVm,
     host: SavedHost,
     memory: SavedMemory,
+    note: string | undefined,
   ) {
+    this.note = note;
     this.id = id;
     this.path = path;
     this.config = config;
@@ -71,10 +77,12 @@ export class OpenSnapshot {
   }
 
   static #from(state: StateReader, folder: string): OpenSnapshot {
-    state.only(FIELDS);
+    const hasNote = state.names(FIELDS.length + 1).includes(NOTE);
+    state.only(hasNote ? [...FIELDS, NOTE] : FIELDS);
+    const note = hasNote ? state.text(NOTE, MAX_NOTE_BYTES) : undefined;
     const memory = openMemory(state, folder);
     try {
-      return OpenSnapshot.#read(state, join(folder, STATE_FILE), memory);
+      return OpenSnapshot.#read(state, join(folder, STATE_FILE), memory, note);
     } catch (error) {
       for (const fd of memory.files) closeSync(fd);
       throw error;
@@ -89,7 +97,7 @@ export class OpenSnapshot {
     });
   }
 
-  static #read(state: StateReader, name: string, memory: SavedMemory): OpenSnapshot {
+  static #read(state: StateReader, name: string, memory: SavedMemory, note?: string): OpenSnapshot {
     const id = readId(state);
     for (const name of ["vmlet", "created"]) state.text(name, MAX_TEXT);
     const config = resolveDescribed(state.at("config").value as VmConfig);
@@ -105,7 +113,7 @@ export class OpenSnapshot {
       channel: state.at("channel"),
       images: { kernel: { sha256: kernel }, initrd: { sha256: initrd } },
     };
-    return new OpenSnapshot(id, name, config, saved, host, memory);
+    return new OpenSnapshot(id, name, config, saved, host, memory, note);
   }
 
   /** With other ends of devices on this host. Throws ConfigError. */

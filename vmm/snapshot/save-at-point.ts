@@ -9,6 +9,8 @@ const KEPT_OUTPUT = 4096;
 export interface PointOptions {
   /** Makes the VM, which has not run. */
   readonly make: (host: VmHost) => Vm;
+  /** What the guest has said by the command's channel belongs to those that go on from it. */
+  readonly keepsCommandOutput?: boolean;
   /** Comes before its start; what it throws ends all. */
   readonly begin: (vm: Vm) => void;
   readonly save: (vm: Vm) => Promise<unknown>;
@@ -17,10 +19,11 @@ export interface PointOptions {
 }
 
 /** Rejects with what these throw, and with what a VM's start does. */
-export async function saveAtPoint({ make, begin, save, missed }: PointOptions): Promise<void> {
+export async function saveAtPoint({ make, begin, save, missed, keepsCommandOutput }: PointOptions): Promise<void> {
   let output = Buffer.alloc(0);
   let saved: Promise<unknown> | undefined;
   const vm = make({
+    keepsCommandOutput: keepsCommandOutput === true,
     output: (bytes, done) => {
       output = Buffer.concat([output, bytes]).subarray(-KEPT_OUTPUT);
       done();

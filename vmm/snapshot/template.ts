@@ -123,6 +123,8 @@ export function markUsed(path: string): void {
 async function bootTemplate(config: ResolvedConfig, path: string, options: TemplateOptions): Promise<void> {
   await saveAtPoint({
     make: (host) => Vm.build(config, host, { ...options, mayBeSaved: true }),
+    // The agent has greeted a host that is yet to come.
+    keepsCommandOutput: config.cmdline.includes("vmlet.agent"),
     begin: (vm) => options.boots?.(vm),
     save: (vm) => createSnapshot(vm, path, { resume: false }),
     missed: (outcome, said) => {

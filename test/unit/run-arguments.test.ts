@@ -1,0 +1,162 @@
+// Needs: nothing.
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { DetachKeys } from "../../vmm/cli/vms/detach-keys.js";
+import { parsePort, parseRun, parseVolume, RUN_FLAGS, variables } from "../../vmm/cli/vms/run-arguments.js";
+import { splitAtCommand } from "../../vmm/cli/vms/split-at-command.js";
+import { UsageError } from "../../vmm/cli/usage-error.js";
+
+const usage = (words: string[], message: RegExp): void => {
+  assert.throws(
+    () => parseRun(words),
+    (error: unknown) => error instanceof UsageError && message.test(error.message),
+    words.join(" "),
+  );
+};
+
+describe("run: arguments", () => {
+  const splits: readonly (readonly [string[], string[], string[]])[] = [
+    [["-it", "image", "-x"], ["-it"], ["image", "-x"]],
+    [
+      ["-e", "A=1", "--env", "B=2", "image", "--", "ls"],
+      ["-e", "A=1", "--env", "B=2"],
+      ["image", "--", "ls"],
+    ],
+    [["--env=A=1", "image"], ["--env=A=1"], ["image"]],
+    [["-ite", "A=1", "image"], ["-ite", "A=1"], ["image"]],
+    [["-m512", "image"], ["-m512"], ["image"]],
+    [["--rm", "--", "image", "-v"], ["--rm"], ["image", "-v"]],
+    [["-"], [], ["-"]],
+    [["--name"], ["--name"], []],
+    [[], [], []],
+  ];
+  for (const [argv, args, rest] of splits) {
+    it(`options end before the command: ${argv.join(" ")}`, () => {
+      const [gotArgs, gotRest] = splitAtCommand(argv, RUN_FLAGS);
+      assert.deepEqual([gotArgs, gotRest], [args, rest]);
+    });
+  }
+
+  it("what follows the image is the command's, options and all", () => {
+    const { vm, command, isInteractive, hasTerminal } = parseRun([
+      "-it",
+      "busybox",
+      "ls",
+      "--all",
+      "-t",
+      "--name",
+      "x",
+    ]);
+    assert.equal(vm.image, "busybox");
+    assert.equal(vm.name, undefined);
+    assert.deepEqual(command, ["ls", "--all", "-t", "--name", "x"]);
+    assert.ok(isInteractive && hasTerminal);
+  });
+
+  it("with a root of its own there is no image, and a -- may stand before the command", () => {
+    for (const words of [
+      ["true", "-x"],
+      ["--", "true", "-x"],
+    ]) {
+      const { vm, command } = parseRun(["--rootfs", "/srv/root", ...words]);
+      assert.equal(vm.image, undefined);
+      assert.equal(vm.rootfs, "/srv/root");
+      assert.deepEqual(command, ["true", "-x"]);
+    }
+  });
+
+  it("an entrypoint is replaced, or taken away", () => {
+    assert.deepEqual(parseRun(["--entrypoint", "/bin/sh", "image"]).entrypoint, ["/bin/sh"]);
+    assert.deepEqual(parseRun(["--entrypoint=", "image", "ls"]).entrypoint, []);
+    assert.equal(parseRun(["image"]).entrypoint, undefined);
+  });
+
+  it("sizes, times, ports, volumes and networks are read as Docker reads them", () => {
+    const { vm } = parseRun([
+      ...["-m", "1G", "--cpus", "2", "--timeout", "1.5m", "-p", "8080:80", "-p", "0.0.0.0:53:5353/udp"],
+      ...["-v", "/tmp:/data:ro", "--tmpfs", "/run:size=1m", "--network", "user", "-h", "box", "-l", "a=b=c", "image"],
+    ]);
+    assert.equal(vm.memoryMib, 1024);
+    assert.equal(vm.cpus, 2);
+    assert.equal(vm.timeoutMs, 90_000);
+    assert.deepEqual(vm.ports, [
+      { hostAddress: undefined, hostPort: 8080, guestPort: 80, protocol: undefined },
+      { hostAddress: "0.0.0.0", hostPort: 53, guestPort: 5353, protocol: "udp" },
+    ]);
+    assert.deepEqual(vm.volumes, [{ hostPath: "/tmp", guestPath: "/data", readonly: true }]);
+    assert.deepEqual(vm.tmpfs, [{ guestPath: "/run", options: "size=1m" }]);
+    assert.equal(vm.network, "user");
+    assert.equal(vm.hostName, "box");
+    assert.deepEqual(vm.labels, { a: "b=c" });
+  });
+
+  it("what cannot be read names the option, its value and what is expected", () => {
+    usage([], /no IMAGE is given/);
+    usage([""], /the IMAGE is an empty word/);
+    usage(["--memory", "lots", "image"], /--memory "lots"/);
+    usage(["-m", "1k", "image"], /--memory "1k" is not a whole number of MiB/);
+    usage(["--cpus", "1.5", "image"], /--cpus "1.5" is not a whole number/);
+    usage(["--timeout", "0", "image"], /--timeout "0" is not a time/);
+    usage(["--timeout", "soon", "image"], /--timeout "soon"/);
+    usage(["--pull", "sometimes", "image"], /--pull "sometimes" is not one of missing, always, never/);
+    usage(["--network", "host", "image"], /network of its own/);
+    usage(["--network", "bridge", "image"], /--network "bridge" is not none, user, tap or tap=NAME/);
+    usage(["-p", "80", "image"], /--publish "80" is not \[ADDRESS:\]HOSTPORT:GUESTPORT/);
+    usage(["-v", "data:/data", "image"], /volumes have no names here; write a path: \.\/data/);
+    usage(["-v", "/a:/b:rx", "image"], /--volume "\/a:\/b:rx"/);
+    usage(["-v", "/a", "image"], /--volume "\/a" is not HOST:GUEST/);
+    usage(["--unknown", "image"], /unknown/i);
+    usage(["-d", "-i", "image"], /contradict/);
+    usage(["-e", "=x", "image"], /--env "=x"/);
+  });
+
+  it("a port and a volume by themselves", () => {
+    assert.equal(parsePort("127.0.0.1:1:2/tcp").protocol, "tcp");
+    assert.equal(parseVolume("./a:/b").readonly, false);
+    assert.throws(() => parsePort("1:2:3:4"), UsageError);
+    assert.throws(() => parsePort("123456:1"), UsageError);
+  });
+
+  it("variables: files first, words win, a name alone is this process's own", () => {
+    const folder = mkdtempSync(join(tmpdir(), "vmlet-env-"));
+    process.env["VMLET_TEST_OWN"] = "own value";
+    try {
+      const file = join(folder, "env");
+      writeFileSync(file, "# comment\r\nA=file\n\n  B= spaces stay \nVMLET_TEST_OWN\nGONE_NOWHERE\nC=x=y\n");
+      assert.deepEqual(variables([file], ["A=word", "D="]), {
+        A: "word",
+        B: " spaces stay ",
+        VMLET_TEST_OWN: "own value",
+        C: "x=y",
+        D: "",
+      });
+      assert.throws(() => variables([join(folder, "none")], []), /--env-file .*none: cannot be read/);
+    } finally {
+      delete process.env["VMLET_TEST_OWN"];
+      rmSync(folder, { recursive: true });
+    }
+  });
+});
+
+describe("run: detach keys", () => {
+  const typed = (keys: DetachKeys, text: string): { passed: string; isDetached: boolean } => {
+    const { passed, isDetached } = keys.take(Buffer.from(text, "latin1"));
+    return { passed: Buffer.from(passed).toString("latin1"), isDetached };
+  };
+
+  it("ctrl-p ctrl-q leaves, and everything else goes to the program, in order", () => {
+    const keys = new DetachKeys();
+    assert.deepEqual(typed(keys, "ab\x10"), { passed: "ab", isDetached: false });
+    assert.deepEqual(typed(keys, "c"), { passed: "\x10c", isDetached: false });
+    assert.deepEqual(typed(keys, "\x10\x10x"), { passed: "\x10\x10x", isDetached: false });
+    assert.deepEqual(typed(keys, "x\x10\x11never"), { passed: "x", isDetached: true });
+  });
+
+  it("other keys can be given", () => {
+    assert.ok(typed(new DetachKeys("a,b,ctrl-c"), "ab\x03").isDetached);
+    assert.throws(() => new DetachKeys("ctrl-"), /is no key/);
+    assert.throws(() => new DetachKeys("alt-x"), /"alt-x" is no key/);
+  });
+});

@@ -1,0 +1,87 @@
+// Needs: nothing.
+import assert from "node:assert/strict";
+import { ConfigError } from "../../vmm/errors.js";
+import { mergedEnv } from "../../vmm/sdk/plan.js";
+import { checkVmOptions, type VmOptions } from "../../vmm/sdk/vm-options.js";
+
+const problemsOf = (given: unknown): readonly string[] => {
+  try {
+    checkVmOptions(given as VmOptions);
+  } catch (error) {
+    if (error instanceof ConfigError) return error.problems;
+    throw error;
+  }
+  return [];
+};
+
+describe("sdk: options of a VM", () => {
+  it("has a default for everything but the root", () => {
+    const checked = checkVmOptions({ image: "busybox" });
+    assert.deepEqual(checked.root, { kind: "image", reference: "busybox" });
+    assert.equal(checked.memoryMib, 512);
+    assert.equal(checked.cpus, 1);
+    assert.deepEqual(checked.network, { kind: "none" });
+    assert.equal(checked.pull, "missing");
+  });
+
+  it("ports bring a network in user mode, on the loopback address", () => {
+    const { network, ports } = checkVmOptions({ image: "x", ports: { 8080: 80 } });
+    assert.deepEqual(network, { kind: "user" });
+    assert.deepEqual(ports, [{ hostAddress: "127.0.0.1", hostPort: 8080, guestPort: 80, protocol: "tcp" }]);
+  });
+
+  const wrong: readonly (readonly [string, unknown, RegExp])[] = [
+    ["no root", {}, /No root is given/],
+    ["two roots", { image: "x", rootfs: "/" }, /image and rootfs/],
+    ["a folder that is not there", { rootfs: "/nowhere/at/all" }, /rootfs "\/nowhere\/at\/all": no such folder/],
+    ["a file as a folder", { rootfs: "/etc/passwd" }, /is not a folder/],
+    ["a disk that is not there", { disk: "/nowhere.img" }, /disk "\/nowhere.img": no such file/],
+    ["an unknown option", { image: "x", memory: 1 }, /Unknown option "memory"; known are image/],
+    ["memory as text", { image: "x", memoryMib: "512" }, /memoryMib .*512.* is not a whole number from 64/],
+    ["too little memory", { image: "x", memoryMib: 8 }, /memoryMib 8/],
+    ["too many processors", { image: "x", cpus: 33 }, /cpus 33 is not a whole number from 1 to 32/],
+    ["a name that looks like an id", { image: "x", name: "0123456789ab" }, /taken for an id/],
+    ["a name with a slash", { image: "x", name: "a/b" }, /Name "a\/b"/],
+    ["a variable without a name", { image: "x", env: { "": "1" } }, /env has no entry/],
+    ["a variable with NUL", { image: "x", env: { A: "a\0b" } }, /env\.A/],
+    ["a variable that is a number", { image: "x", env: { A: 1 } }, /env\.A 1 is not a text/],
+    ["a relative folder", { image: "x", workdir: "app" }, /workdir "app" is not an absolute path/],
+    ["no network, but ports", { image: "x", network: "none", ports: { 1: 2 } }, /has no ports/],
+    ["another network", { image: "x", network: "bridge" }, /network "bridge" is not/],
+    ["a port that is none", { image: "x", ports: { 0: 80 } }, /hostPort 0/],
+    ["a port of another kind", { image: "x", ports: [{ hostPort: 1, guestPort: 2, protocol: "sctp" }] }, /sctp/],
+    ["an address that is none", { image: "x", ports: [{ hostPort: 1, guestPort: 2, hostAddress: "::1" }] }, /"::1"/],
+    [
+      "a volume that is not there",
+      { image: "x", volumes: [{ hostPath: "/nowhere", guestPath: "/a" }] },
+      /no such folder/,
+    ],
+    [
+      "a volume that is a file",
+      { image: "x", volumes: [{ hostPath: "/etc/passwd", guestPath: "/a" }] },
+      /only folders/,
+    ],
+    ["a volume at no path", { image: "x", volumes: [{ hostPath: "/tmp" }] }, /guestPath null/],
+    ["a host name", { image: "x", hostName: "a b" }, /hostName "a b"/],
+    ["a pull policy", { image: "x", pull: "yes" }, /pull "yes" is not one of missing, always, never/],
+    ["a time that is over", { image: "x", timeoutMs: -1 }, /timeoutMs -1/],
+    ["nothing", undefined, /Options undefined/],
+  ];
+  for (const [title, given, message] of wrong) {
+    it(`refuses ${title}, in one line that names it`, () => {
+      const problems = problemsOf(given);
+      assert.ok(
+        problems.some((problem) => message.test(problem)),
+        problems.join("; "),
+      );
+    });
+  }
+
+  it("tells all problems at once", () => {
+    assert.equal(problemsOf({ image: "x", cpus: 0, memoryMib: 1, pull: "no" }).length, 3);
+  });
+
+  it("a variable of the caller takes the place of the image's", () => {
+    assert.deepEqual(mergedEnv(["PATH=/bin", "A=1", "B=x=y"], ["A=2", "C="]), ["PATH=/bin", "B=x=y", "A=2", "C="]);
+  });
+});

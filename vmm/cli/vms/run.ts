@@ -1,0 +1,62 @@
+// `vmlet run`: a program in a VM of its own, as `docker run` has it.
+import { EXIT_SIGNAL_BASE } from "../../host/exit-codes.js";
+import { print } from "../../host/say.js";
+import { planVm } from "../../sdk/plan.js";
+import { checkVmOptions } from "../../sdk/vm-options.js";
+import { onEndSignals } from "../../sys/end-signals.js";
+import { isTerminal } from "../../sys/files.js";
+import { UsageError } from "../usage-error.js";
+import { parseRun, type RunOptions } from "./run-arguments.js";
+import { WorkProgress } from "./work-progress.js";
+
+const STDIN = 0;
+
+export async function run(argv: readonly string[]): Promise<number> {
+  const options = parseRun(argv);
+  if (options.help) {
+    const { RUN_HELP } = await import("./help.js");
+    print(RUN_HELP);
+    return 0;
+  }
+  const checked = checkVmOptions(options.vm);
+  refuseWithoutTerminal(options);
+  const progress = new WorkProgress(options.isQuiet);
+  const abort = new AbortController();
+  let signal: number | undefined;
+  const removeHandlers = onEndSignals((number) => {
+    signal ??= number;
+    abort.abort(new Error(`ended by signal ${String(number)}`));
+  });
+  try {
+    const plan = await planVm(checked, {
+      program: options,
+      // In the foreground nothing stays that anybody could come back to.
+      autoRemove: options.autoRemove || !options.isDetached,
+      stopSignal: options.stopSignal,
+      onProgress: (text) => {
+        progress.show(text);
+      },
+      signal: abort.signal,
+    });
+    removeHandlers();
+    try {
+      if (options.isDetached || options.hasTerminal) {
+        return await (await import("./run-apart.js")).runApart(plan.spec, options, progress);
+      }
+      return await (await import("./run-here.js")).runHere(plan.spec, progress);
+    } finally {
+      plan.release();
+    }
+  } catch (error) {
+    if (signal !== undefined) return EXIT_SIGNAL_BASE + signal;
+    throw error;
+  } finally {
+    progress.done();
+    removeHandlers();
+  }
+}
+
+function refuseWithoutTerminal({ hasTerminal, isInteractive, isDetached }: RunOptions): void {
+  if (!hasTerminal || !isInteractive || isDetached || isTerminal(STDIN)) return;
+  throw new UsageError("vmlet run: --tty with --interactive needs a terminal as standard input; leave --tty out");
+}

@@ -1,0 +1,79 @@
+// The machine of a VM that runs programs: the package's own kernel and init, the root as its first disk.
+import { consoleParameter, OWN_KERNEL_CMDLINE } from "../config/defaults.js";
+import type { DiskConfig } from "../config/disks.js";
+import type { NetConfig } from "../config/nets.js";
+import { resolveConfig } from "../config/resolve.js";
+import type { ResolvedConfig } from "../config/types.js";
+import type { Quirks } from "../fixups/quirks.js";
+import { defaultKernel, fastKernel, tinyInitrd } from "../host/guest-files.js";
+import type { NetworkSpec, RootSpec, VmSpec } from "./vm-spec.js";
+import type { PublishedPort } from "./vm-record.js";
+
+const ROOT_DEVICE = "/dev/vda";
+
+/** Volume `index`, as the guest mounts it. */
+export function volumeTag(index: number): string {
+  return `volume${String(index)}`;
+}
+
+/** `quirks`: of a KVM that emulates the guest's kernel, for which there is a kernel of few instructions. */
+export function guestConfig(spec: VmSpec, quirks: Quirks | undefined): ResolvedConfig {
+  const isEmulated = quirks !== undefined;
+  return resolveConfig({
+    kernel: isEmulated && spec.cpus === 1 ? fastKernel() : defaultKernel(),
+    initrd: tinyInitrd(),
+    cmdline: [
+      consoleParameter("serial"),
+      OWN_KERNEL_CMDLINE,
+      ...rootWords(spec.root, spec.isReadonly),
+      "vmlet.agent",
+      "vmlet.tty=raw",
+      ...(canBeTemplate(spec) ? ["vmlet.template"] : []),
+    ].join(" "),
+    bareCmdline: true,
+    memoryMib: spec.memoryMib,
+    cpus: spec.cpus,
+    quiet: true,
+    disks: [rootDisk(spec.root, spec.isReadonly)],
+    nets: nets(spec.network, spec.ports),
+    commandChannel: true,
+    ...(spec.volumes.length === 0
+      ? {}
+      : {
+          shares: spec.volumes.map(({ hostPath, isReadonly }, at) => ({
+            path: hostPath,
+            tag: volumeTag(at),
+            isReadonly,
+          })),
+        }),
+  });
+}
+
+/** A guest that has booted once, and from which every later one of the kind goes on. */
+export function canBeTemplate({ root, isReadonly, volumes, network }: VmSpec): boolean {
+  // A disk that one guest writes to has changed for the next; a folder that the host serves has no state that could be kept.
+  const isUnchanged = root.kind === "image" || isReadonly;
+  return isUnchanged && volumes.length === 0 && network.kind !== "tap";
+}
+
+function rootWords(root: RootSpec, isReadonly: boolean): string[] {
+  if (root.kind === "image") return [`vmlet.image=${ROOT_DEVICE}`, ...(isReadonly ? ["vmlet.image.ro"] : [])];
+  return [`vmlet.root=${ROOT_DEVICE}`, isReadonly ? "ro" : "rw"];
+}
+
+function rootDisk(root: RootSpec, isReadonly: boolean): DiskConfig {
+  return root.kind === "image"
+    ? { path: root.manifest, isReadonly: true, format: "parts" }
+    : { path: root.path, isReadonly };
+}
+
+function nets(network: NetworkSpec, ports: readonly PublishedPort[]): NetConfig[] {
+  switch (network.kind) {
+    case "none":
+      return [];
+    case "tap":
+      return [{ tap: network.tap }];
+    case "user":
+      return [{ user: { forwards: ports } }];
+  }
+}

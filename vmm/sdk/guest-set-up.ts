@@ -1,0 +1,31 @@
+// What a VM's guest gets before any program of the user's: its name and its folders. One that goes on from a template has heard
+// its name, the time and fresh random numbers already.
+import type { AgentConnection } from "../agent/connection.js";
+import { GuestFiles } from "../agent/files.js";
+import { GuestControl } from "../agent/guest.js";
+import { volumeTag } from "./guest-config.js";
+import type { VmSpec } from "./vm-spec.js";
+
+/** mount(2) */
+const MS_RDONLY = 1;
+const MS_NOSUID = 2;
+const MS_NODEV = 4;
+
+/** Rejects with GuestRequestError for what the guest refuses, and with AgentError. */
+export async function setUpGuest(agent: AgentConnection, spec: VmSpec, isRestored: boolean): Promise<void> {
+  const guest = new GuestControl(agent, new GuestFiles(agent));
+  // The connection keeps their order; each alone would cost the guest a wake-up.
+  const steps: Promise<void>[] = [];
+  if (!isRestored) {
+    steps.push(guest.setIdentity({ hostname: spec.hostName, timeNs: BigInt(Date.now()) * 1_000_000n }));
+  }
+  spec.volumes.forEach(({ guestPath, isReadonly }, index) => {
+    const flags = isReadonly ? MS_RDONLY : 0;
+    steps.push(guest.mount(volumeTag(index), guestPath, "virtiofs", { flags }));
+  });
+  for (const { guestPath, options } of spec.tmpfs) {
+    steps.push(guest.mount("tmpfs", guestPath, "tmpfs", { flags: MS_NOSUID | MS_NODEV, data: options }));
+  }
+  if (steps.length === 0) await agent.ready;
+  else await Promise.all(steps);
+}

@@ -1,0 +1,92 @@
+// Starts the process of a VM, and waits until the VM is there.
+import { spawn, type ChildProcess } from "node:child_process";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import type { Readable } from "node:stream";
+import { HostError } from "../errors.js";
+import { packageRoot } from "../host/guest-files.js";
+import { errorOf, LineReader, REPORT_FD, type MonitorOrder, type MonitorReport } from "./monitor-messages.js";
+
+/** The hidden command of the command line. */
+export const MONITOR_COMMAND = "monitor";
+const MAX_REPORT = 1024 * 1024;
+
+export interface LaunchHooks {
+  readonly onNotice?: ((line: string) => void) | undefined;
+  /** There is no template yet: it takes as long as a boot. */
+  readonly onBoot?: (() => void) | undefined;
+  /** Ends the start. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface LaunchedVm {
+  readonly id: string;
+  readonly restored: boolean;
+  /** The VM's own process; with a bound VM, the end of its input ends it. */
+  readonly process: ChildProcess;
+  /** Its exit code, once it has ended. */
+  readonly ended: Promise<number>;
+}
+
+/** Rejects with what has prevented the start. */
+export async function launchVm(order: MonitorOrder, hooks: LaunchHooks = {}): Promise<LaunchedVm> {
+  hooks.signal?.throwIfAborted();
+  const program = join(packageRoot(), "dist/vmlet.js");
+  if (!existsSync(program)) {
+    throw new HostError(`The program ${program} is not built`, { cure: "make build" });
+  }
+  const child = spawn(program, [MONITOR_COMMAND], {
+    stdio: ["pipe", "ignore", "ignore", "pipe"],
+    // A session of its own: what is typed into this one's terminal does not reach it.
+    detached: true,
+    // Its working folder must not keep a file system busy that it does not use.
+    cwd: "/",
+  });
+  const ended = new Promise<number>((resolve, reject) => {
+    child.once("error", reject);
+    child.once("close", (code) => {
+      resolve(code ?? 1);
+    });
+  });
+  ended.catch(() => undefined);
+  const stop = (): void => {
+    child.stdin?.destroy();
+    child.kill("SIGTERM");
+  };
+  hooks.signal?.addEventListener("abort", stop, { once: true });
+  try {
+    const ready = reports(child, hooks);
+    child.stdin?.on("error", () => undefined);
+    child.stdin?.write(`${JSON.stringify(order)}\n`);
+    if (!order.isBound) child.stdin?.end();
+    const { id, restored } = await Promise.race([ready, ended.then(lost)]);
+    return { id, restored, process: child, ended };
+  } catch (error) {
+    hooks.signal?.throwIfAborted();
+    throw error;
+  } finally {
+    hooks.signal?.removeEventListener("abort", stop);
+  }
+}
+
+function lost(code: number): never {
+  throw new HostError(`The VM's process has ended with ${String(code)} before the VM was there`);
+}
+
+function reports(child: ChildProcess, hooks: LaunchHooks): Promise<{ id: string; restored: boolean }> {
+  return new Promise((resolve, reject) => {
+    const lines = new LineReader((line) => {
+      const report = JSON.parse(line) as MonitorReport;
+      if ("notice" in report) hooks.onNotice?.(report.notice);
+      else if ("boots" in report) hooks.onBoot?.();
+      else if ("ready" in report) resolve(report.ready);
+      else reject(errorOf(report.failed));
+    }, MAX_REPORT);
+    const pipe = child.stdio[REPORT_FD] as Readable;
+    pipe.setEncoding("utf8");
+    pipe.on("data", (text: string) => {
+      lines.push(text);
+    });
+    pipe.on("error", reject);
+  });
+}

@@ -1,0 +1,99 @@
+// The program that a VM is started for, whoever looks at it: a terminal of this process, a log, others that attach.
+import { GuestCommand, type ExitStatus } from "../agent/command.js";
+import type { AgentConnection } from "../agent/connection.js";
+import type { CommandSpec } from "./vm-spec.js";
+
+export interface MainSinks {
+  /** Calls `done` once it has been taken; the program waits for that, a window later. */
+  output(output: 1 | 2, bytes: Buffer, done: () => void): void;
+  /** It takes input again, or reads none any more. */
+  inputRoom(): void;
+}
+
+export interface TerminalSize {
+  readonly rows: number;
+  readonly columns: number;
+}
+
+/** What AgentConnection's `takeUp` needs of a program that a snapshot holds. */
+export type HeldProgram = number | undefined;
+
+export class MainProgram {
+  /** Resolves once it has begun. Rejects with ExecError if it cannot, with AgentError if the guest has gone. */
+  readonly started: Promise<void>;
+  /** Rejects as `started`. */
+  readonly exit: Promise<ExitStatus>;
+  readonly #command: GuestCommand;
+
+  constructor(
+    agent: AgentConnection,
+    { argv, env, workingDirectory, user, hasTerminal, isInteractive }: CommandSpec,
+    sinks: MainSinks,
+    size: TerminalSize | undefined,
+    heldOn?: HeldProgram,
+  ) {
+    let isStarted = (): void => undefined;
+    let hasEnded: (status: ExitStatus) => void = () => undefined;
+    let hasFailed: (error: unknown) => void = () => undefined;
+    const exit = new Promise<ExitStatus>((resolve, reject) => {
+      hasEnded = resolve;
+      hasFailed = reject;
+    });
+    this.exit = exit;
+    this.started = Promise.race([new Promise<void>((resolve) => (isStarted = resolve)), exit.then(() => undefined)]);
+    for (const promise of [this.exit, this.started]) promise.catch(() => undefined);
+    const command: GuestCommand = new GuestCommand(
+      agent,
+      argv,
+      {
+        env,
+        cwd: workingDirectory,
+        makeCwd: true,
+        user,
+        ...(hasTerminal ? { terminal: size ?? true } : {}),
+        noInput: !isInteractive,
+      },
+      {
+        onStarted: () => {
+          isStarted();
+        },
+        onOutput: (output, bytes) => {
+          sinks.output(output, bytes, () => {
+            command.consumed(output, bytes.length);
+          });
+        },
+        onWritable: () => {
+          sinks.inputRoom();
+        },
+        onInputClosed: () => {
+          sinks.inputRoom();
+        },
+        onExit: (status) => {
+          hasEnded(status);
+        },
+        onFailed: (error) => {
+          hasFailed(error);
+        },
+      },
+      heldOn,
+    );
+    this.#command = command;
+  }
+
+  /** How many of the bytes have been taken; after fewer than all, `inputRoom` is called. */
+  input(bytes: Uint8Array): number {
+    return this.#command.write(bytes);
+  }
+
+  endInput(): void {
+    this.#command.end();
+  }
+
+  resize(rows: number, columns: number): void {
+    this.#command.resize(rows, columns);
+  }
+
+  signal(number: number): void {
+    this.#command.kill(number);
+  }
+}

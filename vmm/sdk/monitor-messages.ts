@@ -1,0 +1,79 @@
+// What the process of a VM and the one that has started it tell each other: lines of JSON, by a pipe each way.
+import { ERROR_CODES, VmmError, ConfigError, type ErrorCode } from "../errors.js";
+import type { VmSpec } from "./vm-spec.js";
+
+/** Descriptor at which the VM's process tells how far it is. */
+export const REPORT_FD = 3;
+
+/** On standard input, first and once. */
+export interface MonitorOrder {
+  readonly spec: VmSpec;
+  /** The VM ends when standard input does: with the process that has started it. */
+  readonly isBound: boolean;
+  /** The VM's own program waits for somebody who attaches. */
+  readonly waitsForAttach: boolean;
+  /** What its own program writes is kept. */
+  readonly keepsLog: boolean;
+  /** Goes on from this snapshot of a VM of the same kind, in place of a template. */
+  readonly snapshot?: string;
+}
+
+export type MonitorReport =
+  /** A line for whoever waits. */
+  | { readonly notice: string }
+  /** It takes as long as a boot. */
+  | { readonly boots: true }
+  | { readonly ready: { readonly id: string; readonly restored: boolean } }
+  | { readonly failed: FailureReport };
+
+export interface FailureReport {
+  readonly code: ErrorCode | undefined;
+  readonly message: string;
+  readonly problems?: readonly string[] | undefined;
+  readonly cure?: string | undefined;
+  /** As a shell has it, of a program that could not be run: 126 or 127. */
+  readonly status?: number | undefined;
+}
+
+export function failureOf(error: unknown): FailureReport {
+  if (error instanceof ConfigError) return { code: error.code, message: error.message, problems: error.problems };
+  if (error instanceof VmmError) {
+    const { status } = error as { status?: unknown };
+    return {
+      code: error.code,
+      message: error.message,
+      cure: error.cure,
+      status: typeof status === "number" ? status : undefined,
+    };
+  }
+  return { code: undefined, message: error instanceof Error ? (error.stack ?? error.message) : String(error) };
+}
+
+/** As it was thrown in the other process, as far as it has a code. */
+export function errorOf({ code, message, problems, cure, status }: FailureReport): Error {
+  if (problems !== undefined) return new ConfigError(problems);
+  if (code === undefined || !ERROR_CODES.includes(code)) return new Error(message);
+  return Object.assign(new VmmError(code, message, { cure }), status === undefined ? {} : { status });
+}
+
+/** Cuts a stream of text into lines, each at most `limit` characters. */
+export class LineReader {
+  readonly #line: (text: string) => void;
+  readonly #limit: number;
+  #text = "";
+
+  constructor(line: (text: string) => void, limit: number) {
+    this.#line = line;
+    this.#limit = limit;
+  }
+
+  push(text: string): void {
+    this.#text += text;
+    for (let end; (end = this.#text.indexOf("\n")) >= 0;) {
+      const line = this.#text.slice(0, end);
+      this.#text = this.#text.slice(end + 1);
+      this.#line(line);
+    }
+    if (this.#text.length > this.#limit) this.#text = "";
+  }
+}

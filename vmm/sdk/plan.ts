@@ -1,0 +1,141 @@
+// From what is asked for to what a VM is made of: its image is fetched, its root made, its program found.
+import type { ImageProgress, PreparedImage } from "../image/types.js";
+import { signalNumber } from "../agent/signals.js";
+import { ConfigError } from "../errors.js";
+import type { CheckedOptions } from "./vm-options.js";
+import { newVmId } from "./state-folder.js";
+import type { CommandSpec, RootSpec, VmSpec } from "./vm-spec.js";
+
+const DEFAULT_STOP_SIGNAL = "SIGTERM";
+const ROOT_FOLDER = "/";
+
+/** What a VM is started for. */
+export interface ProgramOptions {
+  /** In place of the image's; empty: the image's. */
+  readonly command: readonly string[];
+  /** In place of the image's; an empty list: none. */
+  readonly entrypoint: readonly string[] | undefined;
+  readonly hasTerminal: boolean;
+  readonly isInteractive: boolean;
+}
+
+export interface PlanOptions {
+  /** Undefined: the VM is started for what it will be asked. */
+  readonly program: ProgramOptions | undefined;
+  readonly autoRemove: boolean;
+  readonly stopSignal?: string | undefined;
+  readonly onProgress?: ((text: string) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface VmPlan {
+  readonly spec: VmSpec;
+  /** What it is made of may go from here on; a VM that runs from it keeps it otherwise. */
+  release(): void;
+}
+
+interface Root {
+  readonly root: RootSpec;
+  readonly source: string;
+  readonly image: PreparedImage | undefined;
+}
+
+/** Rejects with ConfigError, ImageError, and what fetching an image rejects with. */
+export async function planVm(checked: CheckedOptions, options: PlanOptions): Promise<VmPlan> {
+  const stopSignal = options.stopSignal === undefined ? undefined : signalNumber(options.stopSignal);
+  const { root, source, image } = await prepareRoot(checked, options);
+  try {
+    const config = image?.config;
+    const env = mergedEnv(config?.env ?? [], checked.env);
+    const workingDirectory = checked.workdir ?? unlessEmpty(config?.workingDir) ?? ROOT_FOLDER;
+    const user = checked.user ?? config?.user ?? "";
+    const id = newVmId();
+    const spec: VmSpec = {
+      id,
+      name: checked.name ?? `vm-${id}`,
+      root,
+      source,
+      imageId: image?.id,
+      memoryMib: checked.memoryMib,
+      cpus: checked.cpus,
+      network: checked.network,
+      ports: checked.ports,
+      volumes: checked.volumes,
+      tmpfs: checked.tmpfs,
+      hostName: checked.hostName ?? id,
+      isReadonly: checked.isReadonly,
+      labels: { ...config?.labels, ...checked.labels },
+      autoRemove: options.autoRemove,
+      stopSignal: stopSignal ?? signalNumber(unlessEmpty(config?.stopSignal) ?? DEFAULT_STOP_SIGNAL),
+      main:
+        options.program === undefined ? undefined : program(options.program, image, { env, workingDirectory, user }),
+      timeoutMs: checked.timeoutMs,
+      defaults: { env, workingDirectory, user },
+    };
+    return { spec, release: () => image?.release() };
+  } catch (error) {
+    image?.release();
+    throw error;
+  }
+}
+
+async function prepareRoot({ root, pull }: CheckedOptions, options: PlanOptions): Promise<Root> {
+  if (root.kind === "disk") return { root: { kind: "disk", path: root.path }, source: root.path, image: undefined };
+  const { prepareImage, prepareDirectory } = await import("../image/index.js");
+  const { onProgress, signal } = options;
+  const preparing = {
+    ...(onProgress === undefined
+      ? {}
+      : {
+          onProgress: (progress: ImageProgress) => {
+            onProgress(progressText(progress));
+          },
+        }),
+    ...(signal === undefined ? {} : { signal }),
+  };
+  const image =
+    root.kind === "image"
+      ? await prepareImage(root.reference, { pull, ...preparing })
+      : await prepareDirectory(root.path, preparing);
+  return {
+    root: { kind: "image", manifest: image.manifestPath },
+    source: root.kind === "image" ? image.reference : root.path,
+    image,
+  };
+}
+
+function unlessEmpty(text: string | undefined): string | undefined {
+  return text === "" ? undefined : text;
+}
+
+const MB = 1e6;
+const PHASES = {
+  download: "fetching the image",
+  unpack: "unpacking the image",
+  index: "making the image's root",
+} as const;
+
+function progressText({ phase, done, total }: ImageProgress): string {
+  const mb = (bytes: number): string => (bytes / MB).toFixed(0);
+  return `${PHASES[phase]}: ${mb(done)}${total === undefined ? "" : ` of ${mb(total)}`} MB`;
+}
+
+/** Those of the image, with the caller's in place of what has the same name. */
+export function mergedEnv(image: readonly string[], own: readonly string[]): string[] {
+  const name = (variable: string): string => variable.slice(0, variable.indexOf("="));
+  const given = new Set(own.map(name));
+  return [...image.filter((variable) => !given.has(name(variable))), ...own];
+}
+
+function program(
+  { command, entrypoint, hasTerminal, isInteractive }: ProgramOptions,
+  image: PreparedImage | undefined,
+  defaults: Pick<CommandSpec, "env" | "workingDirectory" | "user">,
+): CommandSpec {
+  const first = entrypoint ?? image?.config.entrypoint ?? [];
+  // As Docker has it: another entrypoint does not get the image's words.
+  const rest = command.length > 0 || entrypoint !== undefined ? command : (image?.config.cmd ?? []);
+  const argv = [...first, ...rest];
+  if (argv.length === 0) throw new ConfigError(["No command is given, and the root names none"]);
+  return { ...defaults, argv, hasTerminal, isInteractive };
+}

@@ -1,0 +1,63 @@
+// What a VM is made of, complete and checked, as one process hands it to another: plain JSON.
+import type { PublishedPort } from "./vm-record.js";
+
+export type RootSpec =
+  /** An image's disk of parts (vmm/image), below a layer that goes with the VM. */
+  | { readonly kind: "image"; readonly manifest: string }
+  /** The image of a file system, or a block device, as the guest's root. */
+  | { readonly kind: "disk"; readonly path: string };
+
+export interface VolumeSpec {
+  readonly hostPath: string;
+  readonly guestPath: string;
+  readonly isReadonly: boolean;
+}
+
+export interface TmpfsSpec {
+  readonly guestPath: string;
+  /** As mount(8) takes them after -o, such as "size=64m,mode=1777". */
+  readonly options: string;
+}
+
+/** A program in the guest. */
+export interface CommandSpec {
+  readonly argv: readonly string[];
+  /** "NAME=VALUE" */
+  readonly env: readonly string[];
+  readonly workingDirectory: string;
+  /** NAME, UID, NAME:GROUP or UID:GID; empty: root. */
+  readonly user: string;
+  readonly hasTerminal: boolean;
+  /** Standard input is open; without it, it is /dev/null. */
+  readonly isInteractive: boolean;
+}
+
+export type NetworkSpec =
+  { readonly kind: "none" } | { readonly kind: "user" } | { readonly kind: "tap"; readonly tap: string };
+
+export interface VmSpec {
+  readonly id: string;
+  readonly name: string;
+  readonly root: RootSpec;
+  /** For the record: an image's reference, or a path. */
+  readonly source: string;
+  readonly imageId: string | undefined;
+  readonly memoryMib: number;
+  readonly cpus: number;
+  readonly network: NetworkSpec;
+  readonly ports: readonly PublishedPort[];
+  readonly volumes: readonly VolumeSpec[];
+  readonly tmpfs: readonly TmpfsSpec[];
+  readonly hostName: string;
+  /** The guest may not write to its root. */
+  readonly isReadonly: boolean;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly autoRemove: boolean;
+  readonly stopSignal: number;
+  /** It ends with that; undefined: it waits for what it is asked. */
+  readonly main: CommandSpec | undefined;
+  /** `ms` that it may run; 0: as long as it likes. */
+  readonly timeoutMs: number;
+  /** For commands that say nothing else. */
+  readonly defaults: Pick<CommandSpec, "env" | "workingDirectory" | "user">;
+}
