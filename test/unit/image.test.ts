@@ -1,15 +1,21 @@
 // Needs: nothing; as root, loop devices and a kernel with erofs for one test, tar, zstd and erofs-utils for one each. Images
 // from archives to a file system.
 import assert from "node:assert/strict";
-import { execFileSync, spawn, spawnSync } from "node:child_process";
+import { execFileSync, spawn, spawnSync, type ChildProcess } from "node:child_process";
 import {
+  closeSync,
+  constants,
+  existsSync,
   mkdirSync,
   mkdtempSync,
-  readFileSync,
+  openSync,
   readdirSync,
+  readFileSync,
   rmSync,
   statSync,
   truncateSync,
+  utimesSync,
+  writeSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
@@ -40,6 +46,17 @@ import { skip } from "../helpers/skip.js";
 import { paxBody, tarOf, type TarItem } from "../helpers/tar-builder.js";
 
 const S_IFMT = 0o170000;
+
+/** Into a FIFO that holds little, which is not waited for: what it does not take now goes later, until it is closed. */
+async function feed(fd: number, bytes: Buffer, isOver: () => boolean): Promise<void> {
+  for (let at = 0; at < bytes.length && !isOver();) {
+    try {
+      at += writeSync(fd, bytes, at, Math.min(4096, bytes.length - at));
+    } catch {
+      await new Promise((resolve) => setTimeout(resolve, 2));
+    }
+  }
+}
 
 describe("image", function () {
   this.timeout(60_000);
@@ -906,6 +923,68 @@ describe("image", function () {
       await assert.rejects(prepare(save("two"), { signal: stop.signal, onProgress: progress }), /called off/);
       assert.deepEqual(readdirSync(join(cache, "tmp")), []);
       assert.equal((await listImages({ cache })).length, 1);
+    });
+
+    /** Another process that prepares an image, and says its id. */
+    function preparing(reference: string, limits = "{}"): ChildProcess {
+      const module = new URL("../../vmm/image/index.js", import.meta.url).href;
+      const program = `import { prepareImage } from ${JSON.stringify(module)};
+        const image = await prepareImage(process.argv[1], { cache: process.argv[2], limits: ${limits} });
+        console.log(image.id);
+        image.release();`;
+      const words = ["--input-type=module", "-e", program, reference, cache];
+      return spawn(process.execPath, words, { stdio: ["ignore", "pipe", "inherit"] });
+    }
+
+    it("a process that is killed halfway leaves nothing that is taken for whole, and others clear it away", async () => {
+      execFileSync("mkfifo", [at("slow")]);
+      const tar = tarOf([{ name: "a", body: Buffer.alloc(3_000_000, 1) }]);
+      const feeder = openSync(at("slow"), constants.O_RDWR | constants.O_NONBLOCK);
+      const child = preparing(`tar:${at("slow")}`);
+      const ended = new Promise((resolve) => child.once("close", resolve));
+      let isOver = false;
+      const fed = feed(feeder, tar.subarray(0, 2_500_000), () => isOver);
+      const data = async (): Promise<string> => {
+        for (;;) {
+          for (const name of existsSync(join(cache, "tmp")) ? readdirSync(join(cache, "tmp")) : []) {
+            const path = join(cache, "tmp", name);
+            if ((statSync(join(path, "data"), { throwIfNoEntry: false })?.size ?? 0) > 1_000_000) return path;
+          }
+          await new Promise((resolve) => setTimeout(resolve, 10));
+        }
+      };
+      const left = await data();
+      // Whoever comes meanwhile leaves alone what is being made.
+      utimesSync(left, 1, 1);
+      assert.deepEqual(await listImages({ cache }), []);
+      assert.ok(existsSync(left));
+      child.kill("SIGKILL");
+      await ended;
+      isOver = true;
+      await fed;
+      closeSync(feeder);
+      utimesSync(left, 1, 1);
+      assert.deepEqual(await listImages({ cache }), []);
+      assert.deepEqual([readdirSync(join(cache, "tmp")), readdirSync(join(cache, "layers"))], [[], []]);
+    });
+
+    it("several processes at once, in a cache that is too small for all, each get what they asked for", async () => {
+      const references = ["one", "two", "one", "two", "one"].map(save);
+      const results = await Promise.all(
+        references.map(async (reference) => {
+          const child = preparing(reference, "{ cacheBytes: 1_000_000 }");
+          let said = "";
+          child.stdout?.on("data", (bytes: Buffer) => (said += bytes.toString()));
+          const status = await new Promise((resolve) => child.once("close", resolve));
+          return [status, said.trim()];
+        }),
+      );
+      const ids = ["one", "two", "one", "two", "one"].map((name) => sha256(configOf(made(name))));
+      assert.deepEqual(
+        results,
+        ids.map((id) => [0, id]),
+      );
+      assert.ok((await treeOf(`docker-archive:${at("one.tar")}`)).has("base"));
     });
 
     it("leaves no descriptor open", async () => {
