@@ -7,7 +7,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { ImageError } from "../../vmm/errors.js";
-import { listImages, prepareImage, type PreparedImage, type PrepareOptions } from "../../vmm/image/index.js";
+import {
+  listImages,
+  prepareImage,
+  removeImage,
+  type PreparedImage,
+  type PrepareOptions,
+} from "../../vmm/image/index.js";
 import { openDocker, whyNoDocker } from "../helpers/docker-host.js";
 import { readErofs, readParts } from "../helpers/erofs-reader.js";
 import { configOf, dockerArchive, ociFiles, sha256, type MadeImage } from "../helpers/image-archives.js";
@@ -115,7 +121,9 @@ describe("image: registries and engines", function () {
       // A plain name with a host is looked for in the same places.
       assert.equal((await prepare(`${registry.host}/team/app:1`)).id, sha256(configOf(other)));
       const names = (await listImages({ cache })).flatMap(({ references }) => references);
-      assert.ok(names.includes(`${name}:1`) && names.includes(`${registry.host}/team/app:1`));
+      assert.deepEqual([names.includes(`${name}:1`), names.includes(`${registry.host}/team/app:1`)], [true, false]);
+      await removeImage(`${registry.host}/team/app:1`, { cache });
+      assert.ok(!(await listImages({ cache })).some(({ references }) => references.includes(`${name}:1`)));
     });
   });
 

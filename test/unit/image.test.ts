@@ -599,7 +599,12 @@ describe("image", function () {
         assert.equal(prepared.bytes, readParts(prepared.manifestPath).length);
         assert.deepEqual(paths(readErofs(readParts(prepared.manifestPath))), ["", "a", "b"]);
       }
-      assert.equal((await listImages({ cache })).length, 1);
+      const [listed, ...others] = await listImages({ cache });
+      assert.deepEqual(others, []);
+      // A path that is written without a transport, or with @0, is a name of its own.
+      assert.equal(listed?.references.length, references.length);
+      await removeImage(`oci:${at("oci")}:v1`, { cache });
+      assert.equal((await listImages({ cache }))[0]?.references.length, references.length - 1);
       assert.equal((await prepare(sha256(configOf(image)).slice(0, 12))).id, sha256(configOf(image)));
     });
 

@@ -1,6 +1,6 @@
 // Where a reference leads. Each kind of source is loaded only when it is asked for.
 import { ImageError } from "../errors.js";
-import { readName } from "./names.js";
+import { findName } from "./names.js";
 import { formatReference, isFolder, type Reference } from "./references.js";
 import { needName } from "./sources/registry-name.js";
 import { statSync } from "node:fs";
@@ -14,7 +14,7 @@ export type Found =
       readonly is: "source";
       /** What the name led to the last time, if that cannot have changed. */
       readonly id?: string | undefined;
-      /** Changes when the name leads elsewhere; undefined: the name is not to be kept. */
+      /** Changes when the name leads elsewhere; undefined where nothing tells. */
       readonly stamp: string | undefined;
       readonly open: () => Promise<ImageSource>;
     }
@@ -61,7 +61,7 @@ async function findFile(
   open: () => Promise<ImageSource>,
 ): Promise<Found> {
   const stamp = await stampOf(reference.path);
-  const known = readName(context.cache, formatReference(reference));
+  const known = findName(context.cache, reference);
   return { is: "source", id: known !== undefined && known.stamp === stamp ? known.id : undefined, stamp, open };
 }
 
@@ -106,7 +106,6 @@ function rootFile(path: string): ImageSource {
   return {
     config: undefined,
     layers: [{ digest: undefined, size: size === 0 ? undefined : size, open: () => streamOf(path) }],
-    names: [],
     close: () => Promise.resolve(),
   };
 }
@@ -137,7 +136,7 @@ async function findByName(
   context: SourceContext,
 ): Promise<Found> {
   const reference = formatReference({ is, name });
-  const known = readName(context.cache, reference);
+  const known = findName(context.cache, { is, name });
   if (pull === "never") {
     if (known !== undefined)
       return { is: "source", id: known.id, stamp: known.stamp, open: () => notCached(reference) };

@@ -44,7 +44,7 @@ export async function prepareFolder(path: string, context: PrepareContext): Prom
     await copy(cache, { root, files, layer, limits, turns }, (done) => onProgress?.({ phase: "unpack", done, total }));
   }
   const held = await makeOfLayers([layer], EMPTY_CONFIG, context);
-  writeName(cache, { reference: `dir:${root}`, id: held.id, stamp: layer });
+  writeName(cache, { reference: `tar:${root}`, id: held.id, stamp: layer });
   return held;
 }
 

@@ -8,7 +8,7 @@ import { evict, sizeOf } from "./eviction.js";
 import { findSource, type Found } from "./find-source.js";
 import { holdImage, readStored, type HeldImage } from "./image-store.js";
 import { DEFAULT_LIMITS } from "./limits.js";
-import { allNames, readName, removeName, writeName } from "./names.js";
+import { allNames, findName, removeName, writeName, type ImageName } from "./names.js";
 import { prepareSource, type PrepareContext } from "./prepare.js";
 import { formatReference, parseReference, type Reference } from "./references.js";
 import { showBytes } from "./show-bytes.js";
@@ -129,11 +129,7 @@ async function brought(
   const source = await found.open();
   try {
     const held = await prepareSource(source, context);
-    if (found.stamp !== undefined) {
-      for (const name of [formatReference(reference), ...source.names]) {
-        writeName(context.cache, { reference: name, id: held.id, stamp: found.stamp });
-      }
-    }
+    writeName(context.cache, { reference: formatReference(reference), id: held.id, stamp: found.stamp ?? "" });
     return held;
   } finally {
     await source.close();
@@ -164,10 +160,10 @@ function idOf(text: string, cache: ImageCache): string | undefined {
   return found.length === 1 && id !== undefined && DIGITS64.test(id) ? id : undefined;
 }
 
-function nameOf(text: string, cache: ImageCache): ReturnType<typeof readName> {
+function nameOf(text: string, cache: ImageCache): ImageName | undefined {
   // A file that has gone is no reason to keep what was made of it.
-  return (
-    allNames(cache).find(({ reference }) => reference === text) ??
-    readName(cache, formatReference(parseReference(text)))
-  );
+  const asWritten = allNames(cache).find(({ reference }) => reference === text);
+  if (asWritten !== undefined) return asWritten;
+  const parsed = parseReference(text);
+  return findName(cache, parsed);
 }

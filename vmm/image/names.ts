@@ -3,17 +3,27 @@ import { createHash } from "node:crypto";
 import { readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DIGITS64, type ImageCache } from "./cache.js";
+import { formatReference, type Reference } from "./references.js";
 
 export interface ImageName {
   readonly reference: string;
   readonly id: string;
-  /** Changes when the name may lead elsewhere: a digest, or what is known of a file. */
+  /** Changes when the name may lead elsewhere: a digest, or what is known of a file; "" where nothing tells. */
   readonly stamp: string;
 }
 
-export function readName(cache: ImageCache, reference: string): ImageName | undefined {
+function readName(cache: ImageCache, reference: string): ImageName | undefined {
   const name = readNameFile(cache.name(hashOf(reference)));
   return name?.reference === reference ? name : undefined;
+}
+
+/** What a reference led to the last time; a plain name also what it led to in an engine or a registry. */
+export function findName(cache: ImageCache, reference: Reference): ImageName | undefined {
+  const found = readName(cache, formatReference(reference));
+  if (found !== undefined || reference.is !== "name") return found;
+  const { name } = reference;
+  const others = (["docker-daemon", "docker"] as const).map((is) => formatReference({ is, name }));
+  return others.map((other) => readName(cache, other)).find((other) => other !== undefined);
 }
 
 export function writeName(cache: ImageCache, name: ImageName): void {

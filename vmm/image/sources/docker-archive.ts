@@ -51,7 +51,7 @@ export async function dockerArchive(folder: BlobFolder, wanted: string, limits: 
       open: () => folder.read(path),
     })),
   );
-  return { config, layers, names: [], close: () => folder.close() };
+  return { config, layers, close: () => folder.close() };
 }
 
 function choose(name: string, images: readonly Listed[], wanted: string): Listed {

@@ -72,7 +72,6 @@ async function sourceOf(
   return {
     config: bytes,
     layers: layers.map(({ digest, size }) => ({ digest, size, open: () => folder.read(pathOf(digest)) })),
-    names: [],
     close: () => folder.close(),
   };
 }

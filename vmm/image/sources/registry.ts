@@ -49,7 +49,7 @@ async function openImage(registry: Registry, first: Buffer, digest: string, limi
         size: layer.size,
         open: () => registry.blob(layer),
       }));
-      return { config, layers, names: [], close: () => Promise.resolve() };
+      return { config, layers, close: () => Promise.resolve() };
     }
     const entry = chooseEntry(manifest.entries, registry.name);
     what = `${registry.name}: manifest ${entry.digest}`;

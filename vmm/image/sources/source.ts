@@ -23,8 +23,6 @@ export interface ImageSource {
   /** Undefined for a bare root file system: one layer. */
   readonly config: Buffer | undefined;
   readonly layers: readonly SourceLayer[];
-  /** Other names that lead to the same image from now on. */
-  readonly names: readonly string[];
   close(): Promise<void>;
 }
 
