@@ -110,26 +110,14 @@ static void names(void)
 	puts("ok names");
 }
 
-static void many(void)
+static void deep(void)
 {
-	char name[32];
-	CHECK(mkdir("many", 0755) == 0);
-	for (int i = 0; i < 150; i++) {
-		snprintf(name, sizeof name, "many/%d", i);
-		CHECK(mknod(name, S_IFREG | 0644, 0) == 0);
-	}
-	DIR *folder = opendir("many");
-	int count = 0;
-	while (readdir(folder) != 0)
-		count++;
-	closedir(folder);
-	CHECK(count == 152);
 	CHECK(mkdir("deep", 0755) == 0 && chdir("deep") == 0);
 	for (int i = 0; i < 20; i++)
 		CHECK(mkdir("a folder in a folder", 0755) == 0 && chdir("a folder in a folder") == 0);
 	int fd = open("bottom", O_WRONLY | O_CREAT, 0644);
 	CHECK(fd >= 0 && write(fd, "deep", 4) == 4 && close(fd) == 0);
-	puts("ok many");
+	puts("ok deep");
 }
 
 static void changes(void)
@@ -213,7 +201,7 @@ int main(int count, char **words)
 	setvbuf(stdout, 0, _IOLBF, 0);
 	if (count < 2)
 		return 64;
-	void (*parts[])(void) = { mappings, locks, names, changes, many };
+	void (*parts[])(void) = { mappings, locks, names, changes, deep };
 	for (unsigned i = 0; i < sizeof parts / sizeof *parts; i++) {
 		if (chdir(words[1]) != 0)
 			return 1;
