@@ -635,6 +635,16 @@ describe("image", function () {
       mkdirSync(at("zstd"));
       writeFiles(at("zstd"), ociFiles({ layers: [tarOf([{ name: "z", body: "1".repeat(5000) }])], pack: zstd }).files);
       assert.equal(text(await treeOf(`oci:${at("zstd")}`), "z"), "1".repeat(5000));
+      mkdirSync(at("frames"));
+      // As tools write them that want to read parts of a layer.
+      const skipped = Buffer.concat([Buffer.from("502a4d1804000000", "hex"), Buffer.from("note")]);
+      const frames = (bytes: Buffer): Buffer =>
+        Buffer.concat([skipped, zstd(bytes.subarray(0, 700)), skipped, zstd(bytes.subarray(700)), skipped]);
+      writeFiles(
+        at("frames"),
+        ociFiles({ layers: [tarOf([{ name: "f", body: "1".repeat(5000) }])], pack: frames }).files,
+      );
+      assert.equal(text(await treeOf(`oci:${at("frames")}`), "f"), "1".repeat(5000));
       mkdirSync(at("cut"));
       const cut = (bytes: Buffer): Buffer => zstd(bytes).subarray(0, -5);
       writeFiles(at("cut"), ociFiles({ layers: [tarOf([{ name: "y", body: "2" }])], pack: cut }).files);

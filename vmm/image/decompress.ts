@@ -1,5 +1,5 @@
-// Layers are tar archives as they are, or packed by gzip or zstd; the first bytes tell. Node has zstd from 22.15 on; for
-// others, the program of that name is used.
+// Layers are tar archives as they are, or packed by gzip or zstd; the first bytes tell. Node has zstd from 22.15 on, but
+// only for streams of one frame, and tools write many: the program of that name is used where it is there.
 import { spawn } from "node:child_process";
 import { Readable } from "node:stream";
 import * as zlib from "node:zlib";
@@ -35,10 +35,33 @@ function packed(program: string): ImageError {
 export async function* decompress(source: AsyncIterable<Buffer>, how: Compression): AsyncGenerator<Buffer> {
   if (how === "none") yield* source;
   else if (how === "gzip") yield* through(source, zlib.createGunzip({ chunkSize: CHUNK }), how);
-  else if ("createZstdDecompress" in zlib) {
-    const create = zlib.createZstdDecompress as (options: object) => NodeJS.ReadWriteStream;
-    yield* through(source, create({ chunkSize: CHUNK }), how);
-  } else yield* zstdProgram(source);
+  else {
+    const program = findProgram("zstd");
+    if (program !== undefined) yield* zstdProgram(program, source);
+    else yield* ownZstd(source);
+  }
+}
+
+/** Node's own, which takes one frame and no more, and says nothing of what it has left. */
+async function* ownZstd(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  if (!("createZstdDecompress" in zlib)) throw noZstd("this Node cannot unpack it");
+  const create = zlib.createZstdDecompress as (options: object) => NodeJS.ReadWriteStream & { bytesWritten: number };
+  const unpack = create({ chunkSize: CHUNK });
+  let given = 0;
+  async function* counted(): AsyncGenerator<Buffer> {
+    for await (const chunk of source) {
+      given += chunk.length;
+      yield chunk;
+    }
+  }
+  yield* through(counted(), unpack, "zstd");
+  if (unpack.bytesWritten < given) throw noZstd("this Node unpacks only the first of its frames");
+}
+
+function noZstd(why: string): ImageError {
+  return new ImageError(`A layer is packed by zstd, and ${why}; there is no program zstd`, {
+    cure: "install it (Debian: apt-get install zstd)",
+  });
 }
 
 async function* through(
@@ -68,13 +91,7 @@ async function* through(
   }
 }
 
-async function* zstdProgram(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-  const program = findProgram("zstd");
-  if (program === undefined) {
-    throw new ImageError("A layer is packed by zstd, which this Node cannot unpack, and there is no such program", {
-      cure: "install it (Debian: apt-get install zstd), or use Node 22.15 or newer",
-    });
-  }
+async function* zstdProgram(program: string, source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   const child = spawn(program, ["-dcq"], { stdio: ["pipe", "pipe", "pipe"] });
   let complaint = "";
   child.stderr.on("data", (bytes: Buffer) => {
