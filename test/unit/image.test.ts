@@ -738,6 +738,20 @@ describe("image", function () {
       await prepare(bomb);
     });
 
+    it("a layer of 200 MB goes through in pieces: the process does not grow with it", () => {
+      execFileSync("sh", [
+        "-ec",
+        `truncate -s 200M ${at("zeroes")}; tar -C ${folder} -cf - zeroes | gzip -1 >${at("large.tar.gz")}`,
+      ]);
+      const module = new URL("../../vmm/image/index.js", import.meta.url).href;
+      const program = `import { prepareImage } from ${JSON.stringify(module)};
+        (await prepareImage(process.argv[1], { cache: process.argv[2] })).release();
+        console.log(process.resourceUsage().maxRSS);`;
+      const words = ["--input-type=module", "-e", program, `tar:${at("large.tar.gz")}`, cache];
+      const kib = Number(execFileSync(process.execPath, words, { encoding: "latin1" }));
+      assert.ok(kib > 20_000 && kib < 170_000, `${String(kib)} KiB`);
+    });
+
     it("hostile and foreign JSON gets one clear error", async () => {
       const config = (more: object): MadeImage => ({ layers: [[{ name: "a" }]], ...more });
       const cases: [MadeImage, RegExp][] = [
