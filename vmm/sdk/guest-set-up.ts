@@ -11,13 +11,19 @@ const MS_RDONLY = 1;
 const MS_NOSUID = 2;
 const MS_NODEV = 4;
 
+/** Whether there is anything to be done before a program may begin. */
+export function needsSetUp({ volumes, tmpfs }: VmSpec, isRestored: boolean): boolean {
+  return !isRestored || volumes.length > 0 || tmpfs.length > 0;
+}
+
 /** Rejects with GuestRequestError for what the guest refuses, and with AgentError. */
 export async function setUpGuest(agent: AgentConnection, spec: VmSpec, isRestored: boolean): Promise<void> {
   const guest = new GuestControl(agent, new GuestFiles(agent));
   // The connection keeps their order; each alone would cost the guest a wake-up.
   const steps: Promise<void>[] = [];
   if (!isRestored) {
-    steps.push(guest.setIdentity({ hostname: spec.hostName, timeNs: BigInt(Date.now()) * 1_000_000n }));
+    const hostname = spec.hostName === undefined ? {} : { hostname: spec.hostName };
+    steps.push(guest.setIdentity({ ...hostname, timeNs: BigInt(Date.now()) * 1_000_000n }));
   }
   spec.volumes.forEach(({ guestPath, isReadonly }, index) => {
     const flags = isReadonly ? MS_RDONLY : 0;
@@ -26,6 +32,5 @@ export async function setUpGuest(agent: AgentConnection, spec: VmSpec, isRestore
   for (const { guestPath, options } of spec.tmpfs) {
     steps.push(guest.mount("tmpfs", guestPath, "tmpfs", { flags: MS_NOSUID | MS_NODEV, data: options }));
   }
-  if (steps.length === 0) await agent.ready;
-  else await Promise.all(steps);
+  await Promise.all(steps);
 }

@@ -1,5 +1,6 @@
 // The program that a VM is started for, whoever looks at it: a terminal of this process, a log, others that attach.
 import { GuestCommand, type ExitStatus } from "../agent/command.js";
+import type { CommandOptions } from "../agent/exec-request.js";
 import type { AgentConnection } from "../agent/connection.js";
 import type { CommandSpec } from "./vm-spec.js";
 
@@ -15,8 +16,27 @@ export interface TerminalSize {
   readonly columns: number;
 }
 
-/** What AgentConnection's `takeUp` needs of a program that a snapshot holds. */
-export type HeldProgram = number | undefined;
+export interface MainOptions {
+  readonly size?: TerminalSize | undefined;
+  /** It stops before its first instruction, and goes on behind a snapshot. */
+  readonly holds?: boolean | undefined;
+  /** Stream of the agent's on which a snapshot holds it. */
+  readonly heldOn?: number | undefined;
+}
+
+export function commandOptions(
+  { env, workingDirectory, user, hasTerminal, isInteractive }: CommandSpec,
+  size: TerminalSize | undefined,
+): CommandOptions {
+  return {
+    env,
+    cwd: workingDirectory,
+    makeCwd: true,
+    user,
+    ...(hasTerminal ? { terminal: size ?? true } : {}),
+    noInput: !isInteractive,
+  };
+}
 
 export class MainProgram {
   /** Resolves once it has begun. Rejects with ExecError if it cannot, with AgentError if the guest has gone. */
@@ -27,10 +47,9 @@ export class MainProgram {
 
   constructor(
     agent: AgentConnection,
-    { argv, env, workingDirectory, user, hasTerminal, isInteractive }: CommandSpec,
+    spec: CommandSpec,
     sinks: MainSinks,
-    size: TerminalSize | undefined,
-    heldOn?: HeldProgram,
+    { size, holds = false, heldOn }: MainOptions = {},
   ) {
     let isStarted = (): void => undefined;
     let hasEnded: (status: ExitStatus) => void = () => undefined;
@@ -44,15 +63,8 @@ export class MainProgram {
     for (const promise of [this.exit, this.started]) promise.catch(() => undefined);
     const command: GuestCommand = new GuestCommand(
       agent,
-      argv,
-      {
-        env,
-        cwd: workingDirectory,
-        makeCwd: true,
-        user,
-        ...(hasTerminal ? { terminal: size ?? true } : {}),
-        noInput: !isInteractive,
-      },
+      spec.argv,
+      { ...commandOptions(spec, size), hold: holds },
       {
         onStarted: () => {
           isStarted();

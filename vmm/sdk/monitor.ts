@@ -134,7 +134,7 @@ async function runMain(owner: VmOwner, order: MonitorOrder, abort: AbortSignal):
         server.inputRoom();
       },
     };
-    const running = new MainProgram(owner.workload.agent, main, sinks, size);
+    const running = new MainProgram(owner.workload.agent, main, sinks, { size });
     program = running;
     for (const bytes of early.splice(0)) running.input(bytes);
     await Promise.race([running.started, aborted(abort)]);

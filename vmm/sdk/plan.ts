@@ -62,7 +62,7 @@ export async function planVm(checked: CheckedOptions, options: PlanOptions): Pro
       ports: checked.ports,
       volumes: checked.volumes,
       tmpfs: checked.tmpfs,
-      hostName: checked.hostName ?? id,
+      hostName: checked.hostName,
       isReadonly: checked.isReadonly,
       labels: { ...config?.labels, ...checked.labels },
       autoRemove: options.autoRemove,

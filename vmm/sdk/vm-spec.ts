@@ -48,7 +48,8 @@ export interface VmSpec {
   readonly ports: readonly PublishedPort[];
   readonly volumes: readonly VolumeSpec[];
   readonly tmpfs: readonly TmpfsSpec[];
-  readonly hostName: string;
+  /** Undefined: that of every guest. */
+  readonly hostName: string | undefined;
   /** The guest may not write to its root. */
   readonly isReadonly: boolean;
   readonly labels: Readonly<Record<string, string>>;

@@ -228,7 +228,7 @@ function specOfClone(spec: VmSpec, { name, hostName, timeoutMs }: RestoreOptions
     ...spec,
     id,
     name: name ?? `vm-${id}`,
-    hostName: hostName ?? id,
+    hostName: hostName ?? spec.hostName,
     timeoutMs: timeoutMs ?? 0,
     // Two VMs cannot listen at one port of this host.
     ports: [],

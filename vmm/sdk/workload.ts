@@ -1,21 +1,33 @@
 // A VM that runs programs, in this process: it goes on from a template where it can, boots where it must, and is set up
 // by its agent.
-import { AgentConnection } from "../agent/connection.js";
+import { AgentConnection, type ConnectionOptions } from "../agent/connection.js";
 import type { ResolvedConfig } from "../config/types.js";
-import { knownQuirks } from "../fixups/probe.js";
-import type { Quirks } from "../fixups/quirks.js";
+import { probeQuirks } from "../fixups/probe.js";
+import { isQuirks, type Quirks } from "../fixups/quirks.js";
 import { buildMissing } from "../host/first-use.js";
+import { remembered } from "../host/probe-cache.js";
 import { KvmSystem } from "../kvm/system.js";
+import type { BuildOptions } from "../machine/builder.js";
 import type { VmHost } from "../machine/host-callbacks.js";
 import { Vm } from "../machine/vm.js";
 import type { VmExit } from "../machine/vm-exit.js";
 import { freshIdentity } from "../snapshot/identity.js";
+import type { ProgramTemplate } from "../snapshot/program-template.js";
 import { OpenSnapshot } from "../snapshot/restore.js";
 import { loadDeviceSupport } from "../virtio/device-support.js";
 import { ChannelTransport } from "./channel-transport.js";
 import { canBeTemplate, guestConfig } from "./guest-config.js";
-import { setUpGuest } from "./guest-set-up.js";
-import type { VmSpec } from "./vm-spec.js";
+import { needsSetUp, setUpGuest } from "./guest-set-up.js";
+import {
+  connectionOfTemplate,
+  heldStart,
+  keepProgram,
+  PLAIN_START,
+  programTemplate,
+  type BeginProgram,
+  type ProgramStart,
+} from "./program-start.js";
+import type { CommandSpec, VmSpec } from "./vm-spec.js";
 
 /** Of what the guest's console says, for an error, `bytes`. */
 const KEPT_CONSOLE = 4096;
@@ -26,7 +38,9 @@ export interface WorkloadHooks {
   /** A line for whoever looks after this process. */
   log(line: string): void;
   /** There is no template yet, and no guest: it takes as long as a boot. */
-  boots?(): void;
+  boots?: (() => void) | undefined;
+  /** Begins the VM's own program; it comes before the guest runs where that can be. */
+  begin?: BeginProgram | undefined;
 }
 
 export class Workload {
@@ -72,31 +86,39 @@ export class Workload {
     const deviceSupport = await loadDeviceSupport(config);
     const transport = new ChannelTransport();
     const console = { text: "" };
-    const host = hostOf(transport, hooks, console);
     const options = { known, deviceSupport, hearsOwner: true, mayBeSaved: true };
-    let snapshot: OpenSnapshot | undefined;
-    let vm: Vm | undefined;
+    let made: MadeVm | undefined;
     try {
-      if (hooks.snapshot !== undefined || canBeTemplate(spec)) {
-        snapshot =
-          hooks.snapshot === undefined
-            ? await template(config, options, hooks, signal)
-            : OpenSnapshot.open(hooks.snapshot);
-        vm = snapshot.restore(host, options);
-        vm.tellIdentity({ ...freshIdentity(), hostName: spec.hostName });
-      } else {
-        hooks.boots?.();
-        vm = Vm.build(config, host, options);
-      }
+      const origin = await originOf(spec, config, hooks, () =>
+        template(config, { known, deviceSupport }, hooks, signal),
+      );
+      const keep = origin.keep;
+      const host: VmHost = {
+        ...hostOf(transport, hooks, console),
+        ...(keep === undefined
+          ? {}
+          : {
+              snapshotPoint: () => {
+                if (made !== undefined) void keepProgram(keep, made.vm, hooks.log);
+              },
+            }),
+      };
+      made = makeVm(origin, spec, config, host, options);
       signal?.throwIfAborted();
-      transport.connect(vm);
-      const agent = new AgentConnection(transport);
-      const workload = new Workload(vm, agent, transport, snapshot, console);
-      await workload.#setUp(spec, signal);
+      transport.connect(made.vm);
+      const agent = new AgentConnection(transport, origin.connection);
+      const mustSetUp = needsSetUp(spec, made.snapshot !== undefined);
+      // In the ring before the guest runs: it finds it there.
+      if (!mustSetUp) hooks.begin?.(agent, origin.start);
+      const workload = new Workload(made.vm, agent, transport, made.snapshot, console);
+      if (mustSetUp) {
+        await workload.#setUp(spec, signal);
+        hooks.begin?.(agent, origin.start);
+      } else if (hooks.begin === undefined) await workload.#ready(signal);
       return workload;
     } catch (error) {
-      await vm?.close();
-      snapshot?.close();
+      await made?.vm.close();
+      made?.snapshot?.close();
       throw error;
     }
   }
@@ -125,12 +147,20 @@ export class Workload {
   }
 
   async #setUp(spec: VmSpec, signal: AbortSignal | undefined): Promise<void> {
+    await this.#unlessAborted(signal, setUpGuest(this.agent, spec, this.isRestored));
+  }
+
+  async #ready(signal: AbortSignal | undefined): Promise<void> {
+    await this.#unlessAborted(signal, this.agent.ready);
+  }
+
+  async #unlessAborted(signal: AbortSignal | undefined, task: Promise<void>): Promise<void> {
     const stop = (): void => {
       this.vm.stop();
     };
     signal?.addEventListener("abort", stop, { once: true });
     try {
-      await setUpGuest(this.agent, spec, this.isRestored);
+      await task;
     } catch (error) {
       signal?.throwIfAborted();
       throw error;
@@ -140,11 +170,72 @@ export class Workload {
   }
 }
 
+interface MadeVm {
+  readonly vm: Vm;
+  readonly snapshot: OpenSnapshot | undefined;
+}
+
+/** What a VM goes on from, and how its program begins there. */
+interface Origin {
+  /** Undefined: it boots. */
+  readonly snapshot: OpenSnapshot | undefined;
+  readonly connection: ConnectionOptions;
+  readonly start: ProgramStart;
+  /** Where its program is kept for the next time. */
+  readonly keep?: ProgramTemplate;
+}
+
+async function originOf(
+  spec: VmSpec,
+  config: ResolvedConfig,
+  hooks: WorkloadHooks,
+  openTemplate: () => Promise<OpenSnapshot>,
+): Promise<Origin> {
+  const { snapshot, begin } = hooks;
+  if (snapshot !== undefined) return { snapshot: OpenSnapshot.open(snapshot), connection: {}, start: PLAIN_START };
+  if (!canBeTemplate(spec)) {
+    hooks.boots?.();
+    return { snapshot: undefined, connection: {}, start: PLAIN_START };
+  }
+  // What is mounted before a program begins would have to be in its snapshot.
+  const canBeHeld = begin !== undefined && spec.main !== undefined && !needsSetUp(spec, true);
+  const program = canBeHeld ? await programOf(config, spec.main) : undefined;
+  const held = program?.open();
+  if (held !== undefined) return { snapshot: held, connection: connectionOfTemplate(heldStart()), start: heldStart() };
+  const opened = await openTemplate();
+  const keep = program?.isKnown() === true ? program : undefined;
+  const start = { holds: keep !== undefined, heldOn: undefined };
+  return { snapshot: opened, connection: connectionOfTemplate(start), start, ...(keep === undefined ? {} : { keep }) };
+}
+
+async function programOf(config: ResolvedConfig, main: CommandSpec): Promise<ProgramTemplate | undefined> {
+  const { templatePath } = await import("../snapshot/template.js");
+  return programTemplate(templatePath(config), main);
+}
+
+function makeVm(
+  { snapshot }: Origin,
+  spec: VmSpec,
+  config: ResolvedConfig,
+  host: VmHost,
+  options: BuildOptions,
+): MadeVm {
+  if (snapshot === undefined) return { vm: Vm.build(config, host, options), snapshot };
+  try {
+    const vm = snapshot.restore(host, options);
+    vm.tellIdentity({ ...freshIdentity(), hostName: spec.hostName });
+    return { vm, snapshot };
+  } catch (error) {
+    snapshot.close();
+    throw error;
+  }
+}
+
 /** Throws HostError without a /dev/kvm that can be used. */
 function probe(): Quirks | undefined {
   const system = KvmSystem.open();
   try {
-    return knownQuirks(system);
+    return remembered(() => probeQuirks(system), isQuirks);
   } finally {
     system.close();
   }
@@ -171,7 +262,7 @@ function hostOf(transport: ChannelTransport, hooks: WorkloadHooks, console: { te
 
 async function template(
   config: ResolvedConfig,
-  options: { readonly known: { readonly quirks: Quirks | undefined } },
+  options: BuildOptions,
   hooks: WorkloadHooks,
   signal: AbortSignal | undefined,
 ): Promise<OpenSnapshot> {
@@ -180,13 +271,10 @@ async function template(
     ...options,
     waits: () => hooks.boots?.(),
     boots: (vm) => {
-      signal?.addEventListener(
-        "abort",
-        () => {
-          vm.stop();
-        },
-        { once: true },
-      );
+      const stop = (): void => {
+        vm.stop();
+      };
+      signal?.addEventListener("abort", stop, { once: true });
     },
   });
 }

@@ -87,7 +87,7 @@ async function execIn(agentSocket: string, spec: CommandSpec): Promise<number> {
       },
       inputRoom: () => input?.resume(),
     },
-    size,
+    { size },
   );
   const removeHandlers = onEndSignals((number) => {
     program.signal(number);

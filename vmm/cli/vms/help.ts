@@ -29,7 +29,7 @@ Options:
                          a port of this host leads to the guest's; repeatable
       --network KIND     none (default), user: needs no rights (default with
                          --publish), tap[=NAME]: an interface of this host
-  -h, --hostname NAME    the guest's host name; default: the VM's id
+  -h, --hostname NAME    the guest's host name; default: vmlet
       --name NAME        of the VM; default: made from its id
   -l, --label NAME=VALUE for vmlet ps and inspect; repeatable
       --read-only        the guest cannot write to its root

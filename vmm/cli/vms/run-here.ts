@@ -1,11 +1,13 @@
 // A VM in this process, its program at this process's standard streams.
+import type { AgentConnection } from "../../agent/connection.js";
 import { ExecError } from "../../errors.js";
 import { EXIT_SIGNAL_BASE } from "../../host/exit-codes.js";
 import { OutputQueue, OutputWriter } from "../../host/standard-output.js";
 import { say } from "../../host/say.js";
 import { MainProgram } from "../../sdk/main-program.js";
 import { VmOwner } from "../../sdk/vm-owner.js";
-import type { CommandSpec, VmSpec } from "../../sdk/vm-spec.js";
+import type { ProgramStart } from "../../sdk/program-start.js";
+import type { VmSpec } from "../../sdk/vm-spec.js";
 import { onEndSignals } from "../../sys/end-signals.js";
 import { CommandInput } from "../command-input.js";
 import type { WorkProgress } from "./work-progress.js";
@@ -14,12 +16,15 @@ const STREAMS = { 1: "standard output", 2: "standard error" } as const;
 /** As timeout(1). */
 const EXIT_TIMEOUT = 124;
 const SIGPIPE = 13;
+/** Others may use a VM that has run for so long; a short program need not wait for what that takes, `ms`. */
+const OPEN_AFTER_MS = 200;
 /** So often a signal is handed on to a program; the next one ends the VM. */
 const PATIENCE = 2;
 
 /** The result is the process's exit code. */
 export async function runHere(spec: VmSpec, progress: WorkProgress): Promise<number> {
   const signals = new SignalRelay();
+  const run = new ProgramRun(spec, signals, progress);
   try {
     const owner = await VmOwner.start(spec, {
       hasLog: false,
@@ -28,10 +33,13 @@ export async function runHere(spec: VmSpec, progress: WorkProgress): Promise<num
       boots: () => {
         progress.show("no guest of this kind has been started yet: it boots, once");
       },
+      begin: (agent, start) => {
+        run.begin(agent, start);
+      },
     });
     let exitCode = EXIT_SIGNAL_BASE;
     try {
-      exitCode = await runProgram(spec, owner, signals, progress);
+      exitCode = await run.toEnd(owner);
     } finally {
       await owner.end(exitCode);
     }
@@ -45,60 +53,98 @@ export async function runHere(spec: VmSpec, progress: WorkProgress): Promise<num
   }
 }
 
-async function runProgram(spec: VmSpec, owner: VmOwner, signals: SignalRelay, progress: WorkProgress): Promise<number> {
-  const outputs = { 1: queue(1, () => program.signal(SIGPIPE)), 2: queue(2, () => program.signal(SIGPIPE)) };
-  let input: CommandInput | undefined;
-  const program: MainProgram = new MainProgram(
-    owner.workload.agent,
-    spec.main as CommandSpec,
-    {
-      output: (output, bytes, done) => {
-        progress.done();
-        outputs[output].push(bytes, () => {
-          if (owner.attached === undefined) done();
-          else owner.attached.output(output, bytes, done);
-        });
-      },
-      inputRoom: () => input?.resume(),
-    },
-    undefined,
-  );
-  signals.handTo(program, () => {
-    owner.workload.vm.stop();
-  });
-  let timer: NodeJS.Timeout | undefined;
-  try {
-    if (spec.main?.isInteractive === true) {
-      input = new CommandInput({
-        commandInput: (bytes) => program.input(bytes),
-        endCommandInput: () => {
-          program.endInput();
+/** The program and this process's standard streams. */
+class ProgramRun {
+  readonly #spec: VmSpec;
+  readonly #signals: SignalRelay;
+  readonly #progress: WorkProgress;
+  readonly #outputs = { 1: this.#queue(1), 2: this.#queue(2) };
+  #owner: VmOwner | undefined;
+  #program: MainProgram | undefined;
+  #input: CommandInput | undefined;
+
+  constructor(spec: VmSpec, signals: SignalRelay, progress: WorkProgress) {
+    this.#spec = spec;
+    this.#signals = signals;
+    this.#progress = progress;
+  }
+
+  begin(agent: AgentConnection, start: ProgramStart): void {
+    const { main } = this.#spec;
+    if (main === undefined) throw new Error("There is no program to run");
+    this.#program = new MainProgram(
+      agent,
+      main,
+      {
+        output: (output, bytes, done) => {
+          this.#progress.done();
+          this.#outputs[output].push(bytes, () => {
+            const attached = this.#owner?.attached;
+            if (attached === undefined) done();
+            else attached.output(output, bytes, done);
+          });
         },
-      });
-      input.open();
-    }
-    await program.started;
-    progress.done();
-    // Others may use it while it runs.
-    await Promise.race([program.exit, open(owner, program)]);
-    const over = new Promise<undefined>((resolve) => {
-      if (spec.timeoutMs > 0) {
-        timer = setTimeout(() => {
-          resolve(undefined);
-        }, spec.timeoutMs);
-      }
+        inputRoom: () => this.#input?.resume(),
+      },
+      start,
+    );
+    // What comes for a program that is being kept must not be in its snapshot.
+    if (main.isInteractive && !start.holds) this.#openInput(this.#program);
+  }
+
+  async toEnd(owner: VmOwner): Promise<number> {
+    this.#owner = owner;
+    const program = this.#program;
+    if (program === undefined) throw new Error("The program has not begun");
+    this.#signals.handTo(program, () => {
+      owner.workload.vm.stop();
     });
-    const status = await Promise.race([program.exit, over]);
-    if (status === undefined) say(`its time of ${String(spec.timeoutMs / 1000)} s is over: the VM is ended`);
-    await Promise.all([outputs[1].drained(), outputs[2].drained()]);
-    return status?.exitCode ?? EXIT_TIMEOUT;
-  } catch (error) {
-    if (!(error instanceof ExecError)) throw error;
-    say(error.message);
-    return error.exitCode;
-  } finally {
-    clearTimeout(timer);
-    input?.close();
+    const timers: NodeJS.Timeout[] = [];
+    const after = <Result>(ms: number, result: Result): Promise<Result> =>
+      new Promise((resolve) => timers.push(setTimeout(resolve, ms, result)));
+    try {
+      await program.started;
+      this.#progress.done();
+      if (this.#spec.main?.isInteractive === true) this.#openInput(program);
+      const { timeoutMs } = this.#spec;
+      const over = timeoutMs > 0 ? after(timeoutMs, undefined) : new Promise<never>(() => undefined);
+      const opened = after(OPEN_AFTER_MS, undefined).then(() => open(owner, program));
+      // A program that has ended by then needs no sockets.
+      const failed = opened.then(() => new Promise<never>(() => undefined));
+      const status = await Promise.race([program.exit, over, failed]);
+      if (status === undefined) say(`its time of ${String(timeoutMs / 1000)} s is over: the VM is ended`);
+      await Promise.all([this.#outputs[1].drained(), this.#outputs[2].drained()]);
+      return status?.exitCode ?? EXIT_TIMEOUT;
+    } catch (error) {
+      if (!(error instanceof ExecError)) throw error;
+      say(error.message);
+      return error.exitCode;
+    } finally {
+      for (const timer of timers) clearTimeout(timer);
+      this.#input?.close();
+    }
+  }
+
+  #openInput(program: MainProgram): void {
+    if (this.#input !== undefined) return;
+    this.#input = new CommandInput({
+      commandInput: (bytes) => program.input(bytes),
+      endCommandInput: () => {
+        program.endInput();
+      },
+    });
+    this.#input.open();
+  }
+
+  #queue(fd: 1 | 2): OutputQueue {
+    return new OutputQueue(
+      new OutputWriter(fd, {
+        vanished: () => this.#program?.signal(SIGPIPE),
+        failed: (why) => {
+          say(`${STREAMS[fd]}: ${why}: what the program writes is lost`);
+        },
+      }),
+    );
   }
 }
 
@@ -113,17 +159,6 @@ async function open(owner: VmOwner, program: MainProgram): Promise<void> {
     },
   });
   await owner.open();
-}
-
-function queue(fd: 1 | 2, vanished: () => void): OutputQueue {
-  return new OutputQueue(
-    new OutputWriter(fd, {
-      vanished,
-      failed: (why) => {
-        say(`${STREAMS[fd]}: ${why}: what the program writes is lost`);
-      },
-    }),
-  );
 }
 
 /** Signals of this process: they end a start, go to the program that runs, and end the VM of one that does not listen. */
