@@ -49,10 +49,45 @@ static unsigned long program_random(long pid)
 	return 0;
 }
 
+/* Of a file that a held program is made of. */
+#define PROGRAM_BYTES (16UL << 20)
+
+/* Reads it, so that it is in memory: a page that has to come from a disk costs more than most programs do. */
+static void warm_file(long fd)
+{
+	static char bytes[65536];
+
+	for (unsigned long at = 0; fd >= 0 && at < PROGRAM_BYTES;) {
+		long count = call3(read, fd, bytes, sizeof(bytes));
+
+		if (count <= 0)
+			break;
+		at += (unsigned long)count;
+	}
+	call1(close, fd);
+}
+
+/* The program and what loads it. */
+static void warm_program(long pid)
+{
+	char head[4096], loader[256];
+	long fd = open_of_process(pid, "/exe", O_RDONLY);
+	long length = fd < 0 ? -1 : call4(pread64, fd, head, sizeof(head), 0);
+
+	warm_file(fd);
+	if (length <= 0)
+		return;
+	find_loader(head, length, loader, sizeof(loader));
+	if (loader[0] == '/')
+		warm_file(call3(open, loader, O_RDONLY | O_CLOEXEC, 0));
+}
+
 /* The program has stopped behind its exec: a snapshot is taken, in which nothing has come for it yet. In another guest that
  * goes on from it, it gets other random bytes. */
 static void hold_program(long pid, volatile unsigned *snapshot)
 {
+	if (root_kind != ROOT_INITRAMFS)
+		warm_program(pid);
 	unsigned long random = program_random(pid);
 	long memory = open_of_process(pid, "/mem", O_RDWR);
 
