@@ -31,7 +31,17 @@ static void begin_held(struct stream *stream)
 	hold_program(stream->pid, &timer->snapshot);
 	stream->has_begun = 1;
 	stream->ready |= READY_REPORT;
-	begin_program(stream->pid);
+	begin_watched(stream->pid);
+}
+
+/* A program whose end is known and told, and that has not been let go to it. */
+static long ending;
+
+static void let_end(void)
+{
+	if (ending)
+		begin_program(ending);
+	ending = 0;
 }
 
 /* Everything that has ended, orphans too. */
@@ -43,9 +53,14 @@ static void reap(void)
 		struct stream *stream = stream_of(pid);
 
 		if (has_stopped(status)) {
-			if (stream && (stream->flags & EXEC_HOLD) && !stream->has_begun)
+			if (stream && (stream->flags & EXEC_HOLD) && !stream->has_begun) {
 				begin_held(stream);
-			continue;
+				continue;
+			}
+			if (!is_ending(pid, &status))
+				continue;
+			let_end();
+			ending = pid;
 		}
 		if (pid == spare.pid)
 			drop_spare();
@@ -245,6 +260,7 @@ static int serve_agent(void)
 		if (link.state != before)
 			continue;
 		if (wants_spare && !is_busy) {
+			let_end();
 			make_spare();
 			wants_spare = 0;
 		}
