@@ -1,7 +1,7 @@
 // Names that lead to images in the cache: a small file each, replaced as a whole.
-import { createHash } from "node:crypto";
 import { readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { sha256 } from "../sys/sha256.js";
 import { DIGITS64, type ImageCache } from "./cache.js";
 import { formatReference, type Reference } from "./references.js";
 
@@ -49,7 +49,7 @@ export function allNames(cache: ImageCache): ImageName[] {
 }
 
 function hashOf(reference: string): string {
-  return createHash("sha256").update(reference).digest("hex");
+  return sha256(Buffer.from(reference));
 }
 
 function readNameFile(path: string): ImageName | undefined {
