@@ -129,6 +129,7 @@ export class Vm {
     } catch (error) {
       launched.process.stdin?.destroy();
       await launched.ended;
+      signal?.throwIfAborted();
       throw error;
     }
   }

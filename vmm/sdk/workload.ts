@@ -36,7 +36,7 @@ export interface WorkloadHooks {
   /** Folder of a snapshot of a VM of this kind, from which this one goes on. */
   readonly snapshot?: string | undefined;
   /** A line for whoever looks after this process. */
-  log(line: string): void;
+  readonly log: (line: string) => void;
   /** There is no template yet, and no guest: it takes as long as a boot. */
   boots?: (() => void) | undefined;
   /** Begins the VM's own program; it comes before the guest runs where that can be. */
