@@ -16,6 +16,7 @@ import { image } from "./system/image.bench.js";
 import { lab } from "./system/lab.bench.js";
 import { memory } from "./system/memory.bench.js";
 import { migrate } from "./system/migrate.bench.js";
+import { run } from "./system/run.bench.js";
 import { shares } from "./system/shares.bench.js";
 import { snapshot } from "./system/snapshot.bench.js";
 import { softwareKvm } from "./system/software-kvm.bench.js";
@@ -32,6 +33,7 @@ const BENCHES: readonly Bench[] = [
   memory,
   snapshot,
   migrate,
+  run,
   shares,
   softwareKvm,
   hosts,

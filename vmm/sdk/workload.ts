@@ -39,6 +39,8 @@ export interface WorkloadHooks {
   readonly log: (line: string) => void;
   /** There is no template yet, and no guest: it takes as long as a boot. */
   boots?: (() => void) | undefined;
+  /** False: nothing comes for the guest by this process's event loop in its first second, and the guest need not stop for it. */
+  readonly hearsOwner?: boolean | undefined;
   /** Begins the VM's own program; it comes before the guest runs where that can be. */
   begin?: BeginProgram | undefined;
 }
@@ -86,7 +88,8 @@ export class Workload {
     const deviceSupport = await loadDeviceSupport(config);
     const transport = new ChannelTransport();
     const console = { text: "" };
-    const options = { known, deviceSupport, hearsOwner: true, mayBeSaved: true };
+    const { hearsOwner = true } = hooks;
+    const options = { known, deviceSupport, hearsOwner, mayBeSaved: true };
     let made: MadeVm | undefined;
     try {
       const origin = await originOf(spec, config, hooks, () =>

@@ -28,6 +28,7 @@ export async function runHere(spec: VmSpec, progress: WorkProgress): Promise<num
   try {
     const owner = await VmOwner.start(spec, {
       hasLog: false,
+      hearsOwner: spec.main?.isInteractive === true || spec.timeoutMs > 0,
       signal: signals.abort.signal,
       log: say,
       boots: () => {
