@@ -49,6 +49,7 @@ check: types lint format imports ## types, lint, format, who may import whom
 
 types: node_modules/.package-lock.json
 	@node_modules/.bin/tsc -p .
+	@node_modules/.bin/tsc -p docs/examples
 
 lint: node_modules/.package-lock.json
 	@node_modules/.bin/eslint .

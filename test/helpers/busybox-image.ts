@@ -1,0 +1,31 @@
+// Images of busybox, as tars, with other programs of this host and the libraries that they need.
+import { spawnSync } from "node:child_process";
+import { copyFileSync, existsSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+
+const BUSYBOX = "/bin/busybox";
+
+export function whyNoBusybox(): string | undefined {
+  return existsSync(BUSYBOX) ? undefined : "busybox-static is not installed";
+}
+
+/** The path of the tar; what is made for it is in `folder`. `programs`: paths, of which those that are missing are left out. */
+export function makeBusyboxImage(folder: string, programs: readonly string[] = []): string {
+  const root = join(folder, "root");
+  for (const name of ["bin", "etc", "tmp"]) mkdirSync(join(root, name), { recursive: true });
+  copyFileSync(BUSYBOX, join(root, "bin/busybox"));
+  const applets = spawnSync(BUSYBOX, ["--list"], { encoding: "utf8" }).stdout.trim().split("\n");
+  for (const name of applets) if (name !== "busybox") symlinkSync("busybox", join(root, "bin", name));
+  writeFileSync(join(root, "etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n");
+  for (const program of programs.filter((path) => existsSync(path))) {
+    const libraries = spawnSync("ldd", [program], { encoding: "utf8" }).stdout.match(/\/\S+/g) ?? [];
+    for (const path of [program, ...libraries]) {
+      mkdirSync(dirname(join(root, path)), { recursive: true });
+      copyFileSync(path, join(root, path));
+    }
+  }
+  const image = join(folder, "image.tar");
+  const { status, stderr } = spawnSync("tar", ["-C", root, "--owner=0", "--group=0", "-cf", image, "."]);
+  if (status !== 0) throw new Error(String(stderr));
+  return image;
+}
