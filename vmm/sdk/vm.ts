@@ -118,7 +118,7 @@ export class Vm {
       {
         signal,
         onNotice,
-        onBoot: () => onProgress?.("no guest of this kind has been started yet: it boots, once"),
+        onBoot: () => onProgress?.("the guest boots"),
       },
     );
     const folder = new VmFolder(spec.id);

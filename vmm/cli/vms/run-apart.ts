@@ -5,7 +5,7 @@ import { StateFolder } from "../../sdk/state-folder.js";
 import type { VmSpec } from "../../sdk/vm-spec.js";
 import { attachTo } from "./attach.js";
 import type { RunOptions } from "./run-arguments.js";
-import type { WorkProgress } from "./work-progress.js";
+import { bootText, type WorkProgress } from "./work-progress.js";
 
 /** The result is the process's exit code. */
 export async function runApart(spec: VmSpec, options: RunOptions, progress: WorkProgress): Promise<number> {
@@ -15,7 +15,7 @@ export async function runApart(spec: VmSpec, options: RunOptions, progress: Work
     {
       onNotice: say,
       onBoot: () => {
-        progress.show("no guest of this kind has been started yet: it boots, once");
+        progress.show(bootText(spec));
       },
     },
   );

@@ -10,7 +10,7 @@ import type { ProgramStart } from "../../sdk/program-start.js";
 import type { VmSpec } from "../../sdk/vm-spec.js";
 import { onEndSignals } from "../../sys/end-signals.js";
 import { CommandInput } from "../command-input.js";
-import type { WorkProgress } from "./work-progress.js";
+import { bootText, type WorkProgress } from "./work-progress.js";
 
 const STREAMS = { 1: "standard output", 2: "standard error" } as const;
 /** As timeout(1). */
@@ -32,7 +32,7 @@ export async function runHere(spec: VmSpec, progress: WorkProgress): Promise<num
       signal: signals.abort.signal,
       log: say,
       boots: () => {
-        progress.show("no guest of this kind has been started yet: it boots, once");
+        progress.show(bootText(spec));
       },
       begin: (agent, start) => {
         run.begin(agent, start);

@@ -1,5 +1,14 @@
 // What takes longer than a moment before a VM's program runs, on standard error.
 import { Progress } from "../../host/progress.js";
+import { canBeTemplate } from "../../sdk/guest-config.js";
+import type { VmSpec } from "../../sdk/vm-spec.js";
+
+/** Why there is a boot to be waited for. */
+export function bootText(spec: VmSpec): string {
+  return canBeTemplate(spec)
+    ? "no guest of this kind has been started yet: it boots, once"
+    : "a guest with a volume, a disk that it writes or a TAP interface boots each time";
+}
 
 export class WorkProgress {
   readonly #isQuiet: boolean;
