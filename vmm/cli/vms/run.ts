@@ -1,6 +1,8 @@
 // `vmlet run`: a program in a VM of its own, as `docker run` has it.
+import { HostError, VmmError } from "../../errors.js";
 import { EXIT_SIGNAL_BASE } from "../../host/exit-codes.js";
 import { print } from "../../host/say.js";
+import { KvmSystem } from "../../kvm/system.js";
 import { planVm } from "../../sdk/plan.js";
 import { checkVmOptions } from "../../sdk/vm-options.js";
 import { onEndSignals } from "../../sys/end-signals.js";
@@ -20,6 +22,7 @@ export async function run(argv: readonly string[]): Promise<number> {
   }
   const checked = checkVmOptions(options.vm);
   refuseWithoutTerminal(options);
+  await refuseWithoutKvm();
   const progress = new WorkProgress(options.isQuiet);
   const abort = new AbortController();
   let signal: number | undefined;
@@ -53,6 +56,22 @@ export async function run(argv: readonly string[]): Promise<number> {
   } finally {
     progress.done();
     removeHandlers();
+  }
+}
+
+/** Before an image is fetched for a guest that cannot run: with the doctor's reason. */
+async function refuseWithoutKvm(): Promise<void> {
+  try {
+    KvmSystem.open().close();
+  } catch (error) {
+    if (!(error instanceof VmmError)) throw error;
+    const why = (await import("../../doctor/in-a-line.js")).whyNoKvm();
+    const reason = why === undefined ? error.message : `${error.message}: ${why.detail}`;
+    const cure = why?.cure ?? "vmlet doctor tells what helps";
+    throw new HostError(reason, {
+      cause: error,
+      cure: `${cure}; without one, vmlet boot has the lab, and vmlet run nothing`,
+    });
   }
 }
 
