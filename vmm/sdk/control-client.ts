@@ -1,5 +1,6 @@
 // A request to the vmlet that runs a guest, through its control socket, and the reply.
 import { once } from "node:events";
+import { existsSync } from "node:fs";
 import { createConnection } from "node:net";
 import { ConfigError, HostError } from "../errors.js";
 import { errnoText } from "../host/errno-text.js";
@@ -13,10 +14,12 @@ const MAX_REPLY_CHARS = 65_536;
 
 /** `timeoutMs` 0: as long as it takes. Throws ConfigError for what is refused, HostError where nobody answers. */
 export async function request(
-  path: string,
+  socketOrVm: string,
   line: ControlRequest,
   { timeoutMs = ANSWER_TIMEOUT_MS }: { readonly timeoutMs?: number } = {},
 ): Promise<Agreement> {
+  const isPath = socketOrVm.includes("/") || existsSync(socketOrVm);
+  const path = isPath ? socketOrVm : await socketOf(socketOrVm);
   const length = Buffer.byteLength(path);
   if (length > MAX_UNIX_PATH_BYTES) {
     throw new HostError(
@@ -31,7 +34,7 @@ export async function request(
     const code = (error as NodeJS.ErrnoException).code ?? "";
     throw new HostError(`Control socket ${path}: nobody answers: ${errnoText(code)}`, {
       cause: error,
-      cure: "give the SOCKET of vmlet boot --control SOCKET, while its guest runs",
+      cure: "give the SOCKET of vmlet boot --control SOCKET, or a VM of vmlet run, while its guest runs",
     });
   }
   if (timeoutMs > 0) socket.setTimeout(timeoutMs, () => socket.destroy());
@@ -48,6 +51,14 @@ export async function request(
   if (reply === undefined) throw new HostError(`Control socket ${path}: another program than vmlet answers there`);
   if ("error" in reply) throw new ConfigError([reply.error]);
   return reply;
+}
+
+/** Of a VM that goes by such a name or id; other words stay what they are. */
+async function socketOf(word: string): Promise<string> {
+  const { StateFolder } = await import("./state-folder.js");
+  const state = new StateFolder();
+  const record = state.list().find(({ id, name }) => id === word || name === word);
+  return record === undefined ? word : state.folderOf(record.id).controlSocket;
 }
 
 /** Undefined if the text is no reply of vmlet's. */

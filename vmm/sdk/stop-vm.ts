@@ -41,7 +41,9 @@ export async function stopVm(state: StateFolder, record: VmRecord, graceMs: numb
       });
     }
   }
-  if (await hasEnded(state, record, timeLimit("the VM's end", END_LIMIT_MS))) return;
+  if (await hasEnded(state, record, END_LIMIT_MS)) return;
+  // Only then this host is asked how slow it is.
+  if (await hasEnded(state, record, timeLimit("the VM's end", END_LIMIT_MS) - END_LIMIT_MS)) return;
   // Neither guest nor monitor answers.
   process.kill(record.owner.pid, "SIGKILL");
   await hasEnded(state, record, END_LIMIT_MS);
