@@ -75,14 +75,20 @@ export class TerminalInput implements InputSource {
   #isOpen = false;
   #take: (bytes: Uint8Array) => void = () => undefined;
   #end: () => void = () => undefined;
-  readonly #terminal = new RawTerminal(STDIN, {
-    taken: () => {
-      this.#listen();
-    },
-    lost: () => {
-      if (this.#isOpen) process.stdin.pause();
-    },
-  });
+  readonly #terminal: RawTerminal;
+
+  /** `rawOutput`: what is written to it comes from a terminal already. */
+  constructor({ rawOutput = false } = {}) {
+    this.#terminal = new RawTerminal(STDIN, {
+      isOutputRaw: rawOutput,
+      taken: () => {
+        this.#listen();
+      },
+      lost: () => {
+        if (this.#isOpen) process.stdin.pause();
+      },
+    });
+  }
 
   open(take: (bytes: Uint8Array) => void, end: () => void): void {
     this.#take = take;

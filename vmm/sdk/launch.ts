@@ -58,7 +58,8 @@ export async function launchVm(order: MonitorOrder, hooks: LaunchHooks = {}): Pr
     const ready = reports(child, hooks);
     child.stdin?.on("error", () => undefined);
     child.stdin?.write(`${JSON.stringify(order)}\n`);
-    if (!order.isBound) child.stdin?.end();
+    // As long as it is open, whoever has started the VM is there.
+    if (!order.isBound && !order.waitsForAttach) child.stdin?.end();
     const { id, restored } = await Promise.race([ready, ended.then(lost)]);
     return { id, restored, process: child, ended };
   } catch (error) {

@@ -1,5 +1,5 @@
 // What the process of a VM and the one that has started it tell each other: lines of JSON, by a pipe each way.
-import { ERROR_CODES, VmmError, ConfigError, type ErrorCode } from "../errors.js";
+import { ConfigError, ERROR_CODES, ExecError, VmmError, type ErrorCode, type ExecFailure } from "../errors.js";
 import type { VmSpec } from "./vm-spec.js";
 
 /** Descriptor at which the VM's process tells how far it is. */
@@ -10,7 +10,7 @@ export interface MonitorOrder {
   readonly spec: VmSpec;
   /** The VM ends when standard input does: with the process that has started it. */
   readonly isBound: boolean;
-  /** The VM's own program waits for somebody who attaches. */
+  /** The VM's own program waits for somebody who attaches; if standard input ends before that, the VM does. */
   readonly waitsForAttach: boolean;
   /** What its own program writes is kept. */
   readonly keepsLog: boolean;
@@ -31,29 +31,26 @@ export interface FailureReport {
   readonly message: string;
   readonly problems?: readonly string[] | undefined;
   readonly cure?: string | undefined;
-  /** As a shell has it, of a program that could not be run: 126 or 127. */
-  readonly status?: number | undefined;
+  /** Of a program that could not be run. */
+  readonly exec?: ExecFailure | undefined;
 }
 
 export function failureOf(error: unknown): FailureReport {
   if (error instanceof ConfigError) return { code: error.code, message: error.message, problems: error.problems };
-  if (error instanceof VmmError) {
-    const { status } = error as { status?: unknown };
-    return {
-      code: error.code,
-      message: error.message,
-      cure: error.cure,
-      status: typeof status === "number" ? status : undefined,
-    };
+  if (error instanceof ExecError) {
+    const { code, message, cure, command, exitCode, signal, errnoName } = error;
+    return { code, message, cure, exec: { command, exitCode, signal, errnoName } };
   }
+  if (error instanceof VmmError) return { code: error.code, message: error.message, cure: error.cure };
   return { code: undefined, message: error instanceof Error ? (error.stack ?? error.message) : String(error) };
 }
 
 /** As it was thrown in the other process, as far as it has a code. */
-export function errorOf({ code, message, problems, cure, status }: FailureReport): Error {
+export function errorOf({ code, message, problems, cure, exec }: FailureReport): Error {
   if (problems !== undefined) return new ConfigError(problems);
+  if (exec !== undefined) return new ExecError(message, exec, { cure });
   if (code === undefined || !ERROR_CODES.includes(code)) return new Error(message);
-  return Object.assign(new VmmError(code, message, { cure }), status === undefined ? {} : { status });
+  return new VmmError(code, message, { cure });
 }
 
 /** Cuts a stream of text into lines, each at most `limit` characters. */

@@ -1,5 +1,6 @@
 // The process of a VM that lives longer than the command that started it, or apart from the program that uses it.
 import { closeSync, writeSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
 import { MainProgram, type TerminalSize } from "./main-program.js";
 import { failureOf, REPORT_FD, type MonitorOrder, type MonitorReport } from "./monitor-messages.js";
 import { OutputLog, type LogStream } from "./output-log.js";
@@ -19,9 +20,12 @@ export async function runMonitor(order: MonitorOrder, lifeline: Promise<void>): 
   const removeHandlers = onEndSignals((number) => {
     abort.abort(new Error(`signal ${String(number)}`));
   });
-  if (order.isBound) {
-    void lifeline.then(() => {
-      abort.abort(new Error("the program that started it has ended"));
+  let isAttended = order.isBound || order.waitsForAttach;
+  if (isAttended) {
+    void lifeline.then(async () => {
+      // It may have left the program's terminal a moment ago.
+      if (order.waitsForAttach) await sleep(LOST_MS);
+      if (isAttended) abort.abort(new Error("the program that started it has ended"));
     });
   }
   let owner: VmOwner;
@@ -51,10 +55,13 @@ export async function runMonitor(order: MonitorOrder, lifeline: Promise<void>): 
     exitCode =
       order.spec.main === undefined
         ? await serve(owner, order, abort.signal)
-        : await runMain(owner, order, abort.signal);
+        : await runMain(owner, order, abort.signal, () => {
+            // From here on others may come back to it.
+            isAttended = order.isBound;
+          });
   } catch (error) {
     const failed = failureOf(error);
-    exitCode = failed.status ?? EXIT_OWN_FAILURE;
+    exitCode = failed.exec?.exitCode ?? EXIT_OWN_FAILURE;
     problem = failed.message;
     tell({ failed });
   }
@@ -84,7 +91,7 @@ async function serve(owner: VmOwner, { spec }: MonitorOrder, abort: AbortSignal)
     // Without its agent, nobody can use it any more.
     const lost = agent.closed.then(async (error) => {
       // The guest's end is the reason more often than not.
-      await new Promise((resolve) => setTimeout(resolve, LOST_MS));
+      await sleep(LOST_MS);
       throw error;
     });
     lost.catch(() => undefined);
@@ -96,34 +103,51 @@ async function serve(owner: VmOwner, { spec }: MonitorOrder, abort: AbortSignal)
   }
 }
 
-async function runMain(owner: VmOwner, order: MonitorOrder, abort: AbortSignal): Promise<number> {
+async function runMain(
+  owner: VmOwner,
+  order: MonitorOrder,
+  abort: AbortSignal,
+  attached: () => void,
+): Promise<number> {
   const { spec, keepsLog, waitsForAttach } = order;
   const { main } = spec;
   if (main === undefined) throw new Error("There is no program to run");
   const log = keepsLog ? new OutputLog(owner.folder.log) : undefined;
   let program: MainProgram | undefined;
   let size: TerminalSize | undefined;
-  const early: Uint8Array[] = [];
-  const server = owner.listen({
-    input: (bytes) => {
-      if (program !== undefined) return program.input(bytes);
-      early.push(bytes.slice());
-      return bytes.length;
+  let endInput = (): void => {
+    hasEarlyEnd = true;
+  };
+  let hasEarlyEnd = false as boolean;
+  let signalEarly: (number: number) => void = () => undefined;
+  const signalled = new Promise<number>((resolve) => (signalEarly = resolve));
+  const server = owner.listen(
+    {
+      input: (bytes) => program?.input(bytes) ?? 0,
+      endInput: () => {
+        endInput();
+      },
+      resize: (rows, columns) => {
+        size = { rows, columns };
+        if (main.hasTerminal) program?.resize(rows, columns);
+      },
+      signal: (number) => {
+        if (program === undefined) signalEarly(number);
+        else program.signal(number);
+      },
     },
-    endInput: () => program?.endInput(),
-    resize: (rows, columns) => {
-      size = { rows, columns };
-      if (main.hasTerminal) program?.resize(rows, columns);
-    },
-    signal: (number) => program?.signal(number),
-  });
+    { hasOtherReaders: keepsLog },
+  );
   const over = limit(spec.timeoutMs);
   try {
     await owner.open();
     if (waitsForAttach) {
       tell({ ready: { id: spec.id, restored: owner.workload.isRestored } });
-      const first = await Promise.race([server.firstSize, aborted(abort)]);
+      const first = await Promise.race([server.firstSize, aborted(abort), signalled]);
       if (first === "aborted") return SIGNAL_BASE + SIGKILL;
+      // There is no program yet that could take it in another way.
+      if (typeof first === "number") return SIGNAL_BASE + first;
+      attached();
     }
     const sinks = {
       output: (output: 1 | 2, bytes: Buffer, done: () => void): void => {
@@ -136,7 +160,11 @@ async function runMain(owner: VmOwner, order: MonitorOrder, abort: AbortSignal):
     };
     const running = new MainProgram(owner.workload.agent, main, sinks, { size });
     program = running;
-    for (const bytes of early.splice(0)) running.input(bytes);
+    endInput = () => {
+      running.endInput();
+    };
+    server.inputRoom();
+    if (hasEarlyEnd) endInput();
     await Promise.race([running.started, aborted(abort)]);
     if (!waitsForAttach) tell({ ready: { id: spec.id, restored: owner.workload.isRestored } });
     abort.addEventListener("abort", () => {

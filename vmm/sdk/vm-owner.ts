@@ -3,7 +3,7 @@ import { POWER_OFF } from "../agent/frames.js";
 import { afterLimit } from "../host/time-limit.js";
 import { createSnapshot } from "../snapshot/create.js";
 import { shareAgent } from "./agent-socket.js";
-import { AttachServer, type AttachedProgram } from "./attach-server.js";
+import { AttachServer, type AttachedProgram, type AttachOptions } from "./attach-server.js";
 import type { ControlServer } from "./control.js";
 import { GuestControls } from "./guest-controls.js";
 import { ownIdentity } from "./process-identity.js";
@@ -59,8 +59,8 @@ export class VmOwner {
   }
 
   /** Others may attach to its program from here on. Throws HostError if there can be no socket. */
-  listen(program: AttachedProgram): AttachServer {
-    this.#attached = AttachServer.listen(this.folder.attachSocket, program);
+  listen(program: AttachedProgram, options: AttachOptions): AttachServer {
+    this.#attached = AttachServer.listen(this.folder.attachSocket, program, options);
     return this.#attached;
   }
 

@@ -27,7 +27,9 @@ const INPCK = 0x010;
 const ISTRIP = 0x020;
 const ICRNL = 0x100;
 const IXON = 0x400;
+const OPOST = 0x1;
 const ONLCR = 0x4;
+const TIOCGWINSZ = 0x5413;
 const CS8 = 0x30;
 const ISIG = 0x1;
 const ICANON = 0x2;
@@ -37,6 +39,7 @@ const IEXTEN = 0x8000;
 const nativeTcgetattr = lazy("tcgetattr", "int", ["int", "void *"]);
 const nativeTcsetattr = lazy("tcsetattr", "int", ["int", "int", "void *"]);
 const nativeTcgetpgrp = lazy("tcgetpgrp", "int", ["int"]);
+const nativeIoctl = lazy("ioctl", "int", ["int", "ulong", "void *"]);
 const nativeGetpgrp = lazy("getpgrp", "int", []);
 
 /** True if this process may use the terminal: it is in the foreground, or the terminal has no such thing for it. */
@@ -56,14 +59,24 @@ function write(fd: number, state: DataView): void {
   if (nativeTcsetattr(fd, TCSANOW, state) < 0) throw systemCallError("tcsetattr");
 }
 
-/** Every key as it is typed, no echo, no signals; a newline that is written still returns. */
-function rawFrom(state: DataView): DataView {
+/** What the terminal says of its size; undefined if `fd` is none. */
+export function windowSize(fd: number): { readonly rows: number; readonly columns: number } | undefined {
+  const size = new Uint16Array(4);
+  // SAFETY: the size of struct winsize, used during this call only.
+  if (nativeIoctl(fd, TIOCGWINSZ, size) < 0) return undefined;
+  const [rows = 0, columns = 0] = size;
+  return { rows, columns };
+}
+
+/** Every key as it is typed, no echo, no signals; a newline that is written still returns, unless all output is as it is. */
+function rawFrom(state: DataView, isOutputRaw: boolean): DataView {
   const raw = new DataView(state.buffer.slice(0));
   const change = (at: number, clear: number, set: number): void => {
     raw.setUint32(at, ((raw.getUint32(at, true) & ~clear) | set) >>> 0, true);
   };
   change(C_IFLAG, BRKINT | INPCK | ISTRIP | ICRNL | IXON, 0);
-  change(C_OFLAG, 0, ONLCR);
+  if (isOutputRaw) change(C_OFLAG, OPOST, 0);
+  else change(C_OFLAG, 0, ONLCR);
   change(C_CFLAG, 0, CS8);
   change(C_LFLAG, ISIG | ICANON | ECHO | IEXTEN, 0);
   raw.setUint8(C_CC + VMIN, 1);
@@ -76,6 +89,8 @@ function isRaw(state: DataView): boolean {
 }
 
 export interface TerminalUser {
+  /** What is written to it comes from a terminal already, and is shown as it is. */
+  readonly isOutputRaw?: boolean;
   /** The terminal is raw and ours: read it. */
   taken(): void;
   /** It is not any more: do not. */
@@ -149,7 +164,7 @@ export class RawTerminal {
     // A terminal that has been hung up has no foreground job.
     if (state === undefined) return;
     if (!isRaw(state) || this.#found === undefined) this.#found = state;
-    write(this.#fd, rawFrom(state));
+    write(this.#fd, rawFrom(state, this.#user.isOutputRaw ?? false));
     if (this.#isOurs) return;
     this.#isOurs = true;
     this.#user.taken();

@@ -32,9 +32,12 @@ export class DetachKeys {
         }
         continue;
       }
-      passed.push(...this.#keys.slice(0, this.#typed));
-      this.#typed = byte === this.#keys[0] ? 1 : 0;
-      if (this.#typed === 0) passed.push(byte);
+      // The end of what has been typed may be the beginning of the sequence, too.
+      const typed = [...this.#keys.slice(0, this.#typed), byte];
+      let from = 1;
+      while (!typed.slice(from).every((key, at) => key === this.#keys[at])) from++;
+      passed.push(...typed.slice(0, from));
+      this.#typed = typed.length - from;
     }
     return { passed: Uint8Array.from(passed), isDetached: false };
   }

@@ -13,11 +13,13 @@ async function main([command, ...rest]: readonly string[], end: ProcessEnd): Pro
       return (await import("./run.js")).run(rest);
     case "exec":
       end.failure = EXIT_OWN_FAILURE;
+      end.exit = (await import("../../sys/exit.js")).exitNow;
       return (await import("./exec.js")).exec(rest);
     case "monitor":
       end.exit = (await import("../../sys/exit.js")).exitNow;
       return (await import("./monitor.js")).monitor();
     case "attach":
+      end.exit = (await import("../../sys/exit.js")).exitNow;
       return (await import("./attach.js")).attach(rest);
     case "ps":
       return (await import("./ps.js")).ps(rest);

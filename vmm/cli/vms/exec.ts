@@ -1,5 +1,6 @@
 // `vmlet exec VM COMMAND`: another program in a running VM, as `docker exec` has it.
 import { ConfigError, ExecError } from "../../errors.js";
+import { EXIT_SIGNAL_BASE } from "../../host/exit-codes.js";
 import { OutputQueue, OutputWriter } from "../../host/standard-output.js";
 import { print, say } from "../../host/say.js";
 import { connectAgent } from "../../sdk/agent-socket.js";
@@ -15,11 +16,14 @@ import { TerminalInput } from "../input-source.js";
 import { parseOptions } from "../parse-options.js";
 import { UsageError } from "../usage-error.js";
 import { variables } from "./run-arguments.js";
+import { PATIENCE } from "./attached.js";
 import { splitAtCommand } from "./split-at-command.js";
+import { followTerminalSize, terminalSize } from "./terminal-size.js";
 
 const STDIN = 0;
+const SIGHUP = 1;
 const SIGPIPE = 13;
-const FLAGS = {
+export const EXEC_FLAGS = {
   interactive: { type: "boolean", short: "i" },
   tty: { type: "boolean", short: "t" },
   detach: { type: "boolean", short: "d" },
@@ -33,8 +37,8 @@ const FLAGS = {
 const IN_BACKGROUND = ["/bin/sh", "-c", '"$@" </dev/null >/dev/null 2>&1 &', "sh"];
 
 export async function exec(argv: readonly string[]): Promise<number> {
-  const [args, words] = splitAtCommand(argv, FLAGS);
-  const { values } = parseOptions(args, FLAGS, "vmlet exec");
+  const [args, words] = splitAtCommand(argv, EXEC_FLAGS);
+  const { values } = parseOptions(args, EXEC_FLAGS, "vmlet exec");
   if (values.help === true) {
     const { EXEC_HELP } = await import("./help.js");
     print(EXEC_HELP);
@@ -74,10 +78,8 @@ function defaultsOf({ defaults: { env, workingDirectory, user } }: VmRecord) {
 /** The result is the process's exit code. */
 async function execIn(agentSocket: string, spec: CommandSpec): Promise<number> {
   const agent = await connectAgent(agentSocket);
-  const { stdout } = process;
   const queues = { 1: queue(1, () => program.signal(SIGPIPE)), 2: queue(2, () => program.signal(SIGPIPE)) };
   let input: CommandInput | undefined;
-  const size = stdout.isTTY ? { rows: stdout.rows, columns: stdout.columns } : undefined;
   const program: MainProgram = new MainProgram(
     agent,
     spec,
@@ -87,27 +89,38 @@ async function execIn(agentSocket: string, spec: CommandSpec): Promise<number> {
       },
       inputRoom: () => input?.resume(),
     },
-    { size },
+    { size: spec.hasTerminal ? terminalSize() : undefined },
   );
+  let signals = 0;
   const removeHandlers = onEndSignals((number) => {
-    program.signal(number);
+    // What has been started here ends with this connection.
+    if (++signals > PATIENCE) hangUp(EXIT_SIGNAL_BASE + number);
+    else program.signal(number);
   });
-  const onResize = (): void => {
-    program.resize(stdout.rows, stdout.columns);
-  };
-  if (spec.hasTerminal) stdout.on("resize", onResize);
+  let hangUp: (exitCode: number) => void = () => undefined;
+  const hungUp = new Promise<{ readonly exitCode: number }>((resolve) => {
+    hangUp = (exitCode) => {
+      resolve({ exitCode });
+    };
+  });
+  const removeResize = spec.hasTerminal
+    ? followTerminalSize((rows, columns) => {
+        program.resize(rows, columns);
+      })
+    : undefined;
   try {
     if (spec.isInteractive) {
       const target = {
         commandInput: (bytes: Uint8Array) => program.input(bytes),
         endCommandInput: () => {
-          program.endInput();
+          if (spec.hasTerminal) hangUp(EXIT_SIGNAL_BASE + SIGHUP);
+          else program.endInput();
         },
       };
-      input = new CommandInput(target, spec.hasTerminal ? new TerminalInput() : undefined);
+      input = new CommandInput(target, spec.hasTerminal ? new TerminalInput({ rawOutput: true }) : undefined);
       input.open();
     }
-    const { exitCode } = await program.exit;
+    const { exitCode } = await Promise.race([program.exit, hungUp]);
     await Promise.all([queues[1].drained(), queues[2].drained()]);
     return exitCode;
   } catch (error) {
@@ -116,7 +129,7 @@ async function execIn(agentSocket: string, spec: CommandSpec): Promise<number> {
     return error.exitCode;
   } finally {
     input?.close();
-    stdout.off("resize", onResize);
+    removeResize?.();
     removeHandlers();
     agent.close();
   }

@@ -2,14 +2,24 @@
 import { print, say } from "../../host/say.js";
 import { launchVm } from "../../sdk/launch.js";
 import { StateFolder } from "../../sdk/state-folder.js";
+import { stopVm } from "../../sdk/stop-vm.js";
 import type { VmSpec } from "../../sdk/vm-spec.js";
-import { attachTo } from "./attach.js";
+import { attachTo } from "./attached.js";
 import type { RunOptions } from "./run-arguments.js";
 import { bootText, type WorkProgress } from "./work-progress.js";
 
+export interface ApartOptions {
+  readonly run: RunOptions;
+  readonly progress: WorkProgress;
+  /** Ends the start. */
+  readonly signal: AbortSignal;
+  /** The VM is there: from here on signals are its program's. */
+  started(): void;
+}
+
 /** The result is the process's exit code. */
-export async function runApart(spec: VmSpec, options: RunOptions, progress: WorkProgress): Promise<number> {
-  const { isDetached, isInteractive, detachKeys } = options;
+export async function runApart(spec: VmSpec, { run, progress, signal, started }: ApartOptions): Promise<number> {
+  const { isDetached, isInteractive, detachKeys } = run;
   const vm = await launchVm(
     { spec, isBound: false, waitsForAttach: !isDetached, keepsLog: isDetached },
     {
@@ -17,6 +27,7 @@ export async function runApart(spec: VmSpec, options: RunOptions, progress: Work
       onBoot: () => {
         progress.show(bootText(spec));
       },
+      signal,
     },
   );
   progress.done();
@@ -26,6 +37,15 @@ export async function runApart(spec: VmSpec, options: RunOptions, progress: Work
     vm.process.stdout?.destroy();
     return 0;
   }
-  const folder = new StateFolder().folderOf(vm.id);
-  return attachTo(folder.attachSocket, { name: spec.name, hasTerminal: true, isInteractive, detachKeys });
+  const state = new StateFolder();
+  started();
+  return attachTo(state.folderOf(vm.id).attachSocket, {
+    name: spec.name,
+    hasTerminal: true,
+    isInteractive,
+    detachKeys,
+    end: async () => {
+      await stopVm(state, state.find(vm.id), 0);
+    },
+  });
 }

@@ -6,6 +6,7 @@ import type { PortOption, VmOptions, VolumeOption } from "../../sdk/vm-options.j
 import type { TmpfsSpec } from "../../sdk/vm-spec.js";
 import { parseBytes, parseWhole } from "../numbers.js";
 import { parseOptions } from "../parse-options.js";
+import { DetachKeys } from "./detach-keys.js";
 import { splitAtCommand } from "./split-at-command.js";
 import { UsageError } from "../usage-error.js";
 
@@ -54,7 +55,7 @@ export interface RunOptions {
   readonly stopSignal: string | undefined;
   readonly autoRemove: boolean;
   readonly isDetached: boolean;
-  readonly detachKeys: string | undefined;
+  readonly detachKeys: DetachKeys;
   readonly isInteractive: boolean;
   readonly hasTerminal: boolean;
   readonly isQuiet: boolean;
@@ -107,7 +108,7 @@ export function parseRun(argv: readonly string[]): RunOptions {
     stopSignal: values["stop-signal"],
     autoRemove: values.rm ?? false,
     isDetached: values.detach ?? false,
-    detachKeys: values["detach-keys"],
+    detachKeys: new DetachKeys(values["detach-keys"]),
     isInteractive: values.interactive ?? false,
     hasTerminal: values.tty ?? false,
     isQuiet: values.quiet ?? false,

@@ -150,15 +150,18 @@ class ProgramRun {
 }
 
 async function open(owner: VmOwner, program: MainProgram): Promise<void> {
-  owner.listen({
-    // Its standard input is this process's.
-    input: (bytes) => bytes.length,
-    endInput: () => undefined,
-    resize: () => undefined,
-    signal: (number) => {
-      program.signal(number);
+  owner.listen(
+    {
+      // Its standard input is this process's.
+      input: (bytes) => bytes.length,
+      endInput: () => undefined,
+      resize: () => undefined,
+      signal: (number) => {
+        program.signal(number);
+      },
     },
-  });
+    { hasOtherReaders: true },
+  );
   await owner.open();
 }
 

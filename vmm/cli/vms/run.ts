@@ -1,7 +1,7 @@
 // `vmlet run`: a program in a VM of its own, as `docker run` has it.
-import { HostError, VmmError } from "../../errors.js";
+import { ExecError, HostError, VmmError } from "../../errors.js";
 import { EXIT_SIGNAL_BASE } from "../../host/exit-codes.js";
-import { print } from "../../host/say.js";
+import { print, say } from "../../host/say.js";
 import { KvmSystem } from "../../kvm/system.js";
 import { planVm } from "../../sdk/plan.js";
 import { checkVmOptions } from "../../sdk/vm-options.js";
@@ -41,18 +41,22 @@ export async function run(argv: readonly string[]): Promise<number> {
       },
       signal: abort.signal,
     });
-    removeHandlers();
     try {
       if (options.isDetached || options.hasTerminal) {
-        return await (await import("./run-apart.js")).runApart(plan.spec, options, progress);
+        const { runApart } = await import("./run-apart.js");
+        return await runApart(plan.spec, { run: options, progress, signal: abort.signal, started: removeHandlers });
       }
+      removeHandlers();
       return await (await import("./run-here.js")).runHere(plan.spec, progress);
     } finally {
       plan.release();
     }
   } catch (error) {
     if (signal !== undefined) return EXIT_SIGNAL_BASE + signal;
-    throw error;
+    if (!(error instanceof ExecError)) throw error;
+    progress.done();
+    say(error.message);
+    return error.exitCode;
   } finally {
     progress.done();
     removeHandlers();
