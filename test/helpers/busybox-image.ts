@@ -25,7 +25,9 @@ export function makeBusyboxImage(folder: string, programs: readonly string[] = [
     }
   }
   const image = join(folder, "image.tar");
-  const { status, stderr } = spawnSync("tar", ["-C", root, "--owner=0", "--group=0", "-cf", image, "."]);
+  // The same each time, so that its template is, too.
+  const same = ["--sort=name", "--mtime=@0", "--numeric-owner", "--owner=0", "--group=0", "--mode=a+rX,u+w,go-w"];
+  const { status, stderr } = spawnSync("tar", ["-C", root, ...same, "-cf", image, "."]);
   if (status !== 0) throw new Error(String(stderr));
   return image;
 }

@@ -108,7 +108,7 @@ describe("run: arguments", () => {
     usage(["-v", "/a:/b:rx", "image"], /--volume "\/a:\/b:rx"/);
     usage(["-v", "/a", "image"], /--volume "\/a" is not HOST:GUEST/);
     usage(["--unknown", "image"], /unknown/i);
-    usage(["-d", "-i", "image"], /contradict/);
+    usage(["-it", "--detach-keys", "ctrl-p,zz", "image"], /"zz" is no key/);
     usage(["-e", "=x", "image"], /--env "=x"/);
   });
 

@@ -103,12 +103,7 @@ async function serve(owner: VmOwner, { spec }: MonitorOrder, abort: AbortSignal)
   }
 }
 
-async function runMain(
-  owner: VmOwner,
-  order: MonitorOrder,
-  abort: AbortSignal,
-  attached: () => void,
-): Promise<number> {
+async function runMain(owner: VmOwner, order: MonitorOrder, abort: AbortSignal, attached: () => void): Promise<number> {
   const { spec, keepsLog, waitsForAttach } = order;
   const { main } = spec;
   if (main === undefined) throw new Error("There is no program to run");

@@ -68,12 +68,9 @@ class Session {
 
   async run(): Promise<number> {
     const { redraws = false, hasTerminal, isInteractive, name } = this.#options;
-    const removeResize = followTerminalSize(
-      (rows, columns) => {
-        this.#client.resize(rows, columns);
-      },
-      redraws && hasTerminal,
-    );
+    const removeResize = followTerminalSize((rows, columns) => {
+      this.#client.resize(rows, columns);
+    }, redraws && hasTerminal);
     try {
       if (isInteractive) this.#openInput();
       const exitCode = await this.#client.ended;

@@ -14,7 +14,7 @@ export interface ApartOptions {
   /** Ends the start. */
   readonly signal: AbortSignal;
   /** The VM is there: from here on signals are its program's. */
-  started(): void;
+  readonly started: () => void;
 }
 
 /** The result is the process's exit code. */

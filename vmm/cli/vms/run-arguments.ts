@@ -79,9 +79,6 @@ export function parseRun(argv: readonly string[]): RunOptions {
     throw new UsageError(`${NAME}: no IMAGE is given, nor --rootfs or --disk; try: ${NAME} --help`);
   }
   if (image === "") throw new UsageError(`${NAME}: the IMAGE is an empty word`);
-  if (values.detach === true && values.interactive === true && values.tty !== true) {
-    throw new UsageError(`${NAME}: --detach and --interactive contradict each other without --tty`);
-  }
   return {
     vm: {
       image,

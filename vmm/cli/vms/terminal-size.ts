@@ -1,9 +1,7 @@
 // How large this process's terminal is, for the program of a VM that is shown in it.
 import { isTerminal } from "../../sys/files.js";
-import { catchSignals } from "../../sys/signals.js";
 import { windowSize } from "../../sys/terminal.js";
 
-const SIGWINCH = 28;
 const MAX_SIZE = 0xffff;
 /** What the program writes goes to the first of them, as a rule. */
 const STREAMS = [1, 0, 2];
@@ -30,12 +28,11 @@ export function followTerminalSize(tell: (rows: number, columns: number) => void
   const { rows, columns } = terminalSize();
   if (redraws) tell(Math.min(rows + 1, MAX_SIZE), columns);
   tell(rows, columns);
-  return catchSignals(
-    [SIGWINCH],
-    () => {
-      const size = terminalSize();
-      tell(size.rows, size.columns);
-    },
-    { ends: false },
-  );
+  const changed = (): void => {
+    const size = terminalSize();
+    tell(size.rows, size.columns);
+  };
+  // By Node: it takes this signal for itself as soon as anybody looks at process.stderr.
+  process.on("SIGWINCH", changed);
+  return () => process.off("SIGWINCH", changed);
 }
