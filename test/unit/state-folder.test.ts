@@ -4,7 +4,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { chmodSync, existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { ownIdentity, isAlive } from "../../vmm/sdk/process-identity.js";
 import { newVmId, StateFolder, stateFolder } from "../../vmm/sdk/state-folder.js";
 import type { VmRecord } from "../../vmm/sdk/vm-record.js";
@@ -119,6 +119,13 @@ describe("sdk: the folder of running VMs", () => {
     const names = state.list().map(({ name }) => name);
     assert.equal(names.length, 64);
     assert.ok(names.includes("n69") && !names.includes("n0"));
+  });
+
+  it("may be named from this process's folder; one in which no socket fits is refused, and not made", () => {
+    assert.equal(stateFolder({ VMLET_STATE: relative(process.cwd(), root) }), root);
+    const long = join(root, "x".repeat(100));
+    assert.throws(() => stateFolder({ VMLET_STATE: long }), /a socket in it would have a path of \d+ bytes; 107 fit/);
+    assert.ok(!existsSync(long));
   });
 
   it("is refused where others may write to it", () => {

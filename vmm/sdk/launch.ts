@@ -5,6 +5,7 @@ import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { HostError } from "../errors.js";
 import { packageRoot } from "../host/guest-files.js";
+import { stateFolder } from "./state-folder.js";
 import { errorOf, LineReader, REPORT_FD, type MonitorOrder, type MonitorReport } from "./monitor-messages.js";
 
 /** The hidden command of the command line. */
@@ -41,6 +42,8 @@ export async function launchVm(order: MonitorOrder, hooks: LaunchHooks = {}): Pr
     detached: true,
     // Its working folder must not keep a file system busy that it does not use.
     cwd: "/",
+    // Which may be named from this process's folder.
+    env: { ...process.env, VMLET_STATE: stateFolder() },
   });
   const ended = new Promise<number>((resolve, reject) => {
     child.once("error", reject);

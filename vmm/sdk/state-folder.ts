@@ -11,9 +11,10 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { ConfigError, HostError, SnapshotError } from "../errors.js";
 import { errnoText } from "../host/errno-text.js";
+import { MAX_UNIX_PATH_BYTES } from "../host/unix-path.js";
 import { randomBytes } from "../sys/random.js";
 import { makeFolder } from "../snapshot/folder.js";
 import { isAlive } from "./process-identity.js";
@@ -26,6 +27,7 @@ const ID = /^[0-9a-f]{12}$/;
 const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$/;
 const RECORD_FILE = "vm.json";
 const NAMES = "names";
+const LONGEST_SOCKET = "control.sock";
 /** Of VMs that have ended, the latest first. */
 const MAX_ENDED = 64;
 /** A process that was killed. */
@@ -51,12 +53,19 @@ export function stateFolder(environment: NodeJS.ProcessEnv = process.env): strin
   const uid = process.geteuid?.() ?? 0;
   const path =
     own !== undefined && own !== ""
-      ? own
+      ? resolve(own)
       : uid === 0
         ? "/run/vmlet"
         : runtime !== undefined && runtime !== ""
           ? join(runtime, "vmlet")
           : `/tmp/vmlet-state-${String(uid)}`;
+  const longest = Buffer.byteLength(join(path, "0".repeat(2 * ID_BYTES), LONGEST_SOCKET));
+  if (longest > MAX_UNIX_PATH_BYTES) {
+    throw new HostError(
+      `State folder ${path}: a socket in it would have a path of ${String(longest)} bytes; ${String(MAX_UNIX_PATH_BYTES)} fit`,
+      { cure: "name a shorter one by VMLET_STATE" },
+    );
+  }
   try {
     // Node's own way to make folders above never ends in /proc.
     makeFolder(join(path, NAMES));

@@ -9,7 +9,7 @@ import { StateFolder } from "../../sdk/state-folder.js";
 import { parseOptions } from "../parse-options.js";
 import { UsageError } from "../usage-error.js";
 
-const FLAGS = {
+export const FLAGS = {
   archive: { type: "boolean", short: "a" },
   "follow-link": { type: "boolean", short: "L" },
   help: { type: "boolean", short: "h" },

@@ -92,6 +92,10 @@ Options:
 export const INSPECT_HELP = `Prints all that is known of VMs, as JSON.
 
 Usage: vmlet inspect VM...
+
+Options:
+      --json             as JSON, which it is anyway
+  -h, --help             print this text
 `;
 
 export const LOGS_HELP = `Prints what the program of a VM has written; vmlet run --detach keeps it.
@@ -145,6 +149,9 @@ Options:
 export const WAIT_HELP = `Waits for the end of VMs, and prints their exit codes.
 
 Usage: vmlet wait VM...
+
+Options:
+  -h, --help             print this text
 `;
 
 export const CP_HELP = `Copies files and folders between this host and a running VM.
@@ -154,6 +161,11 @@ Usage: vmlet cp VM:PATH HOSTPATH
 
 As docker cp: into PATH if that is a folder, else in its place. "-" for the
 host's side is a tar stream on standard input or output.
+
+Options:
+  -a, --archive          keep owners
+  -L, --follow-link      copy what a link leads to
+  -h, --help             print this text
 
 Examples:
   vmlet cp web:/etc/nginx ./nginx
@@ -173,4 +185,7 @@ Options:
 export const RMI_HELP = `Removes images; layers that others have stay.
 
 Usage: vmlet rmi IMAGE...
+
+Options:
+  -h, --help             print this text
 `;

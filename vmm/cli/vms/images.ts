@@ -6,12 +6,12 @@ import { parseOptions } from "../parse-options.js";
 import { UsageError } from "../usage-error.js";
 import { columns, megabytes, roughly } from "./columns.js";
 
-const FLAGS = {
+export const FLAGS = {
   quiet: { type: "boolean", short: "q" },
   json: { type: "boolean" },
   help: { type: "boolean", short: "h" },
 } as const;
-const RMI_FLAGS = { help: { type: "boolean", short: "h" } } as const;
+export const RMI_FLAGS = { help: { type: "boolean", short: "h" } } as const;
 const HEAD = ["IMAGE", "ID", "USED", "SIZE", "ALONE"];
 const SHORT_ID = 12;
 

@@ -4,7 +4,7 @@ import { StateFolder } from "../../sdk/state-folder.js";
 import { parseOptions } from "../parse-options.js";
 import { UsageError } from "../usage-error.js";
 
-const FLAGS = { json: { type: "boolean" }, help: { type: "boolean", short: "h" } } as const;
+export const FLAGS = { json: { type: "boolean" }, help: { type: "boolean", short: "h" } } as const;
 
 export async function inspect(argv: readonly string[]): Promise<number> {
   const { values, positionals } = parseOptions([...argv], FLAGS, "vmlet inspect", { allowPositionals: true });

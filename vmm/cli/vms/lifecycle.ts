@@ -10,10 +10,10 @@ import { parseWhole } from "../numbers.js";
 import { parseOptions } from "../parse-options.js";
 import { UsageError } from "../usage-error.js";
 
-const HELP = { help: { type: "boolean", short: "h" } } as const;
-const STOP_FLAGS = { ...HELP, time: { type: "string", short: "t" } } as const;
-const KILL_FLAGS = { ...HELP, signal: { type: "string", short: "s" } } as const;
-const RM_FLAGS = { ...HELP, force: { type: "boolean", short: "f" } } as const;
+export const HELP = { help: { type: "boolean", short: "h" } } as const;
+export const STOP_FLAGS = { ...HELP, time: { type: "string", short: "t" } } as const;
+export const KILL_FLAGS = { ...HELP, signal: { type: "string", short: "s" } } as const;
+export const RM_FLAGS = { ...HELP, force: { type: "boolean", short: "f" } } as const;
 const USUAL_GRACE_S = 10;
 
 export async function stop(argv: readonly string[]): Promise<number> {

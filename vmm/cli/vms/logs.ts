@@ -9,7 +9,7 @@ import { parseOptions } from "../parse-options.js";
 import { parseWhole } from "../numbers.js";
 import { UsageError } from "../usage-error.js";
 
-const FLAGS = {
+export const FLAGS = {
   follow: { type: "boolean", short: "f" },
   tail: { type: "string", short: "n" },
   timestamps: { type: "boolean", short: "t" },

@@ -5,7 +5,7 @@ import type { PublishedPort, VmRecord } from "../../sdk/vm-record.js";
 import { parseOptions } from "../parse-options.js";
 import { columns, roughly } from "./columns.js";
 
-const FLAGS = {
+export const FLAGS = {
   all: { type: "boolean", short: "a" },
   quiet: { type: "boolean", short: "q" },
   "no-trunc": { type: "boolean" },

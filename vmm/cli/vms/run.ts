@@ -4,6 +4,7 @@ import { EXIT_SIGNAL_BASE } from "../../host/exit-codes.js";
 import { print, say } from "../../host/say.js";
 import { KvmSystem } from "../../kvm/system.js";
 import { planVm } from "../../sdk/plan.js";
+import { stateFolder } from "../../sdk/state-folder.js";
 import { checkVmOptions } from "../../sdk/vm-options.js";
 import { onEndSignals } from "../../sys/end-signals.js";
 import { isTerminal } from "../../sys/files.js";
@@ -22,6 +23,8 @@ export async function run(argv: readonly string[]): Promise<number> {
   }
   const checked = checkVmOptions(options.vm);
   refuseWithoutTerminal(options);
+  // One that cannot be is refused before anything is made.
+  stateFolder();
   await refuseWithoutKvm();
   const progress = new WorkProgress(options.isQuiet);
   const abort = new AbortController();
