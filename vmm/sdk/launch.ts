@@ -3,6 +3,7 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
+import { signalNumber } from "../agent/signals.js";
 import { HostError } from "../errors.js";
 import { packageRoot } from "../host/guest-files.js";
 import { stateFolder } from "./state-folder.js";
@@ -10,6 +11,7 @@ import { errorOf, LineReader, REPORT_FD, type MonitorOrder, type MonitorReport }
 
 /** The hidden command of the command line. */
 export const MONITOR_COMMAND = "monitor";
+const SIGNAL_BASE = 128;
 const MAX_REPORT = 1024 * 1024;
 
 export interface LaunchHooks {
@@ -47,8 +49,8 @@ export async function launchVm(order: MonitorOrder, hooks: LaunchHooks = {}): Pr
   });
   const ended = new Promise<number>((resolve, reject) => {
     child.once("error", reject);
-    child.once("close", (code) => {
-      resolve(code ?? 1);
+    child.once("close", (code, signal) => {
+      resolve(code ?? SIGNAL_BASE + signalNumber(signal ?? "SIGKILL"));
     });
   });
   ended.catch(() => undefined);

@@ -1,6 +1,8 @@
 // VMs that are started before anybody asks: taking one takes no longer than a turn of the event loop.
 import { integerProblem } from "../config/check.js";
+import { abortReason } from "../agent/abort.js";
 import { ConfigError, VmStateError } from "../errors.js";
+import { checkVmOptions } from "./vm-options.js";
 import { Vm, type VmStartOptions } from "./vm.js";
 
 const MAX_SIZE = 1024;
@@ -15,7 +17,7 @@ export class VmPool {
   readonly #start: (signal: AbortSignal) => Promise<Vm>;
   readonly #size: number;
   readonly #waiting: Vm[] = [];
-  readonly #takers: { resolve: (vm: Vm) => void; reject: (error: unknown) => void }[] = [];
+  readonly #takers: { resolve: (vm: Vm) => void; reject: (error: Error) => void }[] = [];
   readonly #abort = new AbortController();
   #filling: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
@@ -27,7 +29,11 @@ export class VmPool {
     const named = options.name === undefined ? [] : ["VMs of a pool have no name of their own: leave name out"];
     const problems = [...(problem === undefined ? [] : [problem]), ...named];
     if (problems.length > 0) throw new ConfigError(problems);
-    this.#start = (signal) => Vm.start({ ...options, signal });
+    const { signal: own, onProgress, onNotice, ...given } = options;
+    checkVmOptions(given);
+    const hooks = { onProgress, onNotice };
+    this.#start = (signal) =>
+      Vm.start({ ...given, ...hooks, signal: own === undefined ? signal : AbortSignal.any([own, signal]) });
     this.#size = size;
     void this.#fill().catch(() => undefined);
   }
@@ -37,14 +43,15 @@ export class VmPool {
     return this.#waiting.length;
   }
 
-  /** A VM that nobody has used. Rejects as Vm.start does, and with VmStateError once the pool is closed. */
-  take(): Promise<Vm> {
-    if (this.#closing !== undefined) return Promise.reject(closed());
+  /**
+   * A VM that nobody has used. Rejects as Vm.start does, with the signal's reason, and with VmStateError once the pool is
+   * closed.
+   */
+  async take({ signal }: { readonly signal?: AbortSignal | undefined } = {}): Promise<Vm> {
+    signal?.throwIfAborted();
+    if (this.#closing !== undefined) throw closed();
     const vm = this.#waiting.shift();
-    const taken =
-      vm === undefined
-        ? new Promise<Vm>((resolve, reject) => this.#takers.push({ resolve, reject }))
-        : Promise.resolve(vm);
+    const taken = vm ?? this.#nextStarted(signal);
     void this.#fill().catch(() => undefined);
     return taken;
   }
@@ -62,6 +69,28 @@ export class VmPool {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  #nextStarted(signal: AbortSignal | undefined): Promise<Vm> {
+    return new Promise((resolve, reject) => {
+      const taker = {
+        resolve: (vm: Vm) => {
+          signal?.removeEventListener("abort", giveUp);
+          resolve(vm);
+        },
+        reject: (error: Error) => {
+          signal?.removeEventListener("abort", giveUp);
+          reject(error);
+        },
+      };
+      const giveUp = (): void => {
+        // Its VM is for the next one.
+        this.#takers.splice(this.#takers.indexOf(taker), 1);
+        if (signal !== undefined) reject(abortReason(signal));
+      };
+      this.#takers.push(taker);
+      signal?.addEventListener("abort", giveUp, { once: true });
+    });
   }
 
   async #close(): Promise<void> {
@@ -100,7 +129,7 @@ export class VmPool {
     } catch (error) {
       // No endless tries: the next `take` is one.
       this.#hasFailed = true;
-      for (const { reject } of this.#takers.splice(0)) reject(error);
+      for (const { reject } of this.#takers.splice(0)) reject(error as Error);
       throw error;
     }
   }

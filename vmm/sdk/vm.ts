@@ -2,18 +2,19 @@
 // process of its own: neither its devices nor its vCPUs take anything of this process's event loop.
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import type { AgentConnection } from "../agent/connection.js";
 import { GuestTrees } from "../agent/trees.js";
 import { GuestControl } from "../agent/guest.js";
-import { ConfigError, VmStateError } from "../errors.js";
+import { ConfigError, HostError, VmStateError } from "../errors.js";
 import { inspectSnapshot } from "../snapshot/inspect.js";
 import { connectAgent } from "./agent-socket.js";
 import { request } from "./control-client.js";
 import { Execution, type ExecOptions } from "./execution.js";
 import { launchVm, type LaunchedVm } from "./launch.js";
 import { mergedEnv, planVm } from "./plan.js";
-import { newVmId, VmFolder, vmNameProblem } from "./state-folder.js";
+import { newVmId, StateFolder, VmFolder, vmNameProblem } from "./state-folder.js";
 import { vmStatistics, type VmUsage } from "./vm-usage.js";
 import { checkVmOptions, type VmOptions } from "./vm-options.js";
 import type { PublishedPort } from "./vm-record.js";
@@ -38,10 +39,13 @@ export interface RestoreOptions extends StartHooks {
 }
 
 export interface VmEnd {
-  /** What the guest has turned itself off with; 137: it was ended from outside. */
+  /** What the guest has turned itself off with; 137: it was ended from outside; 128 + N: signal N has ended its process. */
   readonly exitCode: number;
 }
 
+const SIGNAL_BASE = 128;
+/** Between the refusal of one of its sockets and the end of another, `ms`. */
+const LAST_WORD_MS = 200;
 /** From the word that it is to end to its process's end, `ms`. */
 const END_LIMIT_MS = 20_000;
 
@@ -80,6 +84,7 @@ export class Vm {
     this.ended = launched.ended.then((exitCode) => {
       this.#isOver = true;
       this.agent.close();
+      this.#clearAway(exitCode);
       return { exitCode };
     });
     this.ended.catch(() => undefined);
@@ -154,13 +159,13 @@ export class Vm {
 
   /** Lets the guest rest; resolves once every vCPU does. */
   async pause(): Promise<void> {
-    await this.#control({ pause: true });
+    await this.#control("pause", { pause: true });
     this.agent.setPaused(true);
   }
 
   /** Lets it go on. */
   async resume(): Promise<void> {
-    await this.#control({ resume: true });
+    await this.#control("resume", { resume: true });
     this.agent.setPaused(false);
   }
 
@@ -175,8 +180,7 @@ export class Vm {
     folder: string,
     { stop = false }: { readonly stop?: boolean } = {},
   ): Promise<{ id: string; bytes: number }> {
-    const { id = "", bytes = 0 } = await this.#control({ snapshot: { folder: resolve(folder), stop } }, 0);
-    return { id, bytes };
+    return this.#save("snapshot", folder, stop);
   }
 
   /** Another VM that goes on from where this one is now. What `exec` has started and still runs is in this one alone. */
@@ -184,7 +188,7 @@ export class Vm {
     const folder = mkdtempSync(join(tmpdir(), "vmlet-clone-"));
     try {
       const saved = join(folder, "vm");
-      await this.snapshot(saved);
+      await this.#save("clone", saved, false);
       // Its memory stays as long as somebody has it.
       return await Vm.#launch(specOfClone(this.#spec, options), saved, options);
     } finally {
@@ -206,14 +210,36 @@ export class Vm {
     this.agent.close();
     const { process, ended } = this.#launched;
     process.stdin?.destroy();
-    const timer = setTimeout(() => process.kill("SIGKILL"), END_LIMIT_MS).unref();
+    const timer = globalThis.setTimeout(() => process.kill("SIGKILL"), END_LIMIT_MS).unref();
     await ended.catch(() => undefined);
     clearTimeout(timer);
   }
 
-  async #control(line: Parameters<typeof request>[1], timeoutMs?: number): ReturnType<typeof request> {
-    this.#refuseOver(Object.keys(line)[0] ?? "");
-    return request(this.#folder.controlSocket, line, timeoutMs === undefined ? {} : { timeoutMs });
+  async #save(method: string, folder: string, stop: boolean): Promise<{ id: string; bytes: number }> {
+    const { id = "", bytes = 0 } = await this.#control(method, { snapshot: { folder: resolve(folder), stop } }, 0);
+    return { id, bytes };
+  }
+
+  async #control(method: string, line: Parameters<typeof request>[1], timeoutMs?: number): ReturnType<typeof request> {
+    this.#refuseOver(method);
+    try {
+      return await request(this.#folder.controlSocket, line, timeoutMs === undefined ? {} : { timeoutMs });
+    } catch (error) {
+      // The guest has ended before its process has, or while it was asked.
+      if (error instanceof HostError) await Promise.race([this.agent.closed, setTimeout(LAST_WORD_MS)]);
+      if (this.agent.error !== undefined) throw new VmStateError(method, "closed", "has ended");
+      throw error;
+    }
+  }
+
+  /** What a process that was killed could not take away itself. */
+  #clearAway(exitCode: number): void {
+    if (exitCode <= SIGNAL_BASE) return;
+    try {
+      new StateFolder(dirname(this.#folder.path)).remove(this);
+    } catch {
+      // The next command that looks does it.
+    }
   }
 
   #refuseOver(method: string): void {

@@ -1,0 +1,181 @@
+// Needs: a /dev/kvm on which guests run, and a built program. Every method of Vm and VmPool in every state; many VMs of one
+// process leave nothing in it.
+import assert from "node:assert/strict";
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Vm, VmPool, type VmmError } from "../../vmm/index.js";
+import { countBoot } from "../helpers/booted.js";
+import { makeBusyboxImage, whyNoBusybox } from "../helpers/busybox-image.js";
+import { whyNoKvm } from "../helpers/kvm-guard.js";
+import { useManyVms } from "../helpers/many-vms.js";
+import { PROGRAM } from "../helpers/program.js";
+import { skip } from "../helpers/skip.js";
+
+/** Of a boot on a host that is busy with other tests. */
+const LIMIT_MS = 240_000;
+/** `make soak` starts 100. */
+const MANY = 20;
+
+describe("boot: VMs in every state", function () {
+  this.timeout(LIMIT_MS);
+  let folder = "";
+  let image = "";
+  const environment = { ...process.env };
+
+  before(function () {
+    const reason = whyNoKvm() ?? whyNoBusybox() ?? (existsSync(PROGRAM) ? undefined : "dist/vmlet.js is not built");
+    if (reason !== undefined) skip(this, reason);
+    folder = mkdtempSync(join(tmpdir(), "vmlet-states-"));
+    process.env["VMLET_STATE"] = join(folder, "state");
+    image = makeBusyboxImage(folder, ["/usr/bin/duk"]);
+  });
+
+  after(() => {
+    process.env = environment;
+    if (folder !== "") rmSync(folder, { recursive: true, force: true });
+  });
+
+  const records = (): string[] => readdirSync(join(folder, "state")).filter((name) => name !== "names");
+  const pidOf = ({ id }: Vm): number => {
+    const record = JSON.parse(readFileSync(join(folder, "state", id, "vm.json"), "utf8")) as { owner: { pid: number } };
+    return record.owner.pid;
+  };
+
+  /** All that a VM is asked for, and what each answers once it has ended. */
+  const methods = (vm: Vm): Readonly<Record<string, () => Promise<unknown>>> => ({
+    exec: async () => vm.exec(["true"]),
+    lines: () => vm.exec(["true"]).lines().next(),
+    process: () => vm.exec(["true"]).process(),
+    read: () => vm.files.read("/etc/passwd"),
+    write: () => vm.files.write("/tmp/file", "text"),
+    readTree: () => vm.files.readTree("/etc").toArray(),
+    copyIn: () => vm.files.copyIn(join(folder, "root/etc"), "/tmp/etc"),
+    memory: () => vm.guest.memory(),
+    pause: () => vm.pause(),
+    resume: () => vm.resume(),
+    snapshot: () => vm.snapshot(join(folder, "never")),
+    clone: () => vm.clone(),
+  });
+  const ofMachine = new Set(["pause", "resume", "snapshot", "clone"]);
+
+  async function assertOver(vm: Vm): Promise<void> {
+    for (const [name, call] of Object.entries(methods(vm))) {
+      await assert.rejects(call(), (error: VmmError) => {
+        assert.equal(error.code, ofMachine.has(name) ? "ERR_VM_STATE" : "ERR_AGENT", `${name}: ${error.message}`);
+        if (ofMachine.has(name)) assert.ok(error.message.startsWith(`${name}()`), error.message);
+        return true;
+      });
+    }
+    await vm.close();
+    assert.throws(() => vm.stats(), { code: "ERR_VM_STATE" });
+    assert.equal(existsSync(join(folder, "never")), false);
+  }
+
+  it("closed: what was under way ends with an error, what comes later is refused, a second close is none", async () => {
+    const vm = await Vm.start({ image });
+    countBoot();
+    const pending = [
+      vm.exec(["sleep", "1000"]).result(),
+      vm.guest.waitForPort(9),
+      vm.files.readStream("/dev/zero").toArray(),
+    ];
+    const ends = Promise.allSettled(pending);
+    await vm.exec(["true"]);
+    await Promise.all([vm.close(), vm.close(), vm[Symbol.asyncDispose]()]);
+    for (const end of await ends) {
+      assert.equal(end.status, "rejected");
+      assert.equal((end.reason as VmmError).code, "ERR_AGENT");
+    }
+    assert.deepEqual(await vm.ended, { exitCode: 137 });
+    await assertOver(vm);
+    assert.deepEqual(records(), []);
+  });
+
+  it("its process is killed: the same, with the signal as its end, and nothing of it is left", async () => {
+    const vm = await Vm.start({ image });
+    const pending = assert.rejects(vm.exec(["sleep", "1000"]), { code: "ERR_AGENT" });
+    await vm.exec(["true"]);
+    process.kill(pidOf(vm), "SIGKILL");
+    await pending;
+    // Before its end is known, and after.
+    await assert.rejects(vm.pause(), { code: "ERR_VM_STATE" });
+    assert.deepEqual(await vm.ended, { exitCode: 137 });
+    await assertOver(vm);
+    assert.deepEqual(records(), []);
+  });
+
+  it("saved with its end, and turned off from inside: the same; what was saved goes on", async () => {
+    const saved = join(folder, "saved");
+    const vm = await Vm.start({ image });
+    await vm.files.write("/tmp/kept", "kept");
+    await vm.snapshot(saved, { stop: true });
+    await assert.rejects(vm.snapshot(join(folder, "never")), { code: "ERR_VM_STATE" });
+    await vm.ended;
+    await assertOver(vm);
+    const another = await Vm.restore(saved, { hostName: "another" });
+    assert.equal(await another.files.readText("/tmp/kept"), "kept");
+    assert.equal((await another.exec(["hostname"])).stdout, "another\n");
+    await another.guest.powerOff(3);
+    await assert.rejects(another.pause(), { code: "ERR_VM_STATE" });
+    assert.deepEqual(await another.ended, { exitCode: 3 });
+    await assertOver(another);
+    rmSync(saved, { recursive: true });
+    await assert.rejects(Vm.restore(saved), { code: "ERR_SNAPSHOT" });
+    assert.deepEqual(records(), []);
+  });
+
+  it("paused, twice, and all at once: each call has its turn", async () => {
+    const vm = await Vm.start({ image });
+    try {
+      await vm.pause();
+      await vm.pause();
+      const waiting = vm.exec(["echo", "late"]).result();
+      const copy = await vm.clone();
+      await copy.resume();
+      assert.equal((await copy.exec(["echo", "copy"])).stdout, "copy\n");
+      await copy.close();
+      await vm.resume();
+      await vm.resume();
+      assert.equal((await waiting).stdout, "late\n");
+      const saved = join(folder, "at-once");
+      await Promise.all([vm.pause(), vm.snapshot(saved), vm.resume(), vm.exec(["true"]), vm.pause(), vm.resume()]);
+      assert.equal((await vm.exec(["echo", "on"])).stdout, "on\n");
+    } finally {
+      await vm.close();
+    }
+  });
+
+  it("a pool: bad options at once, a failed start to whoever waits, a taker that gives up, a close in the middle", async () => {
+    assert.throws(() => new VmPool({ image, memoryMib: -1 }, { size: 1 }), { code: "ERR_CONFIG" });
+    assert.throws(() => new VmPool({ image }, { size: 0 }), { code: "ERR_CONFIG" });
+    const bad = new VmPool({ image: join(folder, "none.tar") }, { size: 1 });
+    await assert.rejects(bad.take(), { code: "ERR_IMAGE" });
+    await assert.rejects(bad.filled(), { code: "ERR_IMAGE" });
+    await Promise.all([bad.close(), bad.close()]);
+    const pool = new VmPool({ image }, { size: 1 });
+    const abort = new AbortController();
+    const [first, given] = [pool.take(), pool.take({ signal: abort.signal })];
+    abort.abort(new Error("enough"));
+    await assert.rejects(given, /enough/);
+    await assert.rejects(pool.take({ signal: abort.signal }), /enough/);
+    const vm = await first;
+    await pool.filled();
+    assert.equal(pool.ready, 1);
+    const second = await pool.take();
+    const late = assert.rejects(pool.take(), { code: "ERR_VM_STATE" });
+    await Promise.all([pool.close(), pool.close()]);
+    await late;
+    await pool.filled();
+    await assert.rejects(pool.take(), { code: "ERR_VM_STATE" });
+    assert.equal((await vm.exec(["echo", "mine"])).stdout, "mine\n", "what was taken is its taker's");
+    await Promise.all([vm.close(), second.close()]);
+    assert.deepEqual(records(), []);
+  });
+
+  it(`${String(MANY)} VMs, started, used and closed, leave no descriptor, thread, process, socket, file or mapping`, async () => {
+    await useManyVms(image, MANY);
+    assert.deepEqual(records(), []);
+    assert.deepEqual(readdirSync(join(folder, "state", "names")), []);
+  });
+});
