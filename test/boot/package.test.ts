@@ -97,14 +97,15 @@ describe("boot: the npm package", function () {
   });
 
   it("its library has names and types", () => {
-    const program = `import { createVm, ConfigError, type VmConfig, type Vm } from "vmlet";
+    const program = `import { createVm, ConfigError, Vm, type VmConfig, type Machine } from "vmlet";
 const config: VmConfig = { kernel: "/nonexistent", memoryMib: -1 };
 try {
-  const vm: Vm = createVm(config, { output: (_bytes: Uint8Array, done: () => void) => done() });
+  const vm: Machine = createVm(config, { output: (_bytes: Uint8Array, done: () => void) => done() });
   await vm.close();
 } catch (error) {
   console.log(error instanceof ConfigError ? error.code : error);
 }
+await Vm.start({ rootfs: "/nonexistent" }).then((vm: Vm) => vm.exec(["true"]), (error: unknown) => console.log(error instanceof ConfigError));
 `;
     writeFileSync(join(project, "main.ts"), program);
     const types = ["--types", "node", "--typeRoots", resolve("node_modules/@types")];
@@ -112,7 +113,7 @@ try {
     const compiled = run(process.execPath, [resolve("node_modules/typescript/bin/tsc"), ...flags, "main.ts"]);
     assert.equal(compiled.status, 0, compiled.stdout);
     const { stdout, stderr } = run(process.execPath, ["main.js"]);
-    assert.equal(stdout, "ERR_CONFIG\n", stderr);
+    assert.equal(stdout, "ERR_CONFIG\ntrue\n", stderr);
   });
 
   it("a boot without a guest, and without what builds one, names the Debian packages", function () {
