@@ -4,7 +4,7 @@ SHELL := /bin/bash
 MOCHA := node_modules/.bin/mocha --no-config --timeout 20000 --reporter build/test/helpers/reporter.js
 SOURCES := $(shell find vmm devices bench/ladder -name '*.ts') bench/c-flags.ts bench/harness.ts bench/stamp.ts bench/statistics.ts bench/table.ts vmm/bundle/bundle.mjs vmm/bundle/code-cache.mjs package.json $(shell find guest/kernel guest/init -type f)
 
-.PHONY: help setup test-setup build guest rootfs pack boot lab doctor check types lint format imports test test-unit test-kvm test-boot test-vtx soak fuzz mutants bench clean
+.PHONY: help setup test-setup build guest rootfs pack api-docs boot lab doctor check types lint format imports test test-unit test-kvm test-boot test-vtx soak fuzz mutants bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
@@ -33,6 +33,9 @@ rootfs: setup ## a root disk with busybox in guest/out/root.ext4; ROOTFS="--debi
 
 pack: build types ## the npm package: vmlet-VERSION.tgz
 	@npm pack --ignore-scripts
+
+api-docs: node_modules/.package-lock.json ## pages of the API in build/api-docs
+	@node_modules/.bin/typedoc --logLevel Warn
 
 boot: ## boot a guest: a shell, or a description of itself without a terminal; builds what that needs
 	@guest/prepare dist/vmlet.js boot --quiet

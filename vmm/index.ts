@@ -261,6 +261,47 @@ export type { PortOption, VmOptions, VolumeOption } from "./sdk/vm-options.js";
 export type { VmUsage } from "./sdk/vm-usage.js";
 export type { PublishedPort } from "./sdk/vm-record.js";
 export type { TmpfsSpec } from "./sdk/vm-spec.js";
+export {
+  listImages,
+  prepareDirectory,
+  prepareImage,
+  removeImage,
+  type ImageConfig,
+  type ImageLimits,
+  type ImageProgress,
+  type ImageSummary,
+  type PreparedImage,
+  type PrepareOptions,
+  type PullPolicy,
+} from "./image/index.js";
+export type { ExitStatus } from "./agent/command.js";
+export type { AgentConnection } from "./agent/connection.js";
+export type { CommandOptions, LimitName, LimitValue } from "./agent/exec-request.js";
 export type { GuestProcess } from "./agent/exec.js";
+export type { CopyOptions, CopyOutOptions, CopyReport } from "./agent/copy.js";
+export type { Attributes, Owner } from "./agent/file-requests.js";
+export type { FileStat, FileType } from "./agent/file-stat.js";
+export type {
+  GuestFiles,
+  ListOptions,
+  MkdirOptions,
+  ReadOptions,
+  ReadWholeOptions,
+  RemoveOptions,
+  WriteOptions,
+} from "./agent/files.js";
+export type { GuestBytes } from "./agent/guest-bytes.js";
+export type { GuestControl, Identity, MountOptions, WaitPortOptions } from "./agent/guest.js";
+export type { FolderEntry } from "./agent/list-decoder.js";
+export type { GuestMemory, GuestProcessInfo } from "./agent/proc-files.js";
+export type { RequestOptions } from "./agent/request.js";
+export type { SkippedEntry } from "./agent/tree-entry.js";
+export type { CommandInput } from "./agent/input-pump.js";
+export type { RunOptions } from "./agent/run.js";
+export type { GuestTrees, ReadTreeOptions, WriteTreeOptions } from "./agent/trees.js";
+export type { RateLimiterConfig, TokenBucketConfig } from "../devices/virtio/rate-limiter.js";
+export type { BalloonStatistics } from "../devices/virtio/balloon/statistics.js";
+export type { Counters } from "../devices/virtio/device.js";
+export type { ResolvedConfig } from "./config/types.js";
 export type { OutputChunk } from "./agent/merged-chunks.js";
 export type { RunResult } from "./agent/run-result.js";

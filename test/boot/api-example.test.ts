@@ -11,7 +11,9 @@ describe("boot: the API's example", function () {
     const reason = whyNoBoot();
     if (reason !== undefined) skip(this, reason);
     const guest = await guestRunner();
-    const found = /^## Example\n+```ts\n([\s\S]*?)```\n+```\n([\s\S]*?)```/m.exec(readFileSync("docs/api.md", "utf8"));
+    const found = /^## Example\n+[^`]*```ts\n([\s\S]*?)```\n+```\n([\s\S]*?)```/m.exec(
+      readFileSync("docs/api.md", "utf8"),
+    );
     assert.ok(found !== null);
     const [, example = "", output = ""] = found;
     const { vmlinux, initramfs, library } = guest.files;

@@ -226,7 +226,7 @@ describe("kvm: snapshots", function () {
     const options: [options: unknown, message: RegExp][] = [
       [null, /^Snapshot options null is not an object$/],
       [{ resume: 1 }, /^Snapshot options: resume 1 is not true or false$/],
-      [{ stop: true }, /^Snapshot options: unknown option "stop"; known are resume, base, watch$/],
+      [{ stop: true }, /^Snapshot options: unknown option "stop"; known are resume, base, watch, note$/],
     ];
     for (const [wrong, message] of options) {
       await assert.rejects(createSnapshot(guest.vm, at("wrong"), wrong as object), { ...config, message });

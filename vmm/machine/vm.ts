@@ -53,7 +53,10 @@ export class Vm {
   readonly #readers = new Set<Promise<void>>();
   #watches: PageWatches | undefined;
 
-  /** A VM that goes on where another was saved; `start` lets it. Throws what restoreVm throws. */
+  /**
+   * A VM that goes on where another was saved; `start` lets it. Throws what restoreVm throws.
+   * @internal
+   */
   static restore(
     config: ResolvedConfig,
     saved: SavedVm,
@@ -64,7 +67,10 @@ export class Vm {
     return Vm.#around(restoreVm(config, saved, source, options), host);
   }
 
-  /** Throws what buildVm throws, and leaves nothing behind then. */
+  /**
+   * Throws what buildVm throws, and leaves nothing behind then.
+   * @internal
+   */
   static build(config: ResolvedConfig, host: VmHost, options: BuildOptions = {}): Vm {
     return Vm.#around(buildVm(config, options), host);
   }
@@ -98,7 +104,10 @@ export class Vm {
     return this.#parts.config;
   }
 
-  /** What was booted. For vmm/snapshot. */
+  /**
+   * What was booted. For vmm/snapshot.
+   * @internal
+   */
   get images(): LiveParts["images"] {
     return this.#parts.images;
   }
@@ -151,6 +160,7 @@ export class Vm {
 
   /**
    * All of the VM but its memory, which is in `memory`. Throws VmStateError unless it is paused. For vmm/snapshot.
+   * @internal
    */
   capture(): Capture {
     if (this.#life.state !== "paused") throw this.#life.refuse("capture");
@@ -160,6 +170,7 @@ export class Vm {
   /**
    * Pauses it and does the task with all of it: until that is done it is not resumed, and its memory stays. The guest may be
    * stopped meanwhile. Rejects as `pause` does.
+   * @internal
    */
   async whilePaused<Result>(task: (capture: Capture) => Promise<Result>): Promise<Result> {
     const before = this.#held;
@@ -176,7 +187,10 @@ export class Vm {
     }
   }
 
-  /** Its memory stays until the task is done, whatever becomes of the guest. */
+  /**
+   * Its memory stays until the task is done, whatever becomes of the guest.
+   * @internal
+   */
   async whileOpen<Result>(task: (memory: OpenMemory) => Promise<Result>): Promise<Result> {
     if (!this.#life.hasGuest) throw this.#life.refuse("whileOpen");
     let release = (): void => undefined;
@@ -194,18 +208,25 @@ export class Vm {
   /**
    * Another process may go on with its disks: it must not be resumed before `takeBack`. Throws VmStateError unless it is
    * paused.
+   * @internal
    */
   letGo(): void {
     if (this.#life.state !== "paused") throw this.#life.refuse("letGo");
     this.#run.devices?.letGo();
   }
 
-  /** Its disks are its own again. Throws DiskError if another process has one. */
+  /**
+   * Its disks are its own again. Throws DiskError if another process has one.
+   * @internal
+   */
   takeBack(): void {
     if (this.#life.state === "paused") this.#run.devices?.takeBack();
   }
 
-  /** Follows which pages of RAM change. Throws VmStateError without a guest. For vmm/snapshot. */
+  /**
+   * Follows which pages of RAM change. Throws VmStateError without a guest. For vmm/snapshot.
+   * @internal
+   */
   watchPages(): PageWatch {
     if (!this.#life.hasGuest) throw this.#life.refuse("watchPages");
     return (this.#watches ??= new PageWatches(this.#parts)).watch();
@@ -229,6 +250,7 @@ export class Vm {
   /**
    * Tells a guest that begins with a template who it is, and its command; before `start`. Throws VmStateError later,
    * ConfigError for a command that is too long or a guest that does not wait for one.
+   * @internal
    */
   giveCommand(block: RestoreBlock): void {
     if (this.#life.state !== "built") throw this.#life.refuse("giveCommand");
@@ -244,6 +266,7 @@ export class Vm {
    * Tells a guest that goes on from a snapshot who it is now; before `start`. False if it has no init that hears it:
    * one of vmlet's whose command has the channel. A kernel that has a driver for it hears by ACPI that it is another.
    * Throws VmStateError later.
+   * @internal
    */
   tellIdentity(identity: Omit<RestoreBlock, "command">): boolean {
     if (this.#life.state !== "built") throw this.#life.refuse("tellIdentity");
@@ -323,6 +346,7 @@ export class Vm {
   /**
    * Lets go of what the devices hold on the host: files, network interfaces, socket files. Enough for a
    * process that ends then; a VM that has not been started cannot be any more.
+   * @internal
    */
   closeDevices(): void {
     if (this.#life.state === "closed") return;
