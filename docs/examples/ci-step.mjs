@@ -10,15 +10,15 @@ const vm = await Vm.start({ image, onProgress: (text) => console.error(`step: ${
 for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => vm.close());
 try {
   // A copy: nothing that the step does reaches the checkout.
-  await vm.files.copyIn(checkout, "/work");
-  const options = { cwd: "/work", env: { CI: "true" }, noInput: true, timeoutMs: 600_000 };
+  await vm.files.copyIn(checkout, "/checkout");
+  const options = { cwd: "/checkout", env: { CI: "true" }, noInput: true, timeoutMs: 600_000 };
   const step = await vm.exec(command, options).process();
   for await (const { output, data } of step) {
     // A reader that is slow slows the step down; nothing piles up here.
     if (!process[output].write(data)) await once(process[output], "drain");
   }
   const { exitCode } = await step.exit;
-  if (await vm.files.exists("/work/results")) await vm.files.copyOut("/work/results", results);
+  if (await vm.files.exists("/checkout/results")) await vm.files.copyOut("/checkout/results", results);
   process.exitCode = exitCode;
 } finally {
   await vm.close();

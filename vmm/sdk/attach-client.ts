@@ -1,6 +1,5 @@
 // The other end of attach-server.ts.
-import { once } from "node:events";
-import { createConnection, type Socket } from "node:net";
+import type { Socket } from "node:net";
 import {
   DATA,
   DATA2,
@@ -14,8 +13,8 @@ import {
   SIGNAL,
 } from "../agent/frames.js";
 import { HostError } from "../errors.js";
-import { errnoText } from "../host/errno-text.js";
 import { ATTACH_STREAM } from "./attach-server.js";
+import { connectAt } from "./connect-at.js";
 import { errorOf, type FailureReport } from "./monitor-messages.js";
 
 export interface AttachHandlers {
@@ -60,13 +59,10 @@ export class AttachClient {
 
   /** Rejects with HostError where nobody answers. */
   static async connect(path: string, handlers: AttachHandlers): Promise<AttachClient> {
-    const socket = createConnection({ path });
-    try {
-      await once(socket, "connect");
-    } catch (error) {
-      const code = (error as NodeJS.ErrnoException).code ?? "";
-      throw new HostError(`The VM's program cannot be attached to: ${errnoText(code)}`, { cause: error });
-    }
+    const socket = await connectAt(
+      path,
+      (why, cause) => new HostError(`The VM's program cannot be attached to: ${why}`, { cause }),
+    );
     return new AttachClient(socket, handlers);
   }
 

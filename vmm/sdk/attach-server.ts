@@ -15,11 +15,10 @@ import {
   SIGNAL,
 } from "../agent/frames.js";
 import type { FailureReport } from "./monitor-messages.js";
-import { listenAtPath } from "../virtio/backends/unix-listener.js";
+import { listenForOwner } from "../virtio/backends/unix-listener.js";
 
 /** All frames are of it. */
 export const ATTACH_STREAM = 1;
-const OWNER_ONLY_UMASK = 0o177;
 const RESIZE_BYTES = 4;
 /** A client that takes nothing for so long is dropped where others wait for it, `ms`. */
 const SLOW_CLIENT_MS = 30_000;
@@ -56,12 +55,7 @@ export class AttachServer {
     this.#server = createServer((socket) => {
       this.#serve(socket);
     });
-    const umask = process.umask(OWNER_ONLY_UMASK);
-    try {
-      this.#removeFile = listenAtPath(this.#server, { what: "attach socket", path });
-    } finally {
-      process.umask(umask);
-    }
+    this.#removeFile = listenForOwner(this.#server, { what: "attach socket", path });
   }
 
   /** Throws HostError if there can be no socket at `path`. */

@@ -1,10 +1,9 @@
 // A request to the vmlet that runs a guest, through its control socket, and the reply.
 import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { createConnection } from "node:net";
 import { ConfigError, HostError } from "../errors.js";
-import { errnoText } from "../host/errno-text.js";
 import { MAX_UNIX_PATH_BYTES } from "../host/unix-path.js";
+import { connectAt } from "./connect-at.js";
 import type { Agreement, ControlReply, ControlRequest } from "./control.js";
 
 /** A guest that boots on vmlet's main thread can delay the answer by seconds. */
@@ -26,17 +25,15 @@ export async function request(
       `Control socket ${path}: a path of ${String(length)} bytes; ${String(MAX_UNIX_PATH_BYTES)} fit`,
     );
   }
-  // As a path, whatever it looks like: a number would be a TCP port.
-  const socket = createConnection({ path }).setEncoding("utf8");
-  try {
-    await once(socket, "connect");
-  } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code ?? "";
-    throw new HostError(`Control socket ${path}: nobody answers: ${errnoText(code)}`, {
-      cause: error,
-      cure: "give the SOCKET of vmlet boot --control SOCKET, or a VM of vmlet run, while its guest runs",
-    });
-  }
+  const socket = await connectAt(
+    path,
+    (why, cause) =>
+      new HostError(`Control socket ${path}: nobody answers: ${why}`, {
+        cause,
+        cure: "give the SOCKET of vmlet boot --control SOCKET, or a VM of vmlet run, while its guest runs",
+      }),
+  );
+  socket.setEncoding("utf8");
   if (timeoutMs > 0) socket.setTimeout(timeoutMs, () => socket.destroy());
   let text = "";
   socket.on("data", (chunk: string) => {

@@ -2,7 +2,7 @@
 // way: {"pause":true} and, once that has happened, {"ok":true}, or {"error":"…"} if it cannot be.
 import { isAbsolute } from "node:path";
 import { createServer, type Server, type Socket } from "node:net";
-import { listenAtPath } from "../virtio/backends/unix-listener.js";
+import { listenForOwner } from "../virtio/backends/unix-listener.js";
 import { VmmError, VmStateError } from "../errors.js";
 import { describeSystemError } from "../host/errno-text.js";
 import type { ControlledVm, GuestControls } from "./guest-controls.js";
@@ -11,8 +11,6 @@ import type { ControlledVm, GuestControls } from "./guest-controls.js";
 const MAX_REQUEST_BYTES = 8192;
 /** `ms` that a client may take over its line, and over the answer. */
 const CLIENT_TIMEOUT_MS = 5000;
-/** Nobody but the owner (and root) connects to a socket that only the owner may write to. */
-const OWNER_ONLY_UMASK = 0o177;
 const ENDED = { error: "The guest has ended" } as const;
 
 /** What is asked, each with its value. */
@@ -83,12 +81,7 @@ export class ControlServer {
   /** Throws HostError if there can be no socket at `path`. */
   static listen(path: string, vm: Controlled): ControlServer {
     const server = createServer();
-    const umask = process.umask(OWNER_ONLY_UMASK);
-    try {
-      return new ControlServer(server, vm, listenAtPath(server, { what: "control socket", path }));
-    } finally {
-      process.umask(umask);
-    }
+    return new ControlServer(server, vm, listenForOwner(server, { what: "control socket", path }));
   }
 
   /** The guest has ended; the socket file is gone when this returns. */

@@ -17,15 +17,19 @@ export function isAlive({ pid, startTicks: ticks, boot }: ProcessIdentity): bool
   return boot === bootId() && startTicks(pid) === ticks;
 }
 
-/** Undefined without such a process; one that has ended and waits for its parent is none. */
-function startTicks(pid: number): number | undefined {
-  let stat: string;
+/** The fields of proc(5), stat, from the third on; undefined without such a process. */
+export function statFields(pid: number): string[] | undefined {
   try {
-    stat = readFileSync(`/proc/${String(pid)}/stat`, "latin1");
+    const stat = readFileSync(`/proc/${String(pid)}/stat`, "latin1");
+    // The program's name, which comes second, may have blanks and brackets.
+    return stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   } catch {
     return undefined;
   }
-  // The program's name, which comes second, may have blanks and brackets.
-  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  return fields[0] === "Z" || fields[0] === "X" ? undefined : Number(fields[19]);
+}
+
+/** Undefined without such a process; one that has ended and waits for its parent is none. */
+function startTicks(pid: number): number | undefined {
+  const fields = statFields(pid);
+  return fields === undefined || fields[0] === "Z" || fields[0] === "X" ? undefined : Number(fields[19]);
 }

@@ -1,5 +1,6 @@
 // Ends a VM that another process has: its program is asked, then killed; one without a program is turned off.
-import { POWER_OFF } from "../agent/frames.js";
+import { GuestFiles } from "../agent/files.js";
+import { GuestControl } from "../agent/guest.js";
 import { connectAgent } from "./agent-socket.js";
 import { ConfigError, HostError } from "../errors.js";
 import { timeLimit } from "../host/time-limit.js";
@@ -76,9 +77,5 @@ async function hasEnded(state: StateFolder, { id, owner }: VmRecord, withinMs: n
 async function powerOff(state: StateFolder, { id }: VmRecord): Promise<void> {
   const agent = await connectAgent(state.folderOf(id).agentSocket);
   await agent.ready;
-  agent.open(
-    { type: POWER_OFF, payload: Buffer.alloc(4), what: "power off", outputs: 0 },
-    { onDone: () => undefined, onRefused: () => undefined, onLost: () => undefined },
-  );
-  await agent.closed;
+  await new GuestControl(agent, new GuestFiles(agent)).powerOff();
 }

@@ -1,12 +1,14 @@
 // This process's streams at the program of a VM in another process, until that ends or the user leaves it.
 import { EXIT_SIGNAL_BASE } from "../../host/exit-codes.js";
-import { OutputQueue, OutputWriter } from "../../host/standard-output.js";
+import type { OutputQueue } from "../../host/standard-output.js";
 import { say } from "../../host/say.js";
 import { AttachClient } from "../../sdk/attach-client.js";
 import { onEndSignals } from "../../sys/end-signals.js";
 import { isTerminal } from "../../sys/files.js";
 import { FileInput, TerminalInput, type InputSource } from "../input-source.js";
 import type { DetachKeys } from "./detach-keys.js";
+import { PATIENCE } from "./patience.js";
+import { programOutput } from "./program-output.js";
 import { followTerminalSize } from "./terminal-size.js";
 
 const STDIN = 0;
@@ -14,8 +16,6 @@ const SIGHUP = 1;
 const SIGPIPE = 13;
 /** The VM has gone without saying how its program ended. */
 const EXIT_LOST = 125;
-/** So often a signal is handed on to a program; the next one ends the VM, or the wait. */
-export const PATIENCE = 2;
 
 export interface AttachedOptions {
   readonly name: string;
@@ -138,17 +138,11 @@ class Session {
   }
 
   #output(fd: 1 | 2): OutputQueue {
-    return new OutputQueue(
-      new OutputWriter(fd, {
-        vanished: () => {
-          if (this.#options.end === undefined) this.#leave(EXIT_SIGNAL_BASE + SIGPIPE);
-          else this.#client.signal(SIGPIPE);
-        },
-        failed: (why) => {
-          say(`output: ${why}: what the program writes is lost`);
-        },
-      }),
-    );
+    const vanished = (): void => {
+      if (this.#options.end === undefined) this.#leave(EXIT_SIGNAL_BASE + SIGPIPE);
+      else this.#client.signal(SIGPIPE);
+    };
+    return programOutput(fd, vanished, "output");
   }
 }
 

@@ -1,7 +1,6 @@
 // `vmlet exec VM COMMAND`: another program in a running VM, as `docker exec` has it.
 import { ConfigError, ExecError } from "../../errors.js";
 import { EXIT_SIGNAL_BASE } from "../../host/exit-codes.js";
-import { OutputQueue, OutputWriter } from "../../host/standard-output.js";
 import { print, say } from "../../host/say.js";
 import { connectAgent } from "../../sdk/agent-socket.js";
 import { MainProgram } from "../../sdk/main-program.js";
@@ -16,7 +15,8 @@ import { TerminalInput } from "../input-source.js";
 import { parseOptions } from "../parse-options.js";
 import { UsageError } from "../usage-error.js";
 import { variables } from "./run-arguments.js";
-import { PATIENCE } from "./attached.js";
+import { PATIENCE } from "./patience.js";
+import { programOutput } from "./program-output.js";
 import { splitAtCommand } from "./split-at-command.js";
 import { followTerminalSize, terminalSize } from "./terminal-size.js";
 
@@ -78,7 +78,10 @@ function defaultsOf({ defaults: { env, workingDirectory, user } }: VmRecord) {
 /** The result is the process's exit code. */
 async function execIn(agentSocket: string, spec: CommandSpec): Promise<number> {
   const agent = await connectAgent(agentSocket);
-  const queues = { 1: queue(1, () => program.signal(SIGPIPE)), 2: queue(2, () => program.signal(SIGPIPE)) };
+  const queues = {
+    1: programOutput(1, () => program.signal(SIGPIPE)),
+    2: programOutput(2, () => program.signal(SIGPIPE)),
+  };
   let input: CommandInput | undefined;
   const program: MainProgram = new MainProgram(
     agent,
@@ -133,16 +136,4 @@ async function execIn(agentSocket: string, spec: CommandSpec): Promise<number> {
     removeHandlers();
     agent.close();
   }
-}
-
-function queue(fd: 1 | 2, vanished: () => void): OutputQueue {
-  const name = fd === 1 ? "standard output" : "standard error";
-  return new OutputQueue(
-    new OutputWriter(fd, {
-      vanished,
-      failed: (why) => {
-        say(`${name}: ${why}: what the program writes is lost`);
-      },
-    }),
-  );
 }

@@ -2,7 +2,7 @@
 import type { AgentConnection } from "../../agent/connection.js";
 import { ExecError } from "../../errors.js";
 import { EXIT_SIGNAL_BASE } from "../../host/exit-codes.js";
-import { OutputQueue, OutputWriter } from "../../host/standard-output.js";
+import type { OutputQueue } from "../../host/standard-output.js";
 import { say } from "../../host/say.js";
 import { MainProgram } from "../../sdk/main-program.js";
 import { VmOwner } from "../../sdk/vm-owner.js";
@@ -10,16 +10,15 @@ import type { ProgramStart } from "../../sdk/program-start.js";
 import type { VmSpec } from "../../sdk/vm-spec.js";
 import { onEndSignals } from "../../sys/end-signals.js";
 import { CommandInput } from "../command-input.js";
+import { PATIENCE } from "./patience.js";
+import { programOutput } from "./program-output.js";
 import { bootText, type WorkProgress } from "./work-progress.js";
 
-const STREAMS = { 1: "standard output", 2: "standard error" } as const;
 /** As timeout(1). */
 const EXIT_TIMEOUT = 124;
 const SIGPIPE = 13;
 /** Others may use a VM that has run for so long; a short program need not wait for what that takes, `ms`. */
 const OPEN_AFTER_MS = 200;
-/** So often a signal is handed on to a program; the next one ends the VM. */
-const PATIENCE = 2;
 
 /** The result is the process's exit code. */
 export async function runHere(spec: VmSpec, progress: WorkProgress): Promise<number> {
@@ -138,14 +137,7 @@ class ProgramRun {
   }
 
   #queue(fd: 1 | 2): OutputQueue {
-    return new OutputQueue(
-      new OutputWriter(fd, {
-        vanished: () => this.#program?.signal(SIGPIPE),
-        failed: (why) => {
-          say(`${STREAMS[fd]}: ${why}: what the program writes is lost`);
-        },
-      }),
-    );
+    return programOutput(fd, () => this.#program?.signal(SIGPIPE));
   }
 }
 

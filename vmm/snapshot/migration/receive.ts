@@ -14,7 +14,7 @@ import { CommandPages } from "../../memory/command-pages.js";
 import { MappedGuestMemory } from "../../memory/guest-memory.js";
 import { MIB } from "../../memory/layout.js";
 import { FilledMemory } from "../../memory/saved-memory.js";
-import { listenAtPath } from "../../virtio/backends/unix-listener.js";
+import { listenForOwner } from "../../virtio/backends/unix-listener.js";
 import { overridden, type RestoreOverrides } from "../overrides.js";
 import { OpenSnapshot } from "../restore.js";
 import { readingState } from "../state-file.js";
@@ -24,8 +24,6 @@ import { MIGRATION_FORMAT, MIGRATION_VERSION, ProtocolError } from "./frames.js"
 import { checkHello, readJson } from "./hello.js";
 import { PageSink } from "./page-stream.js";
 
-/** Nobody but the owner connects to a socket that only the owner may write to. */
-const OWNER_ONLY_UMASK = 0o177;
 /** A program that connects and is no vmlet. */
 const HELLO_MS = 10_000;
 /** Between two frames. */
@@ -75,16 +73,8 @@ export class GuestListener {
   static async listen(address: MigrationAddress): Promise<GuestListener> {
     const server = createServer({ pauseOnConnect: true });
     if (address.kind === "unix") {
-      const umask = process.umask(OWNER_ONLY_UMASK);
-      try {
-        return new GuestListener(
-          server,
-          address,
-          listenAtPath(server, { what: "migration socket", path: address.path }),
-        );
-      } finally {
-        process.umask(umask);
-      }
+      const path = { what: "migration socket", path: address.path };
+      return new GuestListener(server, address, listenForOwner(server, path));
     }
     await new Promise<void>((resolve, reject) => {
       server.once("error", (error: NodeJS.ErrnoException) => {

@@ -46,6 +46,19 @@ export function listenAtPath(server: Server, { what, path, suffixBytes = 0 }: Un
   }
 }
 
+/** Nobody but the owner (and root) connects to a socket that only the owner may write to. */
+const OWNER_ONLY_UMASK = 0o177;
+
+/** The same, for programs of this user alone. */
+export function listenForOwner(server: Server, path: UnixPath): () => void {
+  const umask = process.umask(OWNER_ONLY_UMASK);
+  try {
+    return listenAtPath(server, path);
+  } finally {
+    process.umask(umask);
+  }
+}
+
 /** Removes nothing that may be in use: only a socket at which nobody listens is surely left over. */
 function cureFor(path: string, isSocket: boolean): string {
   if (!isSocket) return "it is no socket: give a path that is free";
