@@ -1,6 +1,7 @@
 // Needs: nothing. What `make test` runs: processes side by side, one account.
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -17,13 +18,17 @@ describe("test run: lanes, one last line", function () {
     rmSync(folder, { recursive: true });
   });
 
-  function run(contents: readonly string[]) {
+  function run(contents: readonly string[], variables: Record<string, string> = {}) {
     const files = contents.map((content, index) => {
       const file = join(folder, `${String(index)}.test.cjs`);
       writeFileSync(file, content);
       return file;
     });
-    const { status, stdout } = spawnSync(process.execPath, ["build/test/run.js", ...files], { encoding: "utf8" });
+    const { status, stdout } = spawnSync(process.execPath, ["build/test/run.js", ...files], {
+      encoding: "utf8",
+      timeout: LIMIT_MS,
+      env: { ...process.env, ...variables },
+    });
     return { status, stdout, last: stdout.trimEnd().split("\n").at(-1) };
   }
   const passes = (name: string): string => `it(${JSON.stringify(name)}, () => undefined);\n`;
@@ -69,6 +74,57 @@ describe("test run: lanes, one last line", function () {
     assert.deepEqual([status, last], [1, "1 passed, 1 failed, 0 skipped"], stdout);
   });
 
+  it("a test that blocks its process is named and ended, its file run once more, the files behind it too", () => {
+    const sleeps = 'require("node:child_process").spawnSync("sleep", ["1000"]);';
+    const once = `const marker = ${JSON.stringify(join(folder, "marker"))}; const fs = require("node:fs");
+      it("before", () => undefined);
+      it("stands still", function () { this.timeout(500); if (fs.existsSync(marker)) return; fs.writeFileSync(marker, ""); ${sleeps} });`;
+    const { status, stdout, last } = run([passes("first"), once, booted], { VMLET_TEST_HANGS_AFTER_MS: "1000" });
+    assert.deepEqual([status, last], [0, "4 passed, 0 failed, 0 skipped"], stdout);
+    assert.match(stdout, /hangs: stands still; .*\n(.*\n)* +\d+ S .*: sleep 1000\n/);
+    assert.match(stdout, /\nat its second try: stands still \(.*1\.test\.cjs\): hangs\n4 passed/);
+  });
+
+  it("one that blocks twice is a failure, and the files behind it are run", () => {
+    const blocks = 'it("blocks", function () { this.timeout(200); for (;;); });\n';
+    const { status, stdout, last } = run([passes("first"), blocks, booted], { VMLET_TEST_HANGS_AFTER_MS: "500" });
+    assert.deepEqual([status, last], [1, "2 passed, 1 failed, 0 skipped"], stdout);
+    assert.match(stdout, /\nfailed: blocks \(.*1\.test\.cjs\): hangs\n2 passed/);
+  });
+
+  it("what a test leaves behind is said, and not waited for", () => {
+    const leaves = 'it("leaves", () => { require("node:child_process").spawn("sleep", ["1000"]); });\n';
+    const { status, stdout, last } = run([booted + leaves]);
+    assert.deepEqual([status, last], [0, "2 passed, 0 failed, 0 skipped"], stdout);
+    assert.match(stdout, /\nleft behind by a test: .*ProcessWrap.*\n2 passed/);
+  });
+
+  it("a process that a test leaves with the run's output is ended and named", () => {
+    const leaves = `it("leaves", () => {
+      require("node:child_process").spawn("sleep", ["1000"], { stdio: "inherit", detached: true }).unref();
+    });\n`;
+    const { status, stdout, last } = run([booted + leaves]);
+    assert.deepEqual([status, last], [0, "2 passed, 0 failed, 0 skipped"], stdout);
+    assert.match(stdout, /\nleft behind by the tests of this host.*:\n {4}\d+ sleep 1000\n2 passed/);
+  });
+
+  it("a run that is ended in the middle says what it was at", async () => {
+    const file = join(folder, "long.test.cjs");
+    writeFileSync(file, 'it("takes long", function (done) { console.log("begun"); this.timeout(50_000); });\n');
+    const child = spawn(process.execPath, ["build/test/run.js", file], { stdio: ["ignore", "pipe", "inherit"] });
+    let output = "";
+    child.stdout.setEncoding("utf8").on("data", (text: string) => {
+      if (!output.includes("begun") && (output + text).includes("begun")) child.kill("SIGTERM");
+      output += text;
+    });
+    const [status] = (await once(child, "close")) as [number | null];
+    assert.equal(status, 1, output);
+    assert.match(
+      output,
+      /\nSIGTERM: ended in the middle, after \d+ s\ntests of this host.*: takes long \(.*long\.test\.cjs\)\n/,
+    );
+  });
+
   it("a run without a boot is a failure, whatever else passed", () => {
     const { status, stdout, last } = run([passes("one"), SHARES_LAB + passes("two")]);
     assert.deepEqual([status, last], [1, "2 passed, 1 failed, 0 skipped"], stdout);
@@ -82,7 +138,10 @@ describe("test run: lanes, one last line", function () {
     writeFileSync(file, `${passes("short")}it("long", async () => { ${body} });\n`);
     const options = ["--reporter-option", "announce=1,still-running=300"];
     const argv = ["--no-config", "--reporter", "build/test/helpers/reporter.js", ...options, file];
-    const { stdout } = spawnSync(process.execPath, ["node_modules/mocha/bin/mocha.js", ...argv], { encoding: "utf8" });
+    const { stdout } = spawnSync(process.execPath, ["node_modules/mocha/bin/mocha.js", ...argv], {
+      encoding: "utf8",
+      timeout: LIMIT_MS,
+    });
     assert.match(
       stdout,
       /… 1 of 2: short\n[\s\S]*… 2 of 2: long\n[\s\S]*… long: running for \d+ s; the lab is starting\n/,
