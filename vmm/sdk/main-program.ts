@@ -2,6 +2,7 @@
 import { GuestCommand, type ExitStatus } from "../agent/command.js";
 import type { CommandOptions } from "../agent/exec-request.js";
 import type { AgentConnection } from "../agent/connection.js";
+import type { TerminalSize } from "../machine/arguments.js";
 import type { CommandSpec } from "./vm-spec.js";
 
 export interface MainSinks {
@@ -9,11 +10,6 @@ export interface MainSinks {
   output(output: 1 | 2, bytes: Buffer, done: () => void): void;
   /** It takes input again, or reads none any more. */
   inputRoom(): void;
-}
-
-export interface TerminalSize {
-  readonly rows: number;
-  readonly columns: number;
 }
 
 export interface MainOptions {

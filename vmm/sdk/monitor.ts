@@ -1,7 +1,8 @@
 // The process of a VM that lives longer than the command that started it, or apart from the program that uses it.
 import { closeSync, writeSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { MainProgram, type TerminalSize } from "./main-program.js";
+import type { TerminalSize } from "../machine/arguments.js";
+import { MainProgram } from "./main-program.js";
 import { failureOf, REPORT_FD, type MonitorOrder, type MonitorReport } from "./monitor-messages.js";
 import { OutputLog, type LogStream } from "./output-log.js";
 import { VmOwner } from "./vm-owner.js";

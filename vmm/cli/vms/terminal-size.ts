@@ -1,15 +1,11 @@
 // How large this process's terminal is, for the program of a VM that is shown in it.
+import type { TerminalSize } from "../../machine/arguments.js";
 import { isTerminal } from "../../sys/files.js";
 import { windowSize } from "../../sys/terminal.js";
 
 const MAX_SIZE = 0xffff;
 /** What the program writes goes to the first of them, as a rule. */
 const STREAMS = [1, 0, 2];
-
-export interface TerminalSize {
-  readonly rows: number;
-  readonly columns: number;
-}
 
 const USUAL: TerminalSize = { rows: 24, columns: 80 };
 
