@@ -243,6 +243,7 @@ export type { VsockConfig } from "./config/vsock.js";
 export type { BalloonReport } from "./virtio/device-host.js";
 export type { BootProtocol, ConsoleKind, VmConfig } from "./config/types.js";
 export type { StartOptions, TerminalSize } from "./machine/arguments.js";
+export type { DiskUpdate, NetUpdate } from "./machine/device-updates.js";
 export type { VmState } from "./machine/life.js";
 export type { VmHost };
 export type { GuestOutcome, Milestones, VmExit, VmStatistics } from "./machine/vm-exit.js";

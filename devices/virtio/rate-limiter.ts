@@ -84,8 +84,8 @@ function readLevel(state: StateReader): BucketLevel | undefined {
 }
 
 export class RateLimiter {
-  readonly #bandwidth: TokenBucket | undefined;
-  readonly #operations: TokenBucket | undefined;
+  #bandwidth: TokenBucket | undefined;
+  #operations: TokenBucket | undefined;
   readonly #now: () => number;
 
   /** `now`: monotonic `ms`. */
@@ -98,6 +98,13 @@ export class RateLimiter {
   /** True if there is any limit at all. */
   get isLimiting(): boolean {
     return this.#bandwidth !== undefined || this.#operations !== undefined;
+  }
+
+  /** A bucket that is given begins anew, full, or is no more; one that is not given stays as it is. */
+  update({ bandwidth, operations }: RateLimiterConfig): void {
+    const now = this.#now();
+    if (bandwidth !== undefined) this.#bandwidth = bucket(bandwidth, now);
+    if (operations !== undefined) this.#operations = bucket(operations, now);
   }
 
   /** One operation of `bytes` that cannot wait: what there is not is a debt. */

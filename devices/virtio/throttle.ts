@@ -9,7 +9,7 @@ export class Throttle {
   stops = 0;
   readonly #loop: EventLoop;
   readonly #limiter: RateLimiter;
-  #cancelWait: (() => void) | undefined;
+  #wait: { readonly cancel: () => void; readonly resume: () => void } | undefined;
 
   constructor(config: RateLimiterConfig | undefined, loop: EventLoop) {
     this.#loop = loop;
@@ -18,7 +18,7 @@ export class Throttle {
 
   /** The queue is held: nothing is taken from it before `resume` comes. */
   isWaiting(): boolean {
-    return this.#cancelWait !== undefined;
+    return this.#wait !== undefined;
   }
 
   /** One operation of `bytes`: true if it may go on; else nothing is counted and `resume` will be called. */
@@ -43,18 +43,27 @@ export class Throttle {
     this.#limiter.restore(state);
   }
 
+  /** New limits, as RateLimiter.update; a queue that waits because of the old ones is looked at at once. */
+  update(config: RateLimiterConfig): void {
+    this.#limiter.update(config);
+    const wait = this.#wait;
+    this.cancel();
+    wait?.resume();
+  }
+
   /** Holds the queue for a reason other than the limiter's. */
   hold(waitMs: number, resume: () => void): void {
     this.cancel();
-    this.#cancelWait = this.#loop.after(waitMs, () => {
-      this.#cancelWait = undefined;
+    const cancel = this.#loop.after(waitMs, () => {
+      this.#wait = undefined;
       resume();
     });
+    this.#wait = { cancel, resume };
   }
 
   /** Releases the queue without `resume`: the device is being reset. */
   cancel(): void {
-    this.#cancelWait?.();
-    this.#cancelWait = undefined;
+    this.#wait?.cancel();
+    this.#wait = undefined;
   }
 }

@@ -34,6 +34,7 @@ describe("disks: configuration", () => {
       {
         path: "/images/a very long name of an image.ext4",
         isRoot: false,
+        partuuid: undefined,
         isReadonly: false,
         format: "auto",
         id: "a_very_long_name_of_",
@@ -54,6 +55,22 @@ describe("disks: configuration", () => {
     assert.match(resolve({ path: "a", isRoot: true, isReadonly: true }).cmdline, /root=\/dev\/vda ro$/);
   });
 
+  it("a root disk is found by its partition's identifier, if that is given", () => {
+    const partuuid = "0eaa91a0-01";
+    assert.match(
+      resolve({ path: "d" }, { path: "a", isRoot: true, partuuid }).cmdline,
+      / root=PARTUUID=0eaa91a0-01 rw$/,
+    );
+    assert.match(
+      resolve({ path: "a", isRoot: true, isReadonly: true, partuuid }).cmdline,
+      / root=PARTUUID=0eaa91a0-01 ro$/,
+    );
+    assert.doesNotMatch(resolve({ path: "a", partuuid }).cmdline, /root=/);
+    for (const bad of ["", "a b", "a\nb", "x".repeat(65), "\u00e9"]) {
+      assert.equal(problemsOf({ path: "a", isRoot: true, partuuid: bad }).length, 1, JSON.stringify(bad));
+    }
+  });
+
   it("reports everything that is wrong at once", () => {
     const first = { path: "a", isRoot: true, id: "one", colour: 1 } as DiskConfig;
     const second = { path: "b", isRoot: true, id: "one", cache: "none", blockSize: 1024 } as unknown as DiskConfig;
@@ -63,7 +80,7 @@ describe("disks: configuration", () => {
       rateLimiter: { bandwidth: { size: -1 }, speed: {} },
     } as unknown as DiskConfig;
     assert.deepEqual(problemsOf(first, second, third), [
-      'Disk 1: unknown option "colour"; known are path, isRoot, isReadonly, format, id, cache, blockSize, lock, rateLimiter',
+      'Disk 1: unknown option "colour"; known are path, isRoot, partuuid, isReadonly, format, id, cache, blockSize, lock, rateLimiter',
       'Disk 2: cache "none" is not one of writeback, unsafe',
       "Disk 2: blockSize 1024 is not one of 512, 4096",
       'Disk 3: path "" is not a path',

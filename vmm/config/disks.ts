@@ -20,6 +20,8 @@ export interface DiskConfig {
   readonly path: string;
   /** The kernel's root file system (`root=`), even on a bare command line; one disk at most. */
   readonly isRoot?: boolean | undefined;
+  /** Of the root file system's partition on a root disk: the kernel finds it by that, and not by the disk's name. */
+  readonly partuuid?: string | undefined;
   readonly isReadonly?: boolean | undefined;
   readonly format?: DiskFormat | undefined;
   /** Serial number in the guest, up to 20 characters; default: the start of the file's name. */
@@ -35,6 +37,7 @@ export interface DiskConfig {
 export interface ResolvedDisk {
   readonly path: string;
   readonly isRoot: boolean;
+  readonly partuuid: string | undefined;
   readonly isReadonly: boolean;
   readonly format: DiskFormat;
   readonly id: string;
@@ -46,6 +49,8 @@ export interface ResolvedDisk {
 
 /** VIRTIO_BLK_ID_BYTES. */
 const MAX_ID_LENGTH = 20;
+/** A GPT's has 36, an MBR's 11; `/PARTNROFF=` may follow. */
+const MAX_PARTUUID_LENGTH = 64;
 
 export const DISK_SCHEMA = {
   type: "object",
@@ -53,6 +58,11 @@ export const DISK_SCHEMA = {
   properties: {
     path: PATH_SCHEMA,
     isRoot: { type: "boolean" },
+    partuuid: {
+      type: "string",
+      pattern: `^[\\x21-\\x7e]{1,${String(MAX_PARTUUID_LENGTH)}}$`,
+      "x-expected": `1 to ${String(MAX_PARTUUID_LENGTH)} printable characters without spaces`,
+    },
     isReadonly: { type: "boolean" },
     format: { enum: ["auto", "raw", "parts"] },
     id: {
@@ -96,16 +106,20 @@ export function resolveDisks(disks: readonly (CheckedDisk | undefined)[], proble
   return given.map(resolveDisk);
 }
 
-/** What tells the kernel which disk its root is: `root=/dev/vda rw`. */
+/** What tells the kernel which disk its root is: `root=/dev/vda rw`, or `root=PARTUUID=… rw`. */
 export function rootParameters(disks: readonly ResolvedDisk[]): string[] {
   const index = disks.findIndex(({ isRoot }) => isRoot);
-  return index < 0 ? [] : [`root=/dev/${diskName(index)}`, disks[index]?.isReadonly === true ? "ro" : "rw"];
+  const root = disks[index];
+  if (root === undefined) return [];
+  const where = root.partuuid === undefined ? `/dev/${diskName(index)}` : `PARTUUID=${root.partuuid}`;
+  return [`root=${where}`, root.isReadonly ? "ro" : "rw"];
 }
 
 function resolveDisk({ path = "", ...disk }: CheckedDisk): ResolvedDisk {
   return {
     path,
     isRoot: disk.isRoot ?? false,
+    partuuid: disk.partuuid,
     isReadonly: disk.isReadonly ?? false,
     format: disk.format ?? "auto",
     id: disk.id ?? defaultId(path),

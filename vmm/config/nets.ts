@@ -19,8 +19,10 @@ export interface NetConfig {
   readonly mtu?: number | undefined;
   /** IPv4 address and prefix of the host's end, such as "172.16.0.1/24"; only for a new interface. */
   readonly hostAddress?: string | undefined;
-  /** For each direction by itself. */
+  /** For each direction by itself; in its place, one for what the guest receives and one for what it sends. */
   readonly rateLimiter?: RateLimiterConfig | undefined;
+  readonly rxRateLimiter?: RateLimiterConfig | undefined;
+  readonly txRateLimiter?: RateLimiterConfig | undefined;
 }
 
 /** It has `tap` or `user`. */
@@ -31,7 +33,8 @@ export interface ResolvedNet {
   readonly mac: Uint8Array | undefined;
   readonly mtu: number | undefined;
   readonly hostAddress: { readonly address: string; readonly prefixLength: number } | undefined;
-  readonly rateLimiter: RateLimiterConfig | undefined;
+  readonly rxRateLimiter: RateLimiterConfig | undefined;
+  readonly txRateLimiter: RateLimiterConfig | undefined;
 }
 
 /** The least that IPv4 works with, and the most that the device's field holds. virtio 1.2 §5.1.4.1. */
@@ -63,6 +66,8 @@ export const NET_SCHEMA = {
       "x-expected": "an IPv4 address of a host with a prefix from 1 to 32, such as 172.16.0.1/24",
     },
     rateLimiter: RATE_LIMITER_SCHEMA,
+    rxRateLimiter: RATE_LIMITER_SCHEMA,
+    txRateLimiter: RATE_LIMITER_SCHEMA,
   },
   required: [],
   additionalProperties: false,
@@ -97,7 +102,8 @@ const NO_NET: ResolvedNet = {
   mac: undefined,
   mtu: undefined,
   hostAddress: undefined,
-  rateLimiter: undefined,
+  rxRateLimiter: undefined,
+  txRateLimiter: undefined,
 };
 
 function repeated(values: readonly string[]): Set<string> {
@@ -105,7 +111,7 @@ function repeated(values: readonly string[]): Set<string> {
 }
 
 function resolveNet(net: CheckedNet, where: string, problems: string[]): ResolvedNet {
-  const { tap, mtu, mac, rateLimiter } = net;
+  const { tap, mtu, mac, rateLimiter, rxRateLimiter = rateLimiter, txRateLimiter = rateLimiter } = net;
   const isUser = net.user !== undefined;
   // One of the two may have been given, but wrong.
   const isWrong = problems.some((problem) => problem.startsWith(`${where}: `));
@@ -119,6 +125,9 @@ function resolveNet(net: CheckedNet, where: string, problems: string[]): Resolve
     const owner = isUser ? "a network in user mode" : `the interface ${tap ?? ""}`;
     problems.push(`${where}: ${owner} has addresses already; "auto" can be given one`);
   }
+  if (rateLimiter !== undefined && (net.rxRateLimiter ?? net.txRateLimiter) !== undefined) {
+    problems.push(`${where}: rateLimiter is for both directions; give it or one for a direction, not both`);
+  }
   const [address = "", prefix = ""] = net.hostAddress?.split("/") ?? [];
   return {
     tap,
@@ -126,6 +135,7 @@ function resolveNet(net: CheckedNet, where: string, problems: string[]): Resolve
     mac: mac === undefined ? undefined : parseMacAddress(mac),
     mtu,
     hostAddress: net.hostAddress === undefined ? undefined : { address, prefixLength: Number(prefix) },
-    rateLimiter,
+    rxRateLimiter,
+    txRateLimiter,
   };
 }

@@ -17,6 +17,7 @@ import {
 import { deviceCount, interruptProblem } from "./devices.js";
 import { DISKS_SCHEMA, resolveDisks, rootParameters } from "./disks.js";
 import { NETS_SCHEMA, resolveNets } from "./nets.js";
+import { RATE_LIMITER_SCHEMA } from "./rate-limiter.js";
 import { PATH_SCHEMA } from "./schema.js";
 import { resolveShares, SHARES_SCHEMA } from "./shares.js";
 import type { ResolvedConfig, VmConfig } from "./types.js";
@@ -55,6 +56,7 @@ export const VM_SCHEMA = {
     vsock: VSOCK_SCHEMA,
     console: { enum: ["serial", "virtio"] },
     rng: { type: "boolean" },
+    rngRateLimiter: RATE_LIMITER_SCHEMA,
     balloon: BALLOON_SCHEMA,
     shares: SHARES_SCHEMA,
     commandChannel: { type: "boolean" },
@@ -75,11 +77,15 @@ export function resolveConfig(given: VmConfig): ResolvedConfig {
     nets: resolveNets(config.nets ?? [], problems),
     vsock: resolveVsock(config.vsock),
     console,
-    rng: config.rng ?? false,
+    rng: config.rng ?? config.rngRateLimiter !== undefined,
+    rngRateLimiter: config.rngRateLimiter,
     // A limit derived from a wrong memory size would be a second problem with the same value.
     balloon: resolveBalloon(config.balloon, isMemoryWrong ? MAX_MEMORY_MIB : memoryMib, problems),
     shares: resolveShares(config.shares ?? [], problems),
   };
+  if (config.rngRateLimiter !== undefined && !devices.rng) {
+    problems.push("rngRateLimiter is for an entropy device, and rng is false");
+  }
   const count = deviceCount(devices);
   if (count > MAX_VIRTIO_DEVICES) {
     problems.push(`Number of devices ${String(count)} is more than ${String(MAX_VIRTIO_DEVICES)}`);

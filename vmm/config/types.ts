@@ -2,6 +2,7 @@
 
 import type { BalloonConfig, ResolvedBalloon } from "./balloon.js";
 import type { DiskConfig, ResolvedDisk } from "./disks.js";
+import type { RateLimiterConfig } from "../../devices/virtio/rate-limiter.js";
 import type { NetConfig, ResolvedNet } from "./nets.js";
 import type { ResolvedShare, ShareConfig } from "./shares.js";
 import type { ResolvedVsock, VsockConfig } from "./vsock.js";
@@ -44,6 +45,8 @@ export interface VmConfig {
   readonly console?: ConsoleKind | undefined;
   /** A virtio entropy device: /dev/hwrng. */
   readonly rng?: boolean | undefined;
+  /** Of the entropy device, which there is then unless `rng` is false. */
+  readonly rngRateLimiter?: RateLimiterConfig | undefined;
   readonly balloon?: BalloonConfig | undefined;
   /** Folders of this host that the guest can mount. */
   readonly shares?: readonly ShareConfig[] | undefined;
@@ -66,6 +69,7 @@ export interface ResolvedConfig {
   readonly vsock: ResolvedVsock | undefined;
   readonly console: ConsoleKind;
   readonly rng: boolean;
+  readonly rngRateLimiter: RateLimiterConfig | undefined;
   readonly balloon: ResolvedBalloon | undefined;
   readonly shares: readonly ResolvedShare[];
   readonly commandChannel: boolean;

@@ -9,6 +9,7 @@
 //   input                taken            taken             takes 0 bytes    takes 0 bytes
 //   inputBreak, resize   done             done              nothing          nothing
 //   setBalloon           done             done              nothing          nothing
+//   updateDisk, …Net     done             done              VmStateError     VmStateError
 //   statistics           what is so far   what is so far    the last         the last
 //   commandInput         taken            taken            takes 0 bytes    takes 0 bytes
 //   endCommandInput      done             done             nothing          nothing
@@ -18,6 +19,7 @@
 // A paused VM is as a running one, but that `pause` does nothing and `resume` lets it go on.
 // A guest ends when it likes, so what it might still have taken is dropped after its end, and is no error.
 import { encodeRestoreBlock, type RestoreBlock } from "../../devices/pseudo/restore-block.js";
+import type { RateLimiterConfig } from "../../devices/virtio/rate-limiter.js";
 import { balloonProblem } from "../config/balloon.js";
 import { StateError } from "../../devices/state.js";
 import { ConfigError, SnapshotError } from "../errors.js";
@@ -26,6 +28,7 @@ import type { SavedMemory } from "../memory/saved-memory.js";
 import { checkBytes, checkSize, startThreads, type StartOptions, type TerminalSize } from "./arguments.js";
 import { buildVm, restoreVm, type BuildOptions, type LiveParts, type SavedVm } from "./builder.js";
 import type { ResolvedConfig } from "../config/types.js";
+import { DeviceUpdates, type DiskUpdate, type NetUpdate } from "./device-updates.js";
 import { changeGeneration } from "./generation-id.js";
 import { acpiPmWords } from "./thread-machine.js";
 import { captureVm, type Capture } from "./capture.js";
@@ -43,6 +46,7 @@ export class Vm {
   readonly #life = new Life();
   readonly #parts: LiveParts;
   readonly #run: VmRun;
+  readonly #updates: DeviceUpdates;
   /** Settles when the run has. */
   #ended: Promise<unknown> = Promise.resolve();
   #closing: Promise<void> | undefined;
@@ -87,6 +91,7 @@ export class Vm {
   private constructor(parts: LiveParts, host: VmHost) {
     this.#parts = parts;
     this.#run = new VmRun(parts, host);
+    this.#updates = new DeviceUpdates(parts.config, this.#run.devices, (task) => this.#run.guarded(task));
   }
 
   /** Where it is in its life. */
@@ -99,9 +104,9 @@ export class Vm {
     return this.#parts.kernelFormat;
   }
 
-  /** What it was made of. For vmm/snapshot. */
-  get config(): LiveParts["config"] {
-    return this.#parts.config;
+  /** What it was made of, with what was changed since. */
+  get config(): ResolvedConfig {
+    return this.#updates.config;
   }
 
   /**
@@ -164,7 +169,7 @@ export class Vm {
    */
   capture(): Capture {
     if (this.#life.state !== "paused") throw this.#life.refuse("capture");
-    return captureVm(this.#parts, this.#run);
+    return captureVm({ ...this.#parts, config: this.config }, this.#run);
   }
 
   /**
@@ -198,7 +203,7 @@ export class Vm {
     this.#readers.add(reader);
     try {
       await this.#parts.loaded;
-      return await task(this.#parts);
+      return await task({ ...this.#parts, config: this.config });
     } finally {
       this.#readers.delete(reader);
       release();
@@ -331,6 +336,28 @@ export class Vm {
     if (problem !== undefined) throw new ConfigError([problem]);
     if (!this.#life.hasGuest) return;
     this.#run.guarded(() => balloon?.setTarget(targetMib * MIB));
+  }
+
+  /**
+   * Changes a disk by its name, such as "vda". A guest whose disk gets another file, or another size, is told of it, and
+   * the old file is closed once nothing is in flight there. Throws ConfigError, DiskError or HostError, with nothing
+   * changed; VmStateError after the guest's end.
+   */
+  updateDisk(name: string, update: DiskUpdate): void {
+    if (!this.#life.hasGuest) throw this.#life.refuse("updateDisk");
+    this.#updates.updateDisk(name, update);
+  }
+
+  /** Changes a network device by its name, such as "net0". Throws ConfigError; VmStateError after the guest's end. */
+  updateNet(name: string, update: NetUpdate): void {
+    if (!this.#life.hasGuest) throw this.#life.refuse("updateNet");
+    this.#updates.updateNet(name, update);
+  }
+
+  /** Changes the entropy device's limits. Throws ConfigError; VmStateError after the guest's end. */
+  updateRng(rateLimiter: RateLimiterConfig): void {
+    if (!this.#life.hasGuest) throw this.#life.refuse("updateRng");
+    this.#updates.updateRng(rateLimiter);
   }
 
   /** What the VM has used so far. */

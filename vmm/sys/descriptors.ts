@@ -1,4 +1,4 @@
-// Descriptors that this process got from the kernel without Node: close(2), dup2(2). Not with Node's closeSync, which in a
+// Descriptors that this process got from the kernel without Node: close(2), dup2(2), fcntl(2). Not with Node's closeSync, which in a
 // worker counts what it has opened itself, and would warn of each.
 import { EBADF, systemCallError, uninterrupted } from "./errno.js";
 import { koffi, lazy } from "./koffi.js";
@@ -8,6 +8,16 @@ const nativeDup2 = lazy("dup2", "int", ["int", "int"]);
 /** `onto` becomes the same as `fd`, whatever it was; dup2(2). */
 export function duplicateOnto(fd: number, onto: number): void {
   if (uninterrupted(() => nativeDup2(fd, onto)) < 0) throw systemCallError("dup2");
+}
+
+const nativeFcntl = lazy("fcntl", "int", ["int", "int", "int"]);
+const F_DUPFD_CLOEXEC = 1030;
+
+/** Another descriptor of the same opening, its locks included; no program that is started gets it. */
+export function duplicate(fd: number): number {
+  const copy = uninterrupted(() => nativeFcntl(fd, F_DUPFD_CLOEXEC, 0));
+  if (copy < 0) throw systemCallError("F_DUPFD_CLOEXEC");
+  return copy;
 }
 
 const nativeClose = lazy("close", "int", ["int"]);

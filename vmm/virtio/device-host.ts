@@ -7,6 +7,7 @@ import type { ConsoleHost } from "../../devices/virtio/console/backend.js";
 import type { Counters, VirtioDevice } from "../../devices/virtio/device.js";
 import { MmioTransport } from "../../devices/virtio/mmio-transport.js";
 import type { EventLoop } from "../../devices/virtio/event-loop.js";
+import type { RateLimiterConfig } from "../../devices/virtio/rate-limiter.js";
 import type { ResolvedConfig } from "../config/types.js";
 import { DiskError } from "../errors.js";
 import type { DeviceLoop } from "./device-loop.js";
@@ -42,10 +43,28 @@ export interface BalloonControls {
   statistics(isAsked: boolean): BalloonReport;
 }
 
-/** Devices that the VM itself talks to, if it has them. */
+export interface LimiterControls {
+  /** Buckets that are not given stay as they are. */
+  updateRateLimiter(config: RateLimiterConfig): void;
+}
+
+export interface DiskControls extends LimiterControls {
+  /** Another file in the place of the disk's. Throws DiskError or HostError, and nothing has changed then. */
+  replaceFile(path: string): void;
+}
+
+export interface NetControls {
+  /** As LimiterControls, for what the guest receives, and what it sends. */
+  updateRateLimiters(limiters: { readonly rx?: RateLimiterConfig; readonly tx?: RateLimiterConfig }): void;
+}
+
+/** What the VM itself may ask of a device. */
 export interface DeviceControls {
   console?: ConsoleControls;
   balloon?: BalloonControls;
+  disk?: DiskControls;
+  net?: NetControls;
+  rng?: LimiterControls;
 }
 
 /** Ways between the guest and another process that serves the queues: nothing passes through this one. */
@@ -131,7 +150,10 @@ export interface DeviceHostOptions {
 export class DeviceHost {
   /** One for each device, in their order. */
   readonly transports: readonly MmioTransport[];
-  readonly controls: Readonly<DeviceControls>;
+  /** Of the devices of which a VM has one at most. */
+  readonly controls: Readonly<Pick<DeviceControls, "console" | "balloon">>;
+  /** By the device's name. */
+  readonly #controls = new Map<string, DeviceControls>();
   /** A device waits for events of the host. */
   readonly hearsHost: boolean;
   readonly #factories: readonly DeviceFactory[];
@@ -143,10 +165,9 @@ export class DeviceHost {
 
   constructor(options: DeviceHostOptions) {
     const { devices, memory, shared, vcpus, words, loop, report, consoleHost, events } = options;
-    const controls: DeviceControls = {};
-    this.controls = controls;
+    const single: DeviceControls = {};
+    this.controls = single;
     this.hearsHost = devices.some(({ factory }) => factory.hearsHost === true);
-    const expose = (exposed: DeviceControls): void => void Object.assign(controls, exposed);
     const guard: Guard = (task) => {
       loop.guard(task);
     };
@@ -166,7 +187,11 @@ export class DeviceHost {
               connectKick: (queueIndex, fd) => events?.connectTo(device, queueIndex, fd),
               connectInterrupt: (fd) => connectInterrupt?.(fd),
             },
-            expose,
+            expose: (exposed) => {
+              this.#controls.set(factory.name, exposed);
+              const { console, balloon } = exposed;
+              Object.assign(single, console !== undefined && { console }, balloon !== undefined && { balloon });
+            },
           }),
           memory,
           interrupt,
@@ -218,6 +243,11 @@ export class DeviceHost {
     this.#loop.guard(() => {
       for (const { device } of this.transports) device.relayInterrupts?.(isOn);
     });
+  }
+
+  /** Of the device of that name; undefined without one. */
+  controlsOf(name: string): Readonly<DeviceControls> | undefined {
+    return this.#controls.get(name);
   }
 
   /** What each device has done, by name. */

@@ -1,4 +1,4 @@
-// struct virtio_blk_config, filled once: nothing in it changes while a guest runs. virtio 1.2 §5.2.4.
+// struct virtio_blk_config, of one backend: the size changes only with that. virtio 1.2 §5.2.4.
 import { ConfigSpace } from "../config-space.js";
 import {
   SECTOR_SIZE,

@@ -12,7 +12,8 @@ import { featureSet, hasFeature } from "../features.js";
 import { LimitedReport } from "../limited-report.js";
 import type { Queue } from "../queue.js";
 import { serveQueue, Turn, type Step } from "../serve-queue.js";
-import { RateLimiter, type RateLimiterConfig } from "../rate-limiter.js";
+import { Throttle } from "../throttle.js";
+import type { RateLimiterConfig } from "../rate-limiter.js";
 import { BACKEND_BUSY, type BlockBackend } from "./backend.js";
 import { blockConfig } from "./config.js";
 import {
@@ -86,35 +87,35 @@ export class BlockDevice implements VirtioDevice {
     throttled: 0,
     slow: 0,
   } satisfies BlockCounters;
-  readonly #backend: BlockBackend;
-  readonly #config: ConfigSpace;
+  #backend: BlockBackend;
+  #config: ConfigSpace;
+  readonly #blockSize: 512 | 4096;
   readonly #id = new Uint8Array(VIRTIO_BLK_ID_BYTES);
-  readonly #limiter: RateLimiter;
+  readonly #throttle: Throttle;
   readonly #loop: EventLoop;
   readonly #report: LimitedReport;
   readonly #request = new BlockRequest(BLOCK_QUEUE_SIZE);
-  readonly #slow: SlowRequests;
+  #slow: SlowRequests;
+  /** Of disks that have been replaced, as long as they have something in flight. */
+  readonly #old = new Set<{ readonly slow: SlowRequests; readonly finished: () => void }>();
   #session: Session | undefined;
   /** The queue is held until one of the slow requests is finished. */
   #isHeld = false;
   /** Whoever waits for the last of the slow requests. */
   #onIdle: (() => void) | undefined;
-  /** Cancels the timer of the rate limiter. */
-  #cancelWait: (() => void) | undefined;
 
   constructor(options: BlockDeviceOptions) {
     const { backend, loop } = options;
     this.name = options.name;
     this.offeredFeatures = offeredFeatures(backend.isReadonly, options.cache === "writeback");
     this.#backend = backend;
+    this.#blockSize = options.blockSize;
     this.#config = blockConfig(backend.size, options.blockSize);
     new TextEncoder().encodeInto(options.id, this.#id);
-    this.#limiter = new RateLimiter(options.rateLimiter ?? {}, () => loop.now());
+    this.#throttle = new Throttle(options.rateLimiter, loop);
     this.#loop = loop;
     this.#report = new LimitedReport(loop, options.report);
-    // In a turn of its own, where a defect is caught.
-    const finished = (request: SlowRequest, error: number): void => this.#onFinished(request, error);
-    this.#slow = new SlowRequests(backend, finished, (task) => loop.defer(task));
+    this.#slow = this.#slowRequestsOf(backend);
   }
 
   readConfig(offset: number, size: AccessSize): number {
@@ -126,22 +127,68 @@ export class BlockDevice implements VirtioDevice {
   }
 
   activate(context: ActivationContext): void {
-    const { memory, features } = context;
+    const { memory } = context;
     const [queue] = context.queues;
     if (queue === undefined) return;
+    const executor = this.#executorOf(context);
+    this.#session = { context, queue, executor, reader: new Reader(memory), writer: new Writer(memory) };
+  }
+
+  /**
+   * Another disk in the place of this one, as readable and writable as it: the driver hears of its size. What the old one
+   * has begun, it finishes; `finished` comes, in a later turn, when it will not be used any more.
+   */
+  replaceBackend(backend: BlockBackend, finished: () => void): void {
+    const old = { slow: this.#slow, finished };
+    this.#old.add(old);
+    this.#backend = backend;
+    this.#config = blockConfig(backend.size, this.#blockSize);
+    this.#slow = this.#slowRequestsOf(backend);
+    this.#isHeld = false;
+    const session = this.#session;
+    if (session !== undefined) {
+      this.#session = { ...session, executor: this.#executorOf(session.context) };
+      session.context.configChanged();
+      // The queue may have been held because too much of the old one was in flight.
+      session.context.serve(0);
+    }
+    this.#loop.defer(() => this.#letOldGo());
+  }
+
+  #executorOf({ memory, features }: ActivationContext): BlockExecutor {
     const abilities = {
       canFlush: hasFeature(features, VIRTIO_BLK_F_FLUSH),
       canDiscard: hasFeature(features, VIRTIO_BLK_F_DISCARD),
       canWriteZeroes: hasFeature(features, VIRTIO_BLK_F_WRITE_ZEROES),
     };
-    const disk = { backend: this.#backend, abilities, limits: BLOCK_LIMITS, id: this.#id };
-    const executor = new BlockExecutor(memory, disk, this.counters, this.#onHostError);
-    this.#session = { context, queue, executor, reader: new Reader(memory), writer: new Writer(memory) };
+    const backend = this.#backend;
+    const disk = { backend, abilities, limits: BLOCK_LIMITS, id: this.#id };
+    return new BlockExecutor(memory, disk, this.counters, (request, error) =>
+      this.#onHostError(backend, request, error),
+    );
+  }
+
+  /** Their ends come in turns of their own, where a defect is caught. */
+  #slowRequestsOf(backend: BlockBackend): SlowRequests {
+    const finished = (request: SlowRequest, error: number): void => this.#onFinished(backend, request, error);
+    return new SlowRequests(backend, finished, (task) => this.#loop.defer(task));
+  }
+
+  #letOldGo(): void {
+    for (const old of this.#old) {
+      if (!old.slow.isIdle) continue;
+      this.#old.delete(old);
+      old.finished();
+    }
+  }
+
+  get #isIdle(): boolean {
+    return this.#slow.isIdle && [...this.#old].every(({ slow }) => slow.isIdle);
   }
 
   /** What other threads do for the disk comes to its end, and is answered. */
   quiesce(): void | Promise<void> {
-    if (this.#slow.isIdle) return;
+    if (this.#isIdle) return;
     return new Promise((resolve) => {
       this.#onIdle = resolve;
     });
@@ -161,16 +208,20 @@ export class BlockDevice implements VirtioDevice {
   }
 
   save(): State {
-    return saveBlock(this.#backend.size, this.#limiter);
+    return saveBlock(this.#backend.size, this.#throttle);
   }
 
   restore(state: StateReader): void {
-    restoreBlock(state, this.#backend.size, this.#limiter);
+    restoreBlock(state, this.#backend.size, this.#throttle);
+  }
+
+  /** Buckets that are not given stay as they are. */
+  updateRateLimiter(config: RateLimiterConfig): void {
+    this.#throttle.update(config);
   }
 
   reset(): void {
-    this.#cancelWait?.();
-    this.#cancelWait = undefined;
+    this.#throttle.cancel();
     this.#session = undefined;
     this.#isHeld = false;
   }
@@ -202,16 +253,20 @@ export class BlockDevice implements VirtioDevice {
       const chain = queue.pop();
       if (chain === null) return "empty";
       request.parse(chain, session.reader, session.writer);
-      const waitMs = this.#limiter.isLimiting ? this.#limiter.admit(transferBytes(request)) : 0;
-      if (waitMs > 0) {
+      if (!this.#throttle.admit(transferBytes(request), () => session.context.serve(0))) {
+        this.counters.throttled++;
         queue.putBack();
-        this.#wait(session.context, waitMs);
         return "waiting";
       }
       const status = session.executor.execute(request);
       if (status === STATUS_LATER) {
         this.counters.slow++;
-        this.#slow.start(request, chain, session.context.memory, () => this.#session === session && !queue.isStopped);
+        this.#slow.start(
+          request,
+          chain,
+          session.context.memory,
+          () => this.#session?.context === session.context && !queue.isStopped,
+        );
         continue;
       }
       session.writer.writeU8(status);
@@ -222,12 +277,12 @@ export class BlockDevice implements VirtioDevice {
   }
 
   /** Answers a request that had to wait, unless its driver is gone. */
-  #onFinished(request: SlowRequest, error: number): void {
+  #onFinished(backend: BlockBackend, request: SlowRequest, error: number): void {
     const session = this.#session;
     if (session !== undefined && request.isWanted()) {
       if (error !== 0) {
         this.counters.hostErrors++;
-        this.#onHostError(request, error);
+        this.#onHostError(backend, request, error);
       }
       const status = error === 0 ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR;
       session.context.memory.writeU8(request.statusGpa, status);
@@ -238,25 +293,18 @@ export class BlockDevice implements VirtioDevice {
       this.#isHeld = false;
       this.#session?.context.serve(0);
     }
-    if (this.#slow.isIdle) this.#onIdle?.();
+    if (this.#old.size > 0) this.#letOldGo();
+    if (this.#isIdle) this.#onIdle?.();
   }
 
   #isWaiting(): boolean {
-    return this.#cancelWait !== undefined || this.#isHeld;
+    return this.#throttle.isWaiting() || this.#isHeld;
   }
 
-  #wait(context: ActivationContext, waitMs: number): void {
-    this.counters.throttled++;
-    this.#cancelWait = this.#loop.after(waitMs, () => {
-      this.#cancelWait = undefined;
-      context.serve(0);
-    });
-  }
-
-  readonly #onHostError = ({ type, sector }: Pick<BlockRequest, "type" | "sector">, error: number): void => {
+  #onHostError(backend: BlockBackend, { type, sector }: Pick<BlockRequest, "type" | "sector">, error: number): void {
     const what = `Request of type ${String(type)} at sector ${String(sector)}`;
-    this.#report.line(`${this.name}: ${what} failed: ${this.#backend.explain(error)}`);
-  };
+    this.#report.line(`${this.name}: ${what} failed: ${backend.explain(error)}`);
+  }
 }
 
 function transferBytes(request: BlockRequest): number {

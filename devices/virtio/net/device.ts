@@ -128,6 +128,12 @@ export class NetDevice implements VirtioDevice {
     if (this.#session?.hasStatus === true) this.#session.context.configChanged();
   }
 
+  /** Buckets that are not given stay as they are. */
+  updateRateLimiters({ rx, tx }: { readonly rx?: RateLimiterConfig; readonly tx?: RateLimiterConfig }): void {
+    if (rx !== undefined) this.#throttles.rx.update(rx);
+    if (tx !== undefined) this.#throttles.tx.update(tx);
+  }
+
   readConfig(offset: number, size: AccessSize): number {
     return this.#config.read(offset, size);
   }

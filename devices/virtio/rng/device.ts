@@ -56,6 +56,11 @@ export class RngDevice implements VirtioDevice {
     this.#throttle = new Throttle(rateLimiter, loop);
   }
 
+  /** Buckets that are not given stay as they are. */
+  updateRateLimiter(config: RateLimiterConfig): void {
+    this.#throttle.update(config);
+  }
+
   readConfig(): number {
     return 0;
   }

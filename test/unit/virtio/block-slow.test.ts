@@ -11,6 +11,7 @@ import {
 } from "../../../devices/virtio/block/constants.js";
 import { MAX_SLOW_REQUESTS } from "../../../devices/virtio/block/slow-requests.js";
 import { FEATURES, readable, rig, writable, writeHeader, writeRanges, type Rig } from "../../helpers/block-rig.js";
+import { MemoryDisk } from "../../helpers/memory-disk.js";
 import type { DriverBuffer } from "../../helpers/driver-queue.js";
 
 const UNTOUCHED = 0xaa;
@@ -234,4 +235,87 @@ describe("block device: a slow medium", () => {
       assert.ok(m.memory.slice(BUFFERS, 512).every((byte) => byte === UNTOUCHED));
     });
   }
+
+  describe("another disk in its place", () => {
+    const SMALLER = 8;
+
+    function replaced(m: Rig): { disk: MemoryDisk; finished: () => number } {
+      const disk = new MemoryDisk(m.memory, SMALLER * 512);
+      let count = 0;
+      m.device.replaceBackend(disk, () => count++);
+      m.loop.settle();
+      return { disk, finished: () => count };
+    }
+
+    it("what the old one has begun, it finishes and answers; what comes is the new one's", () => {
+      const m = slowRig();
+      m.memory.slice(BUFFERS, 512).fill(0x11);
+      const old = ask(m, 0, VIRTIO_BLK_T_OUT, 40, readable(512, BUFFERS));
+      const { disk, finished } = replaced(m);
+      assert.equal(finished(), 0, "a write is under way");
+      const fresh = ask(m, 1, VIRTIO_BLK_T_IN, 3, writable(512, BUFFERS + 512));
+      assert.deepEqual(m.queue.collect(), [{ id: fresh, length: 513 }]);
+      assert.deepEqual(m.memory.slice(BUFFERS + 512, 512), disk.bytes.subarray(3 * 512, 4 * 512));
+      finishOne(m);
+      assert.deepEqual([m.queue.collect(), status(m, 0), finished()], [[{ id: old, length: 1 }], OK, 1]);
+      assert.ok(m.disk.bytes.subarray(40 * 512, 41 * 512).every((byte) => byte === 0x11));
+      assert.ok(disk.log.every((line) => line.startsWith("read ")));
+    });
+
+    it("a long request goes on where it has begun, to its last piece", () => {
+      const m = slowRig({ sectors: 4096 });
+      const old = ask(m, 0, VIRTIO_BLK_T_IN, 0, writable(1536 * 1024, LARGE));
+      const { finished } = replaced(m);
+      finishOne(m);
+      assert.deepEqual([m.queue.collect(), finished()], [[], 0]);
+      finishOne(m);
+      assert.deepEqual(m.queue.collect(), [{ id: old, length: 1536 * 1024 + 1 }]);
+      assert.equal(finished(), 1);
+    });
+
+    it("with nothing in flight the old one is let go in a later turn, and only once", () => {
+      const m = rig();
+      const { disk, finished } = replaced(m);
+      assert.equal(finished(), 1);
+      m.loop.advance(1000);
+      m.driver.reset();
+      assert.deepEqual([finished(), disk.log], [1, []]);
+    });
+
+    it("a queue that was held because too much was in flight is served by the new one", () => {
+      const m = slowRig();
+      for (let index = 0; index <= MAX_SLOW_REQUESTS; index++) {
+        ask(m, index, VIRTIO_BLK_T_IN, 1, writable(512, BUFFERS + 512 * index));
+      }
+      assert.equal(m.disk.later.length, MAX_SLOW_REQUESTS);
+      replaced(m);
+      assert.equal(status(m, MAX_SLOW_REQUESTS), OK);
+      for (let index = 0; index < MAX_SLOW_REQUESTS; index++) finishOne(m);
+      for (let index = 0; index < MAX_SLOW_REQUESTS; index++) assert.equal(status(m, index), OK);
+    });
+
+    it("a pause waits for what the old one has in flight", async () => {
+      const m = slowRig();
+      ask(m, 0, VIRTIO_BLK_T_IN, 1, writable(512, BUFFERS));
+      replaced(m);
+      let isQuiet = false;
+      const quiet = Promise.resolve(m.device.quiesce()).then(() => (isQuiet = true));
+      await Promise.resolve();
+      assert.equal(isQuiet, false);
+      finishOne(m);
+      await quiet;
+      assert.equal(isQuiet, true);
+    });
+
+    it("a device that is reset with requests in flight touches nothing any more, and lets the old one go", () => {
+      const m = slowRig();
+      ask(m, 0, VIRTIO_BLK_T_IN, 1, writable(512, BUFFERS));
+      const { finished } = replaced(m);
+      m.driver.reset();
+      const before = m.memory.bytes.slice();
+      finishOne(m);
+      assert.deepEqual(m.memory.bytes, before);
+      assert.equal(finished(), 1);
+    });
+  });
 });

@@ -1,6 +1,12 @@
 // Resolved disks -> open files -> block devices.
 import { BlockDevice } from "../../../devices/virtio/block/device.js";
-import { closeDiskFile, openDiskFile, type DiskFile } from "../backends/disk-file.js";
+import {
+  closeDiskFile,
+  openDiskFile,
+  reopenDiskFile,
+  type DiskFile,
+  type DiskFileOptions,
+} from "../backends/disk-file.js";
 import { checkDiskIdentity, diskIdentity } from "../backends/disk-identity.js";
 import { lockDisk, unlockDisk } from "../backends/disk-lock.js";
 import { FileDisk } from "../backends/file-disk.js";
@@ -13,9 +19,9 @@ import { DiskError } from "../../errors.js";
 export function openDisks(disks: readonly ResolvedDisk[]): DiskFile[] {
   const files: DiskFile[] = [];
   const failures: DiskError[] = [];
-  for (const { path, isReadonly, format, blockSize, lock } of disks) {
+  for (const disk of disks) {
     try {
-      files.push(openDiskFile({ path, isReadonly, format, blockSize, isLocked: lock }));
+      files.push(openDiskFile(optionsOf(disk)));
     } catch (error) {
       if (!(error instanceof DiskError)) throw error;
       failures.push(error);
@@ -44,10 +50,11 @@ export const attachDisks: DeviceOpener = ({ disks }, undo) => {
 function attachDisk(
   index: number,
   disk: ResolvedDisk,
-  file: DiskFile,
+  opened: DiskFile,
   undo: (close: () => void) => void,
 ): DeviceFactory {
   const name = diskName(index);
+  let file = opened;
   let close = (): void => closeDiskFile(file);
   undo(() => close());
   return {
@@ -62,11 +69,20 @@ function attachDisk(
     takeBack: () => {
       if (disk.lock) for (const { path, fd } of lockedFiles(file)) lockDisk(path, fd, disk.isReadonly);
     },
-    create: ({ memory, loop, guard, isMainPhase, report }) => {
-      const Backend = file.parts === undefined ? FileDisk : PartsDisk;
-      const backend = new Backend(file, memory, isMainPhase, guard);
-      close = () => backend.close();
-      return new BlockDevice({
+    create: ({ memory, loop, guard, isMainPhase, report, expose }) => {
+      const backends = new Set<FileDisk | PartsDisk>();
+      close = () => {
+        for (const backend of backends) backend.close();
+        backends.clear();
+      };
+      const backendOf = (of: DiskFile): FileDisk | PartsDisk => {
+        const Backend = of.parts === undefined ? FileDisk : PartsDisk;
+        const backend = new Backend(of, memory, isMainPhase, guard);
+        backends.add(backend);
+        return backend;
+      };
+      let backend = backendOf(file);
+      const device = new BlockDevice({
         name,
         backend,
         id: disk.id,
@@ -76,8 +92,46 @@ function attachDisk(
         loop,
         report,
       });
+      expose({
+        disk: {
+          updateRateLimiter: (config) => {
+            device.updateRateLimiter(config);
+          },
+          replaceFile: (path) => {
+            const old = backend;
+            file = reopenDiskFile(file, { ...optionsOf(disk), path });
+            backend = backendOf(file);
+            const finished = (): void => {
+              // The VM may have been closed meanwhile, and all disks with it.
+              if (!backends.has(old)) return;
+              flushAndClose(old, (error) => {
+                const isOpen = backends.delete(old);
+                if (isOpen && error !== 0) report(`${name}: the file before this one: ${old.explain(error)}`);
+              });
+            };
+            guard(() => {
+              device.replaceBackend(backend, finished);
+            });
+          },
+        },
+      });
+      return device;
     },
   };
+}
+
+/** What the guest has written there is not flushed by what it flushes from here on. */
+function flushAndClose(disk: FileDisk | PartsDisk, closed: (error: number) => void): void {
+  const done = (error: number): void => {
+    disk.close();
+    closed(error);
+  };
+  if (disk.isReadonly) done(0);
+  else disk.flushLater(done);
+}
+
+function optionsOf({ path, isReadonly, format, blockSize, lock }: ResolvedDisk): DiskFileOptions {
+  return { path, isReadonly, format, blockSize, isLocked: lock };
 }
 
 /** Whom others must leave alone: the file, or all that it is made of. */

@@ -43,7 +43,6 @@ function attachNet(
   openers: NetSideOpeners,
   undo: (close: () => void) => void,
 ): DeviceFactory {
-  const { rateLimiter } = net;
   const open = net.user === undefined ? openers.tap : openers.user;
   if (open === undefined) throw new Error("Nothing opens network devices of this kind");
   const side = open(net);
@@ -53,7 +52,7 @@ function attachNet(
   return {
     name,
     hearsHost: true,
-    create: ({ memory, loop, guard, report }) => {
+    create: ({ memory, loop, guard, report, expose }) => {
       const backend = side.createBackend({
         memory,
         guard,
@@ -70,11 +69,12 @@ function attachNet(
         mac,
         isMacOwn: net.mac !== undefined,
         mtu: side.mtu,
-        rxRateLimiter: rateLimiter,
-        txRateLimiter: rateLimiter,
+        rxRateLimiter: net.rxRateLimiter,
+        txRateLimiter: net.txRateLimiter,
         loop,
         report,
       });
+      expose({ net: device });
       return device;
     },
   };

@@ -5,5 +5,16 @@ import type { DeviceOpener } from "../device-host.js";
 
 const NAME = "rng0";
 
-export const attachRng: DeviceOpener = ({ rng }) =>
-  rng ? [{ name: NAME, create: ({ loop }) => new RngDevice({ name: NAME, source: hostEntropy, loop }) }] : [];
+export const attachRng: DeviceOpener = ({ rng, rngRateLimiter: rateLimiter }) =>
+  rng
+    ? [
+        {
+          name: NAME,
+          create: ({ loop, expose }) => {
+            const device = new RngDevice({ name: NAME, source: hostEntropy, rateLimiter, loop });
+            expose({ rng: device });
+            return device;
+          },
+        },
+      ]
+    : [];

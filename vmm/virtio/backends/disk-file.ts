@@ -1,9 +1,20 @@
 // A raw image or a block device of the host, opened and checked before the guest exists.
-import { accessSync, closeSync, constants, fstatSync, openSync, readSync, statSync, type Stats } from "node:fs";
+import {
+  accessSync,
+  closeSync,
+  constants,
+  fstatSync,
+  openSync,
+  readSync,
+  statSync,
+  type BigIntStats,
+  type Stats,
+} from "node:fs";
 import type { DiskFormat } from "../../config/disks.js";
 import { DiskError, HostError } from "../../errors.js";
 import { cureFor } from "../../sys/cures.js";
 import { freshPath, shellWord } from "../../host/shell-word.js";
+import { closeDescriptor, duplicate } from "../../sys/descriptors.js";
 import { IO, IOR } from "../../sys/ioctl.js";
 import { ioctlStruct } from "../../sys/ioctl-calls.js";
 import { checkIsRaw } from "./disk-format.js";
@@ -66,29 +77,63 @@ export function closeDiskFile({ fd, parts = [], padding }: DiskFile): void {
 
 /** Throws DiskError for what cannot be a disk of the guest. */
 export function openDiskFile(options: DiskFileOptions): DiskFile {
-  const { path, isReadonly, blockSize, isLocked = true } = options;
+  const { path, isReadonly, isLocked = true } = options;
   if (options.format === "parts") return openParts(options);
   // O_EXCL: a block device that is mounted says so; the kernel wants it only for those.
   const exclusive = isLocked && !isReadonly && isBlockDevice(path) ? constants.O_EXCL : 0;
   // O_NONBLOCK: open(2) does not wait for the other end of a FIFO, which is refused below.
   const fd = open(path, isReadonly, constants.O_NONBLOCK | exclusive);
   try {
-    const stat = fstatSync(fd);
-    const size = sizeOf(path, fd, stat);
-    if (!isReadonly && stat.isBlockDevice()) checkIsWritable(path, fd);
-    if (size === 0) {
-      throw new DiskError(`${path}: empty; a disk has at least one block of ${String(blockSize)} bytes`, {
-        cure: stat.isFile() ? `give it a size: truncate -s 1G ${shellWord(path)}` : undefined,
-      });
-    }
-    if (options.format !== "raw") checkIsRaw(path, { size, read: (at, length) => readAt(fd, at, length) }, isReadonly);
-    if (size % blockSize !== 0) throw notWholeBlocks(path, size, blockSize);
+    const file = examined(fd, options);
     if (isLocked) lockDisk(path, fd, isReadonly);
-    return { path, fd, size, isReadonly };
+    return file;
   } catch (error) {
     closeSync(fd);
     throw error;
   }
+}
+
+/**
+ * A disk for the place of one that is open, and stays so. The same file as before, which may have got another size, keeps
+ * its locks. Throws as openDiskFile.
+ */
+export function reopenDiskFile(old: DiskFile, options: DiskFileOptions): DiskFile {
+  if (options.format === "parts" || !isSameFile(old.fd, options.path)) return openDiskFile(options);
+  const fd = duplicate(old.fd);
+  try {
+    return examined(fd, options);
+  } catch (error) {
+    closeDescriptor(fd);
+    throw error;
+  }
+}
+
+function isSameFile(fd: number, path: string): boolean {
+  let now: BigIntStats;
+  try {
+    now = statSync(path, { bigint: true });
+  } catch {
+    // What is wrong with it is said when it is opened.
+    return false;
+  }
+  const before = fstatSync(fd, { bigint: true });
+  if (now.isBlockDevice() && before.isBlockDevice()) return now.rdev === before.rdev;
+  return now.dev === before.dev && now.ino === before.ino;
+}
+
+/** Whether an open file can be the disk, and as what. */
+function examined(fd: number, { path, isReadonly, format, blockSize }: DiskFileOptions): DiskFile {
+  const stat = fstatSync(fd);
+  const size = sizeOf(path, fd, stat);
+  if (!isReadonly && stat.isBlockDevice()) checkIsWritable(path, fd);
+  if (size === 0) {
+    throw new DiskError(`${path}: empty; a disk has at least one block of ${String(blockSize)} bytes`, {
+      cure: stat.isFile() ? `give it a size: truncate -s 1G ${shellWord(path)}` : undefined,
+    });
+  }
+  if (format !== "raw") checkIsRaw(path, { size, read: (at, length) => readAt(fd, at, length) }, isReadonly);
+  if (size % blockSize !== 0) throw notWholeBlocks(path, size, blockSize);
+  return { path, fd, size, isReadonly };
 }
 
 /** The list, then all that it names: all are open, or none. */
