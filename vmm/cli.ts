@@ -1,7 +1,7 @@
 // The command line's entry: the only reader of process.argv and the only caller of exit.
 import { createRequire } from "node:module";
 import { runProcess, type ProcessEnd } from "./cli/process.js";
-import { WAIT_COMMAND } from "./lab/environment.js";
+import { GUEST_COMMAND, WAIT_COMMAND } from "./lab/environment.js";
 import { UsageError } from "./cli/usage-error.js";
 import { print } from "./host/say.js";
 
@@ -40,6 +40,10 @@ async function main([command, ...rest]: readonly string[], end: ProcessEnd): Pro
       // Node's own exit would reset the terminal to its state at the start, even if another job has it now.
       end.exit = (await import("./sys/exit.js")).exitNow;
       return (await import("./cli/lab.js")).lab(rest);
+    case GUEST_COMMAND:
+      if (process.env["VMLET_IN_LAB"] !== "1") throw new UsageError(`vmlet ${command} is for the lab alone`);
+      end.exit = (await import("./sys/exit.js")).exitNow;
+      return (await import("./cli/guest-in-lab.js")).guestInLab(rest);
     case "--version":
     case "-V":
       print(`${(await import("./host/version.js")).VERSION}\n`);

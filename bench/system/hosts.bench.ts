@@ -4,7 +4,7 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { AcceleratorChoice } from "../../vmm/cli/arguments.js";
+import type { AcceleratorChoice } from "../../vmm/lab/accelerator.js";
 import type { Report } from "../../vmm/cli/report.js";
 import type { LabCpu } from "../../vmm/lab/cpu.js";
 import { missingLabPrograms } from "../../vmm/lab/programs.js";

@@ -2,7 +2,6 @@
 import assert from "node:assert/strict";
 import { BENCH_FLAGS, BENCH_HELP, parseBench } from "../../bench/ladder/options.js";
 import {
-  ACCELERATORS,
   BALLOON_FLAGS,
   BOOT_FLAGS,
   DOCTOR_FLAGS,
@@ -16,6 +15,7 @@ import {
   parsePause,
   parseStats,
 } from "../../vmm/cli/arguments.js";
+import { ACCELERATORS } from "../../vmm/lab/accelerator.js";
 import { parseBalloon } from "../../vmm/cli/balloon-argument.js";
 import { parseDisk } from "../../vmm/cli/disk-argument.js";
 import {

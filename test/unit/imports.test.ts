@@ -30,8 +30,9 @@ const imports: Import[] = files.flatMap((from) => {
 const FLOORS: readonly (readonly string[])[] = [
   ["cli.ts", "cli/"],
   ["oci/", "firecracker/"],
-  ["lab/", "doctor/"],
+  ["doctor/"],
   ["index.ts", "sdk/"],
+  ["lab/"],
   ["agent/"],
   ["image/"],
   ["snapshot/"],

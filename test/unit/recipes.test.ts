@@ -15,7 +15,8 @@ import {
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { parse } from "yaml";
-import { ACCELERATORS, parseBoot, parseDoctor } from "../../vmm/cli/arguments.js";
+import { parseBoot, parseDoctor } from "../../vmm/cli/arguments.js";
+import { ACCELERATORS } from "../../vmm/lab/accelerator.js";
 import * as exitCodes from "../../vmm/host/exit-codes.js";
 import { findProgram } from "../../vmm/host/programs.js";
 import { commandLines } from "../helpers/command-lines.js";

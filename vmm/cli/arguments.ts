@@ -6,6 +6,7 @@ import type { NetConfig } from "../config/nets.js";
 import type { BootProtocol, ConsoleKind } from "../config/types.js";
 import type { ShareConfig } from "../config/shares.js";
 import type { VsockConfig } from "../config/vsock.js";
+import { ACCELERATORS, type AcceleratorChoice } from "../lab/accelerator.js";
 import { LAB_CPUS, type LabCpu } from "../lab/cpu.js";
 import { parseBalloon } from "./balloon-argument.js";
 import { parseBytes, parseWhole } from "./numbers.js";
@@ -16,8 +17,6 @@ import { parseNet } from "./net-argument.js";
 import { parseShare } from "./share-argument.js";
 import { parseVsock } from "./vsock-argument.js";
 
-export const ACCELERATORS = ["auto", "kvm", "lab", "lab-intel"] as const;
-export type AcceleratorChoice = (typeof ACCELERATORS)[number];
 const PROTOCOLS: readonly BootProtocol[] = ["auto", "linux64", "pvh"];
 const MIB = 2 ** 20;
 const COMMAND_HINT = '; a COMMAND follows "--"';

@@ -10,7 +10,7 @@ import type { OpenSnapshot } from "../snapshot/restore.js";
 import { becomeAnother, freshIdentity } from "../snapshot/identity.js";
 import { ProgramTemplate } from "../snapshot/program-template.js";
 import { openTemplate, templatePath } from "../snapshot/template.js";
-import type { Choice } from "./accelerator.js";
+import type { Choice } from "../lab/accelerator.js";
 import { cpuTemplates } from "./cpu-templates.js";
 import { argumentBytes } from "./argument-bytes.js";
 import type { BootOptions } from "./arguments.js";

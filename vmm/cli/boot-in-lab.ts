@@ -11,15 +11,11 @@ import { closeDiskFile } from "../virtio/backends/disk-file.js";
 import { ConfigError } from "../errors.js";
 import { runInLab } from "../lab/connect.js";
 import type { LabCpu } from "../lab/cpu.js";
-import type { LabInput } from "../lab/image.js";
+import { formatInLab, guestInputs, LAB_INITRD, LAB_KERNEL } from "../lab/guest-inputs.js";
+import { labFor } from "../lab/machine-size.js";
 import { PAUSE_SIGNALS } from "../sys/end-signals.js";
 import { labDiskPath } from "../lab/session.js";
 
-/** What the lab itself needs in addition to the guest's memory, `MiB`: kernel, Node, page cache. */
-export const LAB_OWN_MIB = 640;
-const LAB_CPUS = 2;
-const KERNEL = "/input/boot/kernel";
-const INITRD = "/input/boot/initrd";
 const CPU_TEMPLATE = "/input/boot/cpu-template";
 const REPORT = "report.json";
 const METRICS = "metrics.jsonl";
@@ -34,15 +30,13 @@ export async function bootInLab(options: BootOptions, config: ResolvedConfig, cp
   };
   // QEMU takes the same locks itself; Bochs takes none, and these stay until it has ended.
   if (cpu === "amd") closeFiles();
-  const inputs: LabInput[] = [{ from: config.kernel, to: "boot/kernel" }];
-  if (config.initrd !== undefined) inputs.push({ from: config.initrd, to: "boot/initrd" });
+  const inputs = guestInputs(config);
   if (isTemplateFile(config)) inputs.push({ from: config.cpuTemplate, to: "boot/cpu-template" });
   const result = await runInLab(
     {
       cpu,
       packageRoot: packageRoot(),
-      memoryMib: LAB_OWN_MIB + config.memoryMib,
-      cpus: Math.max(LAB_CPUS, Math.min(config.cpus + 1, 8)),
+      ...labFor(config),
       inputs,
       needsVmlet: true,
       disks: config.disks,
@@ -84,7 +78,7 @@ function refuseHostDevices({ nets, vsock, shares, control }: BootOptions): void 
 
 function labArguments(options: BootOptions, config: ResolvedConfig): string[] {
   const argv = ["boot", "--accel", "kvm"];
-  argv.push("--kernel", KERNEL, ...(config.initrd === undefined ? ["--no-initrd"] : ["--initrd", INITRD]));
+  argv.push("--kernel", LAB_KERNEL, ...(config.initrd === undefined ? ["--no-initrd"] : ["--initrd", LAB_INITRD]));
   // The command line is complete already: it has what this process knows of the terminal.
   argv.push("--bare-cmdline", "--cmdline", config.cmdline);
   argv.push("--memory", String(config.memoryMib), "--cpus", String(config.cpus), "--protocol", config.protocol);
@@ -94,9 +88,7 @@ function labArguments(options: BootOptions, config: ResolvedConfig): string[] {
   }
   // The command line also names the root disk already.
   config.disks.forEach((disk, index) => {
-    // In there it is one device.
-    const format = disk.format === "parts" ? "raw" : disk.format;
-    argv.push("--disk", formatDisk({ ...disk, format }, labDiskPath(index)));
+    argv.push("--disk", formatDisk({ ...disk, format: formatInLab(disk.format) }, labDiskPath(index)));
   });
   if (config.console === "virtio") argv.push("--console", "virtio");
   if (config.rng) argv.push("--rng");

@@ -5,7 +5,8 @@ import { OWN_KERNEL_CMDLINE, consoleParameter } from "../config/defaults.js";
 import { resolveConfig } from "../config/resolve.js";
 import type { ResolvedConfig } from "../config/types.js";
 import type { Quirks } from "../fixups/quirks.js";
-import { chooseOrExplain, type Choice } from "./accelerator.js";
+import type { Choice } from "../lab/accelerator.js";
+import { chooseOrExplain, sayWhyLab } from "./accelerator.js";
 import { argumentBytes } from "./argument-bytes.js";
 import { parseBoot, type BootOptions } from "./arguments.js";
 import { cpuTemplates } from "./cpu-templates.js";
@@ -52,10 +53,7 @@ export async function boot(argv: readonly string[], { isRehearsal = false } = {}
     if (config.cpuTemplate !== undefined) (await cpuTemplates(config))?.(config.cpuTemplate);
     // Checked here, at once, so that messages have the user's own paths, not those in the lab.
     checkGuest(config);
-    if (choice.reason !== undefined) {
-      const why = (await import("../doctor/in-a-line.js")).whyNoKvm();
-      say(`${choice.reason}${why === undefined ? "" : `; better: ${why.detail}: ${why.cure}`}`);
-    }
+    await sayWhyLab(choice);
     const { bootInLab } = await import("./boot-in-lab.js");
     return bootInLab(options, config, choice.cpu);
   }

@@ -3,7 +3,7 @@ import { availableParallelism } from "node:os";
 import { basename } from "node:path";
 import { LAB_PACKAGE, checkoutInputs } from "../lab/checkout.js";
 import { runInLab } from "../lab/connect.js";
-import { checkLabPrograms } from "./accelerator.js";
+import { checkLabPrograms } from "../lab/accelerator.js";
 import { parseLab } from "./arguments.js";
 import { writeWhole } from "./report.js";
 import { argumentBytes } from "./argument-bytes.js";

@@ -11,3 +11,6 @@ export const NODE: readonly string[] = ["node", ...V8_FLAGS];
 
 /** First argument of the vmlet that waits in a saved state: not for users, who could give it no work. */
 export const WAIT_COMMAND = "wait-for-work";
+
+/** First argument of the monitor in there of a guest whose agent is spoken to from outside: nor is this one. */
+export const GUEST_COMMAND = "guest-in-lab";

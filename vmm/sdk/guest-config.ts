@@ -50,7 +50,9 @@ export function guestConfig(spec: VmSpec, quirks: Quirks | undefined): ResolvedC
 }
 
 /** A guest that has booted once, and from which every later one of the kind goes on. */
-export function canBeTemplate({ root, isReadonly, volumes, network }: VmSpec): boolean {
+export function canBeTemplate({ root, isReadonly, volumes, network, isInLab }: VmSpec): boolean {
+  // Each lab is a new host, with nothing of the one before.
+  if (isInLab === true) return false;
   // A disk that one guest writes to has changed for the next; a folder that the host serves has no state that could be kept.
   const isUnchanged = root.kind === "image" || isReadonly;
   return isUnchanged && volumes.length === 0 && network.kind !== "tap";

@@ -2,6 +2,8 @@
 import type { ImageProgress, PreparedImage } from "../image/types.js";
 import { signalNumber } from "../agent/signals.js";
 import { ConfigError } from "../errors.js";
+import { chooseAccelerator, type Choice } from "../lab/accelerator.js";
+import { refuseInLab } from "./in-lab.js";
 import type { CheckedOptions } from "./vm-options.js";
 import { newVmId } from "./state-folder.js";
 import type { CommandSpec, RootSpec, VmSpec } from "./vm-spec.js";
@@ -24,6 +26,10 @@ export interface PlanOptions {
   readonly program: ProgramOptions | undefined;
   readonly autoRemove: boolean;
   readonly stopSignal?: string | undefined;
+  /** Default: what `accel` of the options comes to here. */
+  readonly choice?: Choice | undefined;
+  /** A line about what is otherwise than usual. */
+  readonly onNotice?: ((line: string) => void) | undefined;
   readonly onProgress?: ((text: string) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -40,9 +46,10 @@ interface Root {
   readonly image: PreparedImage | undefined;
 }
 
-/** Rejects with ConfigError, ImageError, and what fetching an image rejects with. */
+/** Rejects with ConfigError, HostError for an accelerator that is not there, ImageError, and what fetching an image rejects with. */
 export async function planVm(checked: CheckedOptions, options: PlanOptions): Promise<VmPlan> {
   const stopSignal = options.stopSignal === undefined ? undefined : signalNumber(options.stopSignal);
+  const isInLab = choosesLab(checked, options);
   const { root, source, image } = await prepareRoot(checked, options);
   try {
     const config = image?.config;
@@ -71,12 +78,24 @@ export async function planVm(checked: CheckedOptions, options: PlanOptions): Pro
         options.program === undefined ? undefined : program(options.program, image, { env, workingDirectory, user }),
       timeoutMs: checked.timeoutMs,
       defaults: { env, workingDirectory, user },
+      ...(isInLab ? { isInLab } : {}),
     };
     return { spec, release: () => image?.release() };
   } catch (error) {
     image?.release();
     throw error;
   }
+}
+
+/** Throws ConfigError for what the lab has not. */
+function choosesLab(
+  checked: CheckedOptions,
+  { choice = chooseAccelerator(checked.accel), onNotice }: PlanOptions,
+): boolean {
+  if (choice.kind !== "lab") return false;
+  refuseInLab(checked, choice.reason);
+  if (choice.reason !== undefined) onNotice?.(choice.reason);
+  return true;
 }
 
 async function prepareRoot({ root, pull }: CheckedOptions, options: PlanOptions): Promise<Root> {

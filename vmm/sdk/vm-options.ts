@@ -5,6 +5,7 @@ import { DEFAULT_CPUS, MAX_CPUS, MAX_MEMORY_MIB } from "../config/defaults.js";
 import { integerProblem } from "../config/check.js";
 import { show } from "../config/show.js";
 import { ConfigError } from "../errors.js";
+import type { AcceleratorChoice } from "../lab/accelerator.js";
 import { isHostName } from "../snapshot/host-name.js";
 import { vmNameProblem } from "./state-folder.js";
 import type { NetworkSpec, TmpfsSpec, VolumeSpec } from "./vm-spec.js";
@@ -54,7 +55,13 @@ export interface VmOptions {
   readonly pull?: "missing" | "always" | "never" | undefined;
   /** `ms` until the VM is ended; default: it lives until it is closed. */
   readonly timeoutMs?: number | undefined;
+  /** "kvm": this host's /dev/kvm. "lab": an emulated host, which is slower. "auto", the default: the lab where there is no /dev/kvm that can be used. */
+  readonly accel?: VmAccelerator | undefined;
 }
+
+/** Bochs' lab is for those who look at VT-x itself: it takes minutes. */
+export const VM_ACCELERATORS = ["auto", "kvm", "lab"] as const satisfies readonly AcceleratorChoice[];
+export type VmAccelerator = (typeof VM_ACCELERATORS)[number];
 
 export interface PortOption {
   readonly hostAddress?: string | undefined;
@@ -88,11 +95,12 @@ export interface CheckedOptions {
   readonly labels: Readonly<Record<string, string>>;
   readonly pull: "missing" | "always" | "never";
   readonly timeoutMs: number;
+  readonly accel: VmAccelerator;
 }
 
 const KNOWN = [
   ...["image", "rootfs", "disk", "name", "memoryMib", "cpus", "env", "workdir", "user", "network", "ports"],
-  ...["volumes", "tmpfs", "hostName", "readonly", "labels", "pull", "timeoutMs"],
+  ...["volumes", "tmpfs", "hostName", "readonly", "labels", "pull", "timeoutMs", "accel"],
 ];
 
 /** Throws ConfigError with one line a problem; its callers may be JavaScript. */
@@ -136,6 +144,7 @@ class Checker {
       labels: this.#texts("labels"),
       pull: this.#oneOf("pull", ["missing", "always", "never"]) ?? "missing",
       timeoutMs: this.#integer("timeoutMs", 0, 0, MAX_TIMEOUT_MS),
+      accel: this.#oneOf("accel", VM_ACCELERATORS) ?? "auto",
     };
   }
 

@@ -1,7 +1,6 @@
 // A VM and all by which others find it, in the process that has it: its record, its sockets, its end.
 import { POWER_OFF } from "../agent/frames.js";
 import { afterLimit } from "../host/time-limit.js";
-import { createSnapshot } from "../snapshot/create.js";
 import { shareAgent } from "./agent-socket.js";
 import { AttachServer, type AttachedProgram, type AttachOptions } from "./attach-server.js";
 import type { ControlServer } from "./control.js";
@@ -10,10 +9,11 @@ import { ownIdentity } from "./process-identity.js";
 import { StateFolder, type VmFolder } from "./state-folder.js";
 import type { VmRecord } from "./vm-record.js";
 import type { VmSpec } from "./vm-spec.js";
-import { Workload, type WorkloadHooks } from "./workload.js";
+import { Workload, type RunningWorkload, type WorkloadHooks } from "./workload.js";
 
 /** From the order to turn itself off to the guest's end, `ms`. */
 const POWER_OFF_LIMIT_MS = 5000;
+const LAB_POWER_OFF_LIMIT_MS = 60_000;
 
 export interface OwnerOptions extends WorkloadHooks {
   readonly hasLog: boolean;
@@ -21,7 +21,7 @@ export interface OwnerOptions extends WorkloadHooks {
 }
 
 export class VmOwner {
-  readonly workload: Workload;
+  readonly workload: RunningWorkload;
   readonly folder: VmFolder;
   readonly #spec: VmSpec;
   readonly #state: StateFolder;
@@ -31,7 +31,7 @@ export class VmOwner {
   #control: ControlServer | undefined;
   #ending: Promise<void> | undefined;
 
-  private constructor(spec: VmSpec, workload: Workload, state: StateFolder, folder: VmFolder, record: VmRecord) {
+  private constructor(spec: VmSpec, workload: RunningWorkload, state: StateFolder, folder: VmFolder, record: VmRecord) {
     this.#spec = spec;
     this.workload = workload;
     this.#state = state;
@@ -45,7 +45,7 @@ export class VmOwner {
     const record = recordOf(spec, options.hasLog);
     const folder = state.add(record);
     try {
-      const workload = await Workload.start(spec, options, options.signal);
+      const workload = await startWorkload(spec, options);
       return new VmOwner(spec, workload, state, folder, { ...record, restored: workload.isRestored });
     } catch (error) {
       state.remove(record);
@@ -66,13 +66,11 @@ export class VmOwner {
 
   /** From here on others may use it. Rejects with HostError if its sockets cannot be made. */
   async open(): Promise<void> {
-    const { vm, agent } = this.workload;
+    const { vm, agent, save } = this.workload;
     this.#unshare = shareAgent(this.folder.agentSocket, agent);
     const { ControlServer } = await import("./control.js");
     const controls = new GuestControls();
-    controls.begin(vm, (folder, options) =>
-      createSnapshot(vm, folder, { ...options, note: JSON.stringify(this.#spec) }),
-    );
+    controls.begin(vm, (folder, options) => save(folder, { ...options, note: JSON.stringify(this.#spec) }));
     this.#control = ControlServer.listen(this.folder.controlSocket, controls);
     this.#record = { ...this.#record, status: "running" };
     this.#state.update(this.#record);
@@ -106,7 +104,8 @@ export class VmOwner {
     const { agent, ended, vm } = this.workload;
     const events = { onDone: () => undefined, onRefused: () => undefined, onLost: () => undefined };
     agent.open({ type: POWER_OFF, payload: Buffer.alloc(4), what: "power off", outputs: 0 }, events);
-    const inTime = afterLimit("the guest's end", POWER_OFF_LIMIT_MS, () => {
+    const limitMs = this.#spec.isInLab === true ? LAB_POWER_OFF_LIMIT_MS : POWER_OFF_LIMIT_MS;
+    const inTime = afterLimit("the guest's end", limitMs, () => {
       vm.stop();
     });
     await ended.catch(() => undefined);
@@ -128,6 +127,12 @@ export class VmOwner {
     this.#state.update(this.#record);
     this.#state.removeOldest();
   }
+}
+
+async function startWorkload(spec: VmSpec, options: OwnerOptions): Promise<RunningWorkload> {
+  if (spec.isInLab !== true) return Workload.start(spec, options, options.signal);
+  const { LabWorkload } = await import("./lab-workload.js");
+  return LabWorkload.start(spec, options, options.signal);
 }
 
 function recordOf(spec: VmSpec, hasLog: boolean): VmRecord {
@@ -154,5 +159,6 @@ function recordOf(spec: VmSpec, hasLog: boolean): VmRecord {
     stopSignal,
     defaults,
     restored: false,
+    ...(spec.isInLab === true ? { isInLab: true } : {}),
   };
 }

@@ -47,4 +47,6 @@ export interface VmRecord {
   readonly defaults: { readonly env: readonly string[]; readonly workingDirectory: string; readonly user: string };
   /** It went on from a template. */
   readonly restored: boolean;
+  /** It runs in the lab. */
+  readonly isInLab?: boolean;
 }

@@ -61,4 +61,6 @@ export interface VmSpec {
   readonly timeoutMs: number;
   /** For commands that say nothing else. */
   readonly defaults: Pick<CommandSpec, "env" | "workingDirectory" | "user">;
+  /** In the lab, an emulated host, where this one has no /dev/kvm that could be used. */
+  readonly isInLab?: boolean;
 }

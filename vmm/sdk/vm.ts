@@ -98,7 +98,7 @@ export class Vm {
     const { signal, onProgress, onNotice, ...given } = options;
     const checked = checkVmOptions(given);
     signal?.throwIfAborted();
-    const plan = await planVm(checked, { program: undefined, autoRemove: true, onProgress, signal });
+    const plan = await planVm(checked, { program: undefined, autoRemove: true, onProgress, onNotice, signal });
     try {
       return await Vm.#launch(plan.spec, undefined, { signal, onProgress, onNotice });
     } finally {

@@ -11,12 +11,14 @@ import type { BuildOptions } from "../machine/builder.js";
 import type { VmHost } from "../machine/host-callbacks.js";
 import { Vm } from "../machine/vm.js";
 import type { VmExit } from "../machine/vm-exit.js";
+import { createSnapshot } from "../snapshot/create.js";
 import { freshIdentity } from "../snapshot/identity.js";
 import type { ProgramTemplate } from "../snapshot/program-template.js";
 import { OpenSnapshot } from "../snapshot/restore.js";
 import { loadDeviceSupport } from "../virtio/device-support.js";
 import { ChannelTransport } from "./channel-transport.js";
 import { canBeTemplate, guestConfig } from "./guest-config.js";
+import type { ControlledVm, SaveGuest } from "./guest-controls.js";
 import { needsSetUp, setUpGuest } from "./guest-set-up.js";
 import {
   connectionOfTemplate,
@@ -45,7 +47,20 @@ export interface WorkloadHooks {
   begin?: BeginProgram | undefined;
 }
 
-export class Workload {
+/** What its owner needs of it, wherever it runs. */
+export interface RunningWorkload {
+  readonly vm: ControlledVm;
+  readonly agent: AgentConnection;
+  /** It went on from a template. */
+  readonly isRestored: boolean;
+  /** Settles with the guest's end. */
+  readonly ended: Promise<Pick<VmExit, "exitStatus">>;
+  readonly save: SaveGuest;
+  /** Ends it, for a process that ends then, too. */
+  leave(): Promise<void>;
+}
+
+export class Workload implements RunningWorkload {
   readonly vm: Vm;
   readonly agent: AgentConnection;
   /** It went on from a template. */
@@ -130,6 +145,8 @@ export class Workload {
   get lastWords(): string {
     return this.#console.text.trim();
   }
+
+  readonly save: SaveGuest = (folder, options) => createSnapshot(this.vm, folder, options);
 
   /**
    * Ends the guest, and lets go of what its devices hold on the host: enough for a process that ends then, which need not

@@ -35,6 +35,8 @@ Options:
       --read-only        the guest cannot write to its root
       --pull WHEN        missing (default), always, never
       --timeout TIME     end the VM after 90 (seconds), 500ms, 2m, 1h: exit 124
+      --accel WHERE      auto (default): /dev/kvm, and where there is none that
+                         can be used, the lab, an emulated host; kvm; lab
   -i, --interactive      COMMAND reads standard input
   -t, --tty              COMMAND has a terminal
   -d, --detach           print the VM's id and let it run

@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { HostError } from "../../errors.js";
 import { errnoText } from "../../host/errno-text.js";
-import type { PortOption, VmOptions, VolumeOption } from "../../sdk/vm-options.js";
+import { VM_ACCELERATORS, type PortOption, type VmOptions, type VolumeOption } from "../../sdk/vm-options.js";
 import type { TmpfsSpec } from "../../sdk/vm-spec.js";
 import { parseBytes, parseWhole } from "../numbers.js";
 import { parseOptions } from "../parse-options.js";
@@ -35,6 +35,7 @@ export const RUN_FLAGS = {
   "stop-signal": { type: "string" },
   pull: { type: "string" },
   timeout: { type: "string" },
+  accel: { type: "string" },
   rm: { type: "boolean" },
   detach: { type: "boolean", short: "d" },
   "detach-keys": { type: "string" },
@@ -99,6 +100,7 @@ export function parseRun(argv: readonly string[]): RunOptions {
       labels: labels(values.label ?? []),
       pull: oneOf("--pull", values.pull, ["missing", "always", "never"]),
       timeoutMs: values.timeout === undefined ? undefined : parseTimeout(values.timeout),
+      accel: oneOf("--accel", values.accel, VM_ACCELERATORS),
     },
     command,
     entrypoint: args.includes("--entrypoint=") ? [] : values.entrypoint === undefined ? undefined : [values.entrypoint],

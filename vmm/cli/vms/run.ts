@@ -1,13 +1,14 @@
 // `vmlet run`: a program in a VM of its own, as `docker run` has it.
-import { ExecError, HostError, VmmError } from "../../errors.js";
+import { ExecError } from "../../errors.js";
 import { EXIT_SIGNAL_BASE } from "../../host/exit-codes.js";
 import { print, say } from "../../host/say.js";
-import { KvmSystem } from "../../kvm/system.js";
+import { refuseInLab } from "../../sdk/in-lab.js";
 import { planVm } from "../../sdk/plan.js";
 import { stateFolder } from "../../sdk/state-folder.js";
 import { checkVmOptions } from "../../sdk/vm-options.js";
 import { onEndSignals } from "../../sys/end-signals.js";
 import { isTerminal } from "../../sys/files.js";
+import { chooseOrExplain, sayWhyLab } from "../accelerator.js";
 import { UsageError } from "../usage-error.js";
 import { parseRun, type RunOptions } from "./run-arguments.js";
 import { WorkProgress } from "./work-progress.js";
@@ -25,7 +26,9 @@ export async function run(argv: readonly string[]): Promise<number> {
   refuseWithoutTerminal(options);
   // One that cannot be is refused before anything is made.
   stateFolder();
-  await refuseWithoutKvm();
+  const choice = await chooseOrExplain(checked.accel);
+  if (choice.kind === "lab") refuseInLab(checked, choice.reason);
+  await sayWhyLab(choice);
   const progress = new WorkProgress(options.isQuiet);
   const abort = new AbortController();
   let signal: number | undefined;
@@ -39,6 +42,7 @@ export async function run(argv: readonly string[]): Promise<number> {
       // In the foreground nothing stays that anybody could come back to.
       autoRemove: options.autoRemove || !options.isDetached,
       stopSignal: options.stopSignal,
+      choice,
       onProgress: (text) => {
         progress.show(text);
       },
@@ -63,22 +67,6 @@ export async function run(argv: readonly string[]): Promise<number> {
   } finally {
     progress.done();
     removeHandlers();
-  }
-}
-
-/** Before an image is fetched for a guest that cannot run: with the doctor's reason. */
-async function refuseWithoutKvm(): Promise<void> {
-  try {
-    KvmSystem.open().close();
-  } catch (error) {
-    if (!(error instanceof VmmError)) throw error;
-    const why = (await import("../../doctor/in-a-line.js")).whyNoKvm();
-    const reason = why === undefined ? error.message : `${error.message}: ${why.detail}`;
-    const cure = why?.cure ?? "vmlet doctor tells what helps";
-    throw new HostError(reason, {
-      cause: error,
-      cure: `${cure}; without one, vmlet boot has the lab, and vmlet run nothing`,
-    });
   }
 }
 

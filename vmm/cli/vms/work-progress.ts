@@ -5,6 +5,7 @@ import type { VmSpec } from "../../sdk/vm-spec.js";
 
 /** Why there is a boot to be waited for. */
 export function bootText(spec: VmSpec): string {
+  if (spec.isInLab === true) return "the lab starts, and the guest boots in it";
   return canBeTemplate(spec)
     ? "no guest of this kind has been started yet: it boots, once"
     : "a guest with a volume, a disk that it writes or a TAP interface boots each time";

@@ -1,0 +1,17 @@
+// What a VM in the lab cannot have: the lab is a host of its own, with nothing of this one but disks.
+import { ConfigError } from "../errors.js";
+import type { CheckedOptions } from "./vm-options.js";
+
+/** Throws ConfigError before anything is made. `reason`: why it is to be the lab; undefined: it was asked for. */
+export function refuseInLab({ network, ports, volumes }: CheckedOptions, reason: string | undefined): void {
+  const given = [
+    ...(ports.length > 0 ? ["--publish (ports)"] : []),
+    ...(network.kind !== "none" && ports.length === 0 ? [`--network ${network.kind} (network)`] : []),
+    ...(volumes.length > 0 ? ["--volume (volumes)"] : []),
+  ];
+  if (given.length === 0) return;
+  const why = reason === undefined ? "" : ` (${reason})`;
+  throw new ConfigError([
+    `${given.join(" and ")} cannot reach this host from the lab: leave it out, or use a host with a /dev/kvm${why}`,
+  ]);
+}
