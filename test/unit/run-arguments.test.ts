@@ -101,6 +101,7 @@ describe("run: arguments", () => {
     usage(["--timeout", "0", "image"], /--timeout "0" is not a time/);
     usage(["--timeout", "soon", "image"], /--timeout "soon"/);
     usage(["--pull", "sometimes", "image"], /--pull "sometimes" is not one of missing, always, never/);
+    usage(["--accel", "lab-intel", "image"], /--accel "lab-intel" is not one of auto, kvm, lab/);
     usage(["--network", "host", "image"], /network of its own/);
     usage(["--network", "bridge", "image"], /--network "bridge" is not none, user, tap or tap=NAME/);
     usage(["-p", "80", "image"], /--publish "80" is not \[ADDRESS:\]HOSTPORT:GUESTPORT/);

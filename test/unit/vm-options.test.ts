@@ -22,6 +22,7 @@ describe("sdk: options of a VM", () => {
     assert.equal(checked.cpus, 1);
     assert.deepEqual(checked.network, { kind: "none" });
     assert.equal(checked.pull, "missing");
+    assert.equal(checked.accel, "auto");
   });
 
   it("ports bring a network in user mode, on the loopback address", () => {
@@ -64,6 +65,7 @@ describe("sdk: options of a VM", () => {
     ["a volume at no path", { image: "x", volumes: [{ hostPath: "/tmp" }] }, /guestPath null/],
     ["a host name", { image: "x", hostName: "a b" }, /hostName "a b"/],
     ["a pull policy", { image: "x", pull: "yes" }, /pull "yes" is not one of missing, always, never/],
+    ["an accelerator", { image: "x", accel: "lab-intel" }, /accel "lab-intel" is not one of auto, kvm, lab/],
     ["a time that is over", { image: "x", timeoutMs: -1 }, /timeoutMs -1/],
     ["nothing", undefined, /Options undefined/],
   ];

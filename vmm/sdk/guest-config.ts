@@ -1,6 +1,6 @@
 // The machine of a VM that runs programs: the package's own kernel and init, the root as its first disk.
 import { consoleParameter, OWN_KERNEL_CMDLINE } from "../config/defaults.js";
-import type { DiskConfig } from "../config/disks.js";
+import { diskName, type DiskConfig } from "../config/disks.js";
 import type { NetConfig } from "../config/nets.js";
 import { resolveConfig } from "../config/resolve.js";
 import type { ResolvedConfig } from "../config/types.js";
@@ -16,8 +16,16 @@ export function volumeTag(index: number): string {
   return `volume${String(index)}`;
 }
 
-/** `quirks`: of a KVM that emulates the guest's kernel, for which there is a kernel of few instructions. */
-export function guestConfig(spec: VmSpec, quirks: Quirks | undefined): ResolvedConfig {
+/** Volume `index` where no folder can be shared: a disk behind the root's. */
+export function volumeDevice(index: number): string {
+  return `/dev/${diskName(index + 1)}`;
+}
+
+/**
+ * `quirks`: of a KVM that emulates the guest's kernel, for which there is a kernel of few instructions. `volumeDisks`: lists of
+ * parts that are the volumes; in their place the folders themselves are shared.
+ */
+export function guestConfig(spec: VmSpec, quirks: Quirks | undefined, volumeDisks?: readonly string[]): ResolvedConfig {
   const isEmulated = quirks !== undefined;
   return resolveConfig({
     kernel: isEmulated && spec.cpus === 1 ? fastKernel() : defaultKernel(),
@@ -34,10 +42,13 @@ export function guestConfig(spec: VmSpec, quirks: Quirks | undefined): ResolvedC
     memoryMib: spec.memoryMib,
     cpus: spec.cpus,
     quiet: true,
-    disks: [rootDisk(spec.root, spec.isReadonly)],
+    disks: [
+      rootDisk(spec.root, spec.isReadonly),
+      ...(volumeDisks ?? []).map((path): DiskConfig => ({ path, isReadonly: true, format: "parts" })),
+    ],
     nets: nets(spec.network, spec.ports),
     commandChannel: true,
-    ...(spec.volumes.length === 0
+    ...(spec.volumes.length === 0 || volumeDisks !== undefined
       ? {}
       : {
           shares: spec.volumes.map(({ hostPath, isReadonly }, at) => ({

@@ -3,7 +3,7 @@
 import type { AgentConnection } from "../agent/connection.js";
 import { GuestFiles } from "../agent/files.js";
 import { GuestControl } from "../agent/guest.js";
-import { volumeTag } from "./guest-config.js";
+import { volumeDevice, volumeTag } from "./guest-config.js";
 import type { VmSpec } from "./vm-spec.js";
 
 /** mount(2) */
@@ -27,7 +27,11 @@ export async function setUpGuest(agent: AgentConnection, spec: VmSpec, isRestore
   }
   spec.volumes.forEach(({ guestPath, isReadonly }, index) => {
     const flags = isReadonly ? MS_RDONLY : 0;
-    steps.push(guest.mount(volumeTag(index), guestPath, "virtiofs", { flags }));
+    steps.push(
+      spec.isInLab === true
+        ? guest.mount(volumeDevice(index), guestPath, "erofs", { flags })
+        : guest.mount(volumeTag(index), guestPath, "virtiofs", { flags }),
+    );
   });
   for (const { guestPath, options } of spec.tmpfs) {
     steps.push(guest.mount("tmpfs", guestPath, "tmpfs", { flags: MS_NOSUID | MS_NODEV, data: options }));

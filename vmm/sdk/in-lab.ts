@@ -7,7 +7,7 @@ export function refuseInLab({ network, ports, volumes }: CheckedOptions, reason:
   const given = [
     ...(ports.length > 0 ? ["--publish (ports)"] : []),
     ...(network.kind !== "none" && ports.length === 0 ? [`--network ${network.kind} (network)`] : []),
-    ...(volumes.length > 0 ? ["--volume (volumes)"] : []),
+    ...(volumes.some(({ isReadonly }) => !isReadonly) ? ["--volume (volumes) without :ro"] : []),
   ];
   if (given.length === 0) return;
   const why = reason === undefined ? "" : ` (${reason})`;

@@ -6,6 +6,7 @@ import type { ResolvedConfig } from "../config/types.js";
 import { ConfigError, LabError } from "../errors.js";
 import { buildMissing } from "../host/first-use.js";
 import { packageRoot } from "../host/guest-files.js";
+import type { PreparedImage } from "../image/types.js";
 import type { LabResult } from "../lab/command.js";
 import { GUEST_COMMAND } from "../lab/environment.js";
 import { configInLab, guestInputs } from "../lab/guest-inputs.js";
@@ -65,7 +66,28 @@ export class LabWorkload implements RunningWorkload {
    */
   static async start(spec: VmSpec, hooks: WorkloadHooks, signal?: AbortSignal): Promise<LabWorkload> {
     signal?.throwIfAborted();
-    const config = guestConfig(spec, undefined);
+    const volumes: PreparedImage[] = [];
+    if (spec.volumes.length > 0) hooks.log("the lab has copies of the volumes, as they are now");
+    try {
+      for (const { hostPath } of spec.volumes) volumes.push(await copyOf(hostPath, signal));
+      return await LabWorkload.#start(spec, volumes, hooks, signal);
+    } catch (error) {
+      for (const volume of volumes) volume.release();
+      throw error;
+    }
+  }
+
+  static async #start(
+    spec: VmSpec,
+    volumes: readonly PreparedImage[],
+    hooks: WorkloadHooks,
+    signal: AbortSignal | undefined,
+  ): Promise<LabWorkload> {
+    const config = guestConfig(
+      spec,
+      undefined,
+      volumes.map(({ manifestPath }) => manifestPath),
+    );
     await buildMissing([config.kernel, config.initrd]);
     // Checked here, so that messages have the user's own paths; QEMU takes the same locks itself.
     for (const file of openDisks(config.disks)) closeDiskFile(file);
@@ -81,6 +103,11 @@ export class LabWorkload implements RunningWorkload {
       { ...(signal === undefined ? {} : { abort: signal }), onNotice: hooks.log },
     );
     const workload = new LabWorkload(session, config);
+    void workload.ended
+      .catch(() => undefined)
+      .then(() => {
+        for (const volume of volumes) volume.release();
+      });
     const stop = (): void => {
       void session.close();
     };
@@ -145,6 +172,12 @@ export class LabWorkload implements RunningWorkload {
       },
     };
   }
+}
+
+/** A folder as it is now: the lab has nothing of this host but disks. */
+async function copyOf(hostPath: string, signal: AbortSignal | undefined): Promise<PreparedImage> {
+  const { prepareDirectory } = await import("../image/index.js");
+  return prepareDirectory(hostPath, signal === undefined ? {} : { signal });
 }
 
 function refused(what: string): ConfigError {
