@@ -3,26 +3,29 @@ import assert from "node:assert/strict";
 import { execFileSync, spawn, type ChildProcess } from "node:child_process";
 import { join } from "node:path";
 import { timeLimit } from "../../vmm/host/time-limit.js";
+import {
+  HELLO,
+  PING,
+  PONG,
+  DONE,
+  FAILED,
+  CANCEL,
+  DATA,
+  DATA2,
+  END,
+  CREDIT,
+  CLOSED,
+  EXEC,
+  STARTED,
+  SIGNAL,
+  RESIZE,
+} from "../../vmm/agent/frames.js";
 
 const MAGIC = 0x414c4d56;
 const HEADER = 12;
 const FRAME_LIMIT_MS = 20_000;
 
-export const HELLO = 0x01;
-export const PING = 0x02;
-export const PONG = 0x03;
-export const DONE = 0x06;
-export const FAILED = 0x07;
-export const CANCEL = 0x08;
-export const DATA = 0x09;
-export const DATA2 = 0x0a;
-export const END = 0x0b;
-export const CREDIT = 0x0c;
-export const CLOSED = 0x0d;
-export const EXEC = 0x10;
-export const STARTED = 0x11;
-export const SIGNAL = 0x12;
-export const RESIZE = 0x13;
+export { HELLO, PING, PONG, DONE, FAILED, CANCEL, DATA, DATA2, END, CREDIT, CLOSED, EXEC, STARTED, SIGNAL, RESIZE };
 
 export interface Frame {
   readonly type: number;

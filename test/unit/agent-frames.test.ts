@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { ByteQueue } from "../../vmm/agent/byte-queue.js";
 import { encodeFrame, FrameDecoder, HEADER_BYTES, MAX_PAYLOAD } from "../../vmm/agent/frames.js";
 import { Random } from "../fuzz/random.js";
+import { textOf } from "../helpers/documents.js";
 
 interface Seen {
   readonly stream: number;
@@ -20,7 +21,23 @@ function decodeAll(pieces: readonly Uint8Array[]): Seen[] {
   return seen;
 }
 
+/** Numbers by name: what `pattern` finds, a name and a hexadecimal number, in either order. */
+function numbersIn(text: string, pattern: RegExp): Record<string, number> {
+  const found = [...text.matchAll(pattern)].map(({ groups = {} }) => [groups["name"], Number(groups["number"])]);
+  return Object.fromEntries(found.sort(([a = ""], [b = ""]) => (a < b ? -1 : 1))) as Record<string, number>;
+}
+
 describe("agent frames", () => {
+  it("the document, the guest's side and the host's have the same numbers", () => {
+    const document = numbersIn(textOf("docs/agent-protocol.md"), /(?:^\| (?<number>0x\w+) (?<name>[A-Z_0-9]+) \|)/gm);
+    const guest = numbersIn(textOf("guest/init/agent/protocol.h"), /\bFRAME_(?<name>\w+) = (?<number>0x\w+)/g);
+    const host = numbersIn(textOf("vmm/agent/frames.ts"), /^export const (?<name>\w+) = (?<number>0x\w\w);/gm);
+    // In the document it stands with PING.
+    assert.deepEqual({ ...document, PONG: 0x03 }, { PONG: 0x03, ...host });
+    assert.deepEqual(guest, host);
+    assert.ok(Object.keys(host).length > 30);
+  });
+
   const frames: [number, number, Buffer][] = [
     [0, 1, Buffer.alloc(0)],
     [1, 9, Buffer.from("x")],
