@@ -9,7 +9,7 @@ import { endVirtiofsd, startVirtiofsd } from "../../vmm/virtio/backends/virtiofs
 export function shareProblem(): string | undefined {
   const path = mkdtempSync(join(tmpdir(), "vmlet-test-"));
   try {
-    endVirtiofsd(startVirtiofsd({ path, isReadonly: true }));
+    endVirtiofsd(startVirtiofsd({ path, isReadonly: true, isFile: false }));
     return undefined;
   } catch (error) {
     if (error instanceof HostError) return error.message;

@@ -4,7 +4,13 @@ import { mkdtempSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { lastLines } from "../../vmm/cli/vms/logs.js";
-import { LogReader, olderLog, OutputLog, readLog, type LogRecord } from "../../vmm/sdk/output-log.js";
+import { LogReader, olderLog, OutputLog, type LogRecord } from "../../vmm/sdk/output-log.js";
+
+function* readLog(path: string): Generator<LogRecord> {
+  const reader = new LogReader(path);
+  yield* reader.read();
+  reader.close();
+}
 
 describe("sdk: what a VM's program has written", () => {
   let folder: string;
@@ -50,6 +56,30 @@ describe("sdk: what a VM's program has written", () => {
     log.close();
     reader.close();
     assert.equal(seen.join(""), "line 0\nline 1\nline 2\nline 3\nline 4\n");
+  });
+
+  it("a reader that follows loses nothing where the files turn, and goes on where it was too slow", () => {
+    const log = new OutputLog(path, 1000);
+    const reader = new LogReader(path);
+    const take = (): string => [...reader.read()].map(({ bytes }) => bytes.toString()).join("");
+    assert.equal(take(), "");
+    let written = "";
+    let seen = "";
+    for (let i = 0; i < 200; i++) {
+      const line = `${String(i).padStart(99)}\n`;
+      log.write("stdout", Buffer.from(line));
+      written += line;
+      // Each time at another place of a file, and never two turns apart.
+      if (i % 5 === 0) seen += take();
+    }
+    seen += take();
+    assert.ok(seen === written);
+    for (let i = 0; i < 50; i++) log.write("stdout", Buffer.from(`${String(i).padStart(99)}\n`));
+    const rest = take();
+    assert.ok(rest.endsWith(" 49\n") && rest.length >= 500, rest);
+    assert.equal(take(), "");
+    log.close();
+    reader.close();
   });
 
   it("takes no more room than two files, and keeps the end", () => {

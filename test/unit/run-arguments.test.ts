@@ -134,6 +134,21 @@ describe("run: arguments", () => {
         D: "",
       });
       assert.throws(() => variables([join(folder, "none")], []), /--env-file .*none: cannot be read/);
+      assert.deepEqual(variables([], ["A B=1", "C=\u00e9\n2", "D= "]), { "A B": "1", C: "\u00e9\n2", D: " " });
+      const wrong: readonly (readonly [string | Buffer, RegExp])[] = [
+        ["A=1\n=x\n", /env: line 2 "=x" is not NAME=VALUE or NAME/],
+        ["A=1\n\nC = 3\n", /env: line 3 "C = 3": the name of a variable has no blanks/],
+        [Buffer.from([65, 61, 0xc3, 10]), /env is not UTF-8/],
+        ["A=1\n".repeat(300_000), /env has 1200000 bytes; the limit is 1048576/],
+      ];
+      for (const [content, message] of wrong) {
+        writeFileSync(file, content);
+        assert.throws(() => variables([file], []), message);
+      }
+      writeFileSync(file, "\ufeffA=1\r\n   \n\t# no\r\n  B=# yes\nC=last");
+      assert.deepEqual(variables([file], []), { A: "1", B: "# yes", C: "last" });
+      writeFileSync(file, "");
+      assert.deepEqual(variables([file], []), {});
     } finally {
       delete process.env["VMLET_TEST_OWN"];
       rmSync(folder, { recursive: true });

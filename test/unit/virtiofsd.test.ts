@@ -29,6 +29,8 @@ import {
   FuseDriver,
   FUSE_CREATE,
   FUSE_LINK,
+  FUSE_LOOKUP,
+  FUSE_READ,
   FUSE_MKDIR,
   FUSE_MKNOD,
   FUSE_OPEN,
@@ -71,7 +73,7 @@ describe("virtiofsd: how it is started", () => {
   const ADMIN = 1n << 21n;
   const CHROOT = 1n << 18n;
   const ways = (change: Partial<VirtiofsdHost>, isReadonly = false): string[] =>
-    virtiofsdCommands({ ...host, ...change }, { path: "/f", isReadonly }).map((words) =>
+    virtiofsdCommands({ ...host, ...change }, { path: "/f", isReadonly, isFile: false }).map((words) =>
       words
         .map((word) => (word.includes("syscall") ? "PROGRAM" : word))
         .join(" ")
@@ -103,7 +105,7 @@ describe("virtiofsd: how it is started", () => {
   it("the path reaches it as it is; what the guest makes is no device of this host", () => {
     const [words = []] = virtiofsdCommands(
       { ...host, capabilities: ADMIN },
-      { path: "/a,b\\c=d e", isReadonly: false },
+      { path: "/a,b\\c=d e", isReadonly: false, isFile: false },
     );
     assert.ok(words.includes("source=/a\\,b\\\\c=d e"));
     assert.ok(words.includes("modcaps=-mknod"));
@@ -122,8 +124,8 @@ describe("virtiofsd: what cannot be shared", () => {
   it("folders that are not there, or are none: says so of all, and leaves nothing", () => {
     const before = readdirSync("/proc/self/fd").length;
     const message =
-      "Shared folder /nowhere/x: no such file or folder (ENOENT)\nShared folder /etc/passwd is not a folder";
-    assert.throws(() => find("/nowhere/x", "/tmp", "/etc/passwd"), { code: "ERR_CONFIG", message });
+      "Shared folder /nowhere/x: no such file or folder (ENOENT)\nShared folder /dev/null is neither a folder nor a file";
+    assert.throws(() => find("/nowhere/x", "/tmp", "/etc/passwd", "/dev/null"), { code: "ERR_CONFIG", message });
     assert.equal(readdirSync("/proc/self/fd").length, before);
   });
 
@@ -132,7 +134,7 @@ describe("virtiofsd: what cannot be shared", () => {
     const { TMPDIR } = process.env;
     try {
       process.env["TMPDIR"] = "/nowhere";
-      assert.throws(() => startVirtiofsd({ path: "/tmp", isReadonly: false }), {
+      assert.throws(() => startVirtiofsd({ path: "/tmp", isReadonly: false, isFile: false }), {
         code: "ERR_HOST",
         cure: /TMPDIR=FOLDER/,
       });
@@ -168,8 +170,8 @@ describe("virtiofsd: a shared folder", () => {
     rmSync(top, { recursive: true });
   });
 
-  function share(isReadonly = false) {
-    const server = startVirtiofsd({ path: folder, isReadonly });
+  function share(isReadonly = false, file?: string) {
+    const server = startVirtiofsd({ path: file ?? folder, isReadonly, isFile: file !== undefined });
     const memory = MappedGuestMemory.mapShared(sharedMemory("test", 16 * MIB), 16 * MIB);
     const log: string[] = [];
     const wired: string[] = [];
@@ -282,6 +284,94 @@ describe("virtiofsd: a shared folder", () => {
     assert.deepEqual(readdirSync(folder).sort(), ["file", "link", "sub", "up"]);
     // Only there: this process writes as before.
     writeFileSync(join(folder, "own"), "x");
+    assert.deepEqual(log, []);
+  });
+
+  it("a file alone: in a folder of its own, in which nothing else is or can be made", async () => {
+    const name = "a, name\nof 'two' lines \\";
+    const path = join(folder, name);
+    writeFileSync(path, "content");
+    const { fuse, log } = share(false, path);
+    assert.equal((await fuse.init()).error, 0);
+    const file = await fuse.lookUp(ROOT, name);
+    assert.equal((await fuse.read(file, 100)).body.toString(), "content");
+    const opened = await fuse.ask(FUSE_OPEN, file, fields(O_WRONLY_TRUNC, 0));
+    const written = fields(opened.body.readBigUInt64LE(), 0n, 3, 0, 0n, 0, 0, Buffer.from("new"));
+    assert.equal((await fuse.ask(FUSE_WRITE, file, written)).error, 0);
+    assert.equal(readFileSync(path, "utf8"), "new");
+    for (const other of ["file", "link", "up", "sub", "../secret", "../file"]) {
+      assert.ok((await fuse.lookUp(ROOT, other)) < 0n, other);
+    }
+    const requests: [what: string, opcode: number, node: bigint, body: Buffer][] = [
+      ["create", FUSE_CREATE, ROOT, fields(0o101, 0o644, 0, 0, "new")],
+      ["mkdir", FUSE_MKDIR, ROOT, fields(0o755, 0, "d")],
+      ["symlink", FUSE_SYMLINK, ROOT, fields("s", "x")],
+      ["unlink", FUSE_UNLINK, ROOT, fields(name)],
+    ];
+    for (const [what, opcode, node, body] of requests) {
+      assert.ok((await fuse.ask(opcode, node, body)).error < 0, what);
+    }
+    assert.equal(readFileSync(path, "utf8"), "new");
+    assert.deepEqual(log, []);
+  });
+
+  it("a file alone, read-only: it cannot be changed", async () => {
+    const path = join(folder, "file");
+    const { fuse, log } = share(true, path);
+    assert.equal((await fuse.init()).error, 0);
+    const file = await fuse.lookUp(ROOT, "file");
+    assert.equal((await fuse.read(file, 100)).body.toString(), "content");
+    const setMode = Buffer.alloc(88);
+    setMode.writeUInt32LE(1, 0);
+    setMode.writeUInt32LE(0o100777, 68);
+    for (const [opcode, body] of [
+      [FUSE_OPEN, fields(O_WRONLY_TRUNC, 0)],
+      [FUSE_OPEN, fields(1, 0)],
+      [FUSE_SETATTR, setMode],
+    ] as const) {
+      assert.equal((await fuse.ask(opcode, file, body)).error, EROFS);
+    }
+    // On this host it is as it was.
+    writeFileSync(path, "later");
+    assert.equal((await fuse.read(file, 100)).body.toString(), "later");
+    assert.deepEqual(log, []);
+  });
+
+  it("names of any bytes, and of 255, are what they are on both sides", async () => {
+    const { fuse, log } = share();
+    assert.equal((await fuse.init()).error, 0);
+    const names = [
+      Buffer.from([0xff, 0xfe, 0x80, 0x41]),
+      Buffer.from("line\nbreak\t\x01\x7f"),
+      Buffer.alloc(255, "n"),
+      Buffer.from("-rf *$(x)\\ \"'"),
+    ];
+    for (const name of names) {
+      const given = Buffer.concat([name, Buffer.of(0)]);
+      assert.equal((await fuse.ask(FUSE_CREATE, ROOT, fields(0o101, 0o644, 0, 0, given))).error, 0);
+      assert.ok((await fuse.ask(FUSE_LOOKUP, ROOT, given)).error === 0, name.toString("latin1"));
+    }
+    const there = readdirSync(folder, { encoding: "buffer" }).map((name) => name.toString("latin1"));
+    for (const name of names) assert.ok(there.includes(name.toString("latin1")), name.toString("latin1"));
+    assert.ok((await fuse.lookUp(ROOT, "n".repeat(256))) < 0n);
+    assert.deepEqual(log, []);
+  });
+
+  it("a folder that goes while it is shared is empty from then on, and takes nothing with it", async () => {
+    const { fuse, log } = share();
+    assert.equal((await fuse.init()).error, 0);
+    const file = await fuse.lookUp(ROOT, "file");
+    const opened = await fuse.ask(FUSE_OPEN, file, fields(0, 0));
+    rmSync(folder, { recursive: true });
+    // What is open stays, as on this host.
+    const read = fields(opened.body.readBigUInt64LE(), 0n, 100, 0, 0n, 0, 0);
+    assert.equal((await fuse.ask(FUSE_READ, file, read)).body.toString(), "content");
+    assert.equal(await fuse.lookUp(ROOT, "file"), BigInt(ENOENT));
+    assert.ok((await fuse.ask(FUSE_CREATE, ROOT, fields(0o101, 0o644, 0, 0, "new"))).error < 0);
+    // Another one in its place is another one.
+    mkdirSync(folder);
+    writeFileSync(join(folder, "later"), "x");
+    assert.equal(await fuse.lookUp(ROOT, "later"), BigInt(ENOENT));
     assert.deepEqual(log, []);
   });
 

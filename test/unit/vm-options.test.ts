@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { ConfigError } from "../../vmm/errors.js";
 import { mergedEnv } from "../../vmm/sdk/plan.js";
+import { tmpfsMount } from "../../vmm/sdk/tmpfs-options.js";
 import { checkVmOptions, type VmOptions } from "../../vmm/sdk/vm-options.js";
 
 const problemsOf = (given: unknown): readonly string[] => {
@@ -55,13 +56,39 @@ describe("sdk: options of a VM", () => {
     [
       "a volume that is not there",
       { image: "x", volumes: [{ hostPath: "/nowhere", guestPath: "/a" }] },
-      /no such folder/,
+      /volumes: 1: hostPath "\/nowhere": no such folder or file/,
     ],
     [
-      "a volume that is a file",
-      { image: "x", volumes: [{ hostPath: "/etc/passwd", guestPath: "/a" }] },
-      /only folders/,
+      "a volume that is a device",
+      { image: "x", volumes: [{ hostPath: "/dev/null", guestPath: "/a" }] },
+      /"\/dev\/null" is neither a folder nor a file/,
     ],
+    [
+      "a volume below a file",
+      { image: "x", volumes: [{ hostPath: "/etc/passwd/x", guestPath: "/a" }] },
+      /"\/etc\/passwd\/x": a part of the path is not a folder/,
+    ],
+    [
+      "a volume in the place of the root",
+      { image: "x", volumes: [{ hostPath: "/tmp", guestPath: "/a/.." }] },
+      /volumes: 1: guestPath "\/" is the root itself/,
+    ],
+    ["a tmpfs in the place of the root", { image: "x", tmpfs: ["/"] }, /tmpfs: 1 "\/" is the root itself/],
+    ["a tmpfs at no path", { image: "x", tmpfs: ["data"] }, /tmpfs: 1 "data" is not an absolute path/],
+    [
+      "two at one place",
+      { image: "x", volumes: [{ hostPath: "/tmp", guestPath: "/a/" }], tmpfs: ["/b/../a"] },
+      /More than one volume or tmpfs is at "\/a"/,
+    ],
+    ["an option of a tmpfs", { image: "x", tmpfs: [{ guestPath: "/a", options: "ro,bogus" }] }, /"bogus" is no option/],
+    [
+      "a size of a tmpfs",
+      { image: "x", tmpfs: [{ guestPath: "/a", options: "size=abc" }] },
+      /tmpfs: 1: "size=abc" is not size= and a size such as 65536, 64m or 50%/,
+    ],
+    ["a mode of a tmpfs", { image: "x", tmpfs: [{ guestPath: "/a", options: "mode=999" }] }, /octal digits/],
+    ["a user beyond all", { image: "x", user: "4294967295" }, /user "4294967295": .* from 0 to 2147483647/],
+    ["a group beyond all", { image: "x", user: "root:2147483648" }, /user "root:2147483648": .* 2147483647/],
     ["a volume at no path", { image: "x", volumes: [{ hostPath: "/tmp" }] }, /guestPath null/],
     ["a host name", { image: "x", hostName: "a b" }, /hostName "a b"/],
     ["a pull policy", { image: "x", pull: "yes" }, /pull "yes" is not one of missing, always, never/],
@@ -78,6 +105,21 @@ describe("sdk: options of a VM", () => {
       );
     });
   }
+
+  it("options of a tmpfs become flags of mount(2) and words of its own, with those of Docker where nothing is said", () => {
+    assert.deepEqual(tmpfsMount(""), { flags: 2 | 4 | 8, data: "" });
+    assert.deepEqual(tmpfsMount("size=64m,mode=1777"), { flags: 2 | 4 | 8, data: "size=64m,mode=1777" });
+    assert.deepEqual(tmpfsMount("ro,exec,uid=5,,noatime,suid"), { flags: 1 | 4 | 1024, data: "uid=5" });
+    assert.deepEqual(tmpfsMount("ro,rw,exec,noexec"), { flags: 2 | 4 | 8, data: "" });
+    for (const wrong of ["size", "size=", "constructor", "__proto__", "mode=1777x", "exec=1", "uid=-1"]) {
+      assert.equal(typeof tmpfsMount(wrong), "string", wrong);
+    }
+  });
+
+  it("a file may be a volume", () => {
+    const { volumes } = checkVmOptions({ image: "x", volumes: [{ hostPath: "/etc/passwd", guestPath: "/a" }] });
+    assert.deepEqual(volumes, [{ hostPath: "/etc/passwd", guestPath: "/a", isReadonly: false, isFile: true }]);
+  });
 
   it("tells all problems at once", () => {
     assert.equal(problemsOf({ image: "x", cpus: 0, memoryMib: 1, pull: "no" }).length, 3);

@@ -28,7 +28,7 @@ export type LimitValue = number | "unlimited";
 
 /** What a command runs with. */
 export interface CommandOptions {
-  /** Variables beside those that the agent adds where they are missing: PATH, HOME, USER, HOSTNAME. */
+  /** Variables beside those that the agent adds where they are missing: PATH, HOME, HOSTNAME. */
   readonly env?: Readonly<Record<string, string | undefined>> | readonly GuestBytes[];
   /** Only the variables that are given. */
   readonly cleanEnv?: boolean;

@@ -10,8 +10,8 @@ const RETRY_MS = 5;
 const MESSAGE_RETRIES = 200;
 
 /** Writes all of it, or returns the error that prevented that. */
-function writeAll(fd: number, text: string, retries: number): NodeJS.ErrnoException | undefined {
-  let rest: Uint8Array = Buffer.from(text);
+function writeAll(fd: number, bytes: Uint8Array, retries: number): NodeJS.ErrnoException | undefined {
+  let rest = bytes;
   for (let tries = 0; rest.length > 0;) {
     try {
       rest = rest.subarray(writeSync(fd, rest));
@@ -33,7 +33,7 @@ export function say(line: string, { returns = false } = {}): void {
 
 /** The same as it stands. If standard error is closed, or nobody reads it, there is no one to tell. */
 export function sayRaw(text: string): void {
-  writeAll(STDERR, text, MESSAGE_RETRIES);
+  writeAll(STDERR, Buffer.from(text), MESSAGE_RETRIES);
 }
 
 /** Standard output does not take what the command was asked for. */
@@ -50,6 +50,11 @@ export class OutputError extends Error {
 
 /** Writes to standard output; throws OutputError. */
 export function print(text: string): void {
-  const failure = writeAll(STDOUT, text, Infinity);
+  printBytes(STDOUT, Buffer.from(text));
+}
+
+/** The same to either output, byte by byte. */
+export function printBytes(fd: 1 | 2, bytes: Uint8Array): void {
+  const failure = writeAll(fd, bytes, Infinity);
   if (failure !== undefined) throw new OutputError(failure);
 }

@@ -8,6 +8,7 @@ export function refuseInLab({ network, ports, volumes }: CheckedOptions, reason:
     ...(ports.length > 0 ? ["--publish (ports)"] : []),
     ...(network.kind !== "none" && ports.length === 0 ? [`--network ${network.kind} (network)`] : []),
     ...(volumes.some(({ isReadonly }) => !isReadonly) ? ["--volume (volumes) without :ro"] : []),
+    ...(volumes.some(({ isFile }) => isFile) ? ["--volume (volumes) of a file"] : []),
   ];
   if (given.length === 0) return;
   const why = reason === undefined ? "" : ` (${reason})`;

@@ -18,6 +18,8 @@ export interface MainOptions {
   readonly holds?: boolean | undefined;
   /** Stream of the agent's on which a snapshot holds it. */
   readonly heldOn?: number | undefined;
+  /** Its working directory is not made if it is not there. */
+  readonly needsFolder?: boolean | undefined;
 }
 
 export function commandOptions(
@@ -45,7 +47,7 @@ export class MainProgram {
     agent: AgentConnection,
     spec: CommandSpec,
     sinks: MainSinks,
-    { size, holds = false, heldOn }: MainOptions = {},
+    { size, holds = false, heldOn, needsFolder = false }: MainOptions = {},
   ) {
     let isStarted = (): void => undefined;
     let hasEnded: (status: ExitStatus) => void = () => undefined;
@@ -60,7 +62,7 @@ export class MainProgram {
     const command: GuestCommand = new GuestCommand(
       agent,
       spec.argv,
-      { ...commandOptions(spec, size), hold: holds },
+      { ...commandOptions(spec, size), hold: holds, ...(needsFolder ? { makeCwd: false } : {}) },
       {
         onStarted: () => {
           isStarted();

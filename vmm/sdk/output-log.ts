@@ -1,6 +1,6 @@
 // What a VM's own program has written, for `vmlet logs`: records of a line of JSON and that many bytes, so that every byte
 // stays what it was. Bounded: two files, of which the older goes when the newer is full.
-import { closeSync, existsSync, openSync, readSync, renameSync, writeSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readSync, renameSync, writeSync } from "node:fs";
 
 export type LogStream = "stdout" | "stderr";
 
@@ -16,6 +16,7 @@ const PRIVATE_FILE = 0o600;
 const MAX_FILE_BYTES = 16 * 1024 * 1024;
 const MAX_HEAD_BYTES = 200;
 const NEWLINE = 10;
+const CHUNK_BYTES = 64 * 1024;
 
 export function olderLog(path: string): string {
   return `${path}.1`;
@@ -55,36 +56,75 @@ export class OutputLog {
   }
 }
 
-/** Reads what there is, and later what has come since. */
+interface LogFile {
+  readonly fd: number;
+  readonly inode: bigint;
+}
+
+/** Reads what there is, and later what has come since, also when the files have turned meanwhile. */
 export class LogReader {
   readonly #path: string;
-  #fd: number | undefined;
+  /** What is read now, and what comes after it. */
+  #files: LogFile[] = [];
   #rest = Buffer.alloc(0);
 
-  /** Of one file; a log that is not there yet has no records. */
+  /** A log that is not there yet has no records. */
   constructor(path: string) {
     this.#path = path;
   }
 
   *read(): Generator<LogRecord> {
-    if (this.#fd === undefined && !existsSync(this.#path)) return;
-    this.#fd ??= openSync(this.#path, "r");
-    const chunk = Buffer.alloc(64 * 1024);
-    for (let count; (count = readSync(this.#fd, chunk)) > 0;) {
-      this.#rest = Buffer.concat([this.#rest, chunk.subarray(0, count)]);
-      for (let record; (record = this.#take()) !== undefined;) yield record;
+    if (this.#files.length === 0) this.#files = this.#open();
+    for (let isTurned = false; ;) {
+      yield* this.#readFirst();
+      const [file, next] = this.#files;
+      if (file === undefined) return;
+      if (next === undefined) {
+        const others = this.#open();
+        if (others.at(-1)?.inode === file.inode || others.length === 0) {
+          closeAll(others);
+          return;
+        }
+        if (!isTurned) {
+          // What has come into it between its end here and its turn.
+          closeAll(others);
+          isTurned = true;
+          continue;
+        }
+        const at = others.findIndex(({ inode }) => inode === file.inode);
+        closeAll(others.splice(0, at + 1));
+        this.#files.push(...others);
+      }
+      isTurned = false;
+      closeAll(this.#files.splice(0, 1));
+      this.#rest = Buffer.alloc(0);
     }
   }
 
-  /** All that is there now. */
-  skip(): void {
-    const records = this.read();
-    while (records.next().done !== true);
+  close(): void {
+    closeAll(this.#files.splice(0));
   }
 
-  close(): void {
-    if (this.#fd !== undefined) closeSync(this.#fd);
-    this.#fd = undefined;
+  /** The older one first. */
+  #open(): LogFile[] {
+    // In this order no turn comes in between unseen: the older one is this one then.
+    const newer = openFile(this.#path);
+    const older = openFile(olderLog(this.#path));
+    if (older === undefined) return newer === undefined ? [] : [newer];
+    if (newer === undefined) return [older];
+    if (newer.inode !== older.inode) return [older, newer];
+    closeAll([older]);
+    return [newer];
+  }
+
+  *#readFirst(): Generator<LogRecord> {
+    const [file] = this.#files;
+    if (file === undefined) return;
+    const chunk = Buffer.alloc(CHUNK_BYTES);
+    for (let count; (count = readSync(file.fd, chunk)) > 0;) {
+      this.#rest = Buffer.concat([this.#rest, chunk.subarray(0, count)]);
+      for (let record; (record = this.#take()) !== undefined;) yield record;
+    }
   }
 
   /** A whole record from the front of what has been read. */
@@ -99,14 +139,17 @@ export class LogReader {
   }
 }
 
-/** All records of a log that is not written any more, or as far as it is. */
-export function* readLog(path: string): Generator<LogRecord> {
-  for (const file of [olderLog(path), path]) {
-    const reader = new LogReader(file);
-    try {
-      yield* reader.read();
-    } finally {
-      reader.close();
-    }
+function openFile(path: string): LogFile | undefined {
+  let fd: number;
+  try {
+    fd = openSync(path, "r");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw error;
   }
+  return { fd, inode: fstatSync(fd, { bigint: true }).ino };
+}
+
+function closeAll(files: readonly LogFile[]): void {
+  for (const { fd } of files) closeSync(fd);
 }

@@ -10,6 +10,8 @@ import type { CommandSpec, RootSpec, VmSpec } from "./vm-spec.js";
 
 const DEFAULT_STOP_SIGNAL = "SIGTERM";
 const ROOT_FOLDER = "/";
+/** With its home and its groups as the image has them, and not as every guest does. */
+export const ROOT_USER = "0";
 
 /** What a VM is started for. */
 export interface ProgramOptions {
@@ -156,5 +158,6 @@ function program(
   const rest = command.length > 0 || entrypoint !== undefined ? command : (image?.config.cmd ?? []);
   const argv = [...first, ...rest];
   if (argv.length === 0) throw new ConfigError(["No command is given, and the root names none"]);
-  return { ...defaults, argv, hasTerminal, isInteractive };
+  const user = defaults.user === "" ? ROOT_USER : defaults.user;
+  return { ...defaults, user, argv, hasTerminal, isInteractive };
 }

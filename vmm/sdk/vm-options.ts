@@ -6,8 +6,10 @@ import { integerProblem } from "../config/check.js";
 import { show } from "../config/show.js";
 import { ConfigError } from "../errors.js";
 import type { AcceleratorChoice } from "../lab/accelerator.js";
+import { errnoText } from "../host/errno-text.js";
 import { isHostName } from "../snapshot/host-name.js";
 import { vmNameProblem } from "./state-folder.js";
+import { tmpfsMount } from "./tmpfs-options.js";
 import type { NetworkSpec, TmpfsSpec, VolumeSpec } from "./vm-spec.js";
 import type { PublishedPort } from "./vm-record.js";
 
@@ -17,6 +19,8 @@ export const DEFAULT_RUN_MEMORY_MIB = 512;
 const MIN_RUN_MEMORY_MIB = 64;
 const MAX_PORT = 65535;
 const MAX_TIMEOUT_MS = 2 ** 31 - 1;
+/** Of a user or group, as Docker has it. */
+const MAX_ID = 2 ** 31 - 1;
 const LOOPBACK = "127.0.0.1";
 const IPV4 = /^(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)(?:\.|$)){4}$/;
 
@@ -43,7 +47,7 @@ export interface VmOptions {
   readonly network?: "none" | "user" | { readonly tap: string } | undefined;
   /** Ports of this host, on 127.0.0.1, that lead to the guest's: { 8080: 80 }; or all there is to say of each. */
   readonly ports?: Readonly<Record<number, number>> | readonly PortOption[] | undefined;
-  /** Folders of this host in the guest. */
+  /** Folders and files of this host in the guest. */
   readonly volumes?: readonly VolumeOption[] | undefined;
   /** Folders in the guest's memory: paths, or paths with mount's options. */
   readonly tmpfs?: readonly (string | TmpfsSpec)[] | undefined;
@@ -116,6 +120,13 @@ export function checkVmOptions(given: VmOptions): CheckedOptions {
   return checked;
 }
 
+/** What is wrong with a user before the guest is asked: it alone knows names. */
+export function userProblem(user: string): string | undefined {
+  const isTooLarge = user.split(":").some((part) => /^\d+$/.test(part) && Number(part) > MAX_ID);
+  if (!isTooLarge) return undefined;
+  return `user ${show(user)}: users and groups have numbers from 0 to ${String(MAX_ID)}`;
+}
+
 class Checker {
   readonly #given: Readonly<Record<string, unknown>>;
   readonly #problems: string[];
@@ -127,6 +138,9 @@ class Checker {
 
   all(): CheckedOptions {
     const ports = this.#ports();
+    const volumes = this.#list("volumes").map((volume, at) => this.#volume(volume, at));
+    const tmpfs = this.#list("tmpfs").map((one, at) => this.#tmpfs(one, at));
+    this.#refuseSamePlace([...volumes, ...tmpfs].map(({ guestPath }) => guestPath));
     return {
       root: this.#root(),
       name: this.#name(),
@@ -134,11 +148,11 @@ class Checker {
       cpus: this.#integer("cpus", DEFAULT_CPUS, 1, MAX_CPUS),
       env: Object.entries(this.#texts("env")).map(([name, value]) => `${name}=${value}`),
       workdir: this.#guestPath("workdir", this.#given["workdir"]),
-      user: this.#text("user"),
+      user: this.#user(),
       network: this.#network(ports),
       ports,
-      volumes: this.#list("volumes").map((volume, at) => this.#volume(volume, at)),
-      tmpfs: this.#list("tmpfs").map((one, at) => this.#tmpfs(one, at)),
+      volumes,
+      tmpfs,
       hostName: this.#hostName(),
       isReadonly: this.#flag("readonly"),
       labels: this.#texts("labels"),
@@ -174,6 +188,13 @@ class Checker {
     const problem = name === undefined ? undefined : vmNameProblem(name);
     if (problem !== undefined) this.#problems.push(problem);
     return name;
+  }
+
+  #user(): string | undefined {
+    const user = this.#text("user");
+    const problem = user === undefined ? undefined : userProblem(user);
+    if (problem !== undefined) this.#problems.push(problem);
+    return user;
   }
 
   #hostName(): string | undefined {
@@ -242,20 +263,32 @@ class Checker {
       guestPath,
       readonly = false,
     } = typeof given === "object" && given !== null ? (given as Readonly<Record<string, unknown>>) : {};
-    if (typeof hostPath !== "string" || hostPath === "" || hostPath.includes("\0")) {
-      this.#problems.push(`${where}: hostPath ${show(hostPath)} is not a path`);
-    } else {
-      const stat = statSync(hostPath, { throwIfNoEntry: false });
-      if (stat === undefined) this.#problems.push(`${where}: hostPath ${show(hostPath)}: no such folder`);
-      else if (!stat.isDirectory())
-        this.#problems.push(`${where}: hostPath ${show(hostPath)} is not a folder; only folders are shared`);
-    }
+    const kind = this.#sharedKind(`${where}: hostPath`, hostPath);
     if (typeof readonly !== "boolean") this.#problems.push(`${where}: readonly ${show(readonly)} is not true or false`);
     return {
       hostPath: typeof hostPath === "string" ? resolve(hostPath) : "",
-      guestPath: this.#guestPath(`${where}: guestPath`, guestPath ?? null) ?? "",
+      guestPath: this.#mountPoint(`${where}: guestPath`, guestPath),
       isReadonly: readonly === true,
+      isFile: kind === "file",
     };
+  }
+
+  #sharedKind(what: string, path: unknown): "folder" | "file" | undefined {
+    if (typeof path !== "string" || path === "" || path.includes("\0")) {
+      this.#problems.push(`${what} ${show(path)} is not a path`);
+      return undefined;
+    }
+    try {
+      const stat = statSync(path, { throwIfNoEntry: false });
+      if (stat?.isDirectory() === true) return "folder";
+      if (stat?.isFile() === true) return "file";
+      this.#problems.push(
+        `${what} ${show(path)}${stat === undefined ? ": no such folder or file" : " is neither a folder nor a file"}`,
+      );
+    } catch (error) {
+      this.#problems.push(`${what} ${show(path)}: ${errnoText((error as NodeJS.ErrnoException).code ?? "")}`);
+    }
+    return undefined;
   }
 
   #tmpfs(given: unknown, at: number): TmpfsSpec {
@@ -266,9 +299,21 @@ class Checker {
         : typeof given === "object" && given !== null
           ? (given as { guestPath?: unknown; options?: unknown })
           : { guestPath: null };
-    if (typeof options !== "string" || options.includes("\0"))
-      this.#problems.push(`${where}: options ${show(options)} are no text`);
-    return { guestPath: this.#guestPath(where, guestPath ?? null) ?? "", options: String(options) };
+    const mount = typeof options === "string" ? tmpfsMount(options) : `options ${show(options)} are no text`;
+    if (typeof mount === "string") this.#problems.push(`${where}: ${mount}`);
+    return { guestPath: this.#mountPoint(where, guestPath), options: String(options) };
+  }
+
+  #mountPoint(name: string, value: unknown): string {
+    const path = this.#guestPath(name, value ?? null) ?? "";
+    if (path === "/") this.#problems.push(`${name} "/" is the root itself; --rootfs and --disk give another`);
+    // A slash at the end means nothing.
+    return path.length > 1 && path.endsWith("/") ? path.slice(0, -1) : path;
+  }
+
+  #refuseSamePlace(paths: readonly string[]): void {
+    const twice = paths.filter((path, at) => path !== "" && paths.indexOf(path) !== at);
+    for (const path of new Set(twice)) this.#problems.push(`More than one volume or tmpfs is at ${show(path)}`);
   }
 
   #guestPath(name: string, value: unknown): string | undefined {

@@ -11,6 +11,8 @@ export interface VolumeSpec {
   readonly hostPath: string;
   readonly guestPath: string;
   readonly isReadonly: boolean;
+  /** One file alone. */
+  readonly isFile: boolean;
 }
 
 export interface TmpfsSpec {

@@ -110,14 +110,11 @@ static void add_variable(char **variables, char *variable)
 static void add_defaults(char **variables, unsigned flags, const struct user *user, char *host)
 {
 	static char path[] = "PATH=" DEFAULT_PATH, term[] = "TERM=xterm";
-	static char home[MAX_PATH + 8] = "HOME=", name[MAX_NAME + 8] = "USER=";
+	static char home[MAX_PATH + 8] = "HOME=";
 
 	append(home + 5, home + sizeof(home), user->home[0] ? user->home : "/");
-	append(name + 5, name + sizeof(name), user->name);
 	add_variable(variables, path);
 	add_variable(variables, home);
-	if (user->name[0])
-		add_variable(variables, name);
 	if (flags & EXEC_TERMINAL)
 		add_variable(variables, term);
 	add_variable(variables, host);
@@ -184,6 +181,9 @@ static int become_user(struct user *user, const char *text, const unsigned *grou
 
 	if (missing)
 		return refuse_with(-EINVAL, "no such user or group in the guest: ", missing);
+	/* To the kernel the largest number means none: the process would stay root. */
+	if (user->uid > MAX_ID || user->gid > MAX_ID)
+		return refuse_with(-EINVAL, "users and groups have numbers from 0 to 2147483647: ", text);
 	for (unsigned i = 0; i < count; i++)
 		add_group(user, groups[i]);
 	result = call2(setgroups, user->group_count, user->groups);
@@ -242,7 +242,6 @@ static int become_command(struct start *start)
 	if (request->flags & EXEC_MAKE_FOLDER)
 		make_folders(strings.folder);
 	append(user.home, user.home + MAX_PATH, ROOT_HOME);
-	append(user.name, user.name + MAX_NAME, "root");
 	if (strings.user[0]) {
 		if ((status = become_user(&user, strings.user, groups, request->groups)))
 			return status;

@@ -55,6 +55,8 @@ static void wait_for_request(struct newcomer *self)
 {
 	static const unsigned long no_signals = 0;
 	static const int priority = 0;
+	/* Root's own; for others, become_user. */
+	static const unsigned root_group = 0;
 	char go;
 
 	call0(setsid);
@@ -75,6 +77,8 @@ static void wait_for_request(struct newcomer *self)
 	}
 	call4(prlimit64, 0, RLIMIT_NOFILE, &file_limit, 0);
 	call1(umask, COMMAND_UMASK);
+	if (is_init)
+		call2(setgroups, 1, &root_group);
 	warm_start(self->start);
 	if (call3(read, REQUEST_FD, &go, 1) != 1)
 		call1(exit_group, 0);

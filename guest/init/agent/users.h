@@ -14,6 +14,8 @@
 #define MAX_LIST (4 << 20)
 #define MAX_GROUPS 1024
 #define MAX_NAME 256
+/* As Docker has it. */
+#define MAX_ID 0x7fffffffU
 
 struct user {
 	unsigned uid, gid;
@@ -199,10 +201,12 @@ static const char *resolve_user(struct user *user, const char *text)
 	append(group, group + MAX_NAME, text[length] ? text + length + 1 : "");
 	if (!find_user(user, name[0] ? name : "0"))
 		return name;
+	if (group[0] && !find_group(group, &user->gid))
+		return group;
+	/* As Docker has it: nobody comes into files of his own group by not being in it. */
+	add_group(user, user->gid);
 	if (!group[0])
 		add_groups_of(user);
-	else if (!find_group(group, &user->gid))
-		return group;
 	return 0;
 }
 

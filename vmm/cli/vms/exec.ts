@@ -4,9 +4,10 @@ import { EXIT_SIGNAL_BASE } from "../../host/exit-codes.js";
 import { print, say } from "../../host/say.js";
 import { connectAgent } from "../../sdk/agent-socket.js";
 import { MainProgram } from "../../sdk/main-program.js";
-import { mergedEnv } from "../../sdk/plan.js";
+import { mergedEnv, ROOT_USER } from "../../sdk/plan.js";
 import { StateFolder } from "../../sdk/state-folder.js";
 import type { CommandSpec } from "../../sdk/vm-spec.js";
+import { userProblem } from "../../sdk/vm-options.js";
 import type { VmRecord } from "../../sdk/vm-record.js";
 import { onEndSignals } from "../../sys/end-signals.js";
 import { isTerminal } from "../../sys/files.js";
@@ -53,6 +54,11 @@ export async function exec(argv: readonly string[]): Promise<number> {
   if (hasTerminal && isInteractive && !isTerminal(STDIN)) {
     throw new UsageError("vmlet exec: --tty with --interactive needs a terminal as standard input; leave --tty out");
   }
+  const problem = values.user === undefined ? undefined : userProblem(values.user);
+  if (problem !== undefined) throw new UsageError(`vmlet exec: ${problem}`);
+  if (values.workdir !== undefined && !values.workdir.startsWith("/")) {
+    throw new UsageError(`vmlet exec: --workdir ${JSON.stringify(values.workdir)} is not an absolute path of the VM`);
+  }
   const state = new StateFolder();
   const record = state.find(word);
   if (record.status !== "running") throw new ConfigError([`VM ${record.name} does not run`]);
@@ -72,7 +78,7 @@ export async function exec(argv: readonly string[]): Promise<number> {
 }
 
 function defaultsOf({ defaults: { env, workingDirectory, user } }: VmRecord) {
-  return { env, workingDirectory, user };
+  return { env, workingDirectory, user: user === "" ? ROOT_USER : user };
 }
 
 /** The result is the process's exit code. */
@@ -92,7 +98,7 @@ async function execIn(agentSocket: string, spec: CommandSpec): Promise<number> {
       },
       inputRoom: () => input?.resume(),
     },
-    { size: spec.hasTerminal ? terminalSize() : undefined },
+    { size: spec.hasTerminal ? terminalSize() : undefined, needsFolder: true },
   );
   let signals = 0;
   const removeHandlers = onEndSignals((number) => {

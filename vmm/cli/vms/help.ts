@@ -22,9 +22,10 @@ Options:
   -u, --user USER        NAME, UID, NAME:GROUP or UID:GID
       --entrypoint FILE  in place of the image's; "" for none
   -v, --volume HOST:GUEST[:ro]
-                         a folder of this host in the guest; repeatable
+                         a folder or file of this host in the guest; repeatable
       --tmpfs GUEST[:OPTIONS]
-                         a folder in the guest's memory; repeatable
+                         a folder in the guest's memory, with options of mount
+                         such as size=64m,mode=1777,exec; repeatable
   -p, --publish [ADDRESS:]HOST:GUEST[/udp]
                          a port of this host leads to the guest's; repeatable
       --network KIND     none (default), user: needs no rights (default with

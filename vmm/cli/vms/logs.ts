@@ -1,9 +1,8 @@
 // `vmlet logs VM`: what its program has written, byte by byte, each stream to its own.
-import { writeSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ConfigError } from "../../errors.js";
-import { OutputError, print } from "../../host/say.js";
-import { LogReader, readLog, type LogRecord } from "../../sdk/output-log.js";
+import { print, printBytes } from "../../host/say.js";
+import { LogReader, type LogRecord } from "../../sdk/output-log.js";
 import { StateFolder } from "../../sdk/state-folder.js";
 import { parseOptions } from "../parse-options.js";
 import { parseWhole } from "../numbers.js";
@@ -33,28 +32,26 @@ export async function logs(argv: readonly string[]): Promise<number> {
   if (!record.hasLog) {
     throw new ConfigError([`VM ${record.name}: what it writes is not kept; vmlet run --detach keeps it`]);
   }
-  const path = state.folderOf(record.id).log;
   const withTime = values.timestamps === true;
-  for (const one of lastLines(readLog(path), values.tail)) write(one, withTime);
-  if (values.follow !== true) return 0;
-  const reader = new LogReader(path);
-  // What has been shown.
-  reader.skip();
-  for (;;) {
-    const hasEnded = state.list().find(({ id }) => id === record.id)?.status !== "running";
-    for (const one of reader.read()) write(one, withTime);
-    if (hasEnded) return 0;
-    await sleep(LOOK_MS);
+  const reader = new LogReader(state.folderOf(record.id).log);
+  try {
+    for (const one of lastLines(reader.read(), values.tail)) write(one, withTime);
+    while (values.follow === true) {
+      // Asked before the rest is read: what comes last is read, too.
+      const hasEnded = state.list().find(({ id }) => id === record.id)?.status !== "running";
+      for (const one of reader.read()) write(one, withTime);
+      if (hasEnded) break;
+      await sleep(LOOK_MS);
+    }
+  } finally {
+    reader.close();
   }
+  return 0;
 }
 
 function write({ stream, time, bytes }: LogRecord, withTime: boolean): void {
   const all = withTime ? Buffer.concat([Buffer.from(`${new Date(time).toISOString()} `), bytes]) : bytes;
-  try {
-    for (let at = 0; at < all.length;) at += writeSync(STREAMS[stream], all, at);
-  } catch (error) {
-    throw new OutputError(error as NodeJS.ErrnoException);
-  }
+  printBytes(STREAMS[stream], all);
 }
 
 /** The records that hold the last lines; the first of them cut to where these begin. */

@@ -211,30 +211,51 @@ function labels(words: readonly string[]): Record<string, string> {
 
 /** NAME=VALUE, or NAME alone for this process's own; files first, words win. */
 export function variables(files: readonly string[], words: readonly string[]): Record<string, string> {
-  const lines = files.flatMap((file) =>
-    readText(file)
-      .split(/\r?\n/)
-      .filter((line) => line.trim() !== "" && !line.trimStart().startsWith("#"))
-      .map((line) => line.trimStart()),
-  );
-  const env: Record<string, string> = {};
-  for (const word of [...lines, ...words]) {
+  const env = new Map<string, string>();
+  const add = (word: string, where: string): void => {
     const at = word.indexOf("=");
     const name = at < 0 ? word : word.slice(0, at);
-    if (name === "" || /\s/.test(name)) throw new UsageError(`--env ${JSON.stringify(word)} is not NAME=VALUE or NAME`);
+    if (name === "") throw new UsageError(`${where} ${JSON.stringify(word)} is not NAME=VALUE or NAME`);
     const value = at < 0 ? process.env[name] : word.slice(at + 1);
     // As Docker has it: what is not set here is not set there.
-    if (value === undefined) Reflect.deleteProperty(env, name);
-    else env[name] = value;
+    if (value === undefined) env.delete(name);
+    else env.set(name, value);
+  };
+  for (const file of files) {
+    textOf(file)
+      .split(/\r?\n/)
+      .forEach((whole, index) => {
+        const line = whole.trimStart();
+        if (line === "" || line.startsWith("#")) return;
+        const where = `--env-file ${file}: line ${String(index + 1)}`;
+        if (/\s/.test(line.split("=", 1)[0] ?? "")) {
+          throw new UsageError(`${where} ${JSON.stringify(line)}: the name of a variable has no blanks`);
+        }
+        add(line, where);
+      });
   }
-  return env;
+  for (const word of words) add(word, "--env");
+  return Object.fromEntries(env);
 }
 
-function readText(file: string): string {
+/** Of more, no program could get anything. */
+const MAX_ENV_FILE = 1024 * 1024;
+
+function textOf(file: string): string {
+  let bytes: Buffer;
   try {
-    return readFileSync(file, "utf8");
+    bytes = readFileSync(file);
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code ?? "";
     throw new HostError(`--env-file ${file}: cannot be read: ${errnoText(code)}`, { cause: error });
+  }
+  if (bytes.length > MAX_ENV_FILE) {
+    throw new UsageError(`--env-file ${file} has ${String(bytes.length)} bytes; the limit is ${String(MAX_ENV_FILE)}`);
+  }
+  try {
+    // Without the mark that some editors write at its start.
+    return new TextDecoder("utf8", { fatal: true }).decode(bytes);
+  } catch (error) {
+    throw new UsageError(`--env-file ${file} is not UTF-8`, { cause: error });
   }
 }

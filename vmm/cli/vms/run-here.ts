@@ -10,6 +10,7 @@ import type { ProgramStart } from "../../sdk/program-start.js";
 import type { VmSpec } from "../../sdk/vm-spec.js";
 import { onEndSignals } from "../../sys/end-signals.js";
 import { CommandInput } from "../command-input.js";
+import { exitCodeOfStart } from "./exit-code-of-start.js";
 import { PATIENCE } from "./patience.js";
 import { programOutput } from "./program-output.js";
 import { bootText, type WorkProgress } from "./work-progress.js";
@@ -118,7 +119,7 @@ class ProgramRun {
     } catch (error) {
       if (!(error instanceof ExecError)) throw error;
       say(error.message);
-      return error.exitCode;
+      return exitCodeOfStart(error);
     } finally {
       for (const timer of timers) clearTimeout(timer);
       this.#input?.close();

@@ -10,6 +10,7 @@ import { onEndSignals } from "../../sys/end-signals.js";
 import { isTerminal } from "../../sys/files.js";
 import { chooseOrExplain, sayWhyLab } from "../accelerator.js";
 import { UsageError } from "../usage-error.js";
+import { exitCodeOfStart } from "./exit-code-of-start.js";
 import { parseRun, type RunOptions } from "./run-arguments.js";
 import { WorkProgress } from "./work-progress.js";
 
@@ -63,7 +64,7 @@ export async function run(argv: readonly string[]): Promise<number> {
     if (!(error instanceof ExecError)) throw error;
     progress.done();
     say(error.message);
-    return error.exitCode;
+    return exitCodeOfStart(error);
   } finally {
     progress.done();
     removeHandlers();

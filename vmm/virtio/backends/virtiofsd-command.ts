@@ -25,11 +25,16 @@ export interface VirtiofsdHost {
   readonly hasSubordinateIds: boolean;
 }
 
-/** Of the folder that is shared; absolute, and without a symbolic link in it. */
+/** What is shared; absolute, and without a symbolic link in it. */
 export interface VirtiofsdFolder {
   readonly path: string;
   readonly isReadonly: boolean;
+  /** A file: the guest gets a folder with it alone. */
+  readonly isFile: boolean;
 }
+
+/** Where that folder is in the server's namespace: one that is there everywhere, and that the server needs nothing of. */
+const FILE_FOLDER = "/tmp";
 
 /**
  * In a mount namespace of its own: all that is mounted at the folder or below becomes read-only, whatever it was, and
@@ -43,27 +48,46 @@ syscall(165, my $from = $folder, my $to = $folder, $none, 0x5000, 0) == 0 or die
 syscall(442, -100, my $root = $folder, 0x8000, $attr, 32) == 0 or die "mount_setattr: $!\\n";
 exec { $command[0] } @command or die "$command[0]: $!\\n";`;
 
+/**
+ * In such a namespace, too: a file system with nothing but the file, which no guest can fill. The file's descriptor outlives
+ * its path, which may lie below the folder. open(2), mount(2), mount_setattr(2), close(2).
+ */
+const MAKE_FILE_FOLDER = `
+my ($file, $folder, $readonly, @command) = @ARGV;
+my ($none, $tmpfs, $data, $attr) = ("none", "tmpfs", "size=4k,nr_inodes=4,mode=0755", pack("QQQQ", 1, 0, 0, 0));
+(my $fd = syscall(2, $file, 010000000 | 02000000, 0)) >= 0 or die "open: $!\n";
+my $from = "/proc/self/fd/$fd";
+my $to = $folder . "/" . ($file =~ m{([^/]+)$})[0];
+syscall(165, $none, $folder, $tmpfs, 6, $data) == 0 or die "mount: $!\n";
+open(my $made, ">", $to) or die "open: $!\n";
+close($made);
+syscall(165, $from, $to, $none, 0x1000, 0) == 0 or die "mount: $!\n";
+syscall(442, -100, $folder, $readonly ? 0x8000 : 0, $attr, 32) == 0 or die "mount_setattr: $!\n";
+syscall(3, $fd);
+exec { $command[0] } @command or die "$command[0]: $!\n";`;
+
 /** Command lines to try, the best first; none if the rights do not do. */
 export function virtiofsdCommands(host: VirtiofsdHost, folder: VirtiofsdFolder): string[][] {
   const isAdmin = has(host.capabilities, CAP_SYS_ADMIN);
   const commands: string[][] = [];
   const add = (namespaces: readonly string[], sandbox: Sandbox): void => {
-    const words = folder.isReadonly ? [...namespaces, "--mount"] : namespaces;
-    // In a namespace that is not there, nothing can be made read-only.
+    const mustMount = needsMounts(folder);
+    const words = mustMount ? [...namespaces, "--mount"] : namespaces;
+    // In a namespace that is not there, nothing can be mounted.
     if (words.length > 0 && host.unshare === undefined) return;
-    if (folder.isReadonly && host.perl === undefined) return;
+    if (mustMount && host.perl === undefined) return;
     commands.push([
       ...(host.setpriv === undefined ? [] : [host.setpriv, "--pdeathsig", "KILL"]),
       ...(words.length > 0 && host.unshare !== undefined ? [host.unshare, ...words, "--"] : []),
-      ...(folder.isReadonly && host.perl !== undefined ? [host.perl, "-e", MAKE_READONLY, folder.path] : []),
-      ...serverWords(host.virtiofsd, folder.path, sandbox),
+      ...(mustMount && host.perl !== undefined ? mountWords(host.perl, folder) : []),
+      ...serverWords(host.virtiofsd, folder.isFile ? FILE_FOLDER : folder.path, sandbox),
     ]);
   };
   if (isAdmin) {
     add([], "namespace");
     add([], "chroot");
   } else {
-    if (has(host.capabilities, CAP_SYS_CHROOT) && !folder.isReadonly) add([], "chroot");
+    if (has(host.capabilities, CAP_SYS_CHROOT) && !needsMounts(folder)) add([], "chroot");
     const own = ["--user", "--map-root-user"];
     for (const more of host.hasSubordinateIds ? [["--map-auto"], []] : [[]]) {
       add([...own, ...more], "namespace");
@@ -72,6 +96,17 @@ export function virtiofsdCommands(host: VirtiofsdHost, folder: VirtiofsdFolder):
     }
   }
   return commands;
+}
+
+/** What is shared is not what lies there. */
+export function needsMounts({ isReadonly, isFile }: VirtiofsdFolder): boolean {
+  return isReadonly || isFile;
+}
+
+function mountWords(perl: string, { path, isReadonly, isFile }: VirtiofsdFolder): string[] {
+  return isFile
+    ? [perl, "-e", MAKE_FILE_FOLDER, path, FILE_FOLDER, isReadonly ? "1" : ""]
+    : [perl, "-e", MAKE_READONLY, path];
 }
 
 type Sandbox = "namespace" | "chroot";

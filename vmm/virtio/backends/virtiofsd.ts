@@ -33,6 +33,7 @@ import { VhostUser } from "./vhost-user.js";
 import {
   VIRTIOFSD,
   VIRTIOFSD_PACKAGE,
+  needsMounts,
   virtiofsdCommands,
   type VirtiofsdFolder,
   type VirtiofsdHost,
@@ -124,9 +125,11 @@ function childrenOf(pid: number): number[] {
 function sharedFolder({ path, isReadonly }: ResolvedShare): VirtiofsdFolder | string {
   try {
     const real = realpathSync(path);
-    if (!statSync(real).isDirectory()) return " is not a folder";
-    accessSync(real, constants.R_OK | constants.X_OK);
-    return { path: real, isReadonly };
+    const stat = statSync(real);
+    const isFile = stat.isFile();
+    if (!isFile && !stat.isDirectory()) return " is neither a folder nor a file";
+    accessSync(real, isFile ? constants.R_OK : constants.R_OK | constants.X_OK);
+    return { path: real, isReadonly, isFile };
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === undefined) throw error;
@@ -162,15 +165,16 @@ function hasRange(file: string): boolean {
   }
 }
 
-function missing({ unshare, perl }: VirtiofsdHost, { isReadonly }: VirtiofsdFolder): string {
-  if (isReadonly && perl === undefined) return "perl, which has to make it read-only, is not there";
+function missing({ unshare, perl }: VirtiofsdHost, folder: VirtiofsdFolder): string {
+  const what = folder.isFile ? "share a file alone" : "make it read-only";
+  if (needsMounts(folder) && perl === undefined) return `perl, which has to ${what}, is not there`;
   if (unshare === undefined) return "unshare (util-linux) is not there";
   return "this process has no right to do it";
 }
 
-function cureFor({ capabilities }: VirtiofsdHost, { isReadonly }: VirtiofsdFolder): string {
+function cureFor({ capabilities }: VirtiofsdHost, folder: VirtiofsdFolder): string {
   const rights = capabilities === 0n ? "run as root, or allow user namespaces" : "run as root with CAP_SYS_ADMIN";
-  return isReadonly ? `${rights}; a read-only folder needs Linux 5.12 or newer` : rights;
+  return needsMounts(folder) ? `${rights}; a read-only folder, or a file, needs Linux 5.12 or newer` : rights;
 }
 
 /** Or why it has not started. */
