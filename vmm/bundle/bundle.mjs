@@ -2,6 +2,7 @@
 // each: fewer files to find and parse is what makes the start fast. The command line comes with
 // what V8 has made of it, so that a start need not parse it either.
 import { build, transform } from "esbuild";
+import { compiledValidators, openApi } from "./validators.mjs";
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { accessSync, chmodSync, constants, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
@@ -71,6 +72,7 @@ function guestKey() {
 const outputs = [
   { entry: "vmm/cli.ts", file: "dist/cli.js" },
   { entry: "vmm/cli/vms/entry.ts", file: "dist/vms.js", plugins: [lazyNode] },
+  { entry: "vmm/cli/firecracker.ts", file: "dist/firecracker.js", plugins: [lazyNode, compiledValidators] },
   { entry: "vmm/machine/vcpu-worker.ts", file: "dist/vcpu-worker.js" },
   { entry: "vmm/index.ts", file: "dist/index.js" },
   { entry: "bench/ladder/cli.ts", file: "dist/ladder.js" },
@@ -101,7 +103,8 @@ writeFileSync("dist/package.json", '{"type":"commonjs"}\n');
 
 // The cache is V8's own: one of another version or with other flags is refused and costs nothing
 // but the parsing. All characters are ASCII (esbuild escapes the rest), hence latin1.
-const LOADER = `"use strict";
+// `program` and `cache` are expressions of JavaScript, names of files in dist/.
+const loader = (program, cache) => `"use strict";
 // From here on SIGUSR1 ends this program, as it ends any; libuv gives a signal its default action when the
 // last listener goes.
 const noDebugger = () => undefined;
@@ -112,24 +115,35 @@ if (process.platform !== "linux" || process.arch !== "x64") {
 }
 const { readFileSync } = require("node:fs");
 const { Script } = require("node:vm");
-// vmm/cli/vms/entry.ts
-const isAboutVms = ["run", "exec", "monitor", "attach", "ps", "inspect", "logs", "cp", "images", "rmi", "stop", "kill", "rm", "wait"].includes(process.argv[2]);
-const filename = __dirname + (isAboutVms ? "/vms.js" : "/cli.js");
+const filename = __dirname + ${program};
 const source = "(function(exports,require,module,__filename,__dirname){" + readFileSync(filename, "latin1") + "\\n})";
 let cachedData;
 try {
-  const isRestored = process.argv.includes("--from-template") || process.argv[3] === "restore";
-  cachedData = readFileSync(__dirname + (isAboutVms ? "/vms.cache" : isRestored ? "/restored.cache" : "/cli.cache"));
+  cachedData = readFileSync(__dirname + ${cache});
 } catch {
   // Without the cache, everything works, a few milliseconds later.
 }
 const script = new Script(source, { filename, cachedData });
+script.runInThisContext()(exports, require, module, filename, __dirname);
 `;
-writeFileSync(
-  "dist/vmlet.js",
-  `${SHEBANG}${LOADER}script.runInThisContext()(exports, require, module, filename, __dirname);\n`,
-);
-chmodSync("dist/vmlet.js", 0o755);
+// vmm/cli/vms/entry.ts
+const VMS =
+  '["run", "exec", "monitor", "attach", "ps", "inspect", "logs", "cp", "images", "rmi", "stop", "kill", "rm", "wait"]';
+const IS_ABOUT_VMS = `${VMS}.includes(process.argv[2])`;
+const IS_RESTORED = '(process.argv.includes("--from-template") || process.argv[3] === "restore")';
+const programs = [
+  {
+    file: "dist/vmlet.js",
+    program: `(${IS_ABOUT_VMS} ? "/vms.js" : "/cli.js")`,
+    cache: `(${IS_ABOUT_VMS} ? "/vms.cache" : ${IS_RESTORED} ? "/restored.cache" : "/cli.cache")`,
+  },
+  { file: "dist/vmlet-firecracker.js", program: '"/firecracker.js"', cache: '"/firecracker.cache"' },
+];
+for (const { file, program, cache } of programs) {
+  writeFileSync(file, `${SHEBANG}${loader(program, cache)}`);
+  chmodSync(file, 0o755);
+}
+writeFileSync("dist/firecracker-openapi.json", `${JSON.stringify(await openApi(), undefined, 1)}\n`);
 function canOpenKvm() {
   try {
     accessSync("/dev/kvm", constants.R_OK | constants.W_OK);
@@ -141,15 +155,17 @@ function canOpenKvm() {
 
 // With what a boot calls, where this host can boot a guest; with everything otherwise, which is
 // longer to read by 3 ms. Without functions that are needed, a boot would compile for 4 ms.
-for (const cache of ["cli", "restored", "vms"]) rmSync(`dist/${cache}.cache`, { force: true });
+for (const cache of ["cli", "restored", "vms", "firecracker"]) rmSync(`dist/${cache}.cache`, { force: true });
 const makeCache = (...which) =>
   spawnSync(process.execPath, [...V8_FLAGS, "vmm/bundle/code-cache.mjs", ...which], {
     stdio: ["ignore", "ignore", "pipe"],
     encoding: "utf8",
     timeout: 60_000,
   });
-const vms = makeCache("all", "dist/vms.cache", "dist/vms.js");
-if (vms.status !== 0) throw new Error(`The code cache could not be made: ${vms.stderr}`);
+for (const name of ["vms", "firecracker"]) {
+  const made = makeCache("all", `dist/${name}.cache`, `dist/${name}.js`);
+  if (made.status !== 0) throw new Error(`The code cache could not be made: ${made.stderr}`);
+}
 const booted = makeCache("booted");
 if (booted.status !== 0) {
   if (canOpenKvm()) console.error(`The start is slower: no guest could be booted for its code cache: ${booted.stderr}`);

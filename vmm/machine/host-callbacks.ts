@@ -11,6 +11,8 @@ export interface VmHost {
   readonly keepsCommandOutput?: boolean;
   /** The guest has room for input again, after `input` took less than it was given. */
   inputRoom?(): void;
+  /** The guest's init has said that it is there (devices/pseudo/boot-timer.ts), at `ns` of CLOCK_MONOTONIC. */
+  initStarted?(timeNs: bigint): void;
   /** The guest's init starts the command; from now on `Vm.hasCommandChannel` says whether it has a channel. */
   commandStarted?(): void;
   /** The command has room for input again, after `commandInput` took less than it was given. */
@@ -49,6 +51,10 @@ export class HostCallbacks {
 
   inputRoom(): void {
     this.#guard(() => this.#host.inputRoom?.());
+  }
+
+  initStarted(timeNs: bigint): void {
+    this.#guard(() => this.#host.initStarted?.(timeNs));
   }
 
   commandStarted(): void {

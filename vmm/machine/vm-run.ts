@@ -10,6 +10,7 @@ import { errorOfFailure } from "../vcpu/failure.js";
 import type { VcpuFailure, VcpuTripleFault } from "../vcpu/messages.js";
 import {
   MILESTONE_COMMAND_START,
+  MILESTONE_INIT,
   VCPU_IDLE,
   VCPU_PARKED,
   VCPU_PAUSED,
@@ -59,6 +60,7 @@ export class VmRun {
   /** The first failure, of whatever value; it ends the VM. */
   #failure: { readonly error: unknown } | undefined;
   #faultRegisters: string | undefined;
+  #sawInit = false;
   #sawCommand = false;
   #hasEnded = false;
   #onStopped: (() => void) | undefined;
@@ -393,6 +395,11 @@ export class VmRun {
       this.#host.inputRoom();
     }
     if (this.command?.takeRoom() === true) this.#host.commandRoom();
+    const init = this.#sawInit ? undefined : shared.milestone(MILESTONE_INIT);
+    if (init !== undefined) {
+      this.#sawInit = true;
+      this.#host.initStarted(init);
+    }
     if (!this.#sawCommand && shared.milestone(MILESTONE_COMMAND_START) !== undefined) {
       this.#sawCommand = true;
       this.#host.commandStarted();

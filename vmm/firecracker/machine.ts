@@ -1,0 +1,162 @@
+// The part of the program that runs guests: loaded while nobody waits for it. Console, boot timer, metrics of the guest.
+import { openSync, constants } from "node:fs";
+import { TokenBucket } from "../../devices/virtio/rate-limiter.js";
+import { nowMs } from "../host/clock.js";
+import { OutputWriter } from "../host/standard-output.js";
+import type { VmHost } from "../machine/host-callbacks.js";
+import type { VmStatistics } from "../machine/vm-exit.js";
+import { asFault } from "./host-paths.js";
+import { KvmStarter, type RunningGuest } from "./instance.js";
+import type { Logger } from "./logger.js";
+import type { Counts, MetricsWriter } from "./metrics.js";
+import type { Section } from "./sections.js";
+import type { Settings } from "./settings.js";
+import { isGiven } from "./settings.js";
+import { tokenBucket } from "./vm-config.js";
+
+const STDOUT = 1;
+
+export interface MachineOptions {
+  readonly logger: Logger;
+  readonly metrics: MetricsWriter;
+  openInput(input: (bytes: Uint8Array) => number): { resume(): void; close(): void };
+  readonly hasBootTimer: boolean;
+}
+
+export class Machine {
+  readonly #options: MachineOptions;
+  readonly #starter: KvmStarter;
+  #writer = new OutputWriter(STDOUT, { vanished: () => undefined, failed: () => undefined });
+  #limiter: TokenBucket | undefined;
+  #input: { resume(): void; close(): void } | undefined;
+  #guest: RunningGuest | undefined;
+  #startedNs = 0n;
+  #startedCpuUs = 0;
+
+  constructor(options: MachineOptions) {
+    this.#options = options;
+    this.#starter = new KvmStarter({ host: this.#host() });
+  }
+
+  warmUp(vcpus: number): Promise<void> {
+    return this.#starter.warmUp(vcpus);
+  }
+
+  async start(settings: Settings): Promise<RunningGuest> {
+    this.#markStart();
+    const openSerial = this.#serial(settings);
+    const guest = await this.#starter.start(settings);
+    openSerial();
+    return this.#begin(guest);
+  }
+
+  async load(params: Section<"SnapshotLoadParams">, settings: Settings): Promise<RunningGuest> {
+    this.#markStart();
+    const openSerial = this.#serial(settings);
+    const guest = await this.#starter.load(params, settings);
+    openSerial();
+    return this.#begin(guest);
+  }
+
+  /** Ends the guest, if it runs, and lets go of what its devices hold on the host. */
+  async close(limitMs: number): Promise<void> {
+    this.#input?.close();
+    const guest = this.#guest;
+    if (guest === undefined) return;
+    guest.stop();
+    let timer: NodeJS.Timeout | undefined;
+    const isOver = await Promise.race([
+      guest.ended.then(
+        () => true,
+        () => true,
+      ),
+      new Promise<false>((resolve) => (timer = setTimeout(resolve, limitMs, false))),
+    ]);
+    clearTimeout(timer);
+    if (isOver) guest.closeDevices();
+  }
+
+  #begin(guest: RunningGuest): RunningGuest {
+    this.#guest = guest;
+    this.#options.metrics.follow(() => guestCounts(guest.statistics()));
+    this.#input = this.#options.openInput((bytes) => guest.input(bytes));
+    return guest;
+  }
+
+  #markStart(): void {
+    this.#startedNs = process.hrtime.bigint();
+    const { user, system } = process.cpuUsage();
+    this.#startedCpuUs = user + system;
+  }
+
+  /** Opens where the console's output goes, now; the result has it go there. Throws Fault. */
+  #serial({ serial }: Settings): () => void {
+    const path = serial?.serial_out_path;
+    const bucket = serial?.rate_limiter;
+    const limits = isGiven(bucket) ? tokenBucket(bucket) : undefined;
+    const fd = isGiven(path) ? openSerialOutput(path) : STDOUT;
+    return () => {
+      if (fd !== STDOUT) this.#writer = new OutputWriter(fd, { vanished: () => undefined, failed: () => undefined });
+      const isLimited = limits !== undefined && limits.size > 0 && limits.refillTimeMs > 0;
+      this.#limiter = isLimited ? new TokenBucket(limits, nowMs()) : undefined;
+    };
+  }
+
+  #host(): VmHost {
+    return {
+      output: (bytes, done) => {
+        this.#output(bytes, done);
+      },
+      inputRoom: () => this.#input?.resume(),
+      log: (line) => {
+        this.#options.logger.log("warn", line);
+      },
+      ...(this.#options.hasBootTimer ? { initStarted: (timeNs: bigint) => this.#logBootTime(timeNs) } : {}),
+    };
+  }
+
+  #output(bytes: Uint8Array, done: () => void): void {
+    const wait = this.#limiter?.waitMs(bytes.length, nowMs()) ?? 0;
+    if (wait > 0) {
+      setTimeout(() => {
+        this.#output(bytes, done);
+      }, wait);
+      return;
+    }
+    this.#limiter?.take(bytes.length);
+    this.#writer.write(bytes, done);
+  }
+
+  #logBootTime(timeNs: bigint): void {
+    const us = Number((timeNs - this.#startedNs) / 1000n);
+    const { user, system } = process.cpuUsage();
+    const cpuUs = user + system - this.#startedCpuUs;
+    const times = `${String(us)} us ${String(Math.round(us / 1000))} ms, ${String(cpuUs)} CPU us ${String(Math.round(cpuUs / 1000))} CPU ms`;
+    this.#options.logger.log("info", `Guest-boot-time = ${times}`);
+  }
+}
+
+function openSerialOutput(path: string): number {
+  try {
+    const { O_RDWR, O_CREAT, O_APPEND, O_NONBLOCK, O_NOCTTY } = constants;
+    return openSync(path, O_RDWR | O_CREAT | O_APPEND | O_NONBLOCK | O_NOCTTY, 0o644);
+  } catch (error) {
+    throw asFault(error, `Serial device: serial_out_path ${path}`);
+  }
+}
+
+/** In Firecracker's groups and names, as far as ours mean the same. */
+function guestCounts({ exits, devices }: VmStatistics): Counts {
+  const counts: Record<string, Record<string, number>> = {
+    vcpu: {
+      exit_io_in: exits["io"] ?? 0,
+      exit_mmio_read: exits["mmio"] ?? 0,
+    },
+  };
+  for (const [name, counters] of Object.entries(devices)) {
+    const group = /^vd[a-z]$/.test(name) ? "block" : name.replace(/\d+$/, "");
+    const into = (counts[group] ??= {});
+    for (const [counter, count] of Object.entries(counters)) into[counter] = (into[counter] ?? 0) + count;
+  }
+  return counts;
+}

@@ -1,0 +1,111 @@
+// Settings -> the configuration of a VM of ours.
+import type { RateLimiterConfig, TokenBucketConfig } from "../../devices/virtio/rate-limiter.js";
+import { resolveConfig } from "../config/resolve.js";
+import type { DiskConfig } from "../config/disks.js";
+import type { NetConfig } from "../config/nets.js";
+import type { ResolvedConfig } from "../config/types.js";
+import { Fault } from "./fault.js";
+import type { Drive, NetworkInterface, RateLimiter, TokenBucket } from "./sections.js";
+import { isGiven, type Settings } from "./settings.js";
+
+/** What a guest gets whose client gives no words, as Firecracker has it. */
+const DEFAULT_BOOT_ARGS =
+  "reboot=k panic=1 nomodule 8250.nr_uarts=0 i8042.noaux i8042.nomux i8042.dumbkbd swiotlb=noforce";
+/** A timer holds no longer wait; what fills in more than a day has no rate worth speaking of. */
+const MAX_REFILL_MS = 24 * 60 * 60 * 1000;
+/** VIRTIO_BLK_ID_BYTES. */
+const MAX_SERIAL = 20;
+/** The name under which a custom CPU template goes, which is no file's. */
+export const CUSTOM_TEMPLATE = "cpu-config";
+
+export interface ConfigOptions {
+  /** This host's KVM has no hardware virtualization: guests see the processor itself, templates or not. */
+  readonly isSoftwareKvm: boolean;
+}
+
+/** Throws Fault or ConfigError. */
+export function vmConfig(settings: Settings, { isSoftwareKvm }: ConfigOptions): ResolvedConfig {
+  const { bootSource, machine, drives, nets, vsock, balloon, entropy } = settings;
+  if (bootSource === undefined) throw new Fault("There is no kernel to start: PUT /boot-source comes first");
+  if (machine.huge_pages === "2M") {
+    throw new Fault("Machine configuration: vmlet has no guests in huge pages of hugetlbfs; Transparent is taken");
+  }
+  const initrd = bootSource.initrd_path ?? undefined;
+  return resolveConfig({
+    kernel: bootSource.kernel_image_path,
+    initrd,
+    cmdline: [bootSource.boot_args ?? DEFAULT_BOOT_ARGS, "pci=off", ...rootWords(drives)].join(" "),
+    bareCmdline: true,
+    memoryMib: machine.mem_size_mib,
+    cpus: machine.vcpu_count,
+    cpuTemplate: isSoftwareKvm ? undefined : templateName(settings),
+    disks: drives.map(diskConfig),
+    nets: nets.map(netConfig),
+    vsock: vsock === undefined ? undefined : { cid: vsock.guest_cid, path: vsock.uds_path },
+    rng: entropy !== undefined,
+    balloon:
+      balloon === undefined
+        ? undefined
+        : {
+            targetMib: balloon.amount_mib,
+            deflateOnOom: balloon.deflate_on_oom,
+            reporting: balloon.free_page_reporting,
+          },
+  });
+}
+
+/** Undefined without one. Throws Fault for one that there is none of. */
+function templateName({ machine, cpuConfig }: Settings): string | undefined {
+  const name = machine.cpu_template;
+  if (name === "C3")
+    throw new Fault("Machine configuration: there is no CPU template C3 here; T2, T2S, T2CL and T2A are");
+  if (isGiven(name) && name !== "None") return name;
+  const isEmpty = cpuConfig === undefined || (!cpuConfig.cpuid_modifiers?.length && !cpuConfig.msr_modifiers?.length);
+  return isEmpty ? undefined : CUSTOM_TEMPLATE;
+}
+
+/** Behind the client's own words, as Firecracker has them: the last `root=` counts. */
+function rootWords([first]: readonly Drive[]): string[] {
+  if (first?.is_root_device !== true) return [];
+  const root = isGiven(first.partuuid) ? `PARTUUID=${first.partuuid}` : "/dev/vda";
+  return [`root=${root}`, first.is_read_only === true ? "ro" : "rw"];
+}
+
+function diskConfig(drive: Drive): DiskConfig {
+  return {
+    path: drive.path_on_host ?? "",
+    isReadonly: drive.is_read_only ?? false,
+    // Firecracker takes every file as it is, and leaves it to its clients who else has it.
+    format: "raw",
+    lock: false,
+    id: drive.drive_id.replace(/[^\x21-\x7e]/g, "_").slice(0, MAX_SERIAL),
+    cache: drive.cache_type === "Writeback" ? "writeback" : "unsafe",
+    rateLimiter: rateLimiter(drive.rate_limiter),
+  };
+}
+
+function netConfig(net: NetworkInterface): NetConfig {
+  return {
+    tap: net.host_dev_name,
+    mac: net.guest_mac ?? undefined,
+    mtu: net.mtu ?? undefined,
+    rateLimiter: rateLimiter(net.rx_rate_limiter ?? net.tx_rate_limiter),
+  };
+}
+
+/** A bucket that is not given stays out. */
+export function rateLimiter(given: RateLimiter | null | undefined): RateLimiterConfig | undefined {
+  if (!isGiven(given)) return undefined;
+  const { bandwidth, ops } = given;
+  return { bandwidth: tokenBucket(bandwidth), operations: tokenBucket(ops) };
+}
+
+export function tokenBucket(bucket: TokenBucket | null | undefined): TokenBucketConfig | undefined {
+  if (!isGiven(bucket)) return undefined;
+  const { size, one_time_burst: burst, refill_time: refill } = bucket;
+  return {
+    size: Math.min(size, Number.MAX_SAFE_INTEGER),
+    oneTimeBurst: Math.min(burst ?? 0, Number.MAX_SAFE_INTEGER),
+    refillTimeMs: Math.min(refill, MAX_REFILL_MS),
+  };
+}
