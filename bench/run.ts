@@ -17,6 +17,7 @@ import { lab } from "./system/lab.bench.js";
 import { memory } from "./system/memory.bench.js";
 import { migrate } from "./system/migrate.bench.js";
 import { run } from "./system/run.bench.js";
+import { runLab } from "./system/run-lab.bench.js";
 import { shares } from "./system/shares.bench.js";
 import { snapshot } from "./system/snapshot.bench.js";
 import { softwareKvm } from "./system/software-kvm.bench.js";
@@ -34,6 +35,7 @@ const BENCHES: readonly Bench[] = [
   snapshot,
   migrate,
   run,
+  runLab,
   shares,
   softwareKvm,
   hosts,

@@ -41,8 +41,19 @@
 
 static void fail_to_mount(const char *device)
 {
+	char number[32];
+
 	say("init: cannot mount ");
 	say(device);
+	if (mount_error == ENOENT || mount_error == ENXIO || mount_error == ENOTBLK) {
+		say(": there is no such disk");
+	} else if (mount_error == EINVAL || mount_error == ENODEV) {
+		say(": it has no file system that the kernel knows");
+	} else if (mount_error) {
+		append_number(append(number, number + sizeof(number), ": error "), number + sizeof(number),
+			      (unsigned long)mount_error);
+		say(number);
+	}
 	say("\n");
 	root_device[0] = 0;
 	power_off(STATUS_CANNOT_RUN);

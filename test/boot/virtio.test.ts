@@ -126,7 +126,10 @@ describe("boot: virtio", function () {
       isBare: true,
       shell: `rm -f ${DISK}; truncate -s 1M ${DISK};`,
     });
-    assert.deepEqual([status, stdout], [126, "init: cannot mount /dev/vda\n"]);
+    assert.deepEqual(
+      [status, stdout],
+      [126, "init: cannot mount /dev/vda: it has no file system that the kernel knows\n"],
+    );
   });
 
   it("Debian's stock kernel finds the disk through ACPI, once", async () => {

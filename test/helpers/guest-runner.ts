@@ -97,13 +97,19 @@ export function whyNoBoot(): string | undefined {
   return missing.length === 0 ? undefined : `no hardware virtualization, and the lab lacks ${missing.join(", ")}`;
 }
 
+/** Commands of the test at hand in the lab that all share: one may need what another has left there. */
+let earlierCommands = 0;
+
 /** The shared runner; the first caller waits for the lab. */
 export function guestRunner(): Promise<GuestRunner> {
   runner ??= hasHardwareVirtualization(acceleratorKind()) ? hostRunner() : labRunner();
   return runner;
 }
 
-// A hook of the root suite: the files of the boot lane share the lab.
+// Hooks of the root suite: the files of the boot lane share the lab.
+beforeEach(() => {
+  earlierCommands = 0;
+});
 after(async () => {
   await (await runner)?.close();
   runner = undefined;
@@ -195,8 +201,12 @@ async function labRunner(): Promise<GuestRunner> {
       console.log(`      a new lab, because the last one has ended: ${error.message.split("\n").at(-1) ?? ""}`);
       await session.close();
       session = await start();
+      // A test that goes on without its files would fail in a way that nobody understands.
+      if (earlierCommands > 0)
+        throw new Error("The lab has ended, and with it what this test had there", { cause: error });
       done = await session.run(command);
     }
+    earlierCommands++;
     return result(done.status, done.stdout, done.stderr, done.files.get("report.json"));
   };
   const command: TerminalCommand = {
