@@ -236,6 +236,7 @@ export {
 } from "./errors.js";
 export type { BalloonConfig } from "./config/balloon.js";
 export type { DiskCache, DiskConfig, DiskFormat } from "./config/disks.js";
+export type { MmdsConfig } from "./config/mmds.js";
 export type { NetConfig } from "./config/nets.js";
 export type { PortForward, UserNetConfig } from "./config/user-net.js";
 export type { ShareConfig } from "./config/shares.js";

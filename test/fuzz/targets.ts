@@ -6,6 +6,7 @@ import { blockTarget, slowBlockTarget } from "./targets/block.js";
 import { consoleTarget } from "./targets/console.js";
 import { imageTarget } from "./targets/image.js";
 import { fsTarget } from "./targets/fs.js";
+import { mmdsTarget } from "./targets/mmds.js";
 import { netTarget } from "./targets/net.js";
 import { cpuTarget } from "./targets/cpu.js";
 import { fixupsTarget } from "./targets/fixups.js";
@@ -23,6 +24,7 @@ export const FUZZ_TARGETS: readonly FuzzTarget[] = [
   rngTarget,
   consoleTarget,
   netTarget,
+  mmdsTarget,
   vsockTarget,
   balloonTarget,
   fsTarget,

@@ -61,7 +61,7 @@ describe("device options: configuration", () => {
       'Network device 1: mac "01:00:00:00:00:01" is not an address of one interface, such as 52:54:00:12:34:56',
       "Network device 1: mtu 67 is not a whole number from 68 to 65535 bytes",
       'Network device 1: hostAddress "172.16.0.256/24" is not an IPv4 address of a host with a prefix from 1 to 32, such as 172.16.0.1/24',
-      'Network device 2: unknown option "color"; known are tap, user, mac, mtu, hostAddress, rateLimiter, rxRateLimiter, txRateLimiter',
+      'Network device 2: unknown option "color"; known are tap, user, mac, mtu, hostAddress, mmds, rateLimiter, rxRateLimiter, txRateLimiter',
       'Network device 2: hostAddress "10.0.0.1/33" is not an IPv4 address of a host with a prefix from 1 to 32, such as 172.16.0.1/24',
       "Socket device: context id 2 is not a whole number from 3 to 4294967294",
       'Socket device: path "" is not a path',

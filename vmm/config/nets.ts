@@ -19,6 +19,8 @@ export interface NetConfig {
   readonly mtu?: number | undefined;
   /** IPv4 address and prefix of the host's end, such as "172.16.0.1/24"; only for a new interface. */
   readonly hostAddress?: string | undefined;
+  /** It leads to the guest's metadata service, too (`mmds`). */
+  readonly mmds?: boolean | undefined;
   /** For each direction by itself; in its place, one for what the guest receives and one for what it sends. */
   readonly rateLimiter?: RateLimiterConfig | undefined;
   readonly rxRateLimiter?: RateLimiterConfig | undefined;
@@ -33,6 +35,7 @@ export interface ResolvedNet {
   readonly mac: Uint8Array | undefined;
   readonly mtu: number | undefined;
   readonly hostAddress: { readonly address: string; readonly prefixLength: number } | undefined;
+  readonly mmds: boolean;
   readonly rxRateLimiter: RateLimiterConfig | undefined;
   readonly txRateLimiter: RateLimiterConfig | undefined;
 }
@@ -65,6 +68,7 @@ export const NET_SCHEMA = {
       pattern: `^${NO_HOST}${IPV4_PATTERN}/(?:[1-9]|[12]\\d|3[0-2])$`,
       "x-expected": "an IPv4 address of a host with a prefix from 1 to 32, such as 172.16.0.1/24",
     },
+    mmds: { type: "boolean" },
     rateLimiter: RATE_LIMITER_SCHEMA,
     rxRateLimiter: RATE_LIMITER_SCHEMA,
     txRateLimiter: RATE_LIMITER_SCHEMA,
@@ -102,6 +106,7 @@ const NO_NET: ResolvedNet = {
   mac: undefined,
   mtu: undefined,
   hostAddress: undefined,
+  mmds: false,
   rxRateLimiter: undefined,
   txRateLimiter: undefined,
 };
@@ -135,6 +140,7 @@ function resolveNet(net: CheckedNet, where: string, problems: string[]): Resolve
     mac: mac === undefined ? undefined : parseMacAddress(mac),
     mtu,
     hostAddress: net.hostAddress === undefined ? undefined : { address, prefixLength: Number(prefix) },
+    mmds: net.mmds ?? false,
     rxRateLimiter,
     txRateLimiter,
   };

@@ -16,6 +16,7 @@ import {
 } from "./defaults.js";
 import { deviceCount, interruptProblem } from "./devices.js";
 import { DISKS_SCHEMA, resolveDisks, rootParameters } from "./disks.js";
+import { MMDS_SCHEMA, resolveMmds } from "./mmds.js";
 import { NETS_SCHEMA, resolveNets } from "./nets.js";
 import { RATE_LIMITER_SCHEMA } from "./rate-limiter.js";
 import { PATH_SCHEMA } from "./schema.js";
@@ -53,6 +54,7 @@ export const VM_SCHEMA = {
     quiet: { type: "boolean" },
     disks: DISKS_SCHEMA,
     nets: NETS_SCHEMA,
+    mmds: MMDS_SCHEMA,
     vsock: VSOCK_SCHEMA,
     console: { enum: ["serial", "virtio"] },
     rng: { type: "boolean" },
@@ -72,9 +74,11 @@ export function resolveConfig(given: VmConfig): ResolvedConfig {
   const { kernel = "", initrd, protocol = "auto", console = "serial" } = config;
   const { memoryMib = DEFAULT_MEMORY_MIB, cpus = DEFAULT_CPUS } = config;
   const isMemoryWrong = problems.some((problem) => problem.startsWith(MEMORY_TITLE));
+  const nets = resolveNets(config.nets ?? [], problems);
   const devices = {
     disks: resolveDisks(config.disks ?? [], problems),
-    nets: resolveNets(config.nets ?? [], problems),
+    nets,
+    mmds: resolveMmds(config.mmds, nets),
     vsock: resolveVsock(config.vsock),
     console,
     rng: config.rng ?? config.rngRateLimiter !== undefined,

@@ -68,5 +68,5 @@ export type FromSchema<S> = S extends { enum: readonly (infer Value)[] }
 export const PATH_SCHEMA = { type: "string", pattern: "^[^\\0]+$", "x-expected": "a path" } as const;
 
 /** Octets as Linux prints them: a zero in front makes some programs read them as octal. */
-const OCTET = "(?:25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)";
+export const OCTET = "(?:25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)";
 export const IPV4_PATTERN = `${OCTET}(?:\\.${OCTET}){3}`;

@@ -2,6 +2,7 @@
 
 import type { BalloonConfig, ResolvedBalloon } from "./balloon.js";
 import type { DiskConfig, ResolvedDisk } from "./disks.js";
+import type { MmdsConfig, ResolvedMmds } from "./mmds.js";
 import type { RateLimiterConfig } from "../../devices/virtio/rate-limiter.js";
 import type { NetConfig, ResolvedNet } from "./nets.js";
 import type { ResolvedShare, ShareConfig } from "./shares.js";
@@ -39,6 +40,8 @@ export interface VmConfig {
   readonly disks?: readonly DiskConfig[] | undefined;
   /** virtio network devices, eth0 first. */
   readonly nets?: readonly NetConfig[] | undefined;
+  /** What the guest is told of itself, by a web server behind those network devices that have `mmds`. */
+  readonly mmds?: MmdsConfig | undefined;
   /** Sockets between programs of the guest and of the host. */
   readonly vsock?: VsockConfig | undefined;
   /** Where the guest's terminal is; "virtio" is also the kernel's console unless the command line is bare. */
@@ -66,6 +69,7 @@ export interface ResolvedConfig {
   readonly protocol: BootProtocol;
   readonly disks: readonly ResolvedDisk[];
   readonly nets: readonly ResolvedNet[];
+  readonly mmds: ResolvedMmds | undefined;
   readonly vsock: ResolvedVsock | undefined;
   readonly console: ConsoleKind;
   readonly rng: boolean;

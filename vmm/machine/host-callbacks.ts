@@ -19,6 +19,8 @@ export interface VmHost {
   commandRoom?(): void;
   /** The guest waits where it wants a snapshot to be taken (`vmlet.template`), until `pause` and then `resume`. */
   snapshotPoint?(): void;
+  /** What the guest's metadata service gives out now, with `mmds` in the configuration: JSON, or undefined for nothing yet. */
+  metadata?(): unknown;
   /** A device reports a problem on the host. */
   log?(line: string): void;
 }
@@ -70,6 +72,14 @@ export class HostCallbacks {
     if (this.#host.snapshotPoint === undefined) return false;
     this.#guard(() => this.#host.snapshotPoint?.());
     return true;
+  }
+
+  metadata(): unknown {
+    let value: unknown;
+    this.#guard(() => {
+      value = this.#host.metadata?.();
+    });
+    return value;
   }
 
   log(line: string): void {

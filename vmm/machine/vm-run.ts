@@ -137,6 +137,7 @@ export class VmRun {
       report: (line) => {
         this.#host.log(line);
       },
+      metadata: () => this.#host.metadata(),
       consoleHost: {
         transmit: (bytes) => this.#pump.takeFromConsole(bytes),
         roomAvailable: () => {

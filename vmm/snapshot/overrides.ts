@@ -48,9 +48,9 @@ export function overridden(config: ResolvedConfig, overrides: RestoreOverrides):
     config.nets.map((_, index) => netName(index)),
     problems,
   );
-  for (const [name, { mac, mtu }] of Object.entries(nets)) {
-    if (mac !== undefined || mtu !== undefined)
-      problems.push(`Override of ${name}: the guest keeps its address and MTU`);
+  for (const [name, { mac, mtu, mmds }] of Object.entries(nets)) {
+    if (mac !== undefined || mtu !== undefined || mmds !== undefined)
+      problems.push(`Override of ${name}: the guest keeps its address, MTU and metadata service`);
   }
   if (vsock !== undefined && config.vsock === undefined) problems.push("The saved guest has no socket device");
   if (problems.length > 0) throw new ConfigError(problems);
@@ -59,10 +59,21 @@ export function overridden(config: ResolvedConfig, overrides: RestoreOverrides):
     disks: described.disks?.map((disk, index) => ({ ...disk, path: disks[diskName(index)] ?? disk.path })),
     nets: described.nets?.map((net, index) => {
       const other = nets[netName(index)];
-      return other === undefined ? net : { ...other, mac: net.mac, mtu: net.mtu };
+      return other === undefined
+        ? net
+        : { ...limitsOf(other, net), ...other, mac: net.mac, mtu: net.mtu, mmds: net.mmds };
     }),
     vsock: described.vsock === undefined ? undefined : { ...described.vsock, ...withoutUndefined(vsock) },
   });
+}
+
+/** Those of before, if there are no others. */
+function limitsOf(
+  { rateLimiter, rxRateLimiter, txRateLimiter }: NetConfig,
+  before: NetConfig,
+): Pick<NetConfig, "rxRateLimiter" | "txRateLimiter"> {
+  if (rateLimiter !== undefined || rxRateLimiter !== undefined || txRateLimiter !== undefined) return {};
+  return { rxRateLimiter: before.rxRateLimiter, txRateLimiter: before.txRateLimiter };
 }
 
 function netName(index: number): string {

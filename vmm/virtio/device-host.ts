@@ -88,6 +88,8 @@ export interface DeviceServices {
   readonly report: (line: string) => void;
   /** The terminal behind a console. */
   readonly consoleHost: ConsoleHost;
+  /** What the guest's metadata service gives out. */
+  readonly metadata: () => unknown;
   readonly events: DirectEvents;
   /** Takes what the VM may ask of the device. */
   readonly expose: (controls: DeviceControls) => void;
@@ -143,6 +145,7 @@ export interface DeviceHostOptions {
   readonly loop: DeviceLoop;
   readonly report: (line: string) => void;
   readonly consoleHost: ConsoleHost;
+  readonly metadata?: (() => unknown) | undefined;
   /** Undefined where KVM has none: then every notification is an exit. */
   readonly events: NotificationEvents | undefined;
 }
@@ -165,6 +168,7 @@ export class DeviceHost {
 
   constructor(options: DeviceHostOptions) {
     const { devices, memory, shared, vcpus, words, loop, report, consoleHost, events } = options;
+    const metadata = options.metadata ?? (() => undefined);
     const single: DeviceControls = {};
     this.controls = single;
     this.hearsHost = devices.some(({ factory }) => factory.hearsHost === true);
@@ -183,6 +187,7 @@ export class DeviceHost {
             isMainPhase: () => loop.isMainPhase,
             report,
             consoleHost,
+            metadata,
             events: {
               connectKick: (queueIndex, fd) => events?.connectTo(device, queueIndex, fd),
               connectInterrupt: (fd) => connectInterrupt?.(fd),

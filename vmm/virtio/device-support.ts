@@ -38,6 +38,8 @@ export interface DeviceHostHooks extends DeviceLoopHooks {
   report(line: string): void;
   /** The terminal behind a virtio console. */
   readonly consoleHost: ConsoleHost;
+  /** What the guest's metadata service gives out. */
+  metadata(): unknown;
 }
 
 function createHost(parts: DeviceParts, hooks: DeviceHostHooks): DeviceHost {
@@ -62,6 +64,7 @@ function createHost(parts: DeviceParts, hooks: DeviceHostHooks): DeviceHost {
       hooks.report(line);
     },
     consoleHost: hooks.consoleHost,
+    metadata: () => hooks.metadata(),
     events: parts.ioEvents,
   });
 }

@@ -35,10 +35,11 @@ export async function loadOpeners(config: ResolvedConfig): Promise<DeviceOpeners
   };
 }
 
-async function loadNets({ nets }: ResolvedConfig): Promise<DeviceOpener> {
+async function loadNets({ nets, mmds }: ResolvedConfig): Promise<DeviceOpener> {
   const { netOpener } = await import("./attach/nets.js");
   return netOpener({
     ...(nets.some(({ user }) => user === undefined) && { tap: (await import("./attach/tap.js")).openTapSide }),
     ...(nets.some(({ user }) => user !== undefined) && { user: (await import("./attach/user-net.js")).openUserSide }),
+    ...(mmds !== undefined && { mmds: (await import("./attach/mmds.js")).mmdsAttacher }),
   });
 }

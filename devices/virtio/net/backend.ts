@@ -16,6 +16,8 @@ export interface NetBackend {
   readonly canOffload: boolean;
   /** Comes before the first frame: 0 or an error number. */
   setGuestOffloads(offloads: GuestOffloads): number;
+  /** True if the frame, with its header, was for the backend itself: it is done with, and no limit counts it. */
+  takesAside?(frame: Segments): boolean;
   /** Sends a frame: above 0 if it was taken, 0 if it has to be tried again later, else minus an error number. */
   send(frame: Segments): number;
   /**

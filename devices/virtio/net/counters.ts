@@ -21,6 +21,8 @@ export interface NetCounters {
   /** Times that the host could take no more for the moment. */
   txBusy: number;
   txThrottled: number;
+  /** Frames for the backend itself. */
+  txAside: number;
 }
 
 export function netCounters(): NetCounters {
@@ -40,5 +42,6 @@ export function netCounters(): NetCounters {
     txLinkDown: 0,
     txBusy: 0,
     txThrottled: 0,
+    txAside: 0,
   };
 }

@@ -61,6 +61,7 @@ export class Transmitter {
     if (length < ETHERNET_HEADER_SIZE) counters.txTooShort++;
     else if (length > MAX_GSO_FRAME_SIZE) counters.txTooLong++;
     else if (!this.#isLinkUp()) counters.txLinkDown++;
+    else if (this.#backend.takesAside?.(readable) === true) counters.txAside++;
     else {
       if (!this.#isAdmitted && !this.#throttle.admit(length, this.#resume)) {
         counters.txThrottled++;

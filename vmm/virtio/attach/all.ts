@@ -3,6 +3,7 @@ import type { DeviceOpeners } from "../openers.js";
 import { attachBalloon } from "./balloon.js";
 import { attachConsole } from "./console.js";
 import { attachDisks } from "./disks.js";
+import { mmdsAttacher } from "./mmds.js";
 import { netOpener } from "./nets.js";
 import { attachRng } from "./rng.js";
 import { attachShares } from "./shares.js";
@@ -12,7 +13,7 @@ import { attachVsock } from "./vsock.js";
 
 export const allOpeners: DeviceOpeners = {
   disk: attachDisks,
-  net: netOpener({ tap: openTapSide, user: openUserSide }),
+  net: netOpener({ tap: openTapSide, user: openUserSide, mmds: mmdsAttacher }),
   vsock: attachVsock,
   console: attachConsole,
   rng: attachRng,

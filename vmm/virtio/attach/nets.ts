@@ -1,11 +1,13 @@
 // Resolved network devices -> their host sides, opened -> network devices.
 import type { NetBackend } from "../../../devices/virtio/net/backend.js";
 import { NetDevice } from "../../../devices/virtio/net/device.js";
+import type { ResolvedMmds } from "../../config/mmds.js";
 import type { ResolvedNet } from "../../config/nets.js";
 import type { DeviceFactory, DeviceOpener } from "../device-host.js";
 import type { Guard } from "../guard.js";
 import type { MappedGuestMemory } from "../../memory/guest-memory.js";
 import { randomBytes } from "../../sys/random.js";
+import type { MmdsAttacher } from "./mmds.js";
 
 /** The host's side of one device, open and without a guest yet. */
 export interface NetSide {
@@ -28,19 +30,25 @@ export type NetSideOpener = (net: ResolvedNet) => NetSide;
 export interface NetSideOpeners {
   readonly tap?: NetSideOpener;
   readonly user?: NetSideOpener;
+  /** The metadata service, for a configuration with one. */
+  readonly mmds?: (mmds: ResolvedMmds) => MmdsAttacher;
 }
 
 /** First byte of an address: for one interface, and given out locally. IEEE 802, "U/L" and "I/G" bits. */
 const LOCAL_UNICAST = 0x02;
 
 export function netOpener(openers: NetSideOpeners): DeviceOpener {
-  return ({ nets }, undo) => nets.map((net, index) => attachNet(net, index, openers, undo));
+  return ({ nets, mmds }, undo) => {
+    const attachMmds = mmds === undefined ? undefined : openers.mmds?.(mmds);
+    return nets.map((net, index) => attachNet(net, index, openers, net.mmds ? attachMmds : undefined, undo));
+  };
 }
 
 function attachNet(
   net: ResolvedNet,
   index: number,
   openers: NetSideOpeners,
+  attachMmds: MmdsAttacher | undefined,
   undo: (close: () => void) => void,
 ): DeviceFactory {
   const open = net.user === undefined ? openers.tap : openers.user;
@@ -52,7 +60,8 @@ function attachNet(
   return {
     name,
     hearsHost: true,
-    create: ({ memory, loop, guard, report, expose }) => {
+    create: (services) => {
+      const { memory, loop, guard, report, expose } = services;
       const backend = side.createBackend({
         memory,
         guard,
@@ -65,7 +74,7 @@ function attachNet(
       const mac = net.mac ?? randomMac();
       const device = new NetDevice({
         name,
-        backend,
+        backend: attachMmds?.(backend, services) ?? backend,
         mac,
         isMacOwn: net.mac !== undefined,
         mtu: side.mtu,
