@@ -302,6 +302,7 @@ export type { CommandInput } from "./agent/input-pump.js";
 export type { RunOptions } from "./agent/run.js";
 export type { GuestTrees, ReadTreeOptions, WriteTreeOptions } from "./agent/trees.js";
 export type { RateLimiterConfig, TokenBucketConfig } from "../devices/virtio/rate-limiter.js";
+export type { HintingStatus } from "../devices/virtio/balloon/hinting.js";
 export type { BalloonStatistics } from "../devices/virtio/balloon/statistics.js";
 export type { Counters } from "../devices/virtio/device.js";
 export type { ResolvedConfig } from "./config/types.js";

@@ -62,7 +62,7 @@ const FULL: VmConfig = {
   rng: true,
   rngRateLimiter: limiter(),
   commandChannel: true,
-  balloon: { targetMib: 100, deflateOnOom: true, reporting: true },
+  balloon: { targetMib: 100, deflateOnOom: true, reporting: true, hinting: true, statisticsIntervalS: 5 },
   shares: [{ path: "s", tag: "code", isReadonly: true }],
 };
 
@@ -330,7 +330,7 @@ describe("config: every field", () => {
           "Network device 3: rateLimiter.bandwidth null is not a plain object with size, oneTimeBurst, refillTimeMs",
           "Socket device (a list) is not a plain object with cid, path",
           'rng "off" is not true or false',
-          "Balloon 1 is not a plain object with targetMib, deflateOnOom, reporting",
+          "Balloon 1 is not a plain object with targetMib, deflateOnOom, reporting, hinting, statisticsIntervalS",
         ]);
         return true;
       },

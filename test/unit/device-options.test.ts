@@ -45,7 +45,13 @@ describe("device options: configuration", () => {
     assert.ok(net !== undefined);
     assert.deepEqual(net.hostAddress, { address: "172.16.0.1", prefixLength: 24 });
     assert.deepEqual([...(net.mac ?? [])], [0x52, 0x54, 0, 0x12, 0x34, 0x56]);
-    assert.deepEqual(config.balloon, { targetMib: 64, deflateOnOom: false, reporting: false });
+    assert.deepEqual(config.balloon, {
+      targetMib: 64,
+      deflateOnOom: false,
+      reporting: false,
+      hinting: false,
+      statisticsIntervalS: undefined,
+    });
     assert.match(config.cmdline, /^console=hvc0 /);
     assert.equal(resolve({ console: "virtio", bareCmdline: true, cmdline: "x" }).cmdline, "x");
   });

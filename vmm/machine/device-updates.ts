@@ -1,5 +1,6 @@
 // What may be changed of the devices while the VM lives. The configuration follows, so that a snapshot describes the
 // devices as they are.
+import { balloonProblem, intervalProblem, type ResolvedBalloon } from "../config/balloon.js";
 import { checkRecord, type Checked } from "../config/check.js";
 import { diskName, DISK_SCHEMA } from "../config/disks.js";
 import { NET_SCHEMA } from "../config/nets.js";
@@ -8,7 +9,8 @@ import type { RecordSchema } from "../config/schema.js";
 import type { ResolvedConfig } from "../config/types.js";
 import { ConfigError } from "../errors.js";
 import type { RateLimiterConfig } from "../../devices/virtio/rate-limiter.js";
-import type { DeviceControls, DeviceHost } from "../virtio/device-host.js";
+import { MIB } from "../memory/layout.js";
+import type { BalloonControls, DeviceControls, DeviceHost } from "../virtio/device-host.js";
 
 /** What may be changed of a disk. In a rate limiter, a bucket that is not given stays as it is; of size 0, it is no more. */
 export interface DiskUpdate {
@@ -78,6 +80,42 @@ export class DeviceUpdates {
           },
     );
     this.#config = { ...this.#config, nets };
+  }
+
+  /** Throws ConfigError. */
+  setBalloon(targetMib: number): void {
+    const { balloon, config } = this.#balloon();
+    const problem = balloonProblem(targetMib, this.#config.memoryMib);
+    if (problem !== undefined) throw new ConfigError([problem]);
+    this.#guarded(() => {
+      balloon.setTarget(targetMib * MIB);
+    });
+    this.#config = { ...this.#config, balloon: { ...config, targetMib } };
+  }
+
+  /** Throws ConfigError. */
+  setBalloonInterval(seconds: number): void {
+    const { balloon, config } = this.#balloon();
+    const problem = intervalProblem(seconds, config);
+    if (problem !== undefined) throw new ConfigError([problem]);
+    this.#guarded(() => {
+      balloon.setStatisticsInterval(seconds);
+    });
+    this.#config = { ...this.#config, balloon: { ...config, statisticsIntervalS: seconds } };
+  }
+
+  /** Throws ConfigError for a balloon without hinting. */
+  hints(): BalloonControls {
+    const { balloon, config } = this.#balloon();
+    if (!config.hinting) throw new ConfigError(["This VM's balloon has no hinting"]);
+    return balloon;
+  }
+
+  #balloon(): { balloon: BalloonControls; config: ResolvedBalloon } {
+    const balloon = this.#devices?.controls.balloon;
+    const config = this.#config.balloon;
+    if (balloon === undefined || config === undefined) throw new ConfigError(["This VM has no balloon"]);
+    return { balloon, config };
   }
 
   /** Throws ConfigError. */

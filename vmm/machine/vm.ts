@@ -19,11 +19,10 @@
 // A paused VM is as a running one, but that `pause` does nothing and `resume` lets it go on.
 // A guest ends when it likes, so what it might still have taken is dropped after its end, and is no error.
 import { encodeRestoreBlock, type RestoreBlock } from "../../devices/pseudo/restore-block.js";
+import type { HintingStatus } from "../../devices/virtio/balloon/hinting.js";
 import type { RateLimiterConfig } from "../../devices/virtio/rate-limiter.js";
-import { balloonProblem } from "../config/balloon.js";
 import { StateError } from "../../devices/state.js";
 import { ConfigError, SnapshotError } from "../errors.js";
-import { MIB } from "../memory/layout.js";
 import type { SavedMemory } from "../memory/saved-memory.js";
 import { checkBytes, checkSize, startThreads, type StartOptions, type TerminalSize } from "./arguments.js";
 import { buildVm, restoreVm, type BuildOptions, type LiveParts, type SavedVm } from "./builder.js";
@@ -328,14 +327,43 @@ export class Vm {
 
   /** Asks the guest to give up so many `MiB` of its memory in all. Throws ConfigError without a balloon, or for too many. */
   setBalloon(targetMib: number): void {
-    const balloon = this.#run.devices?.controls.balloon;
-    const problem =
-      balloon === undefined
-        ? "This VM has no balloon"
-        : balloonProblem(targetMib, this.#parts.descriptor.memorySize / MIB);
-    if (problem !== undefined) throw new ConfigError([problem]);
-    if (!this.#life.hasGuest) return;
-    this.#run.guarded(() => balloon?.setTarget(targetMib * MIB));
+    this.#updates.setBalloon(targetMib);
+  }
+
+  /**
+   * Asks the guest about its memory each so many seconds, from now on. Throws ConfigError without a balloon, and for what
+   * would turn statistics on or off, which a guest cannot do while it runs; VmStateError after the guest's end.
+   */
+  setBalloonInterval(seconds: number): void {
+    if (!this.#life.hasGuest) throw this.#life.refuse("setBalloonInterval");
+    this.#updates.setBalloonInterval(seconds);
+  }
+
+  /**
+   * Asks the guest for all pages that it does not use: the host's memory behind them is free, and the guest uses none of them
+   * until `stopBalloonHinting`, or, with `endsItself`, the default, until it has handed in the last one. Throws ConfigError
+   * for a balloon without hinting; VmStateError after the guest's end.
+   */
+  startBalloonHinting({ endsItself = true }: { readonly endsItself?: boolean } = {}): void {
+    if (!this.#life.hasGuest) throw this.#life.refuse("startBalloonHinting");
+    const hints = this.#updates.hints();
+    this.#run.guarded(() => {
+      hints.startHinting(endsItself);
+    });
+  }
+
+  /** The guest may use its pages again. Throws as startBalloonHinting does. */
+  stopBalloonHinting(): void {
+    if (!this.#life.hasGuest) throw this.#life.refuse("stopBalloonHinting");
+    const hints = this.#updates.hints();
+    this.#run.guarded(() => {
+      hints.stopHinting();
+    });
+  }
+
+  /** How far that is. Throws ConfigError for a balloon without hinting. */
+  balloonHinting(): HintingStatus {
+    return this.#updates.hints().hintingStatus();
   }
 
   /**

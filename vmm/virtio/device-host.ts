@@ -2,6 +2,7 @@
 // for them, and has their queues served when the guest notifies. DESIGN.md, "Threads".
 import type { InterruptLine, SharedWords } from "../../devices/contracts.js";
 import { StateError, type State, type StateReader } from "../../devices/state.js";
+import type { HintingStatus } from "../../devices/virtio/balloon/hinting.js";
 import type { BalloonStatistics } from "../../devices/virtio/balloon/statistics.js";
 import type { ConsoleHost } from "../../devices/virtio/console/backend.js";
 import type { Counters, VirtioDevice } from "../../devices/virtio/device.js";
@@ -41,6 +42,11 @@ export interface BalloonControls {
   setTarget(bytes: number): void;
   /** What is known; a guest that `isAsked` answers in its own time. */
   statistics(isAsked: boolean): BalloonReport;
+  /** `s` after which the guest is asked, again and again. */
+  setStatisticsInterval(seconds: number): void;
+  startHinting(endsItself: boolean): void;
+  stopHinting(): void;
+  hintingStatus(): HintingStatus;
 }
 
 export interface LimiterControls {

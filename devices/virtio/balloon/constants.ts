@@ -9,11 +9,13 @@ export const BALLOON_FIRST_OPTIONAL_QUEUE = 2;
 // §5.5.3 feature bits.
 export const VIRTIO_BALLOON_F_STATS_VQ = 1;
 export const VIRTIO_BALLOON_F_DEFLATE_ON_OOM = 2;
+export const VIRTIO_BALLOON_F_FREE_PAGE_HINT = 3;
 export const VIRTIO_BALLOON_F_PAGE_REPORTING = 5;
 
 // §5.5.4 struct virtio_balloon_config, offsets.
 export const VIRTIO_BALLOON_CONFIG_NUM_PAGES = 0;
 export const VIRTIO_BALLOON_CONFIG_ACTUAL = 4;
+export const VIRTIO_BALLOON_CONFIG_FREE_PAGE_HINT_CMD_ID = 8;
 export const VIRTIO_BALLOON_CONFIG_LENGTH = 16;
 
 /** `bytes` of a page, whatever the guest's own pages are (§5.5.6). */

@@ -1,6 +1,6 @@
 // Memory balloon: the host asks for pages, the guest gives them, and the host's memory behind them
-// is free. virtio 1.2 §5.5. Besides, a guest may report pages that it does not use at the moment.
-// Left out on purpose: free page hints (for migration), page poison, MUST_TELL_HOST (a page that
+// is free. virtio 1.2 §5.5. Besides, a guest may report pages that it does not use at the moment, by itself or when asked.
+// Left out on purpose: page poison, MUST_TELL_HOST (a page that
 // the guest takes back without telling simply gets new memory).
 import type { AccessSize } from "../../contracts.js";
 import type { StateReader } from "../../state.js";
@@ -22,12 +22,15 @@ import {
   BALLOON_PAGE_SIZE,
   BALLOON_PFN_SIZE,
   VIRTIO_BALLOON_CONFIG_ACTUAL,
+  VIRTIO_BALLOON_CONFIG_FREE_PAGE_HINT_CMD_ID,
   VIRTIO_BALLOON_CONFIG_LENGTH,
   VIRTIO_BALLOON_CONFIG_NUM_PAGES,
   VIRTIO_BALLOON_F_DEFLATE_ON_OOM,
+  VIRTIO_BALLOON_F_FREE_PAGE_HINT,
   VIRTIO_BALLOON_F_PAGE_REPORTING,
   VIRTIO_BALLOON_F_STATS_VQ,
 } from "./constants.js";
+import { PageHinting, type HintingStatus } from "./hinting.js";
 import { PageRanges } from "./page-ranges.js";
 import { readBalloonState, type BalloonState } from "./state.js";
 import { readStatistics, type BalloonStatistics } from "./statistics.js";
@@ -37,6 +40,8 @@ const QUEUE_SIZE = 128;
 const INFLATE_TURN = { steps: Infinity, amount: 4096, ms: 2 };
 /** Page numbers between two looks at the clock: as many as Linux puts into a chain. */
 const STEP_PAGES = 256;
+/** `bytes` of an answer to a request for free pages. */
+const HINT_COMMAND_BYTES = 4;
 /** Chains of one turn, in queues that do not count pages. */
 const TURN = { steps: 64, ms: 2 };
 
@@ -50,8 +55,12 @@ export interface BalloonDeviceOptions {
   readonly deflateOnOom?: boolean | undefined;
   /** The guest reports free pages by itself. */
   readonly pageReporting?: boolean | undefined;
+  /** It can be asked for all its free pages. */
+  readonly pageHinting?: boolean | undefined;
   /** Called with each report: the driver's first, then those that were asked for; without it there are none. */
   readonly onStatistics?: ((statistics: BalloonStatistics) => void) | undefined;
+  /** `ms` after which the driver is asked for a report, again and again; 0: only by `requestStatistics`. */
+  readonly statisticsIntervalMs?: number | undefined;
   readonly loop: EventLoop;
   /** Takes a line for the log. */
   readonly report: (line: string) => void;
@@ -63,6 +72,7 @@ interface Session {
   readonly inflate: Queue;
   readonly deflate: Queue;
   readonly statistics: Queue | undefined;
+  readonly hinting: Queue | undefined;
   readonly reporting: Queue | undefined;
   readonly reader: Reader;
   readonly statisticsReader: Reader;
@@ -80,6 +90,7 @@ export class BalloonDevice implements VirtioDevice {
     inflatedPages: 0,
     deflatedPages: 0,
     reportedBytes: 0,
+    hintedBytes: 0,
     releasedBytes: 0,
     statistics: 0,
     badPages: 0,
@@ -90,6 +101,11 @@ export class BalloonDevice implements VirtioDevice {
   readonly #onStatistics: ((statistics: BalloonStatistics) => void) | undefined;
   readonly #loop: EventLoop;
   readonly #report: LimitedReport;
+  readonly #hinting = new PageHinting();
+  /** A restored driver has not been told that its pages are its own again. */
+  #owesHintsDone = false;
+  #intervalMs: number;
+  #cancelInterval: (() => void) | undefined;
   /** Pages that the driver says it has given up. */
   #actual = 0;
   /** The head of `inflating` has not been given back yet. */
@@ -104,9 +120,11 @@ export class BalloonDevice implements VirtioDevice {
     this.#pages = options.pages;
     this.#onStatistics = options.onStatistics;
     this.#loop = options.loop;
+    this.#intervalMs = options.statisticsIntervalMs ?? 0;
     this.#report = new LimitedReport(options.loop, options.report);
     const optional = [
       ...(options.onStatistics === undefined ? [] : [VIRTIO_BALLOON_F_STATS_VQ]),
+      ...(options.pageHinting === true ? [VIRTIO_BALLOON_F_FREE_PAGE_HINT] : []),
       ...(options.pageReporting === true ? [VIRTIO_BALLOON_F_PAGE_REPORTING] : []),
     ];
     const deflateOnOom = options.deflateOnOom === true ? [VIRTIO_BALLOON_F_DEFLATE_ON_OOM] : [];
@@ -142,6 +160,45 @@ export class BalloonDevice implements VirtioDevice {
     return true;
   }
 
+  /** How often the driver is asked by itself, from now on. */
+  setStatisticsInterval(intervalMs: number): void {
+    this.#intervalMs = intervalMs;
+    this.#askLater();
+  }
+
+  /**
+   * Asks for all free pages: the driver keeps them until the end. `endsItself`: that comes when it has handed in the last
+   * one. Does nothing for a driver that cannot.
+   */
+  startHinting(endsItself: boolean): void {
+    if (this.#session?.hinting !== undefined) this.#tellHinting(this.#hinting.begin(endsItself));
+  }
+
+  /** The driver may use all its pages again. */
+  stopHinting(): void {
+    if (this.#session?.hinting !== undefined) this.#tellHinting(this.#hinting.end());
+  }
+
+  get hintingStatus(): HintingStatus {
+    return this.#hinting.status;
+  }
+
+  #tellHinting(command: number): void {
+    this.#config.setU32(VIRTIO_BALLOON_CONFIG_FREE_PAGE_HINT_CMD_ID, command);
+    this.#session?.context.configChanged();
+  }
+
+  /** A guest that is paused is not asked, but the next time. */
+  #askLater(): void {
+    this.#cancelInterval?.();
+    this.#cancelInterval = undefined;
+    if (this.#session?.statistics === undefined || this.#intervalMs === 0) return;
+    this.#cancelInterval = this.#loop.after(this.#intervalMs, () => {
+      this.requestStatistics();
+      this.#askLater();
+    });
+  }
+
   readConfig(offset: number, size: AccessSize): number {
     return this.#config.read(offset, size);
   }
@@ -164,6 +221,7 @@ export class BalloonDevice implements VirtioDevice {
       inflate,
       deflate,
       statistics: optional(VIRTIO_BALLOON_F_STATS_VQ),
+      hinting: optional(VIRTIO_BALLOON_F_FREE_PAGE_HINT),
       reporting: optional(VIRTIO_BALLOON_F_PAGE_REPORTING),
       reader: new Reader(memory),
       statisticsReader: new Reader(memory),
@@ -173,6 +231,9 @@ export class BalloonDevice implements VirtioDevice {
     // Linux hands the first buffer in, and says so, before DRIVER_OK, when nobody may look yet.
     const { statistics } = this.#session;
     if (statistics !== undefined) context.serve(queues.indexOf(statistics));
+    this.#askLater();
+    if (this.#owesHintsDone) this.stopHinting();
+    this.#owesHintsDone = false;
   }
 
   /** Page numbers that were seen before are seen again, which does no harm: the chain is still the device's. */
@@ -204,11 +265,17 @@ export class BalloonDevice implements VirtioDevice {
     const { targetPages, actualPages } = readBalloonState(state);
     this.#config.setU32(VIRTIO_BALLOON_CONFIG_NUM_PAGES, targetPages);
     this.#setActual(actualPages);
+    // Whatever it was asked for: nobody here waits for it.
+    this.#owesHintsDone = true;
   }
 
   /** The pages are the guest's again: a new driver begins with an empty balloon. */
   reset(): void {
     this.#session = undefined;
+    this.#cancelInterval?.();
+    this.#cancelInterval = undefined;
+    this.#hinting.reset();
+    this.#config.setU32(VIRTIO_BALLOON_CONFIG_FREE_PAGE_HINT_CMD_ID, 0);
     this.#isInflating = false;
     this.#statisticsHead = undefined;
     this.#setActual(0);
@@ -221,6 +288,7 @@ export class BalloonDevice implements VirtioDevice {
     if (queue === session.inflate) return this.#serve(session, queue, INFLATE_TURN, this.#inflateSome);
     if (queue === session.deflate) return this.#serve(session, queue, TURN, this.#deflateOne);
     if (queue === session.statistics) return this.#serve(session, queue, TURN, this.#takeStatistics);
+    if (queue === session.hinting) return this.#serve(session, queue, TURN, this.#takeHint);
     if (queue === session.reporting) return this.#serve(session, queue, TURN, this.#releaseReported);
     return false;
   }
@@ -284,20 +352,26 @@ export class BalloonDevice implements VirtioDevice {
     return "done";
   };
 
+  /** An answer, which is a number, or free pages. */
+  readonly #takeHint = ({ hinting: queue, statisticsReader: reader, ranges }: Session): Step => {
+    const chain = queue?.pop() ?? null;
+    if (queue === undefined || chain === null) return "empty";
+    if (chain.readable.byteLength >= HINT_COMMAND_BYTES) {
+      reader.start(chain.readable);
+      if (this.#hinting.answer(reader.readU32())) this.stopHinting();
+    } else if (this.#hinting.isAnswered) {
+      // After the end, and before an answer, they may be in use.
+      this.counters.hintedBytes += releaseWholePages(chain, ranges);
+    }
+    queue.pushUsed(chain.head, 0);
+    return "done";
+  };
+
   /** Free page reporting: the buffers themselves are the free pages (§5.5.6.7). */
   readonly #releaseReported = ({ reporting: queue, ranges }: Session): Step => {
     const chain = queue?.pop() ?? null;
     if (queue === undefined || chain === null) return "empty";
-    const { gpas, lengths, count } = chain.writable;
-    for (let index = 0; index < count; index++) {
-      const gpa = gpas[index] ?? 0;
-      // Whole pages only: what shares a page with them is in use.
-      const start = Math.ceil(gpa / BALLOON_PAGE_SIZE) * BALLOON_PAGE_SIZE;
-      const end = Math.floor((gpa + (lengths[index] ?? 0)) / BALLOON_PAGE_SIZE) * BALLOON_PAGE_SIZE;
-      if (end <= start) continue;
-      ranges.release(start, end - start);
-      this.counters.reportedBytes += end - start;
-    }
+    this.counters.reportedBytes += releaseWholePages(chain, ranges);
     queue.pushUsed(chain.head, 0);
     return "done";
   };
@@ -305,4 +379,19 @@ export class BalloonDevice implements VirtioDevice {
   readonly #onError = (error: number): void => {
     this.#report.line(`${this.name}: Pages cannot be given back: ${this.#pages.explain(error)}`);
   };
+}
+
+/** What a chain's buffers hold of whole pages is given back: what shares a page with them is in use. Its `bytes`. */
+function releaseWholePages({ writable }: DescriptorChain, ranges: PageRanges): number {
+  const { gpas, lengths, count } = writable;
+  let bytes = 0;
+  for (let index = 0; index < count; index++) {
+    const gpa = gpas[index] ?? 0;
+    const start = Math.ceil(gpa / BALLOON_PAGE_SIZE) * BALLOON_PAGE_SIZE;
+    const end = Math.floor((gpa + (lengths[index] ?? 0)) / BALLOON_PAGE_SIZE) * BALLOON_PAGE_SIZE;
+    if (end <= start) continue;
+    ranges.release(start, end - start);
+    bytes += end - start;
+  }
+  return bytes;
 }

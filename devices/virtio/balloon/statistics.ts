@@ -16,6 +16,13 @@ export interface BalloonStatistics {
   /** Counts of huge pages. */
   hugetlbAllocations?: number;
   hugetlbFailures?: number;
+  /** Counts of Linux 6.12 and later: programs ended for want of memory, waits for it, pages looked at and taken back. */
+  oomKills?: number;
+  allocationStalls?: number;
+  asyncScans?: number;
+  directScans?: number;
+  asyncReclaims?: number;
+  directReclaims?: number;
 }
 
 /** By tag, VIRTIO_BALLOON_S_*. */
@@ -30,6 +37,12 @@ const NAMES: readonly (keyof BalloonStatistics)[] = [
   "diskCaches",
   "hugetlbAllocations",
   "hugetlbFailures",
+  "oomKills",
+  "allocationStalls",
+  "asyncScans",
+  "directScans",
+  "asyncReclaims",
+  "directReclaims",
 ];
 
 /** More than any guest reports, and little enough to be read in one go. */

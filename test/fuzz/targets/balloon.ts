@@ -1,6 +1,7 @@
 // The balloon under broken lists, reports and statistics: only whole pages of RAM are given back.
 import assert from "node:assert/strict";
 import {
+  VIRTIO_BALLOON_F_FREE_PAGE_HINT,
   VIRTIO_BALLOON_F_PAGE_REPORTING,
   VIRTIO_BALLOON_F_STATS_VQ,
 } from "../../../devices/virtio/balloon/constants.js";
@@ -66,6 +67,8 @@ export const balloonTarget: FuzzTarget = {
       },
       deflateOnOom: random.oneIn(2),
       pageReporting: random.oneIn(2),
+      pageHinting: random.oneIn(2),
+      statisticsIntervalMs: random.pick([0, 5]),
       onStatistics: random.oneIn(2) ? onStatistics : undefined,
       loop,
       report: () => undefined,
@@ -73,6 +76,7 @@ export const balloonTarget: FuzzTarget = {
     const { driver, transport } = virtioMachine(device, loop, memory, memory.heapGpa);
     const features = [
       VIRTIO_BALLOON_F_STATS_VQ,
+      VIRTIO_BALLOON_F_FREE_PAGE_HINT,
       VIRTIO_BALLOON_F_PAGE_REPORTING,
       VIRTIO_RING_F_EVENT_IDX,
       VIRTIO_RING_F_INDIRECT_DESC,
@@ -91,6 +95,10 @@ export const balloonTarget: FuzzTarget = {
       () => void loop.turn(),
       () => void device.requestStatistics(),
       () => device.setTarget(PAGE * random.below(100)),
+      () => device.startHinting(random.oneIn(2)),
+      () => device.stopHinting(),
+      () => device.setStatisticsInterval(random.below(3)),
+      () => loop.advance(3),
       () => transport.write(VIRTIO_MMIO_CONFIG + random.below(20), random.pick([1, 2, 4]), random.value()),
       ...troubles(
         random,

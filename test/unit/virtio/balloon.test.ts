@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import {
   VIRTIO_BALLOON_F_DEFLATE_ON_OOM,
+  VIRTIO_BALLOON_F_FREE_PAGE_HINT,
   VIRTIO_BALLOON_F_PAGE_REPORTING,
   VIRTIO_BALLOON_F_STATS_VQ,
 } from "../../../devices/virtio/balloon/constants.js";
@@ -271,6 +272,150 @@ describe("balloon", () => {
       queue.collect().map(({ id }) => id),
       [head],
     );
+  });
+});
+
+describe("balloon: statistics by themselves", () => {
+  function answer(m: Rig): number {
+    const queue = queueOf(m, 2);
+    const given = queue.collect().length;
+    if (given > 0) queue.add([{ gpa: LIST, length: 10 }]);
+    m.driver.notify(2);
+    return given;
+  }
+
+  function asking(intervalMs: number): Rig {
+    const m = rig({ statisticsIntervalMs: intervalMs });
+    queueOf(m, 2).add([{ gpa: LIST, length: 10 }]);
+    m.driver.notify(2);
+    return m;
+  }
+
+  it("the driver is asked each time, if it has answered", () => {
+    const m = asking(2000);
+    m.loop.advance(1999);
+    assert.equal(answer(m), 0);
+    m.loop.advance(1);
+    assert.equal(answer(m), 1);
+    m.loop.advance(2000);
+    // It has not answered: it is not asked again, and nothing piles up.
+    m.loop.advance(20_000);
+    assert.equal(answer(m), 1);
+    m.loop.advance(2000);
+    assert.equal(answer(m), 1);
+    assert.equal(m.loop.timerCount, 1);
+  });
+
+  it("another interval counts from when it is given", () => {
+    const m = asking(60_000);
+    m.loop.advance(59_000);
+    m.device.setStatisticsInterval(3000);
+    m.loop.advance(2999);
+    assert.equal(answer(m), 0);
+    m.loop.advance(1);
+    assert.equal(answer(m), 1);
+    m.device.setStatisticsInterval(0);
+    assert.equal(m.loop.timerCount, 0);
+  });
+
+  it("nobody is asked without a driver, without the feature, or while it rests", async () => {
+    const m = asking(1000);
+    await m.transport.quiesce();
+    m.loop.advance(5000);
+    m.transport.unquiesce();
+    assert.equal(answer(m), 0);
+    m.loop.advance(1000);
+    assert.equal(answer(m), 1);
+    m.driver.reset();
+    assert.equal(m.loop.timerCount, 0);
+    m.device.setStatisticsInterval(5);
+    assert.equal(m.loop.timerCount, 0);
+    assert.equal(rig({ statisticsIntervalMs: 5, features: [] }).loop.timerCount, 0);
+  });
+});
+
+describe("balloon: hints of free pages", () => {
+  const COMMAND = 0x32_0000;
+  const HINTS = [VIRTIO_BALLOON_F_STATS_VQ, VIRTIO_BALLOON_F_FREE_PAGE_HINT, VIRTIO_BALLOON_F_PAGE_REPORTING];
+
+  function hintingRig(features = HINTS): Rig {
+    return rig({ pageHinting: true, features });
+  }
+
+  function say(m: Rig, command: number): void {
+    m.memory.writeU32(COMMAND, command);
+    queueOf(m, 3).add([{ gpa: COMMAND, length: 4 }]);
+    m.driver.notify(3);
+  }
+
+  function handIn(m: Rig, page: number, length = 4 * PAGE): void {
+    queueOf(m, 3).add([{ gpa: page * PAGE, length, writable: true }]);
+    m.driver.notify(3);
+  }
+
+  it("asked, the driver hands pages in, says that it has, and is told that it may use them again", () => {
+    const m = hintingRig();
+    assert.deepEqual(m.device.hintingStatus, { hostCommand: 0, guestCommand: undefined });
+    m.device.startHinting(true);
+    assert.equal(m.driver.takeInterrupt(), VIRTIO_MMIO_INT_CONFIG);
+    assert.equal(m.driver.readConfigU32(8), 2);
+    handIn(m, 0x100);
+    assert.deepEqual(m.released, [], "before the answer they may be of another request");
+    say(m, 2);
+    handIn(m, 0x200);
+    handIn(m, 0x300, PAGE - 1);
+    assert.deepEqual(m.released, [[0x200, 4]]);
+    assert.deepEqual(m.device.hintingStatus, { hostCommand: 2, guestCommand: 2 });
+    say(m, 0);
+    assert.deepEqual(m.device.hintingStatus, { hostCommand: 1, guestCommand: 0 });
+    assert.equal(m.driver.readConfigU32(8), 1);
+    assert.ok((m.driver.takeInterrupt() & VIRTIO_MMIO_INT_CONFIG) !== 0);
+    handIn(m, 0x280);
+    assert.equal(m.released.length, 1, "after the end they are in use");
+    assert.equal(queueOf(m, 3).collect().length, 6);
+    assert.equal(m.device.counters.hintedBytes, 4 * PAGE);
+  });
+
+  it("the pages are kept until the end is said, if so asked", () => {
+    const m = hintingRig();
+    m.device.startHinting(false);
+    say(m, 2);
+    handIn(m, 0x100);
+    say(m, 0);
+    assert.deepEqual(m.device.hintingStatus, { hostCommand: 2, guestCommand: 0 });
+    m.device.stopHinting();
+    assert.equal(m.driver.readConfigU32(8), 1);
+    m.device.startHinting(true);
+    assert.equal(m.driver.readConfigU32(8), 3, "each request has a number of its own");
+    say(m, 2);
+    handIn(m, 0x200);
+    assert.equal(m.released.length, 1, "an answer to an older request");
+    m.device.stopHinting();
+    say(m, 3);
+    handIn(m, 0x200);
+    assert.equal(m.released.length, 1);
+  });
+
+  it("an end that is no answer ends nothing", () => {
+    const m = hintingRig();
+    m.device.startHinting(true);
+    say(m, 0);
+    assert.equal(m.device.hintingStatus.hostCommand, 2);
+    queueOf(m, 3).add([{ gpa: COMMAND, length: 3 }]);
+    m.driver.notify(3);
+    assert.equal(queueOf(m, 3).collect().length, 2);
+  });
+
+  it("a driver that cannot is not asked, a reset forgets, and the next driver's pages are its own", () => {
+    const without = hintingRig([VIRTIO_BALLOON_F_STATS_VQ]);
+    without.device.startHinting(true);
+    assert.deepEqual([without.driver.readConfigU32(8), without.device.hintingStatus.hostCommand], [0, 0]);
+    const m = hintingRig();
+    m.device.startHinting(true);
+    say(m, 2);
+    m.driver.reset();
+    assert.deepEqual(m.device.hintingStatus, { hostCommand: 0, guestCommand: undefined });
+    assert.equal(m.driver.readConfigU32(8), 0);
   });
 });
 

@@ -11,22 +11,28 @@ const ASK_MS = 5000;
 
 export const attachBalloon: DeviceOpener = ({ balloon }) => {
   if (balloon === undefined) return [];
-  const { targetMib, deflateOnOom, reporting } = balloon;
+  const { targetMib, deflateOnOom, reporting, hinting, statisticsIntervalS } = balloon;
   return [
     {
       name: NAME,
       create: ({ memory, loop, report, expose }) => {
         let guest: BalloonStatistics | undefined;
         let askedMs = -Infinity;
+        let isAskedByItself = statisticsIntervalS !== undefined;
         const device = new BalloonDevice({
           name: NAME,
           pages: new MappedGuestPages(memory),
           targetBytes: targetMib * MIB,
           deflateOnOom,
           pageReporting: reporting,
-          onStatistics: (statistics) => {
-            guest = statistics;
-          },
+          pageHinting: hinting,
+          statisticsIntervalMs: (statisticsIntervalS ?? 0) * 1000,
+          onStatistics:
+            statisticsIntervalS === 0
+              ? undefined
+              : (statistics) => {
+                  guest = statistics;
+                },
           loop,
           report,
         });
@@ -37,9 +43,21 @@ export const attachBalloon: DeviceOpener = ({ balloon }) => {
             },
             statistics: (isAsked) => {
               // The guest answers later; this is its last answer.
-              if (isAsked && loop.now() - askedMs >= ASK_MS && device.requestStatistics()) askedMs = loop.now();
+              const mayAsk = isAsked && !isAskedByItself;
+              if (mayAsk && loop.now() - askedMs >= ASK_MS && device.requestStatistics()) askedMs = loop.now();
               return { targetBytes: device.targetBytes, actualBytes: device.actualBytes, guest };
             },
+            setStatisticsInterval: (seconds) => {
+              isAskedByItself = true;
+              device.setStatisticsInterval(seconds * 1000);
+            },
+            startHinting: (endsItself) => {
+              device.startHinting(endsItself);
+            },
+            stopHinting: () => {
+              device.stopHinting();
+            },
+            hintingStatus: () => device.hintingStatus,
           },
         });
         return device;
