@@ -1,4 +1,4 @@
-// The bytes of the command that the guest's init runs: standard input and output as two rings in memory that
+// The bytes of the command that the guest's init runs: standard input, output and error as three rings in memory that
 // guest and monitor share. Init is a user program, so a byte costs the guest no driver and no interrupt; it rings
 // at the boot timer's page, and the monitor wakes it through the guest's terminal. guest/init/channel.h is the
 // other end. The guest may write anything anywhere in here: what is ours is kept here, what is its is checked.
@@ -28,11 +28,14 @@ export const CHANNEL_MONITOR_WAITS = 0x20;
 
 /** 1: init looks for a notice before it does anything else, and need not be woken for one. */
 export const CHANNEL_GUEST_LOOKS = 0x24;
+/** As CHANNEL_OUTPUT_HEAD and CHANNEL_OUTPUT_TAIL, of standard error. */
+export const CHANNEL_ERROR_HEAD = 0x28;
+export const CHANNEL_ERROR_TAIL = 0x2c;
 
 /** In the control page: what a guest that goes on from a snapshot is told (restore-block.ts). */
 export const CHANNEL_NOTICE = 0x100;
 
-export const CHANNEL_LAYOUT = 1;
+export const CHANNEL_LAYOUT = 2;
 export const CHANNEL_WAITS_FOR_INPUT = 2;
 /** No init has come yet, or it knows no channel. */
 export const CHANNEL_CLOSED = 0;
@@ -42,17 +45,56 @@ export const CHANNEL_INPUT_CLOSED = 2;
 
 export const CHANNEL_CONTROL_BYTES = 0x1000;
 export const CHANNEL_RING_BYTES = 0x2_0000;
-/** The control page, the ring of output, the ring of input. */
-export const CHANNEL_BYTES = CHANNEL_CONTROL_BYTES + 2 * CHANNEL_RING_BYTES;
+/** The control page, the rings of output, input and error. */
+export const CHANNEL_BYTES = CHANNEL_CONTROL_BYTES + 3 * CHANNEL_RING_BYTES;
+
+/** Standard output and standard error. */
+export type CommandOutput = 1 | 2;
+
+/** One of the command's outputs: what the guest has put, and the monitor takes. */
+class OutputRing {
+  readonly #words: Int32Array;
+  readonly #bytes: Uint8Array;
+  readonly #head: number;
+  readonly #tail: number;
+  /** Taken so far, kept here: the guest cannot move it. */
+  taken = 0;
+
+  constructor(words: Int32Array, bytes: Uint8Array, head: number, tail: number) {
+    this.#words = words;
+    this.#bytes = bytes;
+    this.#head = head / 4;
+    this.#tail = tail / 4;
+  }
+
+  /** What waits, `bytes`; more than the ring has room for is nonsense. */
+  get used(): number {
+    return (Atomics.load(this.#words, this.#head) - this.taken) >>> 0;
+  }
+
+  peek(): Uint8Array {
+    const start = (this.taken >>> 0) % CHANNEL_RING_BYTES;
+    return this.#bytes.slice(start, Math.min(start + this.used, CHANNEL_RING_BYTES));
+  }
+
+  consume(length: number): void {
+    this.taken = (this.taken + length) | 0;
+    this.store();
+  }
+
+  store(): void {
+    Atomics.store(this.#words, this.#tail, this.taken);
+  }
+}
 
 export class CommandChannel {
   readonly #wake: () => void;
   /** Undefined once the memory has gone. */
   #words: Int32Array | undefined;
-  #output = new Uint8Array(0);
-  #input = new Uint8Array(0);
+  readonly #output: Uint8Array;
+  readonly #input: Uint8Array;
   readonly #control: Uint8Array;
-  #outputTail = 0;
+  readonly #outputs: Readonly<Record<CommandOutput, OutputRing>>;
   #inputHead = 0;
   #hasRefused = false;
   #isBroken = false;
@@ -60,10 +102,18 @@ export class CommandChannel {
   /** `memory` is CHANNEL_BYTES of zeroes; `wake` makes the guest's terminal readable. */
   constructor(memory: ArrayBuffer, wake: () => void) {
     this.#wake = wake;
-    this.#words = new Int32Array(memory, 0, CHANNEL_CONTROL_BYTES / 4);
+    const words = new Int32Array(memory, 0, CHANNEL_CONTROL_BYTES / 4);
+    const [output, input, error] = [0, 1, 2].map(
+      (ring) => new Uint8Array(memory, CHANNEL_CONTROL_BYTES + ring * CHANNEL_RING_BYTES, CHANNEL_RING_BYTES),
+    ) as [Uint8Array, Uint8Array, Uint8Array];
+    this.#words = words;
     this.#control = new Uint8Array(memory, 0, CHANNEL_CONTROL_BYTES);
-    this.#output = new Uint8Array(memory, CHANNEL_CONTROL_BYTES, CHANNEL_RING_BYTES);
-    this.#input = new Uint8Array(memory, CHANNEL_CONTROL_BYTES + CHANNEL_RING_BYTES, CHANNEL_RING_BYTES);
+    this.#output = output;
+    this.#input = input;
+    this.#outputs = {
+      1: new OutputRing(words, output, CHANNEL_OUTPUT_HEAD, CHANNEL_OUTPUT_TAIL),
+      2: new OutputRing(words, error, CHANNEL_ERROR_HEAD, CHANNEL_ERROR_TAIL),
+    };
     this.#store(CHANNEL_VERSION, CHANNEL_LAYOUT);
   }
 
@@ -96,21 +146,20 @@ export class CommandChannel {
     return this.#load(CHANNEL_STATE) !== CHANNEL_INPUT_CLOSED;
   }
 
-  /** A copy of the output that waits, as far as it lies together; empty if there is none. */
-  peekOutput(): Uint8Array {
-    const used = (this.#load(CHANNEL_OUTPUT_HEAD) - this.#outputTail) >>> 0;
+  /** A copy of what waits of an output, as far as it lies together; empty if there is none. */
+  peekOutput(output: CommandOutput = 1): Uint8Array {
+    if (this.#words === undefined) return new Uint8Array(0);
+    const ring = this.#outputs[output];
+    const { used } = ring;
     // More than there is room for is nonsense; taken for an amount, it would be up to 4 GiB of it.
     if (used > CHANNEL_RING_BYTES) this.#isBroken = true;
-    if (this.#isBroken || used === 0) return new Uint8Array(0);
-    const start = (this.#outputTail >>> 0) % CHANNEL_RING_BYTES;
-    return this.#output.slice(start, Math.min(start + used, CHANNEL_RING_BYTES));
+    return this.#isBroken || used === 0 ? new Uint8Array(0) : ring.peek();
   }
 
   /** The first `length` bytes of what `peekOutput` has shown are written. */
-  consumeOutput(length: number): void {
-    if (length === 0) return;
-    this.#outputTail = (this.#outputTail + length) | 0;
-    this.#store(CHANNEL_OUTPUT_TAIL, this.#outputTail);
+  consumeOutput(length: number, output: CommandOutput = 1): void {
+    if (length === 0 || this.#words === undefined) return;
+    this.#outputs[output].consume(length);
     // A wake-up costs the guest an interrupt and more.
     if (this.#load(CHANNEL_GUEST_WAITS) !== CHANNEL_WAITS_FOR_INPUT) this.#wakeIfWaiting();
   }
@@ -148,7 +197,8 @@ export class CommandChannel {
   /** What is kept here and not in the memory, which is saved by itself. */
   save(): State {
     return {
-      outputTail: this.#outputTail >>> 0,
+      outputTail: this.#outputs[1].taken >>> 0,
+      errorTail: this.#outputs[2].taken >>> 0,
       inputHead: this.#inputHead >>> 0,
       hasRefused: this.#hasRefused,
       isBroken: this.#isBroken,
@@ -157,14 +207,15 @@ export class CommandChannel {
 
   /** The memory is that of the saved guest. */
   restore(state: StateReader): void {
-    state.only(["outputTail", "inputHead", "hasRefused", "isBroken"]);
-    const outputTail = state.integer("outputTail", { minimum: 0, maximum: 0xffff_ffff }) | 0;
-    const inputHead = state.integer("inputHead", { minimum: 0, maximum: 0xffff_ffff }) | 0;
+    state.only(["outputTail", "errorTail", "inputHead", "hasRefused", "isBroken"]);
+    const count = (name: string): number => state.integer(name, { minimum: 0, maximum: 0xffff_ffff }) | 0;
+    const [outputTail, errorTail, inputHead] = [count("outputTail"), count("errorTail"), count("inputHead")];
     this.#hasRefused = state.boolean("hasRefused");
     this.#isBroken = state.boolean("isBroken");
-    this.#outputTail = outputTail;
+    this.#outputs[1].taken = outputTail;
+    this.#outputs[2].taken = errorTail;
     this.#inputHead = inputHead;
-    this.#store(CHANNEL_OUTPUT_TAIL, outputTail);
+    for (const ring of Object.values(this.#outputs)) ring.store();
     this.#store(CHANNEL_INPUT_HEAD, inputHead);
   }
 

@@ -9,6 +9,7 @@ const vm = createVm(
   {
     output: (bytes, done) => process.stderr.write(bytes, () => done()),
     commandOutput: (bytes, done) => process.stdout.write(bytes, () => done()),
+    commandError: (bytes, done) => process.stderr.write(bytes, () => done()),
     commandStarted: () => process.stdin.on("data", give).on("end", () => vm.endCommandInput()),
     commandRoom: () => process.stdin.resume(),
   },

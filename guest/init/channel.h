@@ -1,4 +1,4 @@
-/* The command's standard input and output where the host has no terminal: pipes, as in a container, whose bytes
+/* The command's standard input, output and error where the host has no terminal: pipes, as in a container, whose bytes
  * move between here and the monitor's memory (devices/pseudo/command-channel.ts, mapped from /dev/mem). Every
  * byte is as it is, an end is an end, and the command's own end waits for neither side's rest of input. */
 #ifndef VMLET_CHANNEL_H
@@ -14,10 +14,10 @@
 
 #include "syscall.h"
 
-#define CHANNEL_LAYOUT 1
+#define CHANNEL_LAYOUT 2
 #define CHANNEL_CONTROL_BYTES 0x1000
 #define CHANNEL_RING_BYTES 0x20000
-#define CHANNEL_BYTES (CHANNEL_CONTROL_BYTES + 2 * CHANNEL_RING_BYTES)
+#define CHANNEL_BYTES (CHANNEL_CONTROL_BYTES + 3 * CHANNEL_RING_BYTES)
 #define CHANNEL_OPEN 1
 #define CHANNEL_INPUT_CLOSED 2
 /* Values of `guest_waits`. */
@@ -37,6 +37,8 @@ struct channel {
 	volatile unsigned monitor_waits;
 	/* Init is about to look for a notice: nobody need wake it. */
 	volatile unsigned looks;
+	/* Of standard error. */
+	volatile unsigned error_head, error_tail;
 };
 
 /* In the control page: what a guest that goes on from a snapshot is told, whatever it was doing (template.h). */
@@ -52,7 +54,7 @@ struct timespec64 {
 };
 
 static struct channel *channel;
-static char *output_ring, *input_ring;
+static char *output_ring, *input_ring, *error_ring;
 /* The terminal, which is only there to wake us. */
 static long wake_up = -1;
 /* The monitor's register. */
@@ -80,6 +82,7 @@ static int open_channel(unsigned gpa, volatile unsigned *bell)
 	}
 	output_ring = (char *)at + CHANNEL_CONTROL_BYTES;
 	input_ring = output_ring + CHANNEL_RING_BYTES;
+	error_ring = input_ring + CHANNEL_RING_BYTES;
 	doorbell = bell;
 	return 1;
 }

@@ -1,4 +1,4 @@
-/* The command between two pipes, whose bytes go through the channel's rings (channel.h). */
+/* The command between pipes, whose bytes go through the channel's rings (channel.h). */
 #ifndef VMLET_PIPES_H
 #define VMLET_PIPES_H
 
@@ -7,6 +7,7 @@
 #include <asm/poll.h>
 #include <linux/sched.h>
 
+#include "agent/ring.h"
 #include "channel.h"
 #include "cmdline.h"
 #include "power.h"
@@ -19,8 +20,15 @@
 /* Of init while it moves bytes: a tenth of a processor, if programs want all of it. */
 #define NICE 10
 
-/* Our ends of the pipes, -1 once they are closed. */
-static long pipe_output = -1, pipe_input = -1;
+#define OUTPUTS 2
+
+/* Standard output and standard error: our end of the pipe, -1 once it is closed, and where its bytes go. */
+static struct outlet {
+	long pipe;
+	int is_ready;
+	struct ring ring;
+} outlets[OUTPUTS];
+static long pipe_input = -1;
 
 static void close_pipe(long *fd)
 {
@@ -37,37 +45,42 @@ static void close_input(void)
 	*doorbell = 1;
 }
 
-static unsigned output_room(void)
-{
-	return CHANNEL_RING_BYTES - (channel->output_head - channel->output_tail);
-}
-
 static unsigned input_waiting(void)
 {
 	return channel->input_head - channel->input_tail;
 }
 
 /* One read of what the command has written, at most `limit` bytes; the count, 0 if there is nothing now. */
-static unsigned move_output(unsigned limit)
+static unsigned move_output(struct outlet *outlet, unsigned limit)
 {
-	unsigned at = channel->output_head % CHANNEL_RING_BYTES, room = output_room();
+	struct part parts[2];
+	unsigned room = ring_room(&outlet->ring), head = *outlet->ring.head;
 
-	if (room > CHANNEL_RING_BYTES - at)
-		room = CHANNEL_RING_BYTES - at;
+	outlet->is_ready = 0;
 	if (room > limit)
 		room = limit;
-	if (pipe_output < 0 || !room)
+	if (outlet->pipe < 0 || !room)
 		return 0;
-	long count = call3(read, pipe_output, output_ring + at, room);
+	long count = call3(readv, outlet->pipe, parts, ring_parts(&outlet->ring, head, room, parts));
 
 	if (count == 0)
 		/* The last writer has gone, and a pipe without one is always ready. */
-		close_pipe(&pipe_output);
+		close_pipe(&outlet->pipe);
 	if (count <= 0)
 		return 0;
-	channel->output_head += (unsigned)count;
+	*outlet->ring.head = head + (unsigned)count;
 	*doorbell = 1;
 	return (unsigned)count;
+}
+
+static unsigned move_outputs(void)
+{
+	unsigned moved = 0;
+
+	for (int i = 0; i < OUTPUTS; i++)
+		if (outlets[i].is_ready)
+			moved += move_output(&outlets[i], RING_BYTES);
+	return moved;
 }
 
 /* One write of what has come for the command. */
@@ -103,8 +116,9 @@ static unsigned move_input(void)
 
 static int must_be_woken(void)
 {
-	if (pipe_output >= 0 && !output_room())
-		return 1;
+	for (int i = 0; i < OUTPUTS; i++)
+		if (outlets[i].pipe >= 0 && !ring_room(&outlets[i].ring))
+			return 1;
 	return pipe_input >= 0 && !channel->input_end && !input_waiting();
 }
 
@@ -112,7 +126,7 @@ static int must_be_woken(void)
 static void wait_for_bytes(int is_busy)
 {
 	static char dropped[256];
-	struct poll_fd fds[4];
+	struct poll_fd fds[OUTPUTS + 3], *input = fds + OUTPUTS, *woken = input + 1, *children = woken + 1;
 	struct timespec64 time = { 0, 0 };
 	int waits = 0;
 
@@ -122,11 +136,12 @@ static void wait_for_bytes(int is_busy)
 		__sync_synchronize();
 		waits = must_be_woken();
 	}
-	fds[0] = (struct poll_fd){ output_room() ? (int)pipe_output : -1, POLLIN, 0 };
+	for (int i = 0; i < OUTPUTS; i++)
+		fds[i] = (struct poll_fd){ ring_room(&outlets[i].ring) ? (int)outlets[i].pipe : -1, POLLIN, 0 };
 	/* Without an event asked for, the end of the last reader is told all the same. */
-	fds[1] = (struct poll_fd){ (int)pipe_input, pipe_input >= 0 && input_waiting() ? POLLOUT : 0, 0 };
-	fds[2] = (struct poll_fd){ (int)wake_up, POLLIN, 0 };
-	fds[3] = (struct poll_fd){ (int)child_signals, POLLIN, 0 };
+	*input = (struct poll_fd){ (int)pipe_input, pipe_input >= 0 && input_waiting() ? POLLOUT : 0, 0 };
+	*woken = (struct poll_fd){ (int)wake_up, POLLIN, 0 };
+	*children = (struct poll_fd){ (int)child_signals, POLLIN, 0 };
 	if (waits) {
 		long ms = wake_up >= 0 ? LOOK_MS : LOOK_BLINDLY_MS;
 
@@ -134,34 +149,49 @@ static void wait_for_bytes(int is_busy)
 	}
 	int is_done = is_busy || (!waits && must_be_woken());
 
-	call5(ppoll, fds, 4, is_done || waits ? &time : 0, &sleeping_mask, 8);
+	call5(ppoll, fds, OUTPUTS + 3, is_done || waits ? &time : 0, &sleeping_mask, 8);
 	channel->guest_waits = 0;
-	if (fds[3].revents)
+	if (children->revents)
 		child_changed = 1;
-	/* The last writer has gone, and nothing is left: only forgotten, since closing it is work for nothing. */
-	if ((fds[0].revents & (POLLIN | POLLHUP)) == POLLHUP)
-		pipe_output = -1;
-	if (fds[1].revents & POLLERR)
+	for (int i = 0; i < OUTPUTS; i++) {
+		outlets[i].is_ready = fds[i].revents != 0;
+		/* The last writer has gone, and nothing is left: only forgotten, since closing it is work for nothing. */
+		if ((fds[i].revents & (POLLIN | POLLHUP)) == POLLHUP)
+			outlets[i].pipe = -1;
+	}
+	if (input->revents & POLLERR)
 		close_input();
-	if (!fds[2].revents)
+	if (!woken->revents)
 		return;
-	if ((fds[2].revents & POLLIN) && !terminal_is_taken())
+	if ((woken->revents & POLLIN) && !terminal_is_taken())
 		call3(read, wake_up, dropped, sizeof(dropped));
 	else
 		wake_up = -1;
 }
 
 /* What the command has written before its end, and no more: a child of its may write for ever. */
-static void drain_output(void)
+static void drain_outputs(void)
 {
-	int left = 0;
+	int left[OUTPUTS] = { 0, 0 };
 
-	if (pipe_output >= 0)
-		call3(ioctl, pipe_output, FIONREAD, &left);
-	while (left > 0 && pipe_output >= 0) {
-		unsigned moved = move_output((unsigned)left);
+	for (int i = 0; i < OUTPUTS; i++)
+		if (outlets[i].pipe >= 0)
+			call3(ioctl, outlets[i].pipe, FIONREAD, &left[i]);
+	for (;;) {
+		unsigned moved = 0;
+		int is_left = 0;
 
-		left -= (int)moved;
+		for (int i = 0; i < OUTPUTS; i++) {
+			unsigned count = left[i] > 0 ? move_output(&outlets[i], (unsigned)left[i]) : 0;
+
+			left[i] -= (int)count;
+			moved += count;
+			if (left[i] <= 0)
+				outlets[i].pipe = -1;
+			is_left |= outlets[i].pipe >= 0;
+		}
+		if (!is_left)
+			return;
 		if (!moved) {
 			/* Only a full ring stops us. */
 			close_pipe(&pipe_input);
@@ -207,18 +237,24 @@ static void look_at_children(long command, struct command_state *state)
 	}
 }
 
-/* Runs the command between two pipes, and moves what goes through them, until it has ended. Its exit status. */
+static struct outlet new_outlet(long pipe, char *ring, volatile unsigned *head, volatile unsigned *tail)
+{
+	call3(fcntl, pipe, F_SETFL, O_NONBLOCK);
+	return (struct outlet){ pipe, 0, { ring, head, tail } };
+}
+
+/* Runs the command between pipes, and moves what goes through them, until it has ended. Its exit status. */
 static int run_with_pipes(void)
 {
 	static const unsigned long signals = 1UL << (SIGCHLD - 1) | 1UL << (SIGUSR1 - 1) | 1UL << (SIGUSR2 - 1) |
 					     1UL << (SIGTERM - 1);
 	static const unsigned long none = 0;
 	struct command_state state = { STATUS_CANNOT_RUN, 0, 0 };
-	int in[2], out[2];
+	int in[2], out[2], error[2];
 
 	if (is_template)
 		warm_up();
-	if (call2(pipe2, in, O_CLOEXEC) != 0 || call2(pipe2, out, O_CLOEXEC) != 0)
+	if (call2(pipe2, in, O_CLOEXEC) != 0 || call2(pipe2, out, O_CLOEXEC) != 0 || call2(pipe2, error, O_CLOEXEC) != 0)
 		return state.status;
 	handle(SIGCHLD, on_signal);
 	/* Taken in while init sleeps, and not between its look and its sleep. */
@@ -234,7 +270,7 @@ static int run_with_pipes(void)
 		call0(setsid);
 		call2(dup2, in[0], 0);
 		call2(dup2, out[1], 1);
-		call2(dup2, out[1], 2);
+		call2(dup2, error[1], 2);
 		call1(chdir, "/root");
 		run_command(is_template ? wait_in_template(&timer->snapshot, terminal_device) : argv);
 	}
@@ -242,10 +278,11 @@ static int run_with_pipes(void)
 	give_way();
 	call1(close, in[0]);
 	call1(close, out[1]);
+	call1(close, error[1]);
 	pipe_input = in[1];
-	pipe_output = out[0];
 	call3(fcntl, pipe_input, F_SETFL, O_NONBLOCK);
-	call3(fcntl, pipe_output, F_SETFL, O_NONBLOCK);
+	outlets[0] = new_outlet(out[0], output_ring, &channel->output_head, &channel->output_tail);
+	outlets[1] = new_outlet(error[0], error_ring, &channel->error_head, &channel->error_tail);
 	while (command > 0) {
 		/* Before the command gets what was sent to this guest, and not to the one that was saved. */
 		struct restore_block *notice = has_notice();
@@ -253,11 +290,9 @@ static int run_with_pipes(void)
 		if (notice)
 			become_another(notice);
 		/* Of a program that has just begun there is none. */
-		unsigned moved = state.has_begun ? 0 : move_output(CHANNEL_RING_BYTES);
+		unsigned moved = move_outputs() + move_input();
 
-		moved += move_input();
 		state.has_begun = 0;
-
 		wait_for_bytes(moved > 0);
 		if (asked_off) {
 			state.status = 0;
@@ -279,7 +314,7 @@ static int run_with_pipes(void)
 				break;
 		}
 	}
-	drain_output();
+	drain_outputs();
 	reboot_if_asked();
 	return state.status;
 }

@@ -15,16 +15,16 @@ const BOOT_LIMIT_MS = 400_000;
 interface Ended {
   readonly status: number | null;
   readonly stdout: Buffer;
-  readonly stderr: string;
+  readonly stderr: Buffer;
 }
 
 /** `input` is all of standard input; `isEndless`: and then zeroes, for as long as anybody takes them. */
 async function boot(args: string[], input: Uint8Array, isEndless = false): Promise<Ended> {
   const child = spawn("dist/vmlet.js", ["boot", "--quiet", ...args], { timeout: timeLimit("a boot", BOOT_LIMIT_MS) });
   const output: Buffer[] = [];
-  let stderr = "";
+  const errors: Buffer[] = [];
   child.stdout.on("data", (bytes: Buffer) => output.push(bytes));
-  child.stderr.setEncoding("latin1").on("data", (text: string) => (stderr += text));
+  child.stderr.on("data", (bytes: Buffer) => errors.push(bytes));
   // The end of the program is the end of its input.
   child.stdin.on("error", () => undefined);
   child.stdin.write(input);
@@ -35,7 +35,7 @@ async function boot(args: string[], input: Uint8Array, isEndless = false): Promi
   else child.stdin.end();
   const status = await new Promise<number | null>((done) => child.once("close", done));
   countBoot();
-  return { status, stdout: Buffer.concat(output), stderr };
+  return { status, stdout: Buffer.concat(output), stderr: Buffer.concat(errors) };
 }
 
 describe("boot: a command without a terminal", function () {
@@ -51,7 +51,7 @@ describe("boot: a command without a terminal", function () {
     if (folder !== "") rmSync(folder, { recursive: true });
   });
 
-  it("more bytes than any buffer holds go in and come out as they are; it finds what a container has; its end waits for no child and no end of its input; words of -- are another's", async () => {
+  it("more bytes than any buffer holds go in and come out as they are, by both outputs apart; it finds what a container has; its end waits for no child and no end of its input; words of -- are another's", async () => {
     const bytes = Buffer.concat([Buffer.from(Array.from({ length: 256 }, (_, i) => i)), randomBytes(299_744)]);
     const expected: readonly [script: string, output: string][] = [
       ["dd bs=4 count=1 iflag=fullblock 2>/dev/null | od -An -tx1", "61 00 04 ff"],
@@ -62,7 +62,7 @@ describe("boot: a command without a terminal", function () {
         "cd /dev; ls -d null zero full random urandom tty console ptmx pts shm mqueue fd stdin stdout stderr | wc -l",
         "15",
       ],
-      ["echo err >/dev/stderr; echo out >/dev/stdout; head -c 0 /dev/stdin", "err\nout"],
+      ["echo err >/dev/stderr; echo out >/dev/stdout; head -c 0 /dev/stdin", "out"],
       ["echo x >/dev/shm/x; cat /dev/shm/x; stat -c %a /dev/shm /tmp | tr '\\n' ' '", "x\n1777 1777"],
       ["hostname; cat /etc/hostname; echo $HOSTNAME", "vmlet\nvmlet\nvmlet"],
       ["ping -c 1 localhost | grep -c ttl=", "1"],
@@ -70,7 +70,7 @@ describe("boot: a command without a terminal", function () {
       ["kill -USR2 0 2>/dev/null; :", ""],
     ];
     const script = expected.map(([line]) => `(trap : USR2; ${line}); echo; echo =`).join("\n");
-    const copy = `dd bs=10000 count=${String(bytes.length / 10_000)} iflag=fullblock 2>/dev/null`;
+    const copy = `dd bs=10000 count=${String(bytes.length / 10_000)} iflag=fullblock 2>/dev/null | tee /dev/stderr`;
     const { status, stdout, stderr } = await boot(
       [
         "-c",
@@ -83,7 +83,8 @@ describe("boot: a command without a terminal", function () {
       Buffer.concat([bytes, Buffer.from([0x61, 0, 4, 0xff])]),
       true,
     );
-    assert.ok(stdout.subarray(0, bytes.length).equals(bytes), stderr);
+    assert.ok(stdout.subarray(0, bytes.length).equals(bytes), stderr.toString("latin1", bytes.length));
+    assert.ok(stderr.subarray(0, bytes.length).equals(bytes), "standard error is exact, too");
     const found = stdout
       .subarray(bytes.length)
       .toString("latin1")
@@ -93,7 +94,7 @@ describe("boot: a command without a terminal", function () {
       found.slice(0, -1),
       expected.map(([, output]) => output),
     );
-    assert.deepEqual([status, stderr, found.at(-1)], [7, "", ""]);
+    assert.deepEqual([status, stderr.toString("latin1", bytes.length), found.at(-1)], [7, "err\n", ""]);
   });
 
   it("a read-only root disk without a place for /dev, /proc, /sys, /tmp and /run works as any", async () => {
@@ -118,7 +119,7 @@ describe("boot: a command without a terminal", function () {
       Buffer.alloc(0),
     );
     assert.deepEqual(
-      [stdout.toString("latin1").split("\n"), stderr, status],
+      [stdout.toString("latin1").split("\n"), stderr.toString("latin1"), status],
       [
         [
           ...[

@@ -1,6 +1,6 @@
 // Needs: a /dev/kvm of any kind that boots a guest. Guests that go on from a template.
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import {
   existsSync,
@@ -77,14 +77,48 @@ describe("boot: from a template", function () {
     assert.ok((await run([], words)).stdout === `a b||\\|\xc3\xa9|${"x".repeat(5000)}|`);
     assert.deepEqual(await run([], ["no-such-program"]), {
       status: 127,
-      stdout: "init: cannot run no-such-program: not found\n",
-      stderr: "",
+      stdout: "",
+      stderr: "init: cannot run no-such-program: not found\n",
     });
     const world = await run([], ["sh", "-c", "pwd; hostname; echo $HOSTNAME $HOME; tty; ulimit -n; kill -TERM $$"]);
     assert.equal(world.stdout, "/root\nvmlet\nvmlet /root\nnot a tty\n1024\n");
     assert.equal(world.status, 143);
     assert.equal((await run([], ["reboot", "-f"])).status, 100);
     assert.equal(templates().length, 1);
+  });
+
+  it("neither output waits for the reader of the other, and each is whole, the third time too", async () => {
+    const script = "seq 1 60000 & seq 60001 130000 >&2; wait; exit 5";
+    const lines = (from: number, to: number): string =>
+      Array.from({ length: to - from + 1 }, (_, i) => `${String(from + i)}\n`).join("");
+    for (const first of ["stdout", "stderr", "stderr"] as const) {
+      const env = { ...process.env, VMLET_CACHE: join(folder, "cache") };
+      const words = ["boot", "--from-template", "--accel", "kvm", "--quiet", "--", "sh", "-c", script];
+      const child = spawn(PROGRAM, words, { env, stdio: ["ignore", "pipe", "pipe"], timeout: BOOT_LIMIT_MS });
+      try {
+        const ended = new Promise<number | null>((done) => child.once("close", done));
+        const other = first === "stdout" ? "stderr" : "stdout";
+        // The writer of the other stands still until this one has been read to its last line.
+        const seen = { stdout: "", stderr: "" };
+        const last = first === "stdout" ? "60000\n" : "130000\n";
+        await new Promise<void>((done, failed) => {
+          child.once("close", () => {
+            failed(new Error(`ended: ${seen.stdout.slice(-100)} ${seen.stderr.slice(-100)}`));
+          });
+          child[first].setEncoding("latin1").on("data", (text: string) => {
+            seen[first] += text;
+            if (seen[first].endsWith(last)) done();
+          });
+        });
+        child[other].setEncoding("latin1").on("data", (text: string) => (seen[other] += text));
+        assert.equal(await ended, 5, seen.stderr.slice(-100));
+        assert.ok(seen.stdout === lines(1, 60_000));
+        assert.ok(seen.stderr === lines(60_001, 130_000));
+      } finally {
+        child.kill("SIGKILL");
+      }
+      countBoot();
+    }
   });
 
   it("a command that comes again goes on behind its exec: its input, status and random bytes are its own", async () => {
@@ -133,16 +167,20 @@ describe("boot: from a template", function () {
         const template = await openTemplate({ kernel, initrd: "guest/out/initramfs.cpio", quiet: true });
         const pool = template.pool({ size: 2 });
         await pool.filled();
-        const command = ["sh", "-c", "echo $WORD $(pwd) $(hostname) $HOSTNAME; cat; exit 3"];
+        const command = ["sh", "-c", "echo $WORD $(pwd) $(hostname) $HOSTNAME; cat; echo error >&2; exit 3"];
         const run = async (name) => {
           let output = "";
-          const host = { output: (bytes, done) => ((output += Buffer.from(bytes)), done()) };
+          let error = "";
+          const host = {
+            output: (bytes, done) => ((output += Buffer.from(bytes)), done()),
+            commandError: (bytes, done) => ((error += Buffer.from(bytes)), setImmediate(done)),
+          };
           const vm = pool.take(host, { command, env: { WORD: "word" }, folder: "/tmp", hostName: name });
           vm.commandInput(Buffer.from("input of " + name));
           vm.endCommandInput();
           const { exitStatus } = await vm.start();
           await vm.close();
-          return [output, exitStatus];
+          return [output, error, exitStatus];
         };
         const ran = await Promise.all(["one", "two", "three"].map(run));
         await pool.close();
@@ -198,11 +236,11 @@ describe("boot: from a template", function () {
     assert.deepEqual([status, stderr], [0, ""]);
     const tooLong = "The command and its variables are longer than 128 KiB";
     assert.deepEqual(JSON.parse(stdout), {
-      ran: ["one", "two", "three"].map((name) => [`word /tmp ${name} ${name}\ninput of ${name}`, 3]),
-      // The variable is of the program's start.
+      ran: ["one", "two", "three"].map((name) => [`word /tmp ${name} ${name}\ninput of ${name}`, "error\n", 3]),
+      // The variable is of the program's start; who does not take standard error apart gets it behind the rest.
       went: [
-        ["word /tmp vmlet vmlet\ninput of four", 3],
-        ["word /tmp five vmlet\ninput of five", 3],
+        ["word /tmp vmlet vmlet\ninput of fourerror\n", 3],
+        ["word /tmp five vmlet\ninput of fiveerror\n", 3],
       ],
       ids: true,
       refused: [

@@ -4,6 +4,8 @@ import { readFileSync } from "node:fs";
 import {
   CHANNEL_BYTES,
   CHANNEL_CONTROL_BYTES,
+  CHANNEL_ERROR_HEAD,
+  CHANNEL_ERROR_TAIL,
   CHANNEL_GUEST_WAITS,
   CHANNEL_INPUT_CLOSED,
   CHANNEL_INPUT_END,
@@ -18,7 +20,13 @@ import {
   CHANNEL_STATE,
   CHANNEL_VERSION,
   CommandChannel,
+  type CommandOutput,
 } from "../../devices/pseudo/command-channel.js";
+
+const COUNTS = {
+  1: { head: CHANNEL_OUTPUT_HEAD, tail: CHANNEL_OUTPUT_TAIL },
+  2: { head: CHANNEL_ERROR_HEAD, tail: CHANNEL_ERROR_TAIL },
+};
 
 /** The guest's end, as guest/init/channel.h works. */
 function rig() {
@@ -26,6 +34,7 @@ function rig() {
   const words = new Uint32Array(memory, 0, CHANNEL_CONTROL_BYTES / 4);
   const output = new Uint8Array(memory, CHANNEL_CONTROL_BYTES, CHANNEL_RING_BYTES);
   const input = new Uint8Array(memory, CHANNEL_CONTROL_BYTES + CHANNEL_RING_BYTES, CHANNEL_RING_BYTES);
+  const error = new Uint8Array(memory, CHANNEL_CONTROL_BYTES + 2 * CHANNEL_RING_BYTES, CHANNEL_RING_BYTES);
   const count = { wakes: 0 };
   const channel = new CommandChannel(memory, () => count.wakes++);
   const get = (offset: number): number => words[offset / 4] ?? 0;
@@ -36,12 +45,14 @@ function rig() {
     count,
     get,
     set,
-    write: (bytes: Uint8Array): number => {
-      const head = get(CHANNEL_OUTPUT_HEAD);
-      const room = CHANNEL_RING_BYTES - ((head - get(CHANNEL_OUTPUT_TAIL)) >>> 0);
+    write: (bytes: Uint8Array, to: CommandOutput = 1): number => {
+      const { head: headAt, tail: tailAt } = COUNTS[to];
+      const ring = to === 1 ? output : error;
+      const head = get(headAt);
+      const room = CHANNEL_RING_BYTES - ((head - get(tailAt)) >>> 0);
       const taken = Math.min(bytes.length, room);
-      for (let i = 0; i < taken; i++) output[((head + i) >>> 0) % CHANNEL_RING_BYTES] = bytes[i] ?? 0;
-      set(CHANNEL_OUTPUT_HEAD, head + taken);
+      for (let i = 0; i < taken; i++) ring[((head + i) >>> 0) % CHANNEL_RING_BYTES] = bytes[i] ?? 0;
+      set(headAt, head + taken);
       return taken;
     },
     read: (limit: number): number[] => {
@@ -57,18 +68,30 @@ function rig() {
 const pattern = (length: number): Uint8Array => Uint8Array.from({ length }, (_, i) => (i * 7 + (i >>> 8)) & 0xff);
 
 describe("command channel", () => {
-  it("every byte of output comes in order, over the end of the ring", () => {
+  it("every byte of both outputs comes in order, over the end of the ring, and neither in the other", () => {
     const r = rig();
-    const sent = pattern(1_000_000);
-    const seen: number[] = [];
-    for (let at = 0; at < sent.length;) {
-      at += r.write(sent.subarray(at, at + 50_000));
-      for (let bytes = r.channel.peekOutput(); bytes.length > 0; bytes = r.channel.peekOutput()) {
-        seen.push(...bytes);
-        r.channel.consumeOutput(bytes.length);
+    const sent = { 1: pattern(1_000_000), 2: pattern(700_000).reverse() };
+    const seen = { 1: [] as number[], 2: [] as number[] };
+    const at = { 1: 0, 2: 0 };
+    while (at[1] < sent[1].length || at[2] < sent[2].length) {
+      for (const output of [1, 2] as const) {
+        at[output] += r.write(sent[output].subarray(at[output], at[output] + 50_000), output);
+        for (let bytes = r.channel.peekOutput(output); bytes.length > 0; bytes = r.channel.peekOutput(output)) {
+          seen[output].push(...bytes);
+          r.channel.consumeOutput(bytes.length, output);
+        }
       }
     }
-    assert.deepEqual(Uint8Array.from(seen), sent);
+    for (const output of [1, 2] as const) assert.deepEqual(Uint8Array.from(seen[output]), sent[output]);
+  });
+
+  it("a full ring of one output holds up nothing of the other", () => {
+    const r = rig();
+    assert.equal(r.write(pattern(CHANNEL_RING_BYTES + 1)), CHANNEL_RING_BYTES);
+    assert.equal(r.write(pattern(10), 2), 10);
+    assert.deepEqual(r.channel.peekOutput(2), pattern(10));
+    r.channel.consumeOutput(10, 2);
+    assert.deepEqual([r.get(CHANNEL_ERROR_TAIL), r.get(CHANNEL_OUTPUT_TAIL)], [10, 0]);
   });
 
   it("every byte of input comes in order; a full ring refuses, and asks once half of it is free", () => {
@@ -125,12 +148,14 @@ describe("command channel", () => {
   });
 
   it("counts that no guest can have give no output, and no more than the ring has room for", () => {
-    for (const head of [CHANNEL_RING_BYTES + 1, 0x8000_0000, 0xffff_ffff]) {
-      const r = rig();
-      r.set(CHANNEL_OUTPUT_HEAD, head);
-      assert.equal(r.channel.peekOutput().length, 0);
-      r.set(CHANNEL_OUTPUT_HEAD, 5);
-      assert.equal(r.channel.peekOutput().length, 0, "once broken, it stays so");
+    for (const output of [1, 2] as const) {
+      for (const head of [CHANNEL_RING_BYTES + 1, 0x8000_0000, 0xffff_ffff]) {
+        const r = rig();
+        r.set(COUNTS[output].head, head);
+        assert.equal(r.channel.peekOutput(output).length, 0);
+        r.set(COUNTS[output].head, 5);
+        assert.equal(r.channel.peekOutput(output).length, 0, "once broken, it stays so");
+      }
     }
     for (const tail of [1, 0x7fff_ffff, 0x8000_0000]) {
       const r = rig();
@@ -155,10 +180,13 @@ describe("command channel", () => {
     const r = rig();
     r.set(CHANNEL_STATE, CHANNEL_OPEN);
     r.write(pattern(10));
+    r.write(pattern(10), 2);
     r.channel.detach();
     const before = Buffer.from(r.memory.slice(0));
     r.channel.endInput();
     r.channel.consumeOutput(5);
+    r.channel.consumeOutput(5, 2);
+    assert.equal(r.channel.peekOutput(2).length, 0);
     assert.deepEqual([r.channel.putInput(pattern(5)), r.channel.peekOutput().length, r.channel.isOpen], [0, 0, false]);
     assert.deepEqual(Buffer.from(r.memory), before);
   });
@@ -178,7 +206,7 @@ describe("command channel", () => {
     assert.deepEqual(
       fields.flatMap(([, names = ""]) => names.split(", ")),
       ["output_head", "output_tail", "input_head", "input_tail", "input_end", "state", "guest_waits", "version"].concat(
-        ["monitor_waits", "looks"],
+        ["monitor_waits", "looks", "error_head", "error_tail"],
       ),
     );
   });

@@ -22,6 +22,7 @@ import { END_OF_INPUT, Terminal } from "./terminal.js";
 
 const STDIN = 0;
 const STDOUT = 1;
+const STDERR = 2;
 const SIGPIPE = 13;
 
 export interface GuestRun {
@@ -57,7 +58,7 @@ export interface GuestRun {
 
 /** The result is the process's exit code. */
 export async function runGuest(run: GuestRun): Promise<number> {
-  const { config, outputs, progress, atSnapshotPoint } = run;
+  const { config, progress, atSnapshotPoint } = run;
   const support = deviceCount(config) === 0 ? undefined : await import("../virtio/device-support.js");
   const deviceSupport = await support?.loadDeviceSupport(config);
   let signal: number | undefined;
@@ -85,20 +86,26 @@ export async function runGuest(run: GuestRun): Promise<number> {
       unlessEnded(controls.resume(), report);
     },
   });
-  const standardOutput = new OutputWriter(STDOUT, {
-    vanished: () => {
-      signal ??= SIGPIPE;
-      if (wasIgnored(SIGPIPE)) say("standard output: nobody reads it any more (EPIPE); the guest is stopped");
-      vm.stop();
-    },
-    failed: (why) => {
-      say(`standard output: ${why}: what the guest writes is lost`, { returns: isRaw });
-    },
-  });
+  const writerOf = (fd: number, name: string): OutputWriter =>
+    new OutputWriter(fd, {
+      vanished: () => {
+        signal ??= SIGPIPE;
+        if (wasIgnored(SIGPIPE)) say(`${name}: nobody reads it any more (EPIPE); the guest is stopped`);
+        vm.stop();
+      },
+      failed: (why) => {
+        say(`${name}: ${why}: what the guest writes is lost`, { returns: isRaw });
+      },
+    });
+  const outputs = { 1: writerOf(STDOUT, "standard output"), 2: writerOf(STDERR, "standard error") };
   const host: VmHost = {
     output: (bytes, done) => {
       progress?.done();
-      standardOutput.write(bytes, done);
+      outputs[1].write(bytes, done);
+    },
+    commandError: (bytes, done) => {
+      progress?.done();
+      outputs[2].write(bytes, done);
     },
     inputRoom: () => {
       if (terminal instanceof Terminal) terminal.resume();
@@ -160,10 +167,10 @@ export async function runGuest(run: GuestRun): Promise<number> {
     vm.stop();
   };
   const removeResize = config.console === "virtio" && isTerminal(STDOUT) ? followSize(vm) : undefined;
-  const metrics = outputs.metrics === undefined ? undefined : await openMetrics(outputs.metrics, vm);
+  const metrics = run.outputs.metrics === undefined ? undefined : await openMetrics(run.outputs.metrics, vm);
   let control: { close(): void } | undefined;
   try {
-    control = outputs.control === undefined ? undefined : await openControl(outputs.control, controls);
+    control = run.outputs.control === undefined ? undefined : await openControl(run.outputs.control, controls);
     await run.beforeStart?.();
     const ended = vm.start({ threads: "main-first" });
     controls.begin(
@@ -184,15 +191,15 @@ export async function runGuest(run: GuestRun): Promise<number> {
     const isMissed = run.runsCommand && hasMissedCommand(exit);
     const ownCode = isMissed ? COMMAND_NOT_RUN : exitCodeOf(exit.outcome, exit.exitStatus);
     const guestsCode = signal === undefined ? ownCode : EXIT_SIGNAL_BASE + signal;
-    const exitCode = exitCodeWithLoss(guestsCode, standardOutput.lostBytes);
+    const exitCode = exitCodeWithLoss(guestsCode, outputs[1].lostBytes + outputs[2].lostBytes);
     terminal?.close();
     if (movedTo !== undefined) say(`the guest has moved to ${movedTo}`);
     else if (exit.outcome !== "poweroff" && signal === undefined) await explain(exit);
     if (isMissed && signal === undefined) say("the guest ended without running COMMAND: its /init is not vmlet's");
-    if (outputs.report !== undefined) {
+    if (run.outputs.report !== undefined) {
       const { makeReport, writeReport } = await import("./report.js");
       const kernel = { format: vm.kernelFormat, hash: run.kernel };
-      return await writeReport(outputs.report, makeReport(config, kernel, exit, exitCode, run.snapshot));
+      return await writeReport(run.outputs.report, makeReport(config, kernel, exit, exitCode, run.snapshot));
     }
     return exitCode;
   } finally {
@@ -223,7 +230,7 @@ function defect(): Promise<never> {
 /** Lost output is a failure, unless the guest's own status says more. */
 function exitCodeWithLoss(guestsCode: number, lostBytes: number): number {
   if (lostBytes === 0) return guestsCode;
-  say(`standard output: ${String(lostBytes)} bytes are lost; the guest itself has ended with ${String(guestsCode)}`);
+  say(`output: ${String(lostBytes)} bytes are lost; the guest itself has ended with ${String(guestsCode)}`);
   return guestsCode === 0 ? EXIT_OUTPUT_LOST : guestsCode;
 }
 

@@ -24,14 +24,9 @@ export interface TerminalSize {
 /** virtio 1.2 §5.3.4: cols and rows are 16 bits wide. */
 const MAX_TERMINAL = 0xffff;
 const CALLBACKS = [
-  "output",
-  "inputRoom",
-  "initStarted",
-  "commandStarted",
-  "commandRoom",
-  "snapshotPoint",
-  "log",
-] as const;
+  ...(["output", "inputRoom", "initStarted", "commandOutput", "commandError", "commandStarted"] as const),
+  ...(["commandRoom", "snapshotPoint", "log"] as const),
+];
 const THREADS: readonly unknown[] = ["main-first", "threads"];
 
 function isObject(value: unknown): value is Readonly<Record<string, unknown>> {

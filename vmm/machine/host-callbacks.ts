@@ -7,6 +7,8 @@ export interface VmHost {
   output(bytes: Uint8Array, done: () => void): void;
   /** As `output`, for what comes by the command's channel; without it that comes by `output`, too. */
   commandOutput?(bytes: Uint8Array, done: () => void): void;
+  /** As `commandOutput`, for the command's standard error; without it that comes by the same way as standard output. */
+  commandError?(bytes: Uint8Array, done: () => void): void;
   /** What comes by the command's channel stays there, for whoever goes on from a snapshot of the guest. */
   readonly keepsCommandOutput?: boolean;
   /** The guest has room for input again, after `input` took less than it was given. */
@@ -41,6 +43,15 @@ export class HostCallbacks {
   /** Whether what comes by the command's channel has a way of its own. */
   get takesCommandOutput(): boolean {
     return this.#host.commandOutput !== undefined;
+  }
+
+  /** Whether the command's standard error has a way of its own. */
+  get takesCommandError(): boolean {
+    return this.#host.commandError !== undefined;
+  }
+
+  commandError(bytes: Uint8Array, done: () => void): void {
+    this.#guard(() => this.#host.commandError?.(bytes, done));
   }
 
   get keepsCommandOutput(): boolean {

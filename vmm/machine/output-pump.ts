@@ -1,9 +1,10 @@
 // The guest's output on its way to the host, one piece at a time: out of the ring that vCPU threads
 // fill, out of a virtio console, and out of the command's channel. A slow host holds up the guest, not this thread.
-import type { CommandChannel } from "../../devices/pseudo/command-channel.js";
+import type { CommandChannel, CommandOutput } from "../../devices/pseudo/command-channel.js";
 import type { VmShared } from "../vcpu/shared.js";
 import { ConsoleOutput } from "./console-output.js";
 import type { ConsoleWatcher } from "./console-watcher.js";
+import { ErrorPump } from "./error-pump.js";
 import type { HostCallbacks } from "./host-callbacks.js";
 
 /** How long output gathers after some has been written, `ms`. */
@@ -13,9 +14,19 @@ const PIECES_A_TURN = 16;
 /** How long the last output of a VM that is to stop may take to be written, `ms`. */
 const LAST_OUTPUT_MS = 2000;
 
+interface CommandPiece {
+  readonly bytes: Uint8Array;
+  readonly output: CommandOutput;
+}
+
+const NOTHING: CommandPiece = { bytes: new Uint8Array(), output: 1 };
+
 export interface OutputPumpOptions {
   readonly shared: VmShared;
-  readonly host: Pick<HostCallbacks, "output" | "commandOutput" | "takesCommandOutput" | "keepsCommandOutput">;
+  readonly host: Pick<
+    HostCallbacks,
+    "output" | "commandOutput" | "takesCommandOutput" | "commandError" | "takesCommandError" | "keepsCommandOutput"
+  >;
   readonly watcher: ConsoleWatcher;
   readonly command: CommandChannel | undefined;
   /** The virtio console, which was told to wait, may go on. */
@@ -27,6 +38,7 @@ export interface OutputPumpOptions {
 export class OutputPump {
   readonly #options: OutputPumpOptions;
   readonly #console = new ConsoleOutput();
+  readonly #errors: ErrorPump | undefined;
   /** The virtio console waits until its output has been taken. */
   #isConsoleStopped = false;
   #isWriting = false;
@@ -40,6 +52,8 @@ export class OutputPump {
 
   constructor(options: OutputPumpOptions) {
     this.#options = options;
+    const { command, host } = options;
+    if (command !== undefined) this.#errors = new ErrorPump(host, command);
   }
 
   /** The guest has to wait until the host has taken some. */
@@ -60,6 +74,7 @@ export class OutputPump {
 
   /** Hands on what there is, unless the host is still busy with the piece before. */
   pump(): void {
+    this.#errors?.pump();
     // A host may be done at once, and that again and again, while the guest goes on writing.
     for (let pieces = 0; !this.#isWriting; pieces++) {
       if (pieces === PIECES_A_TURN) {
@@ -82,10 +97,10 @@ export class OutputPump {
   }
 
   /** As `written`; but once `hurry` has been called, only for so long. */
-  flush(): Promise<void> {
-    const written = this.written();
+  async flush(): Promise<void> {
+    const written = [this.written(), this.#errors?.written()];
     if (this.#isImpatient) this.#giveUp();
-    return written;
+    await Promise.all(written);
   }
 
   /** The VM is to end: the last output may take LAST_OUTPUT_MS from now. */
@@ -100,18 +115,25 @@ export class OutputPump {
   breakOff(): void {
     this.#isBroken = true;
     this.#isWriting = false;
+    this.#errors?.breakOff();
     this.#giveUp();
   }
 
   /** The end: nothing more is written, and all waits end. */
   close(): void {
     this.breakOff();
+    this.#errors?.close();
     clearImmediate(this.#next);
     clearTimeout(this.#impatience);
     clearTimeout(this.#gathering);
   }
 
   #giveUp(): void {
+    this.#endWaits();
+    this.#errors?.giveUp();
+  }
+
+  #endWaits(): void {
     for (const resolve of this.#waiters.splice(0)) resolve();
   }
 
@@ -120,17 +142,16 @@ export class OutputPump {
     const { shared, host, watcher, command } = this.#options;
     const serial = shared.peekOutput();
     const terminal = serial.length > 0 ? serial : this.#console.take();
-    const isChannelsTurn = terminal.length === 0 && !host.keepsCommandOutput;
-    const channel = (isChannelsTurn ? command?.peekOutput() : undefined) ?? new Uint8Array();
+    const { bytes: channel, output } = terminal.length === 0 ? this.#peekCommand() : NOTHING;
     const bytes = terminal.length > 0 ? terminal : channel;
     if (bytes.length === 0) {
-      this.#giveUp();
+      this.#endWaits();
       return false;
     }
     watcher.see(terminal);
     const consume = (): void => {
       shared.consumeOutput(serial.length);
-      command?.consumeOutput(channel.length);
+      command?.consumeOutput(channel.length, output);
     };
     if (this.#isBroken) {
       consume();
@@ -156,6 +177,15 @@ export class OutputPump {
     else host.output(bytes, done);
     isInside = false;
     return isDone && this.#wantsMore();
+  }
+
+  /** Of a host that does not take them apart, standard error comes behind what there is of standard output. */
+  #peekCommand(): CommandPiece {
+    const { host, command } = this.#options;
+    if (command === undefined || host.keepsCommandOutput) return NOTHING;
+    const bytes = command.peekOutput();
+    if (bytes.length > 0 || host.takesCommandError) return { bytes, output: 1 };
+    return { bytes: command.peekOutput(2), output: 2 };
   }
 
   /** What has come meanwhile is to be written at once, not after some more has gathered. */

@@ -53,6 +53,10 @@ class LateHost implements VmHost {
     return this.#host?.commandOutput?.bind(this.#host) as (bytes: Uint8Array, done: () => void) => void;
   }
 
+  get commandError(): (bytes: Uint8Array, done: () => void) => void {
+    return this.#host?.commandError?.bind(this.#host) as (bytes: Uint8Array, done: () => void) => void;
+  }
+
   get snapshotPoint(): () => void {
     // A host without one has the guest go on at once.
     return this.#host?.snapshotPoint?.bind(this.#host) as () => void;
