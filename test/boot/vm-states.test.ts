@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { timeLimit } from "../../vmm/host/time-limit.js";
 import { Vm, VmPool, type VmmError } from "../../vmm/index.js";
 import { countBoot } from "../helpers/booted.js";
 import { makeBusyboxImage, whyNoBusybox } from "../helpers/busybox-image.js";
@@ -37,7 +38,7 @@ describe("boot: VMs in every state", function () {
   });
 
   const records = (): string[] => readdirSync(join(folder, "state")).filter((name) => name !== "names");
-  const pidOf = ({ id }: Vm): number => {
+  const pidOf = ({ id }: Pick<Vm, "id">): number => {
     const record = JSON.parse(readFileSync(join(folder, "state", id, "vm.json"), "utf8")) as { owner: { pid: number } };
     return record.owner.pid;
   };
@@ -107,7 +108,9 @@ describe("boot: VMs in every state", function () {
 
   it("saved with its end, and turned off from inside: the same; what was saved goes on", async () => {
     const saved = join(folder, "saved");
-    const vm = await Vm.start({ image });
+    // More than a command of the agent's may have, and than a line of most files.
+    const big = { A: "a".repeat(70_000), B: "\u{e9}\n".repeat(40_000) };
+    const vm = await Vm.start({ image, env: big });
     await vm.files.write("/tmp/kept", "kept");
     await vm.snapshot(saved, { stop: true });
     await assert.rejects(vm.snapshot(join(folder, "never")), { code: "ERR_VM_STATE" });
@@ -115,7 +118,9 @@ describe("boot: VMs in every state", function () {
     await assertOver(vm);
     const another = await Vm.restore(saved, { hostName: "another" });
     assert.equal(await another.files.readText("/tmp/kept"), "kept");
-    assert.equal((await another.exec(["hostname"])).stdout, "another\n");
+    assert.equal((await another.exec(["hostname"], { cleanEnv: true })).stdout, "another\n");
+    // They are its own still.
+    await assert.rejects(async () => another.exec(["true"]), { code: "ERR_CONFIG" });
     await another.guest.powerOff(3);
     await assert.rejects(another.pause(), { code: "ERR_VM_STATE" });
     assert.deepEqual(await another.ended, { exitCode: 3 });
@@ -131,6 +136,15 @@ describe("boot: VMs in every state", function () {
       await vm.pause();
       await vm.pause();
       const waiting = vm.exec(["echo", "late"]).result();
+      const startedMs = performance.now();
+      const isLate = { code: "ERR_EXEC", isTimeout: true };
+      await Promise.all([
+        assert.rejects(async () => vm.exec(["true"], { timeoutMs: 50 }), isLate),
+        assert.rejects(vm.exec(["true"], { timeoutMs: 50 }).process(), isLate),
+        assert.rejects(vm.guest.waitForPort(9, { timeoutMs: 50 }), { errnoName: "ETIMEDOUT" }),
+        assert.rejects(vm.files.read("/etc/passwd", { signal: AbortSignal.timeout(50) }), { name: "TimeoutError" }),
+      ]);
+      assert.ok(performance.now() - startedMs < timeLimit("four refusals", 3000));
       const copy = await vm.clone();
       await copy.resume();
       assert.equal((await copy.exec(["echo", "copy"])).stdout, "copy\n");
@@ -162,7 +176,16 @@ describe("boot: VMs in every state", function () {
     const vm = await first;
     await pool.filled();
     assert.equal(pool.ready, 1);
+    // One that ends while it waits is replaced before anybody asks.
+    const [waits = ""] = records().filter((id) => id !== vm.id);
+    await new Promise((done) => setTimeout(done, 1100));
+    process.kill(pidOf({ id: waits }), "SIGKILL");
+    const limitMs = performance.now() + timeLimit("another VM", 60_000);
+    const isAnother = (): boolean => pool.ready === 1 && !records().includes(waits);
+    while (!isAnother() && performance.now() < limitMs) await new Promise((done) => setTimeout(done, 20));
+    assert.equal(pool.ready, 1);
     const second = await pool.take();
+    assert.notEqual(second.id, waits);
     const late = assert.rejects(pool.take(), { code: "ERR_VM_STATE" });
     await Promise.all([pool.close(), pool.close()]);
     await late;

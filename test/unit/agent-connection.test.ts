@@ -309,6 +309,25 @@ describe("agent windows", () => {
     assert.deepEqual(log, ["started 42", "end 1", "end 2", "done 000000000900000000000000"]);
   });
 
+  it("of a guest that is paused, or comes to be, nobody waits for the end of what was given up", async () => {
+    const { peer, connection } = connect();
+    const before = open(connection, READ);
+    before.stream.cancel();
+    await turns();
+    assert.deepEqual(before.log, []);
+    connection.setPaused(true);
+    const during = open(connection, READ);
+    during.stream.cancel();
+    await turns();
+    for (const { log } of [before, during]) assert.deepEqual(log, ["refused 125 given up while the guest is paused"]);
+    // It hears of it when it goes on; until then its numbers stay in use.
+    assert.deepEqual([peer.sent(frames.CANCEL).length, connection.streamCount], [2, 2]);
+    connection.setPaused(false);
+    for (const id of [1, 2]) peer.send(id, frames.FAILED, Buffer.concat([u32(125), Buffer.from("late")]));
+    assert.deepEqual([connection.error, connection.streamCount], [undefined, 0]);
+    assert.deepEqual([before.log.length, during.log.length], [1, 1]);
+  });
+
   it("a guest that does not confirm the end of what was given up keeps the number, not the caller", async () => {
     const { peer, connection } = connect({ answerLimitMs: 10 });
     const { stream, log } = open(connection, READ);

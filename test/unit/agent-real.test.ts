@@ -370,7 +370,15 @@ describe("agent, the real one", () => {
     const { port } = server.address() as { port: number };
     await guest.waitForPort(port);
     await new Promise((resolve) => server.close(resolve));
-    await assert.rejects(guest.waitForPort(port, { timeoutMs: 50 }), { name: "TimeoutError" });
+    await assert.rejects(guest.waitForPort(port, { timeoutMs: 50 }), {
+      code: "ERR_GUEST_REQUEST",
+      errnoName: "ETIMEDOUT",
+      message: `wait for port ${String(port)}: nobody listens there after 50 ms`,
+    });
+    const abort = new AbortController();
+    const waiting = guest.waitForPort(port, { timeoutMs: 60_000, signal: abort.signal });
+    abort.abort(new Error("enough"));
+    await assert.rejects(waiting, /^Error: enough$/);
     const own = (await guest.processes()).find(({ pid }) => pid === process.pid);
     assert.equal(own?.parent, process.ppid);
     assert.ok(own.residentBytes > 10 * MIB);

@@ -13,8 +13,10 @@ import type { AgentTransport } from "./transport.js";
 const HELLO_LIMIT_MS = 60_000;
 /** Without a word of the guest while something is under way, until it is asked whether it is there. */
 const SILENCE_MS = 15_000;
-/** For the answer to that, and for the end of what has been given up. */
+/** For the answer to that. */
 const ANSWER_LIMIT_MS = 10_000;
+/** For the end of what has been given up: whoever has done that waits for it. */
+const GIVE_UP_LIMIT_MS = 1000;
 /** Payloads up to this are sent in one piece with their header. */
 const SMALL = 4096;
 const PING_BYTES = 8;
@@ -24,7 +26,7 @@ export interface ConnectionOptions {
   readonly helloLimitMs?: number;
   /** Without a word of the guest while something is under way, until it is asked whether it is there, `ms`. */
   readonly silenceMs?: number;
-  /** For its answer, and for the end of what has been given up, `ms`; longer on a slow host. */
+  /** For its answer, and at most for the end of what has been given up, `ms`; longer on a slow host. */
   readonly answerLimitMs?: number;
   /** Asks for the agent's HELLO: it may have been sent before anybody listened, as on a serial line. */
   readonly asksFirst?: boolean;
@@ -180,9 +182,15 @@ export class AgentConnection implements StreamCarrier {
     });
   }
 
-  /** While the guest is paused, its silence is none. */
+  /** While the guest is paused, its silence is none, and nobody waits for the end of what has been given up. */
   setPaused(isPaused: boolean): void {
     this.#limits.isHeld = isPaused;
+    if (!isPaused) return;
+    for (const [stream, callOff] of [...this.#givenUp]) {
+      callOff();
+      this.#givenUp.delete(stream);
+      stream.refuse(ECANCELED, GIVEN_UP_PAUSED);
+    }
   }
 
   /** Ends the connection, and what is under way on it. May be called twice. */
@@ -219,7 +227,15 @@ export class AgentConnection implements StreamCarrier {
       });
       return;
     }
-    const callOff = this.#limits.after("the end of what has been given up", this.#answerLimitMs, (limitMs) => {
+    if (this.#limits.isHeld) {
+      // The guest hears of it when it goes on.
+      queueMicrotask(() => {
+        stream.refuse(ECANCELED, GIVEN_UP_PAUSED);
+      });
+      return;
+    }
+    const usualMs = Math.min(GIVE_UP_LIMIT_MS, this.#answerLimitMs);
+    const callOff = this.#limits.after("the end of what has been given up", usualMs, (limitMs) => {
       this.#givenUp.delete(stream);
       // The number stays in use: the agent may still answer. The caller need not wait for that.
       stream.refuse(ECANCELED, `given up; the guest has not confirmed it in ${seconds(limitMs)}`);
@@ -395,6 +411,7 @@ export class AgentConnection implements StreamCarrier {
   }
 }
 
+const GIVEN_UP_PAUSED = "given up while the guest is paused";
 const E2BIG = 7;
 const ECANCELED = 125;
 

@@ -1,5 +1,6 @@
 // The guest itself: its ports, its identity, its mounts, its processes and memory, its end.
-import { AgentError, ConfigError } from "../errors.js";
+import { AgentError, ConfigError, GuestRequestError } from "../errors.js";
+import { limitedSignal } from "./abort.js";
 import type { AgentConnection } from "./connection.js";
 import type { GuestFiles } from "./files.js";
 import * as frames from "./frames.js";
@@ -8,7 +9,7 @@ import { parseMemory, parseProcess, type GuestMemory, type GuestProcessInfo } fr
 import { ask, type RequestOptions } from "./request.js";
 
 export interface WaitPortOptions extends RequestOptions {
-  /** Rejects when this is over, `ms`; otherwise it waits for as long as it takes. */
+  /** Rejects with GuestRequestError (ETIMEDOUT) when this is over, `ms`; otherwise it waits for as long as it takes. */
   readonly timeoutMs?: number;
   /** Between two tries, `ms`. */
   readonly intervalMs?: number;
@@ -30,6 +31,7 @@ export interface MountOptions extends RequestOptions {
   readonly data?: string;
 }
 
+const ETIMEDOUT = 110;
 const SEED_BYTES = 32;
 const MAX_HOSTNAME = 64;
 const INTERVAL_MS = 20;
@@ -59,11 +61,15 @@ export class GuestControl {
     const payload = Buffer.alloc(8);
     payload.writeUInt16LE(port, 0);
     payload.writeUInt32LE(intervalMs, 4);
-    const limit = timeoutMs === undefined ? undefined : AbortSignal.timeout(timeoutMs);
-    const signals = [signal, limit].filter((one) => one !== undefined);
-    await ask(this.#connection, frames.WAIT_PORT, payload, `wait for port ${String(port)}`, {
-      signal: signals.length === 0 ? undefined : AbortSignal.any(signals),
+    const what = `wait for port ${String(port)}`;
+    const limit = limitedSignal(signal, timeoutMs, (ms) => {
+      return new GuestRequestError(what, ETIMEDOUT, "ETIMEDOUT", `nobody listens there after ${String(ms)} ms`);
     });
+    try {
+      await ask(this.#connection, frames.WAIT_PORT, payload, what, { signal: limit.signal });
+    } finally {
+      limit.done();
+    }
   }
 
   async setIdentity({ seed, timeNs, hostname }: Identity, options: RequestOptions = {}): Promise<void> {

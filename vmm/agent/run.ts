@@ -108,7 +108,8 @@ export function runCommand(
 /** Of a command whose end nobody has seen. */
 const KILLED: ExitStatus = { exitCode: 137, signal: "SIGKILL" };
 
-function checkRunOptions({ timeoutMs, maxOutputBytes, stdin, noInput }: RunOptions): void {
+/** Throws ConfigError. */
+export function checkRunOptions({ timeoutMs, maxOutputBytes, stdin, noInput }: RunOptions): void {
   const problems: string[] = [];
   if (timeoutMs !== undefined && !(timeoutMs >= 1 && timeoutMs <= MAX_TIMEOUT_MS)) {
     problems.push(`timeoutMs: ${String(timeoutMs)} is not a number from 1 to ${String(MAX_TIMEOUT_MS)}`);
@@ -120,7 +121,12 @@ function checkRunOptions({ timeoutMs, maxOutputBytes, stdin, noInput }: RunOptio
   if (problems.length > 0) throw new ConfigError(problems);
 }
 
-function timeoutError(words: readonly GuestBytes[], timeoutMs: number, result: RunResult): ExecError {
+/** For a command that was killed because its time was over; `result`: what it had written, as far as it was kept. */
+export function timeoutError(
+  words: readonly GuestBytes[],
+  timeoutMs: number,
+  result: RunResult = new RunResult(KILLED, Buffer.alloc(0), Buffer.alloc(0), false),
+): ExecError {
   const message = `${nameOf(words)} was killed: it took longer than ${String(timeoutMs)} ms`;
   return new ExecError(message, { ...failureOf(words, result), isTimeout: true });
 }

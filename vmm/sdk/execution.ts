@@ -4,7 +4,8 @@ import type { AgentConnection } from "../agent/connection.js";
 import type { CommandOptions } from "../agent/exec-request.js";
 import { startCommand, type GuestProcess } from "../agent/exec.js";
 import type { OutputChunk } from "../agent/merged-chunks.js";
-import { runCommand, type RunOptions } from "../agent/run.js";
+import { limitedSignal } from "../agent/abort.js";
+import { checkRunOptions, runCommand, timeoutError, type RunOptions } from "../agent/run.js";
 import type { RunResult } from "../agent/run-result.js";
 
 export type ExecOptions = RunOptions;
@@ -79,11 +80,21 @@ export class Execution implements Promise<RunResult>, AsyncIterable<OutputChunk>
   }
 
   async #startNow(noInput: boolean): Promise<GuestProcess> {
-    const { stdin } = this.#options;
-    const process = await startCommand(this.#connection, this.#command, {
-      ...streamed(this.#options),
-      noInput,
-    });
+    checkRunOptions(this.#options);
+    const { stdin, timeoutMs } = this.#options;
+    const limit = limitedSignal(this.#options.signal, timeoutMs, (ms) => timeoutError(this.#command, ms));
+    let process: GuestProcess;
+    try {
+      process = await startCommand(this.#connection, this.#command, {
+        ...withoutLimit(this.#options),
+        ...(limit.signal === undefined ? {} : { signal: limit.signal }),
+        noInput,
+      });
+    } catch (error) {
+      limit.done();
+      throw error;
+    }
+    process.exit.then(limit.done, limit.done);
     if (stdin !== undefined) {
       const source = typeof stdin === "string" || stdin instanceof Uint8Array ? [stdin] : stdin;
       // A program that does not read all of it ends the stream, which is no error.
@@ -93,11 +104,6 @@ export class Execution implements Promise<RunResult>, AsyncIterable<OutputChunk>
   }
 }
 
-/** Without what is only for a result. */
-function streamed(given: ExecOptions): CommandOptions & { signal?: AbortSignal } {
-  const { timeoutMs, signal } = given;
-  const signals = [signal, timeoutMs === undefined ? undefined : AbortSignal.timeout(timeoutMs)].filter(
-    (one) => one !== undefined,
-  );
-  return { ...given, ...(signals.length === 0 ? {} : { signal: AbortSignal.any(signals) }) };
+function withoutLimit({ signal: _signal, timeoutMs: _timeoutMs, ...rest }: ExecOptions): CommandOptions {
+  return rest;
 }

@@ -6,6 +6,8 @@ import { checkVmOptions } from "./vm-options.js";
 import { Vm, type VmStartOptions } from "./vm.js";
 
 const MAX_SIZE = 1024;
+/** One that ends by itself before it is so old is replaced by the next `take`: its successors would end, too. */
+const MIN_LIFE_MS = 1000;
 
 export interface VmPoolOptions {
   /** How many VMs wait, as soon as they are there. */
@@ -118,11 +120,16 @@ export class VmPool {
     try {
       const vm = await this.#start(this.#abort.signal);
       this.#hasFailed = false;
+      const startedMs = performance.now();
       // One that has ended while it waited is of no use.
-      void vm.ended.then(() => {
+      const replace = (): void => {
         const at = this.#waiting.indexOf(vm);
-        if (at >= 0) this.#waiting.splice(at, 1);
-      });
+        if (at < 0 || this.#closing !== undefined) return;
+        this.#waiting.splice(at, 1);
+        if (performance.now() - startedMs < MIN_LIFE_MS) this.#hasFailed = true;
+        else void this.#fill().catch(() => undefined);
+      };
+      vm.ended.then(replace, replace);
       const taker = this.#takers.shift();
       if (taker === undefined) this.#waiting.push(vm);
       else taker.resolve(vm);

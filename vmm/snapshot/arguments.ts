@@ -10,8 +10,8 @@ export function checkFolderPath(folder: unknown): string {
   throw new ConfigError([`Folder ${show(folder)} is not a path`]);
 }
 
-/** Whoever restores it gets it back. */
-export const MAX_NOTE_BYTES = 65_536;
+/** Whoever restores it gets it back: a description of a VM, with the variables of its image. */
+export const MAX_NOTE_BYTES = 16 * 2 ** 20;
 
 export function checkSnapshotOptions(options: unknown): {
   readonly resume?: boolean | undefined;
