@@ -258,6 +258,7 @@ export type { Migration, MigrationRound, ReceivedVm, RestoreOverrides, VmReceive
 export { Machine };
 export { Vm, type RestoreOptions, type StartHooks, type VmEnd, type VmStartOptions } from "./sdk/vm.js";
 export { VmPool, type VmPoolOptions } from "./sdk/vm-pool.js";
+export { AgentLink, type AgentLinkOptions, type AgentWay } from "./sdk/agent-link.js";
 export type { Execution, ExecOptions } from "./sdk/execution.js";
 export type { PortOption, VmOptions, VolumeOption } from "./sdk/vm-options.js";
 export type { VmUsage } from "./sdk/vm-usage.js";
@@ -277,9 +278,10 @@ export {
   type PullPolicy,
 } from "./image/index.js";
 export type { ExitStatus } from "./agent/command.js";
-export type { AgentConnection } from "./agent/connection.js";
+export type { Agent } from "./agent/agent.js";
+export type { AgentConnection, ConnectionOptions } from "./agent/connection.js";
 export type { CommandOptions, LimitName, LimitValue } from "./agent/exec-request.js";
-export type { GuestProcess } from "./agent/exec.js";
+export type { ExecOptions as ProcessOptions, GuestProcess } from "./agent/exec.js";
 export type { CopyOptions, CopyOutOptions, CopyReport } from "./agent/copy.js";
 export type { Attributes, Owner } from "./agent/file-requests.js";
 export type { FileStat, FileType } from "./agent/file-stat.js";

@@ -7,7 +7,7 @@
  *   ro, rw, rootfstype=, rootflags=   how it is mounted (root.h)
  *   vmlet.image=DEVICE    a container's image to change into (image.h); vmlet.image.ro: nothing in it can be written
  *   vmlet.exec=BASE64URL  argv, its strings separated by NUL; without it: /bin/sh
- *   vmlet.agent           the agent, over the command channel
+ *   vmlet.agent           the agent, over the command channel; without one over the terminal
  *   vmlet.agent=vsock:PORT, vmlet.agent=/dev/NAME   over vsock, or a console port or serial line
  *   vmlet.tty=raw         the host is not a terminal: a channel is used if there is one (channel.h), else the
  *                         terminal has no echo and no newline translation
@@ -16,7 +16,8 @@
  *   vmlet.size=ROWSxCOLS  window size
  *   ip=CLIENT:...         the network (network.h)
  *
- * As an ordinary process, `init agent FD FD` is the agent that reads the one descriptor and writes the other.
+ * As an ordinary process, `init agent FD FD` is the agent that reads the one descriptor and writes the other, and `init agent
+ * vsock:PORT` or `init agent /dev/NAME` the one of that link.
  *
  * The monitor listens at one MMIO page (timer.h).
  */

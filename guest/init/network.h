@@ -106,6 +106,14 @@ static void set_resolver(const char *address)
 		call2(symlink, file, path);
 }
 
+/* "ip=dhcp" and the like have none. */
+static int has_address(const char *parameter)
+{
+	struct internet_address address;
+
+	return read_address(parameter, &address);
+}
+
 /* False if the device is not there, or the kernel does not want to. */
 static int configure_network(const char *parameter)
 {
@@ -121,7 +129,7 @@ static int configure_network(const char *parameter)
 		if (*parameter == ':')
 			parameter++;
 	}
-	/* "ip=dhcp" and the like are the kernel's alone. */
+	/* What has no address is the kernel's alone. */
 	if (!read_address(fields[IP_CLIENT], &request.address))
 		return 1;
 	socket = call3(socket, AF_INET, SOCK_DGRAM, 0);

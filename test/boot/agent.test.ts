@@ -6,7 +6,7 @@ import { randomBytes } from "node:crypto";
 import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { Agent } from "../../vmm/agent/agent.js";
+import type { Agent } from "../../vmm/agent/agent.js";
 import { GuestCommand, type CommandEvents, type ExitStatus } from "../../vmm/agent/command.js";
 import type { ConnectionOptions } from "../../vmm/agent/connection.js";
 import { consoleParameter, OWN_KERNEL_CMDLINE } from "../../vmm/config/defaults.js";
@@ -16,6 +16,7 @@ import { timeLimit } from "../../vmm/host/time-limit.js";
 import { prepareImage, type PreparedImage } from "../../vmm/image/index.js";
 import type { Vm } from "../../vmm/machine/vm.js";
 import type { VmExit } from "../../vmm/machine/vm-exit.js";
+import { AgentLink } from "../../vmm/sdk/agent-link.js";
 import { createSnapshot } from "../../vmm/snapshot/create.js";
 import { becomeAnother } from "../../vmm/snapshot/identity.js";
 import { OpenSnapshot } from "../../vmm/snapshot/restore.js";
@@ -25,7 +26,6 @@ import { allOpeners } from "../../vmm/virtio/attach/all.js";
 import { countBoot } from "../helpers/booted.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
 import { skip } from "../helpers/skip.js";
-import { VmAgent } from "../helpers/vm-agent.js";
 
 const BOOT_LIMIT_MS = 200_000;
 /** Of a template's agent. */
@@ -53,16 +53,12 @@ describe("boot: the agent in an image", function () {
   function begin(snapshot: OpenSnapshot, options: ConnectionOptions): Guest {
     let reached = (): void => undefined;
     const point = new Promise<void>((resolve) => (reached = resolve));
-    const bridge = new VmAgent();
-    const vm = snapshot.restore({ ...bridge.host, snapshotPoint: reached }, OPTIONS);
+    const link = new AgentLink({ way: "channel", host: { snapshotPoint: reached } });
+    const vm = snapshot.restore(link.host, OPTIONS);
     vms.push(vm);
     becomeAnother(vm);
-    const connection = bridge.connect(vm, { helloLimitMs: timeLimit("a guest's agent", BOOT_LIMIT_MS), ...options });
-    const ends = vm.start();
-    void ends.finally(() => {
-      bridge.ended();
-    });
-    return { vm, agent: new Agent(connection), ends, point };
+    const agent = link.connect(vm, { helloLimitMs: timeLimit("a guest's agent", BOOT_LIMIT_MS), ...options });
+    return { vm, agent, ends: link.start(vm), point };
   }
 
   async function stop({ vm, ends }: Guest): Promise<void> {
@@ -141,6 +137,56 @@ describe("boot: the agent in an image", function () {
     });
     const user = await guest.agent.run(["sh", "-c", "id -u; id -g; pwd; kill -9 $$"], { user: "someone" });
     assert.deepEqual([user.stdout, user.signal], ["1000\n1000\n/home/someone\n", "SIGKILL"]);
+  });
+
+  it("mounts with flags and options, at a place that it makes, and unmounts; a refusal has the guest's errno", async () => {
+    const { agent } = guest;
+    const [MS_RDONLY, MS_NOSUID, MNT_DETACH] = [1, 2, 2];
+    const target = "/mnt/new folder/deep";
+    await agent.guest.mount("nothing", target, "tmpfs", { flags: MS_NOSUID, data: "size=64k,mode=0700" });
+    await agent.files.write(`${target}/file`, "there");
+    await assert.rejects(agent.files.write(`${target}/big`, Buffer.alloc(100_000)), { errnoName: "ENOSPC" });
+    const mounts = async (): Promise<string[]> =>
+      (await agent.files.readText("/proc/mounts")).split("\n").filter((line) => line.includes("new\\040folder"));
+    assert.match(
+      (await mounts()).join(),
+      /^nothing \/mnt\/new\\040folder\/deep tmpfs rw,nosuid,[^ ]*size=64k,mode=700/,
+    );
+    // Another one over it, which cannot be written.
+    await agent.guest.mount("over", target, "tmpfs", { flags: MS_RDONLY });
+    await assert.rejects(agent.files.write(`${target}/file`, "no"), { errnoName: "EROFS" });
+    const file = await agent.exec(["sh", "-c", `cd "${target}"; echo in; read line`]);
+    await file.stdout.take(1).toArray();
+    await assert.rejects(agent.guest.umount(target), { code: "ERR_GUEST_REQUEST", errnoName: "EBUSY" });
+    await agent.guest.umount(target, { flags: MNT_DETACH });
+    file.stdin.end();
+    await file.exit;
+    assert.equal(await agent.files.readText(`${target}/file`), "there");
+    await agent.guest.umount(target);
+    assert.deepEqual(await mounts(), []);
+    await assert.rejects(agent.guest.umount(target), { errnoName: "EINVAL" });
+    await assert.rejects(agent.guest.mount("none", "/mnt", "no-such-type"), { errnoName: "ENODEV" });
+    await assert.rejects(agent.guest.mount("none", "/etc/passwd/below", "tmpfs"), { errnoName: "ENOTDIR" });
+    await assert.rejects(agent.guest.mount("none", "mnt", "tmpfs"), { code: "ERR_CONFIG" });
+  });
+
+  it("sets an interface up in the words of ip=, with its resolver; what is none is refused", async () => {
+    const { agent } = guest;
+    await agent.guest.setNetwork("10.9.8.7:::255.255.255.0::lo::10.9.8.1");
+    const { stdout } = await agent.run([
+      "sh",
+      "-c",
+      "busybox ip addr show lo; busybox ping -c 1 10.9.8.7; cat /etc/resolv.conf",
+    ]);
+    assert.match(stdout, /inet 10\.9\.8\.7\/24 /);
+    assert.match(stdout, /1 packets received/);
+    assert.match(stdout, /\nnameserver 10\.9\.8\.1\n$/);
+    const refused = { code: "ERR_GUEST_REQUEST", errnoName: "ENODEV" };
+    await assert.rejects(agent.guest.setNetwork("10.9.8.7:::255.255.255.0::eth7"), refused);
+    for (const none of ["", "dhcp", "10.9.8", "10.9.8.256::::::"])
+      await assert.rejects(agent.guest.setNetwork(none), { errnoName: "EINVAL" }, none);
+    // As it was.
+    await agent.guest.setNetwork("127.0.0.1:::255.0.0.0::lo");
   });
 
   it("what ran when a snapshot was taken runs on in its clone, which has another host", async () => {

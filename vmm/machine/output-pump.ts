@@ -98,9 +98,11 @@ export class OutputPump {
 
   /** As `written`; but once `hurry` has been called, only for so long. */
   async flush(): Promise<void> {
-    const written = [this.written(), this.#errors?.written()];
+    const written = this.written();
+    const errorsWritten = this.#errors?.written();
     if (this.#isImpatient) this.#giveUp();
-    await Promise.all(written);
+    await written;
+    await errorsWritten;
   }
 
   /** The VM is to end: the last output may take LAST_OUTPUT_MS from now. */

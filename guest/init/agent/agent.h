@@ -42,11 +42,13 @@ static int open_agent_link(int has_channel)
 	const char *port = value_of(agent_link, "vsock:");
 	unsigned number;
 
-	if (!agent_link[0]) {
-		if (has_channel)
-			link_over_channel();
-		return has_channel;
+	if (!agent_link[0] && has_channel) {
+		link_over_channel();
+		return 1;
 	}
+	/* A kernel without /dev/mem has a terminal. */
+	if (!agent_link[0])
+		append(agent_link, agent_link + sizeof(agent_link), terminal_device);
 	if (port)
 		return read_number(port, &number) && link_over_vsock(number);
 	return link_over_device(agent_link);
@@ -57,7 +59,7 @@ static int run_agent_as_init(int has_channel)
 	is_init = 1;
 	if (!prepare_agent() || !open_agent_link(has_channel)) {
 		say("init: the agent of vmlet.agent has no way to the host: ");
-		say(agent_link[0] ? agent_link : "there is no command channel");
+		say(agent_link);
 		say("\n");
 		return STATUS_CANNOT_RUN;
 	}
@@ -75,18 +77,23 @@ static int run_agent_as_init(int has_channel)
 	return status;
 }
 
-/* `init agent FD_IN FD_OUT`: for one conversation. */
+/* `init agent FD_IN FD_OUT`: for one conversation. `init agent LINK`: as vmlet.agent=LINK, until SIGTERM. */
 static int run_agent_as_process(long count, char **words)
 {
 	static struct new_utsname names;
 	unsigned in, out;
 
-	if (count != 4 || !is_same(words[1], "agent") || !read_number(words[2], &in) || !read_number(words[3], &out)) {
-		say("usage: init agent FD_IN FD_OUT\n");
+	int is_pair = count == 4 && read_number(words[2], &in) && read_number(words[3], &out);
+	int is_link = count == 3 && length_of(words[2]) < sizeof(agent_link) && (words[2][0] == '/' || value_of(words[2], "vsock:"));
+
+	if (count < 2 || !is_same(words[1], "agent") || (!is_pair && !is_link)) {
+		say("usage: init agent FD_IN FD_OUT | vsock:PORT | /dev/NAME\n");
 		return USAGE_STATUS;
 	}
-	if (!prepare_agent() || !link_over_pair(in, out)) {
-		say("init: agent: a descriptor is not open\n");
+	if (is_link)
+		append(agent_link, agent_link + sizeof(agent_link), words[2]);
+	if (!prepare_agent() || !(is_pair ? link_over_pair(in, out) : open_agent_link(0))) {
+		say(is_pair ? "init: agent: a descriptor is not open\n" : "init: agent: the link cannot be opened\n");
 		return USAGE_STATUS;
 	}
 	if (call1(uname, &names) == 0)

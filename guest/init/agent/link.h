@@ -19,6 +19,8 @@
 #define SOL_SOCKET 1
 #define SO_ERROR 4
 #define HOST_CID 2
+/* syslog(2): from here on the kernel's console has only its last words. */
+#define SYSLOG_CONSOLE_OFF 6
 /* Between two tries to reach the host. */
 #define RETRY_MS 200
 
@@ -90,7 +92,7 @@ static int link_over_pair(long in, long out)
 	return make_own_rings();
 }
 
-/* A console port or a serial line: every byte as it is. */
+/* A console port or a serial line: every byte as it is, and none of the kernel's between them. */
 static int link_over_device(const char *path)
 {
 	struct termios modes;
@@ -101,6 +103,7 @@ static int link_over_device(const char *path)
 	link.kind = LINK_DEVICE;
 	link.state = LINK_UP;
 	link.in = link.out = fd;
+	call3(syslog, SYSLOG_CONSOLE_OFF, 0, 0);
 	if (call3(ioctl, fd, TCGETS, &modes) == 0) {
 		modes.c_iflag = 0;
 		modes.c_lflag = 0;

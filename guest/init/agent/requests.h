@@ -190,7 +190,9 @@ static int handle_guest(struct stream *stream, const char *payload, unsigned hea
 		word = take_text(&text);
 		if (!word || text.at != text.end)
 			return 0;
-		if (configure_network(word))
+		if (!has_address(word))
+			fail_with(stream, -EINVAL, "it does not begin with an IPv4 address");
+		else if (configure_network(word))
 			finish_with(stream, 0, 0);
 		else
 			fail_with(stream, -ENODEV, "the kernel does not take this network");
