@@ -91,7 +91,7 @@ describe("boot: shared folders", function () {
       mount -o remount,rw /ro; for f in new file sub/new sub/file; do (echo x >/ro/$f) 2>&1; done
       rm -rf /ro/* 2>&1 | sort -u | head -1; chmod 777 /ro/file 2>&1; cat /ro/file; echo
       mknod /tmp/a c 1 1; ls /rw/work | wc -l; echo written here >/rw/sub/guest; echo begins; until read line </rw/sub/host; do sleep 0.1; done; echo "$line"
-      echo dies; while cat /rw/sub/host >/dev/null 2>&1; do sleep 0.1; done; cat /rw/sub/host; cat /ro/file; echo; exit 7`;
+      echo dies; while cat /rw/sub/host >/dev/null 2>&1; do sleep 0.1; done; cat /rw/sub/host 2>&1; cat /ro/file; echo; exit 7`;
     writeFileSync(join(rw, "sub/host"), "");
     const run = boot([rw, `${ro},tag=a name,, two,ro`], script);
     await run.until(/begins/);
