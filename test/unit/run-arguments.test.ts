@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DetachKeys } from "../../vmm/cli/vms/detach-keys.js";
-import { parsePort, parseRun, parseVolume, RUN_FLAGS, variables } from "../../vmm/cli/vms/run-arguments.js";
+import { parsePorts, parseRun, parseVolume, RUN_FLAGS, variables } from "../../vmm/cli/vms/run-arguments.js";
 import { splitAtCommand } from "../../vmm/cli/vms/split-at-command.js";
 import { UsageError } from "../../vmm/cli/usage-error.js";
 
@@ -104,7 +104,10 @@ describe("run: arguments", () => {
     usage(["--accel", "lab-intel", "image"], /--accel "lab-intel" is not one of auto, kvm, lab/);
     usage(["--network", "host", "image"], /network of its own/);
     usage(["--network", "bridge", "image"], /--network "bridge" is not none, user, tap or tap=NAME/);
-    usage(["-p", "80", "image"], /--publish "80" is not \[ADDRESS:\]HOSTPORT:GUESTPORT/);
+    usage(["-p", "web", "image"], /--publish "web" is not \[IPV4ADDRESS:\]HOSTPORT:GUESTPORT/);
+    usage(["-p", "[::1]:80:80", "image"], /IPV4ADDRESS/);
+    usage(["-p", "8000-8002:80-81", "image"], /"8000-8002:80-81": the ranges are not of one length/);
+    usage(["-p", "8002-8000:82-80", "image"], /or end before they begin/);
     usage(["-v", "data:/data", "image"], /volumes have no names here; write a path: \.\/data/);
     usage(["-v", "/a:/b:rx", "image"], /--volume "\/a:\/b:rx"/);
     usage(["-v", "/a", "image"], /--volume "\/a" is not HOST:GUEST/);
@@ -114,10 +117,36 @@ describe("run: arguments", () => {
   });
 
   it("a port and a volume by themselves", () => {
-    assert.equal(parsePort("127.0.0.1:1:2/tcp").protocol, "tcp");
+    assert.equal(parsePorts("127.0.0.1:1:2/tcp")[0]?.protocol, "tcp");
+    const ends = (text: string): unknown[] =>
+      parsePorts(text).map(({ hostAddress, hostPort, guestPort }) => [hostAddress, hostPort, guestPort]);
+    assert.deepEqual(ends("80"), [[undefined, 0, 80]]);
+    assert.deepEqual(ends("1.2.3.4::80"), [["1.2.3.4", 0, 80]]);
+    assert.deepEqual(ends("0:80"), [[undefined, 0, 80]]);
+    assert.deepEqual(ends("8000-8001:80-81/udp"), [
+      [undefined, 8000, 80],
+      [undefined, 8001, 81],
+    ]);
+    assert.deepEqual(ends("80-81"), [
+      [undefined, 0, 80],
+      [undefined, 0, 81],
+    ]);
     assert.equal(parseVolume("./a:/b").readonly, false);
-    assert.throws(() => parsePort("1:2:3:4"), UsageError);
-    assert.throws(() => parsePort("123456:1"), UsageError);
+    for (const wrong of [
+      "1:2:3:4",
+      "123456:1",
+      "",
+      ":",
+      "1:",
+      "1:2/sctp",
+      "1:2/udp/tcp",
+      "-1:2",
+      "1-:2",
+      "1:2-",
+      "1.1:2",
+    ]) {
+      assert.throws(() => parsePorts(wrong), UsageError, wrong);
+    }
   });
 
   it("variables: files first, words win, a name alone is this process's own", () => {

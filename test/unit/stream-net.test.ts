@@ -104,6 +104,39 @@ describe("stream network", () => {
     assert.deepEqual(take(1000), prefixed(bytes));
   });
 
+  it("tells whose address the guest has, and does not break a frame for it", () => {
+    const mac = Uint8Array.of(2, 3, 4, 5, 6, 7);
+    net.announce(mac);
+    const [length, ethernet, arp] = [take(4), take(14), take(1000)];
+    assert.equal(length.readUInt32BE(), 42);
+    assert.deepEqual([...ethernet], [255, 255, 255, 255, 255, 255, ...mac, 8, 6]);
+    const guest = [10, 0, 2, 15];
+    assert.deepEqual([...arp], [0, 1, 8, 0, 6, 4, 0, 1, ...mac, ...guest, 0, 0, 0, 0, 0, 0, ...guest]);
+    // Until the stream is full; the frame that did not find room is out of step with nothing.
+    const large = frame(bytesOf(9000));
+    while (net.send(large) > 0);
+    net.announce(mac);
+    const all: Buffer[] = [];
+    for (let tries = 0; tries < 3;) {
+      const piece = take(65536);
+      all.push(piece);
+      if (net.send(large) > 0) tries++;
+    }
+    net.announce(mac);
+    const seen: number[] = [];
+    for (let rest = Buffer.concat([...all, take(2 ** 20)]); rest.length > 0;) {
+      const whole = rest.readUInt32BE();
+      seen.push(whole);
+      rest = rest.subarray(4 + whole);
+    }
+    assert.ok(
+      seen.every((one, at) => one === 9000 || (one === 42 && at === seen.length - 1)),
+      seen.join(),
+    );
+    closePeer();
+    net.announce(mac);
+  });
+
   it("a length that comes byte by byte is waited for, and so is its frame", () => {
     const bytes = bytesOf(60);
     const stream = Buffer.concat([prefixed(bytes), prefixed(bytesOf(61, 3))]);
@@ -302,6 +335,9 @@ describe("stream network", () => {
       );
       restoreSaved(restored, state);
       memory.slice(BUFFERS_GPA, 2048).fill(0);
+      const announced = Buffer.alloc(100);
+      assert.equal(readSync(other, announced), 46, "the network learns of its address");
+      assert.deepEqual([...announced.subarray(10, 16)], [...mac]);
       writeSync(other, prefixed(bytesOf(70, 9)));
       restored.transport.unquiesce();
       assert.deepEqual(received(HEADER + 70).subarray(HEADER), bytesOf(70, 9));

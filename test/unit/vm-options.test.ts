@@ -50,7 +50,24 @@ describe("sdk: options of a VM", () => {
     ["a relative folder", { image: "x", workdir: "app" }, /workdir "app" is not an absolute path/],
     ["no network, but ports", { image: "x", network: "none", ports: { 1: 2 } }, /has no ports/],
     ["another network", { image: "x", network: "bridge" }, /network "bridge" is not/],
-    ["a port that is none", { image: "x", ports: { 0: 80 } }, /hostPort 0/],
+    ["a port that is none", { image: "x", ports: { 65536: 80 } }, /ports: hostPort 65536 .* from 0 to 65535/],
+    ["a port of a guest that is none", { image: "x", ports: { 80: 0 } }, /ports: guestPort 0 .* from 1 to 65535/],
+    [
+      "a port twice",
+      {
+        image: "x",
+        ports: [
+          { hostPort: 80, guestPort: 1 },
+          { hostAddress: "127.0.0.2", hostPort: 80, guestPort: 2 },
+        ],
+      },
+      /ports: 80\/tcp of this host is given more than once/,
+    ],
+    [
+      "too many ports",
+      { image: "x", ports: Array.from({ length: 1025 }, (_, at) => ({ hostPort: at + 1, guestPort: 1 })) },
+      /ports: 1025 are too many; the limit is 1024/,
+    ],
     ["a port of another kind", { image: "x", ports: [{ hostPort: 1, guestPort: 2, protocol: "sctp" }] }, /sctp/],
     ["an address that is none", { image: "x", ports: [{ hostPort: 1, guestPort: 2, hostAddress: "::1" }] }, /"::1"/],
     [

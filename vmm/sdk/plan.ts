@@ -52,6 +52,7 @@ interface Root {
 export async function planVm(checked: CheckedOptions, options: PlanOptions): Promise<VmPlan> {
   const stopSignal = options.stopSignal === undefined ? undefined : signalNumber(options.stopSignal);
   const isInLab = choosesLab(checked, options);
+  const ports = checked.ports.length === 0 ? [] : await (await import("./host-ports.js")).findHostPorts(checked.ports);
   const { root, source, image } = await prepareRoot(checked, options);
   try {
     const config = image?.config;
@@ -68,7 +69,7 @@ export async function planVm(checked: CheckedOptions, options: PlanOptions): Pro
       memoryMib: checked.memoryMib,
       cpus: checked.cpus,
       network: checked.network,
-      ports: checked.ports,
+      ports,
       volumes: checked.volumes,
       tmpfs: checked.tmpfs,
       hostName: checked.hostName,

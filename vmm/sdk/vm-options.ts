@@ -18,6 +18,8 @@ export const DEFAULT_RUN_MEMORY_MIB = 512;
 /** A kernel and its root's cache. */
 const MIN_RUN_MEMORY_MIB = 64;
 const MAX_PORT = 65535;
+/** Each costs a socket of this host. */
+const MAX_PORTS = 1024;
 const MAX_TIMEOUT_MS = 2 ** 31 - 1;
 /** Of a user or group, as Docker has it. */
 const MAX_ID = 2 ** 31 - 1;
@@ -69,6 +71,7 @@ export type VmAccelerator = (typeof VM_ACCELERATORS)[number];
 
 export interface PortOption {
   readonly hostAddress?: string | undefined;
+  /** 0: any that is free; `vm.ports` has it. */
   readonly hostPort: number;
   readonly guestPort: number;
   readonly protocol?: "tcp" | "udp" | undefined;
@@ -234,7 +237,19 @@ class Checker {
           hostPort: Number(hostPort),
           guestPort: guestPort as unknown,
         }));
-    return list.map((one) => this.#port(one));
+    if (list.length > MAX_PORTS) {
+      this.#problems.push(`ports: ${String(list.length)} are too many; the limit is ${String(MAX_PORTS)}`);
+      return [];
+    }
+    const all = list.map((one) => this.#port(one));
+    // passt does not tell addresses of this host apart there.
+    const ends = all
+      .filter(({ hostPort }) => hostPort !== 0)
+      .map((port) => `${String(port.hostPort)}/${port.protocol}`);
+    for (const end of new Set(ends.filter((one, at) => ends.indexOf(one) !== at))) {
+      this.#problems.push(`ports: ${end} of this host is given more than once`);
+    }
+    return all;
   }
 
   #port(given: unknown): PublishedPort {
@@ -244,8 +259,11 @@ class Checker {
       guestPort,
       protocol = "tcp",
     } = typeof given === "object" && given !== null ? (given as Readonly<Record<string, unknown>>) : {};
-    for (const [name, port] of Object.entries({ hostPort, guestPort })) {
-      const problem = integerProblem(`ports: ${name}`, port, { minimum: 1, maximum: MAX_PORT });
+    for (const [name, port, minimum] of [
+      ["hostPort", hostPort, 0],
+      ["guestPort", guestPort, 1],
+    ] as const) {
+      const problem = integerProblem(`ports: ${name}`, port, { minimum, maximum: MAX_PORT });
       if (problem !== undefined) this.#problems.push(problem);
     }
     if (typeof hostAddress !== "string" || !IPV4.test(hostAddress)) {

@@ -18,6 +18,8 @@ export interface NetBackend {
   setGuestOffloads(offloads: GuestOffloads): number;
   /** True if the frame, with its header, was for the backend itself: it is done with, and no limit counts it. */
   takesAside?(frame: Segments): boolean;
+  /** The guest has this address from here on: said before it sends anything itself, if it ever does. */
+  announce?(mac: Uint8Array): void;
   /** Sends a frame: above 0 if it was taken, 0 if it has to be tried again later, else minus an error number. */
   send(frame: Segments): number;
   /**

@@ -150,6 +150,7 @@ export class NetDevice implements VirtioDevice {
     const offloads = guestOffloads(features);
     const error = this.#backend.setGuestOffloads(offloads);
     if (error !== 0) this.#report.line(`${this.name}: Offloads cannot be set: ${this.#backend.explain(error)}`);
+    this.#backend.announce?.(this.#mac);
     const frameBytes = offloads.tso4 || offloads.tso6 ? MAX_GSO_FRAME_SIZE : ETHERNET_VLAN_HEADER_SIZE + this.#mtu;
     this.#session = {
       context,
@@ -190,10 +191,7 @@ export class NetDevice implements VirtioDevice {
   }
 
   save(): State {
-    const mac = Uint8Array.from({ length: MAC_ADDRESS_BYTES }, (_, index) =>
-      this.#config.read(VIRTIO_NET_CONFIG_MAC + index, 1),
-    );
-    return saveNet({ mac, isLinkUp: this.#isLinkUp }, this.#throttles);
+    return saveNet({ mac: this.#mac, isLinkUp: this.#isLinkUp }, this.#throttles);
   }
 
   /** The host side is another one, and its link is up. */
@@ -214,6 +212,12 @@ export class NetDevice implements VirtioDevice {
     const session = this.#session;
     if (session === undefined) return false;
     return queueIndex === NET_RECEIVEQ ? session.receiver.serve() : session.transmitter.serve();
+  }
+
+  get #mac(): Uint8Array {
+    return Uint8Array.from({ length: MAC_ADDRESS_BYTES }, (_, index) =>
+      this.#config.read(VIRTIO_NET_CONFIG_MAC + index, 1),
+    );
   }
 
   #setMac(mac: Uint8Array): void {

@@ -27,7 +27,9 @@ Options:
                          a folder in the guest's memory, with options of mount
                          such as size=64m,mode=1777,exec; repeatable
   -p, --publish [ADDRESS:]HOST:GUEST[/udp]
-                         a port of this host leads to the guest's; repeatable
+                         a port of this host leads to the guest's, or several:
+                         8000-8002:80-82; without HOST any that is free, see
+                         vmlet ps; repeatable
       --network KIND     none (default), user: needs no rights (default with
                          --publish), tap[=NAME]: an interface of this host
   -h, --hostname NAME    the guest's host name; default: vmlet

@@ -92,7 +92,7 @@ export function parseRun(argv: readonly string[]): RunOptions {
       workdir: values.workdir,
       user: values.user,
       network: values.network === undefined ? undefined : parseNetwork(values.network),
-      ports: (values.publish ?? []).map(parsePort),
+      ports: (values.publish ?? []).flatMap(parsePorts),
       volumes: (values.volume ?? []).map(parseVolume),
       tmpfs: (values.tmpfs ?? []).map(parseTmpfs),
       hostName: values.hostname,
@@ -148,21 +148,34 @@ function parseNetwork(text: string): VmOptions["network"] {
   throw new UsageError(`--network ${JSON.stringify(text)} is not none, user, tap or tap=NAME${hint}`);
 }
 
-/** [ADDRESS:]HOSTPORT:GUESTPORT[/udp] */
-export function parsePort(text: string): PortOption {
-  const match = /^(?:([\d.]+):)?(\d{1,5}):(\d{1,5})(?:\/(tcp|udp))?$/.exec(text);
+/** [[ADDRESS:][HOSTPORT[-LAST]]:]GUESTPORT[-LAST][/udp]; without a port of this host, any that is free. */
+export function parsePorts(text: string): PortOption[] {
+  const match = /^(?:(?:([\d.]+):)?(?:(\d{1,5})(?:-(\d{1,5}))?)?:)?(\d{1,5})(?:-(\d{1,5}))?(?:\/(tcp|udp))?$/.exec(
+    text,
+  );
   if (match === null) {
     throw new UsageError(
-      `--publish ${JSON.stringify(text)} is not [ADDRESS:]HOSTPORT:GUESTPORT, with /udp behind it for UDP`,
+      `--publish ${JSON.stringify(text)} is not [IPV4ADDRESS:]HOSTPORT:GUESTPORT, of which each may be a range, with /udp behind it for UDP`,
     );
   }
-  const [, hostAddress, hostPort, guestPort, protocol] = match;
-  return {
+  const [, hostAddress, host, lastHost = host, guest, lastGuest = guest, protocol] = match;
+  const guests = range(Number(guest), Number(lastGuest));
+  const hosts = host === undefined ? guests.map(() => 0) : range(Number(host), Number(lastHost));
+  if (guests.length === 0 || hosts.length !== guests.length) {
+    throw new UsageError(
+      `--publish ${JSON.stringify(text)}: the ranges are not of one length, or end before they begin`,
+    );
+  }
+  return guests.map((guestPort, at) => ({
     hostAddress,
-    hostPort: Number(hostPort),
-    guestPort: Number(guestPort),
+    hostPort: hosts[at] ?? 0,
+    guestPort,
     protocol: protocol as PortOption["protocol"],
-  };
+  }));
+}
+
+function range(first: number, last: number): number[] {
+  return Array.from({ length: Math.max(0, last - first + 1) }, (_, at) => first + at);
 }
 
 /** HOST:GUEST[:ro|rw] */

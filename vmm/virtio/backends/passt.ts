@@ -32,7 +32,7 @@ export function startPasst(user: ResolvedUserNet, mtu: number): number {
     if (error !== undefined) throw cannotStart(error);
     if (status !== 0) {
       const lines = stderr.split("\n").filter((line) => line !== "" && !NOISE.test(line));
-      const why = lines.length > 0 ? lines.join("; ") : `ended with ${String(status ?? signal)}`;
+      const why = lines.length > 0 ? lines.map(inWords).join("; ") : `ended with ${String(status ?? signal)}`;
       throw new HostError(`passt cannot make a network: ${why}`, cureFor(why));
     }
     return own;
@@ -68,6 +68,13 @@ function cannotStart(error: Error): HostError {
     });
   }
   return new HostError(`passt cannot be started (${code})`, { cause: error });
+}
+
+/** "Failed to bind any port for '-t 127.0.0.1/8080:80', exiting" */
+function inWords(line: string): string {
+  const [, kind, address = "", port = ""] = /bind any port for '-([tu]) ([\d.]+)\/(\d+):/.exec(line) ?? [];
+  if (kind === undefined) return line;
+  return `it cannot bind port ${address}:${port}/${kind === "t" ? "tcp" : "udp"} of this host`;
 }
 
 function cureFor(why: string): { cure?: string } {

@@ -2,6 +2,7 @@
 // behind its length, four bytes in network order, as QEMU's "stream" and passt have it. A frame is
 // one system call straight from or to guest memory: reading takes the next frame's length along.
 // The stream knows no offloads: the driver's header is left out, and an empty one put before a frame.
+import { writeSync } from "node:fs";
 import type { GuestMemory } from "../../../devices/contracts.js";
 import { VIRTIO_NET_HDR_SIZE } from "../../../devices/virtio/net/constants.js";
 import type { NetBackend } from "../../../devices/virtio/net/backend.js";
@@ -9,6 +10,7 @@ import type { Segments } from "../../../devices/virtio/segments.js";
 import { EAGAIN, EINTR, EPIPE, errnoName } from "../../sys/errno.js";
 import { IOV_MAX, IoVectors, readvRaw, writevRaw } from "../../sys/files.js";
 import { mmapAnonymous, munmap, viewMemory } from "../../sys/memory.js";
+import { arpAnnouncement } from "./arp-announcement.js";
 import { acknowledgeReset } from "./bare-reset.js";
 import { appendVectors, type HostAddresses } from "./host-vectors.js";
 import { unguarded, type Guard } from "../guard.js";
@@ -63,6 +65,24 @@ export class StreamNet implements NetBackend {
   setGuestOffloads(): number {
     this.#isDropping = this.#rxDone > 0;
     return 0;
+  }
+
+  /**
+   * A guest that goes on from a snapshot may be silent until it is spoken to. Until then passt sends to everybody, and Linux
+   * answers no TCP that is not for it alone: the first connection to a published port would wait until passt gives it up.
+   */
+  announce(mac: Uint8Array): void {
+    if (this.#txDone > 0 || this.#hasEnded) return;
+    const frame = arpAnnouncement(mac);
+    const prefix = Buffer.alloc(PREFIX_LENGTH);
+    prefix.writeUInt32BE(frame.length);
+    try {
+      const written = writeSync(this.#fd, Buffer.concat([prefix, frame]));
+      // What is left is filled up by the next frame.
+      if (written < PREFIX_LENGTH + frame.length) [this.#txDone, this.#txLength] = [written, frame.length];
+    } catch {
+      // No room, so frames of the guest have been sent; or passt has gone, which the next read tells.
+    }
   }
 
   send(frame: Segments): number {
