@@ -1,4 +1,5 @@
 // The guests of this program: VMs of vmm/machine, made of a client's settings.
+import { diskName } from "../config/disks.js";
 import type { ResolvedConfig } from "../config/types.js";
 import { probeQuirks } from "../fixups/probe.js";
 import { isQuirks, type Quirks } from "../fixups/quirks.js";
@@ -15,7 +16,7 @@ import { Fault, faultOf } from "./fault.js";
 import type { Guest, Starter } from "./guest.js";
 import type { Section } from "./sections.js";
 import type { Settings } from "./settings.js";
-import { CUSTOM_TEMPLATE, vmConfig } from "./vm-config.js";
+import { CUSTOM_TEMPLATE, rateLimiter, vmConfig } from "./vm-config.js";
 
 export interface InstanceOptions {
   /** What the VM calls for its console and its problems. */
@@ -45,14 +46,23 @@ export class KvmStarter implements Starter {
     try {
       const quirks = this.#probe();
       const config = vmConfig(settings, { isSoftwareKvm: quirks !== undefined });
-      return new RunningGuest(await this.#build(config, settings, quirks));
+      const vm = await this.#build(config, settings, quirks);
+      const tracksPages = settings.machine.track_dirty_pages === true;
+      if (tracksPages) (await import("./snapshots.js")).trackPages(vm);
+      return new RunningGuest(vm, { isLoaded: false, tracksPages, release: () => undefined, settings });
     } catch (error) {
       throw faultOf(error, "The microVM cannot be started");
     }
   }
 
-  load(_params: Section<"SnapshotLoadParams">, _settings: Settings): Promise<RunningGuest> {
-    return Promise.reject(new Fault("Snapshots cannot be loaded yet"));
+  async load(params: Section<"SnapshotLoadParams">, settings: Settings): Promise<RunningGuest> {
+    try {
+      const { loadSnapshot } = await import("./snapshots.js");
+      const { vm, release } = await loadSnapshot(params, settings, { host: this.#options.host, quirks: this.#probe() });
+      return new RunningGuest(vm, { isLoaded: true, tracksPages: params.track_dirty_pages === true, release, settings });
+    } catch (error) {
+      throw faultOf(error, "The snapshot cannot be loaded");
+    }
   }
 
   async #build(config: ResolvedConfig, settings: Settings, quirks: Quirks | undefined): Promise<Vm> {
@@ -89,23 +99,51 @@ async function templates(
   return () => parseCpuTemplate(JSON.stringify({ cpuid_modifiers, msr_modifiers }), "cpu-config");
 }
 
+export interface GuestOptions {
+  /** It goes on from a snapshot: it is paused until it is resumed. */
+  readonly isLoaded: boolean;
+  readonly tracksPages: boolean;
+  /** After its end. */
+  release(): void;
+  /** What a snapshot of it carries for the process that loads it. */
+  readonly settings: Settings;
+}
+
 export class RunningGuest implements Guest {
   readonly ended: Promise<VmExit>;
   readonly #vm: Vm;
+  readonly #options: GuestOptions;
+  #end: (result: Promise<VmExit>) => void = () => undefined;
+  #hasStarted = false;
+  /** Id of the last snapshot of it, or that it was loaded from. */
+  #last: string | undefined;
 
-  constructor(vm: Vm) {
+  constructor(vm: Vm, options: GuestOptions) {
     this.#vm = vm;
-    // Threads of their own from the beginning: the API is answered meanwhile.
-    this.ended = vm.start({ threads: "threads" });
+    this.#options = options;
+    this.ended = new Promise((resolve) => (this.#end = resolve));
     // Whoever waits for it hears of it.
     this.ended.catch(() => undefined);
+    if (!options.isLoaded) this.#start();
   }
 
   get state(): Guest["state"] {
-    return this.#vm.state === "paused" ? "Paused" : "Running";
+    return this.#hasStarted && this.#vm.state !== "paused" ? "Running" : "Paused";
+  }
+
+  #start(): void {
+    this.#hasStarted = true;
+    // Threads of their own from the beginning: the API is answered meanwhile.
+    const ended = this.#vm.start({ threads: "threads" });
+    this.#end(
+      ended.finally(() => {
+        this.#options.release();
+      }),
+    );
   }
 
   async pause(): Promise<void> {
+    if (!this.#hasStarted) return;
     try {
       await this.#vm.pause();
     } catch (error) {
@@ -115,18 +153,31 @@ export class RunningGuest implements Guest {
 
   resume(): void {
     try {
-      this.#vm.resume();
+      if (this.#hasStarted) this.#vm.resume();
+      else this.#start();
     } catch (error) {
       throw faultOf(error, "The microVM cannot be resumed");
     }
   }
 
-  updateDrive(_index: number, _update: Section<"PartialDrive">): void {
-    throw new Fault("Drives cannot be changed yet while the guest runs");
+  updateDrive(index: number, update: Section<"PartialDrive">): void {
+    try {
+      const limiter = rateLimiter(update.rate_limiter);
+      this.#vm.updateDisk(diskName(index), { path: update.path_on_host ?? undefined, rateLimiter: limiter });
+    } catch (error) {
+      throw faultOf(error, `Drive ${update.drive_id}`);
+    }
   }
 
-  updateNet(_index: number, _update: Section<"PartialNetworkInterface">): void {
-    throw new Fault("Network interfaces cannot be changed yet while the guest runs");
+  updateNet(index: number, update: Section<"PartialNetworkInterface">): void {
+    try {
+      this.#vm.updateNet(`net${String(index)}`, {
+        rxRateLimiter: rateLimiter(update.rx_rate_limiter),
+        txRateLimiter: rateLimiter(update.tx_rate_limiter),
+      });
+    } catch (error) {
+      throw faultOf(error, `Network interface ${update.iface_id}`);
+    }
   }
 
   updateBalloon(amountMib: number): void {
@@ -149,8 +200,19 @@ export class RunningGuest implements Guest {
     throw new Fault("Keys cannot be sent yet");
   }
 
-  createSnapshot(_params: Section<"SnapshotCreateParams">): Promise<void> {
-    return Promise.reject(new Fault("Snapshots cannot be made yet"));
+  async createSnapshot(params: Section<"SnapshotCreateParams">): Promise<void> {
+    try {
+      const { createSnapshot } = await import("./snapshots.js");
+      if (!this.#hasStarted) {
+        // What has not run is saved between its first two instructions.
+        this.#start();
+        await this.#vm.pause();
+      }
+      const { settings, tracksPages } = this.#options;
+      this.#last = await createSnapshot(this.#vm, params, { settings, tracksPages, last: this.#last });
+    } catch (error) {
+      throw faultOf(error, "The snapshot cannot be made");
+    }
   }
 
   // -- For the process that it runs in --

@@ -68,7 +68,7 @@ export const DRIVE = record(
   "Drive",
   {
     drive_id: ID,
-    partuuid: nullable(text("^[0-9A-Za-z-]+$", "the id of a partition")),
+    partuuid: nullable(text("^[\\x21-\\x7e]{1,64}$", "the id of a partition")),
     is_root_device: FLAG,
     cache_type: { enum: ["Unsafe", "Writeback"] },
     is_read_only: nullable(FLAG),

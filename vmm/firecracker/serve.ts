@@ -25,6 +25,8 @@ export interface ProcessSide {
   onSignals(callback: (number: number) => void): Promise<() => void>;
 }
 
+/** Without a request, what guests need is loaded after so many `ms`. */
+const WARM_UP_MS = 100;
 /** How long a guest that was stopped may take, `ms`. */
 const STOP_MS = 1000;
 
@@ -60,6 +62,8 @@ class Program {
   #machine: Promise<Machine> | undefined;
   #loaded: Machine | undefined;
   #timer: NodeJS.Timeout | undefined;
+  /** Until it is done or under way. */
+  #warmUpTimer: NodeJS.Timeout | undefined;
   /** Settles with the exit code. */
   #end: (exitCode: number) => void = () => undefined;
   readonly #ended = new Promise<number>((resolve) => (this.#end = resolve));
@@ -98,14 +102,16 @@ class Program {
         signal ??= number;
         this.#end(exits.ofSignal(number) ?? exits.EXIT_GENERIC);
       });
-      // What a start would have to wait for is loaded while nobody waits.
-      if (configFile === undefined) setImmediate(() => void this.#warmUp());
+      this.#warmUpTimer = setTimeout(() => {
+        this.#warmUp();
+      }, WARM_UP_MS);
       const exitCode = await this.#ended;
       // The answer to what has ended the guest is on its way.
       await Promise.race([server?.settled(), later(STOP_MS)]);
       return exitCode;
     } finally {
       clearInterval(this.#timer);
+      clearTimeout(this.#warmUpTimer);
       await this.#loaded?.close(STOP_MS);
       this.#metrics.flush();
       server?.close();
@@ -193,6 +199,7 @@ class Program {
     this.logger.log("debug", `${method} ${target} with ${String(body.length)} bytes`);
     const begin = performance.now();
     const group = GROUPS[method];
+    this.#warmUp();
     const name = (target.split("/")[1] ?? "").replaceAll("-", "_") || "instance_info";
     try {
       const asked = parseRequest(method, target, body);
@@ -234,9 +241,17 @@ class Program {
     return this.#machine;
   }
 
-  async #warmUp(): Promise<void> {
-    const machine = await this.#load();
-    await machine.warmUp(this.#settings.machine.vcpu_count);
+  /** Loads what a start would have to wait for, while nobody waits: after the first answer. */
+  #warmUp(): void {
+    if (this.#warmUpTimer === undefined) return;
+    clearTimeout(this.#warmUpTimer);
+    this.#warmUpTimer = undefined;
+    setImmediate(() => {
+      this.#load()
+        .then((machine) => machine.warmUp(this.#settings.machine.vcpu_count))
+        // It is tried again, and said, when it matters.
+        .catch(() => undefined);
+    });
   }
 
   #started(guest: Guest): void {

@@ -6,6 +6,7 @@ import { MmdsStore, type MmdsOptions } from "./mmds-store.js";
 import type {
   Balloon,
   BootSource,
+  ConfigFile,
   CpuConfig,
   Drive,
   Entropy,
@@ -166,6 +167,18 @@ export class Settings {
       throw new Fault(`MMDS configuration: ipv4_address ${address} is not link-local: 169.254.1.0 to 169.254.254.255`);
     }
     this.mmdsConfig = config;
+  }
+
+  /** What a snapshot brings: nothing of it is looked for on this host. */
+  restore(saved: ConfigFile): void {
+    this.bootSource = saved["boot-source"];
+    this.machine = saved["machine-config"] ?? DEFAULT_MACHINE;
+    this.drives = saved.drives;
+    this.nets = saved["network-interfaces"] ?? [];
+    this.vsock = saved.vsock ?? undefined;
+    this.balloon = saved.balloon ?? undefined;
+    this.entropy = saved.entropy ?? undefined;
+    this.mmdsConfig = saved["mmds-config"] ?? undefined;
   }
 
   /** As GET /vm/config has it. */

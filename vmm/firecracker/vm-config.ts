@@ -43,6 +43,7 @@ export function vmConfig(settings: Settings, { isSoftwareKvm }: ConfigOptions): 
     nets: nets.map(netConfig),
     vsock: vsock === undefined ? undefined : { cid: vsock.guest_cid, path: vsock.uds_path },
     rng: entropy !== undefined,
+    rngRateLimiter: rateLimiter(entropy?.rate_limiter),
     balloon:
       balloon === undefined
         ? undefined
@@ -89,7 +90,8 @@ function netConfig(net: NetworkInterface): NetConfig {
     tap: net.host_dev_name,
     mac: net.guest_mac ?? undefined,
     mtu: net.mtu ?? undefined,
-    rateLimiter: rateLimiter(net.rx_rate_limiter ?? net.tx_rate_limiter),
+    rxRateLimiter: rateLimiter(net.rx_rate_limiter),
+    txRateLimiter: rateLimiter(net.tx_rate_limiter),
   };
 }
 
@@ -103,6 +105,8 @@ export function rateLimiter(given: RateLimiter | null | undefined): RateLimiterC
 export function tokenBucket(bucket: TokenBucket | null | undefined): TokenBucketConfig | undefined {
   if (!isGiven(bucket)) return undefined;
   const { size, one_time_burst: burst, refill_time: refill } = bucket;
+  // A bucket that never fills limits nothing.
+  if (size === 0 || refill === 0) return { size: 0, oneTimeBurst: 0, refillTimeMs: 0 };
   return {
     size: Math.min(size, Number.MAX_SAFE_INTEGER),
     oneTimeBurst: Math.min(burst ?? 0, Number.MAX_SAFE_INTEGER),

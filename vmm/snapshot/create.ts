@@ -82,7 +82,7 @@ export async function createSnapshot(vm: Vm, folder: string, options: SnapshotOp
 }
 
 /** Others have their turn. */
-async function turnOf(vm: Vm): Promise<void> {
+export async function turnOf(vm: Vm): Promise<void> {
   await new Promise((resolve) => setImmediate(resolve));
   if (vm.state !== "paused") throw new SnapshotError("The guest has ended while it was saved");
 }

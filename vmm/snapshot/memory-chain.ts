@@ -64,6 +64,20 @@ export function openMemory(state: StateReader, folder: string): FileMemory {
   }
 }
 
+/** A memory file that lies apart from its state. Throws SnapshotError or StateError. */
+export function openApart(state: StateReader, path: string): FileMemory {
+  const { fd } = openSnapshotFile(path);
+  try {
+    attempt(path, () => {
+      checkMemory(fd, path, readId(state), lengthOf(state));
+    });
+    return new FileMemory(fd);
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+}
+
 function openChain(
   state: StateReader,
   folder: string,

@@ -68,8 +68,13 @@ export async function writeMemory(
     offset += piece.length;
   }
   ftruncateSync(fd, offset + PAGE_SIZE);
-  writeAll(fd, Buffer.from(`${MAGIC}${id}\n`, "latin1"), offset);
+  writeAll(fd, lastPage(id), offset);
   return { dataBytes, sha256: hash.digest("hex") };
+}
+
+/** What stands behind the memory: whose it is. */
+export function lastPage(id: string): Buffer {
+  return Buffer.from(`${MAGIC}${id}\n`, "latin1");
 }
 
 /** Throws SnapshotError if the file is not the memory of `id`, of `length` bytes. */
@@ -80,7 +85,7 @@ export function checkMemory(fd: number, path: string, id: string, length: number
       `${path} has ${String(size)} bytes; the guest's memory and its last page are ${String(length + PAGE_SIZE)}`,
     );
   }
-  const expected = Buffer.from(`${MAGIC}${id}\n`, "latin1");
+  const expected = lastPage(id);
   const found = Buffer.alloc(expected.length);
   readSync(fd, found, 0, found.length, length);
   if (!found.equals(expected)) throw new SnapshotError(`${path} is not the memory of this snapshot`);
@@ -194,7 +199,8 @@ export function isZeroPage(words: Uint32Array, page: number): boolean {
 
 const vector = new IoVectors(1);
 
-function writeRun(fd: number, address: number, length: number, position: number): void {
+/** Memory at an address to a place in the file. Throws SystemCallError. */
+export function writeRun(fd: number, address: number, length: number, position: number): void {
   for (let done = 0; done < length;) {
     vector.clear();
     vector.append(address + done, length - done);

@@ -17,13 +17,13 @@ import type { SavedMemory } from "../memory/saved-memory.js";
 import { KERNEL_FORMATS } from "../x86/kernel.js";
 import { MAX_NOTE_BYTES } from "./arguments.js";
 import { checkCpu } from "./cpu-check.js";
-import { STATE_FILE } from "./folder.js";
+import { readSnapshotFile, STATE_FILE } from "./folder.js";
 import { readImageHashes } from "./image-hash.js";
-import { openMemory } from "./memory-chain.js";
+import { openApart, openMemory } from "./memory-chain.js";
 import { overridden, type RestoreOverrides } from "./overrides.js";
 import { readHost, type SavedHost } from "./saved-host.js";
 import { readId, readState, unlessReplaced } from "./state-parts.js";
-import { readingState } from "./state-file.js";
+import { decodeState, MAX_STATE_BYTES, readingState } from "./state-file.js";
 
 /** Of a guest's state, besides what says where its memory is. */
 const GUEST_FIELDS = [
@@ -73,6 +73,22 @@ export class OpenSnapshot {
     return unlessReplaced(() => {
       const state = readState(folder);
       return readingState(path, () => OpenSnapshot.#from(state, folder));
+    });
+  }
+
+  /** The same from two files, of file-pair.ts. */
+  static openPair(statePath: string, memoryPath: string): OpenSnapshot {
+    const state = decodeState(readSnapshotFile(statePath, MAX_STATE_BYTES), statePath);
+    return readingState(statePath, () => {
+      state.only([...FIELDS, NOTE]);
+      state.at("memory").only(["dataBytes"]);
+      const memory = openApart(state, memoryPath);
+      try {
+        return OpenSnapshot.#read(state, statePath, memory, state.text(NOTE, MAX_NOTE_BYTES));
+      } catch (error) {
+        for (const fd of memory.files) closeSync(fd);
+        throw error;
+      }
     });
   }
 
