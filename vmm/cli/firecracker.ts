@@ -4,6 +4,7 @@ import { ArgumentError, parseCommandLine } from "../firecracker/command-line.js"
 import { EXIT_ARGUMENTS, EXIT_GENERIC } from "../firecracker/exit-codes.js";
 import { serveFirecracker } from "../firecracker/serve.js";
 import { FIRECRACKER_VERSION, SNAPSHOT_VERSION } from "../firecracker/version.js";
+import { deliverSignals } from "../sys/signals.js";
 import { exitNow } from "../sys/exit.js";
 import { isTerminal } from "../sys/files.js";
 import { FileInput, TerminalInput, type InputSource } from "./input-source.js";
@@ -28,6 +29,7 @@ async function main(argv: readonly string[], end: ProcessEnd): Promise<number> {
         openInput,
         complain,
         loadMachine: async (options) => new (await import("../firecracker/machine.js")).Machine(options),
+        deliverSignals,
         onSignals: async (callback) => (await import("../sys/end-signals.js")).onEndSignals(callback),
       });
     case "help":

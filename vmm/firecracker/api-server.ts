@@ -69,6 +69,13 @@ export class ApiServer {
     for (const socket of this.#sockets) socket.destroySoon();
   }
 
+  /** The process is about to die: nobody is answered any more. */
+  abort(): void {
+    this.#removeFile();
+    this.#server.close();
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
   #accept(socket: Socket): void {
     if (this.#sockets.size >= MAX_CONNECTIONS) {
       socket.on("error", () => undefined);

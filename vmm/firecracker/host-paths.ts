@@ -1,11 +1,12 @@
 // Whether this host has what a request names: looked at when it is named, opened for good when the guest starts.
-import { accessSync, closeSync, constants, existsSync, openSync, statSync } from "node:fs";
+import { accessSync, closeSync, constants, existsSync, openSync, readFileSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { errnoText } from "../host/errno-text.js";
 import { MAX_UNIX_PATH_BYTES } from "../host/unix-path.js";
 import { Fault } from "./fault.js";
 
-const INTERFACES = "/sys/class/net";
+/** Of the network namespace of this process; /sys may be that of another. */
+const INTERFACES = "/proc/self/net/dev";
 
 /** Throws Fault for a file that cannot be read, or written. */
 export function checkFile(path: string, what: string, access: "read" | "write"): void {
@@ -33,12 +34,18 @@ export function checkSocketPath(path: string, what: string): void {
   }
 }
 
-/** Throws Fault for a network interface that this host does not have, as far as can be seen from here. */
+/** Throws Fault for a network interface that is not there, where this process is. */
 export function checkInterface(name: string): void {
-  if (!existsSync(INTERFACES) || existsSync(`${INTERFACES}/${name}`)) return;
-  throw new Fault(
-    `Network interface: this host has no interface ${name}; ip tuntap add dev ${name} mode tap makes one`,
-  );
+  let interfaces: string;
+  try {
+    interfaces = readFileSync(INTERFACES, "latin1");
+  } catch {
+    // It is found out when the guest starts.
+    return;
+  }
+  const names = interfaces.split("\n").flatMap((line) => /^ *([^:]+):/.exec(line)?.[1] ?? []);
+  if (names.includes(name)) return;
+  throw new Fault(`Network interface: this host has no interface ${name}; ip tuntap add dev ${name} mode tap makes one`);
 }
 
 export function asFault(error: unknown, what: string): Fault {

@@ -30,6 +30,7 @@ export class Machine {
   #limiter: TokenBucket | undefined;
   #input: { resume(): void; close(): void } | undefined;
   #guest: RunningGuest | undefined;
+  #metadata: () => unknown = () => undefined;
   #startedNs = 0n;
   #startedCpuUs = 0;
 
@@ -44,6 +45,7 @@ export class Machine {
 
   async start(settings: Settings): Promise<RunningGuest> {
     this.#markStart();
+    this.#metadata = () => settings.mmds.value;
     const openSerial = this.#serial(settings);
     const guest = await this.#starter.start(settings);
     openSerial();
@@ -52,6 +54,7 @@ export class Machine {
 
   async load(params: Section<"SnapshotLoadParams">, settings: Settings): Promise<RunningGuest> {
     this.#markStart();
+    this.#metadata = () => settings.mmds.value;
     const openSerial = this.#serial(settings);
     const guest = await this.#starter.load(params, settings);
     openSerial();
@@ -107,6 +110,7 @@ export class Machine {
       output: (bytes, done) => {
         this.#output(bytes, done);
       },
+      metadata: () => this.#metadata(),
       inputRoom: () => this.#input?.resume(),
       log: (line) => {
         this.#options.logger.log("warn", line);

@@ -23,6 +23,8 @@ export interface ProcessSide {
   loadMachine(options: ConstructorParameters<typeof Machine>[0]): Promise<Machine>;
   /** Calls back for signals that end a program; the result gives them their default actions back. */
   onSignals(callback: (number: number) => void): Promise<() => void>;
+  /** Calls back for those that have come by now. */
+  deliverSignals(): void;
 }
 
 /** Without a request, what guests need is loaded after so many `ms`. */
@@ -61,6 +63,7 @@ class Program {
   readonly #controller: Controller;
   #machine: Promise<Machine> | undefined;
   #loaded: Machine | undefined;
+  #isDying = false;
   #timer: NodeJS.Timeout | undefined;
   /** Until it is done or under way. */
   #warmUpTimer: NodeJS.Timeout | undefined;
@@ -100,6 +103,9 @@ class Program {
       if (configFile !== undefined) await this.#startFromFile(configFile);
       removeHandlers = await this.#side.onSignals((number) => {
         signal ??= number;
+        // Clients see it die as they would see Firecracker, which such a signal ends at once.
+        this.#isDying = true;
+        server?.abort();
         this.#end(exits.ofSignal(number) ?? exits.EXIT_GENERIC);
       });
       this.#warmUpTimer = setTimeout(() => {
@@ -107,7 +113,7 @@ class Program {
       }, WARM_UP_MS);
       const exitCode = await this.#ended;
       // The answer to what has ended the guest is on its way.
-      await Promise.race([server?.settled(), later(STOP_MS)]);
+      if (!this.#isDying) await Promise.race([server?.settled(), later(STOP_MS)]);
       return exitCode;
     } finally {
       clearInterval(this.#timer);
@@ -193,9 +199,11 @@ class Program {
     this.logger.log("info", "Successfully started microvm that was configured from one single json");
   }
 
-  /** Never rejects. */
+  /** Never rejects; never resolves where there is nobody to answer any more. */
   async #serve(request: HttpRequest): Promise<Answer> {
     const { method, target, body } = request;
+    this.#side.deliverSignals();
+    if (this.#isDying) return new Promise(() => undefined);
     this.logger.log("debug", `${method} ${target} with ${String(body.length)} bytes`);
     const begin = performance.now();
     const group = GROUPS[method];

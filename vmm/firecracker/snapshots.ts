@@ -10,9 +10,8 @@ import { OpenSnapshot } from "../snapshot/restore.js";
 import { loadDeviceSupport } from "../virtio/device-support.js";
 import { checkSection } from "./check-section.js";
 import { Fault } from "./fault.js";
-import type { ConfigFile, NetworkInterface, Section } from "./sections.js";
+import type { ConfigFile, Section } from "./sections.js";
 import { isGiven, type Settings } from "./settings.js";
-import { rateLimiter } from "./vm-config.js";
 
 /** What is followed before the first snapshot. */
 const START = "start";
@@ -119,19 +118,11 @@ function withOverrides(saved: ConfigFile, params: Section<"SnapshotLoadParams">)
 function overrides(described: ConfigFile, params: Section<"SnapshotLoadParams">): RestoreOverrides {
   const changed = new Set((params.network_overrides ?? []).map(({ iface_id: id }) => id));
   const nets = (described["network-interfaces"] ?? []).flatMap((net, index) =>
-    changed.has(net.iface_id) ? [[`net${String(index)}`, otherEnd(net)] as const] : [],
+    changed.has(net.iface_id) ? [[`net${String(index)}`, { tap: net.host_dev_name }] as const] : [],
   );
   const path = params.vsock_override?.uds_path;
   return {
     ...(nets.length > 0 ? { nets: Object.fromEntries(nets) } : {}),
     ...(path === undefined ? {} : { vsock: { path } }),
-  };
-}
-
-function otherEnd(net: NetworkInterface) {
-  return {
-    tap: net.host_dev_name,
-    rxRateLimiter: rateLimiter(net.rx_rate_limiter),
-    txRateLimiter: rateLimiter(net.tx_rate_limiter),
   };
 }

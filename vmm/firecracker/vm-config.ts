@@ -5,7 +5,7 @@ import type { DiskConfig } from "../config/disks.js";
 import type { NetConfig } from "../config/nets.js";
 import type { ResolvedConfig } from "../config/types.js";
 import { Fault } from "./fault.js";
-import type { Drive, NetworkInterface, RateLimiter, TokenBucket } from "./sections.js";
+import type { Drive, MmdsConfig, NetworkInterface, RateLimiter, TokenBucket } from "./sections.js";
 import { isGiven, type Settings } from "./settings.js";
 
 /** What a guest gets whose client gives no words, as Firecracker has it. */
@@ -25,7 +25,7 @@ export interface ConfigOptions {
 
 /** Throws Fault or ConfigError. */
 export function vmConfig(settings: Settings, { isSoftwareKvm }: ConfigOptions): ResolvedConfig {
-  const { bootSource, machine, drives, nets, vsock, balloon, entropy } = settings;
+  const { bootSource, machine, drives, nets, vsock, balloon, entropy, mmdsConfig } = settings;
   if (bootSource === undefined) throw new Fault("There is no kernel to start: PUT /boot-source comes first");
   if (machine.huge_pages === "2M") {
     throw new Fault("Machine configuration: vmlet has no guests in huge pages of hugetlbfs; Transparent is taken");
@@ -40,7 +40,8 @@ export function vmConfig(settings: Settings, { isSoftwareKvm }: ConfigOptions): 
     cpus: machine.vcpu_count,
     cpuTemplate: isSoftwareKvm ? undefined : templateName(settings),
     disks: drives.map(diskConfig),
-    nets: nets.map(netConfig),
+    nets: nets.map((net) => ({ ...netConfig(net), mmds: mmdsConfig?.network_interfaces.includes(net.iface_id) ?? false })),
+    mmds: mmdsConfig === undefined ? undefined : mmds(mmdsConfig),
     vsock: vsock === undefined ? undefined : { cid: vsock.guest_cid, path: vsock.uds_path },
     rng: entropy !== undefined,
     rngRateLimiter: rateLimiter(entropy?.rate_limiter),
@@ -93,6 +94,10 @@ function netConfig(net: NetworkInterface): NetConfig {
     rxRateLimiter: rateLimiter(net.rx_rate_limiter),
     txRateLimiter: rateLimiter(net.tx_rate_limiter),
   };
+}
+
+function mmds({ version, ipv4_address: address, imds_compat: imdsCompat }: MmdsConfig) {
+  return { version, address: address ?? undefined, imdsCompat };
 }
 
 /** A bucket that is not given stays out. */

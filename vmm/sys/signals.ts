@@ -135,7 +135,7 @@ class Station {
     this.#limits = new Int32Array(page, LIMITS, SIGNALS);
     this.#poll = pollReadable(fd, () => {
       drainEventfd(fd);
-      this.#deliver();
+      this.deliver();
     });
     this.#poll.unref();
   }
@@ -156,7 +156,7 @@ class Station {
     setDefaultAction(signal);
   }
 
-  #deliver(): void {
+  deliver(): void {
     for (const [signal, callback] of [...this.#callbacks]) {
       if (Atomics.exchange(this.#counts, signal, 0) > 0) callback(signal);
     }
@@ -164,6 +164,11 @@ class Station {
 }
 
 let station: Station | undefined;
+
+/** Calls back for signals that have come by now, and not in a later turn of the event loop. */
+export function deliverSignals(): void {
+  station?.deliver();
+}
 
 /**
  * Calls back in a turn of the event loop when one of the signals has come; the result takes that

@@ -126,12 +126,14 @@ function examined(fd: number, { path, isReadonly, format, blockSize }: DiskFileO
   const stat = fstatSync(fd);
   const size = sizeOf(path, fd, stat);
   if (!isReadonly && stat.isBlockDevice()) checkIsWritable(path, fd);
+  // Any file, even an empty one: what is behind the last whole block is not there for the guest.
+  if (format === "raw") return { path, fd, size: size - (size % blockSize), isReadonly };
   if (size === 0) {
     throw new DiskError(`${path}: empty; a disk has at least one block of ${String(blockSize)} bytes`, {
       cure: stat.isFile() ? `give it a size: truncate -s 1G ${shellWord(path)}` : undefined,
     });
   }
-  if (format !== "raw") checkIsRaw(path, { size, read: (at, length) => readAt(fd, at, length) }, isReadonly);
+  checkIsRaw(path, { size, read: (at, length) => readAt(fd, at, length) }, isReadonly);
   if (size % blockSize !== 0) throw notWholeBlocks(path, size, blockSize);
   return { path, fd, size, isReadonly };
 }
