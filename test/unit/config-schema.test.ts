@@ -61,6 +61,7 @@ const FULL: VmConfig = {
   console: "virtio",
   rng: true,
   rngRateLimiter: limiter(),
+  keyboard: true,
   commandChannel: true,
   balloon: { targetMib: 100, deflateOnOom: true, reporting: true, hinting: true, statisticsIntervalS: 5 },
   shares: [{ path: "s", tag: "code", isReadonly: true }],

@@ -37,7 +37,7 @@ describe("docs: DESIGN", () => {
     const table = [...picture.matchAll(/^ {2}(0x[\da-f]+)\S*.* (devices\/\S+)(?: +\(?(\d+)\)?)?$/gm)];
     const drawn = table.map(([, port, file, gsi]) => [Number(port), file, gsi === undefined ? undefined : Number(gsi)]);
     assert.deepEqual(drawn, [
-      [layout.I8042_DATA_PORT, "devices/legacy/i8042.ts", undefined],
+      [layout.I8042_DATA_PORT, "devices/legacy/i8042.ts", layout.KEYBOARD_GSI],
       [layout.RTC_INDEX_PORT, "devices/legacy/cmos-rtc.ts", layout.RTC_GSI],
       [layout.SERIAL0_PORT, "devices/legacy/serial.ts", layout.SERIAL0_GSI],
       [layout.ACPI_PM1A_EVT_PORT, "devices/legacy/acpi-pm.ts", layout.ACPI_SCI_GSI],

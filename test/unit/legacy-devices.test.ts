@@ -17,7 +17,17 @@ import { BOOT_TIMER_CHANNEL } from "../../devices/pseudo/command-channel.js";
 import { CmosRtc, RTC_DATA, RTC_INDEX } from "../../devices/legacy/cmos-rtc.js";
 import { RtcInterrupts } from "../../devices/legacy/rtc-interrupts.js";
 import { RTC_WORDS } from "../../devices/legacy/rtc-registers.js";
-import { I8042, I8042_COMMAND, I8042_DATA } from "../../devices/legacy/i8042.js";
+import {
+  I8042,
+  I8042_COMMAND,
+  I8042_DATA,
+  I8042_WORDS,
+  plugKeyboard,
+  restoreKeyboard,
+  saveKeyboard,
+} from "../../devices/legacy/i8042.js";
+import { StateReader, type State } from "../../devices/state.js";
+import { Random } from "../fuzz/random.js";
 import {
   BOOT_TIMER_EXIT_STATUS,
   BOOT_TIMER_MAGIC,
@@ -31,17 +41,107 @@ import {
 const words = (count: number) => new Int32Array(new SharedArrayBuffer(count * 4));
 
 describe("i8042", () => {
-  it("its status is always empty, so that no guest spins on it", () => {
-    const device = new I8042(() => assert.fail("no reset was asked for"));
+  const none = { trigger: (): void => undefined };
+
+  it("its status is always empty without a keyboard, so that no guest spins on it", () => {
+    const device = new I8042(words(I8042_WORDS), none, () => assert.fail("no reset was asked for"));
     assert.equal(device.read(I8042_COMMAND, 1), 0);
     device.write(I8042_DATA, 1, 0xfe);
     device.write(I8042_COMMAND, 1, 0xd1);
+    assert.equal(device.pressCtrlAltDel(), false);
   });
 
-  it("the reset command resets", () => {
-    let resets = 0;
-    new I8042(() => resets++).write(I8042_COMMAND, 1, 0xfe);
-    assert.equal(resets, 1);
+  it("the reset command resets, with a keyboard or without one", () => {
+    for (const isThere of [false, true]) {
+      let resets = 0;
+      const shared = words(I8042_WORDS);
+      if (isThere) plugKeyboard(shared);
+      new I8042(shared, none, () => resets++).write(I8042_COMMAND, 1, 0xfe);
+      assert.equal(resets, 1);
+    }
+  });
+
+  describe("with a keyboard", () => {
+    let shared: ReturnType<typeof words>;
+    let interrupts: number;
+    let device: I8042;
+    beforeEach(() => {
+      shared = words(I8042_WORDS);
+      plugKeyboard(shared);
+      interrupts = 0;
+      device = new I8042(shared, { trigger: () => interrupts++ }, () => assert.fail("no reset was asked for"));
+    });
+    const command = (byte: number): void => device.write(I8042_COMMAND, 1, byte);
+    const data = (byte: number): void => device.write(I8042_DATA, 1, byte);
+    const isFull = (): boolean => (device.read(I8042_COMMAND, 1) & 1) !== 0;
+    const all = (): number[] => {
+      const bytes: number[] = [];
+      while (isFull()) bytes.push(device.read(I8042_DATA, 1));
+      return bytes;
+    };
+
+    it("a driver finds it: control byte, tests, identity", () => {
+      command(0x60);
+      data(0x65);
+      command(0x20);
+      assert.deepEqual(all(), [0x65]);
+      command(0xaa);
+      assert.deepEqual(all(), [0x55]);
+      command(0xab);
+      assert.deepEqual(all(), [0]);
+      command(0xad);
+      command(0x20);
+      assert.deepEqual(all(), [0x75]);
+      command(0xae);
+      data(0xf2);
+      assert.deepEqual(all(), [0xfa, 0xab, 0x83]);
+      data(0xed);
+      assert.deepEqual(all(), [0xfa]);
+    });
+
+    it("Ctrl-Alt-Del comes as scan codes of set 2, each with an interrupt", () => {
+      command(0x60);
+      data(0x01);
+      assert.equal(device.pressCtrlAltDel(), true);
+      assert.equal(interrupts, 1);
+      assert.deepEqual(all(), [0x14, 0x11, 0xe0, 0x71, 0xe0, 0xf0, 0x71, 0xf0, 0x11, 0xf0, 0x14]);
+      assert.equal(interrupts, 11);
+    });
+
+    it("a guest that reads nothing fills no more than the buffer, and gets no interrupt that it has not asked for", () => {
+      assert.equal(device.pressCtrlAltDel(), true);
+      for (let i = 0; i < 100; i++) assert.equal(device.pressCtrlAltDel(), false);
+      assert.equal(interrupts, 0);
+      assert.equal(all().length, 11);
+      assert.equal(device.pressCtrlAltDel(), true);
+    });
+
+    it("what the guest does at random ends in bytes", () => {
+      const random = new Random(3);
+      for (let i = 0; i < 20_000; i++) {
+        const offset = random.oneIn(2) ? I8042_COMMAND : random.below(5);
+        const byte = random.below(256);
+        if (random.oneIn(3)) {
+          const read = device.read(offset, 1);
+          assert.ok(read >= 0 && read <= 255);
+        } else if (offset !== I8042_COMMAND || byte !== 0xfe) device.write(offset, 1, byte);
+        if (random.oneIn(50)) device.pressCtrlAltDel();
+      }
+    });
+
+    it("goes on from a saved state", () => {
+      command(0x60);
+      data(0x01);
+      device.pressCtrlAltDel();
+      device.read(I8042_DATA, 1);
+      const state = JSON.parse(JSON.stringify(saveKeyboard(shared))) as State;
+      const other = words(I8042_WORDS);
+      restoreKeyboard(other, new StateReader(state, "keyboard"));
+      device = new I8042(other, none, () => assert.fail("no reset was asked for"));
+      assert.deepEqual(all(), [0x11, 0xe0, 0x71, 0xe0, 0xf0, 0x71, 0xf0, 0x11, 0xf0, 0x14]);
+      command(0x20);
+      assert.deepEqual(all(), [0x01]);
+    });
   });
 });
 

@@ -5,8 +5,10 @@
 //   booted  those that a boot calls, which is what is waited for: boots a guest of five instructions as a user boots
 //           the package's own, with nothing but a command
 //   restored  the same for a guest that goes on from a template
+//   api       those that such a guest needs whose client starts it by Firecracker's interface
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { setFlagsFromString } from "node:v8";
@@ -71,7 +73,8 @@ function emptyArchive() {
 }
 
 /** Ends this process, with status 0 if the guest has run and the cache is made. */
-function boot(isTemplate) {
+function boot(which) {
+  const isTemplate = which === "restored";
   const folder = mkdtempSync(join(tmpdir(), "vmlet-build-"));
   process.on("exit", () => rmSync(folder, { recursive: true }));
   // A checkout with a guest of its own.
@@ -88,8 +91,9 @@ function boot(isTemplate) {
     dlopen.call(process, module, ...rest);
     const native = module.exports;
     const exit = (status) => {
-      if (status === REBOOTED) save(script);
-      process.exit(status === REBOOTED ? 0 : 1);
+      const isDone = status === (which === "api" ? 0 : REBOOTED);
+      if (isDone) save(script);
+      process.exit(isDone ? 0 : 1);
     };
     module.exports = {
       ...native,
@@ -104,12 +108,51 @@ function boot(isTemplate) {
   };
   process.env.VMLET_CACHE = join(folder, "cache");
   const options = ["--accel", "kvm", ...(isTemplate ? ["--from-template"] : [])];
-  process.argv = [process.execPath, resolve("dist/vmlet.js"), "boot", ...options, "--", "true"];
+  const socket = join(folder, "api.sock");
+  const log = join(folder, "log");
+  process.argv =
+    which === "api"
+      ? [process.execPath, resolve("dist/vmlet-firecracker.js"), "--api-sock", socket, "--log-path", log]
+      : [process.execPath, resolve("dist/vmlet.js"), "boot", ...options, "--", "true"];
   const main = script.runInThisContext();
   main({}, createRequire(filename), { exports: {} }, filename, join(folder, "dist"));
+  if (which === "api") void useApi(socket, folder);
 }
 
-if (process.argv[2] === "booted" || process.argv[2] === "restored") boot(process.argv[2] === "restored");
+/** As a client does, from its first question to the guest's start. */
+async function useApi(socket, folder) {
+  const kernel = join(folder, "guest/out/fast/vmlinux");
+  const disk = join(folder, "disk");
+  writeFileSync(disk, Buffer.alloc(4096));
+  const requests = [
+    ["GET", "/", undefined],
+    ["GET", "/machine-config", undefined],
+    ["PUT", "/machine-config", { vcpu_count: 1, mem_size_mib: 128, smt: false }],
+    ["PUT", "/boot-source", { kernel_image_path: kernel, boot_args: "console=ttyS0" }],
+    ["PUT", "/drives/root", { drive_id: "root", path_on_host: disk, is_root_device: true, is_read_only: false }],
+    ["PUT", "/nowhere", {}],
+    // What waits for the first answer is loaded by now.
+    undefined,
+    ["PUT", "/actions", { action_type: "InstanceStart" }],
+  ];
+  for (const request of requests) {
+    await new Promise((resolve) => setTimeout(resolve, request === undefined ? 300 : 10));
+    if (request === undefined) continue;
+    const [method, path, body] = request;
+    const text = body === undefined ? "" : JSON.stringify(body);
+    await new Promise((resolve) => {
+      const client = connect(socket, () => {
+        client.write(`${method} ${path} HTTP/1.1\r\nContent-Length: ${text.length}\r\n\r\n${text}`);
+      });
+      client.once("data", () => client.end());
+      client.once("error", resolve);
+      client.once("close", resolve);
+    });
+  }
+  setTimeout(() => process.exit(1), 10_000);
+}
+
+if (["booted", "restored", "api"].includes(process.argv[2])) boot(process.argv[2]);
 else {
   setFlagsFromString("--no-lazy");
   const script = new Script(source, { filename });

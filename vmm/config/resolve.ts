@@ -61,6 +61,7 @@ export const VM_SCHEMA = {
     rngRateLimiter: RATE_LIMITER_SCHEMA,
     balloon: BALLOON_SCHEMA,
     shares: SHARES_SCHEMA,
+    keyboard: { type: "boolean" },
     commandChannel: { type: "boolean" },
   },
   required: ["kernel"],
@@ -114,6 +115,7 @@ export function resolveConfig(given: VmConfig): ResolvedConfig {
     cpuTemplate: config.cpuTemplate,
     protocol,
     ...devices,
+    keyboard: config.keyboard ?? false,
     commandChannel: config.commandChannel ?? false,
   };
 }

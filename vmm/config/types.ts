@@ -53,6 +53,8 @@ export interface VmConfig {
   readonly balloon?: BalloonConfig | undefined;
   /** Folders of this host that the guest can mount. */
   readonly shares?: readonly ShareConfig[] | undefined;
+  /** A keyboard behind the i8042 controller, for `Vm.pressCtrlAltDel`; its driver may look for it for a while. */
+  readonly keyboard?: boolean | undefined;
   /** Bytes to and from the command that vmlet's init runs (`vmlet.exec=`) take a channel of their own, not the terminal. */
   readonly commandChannel?: boolean | undefined;
 }
@@ -76,5 +78,6 @@ export interface ResolvedConfig {
   readonly rngRateLimiter: RateLimiterConfig | undefined;
   readonly balloon: ResolvedBalloon | undefined;
   readonly shares: readonly ResolvedShare[];
+  readonly keyboard: boolean;
   readonly commandChannel: boolean;
 }

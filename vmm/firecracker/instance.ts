@@ -59,7 +59,12 @@ export class KvmStarter implements Starter {
     try {
       const { loadSnapshot } = await import("./snapshots.js");
       const { vm, release } = await loadSnapshot(params, settings, { host: this.#options.host, quirks: this.#probe() });
-      return new RunningGuest(vm, { isLoaded: true, tracksPages: params.track_dirty_pages === true, release, settings });
+      return new RunningGuest(vm, {
+        isLoaded: true,
+        tracksPages: params.track_dirty_pages === true,
+        release,
+        settings,
+      });
     } catch (error) {
       throw faultOf(error, "The snapshot cannot be loaded");
     }
@@ -197,7 +202,7 @@ export class RunningGuest implements Guest {
   }
 
   sendCtrlAltDel(): void {
-    throw new Fault("Keys cannot be sent yet");
+    if (!this.#vm.pressCtrlAltDel()) throw new Fault("The guest has not read the keys that were pressed before");
   }
 
   async createSnapshot(params: Section<"SnapshotCreateParams">): Promise<void> {

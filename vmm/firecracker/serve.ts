@@ -269,6 +269,7 @@ class Program {
     }, METRICS_INTERVAL_MS);
     guest.ended.then(
       ({ outcome, registers }) => {
+        if (this.#isDying) return;
         const isFault = outcome === "triple-fault";
         const exitCode = isFault ? exits.EXIT_GENERIC : exits.EXIT_OK;
         if (isFault) this.logger.log("error", `The guest has ended in a triple fault: ${registers ?? ""}`);

@@ -36,11 +36,16 @@ export function vmConfig(settings: Settings, { isSoftwareKvm }: ConfigOptions): 
     initrd,
     cmdline: [bootSource.boot_args ?? DEFAULT_BOOT_ARGS, "pci=off", ...rootWords(drives)].join(" "),
     bareCmdline: true,
+    // For SendCtrlAltDel.
+    keyboard: true,
     memoryMib: machine.mem_size_mib,
     cpus: machine.vcpu_count,
     cpuTemplate: isSoftwareKvm ? undefined : templateName(settings),
     disks: drives.map(diskConfig),
-    nets: nets.map((net) => ({ ...netConfig(net), mmds: mmdsConfig?.network_interfaces.includes(net.iface_id) ?? false })),
+    nets: nets.map((net) => ({
+      ...netConfig(net),
+      mmds: mmdsConfig?.network_interfaces.includes(net.iface_id) ?? false,
+    })),
     mmds: mmdsConfig === undefined ? undefined : mmds(mmdsConfig),
     vsock: vsock === undefined ? undefined : { cid: vsock.guest_cid, path: vsock.uds_path },
     rng: entropy !== undefined,

@@ -1,11 +1,12 @@
 // State of the devices that lie in shared words: each names its fields, thread-machine.ts knows where its words are.
 // Of the boot timer, what the guest has told through it.
 import { restoreAcpiPm, saveAcpiPm } from "../../devices/legacy/acpi-pm.js";
+import { hasKeyboard, restoreKeyboard, saveKeyboard } from "../../devices/legacy/i8042.js";
 import { restoreRtc, saveRtc } from "../../devices/legacy/rtc-state.js";
 import { restoreSerial, saveSerial } from "../../devices/legacy/serial-state.js";
 import type { State, StateReader } from "../../devices/state.js";
 import { MILESTONE_COMMAND_END, MILESTONE_COMMAND_START, MILESTONE_INIT, type VmShared } from "../vcpu/shared.js";
-import { acpiPmWords, rtcWords, serialWords } from "./thread-machine.js";
+import { acpiPmWords, i8042Words, rtcWords, serialWords } from "./thread-machine.js";
 
 const MILESTONES = { init: MILESTONE_INIT, commandStart: MILESTONE_COMMAND_START, commandEnd: MILESTONE_COMMAND_END };
 
@@ -15,6 +16,7 @@ export function saveLegacy(shared: VmShared): State {
     serial: saveSerial(serialWords(shared)),
     rtc: saveRtc(rtcWords(shared)),
     acpiPm: saveAcpiPm(acpiPmWords(shared)),
+    ...(hasKeyboard(i8042Words(shared)) ? { keyboard: saveKeyboard(i8042Words(shared)) } : {}),
     bootTimer: {
       ...Object.fromEntries(
         Object.entries(MILESTONES).map(([name, code]) => [name, shared.milestone(code) !== undefined]),
@@ -26,7 +28,10 @@ export function saveLegacy(shared: VmShared): State {
 
 /** Throws StateError. What the guest has reached before, it has reached now. */
 export function restoreLegacy(shared: VmShared, state: StateReader): void {
-  state.only(["serial", "rtc", "acpiPm", "bootTimer"]);
+  const fields = ["serial", "rtc", "acpiPm", "bootTimer"];
+  const hasOne = state.names(fields.length + 1).includes("keyboard");
+  state.only(hasOne ? [...fields, "keyboard"] : fields);
+  if (hasOne) restoreKeyboard(i8042Words(shared), state.at("keyboard"));
   restoreSerial(serialWords(shared), state.at("serial"));
   restoreRtc(rtcWords(shared), state.at("rtc"));
   restoreAcpiPm(acpiPmWords(shared), state.at("acpiPm"));

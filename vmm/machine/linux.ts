@@ -79,7 +79,7 @@ export function loadLinux(
   }
   const e820 = e820Entries(memory.size);
   writeMpTable(memory, config.cpus);
-  const rsdpGpa = writeAcpiTables(memory, { cpus: config.cpus, virtio });
+  const rsdpGpa = writeAcpiTables(memory, { cpus: config.cpus, virtio, keyboard: config.keyboard });
   setGeneration(memory);
   writeGdt(memory, entryCode(kernel.format));
   if (kernel.format === "elf-pvh") {

@@ -5,7 +5,7 @@ import type { BusDevice, SharedWords } from "../../devices/contracts.js";
 import { ACPI_PM_LENGTH, ACPI_PM_WORDS, AcpiPm } from "../../devices/legacy/acpi-pm.js";
 import { CmosRtc, RTC_LENGTH } from "../../devices/legacy/cmos-rtc.js";
 import { RTC_WORDS } from "../../devices/legacy/rtc-registers.js";
-import { I8042, I8042_LENGTH } from "../../devices/legacy/i8042.js";
+import { I8042, I8042_LENGTH, I8042_WORDS } from "../../devices/legacy/i8042.js";
 import { Serial } from "../../devices/legacy/serial.js";
 import { SERIAL_WORDS } from "../../devices/legacy/serial-words.js";
 import { BootTimer } from "../../devices/pseudo/boot-timer.js";
@@ -18,6 +18,7 @@ import {
   BOOT_TIMER_GPA,
   BOOT_TIMER_LENGTH,
   I8042_DATA_PORT,
+  KEYBOARD_GSI,
   RTC_INDEX_PORT,
   SERIAL0_GSI,
   SERIAL0_PORT,
@@ -42,7 +43,8 @@ import { VIRTIO_PORT_WORDS, VirtioPort } from "../virtio/virtio-port.js";
 const SERIAL_AT = 0;
 const RTC_AT = SERIAL_AT + SERIAL_WORDS;
 const ACPI_PM_AT = RTC_AT + RTC_WORDS;
-const VIRTIO_AT = ACPI_PM_AT + ACPI_PM_WORDS;
+const I8042_AT = ACPI_PM_AT + ACPI_PM_WORDS;
+const VIRTIO_AT = I8042_AT + I8042_WORDS;
 /** Words of all devices together. */
 export const DEVICE_WORDS = VIRTIO_AT + VIRTIO_GSIS.length * VIRTIO_PORT_WORDS;
 
@@ -59,6 +61,11 @@ export function serialWords(shared: VmShared): SharedWords {
 /** The words of ACPI's fixed hardware. */
 export function acpiPmWords(shared: VmShared): SharedWords {
   return shared.deviceWords(ACPI_PM_AT, ACPI_PM_WORDS);
+}
+
+/** The words of the keyboard controller. */
+export function i8042Words(shared: VmShared): SharedWords {
+  return shared.deviceWords(I8042_AT, I8042_WORDS);
 }
 
 /** The words of the real-time clock. */
@@ -78,6 +85,7 @@ export class ThreadMachine implements ExitObserver {
   readonly pio = new Bus("pio");
   readonly mmio = new Bus("mmio");
   readonly serial: Serial;
+  readonly i8042: I8042;
   readonly #index: number;
   readonly #run: KvmRun;
   readonly #isMain: boolean;
@@ -135,7 +143,14 @@ export class ThreadMachine implements ExitObserver {
       },
     });
     this.pio.attach(SERIAL0_PORT, SERIAL_LENGTH, this.serial);
-    this.pio.attach(I8042_DATA_PORT, I8042_LENGTH, new I8042(power.reset));
+    const keyboardInterrupt = {
+      trigger: () => {
+        vm.pulseIrqLine(KEYBOARD_GSI);
+        interruptRaised();
+      },
+    };
+    this.i8042 = new I8042(i8042Words(this.shared), keyboardInterrupt, power.reset);
+    this.pio.attach(I8042_DATA_PORT, I8042_LENGTH, this.i8042);
     const rtc = new CmosRtc(rtcWords(this.shared), () => {
       this.kicker.wakeMain();
     });

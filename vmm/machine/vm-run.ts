@@ -1,5 +1,6 @@
 // The guest's run from its first instruction to its end, on the thread that owns the VM: what the
 // doorbell asks for, watchers, failures, the end. What a caller may do when is vm.ts's matter.
+import { plugKeyboard } from "../../devices/legacy/i8042.js";
 import { isRtcInterruptUp } from "../../devices/legacy/rtc-state.js";
 import { CommandChannel } from "../../devices/pseudo/command-channel.js";
 import { VcpuExitError } from "../errors.js";
@@ -27,7 +28,7 @@ import { restoreLegacy } from "./legacy-state.js";
 import { MainPhase } from "./main-phase.js";
 import { OutputPump } from "./output-pump.js";
 import { RtcTimer } from "./rtc-timer.js";
-import { DEVICE_WORDS, ThreadMachine, rtcWords, virtioWords } from "./thread-machine.js";
+import { DEVICE_WORDS, ThreadMachine, i8042Words, rtcWords, virtioWords } from "./thread-machine.js";
 import { VcpuThreads } from "./vcpu-threads.js";
 import { exitsByReason, reportExit, type VmExit, type VmStatistics } from "./vm-exit.js";
 
@@ -158,6 +159,7 @@ export class VmRun {
     this.machine = new ThreadMachine(parts.descriptor, 0, boot, this.devices?.transports ?? [], () => {
       this.#threads.wake();
     });
+    if (parts.config.keyboard) plugKeyboard(i8042Words(shared));
     if (parts.saved !== undefined) {
       restoreLegacy(shared, parts.saved.legacy);
       this.devices?.restore(parts.saved.devices);

@@ -9,6 +9,7 @@
 //   input                taken            taken             takes 0 bytes    takes 0 bytes
 //   inputBreak, resize   done             done              nothing          nothing
 //   setBalloon           done             done              nothing          nothing
+//   pressCtrlAltDel      done             done              nothing          nothing
 //   updateDisk, …Net     done             done              VmStateError     VmStateError
 //   statistics           what is so far   what is so far    the last         the last
 //   commandInput         taken            taken            takes 0 bytes    takes 0 bytes
@@ -316,6 +317,15 @@ export class Vm {
       if (console === undefined) machine.serial.receiveBreak();
       else console.receiveBreak();
     });
+  }
+
+  /**
+   * Presses Ctrl-Alt-Del on the guest's keyboard (`keyboard`). False without one, and while the guest has not read what was
+   * pressed before.
+   */
+  pressCtrlAltDel(): boolean {
+    if (!this.#life.hasGuest) return false;
+    return this.#run.guarded(() => this.#run.machine.i8042.pressCtrlAltDel()) ?? false;
   }
 
   /** Tells the guest the size of its terminal; only a virtio console can. */

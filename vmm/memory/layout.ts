@@ -97,6 +97,7 @@ export const ACPI_GPE0_PORT = 0x60c;
 
 // == Interrupts (GSI) ==========================================================
 
+export const KEYBOARD_GSI = 1;
 export const SERIAL0_GSI = 4;
 export const RTC_GSI = 8;
 export const ACPI_SCI_GSI = 9;

@@ -2,6 +2,9 @@
 import { ACPI_SLEEP_TYPE_S5, GPE_GENERATION } from "../../../devices/legacy/acpi-pm.js";
 import {
   GENERATION_ID_GPA,
+  I8042_COMMAND_PORT,
+  I8042_DATA_PORT,
+  KEYBOARD_GSI,
   RTC_GSI,
   RTC_INDEX_PORT,
   SERIAL0_GSI,
@@ -38,7 +41,7 @@ const GENERATION_COUNTER = "VM_Gen_Counter";
 const GENERATION_CHANGED = 0x80;
 
 /** The definition block, without its table header. */
-export function dsdtBody(ranges: readonly VirtioMmioRange[]): Uint8Array {
+export function dsdtBody(ranges: readonly VirtioMmioRange[], hasKeyboard = false): Uint8Array {
   const serial = device(
     "COM1",
     named("_HID", eisaId("PNP0501")),
@@ -49,6 +52,11 @@ export function dsdtBody(ranges: readonly VirtioMmioRange[]): Uint8Array {
     "RTC",
     named("_HID", eisaId("PNP0B00")),
     named("_CRS", resources(ioPorts(RTC_INDEX_PORT, 2), isaIrq(RTC_GSI))),
+  );
+  const keyboard = device(
+    "KBD",
+    named("_HID", eisaId("PNP0303")),
+    named("_CRS", resources(ioPorts(I8042_DATA_PORT, 1), ioPorts(I8042_COMMAND_PORT, 1), isaIrq(KEYBOARD_GSI))),
   );
   const virtio = ranges.map(({ gpa, length, gsi }, i) =>
     device(
@@ -73,7 +81,7 @@ export function dsdtBody(ranges: readonly VirtioMmioRange[]): Uint8Array {
   const sleep = named("\\_S5", pack(integer(ACPI_SLEEP_TYPE_S5), integer(0), integer(0), integer(0)));
   return Uint8Array.from([
     ...sleep,
-    ...scope("\\_SB", serial, clock, generation, ...virtio),
+    ...scope("\\_SB", serial, clock, ...(hasKeyboard ? [keyboard] : []), generation, ...virtio),
     ...scope("\\_GPE", changed),
   ]);
 }

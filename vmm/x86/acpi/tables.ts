@@ -34,8 +34,9 @@ const FIX_RTC = 1 << 6;
 const TMR_VAL_EXT = 1 << 8;
 const RESET_REG_SUP = 1 << 10;
 const HEADLESS = 1 << 12;
-// IAPC_BOOT_ARCH, table 5.11. The 8042 flag stays clear: no keyboard to wait for.
+// IAPC_BOOT_ARCH, table 5.11. The 8042 flag is only set for a keyboard: else there is none to wait for.
 const LEGACY_DEVICES = 1 << 0;
+const HAS_8042 = 1 << 1;
 const VGA_NOT_PRESENT = 1 << 2;
 /** What the guest writes to the reset register. */
 const RESET_VALUE = 1;
@@ -47,6 +48,8 @@ const LEVEL_ACTIVE_HIGH = 0b1101;
 export interface AcpiConfig {
   readonly cpus: number;
   readonly virtio: readonly VirtioMmioRange[];
+  /** There is one behind the i8042. */
+  readonly keyboard?: boolean;
 }
 
 /** Writes all tables; the result is the RSDP's address. */
@@ -62,8 +65,8 @@ export function writeAcpiTables(memory: GuestMemory, config: AcpiConfig): number
 }
 
 /** The image of all tables from ACPI_GPA on. */
-export function acpiTables({ cpus, virtio }: AcpiConfig): Uint8Array {
-  const dsdt = table("DSDT", 2, dsdtBody(virtio));
+export function acpiTables({ cpus, virtio, keyboard = false }: AcpiConfig): Uint8Array {
+  const dsdt = table("DSDT", 2, dsdtBody(virtio, keyboard));
   const madt = table("APIC", 5, madtBody(cpus));
   // The FACS wants 64 bytes of alignment; the others get it too, for a readable dump.
   let next = ACPI_GPA + 64;
@@ -74,7 +77,7 @@ export function acpiTables({ cpus, virtio }: AcpiConfig): Uint8Array {
   };
   const facsAt = place(FACS_LENGTH);
   const dsdtAt = place(dsdt.length);
-  const fadt = table("FACP", 6, fadtBody(facsAt, dsdtAt));
+  const fadt = table("FACP", 6, fadtBody(facsAt, dsdtAt, keyboard));
   const fadtAt = place(fadt.length);
   const madtAt = place(madt.length);
   const xsdt = table("XSDT", 1, pointers([fadtAt, madtAt]));
@@ -140,7 +143,7 @@ function facs(): Uint8Array {
 }
 
 /** The comments name the fields of table 5.9, at their offsets less the header's 36 bytes. */
-function fadtBody(facsAt: number, dsdtAt: number): Uint8Array {
+function fadtBody(facsAt: number, dsdtAt: number, keyboard: boolean): Uint8Array {
   const bytes = new Uint8Array(FADT_LENGTH);
   const data = new DataView(bytes.buffer);
   const register = (at: number, port: number, bits: number, accessSize: number): void => {
@@ -163,7 +166,7 @@ function fadtBody(facsAt: number, dsdtAt: number): Uint8Array {
   data.setUint16(96, 0xffff, true); // P_LVL2_LAT: no C2
   data.setUint16(98, 0xffff, true); // P_LVL3_LAT: no C3
   bytes[108] = 0x32; // CENTURY
-  data.setUint16(109, LEGACY_DEVICES | VGA_NOT_PRESENT, true); // IAPC_BOOT_ARCH
+  data.setUint16(109, LEGACY_DEVICES | VGA_NOT_PRESENT | (keyboard ? HAS_8042 : 0), true); // IAPC_BOOT_ARCH
   data.setUint32(
     112,
     WBINVD | PROC_C1 | PWR_BUTTON | SLP_BUTTON | FIX_RTC | TMR_VAL_EXT | RESET_REG_SUP | HEADLESS,
