@@ -1,4 +1,5 @@
 // A guest that runs, as the controller sees it: what may be asked of it while it does.
+import type { HintingStatus } from "../../devices/virtio/balloon/hinting.js";
 import type { BalloonReport } from "../virtio/device-host.js";
 import type { VmExit } from "../machine/vm-exit.js";
 import type { Section } from "./sections.js";
@@ -16,6 +17,9 @@ export interface Guest {
   updateBalloon(amountMib: number): void;
   updateBalloonInterval(seconds: number): void;
   balloon(): BalloonReport | undefined;
+  startHinting(endsItself: boolean): void;
+  stopHinting(): void;
+  hinting(): HintingStatus;
   sendCtrlAltDel(): void;
   createSnapshot(params: Section<"SnapshotCreateParams">): Promise<void>;
 }

@@ -45,7 +45,9 @@ export function checkInterface(name: string): void {
   }
   const names = interfaces.split("\n").flatMap((line) => /^ *([^:]+):/.exec(line)?.[1] ?? []);
   if (names.includes(name)) return;
-  throw new Fault(`Network interface: this host has no interface ${name}; ip tuntap add dev ${name} mode tap makes one`);
+  throw new Fault(
+    `Network interface: this host has no interface ${name}; ip tuntap add dev ${name} mode tap makes one`,
+  );
 }
 
 export function asFault(error: unknown, what: string): Fault {
