@@ -180,12 +180,16 @@ export class Controller {
         throw new Fault(
           "vmlet has no memory that is plugged in later; give mem_size_mib, and a balloon to take from it",
         );
-      case "getHinting":
+      case "getHinting": {
+        const { hostCommand, guestCommand } = this.#running.hinting();
+        return { host_cmd: hostCommand, guest_cmd: guestCommand ?? null };
+      }
       case "startHinting":
+        this.#running.startHinting(asked.body.acknowledge_on_stop ?? true);
+        return;
       case "stopHinting":
-        throw new Fault(
-          "vmlet's balloon has no free page hinting; free_page_reporting gives free pages back by itself",
-        );
+        this.#running.stopHinting();
+        return;
       case "unplug":
         throw new Fault("vmlet has no PCI, and devices that can be unplugged are on it");
     }
@@ -264,6 +268,12 @@ export class Controller {
       disk_caches: guest.diskCaches,
       hugetlb_allocations: guest.hugetlbAllocations,
       hugetlb_failures: guest.hugetlbFailures,
+      oom_kill: guest.oomKills,
+      alloc_stall: guest.allocationStalls,
+      async_scan: guest.asyncScans,
+      direct_scan: guest.directScans,
+      async_reclaim: guest.asyncReclaims,
+      direct_reclaim: guest.directReclaims,
     };
   }
 

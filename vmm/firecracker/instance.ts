@@ -1,4 +1,5 @@
 // The guests of this program: VMs of vmm/machine, made of a client's settings.
+import type { HintingStatus } from "../../devices/virtio/balloon/hinting.js";
 import { diskName } from "../config/disks.js";
 import type { ResolvedConfig } from "../config/types.js";
 import { probeQuirks } from "../fixups/probe.js";
@@ -104,6 +105,14 @@ async function templates(
   return () => parseCpuTemplate(JSON.stringify({ cpuid_modifiers, msr_modifiers }), "cpu-config");
 }
 
+function withBalloon<Result>(task: () => Result): Result {
+  try {
+    return task();
+  } catch (error) {
+    throw faultOf(error, "Balloon");
+  }
+}
+
 export interface GuestOptions {
   /** It goes on from a snapshot: it is paused until it is resumed. */
   readonly isLoaded: boolean;
@@ -186,19 +195,35 @@ export class RunningGuest implements Guest {
   }
 
   updateBalloon(amountMib: number): void {
-    try {
+    withBalloon(() => {
       this.#vm.setBalloon(amountMib);
-    } catch (error) {
-      throw faultOf(error, "Balloon");
-    }
+    });
   }
 
-  updateBalloonInterval(_seconds: number): void {
-    // The guest is asked when somebody looks.
+  updateBalloonInterval(seconds: number): void {
+    withBalloon(() => {
+      this.#vm.setBalloonInterval(seconds);
+    });
   }
 
   balloon(): BalloonReport | undefined {
     return this.#vm.statistics().balloon;
+  }
+
+  startHinting(endsItself: boolean): void {
+    withBalloon(() => {
+      this.#vm.startBalloonHinting({ endsItself });
+    });
+  }
+
+  stopHinting(): void {
+    withBalloon(() => {
+      this.#vm.stopBalloonHinting();
+    });
+  }
+
+  hinting(): HintingStatus {
+    return withBalloon(() => this.#vm.balloonHinting());
   }
 
   sendCtrlAltDel(): void {

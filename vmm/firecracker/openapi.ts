@@ -8,7 +8,13 @@ interface Operation {
   readonly body?: SchemaName | "MmdsContents";
   /** Of what is answered; without one there is nothing but a status. */
   readonly answer?:
-    SchemaName | "InstanceInfo" | "FirecrackerVersion" | "BalloonStats" | "MmdsContents" | "VmConfiguration";
+    | SchemaName
+    | "InstanceInfo"
+    | "FirecrackerVersion"
+    | "BalloonStats"
+    | "BalloonHintingStatus"
+    | "MmdsContents"
+    | "VmConfiguration";
   /** What vmlet has not: every such request is refused. */
   readonly isRefused?: boolean;
 }
@@ -48,9 +54,9 @@ export const OPERATIONS: Readonly<Record<string, Operations>> = {
     get: { summary: "What the guest last said of its memory", answer: "BalloonStats" },
     patch: { summary: "How often it is asked", body: "BalloonStatsUpdate" },
   },
-  "/balloon/hinting/start": { patch: { summary: "Free page hinting", body: "BalloonStartCmd", isRefused: true } },
-  "/balloon/hinting/stop": { patch: { summary: "Free page hinting", isRefused: true } },
-  "/balloon/hinting/status": { get: { summary: "Free page hinting", isRefused: true } },
+  "/balloon/hinting/start": { patch: { summary: "Ask the guest for its free pages", body: "BalloonStartCmd" } },
+  "/balloon/hinting/stop": { patch: { summary: "Let it use them again" } },
+  "/balloon/hinting/status": { get: { summary: "How far that is", answer: "BalloonHintingStatus" } },
   "/entropy": { put: { summary: "An entropy device", body: "EntropyDevice" } },
   "/serial": { put: { summary: "Where the console's output goes", body: "SerialDevice" } },
   "/pmem/{id}": {
@@ -101,10 +107,16 @@ const ANSWERS = {
       [
         ...["target_pages", "actual_pages", "target_mib", "actual_mib", "swap_in", "swap_out", "major_faults"],
         ...["minor_faults", "free_memory", "total_memory", "available_memory", "disk_caches"],
-        ...["hugetlb_allocations", "hugetlb_failures"],
+        ...["hugetlb_allocations", "hugetlb_failures", "oom_kill", "alloc_stall", "async_scan", "direct_scan"],
+        ...["async_reclaim", "direct_reclaim"],
       ].map((name) => [name, NUMBER]),
     ),
     required: ["target_pages", "actual_pages", "target_mib", "actual_mib"],
+  },
+  BalloonHintingStatus: {
+    type: "object",
+    properties: { host_cmd: NUMBER, guest_cmd: { type: ["integer", "null"] } },
+    required: ["host_cmd"],
   },
   MmdsContents: { type: "object", description: "Any JSON" },
   VmConfiguration: { type: "object", description: "As the configuration file, each section or null" },

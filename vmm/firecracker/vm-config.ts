@@ -57,6 +57,8 @@ export function vmConfig(settings: Settings, { isSoftwareKvm }: ConfigOptions): 
             targetMib: balloon.amount_mib,
             deflateOnOom: balloon.deflate_on_oom,
             reporting: balloon.free_page_reporting,
+            hinting: balloon.free_page_hinting,
+            statisticsIntervalS: balloon.stats_polling_interval_s ?? 0,
           },
   });
 }
