@@ -2,7 +2,17 @@
 // carry the snapshot's id, so that two that do not belong together are found out. A difference is written into the memory
 // file of an earlier snapshot, or into a new one that has its changed pages and holes: what copies its data over the earlier file
 // makes a whole one.
-import { closeSync, constants, fdatasync, fstatSync, ftruncateSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  fdatasync,
+  fstatSync,
+  ftruncateSync,
+  openSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from "node:fs";
 import { promisify } from "node:util";
 import type { Capture } from "../machine/capture.js";
 import type { Vm } from "../machine/vm.js";
@@ -46,7 +56,11 @@ export async function createPair(vm: Vm, options: PairOptions): Promise<string> 
     const { since, memoryPath, statePath, note, watches } = options;
     const dataBytes =
       since === undefined
-        ? await replaceFile(memoryPath, id, async (fd) => (await writeMemory(fd, piecesOf(capture), id, turn)).dataBytes)
+        ? await replaceFile(
+            memoryPath,
+            id,
+            async (fd) => (await writeMemory(fd, piecesOf(capture), id, turn)).dataBytes,
+          )
         : await writeDifference(memoryPath, capture, id, changedPagesSince(vm, since), turn);
     const state = encodeState({ ...stateOf(capture, id, hashes), memory: { dataBytes }, note });
     await replaceFile(statePath, id, (fd) => {
@@ -104,7 +118,8 @@ async function writeDifference(
       const isRam = offset === 0;
       for (let from = 0; from < piece.length; from += STEP_BYTES) {
         const bytes = Math.min(STEP_BYTES, piece.length - from);
-        const candidates = isRam && changed !== undefined ? bitsOf(changed, from, bytes) : candidatePages(piece, from, bytes);
+        const candidates =
+          isRam && changed !== undefined ? bitsOf(changed, from, bytes) : candidatePages(piece, from, bytes);
         written += writePages(fd, piece.address + from, offset + from, candidates);
         await turn();
       }
