@@ -45,6 +45,10 @@ export class MmdsNet implements NetBackend {
     return this.#network.setGuestOffloads(offloads);
   }
 
+  announce(mac: Uint8Array): void {
+    this.#network.announce?.(mac);
+  }
+
   takesAside(frame: Segments): boolean {
     const reader = this.#reader;
     reader.start(frame);

@@ -12,6 +12,7 @@ import { accessSync, chmodSync, constants, readFileSync, readdirSync, rmSync, wr
 //                        (vmm/host/inherited-signals.ts)
 //   NODE_EXTRA_CA_CERTS  where it is set, costs every start of Node 20 some 60 ms and is of no use to a VM;
 //                        it cannot be unset from inside
+//   --                   Node looks for its own --env-file among all words up to this
 //   --inspect-port       SIGUSR1 makes Node open a debugger, to which anybody on the host may connect, from
 //                        its start until our first line runs: at an address that nothing can listen at
 //                        (link-local without an interface: EINVAL)
@@ -21,7 +22,7 @@ const NODE_FLAGS = [...V8_FLAGS, "--inspect-port=[fe80::1]:9229"];
 const SHELL_LINE = [
   'while read -r k v; do [ "$k" = SigIgn: ] && break; done 2>/dev/null </proc/$$/status',
   "unset NODE_EXTRA_CA_CERTS",
-  `VMLET_SIGIGN=$v exec node ${NODE_FLAGS.map((flag) => `'${flag}'`).join(" ")} "$0" "$@"`,
+  `VMLET_SIGIGN=$v exec node ${NODE_FLAGS.map((flag) => `'${flag}'`).join(" ")} -- "$0" "$@"`,
 ].join("; ");
 const SHEBANG = `#!/bin/sh\n':' //; ${SHELL_LINE}\n`;
 // Made when it is asked for: Node compiles for 0.4 ms what makes it.
