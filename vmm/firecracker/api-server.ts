@@ -1,14 +1,23 @@
-// The API's socket: connections, requests in the order in which they have come, one at a time, and answers.
-import { createServer, type Server, type Socket } from "node:net";
+// The API's socket: requests in the order in which they have come, one at a time, and answers. HTTP is Node's own.
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import { listenAtPath } from "../virtio/backends/unix-listener.js";
-import { HttpError, HttpParser, type HttpRequest } from "./http-parser.js";
 
 /** At once. */
 const MAX_CONNECTIONS = 32;
-/** Requests of one connection that are read before they are answered. */
+/** Requests that are read before they are answered. */
 const MAX_AHEAD = 64;
 /** A client may take so long over a request that it has begun, `ms`. */
 const REQUEST_MS = 60_000;
+/** Of a request's line and header fields, `bytes`. */
+const MAX_HEAD_BYTES = 16 * 1024;
+
+export interface ApiRequest {
+  readonly method: string;
+  readonly target: string;
+  readonly body: Uint8Array;
+}
 
 export interface Answer {
   readonly status: number;
@@ -21,40 +30,47 @@ export interface ApiServerOptions {
   readonly path: string;
   readonly maxBodyBytes: number;
   /** Never rejects. */
-  serve(request: HttpRequest): Promise<Answer>;
+  serve(request: ApiRequest): Promise<Answer>;
   /** What is no request of HTTP, or none that is taken. */
   refused(why: string): void;
 }
-
-const REASONS: Readonly<Record<number, string>> = {
-  200: "OK",
-  204: "No Content",
-  400: "Bad Request",
-  413: "Payload Too Large",
-  500: "Internal Server Error",
-  503: "Service Unavailable",
-};
 
 export class ApiServer {
   readonly #server: Server;
   readonly #options: ApiServerOptions;
   readonly #removeFile: () => void;
   readonly #sockets = new Set<Socket>();
+  /** Read and not yet answered. */
+  #ahead = 0;
   /** Settles when all requests so far are answered. */
   #last: Promise<unknown> = Promise.resolve();
 
-  private constructor(server: Server, options: ApiServerOptions) {
-    this.#server = server;
+  private constructor(options: ApiServerOptions) {
     this.#options = options;
-    this.#removeFile = listenAtPath(server, { what: "API socket", path: options.path });
-    server.on("connection", (socket) => {
+    // Clients of a Unix socket need not name a host, and keep a connection for as long as they like.
+    this.#server = createServer({
+      maxHeaderSize: MAX_HEAD_BYTES,
+      requestTimeout: REQUEST_MS,
+      keepAliveTimeout: 0,
+      requireHostHeader: false,
+    });
+    // A client that has asked may close its end and wait for the answer.
+    Object.assign(this.#server, { httpAllowHalfOpen: true });
+    this.#server.on("connection", (socket) => {
       this.#accept(socket);
     });
+    this.#server.on("request", (request, response) => {
+      void this.#read(request, response);
+    });
+    this.#server.on("clientError", (error: NodeJS.ErrnoException, socket) => {
+      this.#refuse(error, socket);
+    });
+    this.#removeFile = listenAtPath(this.#server, { what: "API socket", path: options.path });
   }
 
   /** Throws HostError if there can be no socket at `path`. */
   static listen(options: ApiServerOptions): ApiServer {
-    return new ApiServer(createServer({ allowHalfOpen: true }), options);
+    return new ApiServer(options);
   }
 
   /** Resolves once what was asked so far is answered and its answers are on their way. */
@@ -78,90 +94,107 @@ export class ApiServer {
 
   #accept(socket: Socket): void {
     if (this.#sockets.size >= MAX_CONNECTIONS) {
-      socket.on("error", () => undefined);
-      const answer = { status: 503, body: { fault_message: `There are ${String(MAX_CONNECTIONS)} connections` } };
-      socket.end(encode(answer, { keepsAlive: false }));
+      socket.end(rawAnswer("503 Service Unavailable", `There are ${String(MAX_CONNECTIONS)} connections`));
       socket.destroySoon();
       return;
     }
     this.#sockets.add(socket);
-    let isOver = false;
-    let ahead = 0;
-    const send = (bytes: Buffer, isLast: boolean): void => {
-      if (socket.destroyed) return;
-      socket.write(bytes);
-      if (!isLast) return;
-      isOver = true;
-      socket.end();
-      socket.destroySoon();
-    };
-    const parser = new HttpParser({
-      maxBodyBytes: this.#options.maxBodyBytes,
-      expectsContinue: () => {
-        send(CONTINUE, false);
-      },
-      request: (request) => {
-        ahead++;
-        this.#last = this.#last.then(async () => {
-          // A client that has gone has not waited for what it has asked last; what it has asked before is done.
-          const answer = await this.#options.serve(request);
-          ahead--;
-          if (!isOver) send(encode(answer, request), !request.keepsAlive);
-          if (ahead < MAX_AHEAD) socket.resume();
-        });
-        if (ahead >= MAX_AHEAD) socket.pause();
-      },
-    });
-    const refuse = (why: string, status: number): void => {
-      this.#options.refused(why);
-      // Behind the answers to what was asked before.
-      isRefused = true;
-      this.#last = this.#last.then(() => {
-        if (!isOver) send(encode({ status, body: { fault_message: why } }, { keepsAlive: false }), true);
-      });
-    };
-    let isRefused = false;
-    socket.on("data", (bytes) => {
-      // What follows something that is not understood is not either.
-      if (isOver || isRefused) return;
-      try {
-        parser.push(bytes);
-      } catch (error) {
-        if (!(error instanceof HttpError)) throw error;
-        refuse(error.message, error.status);
+    socket.on("close", () => this.#sockets.delete(socket));
+  }
+
+  async #read(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    this.#flow(1);
+    // It has its turn once its body is there: one that never comes holds up nobody.
+    const body = await this.#bodyOf(request);
+    if (body !== undefined) this.#last = this.#last.then(() => this.#answer(request, body, response));
+    await this.#last;
+    this.#flow(-1);
+  }
+
+  /** Undefined if the client has gone in the middle. */
+  async #bodyOf(request: IncomingMessage): Promise<Buffer | TooLong | undefined> {
+    const { maxBodyBytes } = this.#options;
+    const announced = Number(request.headers["content-length"] ?? 0);
+    if (announced > maxBodyBytes) return { bytes: announced };
+    const parts: Buffer[] = [];
+    let bytes = 0;
+    try {
+      for await (const part of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+        bytes += part.length;
+        if (bytes > maxBodyBytes) return { bytes };
+        parts.push(part);
       }
-      socket.setTimeout(parser.isAmid ? REQUEST_MS : 0);
-    });
-    socket.on("timeout", () => socket.destroy());
-    socket.on("end", () => {
-      // It asks no more, and may wait for answers.
+    } catch {
+      return undefined;
+    }
+    return Buffer.concat(parts);
+  }
+
+  async #answer(request: IncomingMessage, body: Buffer | TooLong, response: ServerResponse): Promise<void> {
+    if (!Buffer.isBuffer(body)) {
+      const why = `A body of ${String(body.bytes)} bytes is longer than the limit of ${String(this.#options.maxBodyBytes)}`;
+      this.#options.refused(why);
+      response.shouldKeepAlive = false;
+      send(response, { status: 400, body: { fault_message: why } });
+      return;
+    }
+    const { method = "", url: target = "" } = request;
+    send(response, await this.#options.serve({ method, target, body }));
+  }
+
+  /** What is no request: an answer behind those to what was asked before, and the end of the connection. */
+  #refuse(error: NodeJS.ErrnoException, socket: Duplex): void {
+    if (error.code === "ECONNRESET" || !socket.writable) {
+      socket.destroy();
+      return;
+    }
+    const why = whyRefused(error);
+    this.#options.refused(why);
+    // Requests that have come whole have their turn by then.
+    setImmediate(() => {
       this.#last = this.#last.then(() => {
-        isOver = true;
-        socket.end();
+        if (!socket.writable) return;
+        socket.end(rawAnswer("400 Bad Request", why), () => socket.destroy());
       });
     });
-    // A client that goes in the middle gets no answer, and that is all.
-    socket.on("error", () => undefined);
-    socket.on("close", () => {
-      isOver = true;
-      this.#sockets.delete(socket);
-    });
+  }
+
+  /** Clients that ask faster than they are answered are read no further. */
+  #flow(requests: 1 | -1): void {
+    this.#ahead += requests;
+    for (const socket of this.#sockets) {
+      if (this.#ahead >= MAX_AHEAD) socket.pause();
+      else if (socket.isPaused()) socket.resume();
+    }
   }
 }
 
-const CONTINUE = Buffer.from("HTTP/1.1 100 Continue\r\n\r\n", "latin1");
+interface TooLong {
+  readonly bytes: number;
+}
 
-function encode({ status, body, isDeprecated }: Answer, { keepsAlive }: { readonly keepsAlive: boolean }): Buffer {
-  const text = body === undefined ? undefined : Buffer.from(JSON.stringify(body));
-  const head = [
-    `HTTP/1.1 ${String(status)} ${REASONS[status] ?? ""}`,
-    "Server: vmlet",
-    `Connection: ${keepsAlive ? "keep-alive" : "close"}`,
-    ...(isDeprecated === true ? ["Deprecation: true"] : []),
-    ...(text === undefined ? [] : ["Content-Type: application/json"]),
-    // RFC 9110 §8.6: none with 204.
-    ...(status === 204 ? [] : [`Content-Length: ${String(text?.length ?? 0)}`]),
-  ].join("\r\n");
-  const begin = Buffer.from(`${head}\r\n\r\n`, "latin1");
-  return text === undefined ? begin : Buffer.concat([begin, text]);
+function whyRefused({ code, message }: NodeJS.ErrnoException): string {
+  if (code === "HPE_HEADER_OVERFLOW") return `The head of a request is longer than ${String(MAX_HEAD_BYTES)} bytes`;
+  if (code === "ERR_HTTP_REQUEST_TIMEOUT") return `A request is not there after ${String(REQUEST_MS / 1000)} s`;
+  return `What has come is no request of HTTP/1.1: ${message}`;
+}
+
+function send(response: ServerResponse, { status, body, isDeprecated }: Answer): void {
+  response.sendDate = false;
+  response.setHeader("Server", "vmlet");
+  if (isDeprecated === true) response.setHeader("Deprecation", "true");
+  const text = body === undefined ? undefined : JSON.stringify(body);
+  if (text !== undefined) {
+    response.setHeader("Content-Type", "application/json");
+    response.setHeader("Content-Length", Buffer.byteLength(text));
+  }
+  response.writeHead(status);
+  response.end(text);
+}
+
+/** For a connection of which nothing more is understood. */
+function rawAnswer(status: string, fault: string): string {
+  const body = JSON.stringify({ fault_message: fault });
+  const length = String(Buffer.byteLength(body));
+  return `HTTP/1.1 ${status}\r\nServer: vmlet\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: ${length}\r\n\r\n${body}`;
 }

@@ -1,11 +1,10 @@
 // The program from its command line to its exit code: log, metrics, socket, the guest, signals, the end.
 import { Fault } from "./fault.js";
-import { ApiServer, type Answer } from "./api-server.js";
+import { ApiServer, type Answer, type ApiRequest } from "./api-server.js";
 import type { FirecrackerOptions } from "./command-line.js";
 import { Controller } from "./controller.js";
 import * as exits from "./exit-codes.js";
 import type { Guest } from "./guest.js";
-import type { HttpRequest } from "./http-parser.js";
 import { Logger } from "./logger.js";
 import { METRICS_INTERVAL_MS, MetricsWriter } from "./metrics.js";
 import { parseRequest } from "./requests.js";
@@ -200,7 +199,7 @@ class Program {
   }
 
   /** Never rejects; never resolves where there is nobody to answer any more. */
-  async #serve(request: HttpRequest): Promise<Answer> {
+  async #serve(request: ApiRequest): Promise<Answer> {
     const { method, target, body } = request;
     this.#side.deliverSignals();
     if (this.#isDying) return new Promise(() => undefined);
