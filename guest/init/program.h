@@ -8,6 +8,7 @@
 #include <linux/auxvec.h>
 #include <linux/ptrace.h>
 
+#include "map-program.h"
 #include "syscall.h"
 #include "template.h"
 #include "text.h"
@@ -93,6 +94,7 @@ static void hold_program(long pid, volatile unsigned *snapshot)
 	long memory = open_of_process(pid, "/mem", O_RDWR);
 
 	if (random && memory >= 0) {
+		map_program(open_of_process(pid, "/maps", O_RDONLY), memory, random);
 		prepare_to_become_another();
 		channel->looks = 1;
 		*snapshot = 1;

@@ -23,6 +23,7 @@ import { countBoot } from "../helpers/booted.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
 import { PROGRAM } from "../helpers/program.js";
 import { skip } from "../helpers/skip.js";
+import { tarOf, type TarItem } from "../helpers/tar-builder.js";
 
 const BUSYBOX = "/bin/busybox";
 const APPLETS = [
@@ -43,9 +44,11 @@ const APPLETS = [
   "kill",
   "hostname",
   "tr",
+  "grep",
 ];
 /** Of a boot on a host that is busy with other tests. */
 const LIMIT_MS = 240_000;
+const TAR_BLOCK = 512;
 
 describe("boot: programs in VMs", function () {
   this.timeout(LIMIT_MS);
@@ -123,6 +126,20 @@ describe("boot: programs in VMs", function () {
     ];
     const { stdout, stderr } = vmlet(["run", ...options, image, "sh", "-c", script]);
     assert.equal(text(stdout), "/etc\n65534\n100\nbox\n1-two words\nread-only\ny\n", text(stderr));
+  });
+
+  it("a file's capabilities and access list count, whoever runs it: the first time, kept, and held", () => {
+    const words = ["run", "-u", "1000:100", image];
+    const own = [...words, "busybox-capable", "grep", "CapEff", "/proc/self/status"];
+    for (const how of ["started", "started and kept", "held"]) {
+      const { stdout, stderr } = vmlet(own);
+      assert.equal(text(stdout), "CapEff:\t0000000000000400\n", `${how}: ${text(stderr)}`);
+    }
+    const script =
+      "busybox-capable httpd -p 127.0.0.1:80 && echo port; busybox httpd -p 127.0.0.1:81 2>/dev/null || echo none; cat /list";
+    assert.equal(text(vmlet([...words, "sh", "-c", script]).stdout), "port\nnone\nfor one user\n");
+    // Its group has nothing, although the mode has the mask in the group's place.
+    assert.equal(vmlet(["run", "-u", "1001:100", image, "cat", "/list"]).status, 1);
   });
 
   it("a signal reaches the program, whose end is vmlet's", async () => {
@@ -270,7 +287,51 @@ function makeImage(folder: string): string {
   const image = join(folder, "image.tar");
   const { status } = spawnSync("tar", ["-C", root, "--owner=0", "--group=0", "-cf", image, "."]);
   assert.equal(status, 0);
+  writeFileSync(image, Buffer.concat([withoutEnd(readFileSync(image)), tarOf(withAttributes())]));
   return image;
+}
+
+/** Of a tar, what comes before its blocks of zeroes. */
+function withoutEnd(tar: Buffer): Buffer {
+  let end = tar.length;
+  while (tar.subarray(end - TAR_BLOCK, end).every((byte) => byte === 0)) end -= TAR_BLOCK;
+  return tar.subarray(0, end);
+}
+
+/** linux/capability.h: VFS_CAP_REVISION_2, effective, CAP_NET_BIND_SERVICE. linux/posix_acl_xattr.h: user 1000 may read, no group. */
+function withAttributes(): TarItem[] {
+  const capable = Buffer.alloc(20);
+  capable.writeUInt32LE(0x02000001, 0);
+  capable.writeUInt32LE(1 << 10, 4);
+  const entries = [
+    [0x01, 6, -1],
+    [0x02, 4, 1000],
+    [0x04, 0, -1],
+    [0x10, 4, -1],
+    [0x20, 0, -1],
+  ];
+  const list = Buffer.alloc(4 + 8 * entries.length);
+  list.writeUInt32LE(2, 0);
+  for (const [i, [tag = 0, rights = 0, id = 0]] of entries.entries()) {
+    list.writeUInt16LE(tag, 4 + 8 * i);
+    list.writeUInt16LE(rights, 6 + 8 * i);
+    list.writeInt32LE(id, 8 + 8 * i);
+  }
+  return [
+    {
+      name: "bin/busybox-capable",
+      mode: 0o755,
+      body: readFileSync(BUSYBOX),
+      pax: { "SCHILY.xattr.security.capability": capable.toString("latin1") },
+    },
+    {
+      name: "list",
+      mode: 0o640,
+      gid: 100,
+      body: "for one user\n",
+      pax: { "SCHILY.xattr.system.posix_acl_access": list.toString("latin1") },
+    },
+  ];
 }
 
 /** A file and a folder, both ways. */

@@ -608,6 +608,19 @@ describe("image", function () {
       assert.equal((await prepare(sha256(configOf(image)).slice(0, 12))).id, sha256(configOf(image)));
     });
 
+    it("a folder is looked into again only once what leads to its contents has changed", async () => {
+      const other: MadeImage = { layers: [[{ name: "c", body: "3" }]] };
+      mkdirSync(at("layout"));
+      for (const reference of [`oci:${at("layout")}`, at("layout")]) {
+        writeFiles(at("layout"), ociFiles(image).files);
+        assert.equal((await prepare(reference)).id, sha256(configOf(image)));
+        rmSync(at("layout/blobs"), { recursive: true });
+        assert.equal((await prepare(reference)).id, sha256(configOf(image)), "nothing of it is read");
+        writeFiles(at("layout"), ociFiles(other).files);
+        assert.equal((await prepare(reference)).id, sha256(configOf(other)));
+      }
+    });
+
     it("an archive from a FIFO, a packed root file system, one without an end that has a digest", async () => {
       writeFileSync(at("root.tar.gz"), gzipSync(tarOf([{ name: "etc/x", body: "1" }])));
       assert.equal(text(await treeOf(`tar:${at("root.tar.gz")}`), "etc/x"), "1");

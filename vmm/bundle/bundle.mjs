@@ -5,7 +5,16 @@ import { build, transform } from "esbuild";
 import { compiledValidators, openApi } from "./validators.mjs";
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { accessSync, chmodSync, constants, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import {
+  accessSync,
+  chmodSync,
+  constants,
+  copyFileSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 
 // The program is a script for the shell and for Node. The shell's line:
 //   VMLET_SIGIGN         which signals this process ignores, as nohup has it; Node is about to forget it
@@ -27,7 +36,7 @@ const SHELL_LINE = [
 const SHEBANG = `#!/bin/sh\n':' //; ${SHELL_LINE}\n`;
 // Made when it is asked for: Node compiles for 0.4 ms what makes it.
 const IMPORT_META =
-  'const importMeta={dirname:__dirname,get url(){return require("node:url").pathToFileURL(__filename).href}};';
+  'const importMeta={dirname:__dirname,filename:__filename,get url(){return require("node:url").pathToFileURL(__filename).href}};';
 
 // A CommonJS file has a require of its own: loading node:module to make one costs 2 ms.
 const ownRequire = {
@@ -50,12 +59,22 @@ const lazyNode = {
     bundler.onResolve({ filter: /^node:/ }, ({ path, namespace }) =>
       namespace === "lazy-node" ? { path, external: true } : { path, namespace: "lazy-node" },
     );
-    bundler.onLoad({ filter: /.*/, namespace: "lazy-node" }, async ({ path }) => ({
-      contents: Object.keys(await import(path))
-        .filter((name) => name !== "default" && name !== "module.exports")
-        .map((name) => `Object.defineProperty(exports,"${name}",{enumerable:true,get:()=>require("${path}").${name}});`)
-        .join("\n"),
-    }));
+    bundler.onLoad({ filter: /.*/, namespace: "lazy-node" }, async ({ path }) => {
+      const names = Object.keys(await import(path)).filter((name) => name !== "default" && name !== "module.exports");
+      return {
+        contents: `let own;const node=()=>own??=require("${path}");
+for(const name of ${JSON.stringify(names)})Object.defineProperty(exports,name,{enumerable:true,get:()=>node()[name]});`,
+      };
+    });
+    // Each of a hundred modules would else copy every name of what it imports, to have a default that none asks for.
+    bundler.onEnd(({ outputFiles = [] }) => {
+      for (const file of outputFiles) {
+        const text = file.text.replaceAll(/\b__toESM\((require_\w+\(\)),1\)/g, (whole, call) =>
+          file.text.includes(`var ${call.slice(0, -2)}=__commonJS({"lazy-node:`) ? call : whole,
+        );
+        writeFileSync(file.path, text);
+      }
+    });
   },
 };
 
@@ -96,6 +115,8 @@ await Promise.all(
         VMLET_GUEST_KEY: JSON.stringify(guestKey()),
       },
       plugins: [ownRequire, ...plugins],
+      // Otherwise a plugin writes it.
+      write: plugins.length === 0,
       logLevel: "warning",
     }),
   ),
@@ -131,12 +152,14 @@ script.runInThisContext()(exports, require, module, filename, __dirname);
 const VMS =
   '["run", "exec", "monitor", "attach", "ps", "inspect", "logs", "cp", "images", "rmi", "stop", "kill", "rm", "wait"]';
 const IS_ABOUT_VMS = `${VMS}.includes(process.argv[2])`;
+/** Both have a VM in their process. */
+const IS_RUN = '["run", "monitor"].includes(process.argv[2])';
 const IS_RESTORED = '(process.argv.includes("--from-template") || process.argv[3] === "restore")';
 const programs = [
   {
     file: "dist/vmlet.js",
     program: `(${IS_ABOUT_VMS} ? "/vms.js" : "/cli.js")`,
-    cache: `(${IS_ABOUT_VMS} ? "/vms.cache" : ${IS_RESTORED} ? "/restored.cache" : "/cli.cache")`,
+    cache: `(${IS_RUN} ? "/run.cache" : ${IS_ABOUT_VMS} ? "/vms.cache" : ${IS_RESTORED} ? "/restored.cache" : "/cli.cache")`,
   },
   { file: "dist/vmlet-firecracker.js", program: '"/firecracker.js"', cache: '"/firecracker.cache"' },
 ];
@@ -156,7 +179,7 @@ function canOpenKvm() {
 
 // With what a boot calls, where this host can boot a guest; with everything otherwise, which is
 // longer to read by 3 ms. Without functions that are needed, a boot would compile for 4 ms.
-for (const cache of ["cli", "restored", "vms", "firecracker"]) rmSync(`dist/${cache}.cache`, { force: true });
+for (const cache of ["cli", "restored", "run", "vms", "firecracker"]) rmSync(`dist/${cache}.cache`, { force: true });
 const makeCache = (...which) =>
   spawnSync(process.execPath, [...V8_FLAGS, "vmm/bundle/code-cache.mjs", ...which], {
     stdio: ["ignore", "ignore", "pipe"],
@@ -180,4 +203,9 @@ if (booted.status !== 0) {
     console.error(`A start by Firecracker's interface is slower: no code cache for it: ${api.stderr}`);
     allOf("firecracker");
   }
+}
+const run = booted.status === 0 ? makeCache("run", "dist/run.cache", "dist/vms.js") : booted;
+if (run.status !== 0) {
+  if (canOpenKvm()) console.error(`vmlet run is slower: no code cache for it alone: ${run.stderr}`);
+  copyFileSync("dist/vms.cache", "dist/run.cache");
 }

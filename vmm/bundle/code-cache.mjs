@@ -6,7 +6,9 @@
 //           the package's own, with nothing but a command
 //   restored  the same for a guest that goes on from a template
 //   api       those that such a guest needs whose client starts it by Firecracker's interface
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+//   run       those that `vmlet run` calls whose program goes on from a template of its own
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
@@ -17,6 +19,12 @@ import { Script } from "node:vm";
 const CACHE = process.argv[3] ?? "dist/cli.cache";
 /** vmm/host/exit-codes.ts, EXIT_REBOOT. */
 const REBOOTED = 100;
+/** vmm/cli/vms/entry.ts, EXIT_OWN_FAILURE: the guest has ended, and nothing in it has answered. */
+const UNANSWERED = 125;
+/** Those before the last make a template, and a template of the program. */
+const RUNS = 3;
+/** `ms` */
+const TURN_MS = 30_000;
 /** `bytes` of a kernel and an initramfs: large ones are read by another thread, into huge pages. */
 const LARGE = 4 * 2 ** 20;
 
@@ -29,15 +37,18 @@ function save(script) {
   writeFileSync(CACHE, cachedData);
 }
 
+const OPEN = 0x10;
+const SAVE = 0x00;
+
 /**
- * An ELF kernel with a PVH note. It opens the command's channel and says that a template may be taken
+ * An ELF kernel with a PVH note. With OPEN it opens the command's channel, with SAVE it says that a template may be taken
  * (devices/pseudo/): mov dword [0xc0100014], 1; mov dword [0xc0000014], 1. Then it asks the i8042 for a reset: mov
  * al, 0xfe; out 0x64, al; jmp to itself.
  */
-function tinyKernel(isTemplate) {
+function tinyKernel(pages) {
   const entry = 0x100_0000;
-  const ready = [0x10, 0x00].flatMap((page) => [0xc7, 0x05, 0x14, 0x00, page, 0xc0, 0x01, 0x00, 0x00, 0x00]);
-  const code = [...(isTemplate ? ready : []), 0xb0, 0xfe, 0xe6, 0x64, 0xeb, 0xfe];
+  const told = pages.flatMap((page) => [0xc7, 0x05, 0x14, 0x00, page, 0xc0, 0x01, 0x00, 0x00, 0x00]);
+  const code = [...told, 0xb0, 0xfe, 0xe6, 0x64, 0xeb, 0xfe];
   const bytes = Buffer.alloc(0x1000 + LARGE);
   bytes.write("\x7fELF\x02\x01\x01", "latin1");
   bytes.writeUInt16LE(2, 16); // ET_EXEC
@@ -72,18 +83,20 @@ function emptyArchive() {
   return Buffer.from(`070701${fields.join("")}${name}`.padEnd(LARGE, "\0"), "latin1");
 }
 
-/** Ends this process, with status 0 if the guest has run and the cache is made. */
-function boot(which) {
-  const isTemplate = which === "restored";
-  const folder = mkdtempSync(join(tmpdir(), "vmlet-build-"));
-  process.on("exit", () => rmSync(folder, { recursive: true }));
-  // A checkout with a guest of its own.
-  writeFileSync(join(folder, "Makefile"), "");
+/** A checkout with a guest of its own: the same in every turn. */
+function makeGuest(folder, pages) {
+  if (existsSync(join(folder, "Makefile"))) return;
   for (const kind of ["default", "fast"]) {
     mkdirSync(join(folder, "guest/out", kind), { recursive: true });
-    writeFileSync(join(folder, "guest/out", kind, "vmlinux"), tinyKernel(isTemplate));
+    writeFileSync(join(folder, "guest/out", kind, "vmlinux"), tinyKernel(pages));
   }
-  writeFileSync(join(folder, "guest/out/initramfs.cpio"), emptyArchive());
+  for (const name of ["initramfs", "tiny"]) writeFileSync(join(folder, `guest/out/${name}.cpio`), emptyArchive());
+  writeFileSync(join(folder, "Makefile"), "");
+}
+
+/** Ends this process, with status 0 if the guest has run and the cache is made. `pages`: what its kernel does. */
+function boot(folder, pages, words, { expected = REBOOTED, saves = true, program = "dist/vmlet.js" } = {}) {
+  makeGuest(folder, pages);
   const script = new Script(source, { filename });
   // A boot ends by _exit(2), behind which nothing runs: it comes here instead.
   const { dlopen } = process;
@@ -91,9 +104,8 @@ function boot(which) {
     dlopen.call(process, module, ...rest);
     const native = module.exports;
     const exit = (status) => {
-      const isDone = status === (which === "api" ? 0 : REBOOTED);
-      if (isDone) save(script);
-      process.exit(isDone ? 0 : 1);
+      if (status === expected && saves) save(script);
+      process.exit(status === expected ? 0 : 1);
     };
     module.exports = {
       ...native,
@@ -107,16 +119,10 @@ function boot(which) {
     };
   };
   process.env.VMLET_CACHE = join(folder, "cache");
-  const options = ["--accel", "kvm", ...(isTemplate ? ["--from-template"] : [])];
-  const socket = join(folder, "api.sock");
-  const log = join(folder, "log");
-  process.argv =
-    which === "api"
-      ? [process.execPath, resolve("dist/vmlet-firecracker.js"), "--api-sock", socket, "--log-path", log]
-      : [process.execPath, resolve("dist/vmlet.js"), "boot", ...options, "--", "true"];
+  process.env.VMLET_STATE = join(folder, "state");
+  process.argv = [process.execPath, resolve(program), ...words];
   const main = script.runInThisContext();
   main({}, createRequire(filename), { exports: {} }, filename, join(folder, "dist"));
-  if (which === "api") void useApi(socket, folder);
 }
 
 /** As a client does, from its first question to the guest's start. */
@@ -152,10 +158,61 @@ async function useApi(socket, folder) {
   setTimeout(() => process.exit(1), 10_000);
 }
 
-if (["booted", "restored", "api"].includes(process.argv[2])) boot(process.argv[2]);
-else {
-  setFlagsFromString("--no-lazy");
-  const script = new Script(source, { filename });
-  setFlagsFromString("--lazy");
-  save(script);
+/** A folder that goes with this process. */
+function newFolder() {
+  const folder = mkdtempSync(join(tmpdir(), "vmlet-build-"));
+  process.on("exit", () => rmSync(folder, { recursive: true }));
+  return folder;
+}
+
+const BOOT = ["boot", "--accel", "kvm"];
+
+switch (process.argv[2]) {
+  case "booted":
+    boot(newFolder(), [], [...BOOT, "--", "true"]);
+    break;
+  case "restored":
+    boot(newFolder(), [OPEN, SAVE], [...BOOT, "--from-template", "--", "true"]);
+    break;
+  case "api": {
+    const folder = newFolder();
+    const socket = join(folder, "api.sock");
+    const program = "dist/vmlet-firecracker.js";
+    boot(folder, [], ["--api-sock", socket, "--log-path", join(folder, "log")], { expected: 0, program });
+    void useApi(socket, folder);
+    break;
+  }
+  case "run": {
+    const folder = newFolder();
+    // An image that has been unpacked: what a start finds in its cache.
+    mkdirSync(join(folder, "state"));
+    writeFileSync(join(folder, "image.tar"), Buffer.alloc(1024));
+    for (let turn = 1; turn <= RUNS; turn++) {
+      const words = ["turn", CACHE, filename, folder, turn === RUNS ? "save" : ""];
+      const { status, stderr } = spawnSync(process.execPath, [...process.execArgv, process.argv[1], ...words], {
+        stdio: ["ignore", "ignore", "pipe"],
+        encoding: "utf8",
+        timeout: TURN_MS,
+      });
+      if (status !== 0) throw new Error(`Run ${turn} has ended with ${status}: ${stderr}`);
+    }
+    const templates = readdirSync(join(folder, "cache/templates"), { recursive: true });
+    if (templates.filter((path) => path.endsWith("/state.json")).length !== 2) throw new Error("No program was held");
+    break;
+  }
+  case "turn": {
+    const [folder, how] = process.argv.slice(5);
+    // The second time, its program is held where the template's guest says that another may be taken.
+    boot(folder, [OPEN, SAVE, SAVE], ["run", "--quiet", join(folder, "image.tar"), "true"], {
+      expected: UNANSWERED,
+      saves: how === "save",
+    });
+    break;
+  }
+  default: {
+    setFlagsFromString("--no-lazy");
+    const script = new Script(source, { filename });
+    setFlagsFromString("--lazy");
+    save(script);
+  }
 }

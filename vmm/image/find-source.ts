@@ -1,10 +1,12 @@
 // Where a reference leads. Each kind of source is loaded only when it is asked for.
+import { existsSync, statSync } from "node:fs";
+import { join } from "node:path";
 import { ImageError } from "../errors.js";
 import { findName } from "./names.js";
 import { formatReference, isFolder, type Reference } from "./references.js";
 import { needName } from "./sources/registry-name.js";
-import { statSync } from "node:fs";
 import { Archive, stampOf, streamOf } from "./sources/archive.js";
+import { DIR_MANIFEST, DIR_VERSION, OCI_INDEX, OCI_LAYOUT } from "./sources/layout-files.js";
 import { PlainFolder } from "./sources/plain-folder.js";
 import type { ImageSource, SourceContext } from "./sources/source.js";
 import type { PullPolicy } from "./types.js";
@@ -29,38 +31,41 @@ export async function findSource(reference: Reference, pull: PullPolicy, context
     case "name":
       return findByName(reference.is, reference.name, pull, context);
     case "oci":
-      return {
-        is: "source",
-        stamp: undefined,
-        open: () => openOci(new PlainFolder(reference.path), reference.image, context),
-      };
+      return findFile(reference, OCI_INDEX, context, () =>
+        openOci(new PlainFolder(reference.path), reference.image, context),
+      );
     case "dir":
-      return { is: "source", stamp: undefined, open: () => openSkopeo(reference.path, context) };
+      return findFile(reference, DIR_MANIFEST, context, () => openSkopeo(reference.path, context));
     case "tar":
       if (isFolder(reference.path)) return { is: "folder", path: reference.path };
-      return findFile(reference, context, () => Promise.resolve(rootFile(reference.path)));
+      return findFile(reference, "", context, () => Promise.resolve(rootFile(reference.path)));
     case "file":
       return isFolder(reference.path)
-        ? findFolder(reference.path, context)
-        : findFile(reference, context, () => openAny(reference.path, context));
+        ? findFolder(reference, context)
+        : findFile(reference, "", context, () => openAny(reference.path, context));
     case "docker-archive":
-      return findFile(reference, context, () =>
+      return findFile(reference, "", context, () =>
         withArchive(reference.path, context, (archive) => openDockerArchive(archive, reference.image, context)),
       );
     case "oci-archive":
-      return findFile(reference, context, () =>
+      return findFile(reference, "", context, () =>
         withArchive(reference.path, context, (archive) => openOci(archive, reference.image, context)),
       );
   }
 }
 
-/** A file that has not changed since it was last looked at leads to the same image. */
-async function findFile(
-  reference: Reference & { readonly path: string },
+type FileReference = Reference & { readonly path: string };
+
+/** A file that has not changed since it was last looked at leads to the same image; `file`: of a folder, the one with the digests. */
+function findFile(
+  reference: FileReference,
+  file: string,
   context: SourceContext,
   open: () => Promise<ImageSource>,
-): Promise<Found> {
-  const stamp = await stampOf(reference.path);
+): Found {
+  const path = join(reference.path, file);
+  // What is wrong with a folder without it, its reader says.
+  const stamp = file !== "" && !existsSync(path) ? undefined : stampOf(path);
   const known = findName(context.cache, reference);
   return { is: "source", id: known !== undefined && known.stamp === stamp ? known.id : undefined, stamp, open };
 }
@@ -79,12 +84,14 @@ async function withArchive(
   }
 }
 
-async function findFolder(path: string, context: SourceContext): Promise<Found> {
-  const folder = new PlainFolder(path);
-  const { OCI_LAYOUT, DIR_MANIFEST, DIR_VERSION } = await import("./sources/oci-layout.js");
-  if (await folder.has(OCI_LAYOUT)) return { is: "source", stamp: undefined, open: () => openOci(folder, "", context) };
-  if ((await folder.has(DIR_MANIFEST)) && (await folder.has(DIR_VERSION))) {
-    return { is: "source", stamp: undefined, open: () => openSkopeo(path, context) };
+function findFolder(reference: FileReference, context: SourceContext): Found {
+  const { path } = reference;
+  const has = (name: string): boolean => statSync(join(path, name), { throwIfNoEntry: false })?.isFile() === true;
+  if (has(OCI_LAYOUT)) {
+    return findFile(reference, OCI_INDEX, context, () => openOci(new PlainFolder(path), "", context));
+  }
+  if (has(DIR_MANIFEST) && has(DIR_VERSION)) {
+    return findFile(reference, DIR_MANIFEST, context, () => openSkopeo(path, context));
   }
   return { is: "folder", path };
 }

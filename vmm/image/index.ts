@@ -9,7 +9,7 @@ import { findSource, type Found } from "./find-source.js";
 import { holdImage, readStored, type HeldImage } from "./image-store.js";
 import { DEFAULT_LIMITS } from "./limits.js";
 import { allNames, findName, removeName, writeName, type ImageName } from "./names.js";
-import { prepareSource, type PrepareContext } from "./prepare.js";
+import type { PrepareContext } from "./prepare.js";
 import { formatReference, parseReference, type Reference } from "./references.js";
 import { showBytes } from "./show-bytes.js";
 import type { ImageSummary, PreparedImage, PrepareOptions } from "./types.js";
@@ -126,6 +126,8 @@ async function brought(
   found: Found & { readonly is: "source" },
   context: PrepareContext,
 ): Promise<HeldImage> {
+  // One that is there needs none of it.
+  const { prepareSource } = await import("./prepare.js");
   const source = await found.open();
   try {
     const held = await prepareSource(source, context);

@@ -1,9 +1,10 @@
 // From a source to an image in the cache: layers that are missing are brought there, then merged.
-import { createHash } from "node:crypto";
 import { ImageError } from "../errors.js";
+import { sha256 } from "../sys/sha256.js";
 import { evict } from "./eviction.js";
 import { readImageConfig } from "./image-config.js";
-import { buildImage, holdImage, type HeldImage } from "./image-store.js";
+import { buildImage } from "./build-image.js";
+import { holdImage, type HeldImage } from "./image-store.js";
 import { digitsOf } from "./json.js";
 import { importLayer, storedBytes } from "./layer-store.js";
 import type { ImageCache } from "./cache.js";
@@ -27,7 +28,7 @@ export async function prepareSource(source: ImageSource, context: PrepareContext
     return makeOfLayers(diffId, EMPTY_CONFIG, context);
   }
   const { config, diffIds } = readImageConfig(source.config, limits);
-  const id = createHash("sha256").update(source.config).digest("hex");
+  const id = sha256(source.config);
   const there = await holdImage(context.cache, id);
   if (there !== undefined) return there;
   if (diffIds.length !== source.layers.length) {
@@ -45,9 +46,7 @@ export async function makeOfLayers(
   config: ImageConfig,
   context: PrepareContext,
 ): Promise<HeldImage> {
-  const id = createHash("sha256")
-    .update(JSON.stringify(["vmlet root file system", diffIds]))
-    .digest("hex");
+  const id = sha256(Buffer.from(JSON.stringify(["vmlet root file system", diffIds])));
   return (await holdImage(context.cache, id)) ?? make(id, diffIds, config, context);
 }
 

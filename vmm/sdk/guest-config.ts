@@ -69,6 +69,11 @@ export function canBeTemplate({ root, isReadonly, volumes, network, isInLab }: V
   return isUnchanged && volumes.length === 0 && network.kind !== "tap";
 }
 
+/** Whether there is anything to be done before a program may begin: guest-set-up.ts. */
+export function needsSetUp({ volumes, tmpfs }: VmSpec, isRestored: boolean): boolean {
+  return !isRestored || volumes.length > 0 || tmpfs.length > 0;
+}
+
 function rootWords(root: RootSpec, isReadonly: boolean): string[] {
   if (root.kind === "image") return [`vmlet.image=${ROOT_DEVICE}`, ...(isReadonly ? ["vmlet.image.ro"] : [])];
   return [`vmlet.root=${ROOT_DEVICE}`, isReadonly ? "ro" : "rw"];

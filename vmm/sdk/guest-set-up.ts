@@ -19,11 +19,6 @@ const MNT_DETACH = 2;
 /** A folder that is there in every guest, and can be written in whatever the root is. */
 const BEHIND = "/dev/.vmlet-";
 
-/** Whether there is anything to be done before a program may begin. */
-export function needsSetUp({ volumes, tmpfs }: VmSpec, isRestored: boolean): boolean {
-  return !isRestored || volumes.length > 0 || tmpfs.length > 0;
-}
-
 /** Rejects with GuestRequestError for what the guest refuses, and with AgentError. */
 export async function setUpGuest(agent: AgentConnection, spec: VmSpec, isRestored: boolean): Promise<void> {
   const files = new GuestFiles(agent);

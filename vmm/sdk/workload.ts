@@ -17,9 +17,8 @@ import type { ProgramTemplate } from "../snapshot/program-template.js";
 import { OpenSnapshot } from "../snapshot/restore.js";
 import { loadDeviceSupport } from "../virtio/device-support.js";
 import { ChannelTransport } from "./channel-transport.js";
-import { canBeTemplate, guestConfig } from "./guest-config.js";
+import { canBeTemplate, guestConfig, needsSetUp } from "./guest-config.js";
 import type { ControlledVm, SaveGuest } from "./guest-controls.js";
-import { needsSetUp, setUpGuest } from "./guest-set-up.js";
 import {
   connectionOfTemplate,
   heldStart,
@@ -167,6 +166,7 @@ export class Workload implements RunningWorkload {
   }
 
   async #setUp(spec: VmSpec, signal: AbortSignal | undefined): Promise<void> {
+    const { setUpGuest } = await import("./guest-set-up.js");
     await this.#unlessAborted(signal, setUpGuest(this.agent, spec, this.isRestored));
   }
 

@@ -2,7 +2,6 @@
 // the hash of all that made it, and every later guest of the same kind goes on from there.
 import { closeSync, existsSync, readdirSync, rmSync, statSync, utimesSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { describeConfig } from "../config/describe.js";
 import type { ResolvedDisk } from "../config/disks.js";
 import type { ResolvedConfig } from "../config/types.js";
@@ -83,7 +82,7 @@ function templateName(config: ResolvedConfig): string {
   const { kernel, initrd, disks, cpuTemplate } = config;
   const inputs = {
     vmlet: VERSION,
-    program: file(fileURLToPath(import.meta.url)),
+    program: file(import.meta.filename),
     boot: bootId(),
     config: describeConfig(config),
     files: [kernel, ...(initrd === undefined ? [] : [initrd]), ...disks.flatMap(diskFiles)].map(file),

@@ -239,6 +239,9 @@ static int become_command(struct start *start)
 		call2(dup2, NULL_FD, 0);
 	if ((status = set_rlimits(limits, request->limits)))
 		return status;
+	/* As root: asked for by another user, it would take from the program what its file gives it (setuid, capabilities). */
+	if (request->flags & EXEC_HOLD)
+		call4(ptrace, PTRACE_TRACEME, 0, 0, 0);
 	if (request->flags & EXEC_MAKE_FOLDER)
 		make_folders(strings.folder);
 	append(user.home, user.home + MAX_PATH, ROOT_HOME);
@@ -256,8 +259,6 @@ static int become_command(struct start *start)
 	if (!(request->flags & EXEC_CLEAN))
 		add_defaults(strings.variables, request->flags, &user, start->host_name);
 	environment = strings.variables;
-	if (request->flags & EXEC_HOLD)
-		call4(ptrace, PTRACE_TRACEME, 0, 0, 0);
 	return attempt(strings.arguments, folders_of(strings.variables));
 }
 

@@ -1,15 +1,16 @@
 // Blobs in a tar archive, found by its headers alone. One that is packed, or cannot be read from any place on, is copied
 // into the cache's workplace first.
-import { createHash } from "node:crypto";
+import { statSync, type BigIntStats } from "node:fs";
 import { open, stat, type FileHandle } from "node:fs/promises";
 import { join } from "node:path";
 import { ImageError } from "../../errors.js";
 import type { Workplace } from "../cache.js";
 import { compressionOf, decompress, MAGIC_BYTES } from "../decompress.js";
 import { showBytes } from "../show-bytes.js";
+import { sha256 } from "../../sys/sha256.js";
 import { TarReader, type TarEntry } from "../tar/reader.js";
 import { TAR_BLOCK } from "../tar/header.js";
-import { orFileError, readRange } from "./plain-folder.js";
+import { fileError, orFileError, readRange } from "./plain-folder.js";
 import type { BlobFolder, SourceContext } from "./source.js";
 
 /** An archive of an image has a few files a layer. */
@@ -211,9 +212,17 @@ async function writeAll(file: FileHandle, bytes: Buffer): Promise<void> {
 }
 
 /** What is known of a file without reading it, for whether it is still the same. */
-export async function stampOf(path: string): Promise<string | undefined> {
-  const found = await orFileError(path, stat(path, { bigint: true }));
+export function stampOf(path: string): string | undefined {
+  const found = statOf(path);
   if (!found.isFile()) return undefined;
   const { dev, ino, size, mtimeNs, ctimeNs } = found;
-  return createHash("sha256").update([dev, ino, size, mtimeNs, ctimeNs].join(" ")).digest("hex");
+  return sha256(Buffer.from([dev, ino, size, mtimeNs, ctimeNs].join(" ")));
+}
+
+function statOf(path: string): BigIntStats {
+  try {
+    return statSync(path, { bigint: true });
+  } catch (error) {
+    throw fileError(path, error);
+  }
 }

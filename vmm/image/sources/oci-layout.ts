@@ -5,27 +5,24 @@ import { Json } from "../json.js";
 import { checkDigest } from "../layer-store.js";
 import { showBytes } from "../show-bytes.js";
 import type { ImageLimits } from "../types.js";
+import { DIR_MANIFEST, OCI_INDEX, OCI_LAYOUT } from "./layout-files.js";
 import { chooseEntry, readManifest, type Descriptor, type IndexEntry, type Manifest } from "./manifest.js";
-import { sha256Of } from "./sha256-of.js";
+import { sha256 } from "../../sys/sha256.js";
 import type { BlobFolder, ImageSource } from "./source.js";
 
-export const OCI_LAYOUT = "oci-layout";
-const INDEX = "index.json";
-export const DIR_VERSION = "version";
-export const DIR_MANIFEST = "manifest.json";
 /** Indexes of indexes. */
 const MAX_DEPTH = 4;
 const SHOWN = 10;
 
-/** `wanted`: the name in the index, @INDEX, or "" where there is one image only. Throws ImageError. */
+/** `wanted`: the name in the index, @OCI_INDEX, or "" where there is one image only. Throws ImageError. */
 export async function ociLayout(folder: BlobFolder, wanted: string, limits: ImageLimits): Promise<ImageSource> {
   const what = `${folder.name}: ${OCI_LAYOUT}`;
   const version = Json.parse(await folder.readAll(OCI_LAYOUT, limits.jsonBytes), what, limits.jsonBytes).at(
     "imageLayoutVersion",
   );
   if (!/^1\.\d+\.\d+$/.test(version.text())) throw version.wrong("1.0.0");
-  const index = readManifest(await folder.readAll(INDEX, limits.jsonBytes), `${folder.name}: ${INDEX}`, limits);
-  if (index.is !== "index") throw new ImageError(`${folder.name}: ${INDEX} is no index`);
+  const index = readManifest(await folder.readAll(OCI_INDEX, limits.jsonBytes), `${folder.name}: ${OCI_INDEX}`, limits);
+  if (index.is !== "index") throw new ImageError(`${folder.name}: ${OCI_INDEX} is no index`);
   let descriptor: Descriptor = choose(folder.name, index.entries, wanted);
   for (let depth = 0; depth < MAX_DEPTH; depth++) {
     const bytes = await verified(folder, descriptor, limits);
@@ -45,7 +42,7 @@ export async function skopeoFolder(folder: BlobFolder, limits: ImageLimits): Pro
   // `skopeo copy --all` puts each manifest into a file of its own.
   const path = `${entry.digest}.manifest.json`;
   const inner = await folder.readAll(path, limits.jsonBytes);
-  checkDigest(`${folder.name}: ${path}`, sha256Of(inner), entry.digest);
+  checkDigest(`${folder.name}: ${path}`, sha256(inner), entry.digest);
   const chosen = readManifest(inner, `${folder.name}: ${path}`, limits);
   if (chosen.is !== "image") throw new ImageError(`${folder.name}: ${path} is an index`);
   return sourceOf(folder, chosen, (digest) => digest, limits);
@@ -57,7 +54,7 @@ function blobPath(digest: string): string {
 
 async function verified(folder: BlobFolder, { digest }: Descriptor, limits: ImageLimits): Promise<Buffer> {
   const bytes = await folder.readAll(blobPath(digest), limits.jsonBytes);
-  checkDigest(`${folder.name}: ${blobPath(digest)}`, sha256Of(bytes), digest);
+  checkDigest(`${folder.name}: ${blobPath(digest)}`, sha256(bytes), digest);
   return bytes;
 }
 
@@ -68,7 +65,7 @@ async function sourceOf(
   limits: ImageLimits,
 ): Promise<ImageSource> {
   const bytes = await folder.readAll(pathOf(config.digest), limits.jsonBytes);
-  checkDigest(`${folder.name}: the configuration`, sha256Of(bytes), config.digest);
+  checkDigest(`${folder.name}: the configuration`, sha256(bytes), config.digest);
   return {
     config: bytes,
     layers: layers.map(({ digest, size }) => ({ digest, size, open: () => folder.read(pathOf(digest)) })),

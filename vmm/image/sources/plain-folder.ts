@@ -102,7 +102,7 @@ export async function orFileError<Result>(path: string, promise: Promise<Result>
   }
 }
 
-function fileError(path: string, error: unknown): unknown {
+export function fileError(path: string, error: unknown): unknown {
   const { code, syscall } = error as NodeJS.ErrnoException;
   if (code === undefined || syscall === undefined) return error;
   return new ImageError(`${path}: ${errnoText(code)}`, { cause: error });

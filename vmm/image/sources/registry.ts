@@ -9,7 +9,7 @@ import { explainAnswer, isLoopback, readBody, request, show, type HttpAnswer, ty
 import { chooseEntry, INDEX_TYPES, MANIFEST_TYPES, readManifest, type Descriptor } from "./manifest.js";
 import { formatName, type RegistryName } from "./registry-name.js";
 import { RegistryLogin } from "./registry-login.js";
-import { sha256Of } from "./sha256-of.js";
+import { sha256 } from "../../sys/sha256.js";
 import type { ImageSource, SourceContext } from "./source.js";
 
 const ACCEPT = [...MANIFEST_TYPES, ...INDEX_TYPES].join(", ");
@@ -83,7 +83,7 @@ class Registry {
     const answer = await this.#get(`manifests/${reference}`, { accept: ACCEPT });
     if (answer.status !== 200) throw await this.#refused(answer, `manifest ${reference}`);
     const bytes = await readBody(answer, limits.jsonBytes, `${this.name}: manifest ${reference}`);
-    const digest = sha256Of(bytes);
+    const digest = sha256(bytes);
     if (reference.startsWith("sha256:")) checkDigest(`${this.name}: manifest`, digest, digitsOf(reference));
     return { bytes, digest };
   }
@@ -95,7 +95,7 @@ class Registry {
     const answer = await this.#get(`blobs/sha256:${digest}`, {});
     if (answer.status !== 200) throw await this.#refused(answer, `blob sha256:${digest}`);
     const bytes = await readBody(answer, limits.jsonBytes, what);
-    checkDigest(what, sha256Of(bytes), digest);
+    checkDigest(what, sha256(bytes), digest);
     return bytes;
   }
 
