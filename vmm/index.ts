@@ -242,7 +242,7 @@ export type { PortForward, UserNetConfig } from "./config/user-net.js";
 export type { ShareConfig } from "./config/shares.js";
 export type { VsockConfig } from "./config/vsock.js";
 export type { BalloonReport } from "./virtio/device-host.js";
-export type { BootProtocol, ConsoleKind, VmConfig } from "./config/types.js";
+export type { BootProtocol, ConsoleKind, HugePages, VmConfig } from "./config/types.js";
 export type { StartOptions, TerminalSize } from "./machine/arguments.js";
 export type { DiskUpdate, NetUpdate } from "./machine/device-updates.js";
 export type { VmState } from "./machine/life.js";

@@ -26,6 +26,8 @@ const FULL: VmConfig = {
   bareCmdline: false,
   memoryMib: 256,
   cpus: 2,
+  smt: true,
+  hugePages: "none",
   nested: false,
   cpuTemplate: "T2",
   protocol: "auto",

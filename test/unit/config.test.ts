@@ -28,7 +28,7 @@ describe("config", () => {
       (error) => {
         assert.ok(error instanceof errors.ConfigError);
         assert.deepEqual(error.problems, [
-          'Unknown option "colour"; known are kernel, initrd, cmdline, bareCmdline, memoryMib, cpus, nested, cpuTemplate, protocol, quiet, disks, nets, mmds, vsock, console, rng, rngRateLimiter, balloon, shares, keyboard, commandChannel',
+          'Unknown option "colour"; known are kernel, initrd, cmdline, bareCmdline, memoryMib, cpus, smt, hugePages, nested, cpuTemplate, protocol, quiet, disks, nets, mmds, vsock, console, rng, rngRateLimiter, balloon, shares, keyboard, commandChannel',
           'kernel "" is not a path',
           "Memory (memoryMib) 3 is not a whole number from 16 to 1048576 MiB",
           "Number of vCPUs (cpus) 0 is not a whole number from 1 to 32",
@@ -132,5 +132,26 @@ describe("a command that nothing ran", () => {
     // vmlet's init could not get onto the root disk.
     assert.equal(hasMissedCommand(exit({ exitStatus: 126 })), false);
     assert.equal(hasMissedCommand(exit({ outcome: "panic" })), false);
+  });
+
+  it("huge pages and threads of a core want even numbers", () => {
+    const problemsOf = (config: Partial<VmConfig>): readonly string[] => {
+      try {
+        resolveConfig({ kernel: "k", ...config });
+        return [];
+      } catch (error) {
+        assert.ok(error instanceof errors.ConfigError);
+        return error.problems;
+      }
+    };
+    for (const hugePages of ["2M", "transparent"] as const) {
+      assert.deepEqual(problemsOf({ hugePages, memoryMib: 64 }), []);
+      assert.match(problemsOf({ hugePages, memoryMib: 65 }).join(), /65 is odd, and a huge page has 2 MiB/);
+      assert.match(problemsOf({ hugePages, shares: [{ path: "/tmp" }] }).join(), /only with memory of ordinary pages/);
+    }
+    assert.deepEqual(problemsOf({ hugePages: "none", memoryMib: 65 }), []);
+    for (const cpus of [1, 2, 4]) assert.deepEqual(problemsOf({ smt: true, cpus }), []);
+    assert.match(problemsOf({ smt: true, cpus: 3 }).join(), /\(cpus\) 3 is odd/);
+    assert.deepEqual(problemsOf({ smt: false, cpus: 3 }), []);
   });
 });

@@ -204,4 +204,52 @@ describe("cpuid", () => {
     assert.deepEqual([hasVmx([leaf(1, { ecx: 1 << 5 })]), hasVmx([leaf(7, { ecx: 1 << 5 })])], [true, false]);
     assert.deepEqual([physicalAddressBits(SUPPORTED), physicalAddressBits([])], [0x30, 36]);
   });
+
+  it("two threads a core: who shares a core and its caches, in every leaf that says so", () => {
+    const supported = [
+      leaf(0, { eax: 0xb }),
+      ...SUPPORTED.slice(1),
+      leaf(4, { index: 1, eax: 0xffff_c021 }),
+      leaf(4, { index: 3, eax: 0xffff_c063 }),
+      leaf(0x8000_001e, { eax: 9, ebx: 9, ecx: 9 }),
+    ];
+    const of = (index: number, count: number, threadsPerCore: 1 | 2): ((fn: number, sub?: number) => CpuidEntry) => {
+      const entries = guestCpuid(supported, {
+        index,
+        count,
+        threadsPerCore,
+        nested: false,
+        tscDeadline: true,
+        hypercalls: true,
+      });
+      return (fn, sub = 0) => {
+        const entry = entries.find((one) => one.function === fn && one.index === sub);
+        assert.ok(entry !== undefined);
+        return entry;
+      };
+    };
+    const smt = of(5, 8, 2);
+    assert.deepEqual(
+      [smt(0xb, 0).eax, smt(0xb, 0).ebx, smt(0xb, 1).eax, smt(0xb, 1).ebx, smt(0xb, 1).edx],
+      [1, 2, 3, 8, 5],
+    );
+    // Threads that share the cache, less one; cores of the socket, less one.
+    const shares = (entry: CpuidEntry): [number, number] => [(entry.eax >>> 14) & 0xfff, entry.eax >>> 26];
+    assert.deepEqual(
+      [shares(smt(4, 1)), shares(smt(4, 3))],
+      [
+        [1, 3],
+        [7, 3],
+      ],
+    );
+    assert.deepEqual([smt(0x8000_001e).eax, smt(0x8000_001e).ebx, smt(0x8000_001e).ecx], [5, 0x0102, 0]);
+    assert.equal((smt(1).ebx >>> 16) & 0xff, 8);
+    const cores = of(5, 8, 1);
+    assert.deepEqual(
+      [cores(0xb, 0).eax, cores(0xb, 0).ebx, shares(cores(4, 1)), cores(0x8000_001e).ebx],
+      [0, 1, [0, 7], 5],
+    );
+    const single = of(0, 1, 2);
+    assert.deepEqual([single(0xb, 0).eax, single(0xb, 0).ebx, single(0x8000_001e).ebx], [0, 1, 0]);
+  });
 });

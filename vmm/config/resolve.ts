@@ -21,7 +21,7 @@ import { NETS_SCHEMA, resolveNets } from "./nets.js";
 import { RATE_LIMITER_SCHEMA } from "./rate-limiter.js";
 import { PATH_SCHEMA } from "./schema.js";
 import { resolveShares, SHARES_SCHEMA } from "./shares.js";
-import type { ResolvedConfig, VmConfig } from "./types.js";
+import type { HugePages, ResolvedConfig, VmConfig } from "./types.js";
 import { userNetParameters } from "./user-net.js";
 import { resolveVsock, VSOCK_SCHEMA } from "./vsock.js";
 
@@ -43,6 +43,8 @@ export const VM_SCHEMA = {
       "x-unit": "MiB",
     },
     cpus: { type: "integer", title: "Number of vCPUs (cpus)", minimum: 1, maximum: MAX_CPUS },
+    smt: { type: "boolean" },
+    hugePages: { enum: ["none", "transparent", "2M"] },
     nested: { type: "boolean" },
     cpuTemplate: {
       type: "string",
@@ -73,7 +75,7 @@ export function resolveConfig(given: VmConfig): ResolvedConfig {
   const problems: string[] = [];
   const config = checkRecord(VM_SCHEMA, given, problems) ?? {};
   const { kernel = "", initrd, protocol = "auto", console = "serial" } = config;
-  const { memoryMib = DEFAULT_MEMORY_MIB, cpus = DEFAULT_CPUS } = config;
+  const { memoryMib = DEFAULT_MEMORY_MIB, cpus = DEFAULT_CPUS, smt = false, hugePages = "none" } = config;
   const isMemoryWrong = problems.some((problem) => problem.startsWith(MEMORY_TITLE));
   const nets = resolveNets(config.nets ?? [], problems);
   const devices = {
@@ -97,6 +99,10 @@ export function resolveConfig(given: VmConfig): ResolvedConfig {
   }
   const interrupts = interruptProblem(count, config.cmdline ?? "");
   if (interrupts !== undefined) problems.push(interrupts);
+  if (smt && cpus > 1 && cpus % 2 !== 0) {
+    problems.push(`Number of vCPUs (cpus) ${String(cpus)} is odd, and two of them are to be a core (smt)`);
+  }
+  if (hugePages !== "none") problems.push(...hugePagesProblems(memoryMib, hugePages, devices.shares.length > 0));
   if (problems.length > 0) throw new ConfigError(problems);
 
   const parts = config.bareCmdline === true ? [] : [consoleParameter(console), DEFAULT_CMDLINE];
@@ -111,6 +117,8 @@ export function resolveConfig(given: VmConfig): ResolvedConfig {
     cmdline: parts.join(" "),
     memoryMib,
     cpus,
+    smt,
+    hugePages,
     nested: config.nested ?? false,
     cpuTemplate: config.cpuTemplate,
     protocol,
@@ -118,4 +126,15 @@ export function resolveConfig(given: VmConfig): ResolvedConfig {
     keyboard: config.keyboard ?? false,
     commandChannel: config.commandChannel ?? false,
   };
+}
+
+/** Of memory in huge pages. */
+function hugePagesProblems(memoryMib: number, hugePages: HugePages, hasShares: boolean): string[] {
+  const words = `hugePages ${hugePages}`;
+  return [
+    ...(memoryMib % 2 === 0
+      ? []
+      : [`${MEMORY_TITLE} ${String(memoryMib)} is odd, and a huge page has 2 MiB (${words})`]),
+    ...(hasShares ? [`Folders can be shared only with memory of ordinary pages (${words})`] : []),
+  ];
 }

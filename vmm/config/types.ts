@@ -11,6 +11,9 @@ import type { ResolvedVsock, VsockConfig } from "./vsock.js";
 /** How an ELF kernel that offers both is entered. */
 export type BootProtocol = "auto" | "linux64" | "pvh";
 
+/** "transparent": huge ones where the host's kernel finds some. */
+export type HugePages = "none" | "transparent" | "2M";
+
 /** The guest's terminal: its serial port, or hvc0, a virtio console, which knows the terminal's size. */
 export type ConsoleKind = "serial" | "virtio";
 
@@ -28,6 +31,10 @@ export interface VmConfig {
   readonly memoryMib?: number | undefined;
   /** Number of vCPUs. */
   readonly cpus?: number | undefined;
+  /** Two vCPUs are one core of the guest: 1, or an even number of them. */
+  readonly smt?: boolean | undefined;
+  /** Pages that the guest's memory is made of: "2M" are those that the host keeps for it (hugetlbfs); default: "none". */
+  readonly hugePages?: HugePages | undefined;
   /** Show the guest vmx or svm. */
   readonly nested?: boolean | undefined;
   /** What the guest is shown of the processor: a template's name, or a file's path. */
@@ -66,6 +73,8 @@ export interface ResolvedConfig {
   readonly cmdline: string;
   readonly memoryMib: number;
   readonly cpus: number;
+  readonly smt: boolean;
+  readonly hugePages: HugePages;
   readonly nested: boolean;
   readonly cpuTemplate: string | undefined;
   readonly protocol: BootProtocol;

@@ -5,6 +5,7 @@ import type { StateReader } from "../../devices/state.js";
 import { deviceCount } from "../config/devices.js";
 import { softwareKvmCmdline } from "../config/software-kvm.js";
 import type { ResolvedConfig } from "../config/types.js";
+import { HostError } from "../errors.js";
 import { knownQuirks } from "../fixups/probe.js";
 import type { Quirks } from "../fixups/quirks.js";
 import { KvmSystem } from "../kvm/system.js";
@@ -168,10 +169,27 @@ function unmapLater(undo: UndoStack, memory: { unmap(): void } | undefined): voi
   });
 }
 
+function mapHugePages(memoryMib: number): MappedGuestMemory {
+  try {
+    return MappedGuestMemory.mapHugePages(memoryMib * MIB);
+  } catch (error) {
+    const pages = String(memoryMib / 2);
+    throw new HostError(`This host does not have ${pages} pages of 2 MiB free for the guest's memory`, {
+      cause: error,
+      cure: `reserve them: echo ${pages} | sudo tee /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages`,
+    });
+  }
+}
+
 /** The servers of shared folders have the guest's memory, too. */
-function mapMemory({ memoryMib, shares }: ResolvedConfig): MappedGuestMemory {
+function mapMemory({ memoryMib, shares, hugePages }: ResolvedConfig): MappedGuestMemory {
   const size = memoryMib * MIB;
-  if (shares.length === 0) return MappedGuestMemory.map(size);
+  if (hugePages === "2M") return mapHugePages(memoryMib);
+  if (shares.length === 0) {
+    const memory = MappedGuestMemory.map(size);
+    if (hugePages === "transparent") memory.preferHugePages();
+    return memory;
+  }
   const fd = sharedMemory("vmlet-guest", size);
   try {
     return MappedGuestMemory.mapShared(fd, size);

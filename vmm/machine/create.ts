@@ -227,10 +227,11 @@ function cpuidOfHost({ system, config, quirks, cpuTemplate }: MachineInputs): (i
   const supported = cpuTemplate === undefined ? all : throughTemplate(all, cpuTemplate);
   const tscDeadline = system.checkExtension(KVM_CAP_TSC_DEADLINE_TIMER) > 0;
   const { cpus: count, nested } = config;
+  const threadsPerCore = config.smt ? 2 : 1;
   // A KVM that emulates kernel code emulates a hypercall's instruction again and again: the guest would hang in its
   // first one, as with several vCPUs and `noapic`, where each interrupt to another processor is one.
   const hypercalls = quirks === undefined;
-  return (index) => guestCpuid(supported, { index, count, nested, tscDeadline, hypercalls });
+  return (index) => guestCpuid(supported, { index, count, threadsPerCore, nested, tscDeadline, hypercalls });
 }
 
 /** Throws HostError for an MSR that the host does not let be changed. */

@@ -3,7 +3,15 @@
 // size as its own heap's pressure, and collecting before the first KVM_RUN costs milliseconds.
 // Addresses are host-contiguous inside a region.
 import { closeDescriptor } from "../sys/descriptors.js";
-import { mmapAnonymous, mmapFile, mmapPrivateFile, munmap, preferHugePages, viewMemory } from "../sys/memory.js";
+import {
+  mmapAnonymous,
+  mmapFile,
+  mmapHugePages,
+  mmapPrivateFile,
+  munmap,
+  preferHugePages,
+  viewMemory,
+} from "../sys/memory.js";
 import { HIGH_MEMORY_GPA, MMIO_HOLE_GPA, PAGE_SIZE } from "./layout.js";
 import { WindowedMemory, type RamRange } from "./windowed-memory.js";
 import type { WrittenPages } from "./written-pages.js";
@@ -48,6 +56,8 @@ export class MappedGuestMemory extends WindowedMemory {
   readonly #highRegion: MemoryRegion;
   /** What another process maps to have this memory, too; undefined if none can. */
   readonly sharedFd: number | undefined;
+  /** `bytes` of a page that the host keeps for this, if it is made of such. */
+  hugePageBytes: number | undefined;
   #written: WrittenPages | undefined;
 
   private constructor(hostAddress: number, size: number, views: ViewSize, sharedFd?: number) {
@@ -69,6 +79,18 @@ export class MappedGuestMemory extends WindowedMemory {
   /** Maps `size` bytes of zeroed memory; pages take host memory once they are touched. */
   static map(size: number): MappedGuestMemory {
     return new MappedGuestMemory(mmapAnonymous(size), size, "large");
+  }
+
+  /** Asks the host's kernel for huge pages wherever it has some. */
+  preferHugePages(): void {
+    preferHugePages(this.hostAddress, this.size);
+  }
+
+  /** The same in pages of 2 MiB that the host keeps for this. Throws SystemCallError where there are too few. */
+  static mapHugePages(size: number): MappedGuestMemory {
+    const memory = new MappedGuestMemory(mmapHugePages(size), size, "large");
+    memory.hugePageBytes = HUGE_PAGE_BYTES;
+    return memory;
   }
 
   /** The same behind a descriptor of `sharedMemory`, as large, which is closed with it. */

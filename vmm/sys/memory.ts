@@ -11,6 +11,9 @@ const MAP_PRIVATE = 0x02;
 const MAP_FIXED = 0x10;
 const MAP_ANONYMOUS = 0x20;
 const MAP_NORESERVE = 0x4000;
+const MAP_HUGETLB = 0x40000;
+/** linux/mman.h: log2 of the page's size, behind MAP_HUGE_SHIFT. */
+const MAP_HUGE_2MB = 21 << 26;
 const MADV_HUGEPAGE = 14;
 const nativeMmap = lazy("mmap", "int64_t", ["int64_t", "size_t", "int", "int", "int", "int64_t"]);
 const nativeMunmap = lazy("munmap", "int", ["int64_t", "size_t"]);
@@ -28,6 +31,11 @@ function map(length: number, protection: number, flags: number, fd: number, offs
 /** Zeroed private memory that costs nothing until it is touched; address in bytes. */
 export function mmapAnonymous(length: number): number {
   return map(length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1);
+}
+
+/** The same in pages of 2 MiB that the host keeps for this, all of them reserved. */
+export function mmapHugePages(length: number): number {
+  return map(length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_HUGE_2MB, -1);
 }
 
 /** Shared mapping of a file descriptor, such as a vCPU's kvm_run. */

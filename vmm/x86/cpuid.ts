@@ -1,5 +1,5 @@
 // What the guest's CPUID says: the entries that the host supports, adapted to vCPU i of n.
-// One socket, one thread a core. Intel SDM vol. 2 CPUID; AMD APM vol. 3 appendix E;
+// One socket, one or two threads a core. Intel SDM vol. 2 CPUID; AMD APM vol. 3 appendix E;
 // hypervisor leaves: Documentation/virt/kvm/x86/cpuid.rst.
 
 export interface CpuidEntry {
@@ -38,6 +38,8 @@ export interface CpuidOptions {
   /** Also the APIC id. */
   readonly index: number;
   readonly count: number;
+  /** vCPUs next to each other are threads of one core; default: 1. */
+  readonly threadsPerCore?: 1 | 2 | undefined;
   /** Show vmx or svm. */
   readonly nested: boolean;
   /** KVM_CAP_TSC_DEADLINE_TIMER: not part of what KVM_GET_SUPPORTED_CPUID reports. */
@@ -78,7 +80,9 @@ export function physicalAddressBits(supported: readonly CpuidEntry[]): number {
   return sizes === undefined ? 36 : sizes.eax & 0xff;
 }
 
-function adjust(entry: CpuidEntry, { index, count, nested, tscDeadline, hypercalls }: CpuidOptions): CpuidEntry {
+function adjust(entry: CpuidEntry, options: CpuidOptions): CpuidEntry {
+  const { index, count, nested, tscDeadline, hypercalls } = options;
+  const threads = threadsOf(options);
   switch (entry.function) {
     case 0x1: {
       const clflush = entry.ebx & 0x0000_ff00;
@@ -92,7 +96,7 @@ function adjust(entry: CpuidEntry, { index, count, nested, tscDeadline, hypercal
     }
     case 0x4:
     case 0x8000_001d:
-      return { ...entry, eax: cacheSharing(entry.function, entry.eax, count) };
+      return { ...entry, eax: cacheSharing(entry.function, entry.eax, count, threads) };
     case 0xa:
       // Performance counters are not virtualized: version 0.
       return { ...entry, eax: 0, ebx: 0, ecx: 0, edx: 0 };
@@ -111,24 +115,31 @@ function adjust(entry: CpuidEntry, { index, count, nested, tscDeadline, hypercal
       return { ...entry, ecx: ecx >>> 0 };
     }
     case 0x8000_001e:
-      // Extended APIC id; one thread a core; node 0 of 1.
-      return { ...entry, eax: index, ebx: index & 0xff, ecx: 0, edx: 0 };
+      // Extended APIC id; threads a core less one, and the core; node 0 of 1.
+      return { ...entry, eax: index, ebx: ((threads - 1) << 8) | Math.floor(index / threads), ecx: 0, edx: 0 };
     default:
       return entry;
   }
 }
 
+/** A single vCPU has no thread beside it. */
+function threadsOf({ count, threadsPerCore = 1 }: CpuidOptions): number {
+  return count > 1 ? threadsPerCore : 1;
+}
+
 /** The last-level cache belongs to all cores, the others to one; leaf 4 counts the socket's cores too. */
-function cacheSharing(leaf: number, eax: number, count: number): number {
+function cacheSharing(leaf: number, eax: number, count: number, threads: number): number {
   if ((eax & 0x1f) === 0) return eax;
   const level = (eax >> 5) & 7;
-  const sharing = level >= 3 ? 2 ** coreIdBits(count) - 1 : 0;
+  const sharing = (level >= 3 ? 2 ** coreIdBits(count) : threads) - 1;
   const kept = eax & 0x3fff;
-  const cores = leaf === 0x4 ? 2 ** coreIdBits(count) - 1 : 0;
+  const cores = leaf === 0x4 ? 2 ** coreIdBits(count) / threads - 1 : 0;
   return (kept | (sharing << 14) | (cores << 26)) >>> 0;
 }
 
-function topologyLeaf(leaf: number, { index, count }: CpuidOptions): CpuidEntry[] {
+function topologyLeaf(leaf: number, options: CpuidOptions): CpuidEntry[] {
+  const { index, count } = options;
+  const threads = threadsOf(options);
   const level = (i: number, type: number, shift: number, logical: number): CpuidEntry => ({
     function: leaf,
     index: i,
@@ -138,5 +149,9 @@ function topologyLeaf(leaf: number, { index, count }: CpuidOptions): CpuidEntry[
     ecx: (type << 8) | i,
     edx: index,
   });
-  return [level(0, LEVEL_TYPE_SMT, 0, 1), level(1, LEVEL_TYPE_CORE, coreIdBits(count), count), level(2, 0, 0, 0)];
+  return [
+    level(0, LEVEL_TYPE_SMT, threads - 1, threads),
+    level(1, LEVEL_TYPE_CORE, coreIdBits(count), count),
+    level(2, 0, 0, 0),
+  ];
 }

@@ -18,6 +18,7 @@ import { hasFeature } from "../../../devices/virtio/features.js";
 import { MappedGuestPages } from "../../../vmm/virtio/backends/guest-pages.js";
 import { MappedGuestMemory } from "../../../vmm/memory/guest-memory.js";
 import { MIB } from "../../../vmm/memory/layout.js";
+import { viewMemory } from "../../../vmm/sys/memory.js";
 import type { DriverQueue } from "../../helpers/driver-queue.js";
 import { FakeLoop } from "../../helpers/fake-loop.js";
 import { FakeMemory } from "../../helpers/fake-memory.js";
@@ -444,6 +445,32 @@ describe("guest pages", () => {
     assert.equal(memory.readU8(48 * MIB - 1), 0);
     assert.equal(memory.readU8(48 * MIB), 0x5a);
     memory.unmap();
+  });
+
+  it("of huge pages, only whole ones are given back", () => {
+    const calls: number[] = [];
+    const memory = MappedGuestMemory.map(SIZE);
+    try {
+      const hugePageBytes = 2 * MIB;
+      const base = Math.ceil(memory.hostAddress / hugePageBytes) * hugePageBytes;
+      const pages = new MappedGuestPages({
+        hugePageBytes,
+        isWatched: true,
+        hostAddressOf: (gpa) => base + gpa,
+        noteWritten: (gpa) => calls.push(gpa),
+      });
+      new Uint8Array(viewMemory(base, 8 * MIB)).fill(0x5a);
+      const read = (gpa: number): number | undefined => new Uint8Array(viewMemory(base + gpa, 1))[0];
+      assert.deepEqual([pages.release(PAGE, 2 * MIB), pages.release(0, 2 * MIB - PAGE), calls], [0, 0, []]);
+      assert.equal(pages.release(MIB, 4 * MIB), 0);
+      assert.deepEqual(
+        [read(0), read(2 * MIB - 1), read(2 * MIB), read(4 * MIB - 1), read(4 * MIB)],
+        [0x5a, 0x5a, 0, 0, 0x5a],
+      );
+      assert.deepEqual(calls, [MIB]);
+    } finally {
+      memory.unmap();
+    }
   });
 
   it("errors have names", () => {

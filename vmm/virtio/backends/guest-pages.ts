@@ -8,6 +8,8 @@ import type { HostAddresses } from "./host-vectors.js";
 interface Pages extends HostAddresses, Pick<GuestMemory, "isWatched" | "noteWritten"> {
   /** Other processes have the memory, too. */
   readonly sharedFd?: number | undefined;
+  /** `bytes` of what the host can give back at a time, if not of a page. */
+  readonly hugePageBytes?: number | undefined;
 }
 
 export class MappedGuestPages implements GuestPages {
@@ -22,7 +24,13 @@ export class MappedGuestPages implements GuestPages {
   release(gpa: number, length: number): number {
     // SAFETY: hostAddressOf has checked that all bytes are guest RAM. They read 0 afterwards, or
     // what the file says where RAM is a private mapping of one; KVM drops them from its tables.
-    const error = madviseRaw(this.#memory.hostAddressOf(gpa, length), length, this.#advice);
+    const hva = this.#memory.hostAddressOf(gpa, length);
+    const unit = this.#memory.hugePageBytes ?? 1;
+    // What of a larger page is not released keeps all of it.
+    const start = Math.ceil(hva / unit) * unit;
+    const end = Math.floor((hva + length) / unit) * unit;
+    if (end <= start) return 0;
+    const error = madviseRaw(start, end - start, this.#advice);
     if (this.#memory.isWatched === true) this.#memory.noteWritten?.(gpa, length);
     return error;
   }
