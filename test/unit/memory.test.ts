@@ -1,9 +1,12 @@
 // Needs: nothing but mmap.
 import assert from "node:assert/strict";
-import { GuestMemoryError } from "../../vmm/errors.js";
+import { existsSync, readFileSync } from "node:fs";
+import { GuestMemoryError, SystemCallError } from "../../vmm/errors.js";
 import { E820_TYPE_RAM, E820_TYPE_RESERVED, e820Entries } from "../../vmm/memory/e820.js";
 import { MappedGuestMemory, memoryRegions } from "../../vmm/memory/guest-memory.js";
 import { WindowedMemory } from "../../vmm/memory/windowed-memory.js";
+import { MappedGuestPages } from "../../vmm/virtio/backends/guest-pages.js";
+import { skip } from "../helpers/skip.js";
 import * as layout from "../../vmm/memory/layout.js";
 
 const { GIB, MIB } = layout;
@@ -277,5 +280,28 @@ describe("windowed memory", () => {
     assert.equal(views.length, 17);
     assert.throws(() => memory.slice(0, -1), GuestMemoryError);
     assert.throws(() => new WindowedMemory([], () => ram, { viewBytes: 16, overlapBytes: 8 }), GuestMemoryError);
+  });
+});
+
+describe("guest memory in huge pages", () => {
+  function freePages(): number {
+    return Number(readFileSync("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "latin1"));
+  }
+
+  it("takes those that the host keeps, gives them back, and is refused where there are too few", function () {
+    if (!existsSync("/sys/kernel/mm/hugepages/hugepages-2048kB")) skip(this, "this host has no pages of 2 MiB");
+    const free = freePages();
+    assert.throws(
+      () => MappedGuestMemory.mapHugePages((free + 1) * 2 * MIB),
+      (error) => error instanceof SystemCallError && error.errnoName === "ENOMEM",
+    );
+    if (free < 2) return;
+    const memory = MappedGuestMemory.mapHugePages(4 * MIB);
+    memory.writeU32(3 * MIB, 0x1234_5678);
+    assert.deepEqual([memory.readU32(3 * MIB), memory.hostAddress % (2 * MIB)], [0x1234_5678, 0]);
+    assert.equal(new MappedGuestPages(memory).release(2 * MIB, 2 * MIB), 0);
+    assert.equal(memory.readU32(3 * MIB), 0);
+    memory.unmap();
+    assert.equal(freePages(), free);
   });
 });

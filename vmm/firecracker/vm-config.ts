@@ -15,6 +15,7 @@ const DEFAULT_BOOT_ARGS =
 const MAX_REFILL_MS = 24 * 60 * 60 * 1000;
 /** VIRTIO_BLK_ID_BYTES. */
 const MAX_SERIAL = 20;
+const HUGE_PAGES = { None: "none", Transparent: "transparent", "2M": "2M" } as const;
 /** The name under which a custom CPU template goes, which is no file's. */
 export const CUSTOM_TEMPLATE = "cpu-config";
 
@@ -27,9 +28,6 @@ export interface ConfigOptions {
 export function vmConfig(settings: Settings, { isSoftwareKvm }: ConfigOptions): ResolvedConfig {
   const { bootSource, machine, drives, nets, vsock, balloon, entropy, mmdsConfig } = settings;
   if (bootSource === undefined) throw new Fault("There is no kernel to start: PUT /boot-source comes first");
-  if (machine.huge_pages === "2M") {
-    throw new Fault("Machine configuration: vmlet has no guests in huge pages of hugetlbfs; Transparent is taken");
-  }
   const initrd = bootSource.initrd_path ?? undefined;
   return resolveConfig({
     kernel: bootSource.kernel_image_path,
@@ -40,6 +38,8 @@ export function vmConfig(settings: Settings, { isSoftwareKvm }: ConfigOptions): 
     keyboard: true,
     memoryMib: machine.mem_size_mib,
     cpus: machine.vcpu_count,
+    smt: machine.smt ?? false,
+    hugePages: HUGE_PAGES[machine.huge_pages ?? "None"],
     cpuTemplate: isSoftwareKvm ? undefined : templateName(settings),
     disks: drives.map(diskConfig),
     nets: nets.map((net) => ({
