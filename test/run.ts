@@ -53,12 +53,11 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
     console.log(
       `\n${signal}: ended in the middle, after ${String(Math.round((performance.now() - started) / 1000))} s`,
     );
-    for (const { lane } of running) {
-      console.log(lane.describe());
-      lane.kill(signal);
-    }
-    rmSync(folder, { recursive: true, force: true });
-    process.exit(1);
+    for (const { lane } of running) console.log(lane.describe());
+    void Promise.all(running.map(({ lane }) => lane.end(signal))).then(() => {
+      rmSync(folder, { recursive: true, force: true });
+      process.exit(1);
+    });
   });
 }
 

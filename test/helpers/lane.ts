@@ -28,6 +28,7 @@ export class Lane {
   #child: ChildProcess | undefined;
   #held: Buffer[] | undefined;
   readonly #done: Counts[] = [];
+  #isEnding = false;
   readonly #hungBefore = new Set<string>();
 
   /** `folder`: for the file in which the process says how far it is; `isHeld`: its output waits for show(). */
@@ -55,8 +56,12 @@ export class Lane {
     return `${this.name}: ${running === undefined ? "between two tests" : `${running.title} (${relative("", running.file)})`}`;
   }
 
-  kill(signal: NodeJS.Signals): void {
+  /** Resolves when nothing that it has started is left. */
+  async end(signal: NodeJS.Signals): Promise<void> {
+    this.#isEnding = true;
     this.#child?.kill(signal);
+    for (let tries = 0; tries < CLEAR_TRIES && processesWith(this.#mark).length > 0; tries++) await sleep(CLEAR_MS);
+    killAll(processesWith(this.#mark));
   }
 
   async #run(files: readonly string[]): Promise<void> {
@@ -79,6 +84,7 @@ export class Lane {
     }, LOOK_EVERY_MS);
     await new Promise((done) => child.once("exit", done));
     clearInterval(watch);
+    if (this.#isEnding) return [];
     await this.#clear(child, hung !== undefined);
     const state = hung ?? readLaneState(this.#statePath);
     if (state?.isComplete === true) {

@@ -110,7 +110,10 @@ describe("test run: lanes, one last line", function () {
 
   it("a run that is ended in the middle says what it was at", async () => {
     const file = join(folder, "long.test.cjs");
-    writeFileSync(file, 'it("takes long", function (done) { console.log("begun"); this.timeout(50_000); });\n');
+    writeFileSync(
+      file,
+      'it("takes long", function (done) { require("node:child_process").spawn("sleep", ["1234"], { detached: true }); console.log("begun"); this.timeout(50_000); });\n',
+    );
     const child = spawn(process.execPath, ["build/test/run.js", file], { stdio: ["ignore", "pipe", "inherit"] });
     let output = "";
     child.stdout.setEncoding("utf8").on("data", (text: string) => {
