@@ -211,24 +211,29 @@ static void give_way(void)
 
 struct command_state {
 	int status, has_ended;
+	/* It was held at its start, and has been let go. */
+	int was_held;
 	/* Since the last look at what it has written. */
 	int has_begun;
 };
 
-/* Reaps what has ended, but nothing behind the command. One that is held begins: it is the only child then. */
+/* Reaps what has ended, but nothing behind the command. One that is held begins: it is the only child then; and it is heard of
+ * once it is about to end, when all that it has to say is in its pipes. */
 static void look_at_children(long command, struct command_state *state)
 {
 	int status;
 
 	for (long pid; (pid = call4(wait4, -1, &status, WNOHANG, 0)) > 0;) {
-		if (has_stopped(status)) {
+		if (has_stopped(status) && !state->was_held) {
 			forget_child_signals();
 			hold_program(pid, &timer->snapshot);
 			milestone(MILESTONE_COMMAND_START);
-			begin_program(pid);
-			state->has_begun = 1;
+			begin_watched(pid);
+			state->was_held = state->has_begun = 1;
 			return;
 		}
+		if (has_stopped(status) && !is_ending(pid, &status))
+			continue;
 		if (pid == command) {
 			state->status = exit_status(status);
 			state->has_ended = 1;
@@ -249,7 +254,7 @@ static int run_with_pipes(void)
 	static const unsigned long signals = 1UL << (SIGCHLD - 1) | 1UL << (SIGUSR1 - 1) | 1UL << (SIGUSR2 - 1) |
 					     1UL << (SIGTERM - 1);
 	static const unsigned long none = 0;
-	struct command_state state = { STATUS_CANNOT_RUN, 0, 0 };
+	struct command_state state = { STATUS_CANNOT_RUN, 0, 0, 0 };
 	int in[2], out[2], error[2];
 
 	if (is_template)

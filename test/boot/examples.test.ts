@@ -192,13 +192,14 @@ describe("boot: the examples", function () {
     assert.equal(example(command("parallel-tests", image, tests, "2")).status, 0);
   });
 
-  it("a monitor: the guest's output, input and exit code; a kernel that is none is one clear error", () => {
+  it("a monitor: the guest's outputs, input and exit code; a kernel that is none is one clear error", () => {
     const files = ["guest/out/fast/vmlinux", "guest/out/initramfs.cpio"];
     const bytes = randomBytes(100_000);
-    const words = command("monitor", ...files, "sh", "-c", "cat; exit 5");
+    const words = command("monitor", ...files, "sh", "-c", "cat; echo error >&2; exit 5");
     const { status, stdout, stderr } = spawnSync(words[0] ?? "", words.slice(1), { input: bytes, timeout: LIMIT_MS });
     assert.equal(status, 5, String(stderr));
     assert.ok(stdout.equals(bytes), `${String(stdout.length)} bytes`);
+    assert.equal(String(stderr), "error\n");
     const bad = example(command("monitor", "/etc/passwd", files[1] ?? "", "true"));
     assert.equal(bad.status, 1);
     assert.match(bad.stderr, /ERR_KERNEL_IMAGE/);
