@@ -145,6 +145,11 @@ describe("boot: from a template", function () {
         "made the second time",
       );
     }
+    // Its end is heard of before it is over.
+    for (let time = 1; time <= 3; time++) {
+      const killed = await run([], ["sh", "-c", "echo out; echo err >&2; kill -TERM $$"]);
+      assert.deepEqual(killed, { status: 143, stdout: "out\n", stderr: "err\n" });
+    }
   });
 
   it("who sits at a terminal gets a shell on it, and every key reaches it", async () => {
