@@ -4,7 +4,7 @@ SHELL := /bin/bash
 MOCHA := node_modules/.bin/mocha --no-config --timeout 20000 --reporter build/test/helpers/reporter.js
 SOURCES := $(shell find vmm devices bench/ladder -name '*.ts') bench/c-flags.ts bench/harness.ts bench/stamp.ts bench/statistics.ts bench/table.ts vmm/bundle/bundle.mjs vmm/bundle/code-cache.mjs package.json $(shell find guest/kernel guest/init -type f)
 
-.PHONY: help setup test-setup build guest rootfs pack api-docs boot lab doctor check types lint format imports test test-unit test-kvm test-boot test-vtx soak fuzz mutants bench clean
+.PHONY: help setup test-setup build guest rootfs pack api-docs boot lab doctor check types lint format imports test test-unit test-kvm test-boot test-vtx soak firecracker-sdk fuzz mutants bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
@@ -81,6 +81,9 @@ test-vtx: setup guest build types ## real kernels on an interpreted VT-x; minute
 
 soak: setup guest build types ## guests saved and restored 1,000 times; half an hour; SOAK=N for N times
 	@SOAK=$(SOAK) $(MOCHA) --reporter-option announce=1 'build/test/soak/**/*.test.js'
+
+firecracker-sdk: setup guest build ## firecracker-go-sdk's own tests against vmlet-firecracker; root, Go, minutes
+	@.ci/firecracker-sdk
 
 fuzz: types ## the guest's side at random, for longer than the tests do; FUZZ="--seed N --iters N"
 	@node build/test/fuzz/run.js $(FUZZ)

@@ -44,6 +44,7 @@ const VALUES: Readonly<Record<string, string>> = {
   report: "r",
   metrics: "m",
   control: "c",
+  "config-file": "f",
 };
 
 describe("arguments: given twice, empty, contradicting", () => {

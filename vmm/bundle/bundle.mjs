@@ -90,7 +90,7 @@ function guestKey() {
 }
 
 const outputs = [
-  { entry: "vmm/cli.ts", file: "dist/cli.js" },
+  { entry: "vmm/cli.ts", file: "dist/cli.js", plugins: [compiledValidators] },
   { entry: "vmm/cli/vms/entry.ts", file: "dist/vms.js", plugins: [lazyNode] },
   { entry: "vmm/cli/firecracker.ts", file: "dist/firecracker.js", plugins: [lazyNode, compiledValidators] },
   { entry: "vmm/machine/vcpu-worker.ts", file: "dist/vcpu-worker.js" },

@@ -45,6 +45,8 @@ export interface BootOptions {
   readonly metrics: string | undefined;
   readonly control: string | undefined;
   readonly fromTemplate: boolean;
+  /** Of Firecracker's form. */
+  readonly configFile: string | undefined;
   readonly quiet: boolean;
   readonly help: boolean;
   readonly command: readonly string[];
@@ -74,6 +76,7 @@ export const BOOT_FLAGS = {
   metrics: { type: "string" },
   control: { type: "string" },
   "from-template": { type: "boolean" },
+  "config-file": { type: "string" },
   quiet: { type: "boolean", short: "q" },
   help: { type: "boolean", short: "h" },
 } as const;
@@ -114,6 +117,7 @@ export function parseBoot(argv: readonly string[]): BootOptions {
     metrics: values.metrics,
     control: values.control,
     fromTemplate: values["from-template"] ?? false,
+    configFile: values["config-file"],
     quiet: values.quiet ?? false,
     help: values.help ?? false,
     command,

@@ -1,6 +1,6 @@
 // `vmlet boot`: options -> VM -> exit code. DESIGN.md, "Boot".
 import { existsSync } from "node:fs";
-import { checkGuest } from "../machine/builder.js";
+import { checkGuest, type BuildOptions } from "../machine/builder.js";
 import { OWN_KERNEL_CMDLINE, consoleParameter } from "../config/defaults.js";
 import { resolveConfig } from "../config/resolve.js";
 import type { ResolvedConfig } from "../config/types.js";
@@ -32,6 +32,7 @@ export async function boot(argv: readonly string[], { isRehearsal = false } = {}
     print(BOOT_HELP);
     return 0;
   }
+  if (options.configFile !== undefined) return bootConfigured(options, options.configFile);
   checkUserWords(options);
   const resolved = resolveConfig(vmConfig(options));
   await checkOutputs({ ...options, vsock: options.vsock?.path }, [
@@ -63,20 +64,32 @@ export async function boot(argv: readonly string[], { isRehearsal = false } = {}
   return run(options, config, choice.quirks, isRehearsal);
 }
 
+/** A machine that Firecracker's configuration file describes. */
+async function bootConfigured(options: BootOptions, path: string): Promise<number> {
+  const { checkBesides, configuredBoot } = await import("./boot-from-config.js");
+  checkBesides(options);
+  await checkOutputs({ ...options, vsock: undefined }, [{ option: "--config-file", path }]);
+  const choice = await chooseOrExplain("kvm");
+  const quirks = choice.kind === "kvm" ? choice.quirks : undefined;
+  const { config, openCpuTemplate } = await configuredBoot(path, quirks !== undefined);
+  return run(options, config, quirks, false, openCpuTemplate);
+}
+
 async function run(
   options: BootOptions,
   config: ResolvedConfig,
   quirks: Quirks | undefined,
   isRehearsal: boolean,
+  configured?: BuildOptions["openCpuTemplate"],
 ): Promise<number> {
   const { report, metrics, control } = options;
-  const openCpuTemplate = await cpuTemplates(config);
+  const openCpuTemplate = configured ?? (await cpuTemplates(config));
   const kernel = report === undefined ? undefined : new (await import("./kernel-hash.js")).KernelHash();
   return runGuest({
     config,
     outputs: { report, metrics, control },
     // What describes the guest reads nothing.
-    readsInput: options.command.length > 0 || options.bareCmdline,
+    readsInput: options.command.length > 0 || options.bareCmdline || options.configFile !== undefined,
     runsCommand: config.cmdline.includes(COMMAND_WORD),
     kernel,
     isRehearsal,

@@ -7,6 +7,7 @@ const PAGES: readonly (readonly [name: string, tells: string])[] = [
   ["command-line.md", "every command, option, key and exit code; the report"],
   ["run.md", "programs and images in VMs: run, exec, ps and others"],
   ["devices.md", "disks, networks, sockets, console, balloon, shared folders"],
+  ["firecracker.md", "Firecracker's command line, configuration file and API"],
   ["snapshots.md", "save a running guest, let it go on, many of one"],
   ["api.md", "vmlet from TypeScript and JavaScript"],
   ["kernels.md", "your own kernel, and the kernels that vmlet builds"],
@@ -97,6 +98,8 @@ Options:
                          the cache, later ones take milliseconds
       --control SOCKET   make a Unix socket for vmlet balloon, pause, resume,
                          snapshot create
+      --config-file FILE the machine as Firecracker's configuration file has it,
+                         in place of all options about it
   -q, --quiet            keep the kernel's log off the console
   -h, --help             print this text
 

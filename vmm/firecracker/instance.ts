@@ -6,7 +6,6 @@ import { probeQuirks } from "../fixups/probe.js";
 import { isQuirks, type Quirks } from "../fixups/quirks.js";
 import { remembered } from "../host/probe-cache.js";
 import { KvmSystem } from "../kvm/system.js";
-import type { BuildOptions } from "../machine/builder.js";
 import type { VmHost } from "../machine/host-callbacks.js";
 import { pool } from "../machine/threads.js";
 import { Vm } from "../machine/vm.js";
@@ -17,7 +16,8 @@ import { Fault, faultOf } from "./fault.js";
 import type { Guest, Starter } from "./guest.js";
 import type { Section } from "./sections.js";
 import type { Settings } from "./settings.js";
-import { CUSTOM_TEMPLATE, rateLimiter, vmConfig } from "./vm-config.js";
+import { cpuTemplateOpener } from "./templates.js";
+import { rateLimiter, vmConfig } from "./vm-config.js";
 
 export interface InstanceOptions {
   /** What the VM calls for its console and its problems. */
@@ -73,7 +73,7 @@ export class KvmStarter implements Starter {
 
   async #build(config: ResolvedConfig, settings: Settings, quirks: Quirks | undefined): Promise<Vm> {
     const deviceSupport = await loadDeviceSupport(config);
-    const openCpuTemplate = await templates(config, settings);
+    const openCpuTemplate = await cpuTemplateOpener(config, settings);
     const options = { known: { quirks }, deviceSupport, openCpuTemplate, hearsOwner: true, mayBeSaved: true };
     return Vm.build(config, this.#options.host, options);
   }
@@ -92,17 +92,6 @@ function probe(): Quirks | undefined {
   } finally {
     system.close();
   }
-}
-
-async function templates(
-  { cpuTemplate }: ResolvedConfig,
-  { cpuConfig }: Settings,
-): Promise<BuildOptions["openCpuTemplate"]> {
-  if (cpuTemplate === undefined) return undefined;
-  const { openCpuTemplate, parseCpuTemplate } = await import("../machine/cpu-template-file.js");
-  if (cpuTemplate !== CUSTOM_TEMPLATE) return openCpuTemplate;
-  const { cpuid_modifiers, msr_modifiers } = cpuConfig ?? {};
-  return () => parseCpuTemplate(JSON.stringify({ cpuid_modifiers, msr_modifiers }), "cpu-config");
 }
 
 function withBalloon<Result>(task: () => Result): Result {

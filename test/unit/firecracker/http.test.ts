@@ -285,6 +285,13 @@ describe("firecracker: http", () => {
       await until(() => count(text(), /HTTP\/1\.1 200/g) === 1000);
     });
 
+    it("the answer to HEAD has no body", async () => {
+      const { socket, text } = open();
+      socket.write("HEAD / HTTP/1.1\r\n\r\nGET /next HTTP/1.1\r\n\r\n");
+      await until(() => text().includes("/next"));
+      assert.match(text(), /^HTTP\/1\.1 200 OK\r\n(?:[A-Z][^\r]*\r\n)*\r\nHTTP\/1\.1 200 OK/);
+    });
+
     it("204 has neither body nor length; the socket's file goes with the server", async () => {
       answer = () => Promise.resolve({ status: 204, isDeprecated: true });
       const { socket, text } = open();
