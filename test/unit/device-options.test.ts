@@ -6,9 +6,11 @@ import { UsageError } from "../../vmm/cli/usage-error.js";
 import { parseNet } from "../../vmm/cli/net-argument.js";
 import { parseShare } from "../../vmm/cli/share-argument.js";
 import { parseVsock } from "../../vmm/cli/vsock-argument.js";
+import { intervalProblem } from "../../vmm/config/balloon.js";
 import { deviceCount } from "../../vmm/config/devices.js";
 import { resolveConfig } from "../../vmm/config/resolve.js";
 import type { ResolvedConfig, VmConfig } from "../../vmm/config/types.js";
+import { overridden } from "../../vmm/snapshot/overrides.js";
 import { refuseShares } from "../../vmm/snapshot/refuse-shares.js";
 import { templatePath } from "../../vmm/snapshot/template.js";
 import { openDevices } from "../../vmm/virtio/openers.js";
@@ -247,4 +249,85 @@ describe("device options: arguments", () => {
       );
     });
   }
+});
+
+describe("device options: limits, metadata service, and what a restore changes", () => {
+  const limiter = (size: number) => ({ bandwidth: { size, oneTimeBurst: 0, refillTimeMs: 1000 } });
+  const plain = (value: unknown): unknown => JSON.parse(JSON.stringify(value));
+
+  it("a network device has one limit for both directions, or one for each", () => {
+    const { nets } = resolve({
+      nets: [
+        { tap: "a", rateLimiter: limiter(1) },
+        { tap: "b", txRateLimiter: limiter(2) },
+      ],
+    });
+    assert.deepEqual(
+      nets.map(({ rxRateLimiter: rx, txRateLimiter: tx }) => [rx?.bandwidth?.size, tx?.bandwidth?.size]),
+      [
+        [1, 1],
+        [undefined, 2],
+      ],
+    );
+    assert.deepEqual(problemsOf({ nets: [{ tap: "a", rateLimiter: limiter(1), rxRateLimiter: limiter(2) }] }), [
+      "Network device 1: rateLimiter is for both directions; give it or one for a direction, not both",
+    ]);
+  });
+
+  it("an entropy device with a limit is there, unless that is denied", () => {
+    assert.equal(resolve({ rngRateLimiter: limiter(1) }).rng, true);
+    assert.match(problemsOf({ rng: false, rngRateLimiter: limiter(1) }).join(), /rng is false/);
+  });
+
+  it("the metadata service has its defaults, and an address that is link-local", () => {
+    assert.equal(resolve({ nets: [{ tap: "a" }] }).mmds, undefined);
+    const defaults = { version: "V1", address: "169.254.169.254", imdsCompat: false };
+    assert.deepEqual(resolve({ nets: [{ tap: "a", mmds: true }] }).mmds, defaults);
+    assert.deepEqual(resolve({ mmds: { version: "V2" } }).mmds, { ...defaults, version: "V2" });
+    for (const address of ["169.254.1.0", "169.254.254.255", "169.254.170.2"]) {
+      assert.equal(resolve({ mmds: { address } }).mmds?.address, address);
+    }
+    for (const address of [
+      "169.254.0.255",
+      "169.254.255.0",
+      "169.254.1.256",
+      "10.0.0.1",
+      "169.254.1",
+      "",
+      "169.254.01.1",
+    ]) {
+      assert.match(problemsOf({ mmds: { address } }).join(), /is not a link-local IPv4 address/, address);
+    }
+  });
+
+  it("a balloon's statistics cannot be turned on or off later", () => {
+    const balloon = (statisticsIntervalS?: number) => {
+      const resolved = resolve({ balloon: { targetMib: 0, statisticsIntervalS } }).balloon;
+      assert.ok(resolved !== undefined);
+      return resolved;
+    };
+    assert.equal(intervalProblem(5, balloon(1)), undefined);
+    assert.equal(intervalProblem(5, balloon()), undefined);
+    assert.match(intervalProblem(5, balloon(0)) ?? "", /were off at the start/);
+    assert.equal(intervalProblem(0, balloon(0)), undefined);
+    assert.match(intervalProblem(0, balloon(1)) ?? "", /cannot be turned off/);
+    for (const wrong of [-1, 1.5, 65536, NaN, "1"])
+      assert.match(intervalProblem(wrong, balloon(1)) ?? "", /is not a whole number/);
+  });
+
+  it("a restore may change the host's end of a network device: limits and the way to the metadata stay", () => {
+    const config = resolve({
+      nets: [{ tap: "a", mac: "52:54:00:00:00:01", mmds: true, rxRateLimiter: limiter(1), txRateLimiter: limiter(2) }],
+      vsock: { cid: 3, path: "/v" },
+    });
+    const [net] = overridden(config, { nets: { net0: { tap: "b" } }, vsock: { path: "/w" } }).nets;
+    assert.deepEqual(
+      [net?.tap, net?.mmds, plain(net?.rxRateLimiter), plain(net?.txRateLimiter)],
+      ["b", true, limiter(1), limiter(2)],
+    );
+    const [other] = overridden(config, { nets: { net0: { tap: "b", txRateLimiter: limiter(9) } } }).nets;
+    assert.deepEqual([other?.rxRateLimiter, plain(other?.txRateLimiter)], [undefined, limiter(9)]);
+    assert.deepEqual(overridden(config, { vsock: { path: "/w" } }).vsock, { cid: 3, path: "/w" });
+    assert.throws(() => overridden(config, { nets: { net0: { tap: "b", mmds: false } } }), ConfigError);
+  });
 });
