@@ -2,6 +2,7 @@
 // from archives to a file system.
 import assert from "node:assert/strict";
 import { execFileSync, spawn, spawnSync, type ChildProcess } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import {
   closeSync,
   constants,
@@ -42,10 +43,13 @@ import {
   writeFiles,
   type MadeImage,
 } from "../helpers/image-archives.js";
+import { longestBlock } from "../helpers/longest-block.js";
 import { skip } from "../helpers/skip.js";
 import { paxBody, tarOf, type TarItem } from "../helpers/tar-builder.js";
 
 const S_IFMT = 0o170000;
+/** Of the event loop, processor time, `ms`. */
+const LONGEST_BLOCK_MS = 10;
 
 /** Into a FIFO that holds little, which is not waited for: what it does not take now goes later, until it is closed. */
 async function feed(fd: number, bytes: Buffer, isOver: () => boolean): Promise<void> {
@@ -764,6 +768,23 @@ describe("image", function () {
       const words = ["--input-type=module", "-e", program, `tar:${at("large.tar.gz")}`, cache];
       const kib = Number(execFileSync(process.execPath, words, { encoding: "latin1" }));
       assert.ok(kib > 20_000 && kib < 170_000, `${String(kib)} KiB`);
+    });
+
+    it("nobody on the event loop is held up: a large image and a large folder, the first time and later", async () => {
+      const files = Array.from({ length: 20_000 }, (_, n) => ({ name: `usr/${String(n % 200)}/file-${String(n)}` }));
+      writeFileSync(at("many.tar"), tarOf([...files, { name: "large", body: randomBytes(16 * 2 ** 20) }]));
+      mkdirSync(at("tree"));
+      execFileSync("tar", ["-C", at("tree"), "-xf", at("many.tar")], { timeout: 60_000 });
+      for (const reference of [`tar:${at("many.tar")}`, at("tree")]) {
+        const blocks: number[] = [];
+        // What the host does besides, and V8's collections, are not in the shortest of some.
+        while (blocks.length < 6 && !(Math.min(...blocks) < LONGEST_BLOCK_MS)) {
+          rmSync(cache, { recursive: true, force: true });
+          const first = await longestBlock(() => prepare(reference));
+          blocks.push(Math.max(first, await longestBlock(() => prepare(reference))));
+        }
+        assert.ok(Math.min(...blocks) < LONGEST_BLOCK_MS, `${reference}: ${blocks.join(", ")} ms`);
+      }
     });
 
     it("hostile and foreign JSON gets one clear error", async () => {

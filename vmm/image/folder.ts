@@ -23,7 +23,7 @@ import { Turns } from "./turns.js";
 import { EMPTY_CONFIG, type ImageLimits } from "./types.js";
 
 /** `bytes` of one read. */
-const READ_BYTES = 1024 * 1024;
+const READ_BYTES = 256 * 1024;
 /** The file that was found, and no other that has taken its name. */
 const READ_FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK | constants.O_NOCTTY;
 
@@ -34,10 +34,14 @@ export async function prepareFolder(path: string, context: PrepareContext): Prom
   const root = realPath(path);
   const files = await walkFolder(root, limits, turns);
   const hash = createHash("sha256").update("folder 1\n");
-  for (const file of files) hash.update(JSON.stringify([file.path, file.state]));
+  let total = 0;
+  for (const file of files) {
+    hash.update(JSON.stringify([file.path, file.state]));
+    if (file.kind === "file") total += file.size;
+    if (turns.isOver) await turns.next();
+  }
   const layer = hash.digest("hex");
   if (storedBytes(cache, layer) === undefined) {
-    const total = files.reduce((sum, { kind, size }) => sum + (kind === "file" ? size : 0), 0);
     if (total > limits.layerBytes) {
       throw new ImageError(`${path}: ${String(total)} bytes, more than ${String(limits.layerBytes)}`);
     }

@@ -1,6 +1,7 @@
 // Long work in small pieces: whoever else lives on this event loop is not held up.
 
-const TURN_MS = 5;
+/** A step may take as long again, and nobody is to be held up for 10 ms. */
+const TURN_MS = 3;
 
 /** Work that can stop after each piece of it. */
 export type Steps<Result = void> = Generator<undefined, Result>;

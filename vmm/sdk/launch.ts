@@ -33,6 +33,8 @@ export interface LaunchedVm {
 
 /** Rejects with what has prevented the start. */
 export async function launchVm(order: MonitorOrder, hooks: LaunchHooks = {}): Promise<LaunchedVm> {
+  // What has come before may have taken milliseconds of its own, and making a process does.
+  await new Promise((resolve) => setImmediate(resolve));
   hooks.signal?.throwIfAborted();
   const program = join(packageRoot(), "dist/vmlet.js");
   if (!existsSync(program)) {

@@ -7,7 +7,7 @@ import { errnoText } from "../../host/errno-text.js";
 import type { BlobFolder } from "./source.js";
 
 /** `bytes` of one read. */
-export const READ_BYTES = 1024 * 1024;
+export const READ_BYTES = 256 * 1024;
 /** A FIFO by mistake is refused, not waited for. */
 const READ_FLAGS = constants.O_RDONLY | constants.O_NONBLOCK;
 
