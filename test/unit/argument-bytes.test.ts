@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { argumentBytes, refuseOtherThanUtf8 } from "../../vmm/cli/argument-bytes.js";
 import { UsageError } from "../../vmm/cli/usage-error.js";
-import { encodeRequest } from "../../vmm/lab/frames.js";
+import { encodeExec } from "../../vmm/agent/exec-request.js";
 import { checkCmdline } from "../../vmm/x86/cmdline.js";
 
 /** A process's arguments as the kernel has them, and as Node does. */
@@ -58,14 +58,13 @@ describe("argument bytes", () => {
     );
   });
 
-  it("the lab's agent gets the bytes, and no more of them than it takes", () => {
-    const payload = encodeRequest({ argv: ["a", raw], env: { B: "c" }, cwd: "/", terminal: undefined });
-    assert.equal(payload.toString("latin1", 10), `/\0a\0${raw.toString("latin1")}\0B=c\0`);
-    const many = { env: {}, cwd: "/", terminal: undefined };
-    assert.throws(() => encodeRequest({ ...many, argv: ["x".repeat(2 ** 20)] }), { code: "ERR_CONFIG" });
-    assert.throws(() => encodeRequest({ ...many, argv: Array<string>(2 ** 16).fill("") }), {
+  it("the agent of the lab gets the bytes, and no more of them than it takes", () => {
+    const options = { env: ["B=c"], cleanEnv: true, cwd: "/" };
+    const payload = encodeExec(["a", raw], options);
+    assert.ok(payload.toString("latin1").endsWith(`/\0\0a\0${raw.toString("latin1")}\0B=c\0`));
+    assert.throws(() => encodeExec(["x".repeat(2 ** 16)], options), {
       code: "ERR_CONFIG",
-      message: /65536 words, the limit is 65535/,
+      message: /the limit is 65536/,
     });
   });
 

@@ -16,7 +16,6 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { encodeBegin, encodeFile } from "../../vmm/lab/frames.js";
 import { baseKey, knownBase, rememberBase } from "../../vmm/lab/known-base.js";
 import {
   BUILDING,
@@ -30,6 +29,7 @@ import {
   stateSize,
   statesFolder,
 } from "../../vmm/lab/saved-state.js";
+import { decodeWork, encodeWork, LENGTH_BYTES } from "../../vmm/lab/work.js";
 
 const SIZE = { memoryMib: 1536, cpus: 2 };
 const DAY_MS = 24 * 3600 * 1000;
@@ -58,7 +58,7 @@ describe("lab: saved states", () => {
     ];
     writeFileSync(ram, "all of its memory", { mode: 0o600 });
     writeFileSync(machine, "all else of it", { mode: 0o600 });
-    const words = { key, hasVmlet: true, ram: likeness(ram), machine: hashOf(machine) };
+    const words = { key, vmletStream: 7, ram: likeness(ram), machine: hashOf(machine) };
     writeFileSync(record, JSON.stringify(words), { mode: 0o600 });
     utimesSync(record, usedMs / 1000, usedMs / 1000);
     return { own, ram, machine, record };
@@ -66,7 +66,7 @@ describe("lab: saved states", () => {
 
   it("one is found as it was made, and notes its use", () => {
     const { ram, machine, record } = makeState("aa", Date.now() - DAY_MS);
-    assert.deepEqual(findState(folder, "aa", SIZE), { ram, machine, size: SIZE, hasVmlet: true });
+    assert.deepEqual(findState(folder, "aa", SIZE), { ram, machine, size: SIZE, vmletStream: 7 });
     makeState("bb", Date.now() - 1000);
     removeOldStates(folder);
     assert.ok(existsSync(record));
@@ -189,8 +189,10 @@ describe("lab: saved states", () => {
     process.env["VMLET_CACHE"] = folder;
     const root = join(folder, "package");
     const base = join(folder, "lab/base");
-    for (const path of [join(root, "guest/lab"), base]) mkdirSync(path, { recursive: true });
-    writeFileSync(join(root, "guest/lab/agent.c"), "1");
+    for (const path of ["guest/lab", "guest/init/agent"].map((path) => join(root, path)).concat(base)) {
+      mkdirSync(path, { recursive: true });
+    }
+    writeFileSync(join(root, "guest/lab/first.c"), "1");
     const key = baseKey(root, "amd");
     assert.notEqual(baseKey(root, "intel"), key);
     assert.equal(knownBase(key, "amd"), undefined);
@@ -200,27 +202,21 @@ describe("lab: saved states", () => {
     assert.equal(knownBase(key, "amd"), base);
     chmodSync(join(folder, "lab/known-amd.json"), 0o666);
     assert.equal(knownBase(key, "amd"), undefined);
-    writeFileSync(join(root, "guest/lab/agent.c"), "2");
-    assert.notEqual(baseKey(root, "amd"), key);
+    writeFileSync(join(root, "guest/lab/first.c"), "2");
+    const second = baseKey(root, "amd");
+    assert.notEqual(second, key);
+    writeFileSync(join(root, "guest/init/agent/agent.h"), "the agent's, too");
+    assert.notEqual(baseKey(root, "amd"), second);
   });
 });
 
-describe("lab: what a restored machine is told", () => {
-  it("the clock, how many disks there are, and randomness that never comes twice", () => {
-    const begin = encodeBegin(3, 1_700_000_000_250);
-    assert.deepEqual(
-      [begin.readBigInt64LE(0), begin.readUInt32LE(8), begin.readUInt32LE(12), begin.length],
-      [1_700_000_000n, 250_000_000, 3, 80],
-    );
-    assert.notDeepEqual(encodeBegin(3, 1_700_000_000_250).subarray(16), begin.subarray(16));
-  });
-
-  it("a file comes in pieces that are put together", () => {
-    const content = Buffer.alloc(1_200_000, "vmlet");
-    const pieces = [...encodeFile("/run/a", content)];
-    assert.equal(pieces.length, 3);
-    assert.ok(pieces.every((piece) => piece.toString("latin1", 0, 7) === "/run/a\0"));
-    assert.ok(Buffer.concat(pieces.map((piece) => piece.subarray(7))).equals(content));
-    assert.equal([...encodeFile("/run/empty", Buffer.alloc(0))].length, 1);
+describe("lab: what the waiting vmlet is told", () => {
+  it("its words, folder, variables and terminal come back as they were, behind their length", () => {
+    for (const terminal of [undefined, "/dev/pts/0"]) {
+      const work = { argv: ["boot", "", "a b\n", "ä€"], env: { A: "1=2", B: "" }, cwd: "/input", terminal };
+      const bytes = encodeWork(work);
+      assert.equal(bytes.readUInt32LE(0), bytes.length - LENGTH_BYTES);
+      assert.deepEqual(decodeWork(bytes.subarray(LENGTH_BYTES)), JSON.parse(JSON.stringify(work)));
+    }
   });
 });

@@ -7,56 +7,69 @@ import { parseLab } from "../../vmm/cli/arguments.js";
 import { BOCHS } from "../../vmm/lab/bochs.js";
 import { diskGeometry } from "../../vmm/lab/disk-geometry.js";
 import type { LabOptions } from "../../vmm/lab/emulator.js";
-import { MAX_PAYLOAD } from "../../vmm/lab/frames.js";
 import { InputQueue } from "../../vmm/lab/input-queue.js";
 
 describe("lab: input queue", () => {
-  let sent: [type: string, length: number][] = [];
+  let room = 0;
+  let taken = "";
+  let ends = 0;
   let queue: InputQueue;
+  const target = {
+    write: (bytes: Uint8Array) => {
+      const count = Math.min(room, bytes.length);
+      taken += Buffer.from(bytes.subarray(0, count)).toString();
+      room -= count;
+      return count;
+    },
+    end: () => {
+      ends++;
+    },
+  };
 
   beforeEach(() => {
-    sent = [];
-    queue = new InputQueue((type, payload) => sent.push([type, payload?.length ?? 0]));
+    [room, taken, ends] = [0, "", 0];
+    queue = new InputQueue();
   });
 
-  it("sends one frame, and the next when that is acknowledged; the end comes last", () => {
-    assert.equal(queue.push(Buffer.alloc(2 * MAX_PAYLOAD + 5)), false);
+  it("keeps what has no room, in order, and what comes before the command does; the end comes last, once", () => {
+    assert.equal(queue.push(Buffer.from("abc")), false);
+    assert.equal(queue.push(Buffer.alloc(0)), false);
+    queue.push(Buffer.from("def"));
     queue.end();
-    assert.deepEqual(sent, [["I", MAX_PAYLOAD]]);
-    queue.acknowledge();
-    queue.acknowledge();
-    assert.deepEqual(sent.slice(1), [
-      ["I", MAX_PAYLOAD],
-      ["I", 5],
-    ]);
-    queue.acknowledge();
-    assert.deepEqual(sent.slice(3), [["E", 0]]);
-    queue.acknowledge();
-    assert.equal(sent.length, 4);
+    queue.connect(target);
+    assert.deepEqual([taken, ends], ["", 0]);
+    room = 4;
+    queue.resume();
+    assert.deepEqual([taken, ends], ["abcd", 0]);
+    room = 10;
+    queue.resume();
+    queue.resume();
+    assert.deepEqual([taken, ends], ["abcdef", 1]);
   });
 
-  it("tells when there is room again", () => {
+  it("tells once when there is room again", () => {
     let drained = 0;
-    assert.equal(queue.push(Buffer.alloc(3)), true);
-    assert.equal(queue.push(Buffer.alloc(4)), false);
+    queue.connect(target);
+    room = 3;
+    assert.equal(queue.push(Buffer.from("abc")), true);
+    assert.equal(queue.push(Buffer.from("d")), false);
     queue.onceDrained(() => drained++);
     assert.equal(drained, 0);
-    queue.acknowledge();
-    assert.equal(drained, 1);
-    queue.acknowledge();
-    assert.equal(drained, 1);
+    room = 5;
+    queue.resume();
+    queue.push(Buffer.from("e"));
+    assert.deepEqual([drained, taken], [1, "abcde"]);
   });
 
-  it("forgets what a command has not read, but not what is under way", () => {
-    queue.push(Buffer.alloc(3));
-    queue.push(Buffer.alloc(4));
-    queue.end();
+  it("forgets what a command has not read, and lets nobody wait for it", () => {
+    let drained = 0;
+    queue.connect(target);
+    queue.push(Buffer.from("abc"));
+    queue.onceDrained(() => drained++);
     queue.clear();
-    // The next command's input waits for the answer to the last one's.
-    queue.push(Buffer.alloc(7));
-    assert.deepEqual(sent, [["I", 3]]);
-    queue.acknowledge();
-    assert.deepEqual(sent.slice(1), [["I", 7]]);
+    assert.equal(queue.push(Buffer.from("more")), true);
+    queue.end();
+    assert.deepEqual([drained, taken, ends], [1, "", 0]);
   });
 });
 

@@ -1,8 +1,7 @@
-// Needs: nothing. What the threads of a VM share, and the lab's frames.
+// Needs: nothing. What the threads of a VM share.
 import assert from "node:assert/strict";
 import { lock, unlock } from "../../devices/lock.js";
 import { ConsoleWatcher } from "../../vmm/machine/console-watcher.js";
-import { FrameReader, encodeFrame, encodeRequest } from "../../vmm/lab/frames.js";
 import { MILESTONE_INIT, VCPU_IDLE, VCPU_RUNNING, VCPU_STANDBY, VmShared } from "../../vmm/vcpu/shared.js";
 import { reportExit } from "../../vmm/machine/vm-exit.js";
 import { Worker } from "node:worker_threads";
@@ -102,39 +101,5 @@ describe("console-watcher", () => {
     assert.deepEqual([watcher.sawPanic, watcher.sawHalt], [true, false]);
     watcher.see(Buffer.from("reboot: System halted"));
     assert.equal(watcher.sawHalt, true);
-  });
-});
-
-describe("frames", () => {
-  it("survive any cut of the stream", () => {
-    const stream = Buffer.concat([
-      encodeFrame("O", Buffer.from("hello")),
-      encodeFrame("E"),
-      encodeFrame("2", Buffer.alloc(300, 7)),
-    ]);
-    for (let step = 1; step < 20; step++) {
-      const reader = new FrameReader();
-      const frames = [];
-      for (let at = 0; at < stream.length; at += step) frames.push(...reader.push(stream.subarray(at, at + step)));
-      assert.deepEqual(
-        frames.map(({ type, payload }) => [type, payload.length]),
-        [
-          ["O", 5],
-          ["E", 0],
-          ["2", 300],
-        ],
-      );
-    }
-  });
-
-  it("a request counts its strings", () => {
-    const request = encodeRequest({
-      argv: ["sh", "-c", ""],
-      env: { A: "1" },
-      cwd: "/",
-      terminal: { rows: 24, columns: 80 },
-    });
-    assert.deepEqual([...request.subarray(0, 10)], [1, 0, 24, 0, 80, 0, 3, 0, 1, 0]);
-    assert.equal(request.subarray(10).toString(), "/\0sh\0-c\0\0A=1\0");
   });
 });

@@ -46,8 +46,10 @@ export class GuestCommand {
     events: CommandEvents,
     /** Number of the stream on which the agent holds the command already. */
     heldOn?: number,
+    /** That one has begun before. */
+    hasBegun = false,
   ) {
-    let isStarted = false;
+    let isStarted = hasBegun;
     const what = `run ${shown(command[0] ?? "")}`;
     const request = {
       type: EXEC,
@@ -83,7 +85,9 @@ export class GuestCommand {
       },
     };
     this.stream =
-      heldOn === undefined ? connection.open(request, streamEvents) : connection.takeUp(heldOn, request, streamEvents);
+      heldOn === undefined
+        ? connection.open(request, streamEvents)
+        : connection.takeUp(heldOn, request, streamEvents, hasBegun);
   }
 
   /** How many of `bytes` have been sent to its standard input; after fewer than all, onWritable comes. */

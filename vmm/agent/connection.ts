@@ -150,8 +150,8 @@ export class AgentConnection implements StreamCarrier {
     return stream;
   }
 
-  /** A stream that the agent knows already, of a held program in a guest that goes on from a snapshot. */
-  takeUp(id: number, request: StreamRequest, events: StreamEvents): AgentStream {
+  /** A stream that the agent knows already, of a program that a guest's snapshot holds, or in which it has begun and said nothing. */
+  takeUp(id: number, request: StreamRequest, events: StreamEvents, isStarted = false): AgentStream {
     const stream = new AgentStream(this, request, events);
     const error = this.#error;
     if (error !== undefined) {
@@ -162,7 +162,7 @@ export class AgentConnection implements StreamCarrier {
     }
     this.#streams.set(id, stream);
     this.#lastStream = Math.max(this.#lastStream, id);
-    stream.begin(id, true);
+    stream.begin(id, true, isStarted);
     this.#watch();
     return stream;
   }

@@ -162,10 +162,11 @@ export class AgentStream implements Waiter {
 
   // ── The connection's side ────────────────────────────────────────────────────────────────────
 
-  /** Its turn has come. `isSent`: the agent knows of it already. */
-  begin(id: number, isSent = false): void {
+  /** Its turn has come. `isSent`: the agent knows of it already; `isStarted`: and its command has begun. */
+  begin(id: number, isSent = false, isStarted = false): void {
     this.id = id;
     this.#isOpen = true;
+    this.#isStarted = isStarted;
     if (!isSent) this.#carrier.send(id, this.request.type, this.request.payload);
     if (this.#hasEnded) this.#carrier.send(id, frames.END);
     this.#callWriter();

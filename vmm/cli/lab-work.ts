@@ -1,28 +1,26 @@
 // The vmlet in the lab's saved state: it loads its code, boots a guest so that all of it is warm, and then waits for
-// the one command that it will be. guest/lab/waiting.h is the other end. Whatever it does before the wait, every lab
+// the one command that it will be. vmm/lab/make-state.ts starts it. Whatever it does before the wait, every lab
 // that starts from the state has done: nothing random, and nothing of this run.
 import { randomBytes } from "node:crypto";
-import { closeSync, existsSync, openSync, readSync, rmSync, writeSync } from "node:fs";
+import { closeSync, existsSync, openSync, readSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { WriteStream } from "node:tty";
 import { beginWork } from "../host/clock.js";
 import { guestFile } from "../host/guest-files.js";
+import { WAITING_CLI } from "../lab/checkout.js";
+import { decodeWork, FIRST_PIPE, LENGTH_BYTES, WAITING_WORD, type Work } from "../lab/work.js";
 import { duplicateOnto } from "../sys/descriptors.js";
+import { ioctl } from "../sys/ioctl-calls.js";
 import { boot } from "./boot.js";
 
-/** Descriptors that the agent gives. */
-const WORK = 3;
-const FIRST_PIPE = 4;
 const STREAMS = [0, 1, 2] as const;
-/** struct request: flags, a reserved byte, rows, columns, then how many words and variables there are. */
-const REQUEST_LENGTH = 10;
-const ARGC_AT = 6;
-const ENVC_AT = 8;
+const TIOCSCTTY = 0x540e;
+/** From whoever has it. */
+const STEAL = 1;
 /** vCPUs of each boot; more of them make the code no faster. The threads of the first stay for the guest that comes. */
 const REHEARSALS = [2, 1] as const;
 const REPORT = "/tmp/rehearsal.json";
 /** As many as a double holds. */
 const RANDOM_BYTES = 6;
-const READY = "\n";
 
 /** Waits, becomes the command, and gives its arguments. */
 export async function takeWork(): Promise<readonly string[]> {
@@ -30,17 +28,22 @@ export async function takeWork(): Promise<readonly string[]> {
     await rehearse();
   } catch (error) {
     // The state then has no vmlet that waits, and whoever makes it says so.
-    writeSync(WORK, (error as Error).message);
+    say((error as Error).message);
     process.exit(1);
   }
   // From here to the read's end, this process stands still in the state.
-  writeSync(WORK, READY);
-  const length = read(4).readUInt32LE(0);
-  const message = read(length);
+  say("");
+  const work = decodeWork(read(read(LENGTH_BYTES).readUInt32LE(0)));
   beginWork();
-  // The engine's own sequence is part of the state. OpenSSL's starts anew, because its clock has jumped (waiting.h).
+  // The engine's own sequence is part of the state. OpenSSL's starts anew, because its clock has jumped (make-state.ts).
   Math.random = () => randomBytes(RANDOM_BYTES).readUIntBE(0, RANDOM_BYTES) / 2 ** (8 * RANDOM_BYTES);
-  return become(message);
+  return become(work);
+}
+
+/** It waits, or why it does not. */
+function say(text: string): void {
+  writeFileSync(`${WAITING_WORD}.new`, text);
+  renameSync(`${WAITING_WORD}.new`, WAITING_WORD);
 }
 
 /** What differs between hosts is their guest: without one, the code is only loaded. */
@@ -55,10 +58,11 @@ async function rehearse(): Promise<void> {
   rmSync(REPORT);
 }
 
+/** What comes first on what will be standard input. */
 function read(length: number): Buffer {
   const bytes = Buffer.alloc(length);
   for (let at = 0; at < length;) {
-    const count = readSync(WORK, bytes, at, length - at, null);
+    const count = readSync(FIRST_PIPE, bytes, at, length - at, null);
     if (count === 0) process.exit(0);
     at += count;
   }
@@ -66,33 +70,22 @@ function read(length: number): Buffer {
 }
 
 /** Streams, folder, environment: as if this program had been started now. */
-function become(message: Buffer): readonly string[] {
-  const end = message.indexOf(0);
-  const terminal = message.toString("latin1", 0, end);
-  const request = message.subarray(end + 1);
-  const argc = request.readUInt16LE(ARGC_AT);
-  const envc = request.readUInt16LE(ENVC_AT);
-  const [folder = "/", ...words] = request.toString("utf8", REQUEST_LENGTH).split("\0");
-  if (terminal === "") for (const fd of STREAMS) duplicateOnto(FIRST_PIPE + fd, fd);
+function become({ argv, env, cwd, terminal }: Work): readonly string[] {
+  if (terminal === undefined) for (const fd of STREAMS) duplicateOnto(FIRST_PIPE + fd, fd);
   else {
-    // A session without a terminal gets the first one that it opens.
     const fd = openSync(terminal, "r+");
+    // It is another session's, which holds it for this one.
+    ioctl(fd, "TIOCSCTTY", TIOCSCTTY, STEAL);
     for (const stream of STREAMS) duplicateOnto(fd, stream);
     closeSync(fd);
     lookAtTerminal();
-    writeSync(WORK, READY);
   }
-  for (const fd of [WORK, ...STREAMS.map((stream) => FIRST_PIPE + stream)]) closeSync(fd);
-  process.chdir(folder);
+  for (const stream of STREAMS) closeSync(FIRST_PIPE + stream);
+  process.chdir(cwd);
   for (const name of Object.keys(process.env)) Reflect.deleteProperty(process.env, name);
-  for (const variable of words.slice(argc, argc + envc)) {
-    const at = variable.indexOf("=");
-    process.env[variable.slice(0, at)] = variable.slice(at + 1);
-  }
-  // Node, its options and this program's file come first.
-  const script = words.slice(0, argc).findIndex((word) => word.endsWith(".js"));
-  process.argv = [process.execPath, ...words.slice(script, argc)];
-  return words.slice(script + 1, argc);
+  Object.assign(process.env, env);
+  process.argv = [process.execPath, WAITING_CLI, ...argv];
+  return argv;
 }
 
 /** A thread of the rehearsal has made Node open standard output as it was then; this is what Node does with a terminal. */

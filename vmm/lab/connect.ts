@@ -86,7 +86,11 @@ export async function runInLab(options: LabOptions, command: ConnectedCommand): 
       ...labCommand,
       env: { ...labCommand.env, ...(process.env["TERM"] === undefined ? {} : { TERM: process.env["TERM"] }) },
       terminal: onTerminal ? { rows: process.stdout.rows, columns: process.stdout.columns } : undefined,
-      onOutput: (bytes, stream) => (stream === "stdout" ? stdout : stderr)?.push(Buffer.from(bytes)),
+      // More comes once it has been written.
+      onOutput: (bytes, stream) =>
+        new Promise((resolve) => {
+          (stream === "stdout" ? stdout : stderr)?.push(Buffer.from(bytes), resolve);
+        }),
     });
     await stdout?.drained();
     await stderr?.drained();

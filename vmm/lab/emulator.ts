@@ -39,7 +39,7 @@ export interface LabOptions extends MachineSize {
 
 /** An emulator that runs. */
 export interface LabMachine {
-  /** Frames from the agent, frames to it. */
+  /** Bytes from the agent, bytes to it. */
   readonly output: Readable;
   readonly input: Writable;
   /** Resolves when the machine runs; rejects if a saved one does not go on. */
@@ -58,15 +58,15 @@ export interface SavedState {
   readonly ram: string;
   readonly machine: string;
   readonly size: MachineSize;
-  /** A vmlet waits in it. */
-  readonly hasVmlet: boolean;
+  /** Stream of the agent's on which a vmlet waits in it; undefined: none does. */
+  readonly vmletStream: number | undefined;
 }
 
 export interface Emulator {
   readonly name: string;
   /** How long the emulated host may take to come up on a busy machine, `ms`. */
   readonly startLimitMs: number;
-  /** The agent says something every 5 s of its own time. One that is silent for so long hangs, `ms`. */
+  /** One whose agent does not answer for so long hangs, `ms`. */
   readonly silenceMs: number;
   /** Throws ConfigError for what this machine cannot have; nothing is started or made then. */
   check(options: LabOptions): void;

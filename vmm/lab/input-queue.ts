@@ -1,59 +1,63 @@
-// Standard input on its way to the agent: one frame at a time. The next follows when the command has
-// taken the last, because a serial line cannot say that there is no room.
-import { MAX_PAYLOAD } from "./frames.js";
+// Standard input on its way to a command: what has no room yet waits here, and whoever brings it is told to wait.
+
+/** The command's end of it; it calls `resume` once it takes more. */
+export interface InputTarget {
+  /** How many of the bytes it has taken. */
+  write(bytes: Uint8Array): number;
+  end(): void;
+}
 
 export class InputQueue {
-  readonly #send: (type: string, payload?: Uint8Array) => void;
+  #target: InputTarget | undefined;
   #chunks: Uint8Array[] = [];
   #hasEnded = false;
-  /** Frames that the agent has not acknowledged. */
-  #underWay = 0;
   #drained: (() => void) | undefined;
 
-  constructor(send: (type: string, payload?: Uint8Array) => void) {
-    this.#send = send;
+  /** From here on it has somewhere to go. */
+  connect(target: InputTarget): void {
+    this.#target = target;
+    this.resume();
   }
 
   /** False if some of it has to wait; `onceDrained` tells when all of it has been sent. */
   push(bytes: Uint8Array): boolean {
-    for (let at = 0; at < bytes.length; at += MAX_PAYLOAD) this.#chunks.push(bytes.subarray(at, at + MAX_PAYLOAD));
-    this.#next();
+    if (bytes.length > 0) this.#chunks.push(bytes);
+    this.resume();
     return this.#chunks.length === 0;
   }
 
   /** After all that was pushed. */
   end(): void {
     this.#hasEnded = true;
-    this.#next();
+    this.resume();
   }
 
   onceDrained(callback: () => void): void {
     this.#drained = callback;
   }
 
-  acknowledge(): void {
-    this.#underWay--;
-    this.#next();
-  }
-
-  /** The command has ended: drops what it has not read. The agent still acknowledges what was sent. */
-  clear(): void {
-    this.#chunks = [];
-    this.#hasEnded = false;
+  resume(): void {
+    if (this.#target === undefined) return;
+    for (let first; (first = this.#chunks[0]) !== undefined;) {
+      const taken = this.#target.write(first);
+      if (taken < first.length) {
+        this.#chunks[0] = first.subarray(taken);
+        return;
+      }
+      this.#chunks.shift();
+    }
+    if (this.#hasEnded) {
+      this.#hasEnded = false;
+      this.#target.end();
+    }
     this.#tellDrained();
   }
 
-  #next(): void {
-    if (this.#underWay > 0) return;
-    const chunk = this.#chunks.shift();
-    if (chunk !== undefined) {
-      this.#underWay++;
-      this.#send("I", chunk);
-    } else if (this.#hasEnded) {
-      this.#hasEnded = false;
-      this.#send("E");
-    }
-    if (this.#chunks.length === 0) this.#tellDrained();
+  /** The command has ended: what it has not read is dropped. */
+  clear(): void {
+    this.#chunks = [];
+    this.#target = { write: (bytes) => bytes.length, end: () => undefined };
+    this.#tellDrained();
   }
 
   #tellDrained(): void {

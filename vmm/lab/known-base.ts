@@ -25,7 +25,7 @@ interface Known {
 
 /** Changes with all that guest/lab/build looks at. */
 export function baseKey(packageRoot: string, cpu: LabCpu): string {
-  const scripts = join(packageRoot, "guest/lab");
+  const sources = ["guest/lab", "guest/init", "guest/init/agent"].map((folder) => join(packageRoot, folder));
   const files = [
     ...PACKAGE_STATE,
     process.execPath,
@@ -33,7 +33,11 @@ export function baseKey(packageRoot: string, cpu: LabCpu): string {
   ];
   const hash = createHash("sha256").update(`${cpu} ${String(cacheFolder())}\n`);
   for (const file of files) hash.update(`${file} ${times(file)}\n`);
-  for (const name of readdirSync(scripts).sort()) hash.update(readFileSync(join(scripts, name)));
+  for (const folder of sources) {
+    const files = readdirSync(folder, { withFileTypes: true }).filter((entry) => entry.isFile());
+    for (const { name } of files.sort((a, b) => (a.name < b.name ? -1 : 1)))
+      hash.update(readFileSync(join(folder, name)));
+  }
   return hash.digest("hex");
 }
 

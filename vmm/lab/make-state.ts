@@ -12,8 +12,13 @@ import {
   utimesSync,
   writeFileSync,
 } from "node:fs";
-import { join } from "node:path";
-import { LabError } from "../errors.js";
+import { dirname, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { GuestCommand } from "../agent/command.js";
+import { AgentConnection } from "../agent/connection.js";
+import { GuestFiles } from "../agent/files.js";
+import { GuestControl } from "../agent/guest.js";
+import { AgentError, LabError } from "../errors.js";
 import { findProgram } from "../host/programs.js";
 import { shellWord } from "../host/shell-word.js";
 import { afterLimit } from "../host/time-limit.js";
@@ -21,8 +26,8 @@ import { lockByteExclusive } from "../sys/locks.js";
 import { WAITING_CLI, rehearsalInputs, waitingInputs } from "./checkout.js";
 import type { LabOptions, MachineSize, SavedState } from "./emulator.js";
 import { ENVIRONMENT, NODE, WAIT_COMMAND } from "./environment.js";
-import { FrameReader, encodeFile, encodeFrame, encodeRequest, type Frame } from "./frames.js";
 import { INPUT_DISK_BYTES, type LabBase } from "./image.js";
+import { MachineTransport } from "./machine-transport.js";
 import { startForSaving, type MonitoredMachine } from "./qemu.js";
 import {
   BUILDING,
@@ -37,11 +42,14 @@ import {
   statesFolder,
   type StateRecord,
 } from "./saved-state.js";
+import { FIRST_PIPE, WAITING_WORD } from "./work.js";
 
 /** From power-on to the agent, and from there to the vmlet that waits, on a busy machine, `ms`. */
 const BOOT_LIMIT_MS = 120_000;
 const REHEARSAL_LIMIT_MS = 180_000;
 const LOCK_RETRY_MS = 200;
+const LOOK_MS = 100;
+const DAY_MS = 24 * 3600 * 1000;
 const COMPLAINT_LINES = 4;
 
 export interface Watch {
@@ -125,22 +133,30 @@ async function make(
     for (const file of [ram, machineFile, input]) writeFileSync(file, "", { mode: 0o600 });
     truncateSync(input, INPUT_DISK_BYTES);
     const machine = startForSaving(size, base, input, ram, work);
-    const agent = new Agent(machine, join(work, "console.log"), abort);
-    let complaint: string;
+    const maker = new Maker(machine, join(work, "console.log"), abort);
+    let vmlet: WaitingStart;
     try {
-      await agent.expect("N", BOOT_LIMIT_MS, "the lab's boot");
+      await maker.within(BOOT_LIMIT_MS, "the lab's boot", maker.agent.ready);
       onProgress?.("vmlet loads its code there, once");
-      complaint = await startVmlet(agent, packageRoot);
+      vmlet = await maker.within(REHEARSAL_LIMIT_MS, "vmlet's start in the lab", startVmlet(maker.agent, packageRoot));
       await save(machine, machineFile);
     } finally {
+      maker.agent.close();
       machine.kill();
       await machine.ended;
     }
     makeSparse(ram);
     for (const name of ["input", "console.log"]) rmSync(join(work, name));
-    const hasVmlet = complaint === "";
-    if (!hasVmlet) onNotice?.(`no vmlet waits in the lab's saved state, so that boots there are slower: ${complaint}`);
-    const record: StateRecord = { key, hasVmlet, ram: likeness(ram), machine: hashOf(machineFile) };
+    const { complaint, stream } = vmlet;
+    if (complaint !== "") {
+      onNotice?.(`no vmlet waits in the lab's saved state, so that boots there are slower: ${complaint}`);
+    }
+    const record: StateRecord = {
+      key,
+      ...(complaint === "" ? { vmletStream: stream } : {}),
+      ram: likeness(ram),
+      machine: hashOf(machineFile),
+    };
     writeFileSync(join(work, "record.json"), `${JSON.stringify(record)}\n`, { mode: 0o600 });
     const own = join(folder, key);
     rmSync(own, { recursive: true, force: true });
@@ -154,15 +170,41 @@ async function make(
   }
 }
 
-/** "" if one waits, else why not: the lab does without it. */
-async function startVmlet(agent: Agent, packageRoot: string): Promise<string> {
-  for (const { from, to } of [...waitingInputs(packageRoot), ...rehearsalInputs()]) {
-    for (const piece of encodeFile(to, readFileSync(from))) agent.send("D", piece);
+interface WaitingStart {
+  /** "" if one waits, else why not: the lab does without it. */
+  readonly complaint: string;
+  readonly stream: number;
+}
+
+/** Its streams are kept for the command that it will be, and it says nothing there before. */
+const KEEP_STREAMS = `exec ${String(FIRST_PIPE)}<&0 ${String(FIRST_PIPE + 1)}>&1 ${String(FIRST_PIPE + 2)}>&2 </dev/null >/dev/null 2>&1; exec "$@"`;
+
+async function startVmlet(agent: AgentConnection, packageRoot: string): Promise<WaitingStart> {
+  const files = new GuestFiles(agent);
+  const inputs = [...waitingInputs(packageRoot), ...rehearsalInputs()];
+  for (const folder of new Set(inputs.map(({ to }) => dirname(to)))) await files.mkdir(folder, { parents: true });
+  for (const { from, to } of inputs) await files.write(to, readFileSync(from));
+  // Random numbers that a program has stretched itself are made anew once they are old: OpenSSL's after an hour.
+  const timeNs = BigInt(Date.now() - DAY_MS) * 1_000_000n;
+  await new GuestControl(agent, files).setIdentity({ timeNs });
+  let hasEnded = false as boolean;
+  const argv = ["sh", "-c", KEEP_STREAMS, "sh", ...NODE, WAITING_CLI, WAIT_COMMAND];
+  const { stream } = new GuestCommand(
+    agent,
+    argv,
+    { env: ENVIRONMENT, cleanEnv: true, cwd: "/" },
+    {
+      onOutput: () => undefined,
+      onExit: () => (hasEnded = true),
+      onFailed: () => (hasEnded = true),
+    },
+  );
+  while (!hasEnded) {
+    if (await files.exists(WAITING_WORD)) break;
+    await sleep(LOOK_MS);
   }
-  const argv = [...NODE, WAITING_CLI, WAIT_COMMAND];
-  agent.send("B", encodeRequest({ argv, env: ENVIRONMENT, cwd: "/", terminal: undefined }));
-  const { payload } = await agent.expect("V", REHEARSAL_LIMIT_MS, "vmlet's start in the lab");
-  return payload.toString("utf8");
+  const complaint = (await files.exists(WAITING_WORD)) ? await files.readText(WAITING_WORD) : "it has ended";
+  return { complaint, stream: stream.id };
 }
 
 async function save({ monitor }: MonitoredMachine, file: string): Promise<void> {
@@ -180,49 +222,48 @@ function makeSparse(file: string): void {
   utimesSync(file, now, now);
 }
 
-/** The agent's frames, one after the other. */
-class Agent {
+/** Who waits for a machine that is to be saved. */
+class Maker {
+  readonly agent: AgentConnection;
   readonly #machine: MonitoredMachine;
   readonly #console: string;
   readonly #abort: AbortSignal | undefined;
-  #take: (frame: Frame) => void = () => undefined;
 
   constructor(machine: MonitoredMachine, console: string, abort: AbortSignal | undefined) {
     this.#machine = machine;
     this.#console = console;
     this.#abort = abort;
-    const reader = new FrameReader();
-    machine.output
-      .on("data", (chunk: Buffer) => {
-        for (const frame of reader.push(chunk)) this.#take(frame);
-      })
-      .on("error", () => undefined);
+    this.agent = new AgentConnection(new MachineTransport(machine), {
+      helloLimitMs: BOOT_LIMIT_MS,
+      silenceMs: REHEARSAL_LIMIT_MS,
+    });
   }
 
-  send(type: string, payload: Uint8Array): void {
-    if (this.#machine.input.writable) this.#machine.input.write(encodeFrame(type, payload));
-  }
-
-  async expect(type: string, usualMs: number, what: string): Promise<Frame> {
+  /** What `task` resolves with. Rejects if it takes too long, if QEMU ends, or if it is given up. */
+  async within<Result>(usualMs: number, what: string, task: Promise<Result>): Promise<Result> {
     this.#abort?.throwIfAborted();
     let inTime = (): void => undefined;
     let onAbort = (): void => undefined;
-    try {
-      return await new Promise<Frame>((resolve, reject) => {
-        this.#take = (frame) => {
-          if (frame.type === type) resolve(frame);
-        };
-        inTime = afterLimit(what, usualMs, (limitMs) => {
-          reject(new LabError(`${what} takes longer than ${String(limitMs / 1000)} s`));
-        });
-        onAbort = () => {
-          reject(this.#abort?.reason as Error);
-        };
-        this.#abort?.addEventListener("abort", onAbort);
-        void this.#machine.ended.then(() => {
-          reject(new LabError(`QEMU has ended in ${what}: ${this.#lastWords()}`));
-        });
+    const ended = this.#machine.ended.then((): never => {
+      throw new LabError(`QEMU has ended in ${what}: ${this.#lastWords()}`);
+    });
+    ended.catch(() => undefined);
+    const given = new Promise<never>((_, reject) => {
+      inTime = afterLimit(what, usualMs, (limitMs) => {
+        reject(new LabError(`${what} takes longer than ${String(limitMs / 1000)} s`));
       });
+      onAbort = () => {
+        reject(this.#abort?.reason as Error);
+      };
+      this.#abort?.addEventListener("abort", onAbort);
+    });
+    try {
+      // The agent goes with its machine, whose end says more.
+      return await Promise.race([
+        task.catch((error: unknown) => (error instanceof AgentError ? ended : Promise.reject(error as Error))),
+        ended,
+        given,
+      ]);
     } finally {
       inTime();
       this.#abort?.removeEventListener("abort", onAbort);

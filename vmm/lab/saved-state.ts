@@ -17,7 +17,7 @@ import type { LabBase } from "./image.js";
 import { machineArguments } from "./qemu.js";
 
 /** Raise it when what is done before a save changes. */
-const RECIPE = 1;
+const RECIPE = 2;
 /** RAM of the smallest machine, `MiB`; others are its doubles, so that few states serve all guests. */
 const SMALLEST_MIB = 1536;
 /** States that are kept, some 200 MB each. */
@@ -34,7 +34,8 @@ const FAILED = ".failed";
 
 export interface StateRecord {
   readonly key: string;
-  readonly hasVmlet: boolean;
+  /** Stream of the agent's on which a vmlet waits. */
+  readonly vmletStream?: number;
   /** Size and time of `ram`, which is too large to be read at each start. */
   readonly ram: string;
   /** SHA-256 of `machine`. */
@@ -102,7 +103,7 @@ export function findState(folder: string, key: string, size: MachineSize): Saved
       return undefined;
     const now = new Date();
     utimesSync(record, now, now);
-    return { ...state, hasVmlet: found.hasVmlet === true };
+    return { ...state, vmletStream: found.vmletStream };
   } catch {
     // Whatever is wrong with it: it is made anew.
     return undefined;

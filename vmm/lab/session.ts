@@ -1,17 +1,21 @@
 // A running lab: an emulated machine, and the agent in it that runs our commands. DESIGN.md, "The lab".
+import { randomBytes } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { ConfigError, DiskError, LabError } from "../errors.js";
+import { setTimeout as sleep } from "node:timers/promises";
+import { AgentConnection } from "../agent/connection.js";
+import { GuestFiles } from "../agent/files.js";
+import { GuestControl } from "../agent/guest.js";
+import { AgentError, ConfigError, DiskError, GuestRequestError, LabError } from "../errors.js";
 import { BOCHS } from "./bochs.js";
-import { RunningCommand, type LabCommand, type LabResult } from "./command.js";
+import { RunningCommand, WaitingVmlet, type LabCommand, type LabResult } from "./command.js";
 import type { LabCpu } from "./cpu.js";
 import { LAB_CLI, WAITING_CLI, packageInputs } from "./checkout.js";
 import type { Emulator, LabMachine, LabOptions, SavedState } from "./emulator.js";
 import { ENVIRONMENT, NODE } from "./environment.js";
-import { FrameReader, encodeBegin, encodeFrame, encodeRequest, encodeWindowSize, type Frame } from "./frames.js";
 import { INPUT_DISK_BYTES, labBase, makeInputDisk, type LabBase } from "./image.js";
-import { InputQueue } from "./input-queue.js";
+import { MachineTransport } from "./machine-transport.js";
 import { savedState, type StateOrReason } from "./make-state.js";
 import { afterLimit } from "../host/time-limit.js";
 import { QEMU, restore } from "./qemu.js";
@@ -27,6 +31,19 @@ export function labDiskPath(index: number): string {
 /** From QEMU's start until a restored host takes commands, on a busy machine, `ms`. */
 const RESTORE_LIMIT_MS = 20_000;
 const CONSOLE_TAIL_LINES = 15;
+/** Without a word of the lab while something is under way, until it is asked whether it lives, `ms`. */
+const SILENCE_MS = 10_000;
+/** Until disks that were plugged in are there, and between two looks, `ms`. */
+const DISKS_LIMIT_MS = 30_000;
+const LOOK_MS = 5;
+const INPUT_DISK = "/dev/vdb";
+const INPUT_FOLDER = "/input";
+const OUTPUT_FOLDER = "/output";
+/** mount(2) */
+const MS_RDONLY = 1;
+const SEED_BYTES = 32;
+/** Of a file in /output, `bytes`. */
+const MAX_FILE = 2 ** 30;
 
 /** How a start can be watched and given up. */
 export interface StartOptions {
@@ -38,7 +55,7 @@ export interface StartOptions {
   readonly onNotice?: (line: string) => void;
   /** False: it boots, whatever is saved. Default: true. */
   readonly useSavedState?: boolean;
-  /** The emulated host has said something, if only that it lives, which it does every 5 s of its own time. */
+  /** The emulated host has said something, if only that it lives: it is asked every 10 s while a command runs. */
   readonly onLife?: () => void;
 }
 
@@ -47,43 +64,57 @@ export class LabSession {
   readonly #machine: LabMachine;
   readonly #folder: string;
   readonly #ended: Promise<void>;
-  readonly #input: InputQueue;
-  #running: RunningCommand | undefined;
-  #ready: (() => void) | undefined;
-  #onProgress: ((text: string) => void) | undefined;
-  #onLife: (() => void) | undefined;
+  readonly #agent: AgentConnection;
+  readonly #transport: MachineTransport;
+  readonly #files: GuestFiles;
+  readonly #guest: GuestControl;
+  readonly #running = new Set<RunningCommand>();
+  /** Whose input and signals the caller's are: the one that was begun last. */
+  #current: RunningCommand | undefined;
+  #waiting: WaitingVmlet | undefined;
   #isClosed = false;
   #hasEnded = false;
-  #endSilence = (): void => undefined;
   #lastWords = "";
-  readonly #disks: number;
   /** Where the package's program lies in there. */
   readonly #cli: string;
   /** It went on from a saved state, and did not boot. */
   readonly isRestored: boolean;
 
-  private constructor(emulator: Emulator, machine: LabMachine, folder: string, disks: number, isRestored: boolean) {
-    this.#disks = disks;
-    this.isRestored = isRestored;
-    this.#cli = isRestored ? WAITING_CLI : LAB_CLI;
+  private constructor(
+    emulator: Emulator,
+    machine: LabMachine,
+    folder: string,
+    state: SavedState | undefined,
+    { onProgress, onLife }: StartOptions,
+  ) {
+    this.isRestored = state !== undefined;
+    this.#cli = state === undefined ? LAB_CLI : WAITING_CLI;
     this.#emulator = emulator;
     this.#machine = machine;
     this.#folder = folder;
-    this.#input = new InputQueue((type, payload) => {
-      this.#send(type, payload);
+    this.#transport = new MachineTransport(machine, { onProgress, onLife });
+    this.#agent = new AgentConnection(this.#transport, {
+      // In a saved state it has said HELLO to who made it.
+      isGreeted: this.isRestored,
+      helloLimitMs: emulator.startLimitMs,
+      silenceMs: SILENCE_MS,
+      answerLimitMs: emulator.silenceMs,
     });
-    const reader = new FrameReader();
-    machine.output.on("data", (chunk: Buffer) => {
-      for (const frame of reader.push(chunk)) this.#take(frame);
+    this.#files = new GuestFiles(this.#agent);
+    this.#guest = new GuestControl(this.#agent, this.#files);
+    if (state?.vmletStream !== undefined) this.#waiting = new WaitingVmlet(this.#agent, state.vmletStream);
+    void this.#agent.closed.then((error) => {
+      if (this.#isClosed || this.#hasEnded) return;
+      // Two emulated processors can deadlock: that must not look like a slow command.
+      if (error.reason === "silent") {
+        this.#lastWords = `\nThe emulated host has been silent for ${String(emulator.silenceMs / 1000)} s and was stopped: try again`;
+      } else if (error.reason !== "gone") this.#lastWords = `\n${error.message}`;
+      machine.kill();
     });
-    // A broken connection shows as the end of the emulator, which is reported there.
-    machine.output.on("error", () => undefined);
     this.#ended = machine.ended.then(() => {
-      this.#endSilence();
       this.#hasEnded = true;
       this.#lastWords = this.#consoleTail() + this.#lastWords;
-      this.#running?.fail(new LabError(`The lab has stopped unexpectedly\n${this.#lastWords}`));
-      this.#running = undefined;
+      this.#agent.close();
       this.#removeFiles();
     });
   }
@@ -119,9 +150,10 @@ export class LabSession {
     options: LabOptions,
     base: LabBase,
     state: SavedState | undefined,
-    { abort, onProgress, onLife }: StartOptions,
+    start: StartOptions,
   ): Promise<LabSession> {
     const { cpu = "amd", disks = [] } = options;
+    const { abort } = start;
     const emulator = EMULATORS[cpu];
     const folder = mkdtempSync(join(tmpdir(), "vmlet-lab-"));
     let session: LabSession;
@@ -143,19 +175,14 @@ export class LabSession {
         state === undefined
           ? emulator.start(options, base, disk.path, folder)
           : restore(state, options, base, disk.path, folder);
-      session = new LabSession(emulator, machine, folder, disks.length, state !== undefined);
-      session.#onProgress = onProgress;
-      session.#onLife = onLife;
+      session = new LabSession(emulator, machine, folder, state, start);
     } catch (error) {
       rmSync(folder, { recursive: true, force: true });
       throw error;
     }
     try {
-      const running = Promise.all([machine.running, filled]).then(() => {
-        // A machine that boots asks for it.
-        if (state !== undefined) session.#sendBegin();
-      });
-      await session.#waitUntilReady(running, state === undefined ? emulator.startLimitMs : RESTORE_LIMIT_MS, abort);
+      const ready = Promise.all([machine.running, filled]).then(() => session.#becomeHost(disks.length));
+      await session.#waitUntilReady(ready, state === undefined ? emulator.startLimitMs : RESTORE_LIMIT_MS, abort);
     } catch (error) {
       await session.close();
       throw error;
@@ -163,42 +190,53 @@ export class LabSession {
     return session;
   }
 
-  /** Runs one command; a second one may only start after the first has ended. */
+  /** Runs one command; others may run beside it. */
   async run(command: LabCommand): Promise<LabResult> {
-    if (this.#hasEnded) throw new LabError(`The lab has stopped unexpectedly\n${this.#lastWords}`);
-    if (this.#running !== undefined) throw new LabError("The lab runs one command at a time");
-    const { isVmlet = false, env = {}, cwd = "/", terminal, stdin } = command;
-    const argv = isVmlet ? [...NODE, this.#cli, ...command.argv] : command.argv;
-    const request = encodeRequest({ argv, env: { ...ENVIRONMENT, ...env }, cwd, terminal, isVmlet });
-    this.#running = new RunningCommand(command);
-    const { result } = this.#running;
-    this.#send("X", request);
-    if (stdin !== undefined) {
-      this.input(Buffer.from(stdin));
-      this.endInput();
+    if (this.#hasEnded) throw this.#stopped();
+    const { isVmlet = false, env = {} } = command;
+    const waiting = isVmlet ? this.#waiting : undefined;
+    if (waiting !== undefined) this.#waiting = undefined;
+    const program = isVmlet ? [...NODE, this.#cli, ...command.argv] : command.argv;
+    const running = new RunningCommand(
+      command,
+      { agent: this.#agent, env: { ...ENVIRONMENT, ...env }, waiting },
+      program,
+    );
+    this.#current = running;
+    this.#running.add(running);
+    try {
+      const status = await running.exit;
+      const files = await this.#takeFiles();
+      return { status, ...running.output, files };
+    } catch (error) {
+      if (!(error instanceof AgentError)) throw error;
+      await this.#ended;
+      throw this.#stopped();
+    } finally {
+      this.#running.delete(running);
+      if (this.#current === running) this.#current = undefined;
     }
-    return result;
   }
 
   /** False if the caller should wait for `onceDrained` before it gives more. */
   input(bytes: Uint8Array): boolean {
-    return this.#input.push(bytes);
+    return this.#current?.input.push(bytes) ?? true;
   }
 
   onceDrained(callback: () => void): void {
-    this.#input.onceDrained(callback);
+    this.#current?.input.onceDrained(callback);
   }
 
   endInput(): void {
-    this.#input.end();
+    this.#current?.input.end();
   }
 
   signal(number: number): void {
-    this.#send("S", Uint8Array.of(number));
+    this.#current?.signal(number);
   }
 
   resize(rows: number, columns: number): void {
-    this.#send("W", encodeWindowSize(rows, columns));
+    this.#current?.resize(rows, columns);
   }
 
   /** Ends the lab at once; what runs in it is lost. */
@@ -211,18 +249,62 @@ export class LabSession {
     this.#removeFiles();
   }
 
-  #send(type: string, payload?: Uint8Array): void {
-    if (this.#machine.input.writable) this.#machine.input.write(encodeFrame(type, payload));
+  #stopped(): LabError {
+    return new LabError(`The lab has stopped unexpectedly\n${this.#lastWords}`);
   }
 
-  #sendBegin(): void {
-    this.#send("T", encodeBegin(this.#disks));
+  /** The machine may have been restored from a state that many labs share: it gets the time, randomness of its own and this run's disks. */
+  async #becomeHost(disks: number): Promise<void> {
+    await this.#agent.ready;
+    this.#transport.begun();
+    // In this order: nothing runs in there before it is another host.
+    const identity = this.#guest.setIdentity({
+      seed: randomBytes(SEED_BYTES),
+      timeNs: BigInt(Date.now()) * 1_000_000n,
+    });
+    const mounted = this.#guest.mount(INPUT_DISK, INPUT_FOLDER, "ext4", { flags: MS_RDONLY });
+    mounted.catch(() => undefined);
+    await identity;
+    try {
+      await mounted;
+    } catch (error) {
+      if (!(error instanceof GuestRequestError)) throw error;
+      throw new LabError(`The lab cannot use its input disk: ${error.message}`, { cause: error });
+    }
+    if (disks > 0) await this.#waitForDisks(disks);
   }
 
-  /** Until the agent has said so, if `running` does not fail before. */
-  async #waitUntilReady(running: Promise<void>, usualMs: number, abort: AbortSignal | undefined): Promise<void> {
+  /** Those that were plugged in come one after the other, in the order of their names. */
+  async #waitForDisks(count: number): Promise<void> {
+    const last = labDiskPath(count - 1);
+    let isLate = false;
+    const inTime = afterLimit("the lab's disks", DISKS_LIMIT_MS, () => (isLate = true));
+    try {
+      while (!(await this.#files.exists(last))) {
+        if (isLate)
+          throw new LabError(`The disk ${last} has not come to the lab in ${String(DISKS_LIMIT_MS / 1000)} s`);
+        await sleep(LOOK_MS);
+      }
+    } finally {
+      inTime();
+    }
+  }
+
+  /** What commands have left in /output, which is empty then. */
+  async #takeFiles(): Promise<Map<string, Buffer>> {
+    const files = new Map<string, Buffer>();
+    for (const { name, type } of await this.#files.list(OUTPUT_FOLDER)) {
+      if (type !== "file") continue;
+      const path = `${OUTPUT_FOLDER}/${name}`;
+      files.set(name, await this.#files.read(path, { maxBytes: MAX_FILE }));
+      await this.#files.remove(path);
+    }
+    return files;
+  }
+
+  /** Until the agent has said so, if `ready` does not fail before. */
+  async #waitUntilReady(ready: Promise<void>, usualMs: number, abort: AbortSignal | undefined): Promise<void> {
     let inTime = (): void => undefined;
-    const ready = new Promise<void>((resolve) => (this.#ready = resolve));
     const failed = this.#ended.then(() => {
       throw new LabError(`${this.#emulator.name} has stopped while the lab was starting\n${this.#lastWords}`);
     });
@@ -233,7 +315,11 @@ export class LabSession {
     });
     // After the start, the caller of the running command gets the error.
     failed.catch(() => undefined);
-    const halted = running.then(() => ready);
+    const halted = ready.catch((error: unknown) => {
+      // The agent has gone with its machine, whose end says more.
+      if (error instanceof AgentError) return failed;
+      throw error;
+    });
     halted.catch(() => undefined);
     const aborted = new Promise<never>((_, reject) => {
       abort?.addEventListener("abort", () => {
@@ -244,43 +330,6 @@ export class LabSession {
       await Promise.race([halted, failed, late, aborted]);
     } finally {
       inTime();
-    }
-  }
-
-  /** Two emulated processors can deadlock: that must not look like a slow command. */
-  #expectLife(): void {
-    this.#endSilence();
-    this.#endSilence = afterLimit("a sign of life from the lab", this.#emulator.silenceMs, (limitMs) => {
-      this.#lastWords = `\nThe emulated host has been silent for ${String(limitMs / 1000)} s and was stopped: try again`;
-      this.#machine.kill();
-    });
-  }
-
-  #take(frame: Frame): void {
-    this.#expectLife();
-    this.#onLife?.();
-    switch (frame.type) {
-      case "N":
-        this.#sendBegin();
-        break;
-      case "R":
-        this.#ready?.();
-        break;
-      case "P":
-        this.#onProgress?.(frame.payload.toString("utf8"));
-        break;
-      case "A":
-        this.#input.acknowledge();
-        break;
-      default: {
-        const running = this.#running;
-        if (frame.type === "Z") {
-          this.#running = undefined;
-          this.#input.clear();
-        }
-        running?.take(frame);
-        break;
-      }
     }
   }
 
