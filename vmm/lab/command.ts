@@ -47,6 +47,8 @@ export class WaitingVmlet {
   readonly command: GuestCommand;
   /** Whoever it becomes. */
   events: CommandEvents | undefined;
+  /** It waits no more. */
+  hasEnded = false;
 
   /** `stream`: the agent's, on which it was started. */
   constructor(agent: AgentConnection, stream: number) {
@@ -61,8 +63,14 @@ export class WaitingVmlet {
         },
         onWritable: () => this.events?.onWritable?.(),
         onInputClosed: () => this.events?.onInputClosed?.(),
-        onExit: (status) => this.events?.onExit(status),
-        onFailed: (error) => this.events?.onFailed(error),
+        onExit: (status) => {
+          this.hasEnded = true;
+          this.events?.onExit(status);
+        },
+        onFailed: (error) => {
+          this.hasEnded = true;
+          this.events?.onFailed(error);
+        },
       },
       stream,
       true,

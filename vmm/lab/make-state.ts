@@ -234,7 +234,7 @@ class Maker {
     this.#console = console;
     this.#abort = abort;
     this.agent = new AgentConnection(new MachineTransport(machine), {
-      helloLimitMs: BOOT_LIMIT_MS,
+      helloLimitMs: 2 * BOOT_LIMIT_MS,
       silenceMs: REHEARSAL_LIMIT_MS,
     });
   }

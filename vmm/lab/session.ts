@@ -96,7 +96,8 @@ export class LabSession {
     this.#agent = new AgentConnection(this.#transport, {
       // In a saved state it has said HELLO to who made it.
       isGreeted: this.isRestored,
-      helloLimitMs: emulator.startLimitMs,
+      // The start has a limit of its own, with a message that says more.
+      helloLimitMs: 2 * emulator.startLimitMs,
       silenceMs: SILENCE_MS,
       answerLimitMs: emulator.silenceMs,
     });
@@ -107,7 +108,7 @@ export class LabSession {
       if (this.#isClosed || this.#hasEnded) return;
       // Two emulated processors can deadlock: that must not look like a slow command.
       if (error.reason === "silent") {
-        this.#lastWords = `\nThe emulated host has been silent for ${String(emulator.silenceMs / 1000)} s and was stopped: try again`;
+        this.#lastWords = `\nThe emulated host is silent and was stopped: ${error.message}: try again`;
       } else if (error.reason !== "gone") this.#lastWords = `\n${error.message}`;
       machine.kill();
     });
@@ -194,7 +195,7 @@ export class LabSession {
   async run(command: LabCommand): Promise<LabResult> {
     if (this.#hasEnded) throw this.#stopped();
     const { isVmlet = false, env = {} } = command;
-    const waiting = isVmlet ? this.#waiting : undefined;
+    const waiting = isVmlet && this.#waiting?.hasEnded === false ? this.#waiting : undefined;
     if (waiting !== undefined) this.#waiting = undefined;
     const program = isVmlet ? [...NODE, this.#cli, ...command.argv] : command.argv;
     const running = new RunningCommand(
@@ -277,7 +278,7 @@ export class LabSession {
   /** Those that were plugged in come one after the other, in the order of their names. */
   async #waitForDisks(count: number): Promise<void> {
     const last = labDiskPath(count - 1);
-    let isLate = false;
+    let isLate = false as boolean;
     const inTime = afterLimit("the lab's disks", DISKS_LIMIT_MS, () => (isLate = true));
     try {
       while (!(await this.#files.exists(last))) {
