@@ -12,6 +12,7 @@ export function withPrivateDev(kvm: string, script: string, mountOptions = "mode
     "mknod -m 666 random c 1 8",
     "mknod -m 666 urandom c 1 9",
     "mkdir net && mknod -m 666 net/tun c 10 200",
+    "ln -s /proc/self/fd fd",
     kvm,
     // Files that are open keep their device; new ones find only what is here.
     "cd / && mount --bind /tmp/vmlet-dev-$$ /dev",
