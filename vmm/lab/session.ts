@@ -75,6 +75,8 @@ export class LabSession {
   #isClosed = false;
   #hasEnded = false;
   #lastWords = "";
+  /** Settles once what has ended so far has its files. */
+  #taken: Promise<unknown> = Promise.resolve();
   /** Where the package's program lies in there. */
   readonly #cli: string;
   /** It went on from a saved state, and did not boot. */
@@ -207,7 +209,10 @@ export class LabSession {
     this.#running.add(running);
     try {
       const status = await running.exit;
-      const files = await this.#takeFiles();
+      // Of two that end at once, each file is one's.
+      const taken = this.#taken.then(() => this.#takeFiles());
+      this.#taken = taken.catch(() => undefined);
+      const files = await taken;
       return { status, ...running.output, files };
     } catch (error) {
       if (!(error instanceof AgentError)) throw error;
@@ -297,8 +302,13 @@ export class LabSession {
     for (const { name, type } of await this.#files.list(OUTPUT_FOLDER)) {
       if (type !== "file") continue;
       const path = `${OUTPUT_FOLDER}/${name}`;
-      files.set(name, await this.#files.read(path, { maxBytes: MAX_FILE }));
-      await this.#files.remove(path);
+      try {
+        files.set(name, await this.#files.read(path, { maxBytes: MAX_FILE }));
+        await this.#files.remove(path);
+      } catch (error) {
+        // What still runs in there has taken it away.
+        if (!(error instanceof GuestRequestError)) throw error;
+      }
     }
     return files;
   }
