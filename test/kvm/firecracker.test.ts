@@ -326,6 +326,10 @@ describe("kvm: firecracker", function () {
     vm.child.kill("SIGKILL");
     await vm.ended;
     rmSync(join(folder, "api.sock"));
+    const described = await run("--describe-snapshot", "s1").ended;
+    assert.equal(described.status, 0, described.stderr);
+    assert.equal(described.stdout, (await run("--snapshot-version").ended).stdout);
+    assert.equal((await run("--describe-snapshot", "m1").ended).status, 1);
     const other = await withApi();
     const load = (state: string, memory: string, more: object = {}): Promise<Reply> =>
       other.ask("PUT", "/snapshot/load", {

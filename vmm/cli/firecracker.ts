@@ -42,9 +42,23 @@ async function main(argv: readonly string[], end: ProcessEnd): Promise<number> {
       print(`v${SNAPSHOT_VERSION}\n`);
       return 0;
     case "describe-snapshot":
-      complain(`${commandLine.file}: not a snapshot`);
-      return EXIT_GENERIC;
+      return describeSnapshot(commandLine.file);
   }
+}
+
+async function describeSnapshot(file: string): Promise<number> {
+  const { isPairState } = await import("../snapshot/file-pair.js");
+  try {
+    if (isPairState(file)) {
+      print(`v${SNAPSHOT_VERSION}\n`);
+      return 0;
+    }
+    complain(`${file}: not the state of a snapshot that was made through this API`);
+  } catch (error) {
+    if ((error as { readonly code?: unknown }).code !== "ERR_SNAPSHOT") throw error;
+    complain((error as Error).message);
+  }
+  return EXIT_GENERIC;
 }
 
 function complain(message: string): void {

@@ -20,12 +20,12 @@ import { PAGE_SIZE } from "../memory/layout.js";
 import { hasPage } from "../memory/saved-memory.js";
 import { newId, stateOf, turnOf } from "./create.js";
 import { changedPagesSince, watchFrom } from "./difference.js";
-import { attempt, inWords } from "./folder.js";
+import { attempt, inWords, readSnapshotFile } from "./folder.js";
 import { hashImages } from "./image-hash.js";
 import { candidatePages, lastPage, writeMemory, writeRun } from "./memory-file.js";
 import { piecesOf } from "./memory-pieces.js";
 import { refuseShares } from "./refuse-shares.js";
-import { encodeState } from "./state-file.js";
+import { decodeState, encodeState, MAX_STATE_BYTES, readingState } from "./state-file.js";
 
 export interface PairOptions {
   readonly statePath: string;
@@ -40,6 +40,15 @@ export interface PairOptions {
 
 const PRIVATE_FILE = 0o600;
 const synced = promisify(fdatasync);
+
+/** Whether a file is the state of such a snapshot. Throws SnapshotError for one that is not whole, or of another version. */
+export function isPairState(path: string): boolean {
+  const state = decodeState(readSnapshotFile(path, MAX_STATE_BYTES), path);
+  return readingState(path, () => state.at("memory").names(MEMORY_NAMES).join() === "dataBytes");
+}
+
+/** More than any state has there. */
+const MEMORY_NAMES = 10;
 
 /** Follows which pages change from here on; `since` of a later snapshot is the id. */
 export function followFrom(vm: Vm, id: string): void {
