@@ -82,11 +82,12 @@ export class DeviceUpdates {
     this.#config = { ...this.#config, nets };
   }
 
-  /** Throws ConfigError. */
-  setBalloon(targetMib: number): void {
+  /** After the guest's end a fitting number changes nothing. Throws ConfigError. */
+  setBalloon(targetMib: number, hasGuest: boolean): void {
     const { balloon, config } = this.#balloon();
     const problem = balloonProblem(targetMib, this.#config.memoryMib);
     if (problem !== undefined) throw new ConfigError([problem]);
+    if (!hasGuest) return;
     this.#guarded(() => {
       balloon.setTarget(targetMib * MIB);
     });

@@ -337,7 +337,7 @@ export class Vm {
 
   /** Asks the guest to give up so many `MiB` of its memory in all. Throws ConfigError without a balloon, or for too many. */
   setBalloon(targetMib: number): void {
-    this.#updates.setBalloon(targetMib);
+    this.#updates.setBalloon(targetMib, this.#life.hasGuest);
   }
 
   /**
