@@ -4,8 +4,9 @@ import { spawnSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { Vm } from "../../vmm/index.js";
+import { labBase } from "../../vmm/lab/image.js";
 import { missingLabPrograms } from "../../vmm/lab/programs.js";
 import { countBoot } from "../helpers/booted.js";
 import { makeBusyboxImage, whyNoBusybox } from "../helpers/busybox-image.js";
@@ -24,7 +25,7 @@ describe("boot: programs in VMs without a /dev/kvm", function () {
   let image = "";
   const environment = { ...process.env };
 
-  before(function () {
+  before(async function () {
     const missing = missingLabPrograms();
     const reason =
       (process.getuid?.() === 0 ? undefined : "not root: /dev cannot be another one") ??
@@ -36,6 +37,8 @@ describe("boot: programs in VMs without a /dev/kvm", function () {
     folder = mkdtempSync(join(tmpdir(), "vmlet-run-lab-"));
     process.env["VMLET_STATE"] = join(folder, "state");
     image = makeBusyboxImage(folder);
+    // What is said of its making is no part of these tests.
+    await labBase(resolve("."));
     mkdirSync(join(folder, "shared"));
     writeFileSync(join(folder, "shared/file"), "from the host\n");
   });
