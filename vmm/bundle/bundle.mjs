@@ -115,8 +115,8 @@ await Promise.all(
         VMLET_GUEST_KEY: JSON.stringify(guestKey()),
       },
       plugins: [ownRequire, ...plugins],
-      // Otherwise a plugin writes it.
-      write: plugins.length === 0,
+      // Otherwise that plugin writes it.
+      write: !plugins.includes(lazyNode),
       logLevel: "warning",
     }),
   ),
