@@ -19,6 +19,19 @@ export function compileProgram(folder: string, name: string): string {
   return target;
 }
 
+/** A folder in `folder` with busybox under all of its names. */
+export function busyboxTree(folder: string): string {
+  const root = join(folder, "root");
+  for (const name of ["bin", "etc", "tmp"]) mkdirSync(join(root, name), { recursive: true });
+  copyFileSync(BUSYBOX, join(root, "bin/busybox"));
+  const applets = spawnSync(BUSYBOX, ["--list"], { encoding: "utf8", timeout: COMPILE_LIMIT_MS })
+    .stdout.trim()
+    .split("\n");
+  for (const name of applets) if (name !== "busybox") symlinkSync("busybox", join(root, "bin", name));
+  writeFileSync(join(root, "etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n");
+  return root;
+}
+
 /**
  * The path of the tar; what is made for it is in `folder`. `programs`: paths, of which those that are missing are left out.
  * `own`: files for its /bin.
@@ -28,12 +41,7 @@ export function makeBusyboxImage(
   programs: readonly string[] = [],
   own: readonly string[] = [],
 ): string {
-  const root = join(folder, "root");
-  for (const name of ["bin", "etc", "tmp"]) mkdirSync(join(root, name), { recursive: true });
-  copyFileSync(BUSYBOX, join(root, "bin/busybox"));
-  const applets = spawnSync(BUSYBOX, ["--list"], { encoding: "utf8" }).stdout.trim().split("\n");
-  for (const name of applets) if (name !== "busybox") symlinkSync("busybox", join(root, "bin", name));
-  writeFileSync(join(root, "etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n");
+  const root = busyboxTree(folder);
   for (const program of programs.filter((path) => existsSync(path))) {
     const libraries = spawnSync("ldd", [program], { encoding: "utf8" }).stdout.match(/\/\S+/g) ?? [];
     for (const path of [program, ...libraries]) {
