@@ -22,12 +22,14 @@ import { shares } from "./system/shares.bench.js";
 import { snapshot } from "./system/snapshot.bench.js";
 import { softwareKvm } from "./system/software-kvm.bench.js";
 import { start } from "./system/start.bench.js";
+import { firecracker } from "./system/firecracker.bench.js";
 import { formatColumns, formatResult } from "./table.js";
 
 const BENCHES: readonly Bench[] = [
   bindings,
   exits,
   start,
+  firecracker,
   boot,
   devices,
   idle,
