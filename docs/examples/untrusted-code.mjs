@@ -6,6 +6,7 @@ import { ExecError, Vm } from "vmlet";
 const [image, ...interpreter] = process.argv.slice(2);
 const code = await buffer(process.stdin);
 const mib = 2 ** 20;
+const timeoutMs = Number(process.env.TIMEOUT_MS ?? 5000);
 
 const vm = await Vm.start({ image, memoryMib: 512, network: "none" });
 try {
@@ -13,7 +14,7 @@ try {
   const { exitCode, signal, stdout, stderr, truncated } = await vm.exec([...interpreter, "/tmp/code"], {
     user: "65534:65534",
     // Nothing above stops a program that only waits.
-    timeoutMs: 5000,
+    timeoutMs,
     maxOutputBytes: 64 * 1024,
     limits: { data: 128 * mib, nproc: 32, fsize: 16 * mib, core: 0 },
   });

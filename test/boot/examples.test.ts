@@ -54,7 +54,12 @@ describe("boot: the examples", function () {
     join(EXAMPLES, `${name}.mjs`),
     ...words,
   ];
-  const environment = (): NodeJS.ProcessEnv => ({ ...process.env, VMLET_STATE: join(folder, "state") });
+  const environment = (): NodeJS.ProcessEnv => ({
+    ...process.env,
+    VMLET_STATE: join(folder, "state"),
+    // The first output of a program may take seconds where the tests of three lanes share two processors.
+    TIMEOUT_MS: "15000",
+  });
   const example = (words: readonly string[], input: string | Buffer = "") => {
     const [file = "", ...argv] = words;
     return spawnSync(file, argv, { input, env: environment(), encoding: "utf8", timeout: LIMIT_MS });

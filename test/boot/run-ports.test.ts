@@ -134,17 +134,29 @@ describe("boot: published ports", function () {
     const closed = ended(open.resume());
     assert.equal(vmlet(["stop", "--time", "0", "first"]).status, 0);
     await closed;
-    assert.deepEqual(await findHostPorts([first]), [first]);
+    await becomesFree(first);
     assert.equal((await exchange(second.hostPort, Buffer.from("here"))).toString(), "here");
 
     process.kill(state.find("second").owner.pid, "SIGKILL");
     const end = performance.now() + 10_000;
     while (passts(second.hostPort) > 0 && performance.now() < end) await sleep(20);
     assert.equal(passts(second.hostPort), 0);
-    assert.deepEqual(await findHostPorts([second]), [second]);
+    await becomesFree(second);
     assert.equal(state.find("second").status, "exited");
   });
 });
+
+/** What held it ends by itself, a moment after the VM. */
+async function becomesFree(port: PublishedPort): Promise<void> {
+  for (const end = performance.now() + ANSWER_LIMIT_MS; ; await sleep(50)) {
+    try {
+      assert.deepEqual(await findHostPorts([port]), [port]);
+      return;
+    } catch (error) {
+      if (performance.now() > end) throw error;
+    }
+  }
+}
 
 async function connected(port: number): Promise<Socket> {
   const socket = connect({ port, host: "127.0.0.1", allowHalfOpen: true });

@@ -10,7 +10,7 @@ export function whyNoBusybox(): string | undefined {
   return existsSync(BUSYBOX) ? undefined : "busybox-static is not installed";
 }
 
-/** Compiles test/programs/NAME.c without libraries, into `folder`. The same each time. */
+/** Compiles a program of test/programs without libraries, into `folder`. The same each time. */
 export function compileProgram(folder: string, name: string): string {
   const target = join(folder, name);
   const words = ["-O2", "-Wall", "-Wextra", "-Werror", "-static", "-s", "-o", target, `test/programs/${name}.c`];

@@ -149,12 +149,17 @@ describe("guest: the agent and its files", () => {
     await reader.begin();
     agent.send(5, READ, pack(0, 0n, 10n, at("pipe")));
     agent.send(0, PING);
+    // Without a writer it is at its end at once, and that may be said before the PING is answered.
+    let isDone = false;
     for (;;) {
-      const { type } = await agent.next();
+      const { type, stream } = await agent.next();
+      if (stream === 5 && type === DONE) isDone = true;
       if (type === PONG) break;
     }
-    agent.send(5, CANCEL);
-    await agent.finish(5);
+    if (!isDone) {
+      agent.send(5, CANCEL);
+      await agent.finish(5);
+    }
     assert.equal(await reader.close(), 0);
   });
 

@@ -1,7 +1,7 @@
 // A server at a path of the host's file system. The socket is bound here and not by Node, which would
 // remove whatever is at the path when the server closes, another's socket too; and what is wrong with the
 // path is said at once and in words, where Node would tell by an event later on.
-import { lstatSync, statSync, unlinkSync, type BigIntStats } from "node:fs";
+import { closeSync, constants, fstatSync, lstatSync, openSync, statSync, unlinkSync } from "node:fs";
 import type { Server } from "node:net";
 import { dirname } from "node:path";
 import { HostError, SystemCallError } from "../../errors.js";
@@ -9,6 +9,9 @@ import { errnoText } from "../../host/errno-text.js";
 import { shellWord } from "../../host/shell-word.js";
 import { MAX_UNIX_PATH_BYTES } from "../../host/unix-path.js";
 import { isListening, listenUnix } from "../../sys/sockets.js";
+
+/** open(2): a file without access to what is in it. */
+const O_PATH = 0o10000000;
 
 export interface UnixPath {
   /** What the socket is for, in front of its path in messages. */
@@ -36,9 +39,13 @@ export function listenAtPath(server: Server, { what, path, suffixBytes = 0 }: Un
     const other = lstatSync(path, { throwIfNoEntry: false });
     if (other !== undefined) throw new HostError(`${name}: exists already`, { cure: cureFor(path, other.isSocket()) });
     const fd = listenUnix(path);
-    const own = lstatSync(path, { bigint: true });
+    // As long as it is open, no other file gets its inode number.
+    let own: number | undefined = openSync(path, O_PATH | constants.O_NOFOLLOW);
     server.listen({ fd });
-    return () => removeOwn(path, own);
+    return () => {
+      if (own !== undefined) removeOwn(path, own);
+      own = undefined;
+    };
   } catch (error) {
     if (error instanceof HostError) throw error;
     const code = error instanceof SystemCallError ? error.errnoName : ((error as NodeJS.ErrnoException).code ?? "");
@@ -68,11 +75,14 @@ function cureFor(path: string, isSocket: boolean): string {
 }
 
 /** Another program may have taken the path since. */
-function removeOwn(path: string, own: BigIntStats): void {
+function removeOwn(path: string, own: number): void {
   try {
     const now = lstatSync(path, { bigint: true, throwIfNoEntry: false });
-    if (now?.ino === own.ino && now.dev === own.dev) unlinkSync(path);
+    const { ino, dev } = fstatSync(own, { bigint: true });
+    if (now?.ino === ino && now.dev === dev) unlinkSync(path);
   } catch {
     // The folder has gone, or is no longer ours to write to: what is left there is beyond us.
+  } finally {
+    closeSync(own);
   }
 }
