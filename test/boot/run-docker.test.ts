@@ -23,7 +23,7 @@ const CHANGES = [
   'ENV A=image B="two words"',
   'ENTRYPOINT ["/bin/echo","entry"]',
   'CMD ["cmd","a b"]',
-  "WORKDIR /work/made/here",
+  "WORKDIR /srv/made/here",
   "USER user:extra",
 ];
 /** What both find and nobody chose. */

@@ -1,5 +1,6 @@
 // `vmlet boot --config-file FILE`: a microVM as Firecracker's configuration file describes it, with the terminal, report and exit codes
 // of `vmlet boot`. Loaded where there is such a file.
+import { MAX_BODY_BYTES } from "../firecracker/command-line.js";
 import { readConfigFile, applyConfig } from "../firecracker/config-file.js";
 import { Fault } from "../firecracker/fault.js";
 import { Logger } from "../firecracker/logger.js";
@@ -15,7 +16,6 @@ import { UsageError } from "./usage-error.js";
 
 /** What else may be given: what is no part of the machine. */
 const BESIDES = ["configFile", "report", "metrics", "control", "accel", "quiet", "help"];
-const MMDS_BYTES = 51_200;
 
 /** Throws UsageError for options that the file has. */
 export function checkBesides(options: BootOptions): void {
@@ -40,7 +40,7 @@ export interface ConfiguredBoot {
 /** Throws ConfigError. */
 export async function configuredBoot(path: string, isSoftwareKvm: boolean): Promise<ConfiguredBoot> {
   try {
-    const settings = new Settings({ maxBytes: MMDS_BYTES });
+    const settings = new Settings({ maxBytes: MAX_BODY_BYTES });
     const logger = new Logger("vmlet", "vmlet");
     const metrics = new MetricsWriter(logger);
     // Log and metrics are those of vmlet boot.

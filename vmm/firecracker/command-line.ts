@@ -3,7 +3,8 @@
 const DEFAULT_SOCKET = "/run/firecracker.socket";
 const DEFAULT_ID = "anonymous-instance";
 const MAX_ID = 64;
-const MAX_BODY_BYTES = 51_200;
+/** Of metadata, too, unless `--mmds-size-limit` says otherwise. */
+export const MAX_BODY_BYTES = 51_200;
 /** Metadata and other bodies are kept in memory whole. */
 const MOST_BODY_BYTES = 2 ** 30;
 

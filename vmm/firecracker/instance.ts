@@ -2,10 +2,8 @@
 import type { HintingStatus } from "../../devices/virtio/balloon/hinting.js";
 import { diskName } from "../config/disks.js";
 import type { ResolvedConfig } from "../config/types.js";
-import { probeQuirks } from "../fixups/probe.js";
-import { isQuirks, type Quirks } from "../fixups/quirks.js";
-import { remembered } from "../host/probe-cache.js";
-import { KvmSystem } from "../kvm/system.js";
+import { hostQuirks } from "../fixups/host-quirks.js";
+import type { Quirks } from "../fixups/quirks.js";
 import type { VmHost } from "../machine/host-callbacks.js";
 import { pool } from "../machine/threads.js";
 import { Vm } from "../machine/vm.js";
@@ -80,17 +78,8 @@ export class KvmStarter implements Starter {
 
   /** Throws HostError without a /dev/kvm that can be used. */
   #probe(): Quirks | undefined {
-    this.#quirks ??= { value: probe() };
+    this.#quirks ??= { value: hostQuirks() };
     return this.#quirks.value;
-  }
-}
-
-function probe(): Quirks | undefined {
-  const system = KvmSystem.open();
-  try {
-    return remembered(() => probeQuirks(system), isQuirks);
-  } finally {
-    system.close();
   }
 }
 

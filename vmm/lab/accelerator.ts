@@ -1,9 +1,7 @@
 // Where guests run: with this host's /dev/kvm, or in the lab.
 import { HostError, VmmError } from "../errors.js";
-import { probeQuirks } from "../fixups/probe.js";
-import { isQuirks, type Quirks } from "../fixups/quirks.js";
-import { KvmSystem } from "../kvm/system.js";
-import { remembered } from "../host/probe-cache.js";
+import { hostQuirks } from "../fixups/host-quirks.js";
+import type { Quirks } from "../fixups/quirks.js";
 import type { LabCpu } from "./cpu.js";
 import { missingLabPrograms } from "./programs.js";
 
@@ -27,12 +25,7 @@ export type Choice =
 export function chooseAccelerator(wanted: AcceleratorChoice): Choice {
   if (wanted === "lab" || wanted === "lab-intel") return lab(wanted === "lab" ? "amd" : "intel");
   try {
-    const system = KvmSystem.open();
-    try {
-      return { kind: "kvm", quirks: remembered(() => probeQuirks(system), isQuirks) };
-    } finally {
-      system.close();
-    }
+    return { kind: "kvm", quirks: hostQuirks() };
   } catch (error) {
     if (wanted === "kvm" || !(error instanceof VmmError)) throw error;
     return labBecause(error);

@@ -2,11 +2,8 @@
 // by its agent.
 import { AgentConnection, type ConnectionOptions } from "../agent/connection.js";
 import type { ResolvedConfig } from "../config/types.js";
-import { probeQuirks } from "../fixups/probe.js";
-import { isQuirks, type Quirks } from "../fixups/quirks.js";
+import { hostQuirks } from "../fixups/host-quirks.js";
 import { buildMissing } from "../host/first-use.js";
-import { remembered } from "../host/probe-cache.js";
-import { KvmSystem } from "../kvm/system.js";
 import type { BuildOptions } from "../machine/builder.js";
 import type { VmHost } from "../machine/host-callbacks.js";
 import { Vm } from "../machine/vm.js";
@@ -96,7 +93,7 @@ export class Workload implements RunningWorkload {
    */
   static async start(spec: VmSpec, hooks: WorkloadHooks, signal?: AbortSignal): Promise<Workload> {
     signal?.throwIfAborted();
-    const known = { quirks: probe() };
+    const known = { quirks: hostQuirks() };
     const config = guestConfig(spec, known.quirks);
     await buildMissing([config.kernel, config.initrd]);
     const deviceSupport = await loadDeviceSupport(config);
@@ -248,16 +245,6 @@ function makeVm(
   } catch (error) {
     snapshot.close();
     throw error;
-  }
-}
-
-/** Throws HostError without a /dev/kvm that can be used. */
-function probe(): Quirks | undefined {
-  const system = KvmSystem.open();
-  try {
-    return remembered(() => probeQuirks(system), isQuirks);
-  } finally {
-    system.close();
   }
 }
 
