@@ -41,6 +41,7 @@ export const SYNC = 0x33;
 export const POWER_OFF = 0x34;
 export const MOUNT = 0x35;
 export const UMOUNT = 0x36;
+export const NETLINK = 0x37;
 
 const TYPE_OFFSET = 8;
 const EMPTY = Buffer.alloc(0);

@@ -96,6 +96,15 @@ export class GuestControl {
     await ask(this.#connection, frames.NETWORK, withNul(ip), "set the network up", options);
   }
 
+  /** Messages of rtnetlink(7), whole and answered (host/rtnetlink.ts); at the first one that the guest's kernel refuses it ends. */
+  async changeNetwork(messages: readonly Uint8Array[], options: RequestOptions = {}): Promise<void> {
+    const payload = Buffer.concat(messages);
+    if (payload.length > frames.MAX_PAYLOAD) {
+      throw new ConfigError([`messages: ${String(payload.length)} bytes are more than ${String(frames.MAX_PAYLOAD)}`]);
+    }
+    await ask(this.#connection, frames.NETLINK, payload, "change the network", options);
+  }
+
   /** What the guest has written is on its disks then. */
   async sync(options: RequestOptions = {}): Promise<void> {
     await ask(this.#connection, frames.SYNC, Buffer.alloc(0), "sync", options);

@@ -24,6 +24,7 @@ const PLAIN: ReadonlySet<number> = new Set([
   frames.POWER_OFF,
   frames.MOUNT,
   frames.UMOUNT,
+  frames.NETLINK,
 ]);
 
 /** Undefined for a type that makes no request, and for what no client may ask. */

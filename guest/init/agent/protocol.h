@@ -48,6 +48,7 @@ enum frame_type {
 	FRAME_POWER_OFF = 0x34,
 	FRAME_MOUNT = 0x35,
 	FRAME_UMOUNT = 0x36,
+	FRAME_NETLINK = 0x37,
 };
 
 struct frame {

@@ -8,6 +8,7 @@
 #include "hello.h"
 #include "link.h"
 #include "list.h"
+#include "netlink.h"
 #include "stream.h"
 #include "task.h"
 
@@ -197,6 +198,8 @@ static int handle_guest(struct stream *stream, const char *payload, unsigned hea
 		else
 			fail_with(stream, -ENODEV, "the kernel does not take this network");
 		return 1;
+	case FRAME_NETLINK:
+		return handle_netlink(stream, payload, header.length);
 	case FRAME_SYNC:
 		if (text.at != text.end)
 			return 0;
@@ -281,7 +284,8 @@ static int handle_frame(void)
 	char *payload = agent->payload;
 	enum stream_kind kind;
 	unsigned head = request_head(header.type, &kind);
-	int is_request = head > 0 || header.type == FRAME_NETWORK || header.type == FRAME_SYNC;
+	int is_request = head > 0 || header.type == FRAME_NETWORK || header.type == FRAME_SYNC ||
+			 header.type == FRAME_NETLINK;
 	struct stream *stream = header.stream ? find_stream(header.stream) : 0;
 
 	if (header.type == FRAME_DATA && header.stream)

@@ -5,7 +5,7 @@ import { isIPv4 } from "node:net";
 import { HostError, SystemCallError } from "../../errors.js";
 import { shellWord } from "../../host/shell-word.js";
 import { IOW } from "../../sys/ioctl.js";
-import { ioctlStruct } from "../../sys/ioctl-calls.js";
+import { ioctl, ioctlStruct } from "../../sys/ioctl-calls.js";
 import { interfaceSocket } from "../../sys/sockets.js";
 import { closeDescriptor } from "../../sys/descriptors.js";
 
@@ -13,6 +13,7 @@ const TUN_DEVICE = "/dev/net/tun";
 
 // linux/if_tun.h. TUNSETIFF takes a struct ifreq whatever its number says.
 const TUNSETIFF = IOW(0x54, 202, 4);
+const TUNSETPERSIST = IOW(0x54, 203, 4);
 const TUNSETVNETHDRSZ = IOW(0x54, 216, 4);
 const IFF_TAP = 0x0002;
 const IFF_NO_PI = 0x1000;
@@ -88,6 +89,33 @@ export function openTap({ name, mtu, hostAddress }: TapOptions): TapInterface {
     throw error;
   } finally {
     closeDescriptor(socket);
+  }
+}
+
+/** Makes an interface that stays until `removeTap`, or its network namespace, ends it; one that is there already is taken. */
+export function makePersistentTap({ name, mtu, hostAddress }: TapOptions): void {
+  const socket = interfaceSocket();
+  const fd = openTunDevice();
+  try {
+    attach(fd, name, name);
+    ioctl(fd, "TUNSETPERSIST", TUNSETPERSIST, 1);
+    if (mtu !== undefined) setMtu(socket, name, mtu);
+    if (hostAddress !== undefined) setAddress(socket, name, hostAddress);
+    setUp(socket, name);
+  } finally {
+    closeSync(fd);
+    closeDescriptor(socket);
+  }
+}
+
+/** Nobody may have it open. */
+export function removeTap(name: string): void {
+  const fd = openTunDevice();
+  try {
+    attach(fd, name, name);
+    ioctl(fd, "TUNSETPERSIST", TUNSETPERSIST, 0);
+  } finally {
+    closeSync(fd);
   }
 }
 
