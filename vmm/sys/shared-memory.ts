@@ -14,6 +14,13 @@ const F_SEAL_SEAL = 1;
 const F_SEAL_SHRINK = 2;
 const F_SEAL_GROW = 4;
 
+/** A descriptor of an empty file that nobody else sees, and that grows as it is written. */
+export function sharedMemoryFile(name: string): number {
+  const fd = uninterrupted(() => nativeMemfdCreate(name, MFD_CLOEXEC));
+  if (fd < 0) throw systemCallError("memfd_create");
+  return fd;
+}
+
 /** A descriptor for `length` bytes of zeroes, which take memory once they are touched. `name` shows in /proc. */
 export function sharedMemory(name: string, length: number): number {
   const fd = uninterrupted(() => nativeMemfdCreate(name, MFD_CLOEXEC | MFD_ALLOW_SEALING));
