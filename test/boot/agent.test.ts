@@ -139,6 +139,17 @@ describe("boot: the agent in an image", function () {
     assert.deepEqual([user.stdout, user.signal], ["1000\n1000\n/home/someone\n", "SIGKILL"]);
   });
 
+  it("a signal that comes before its program has begun ends it, whatever init does with such a one", async () => {
+    for (const signal of ["SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP"]) {
+      const ended = new Promise<ExitStatus>((resolve, reject) => {
+        const events = { onOutput: () => undefined, onExit: resolve, onFailed: reject };
+        const command = new GuestCommand(guest.agent.connection, ["cat"], { terminal: true }, events);
+        command.kill(signal);
+      });
+      assert.equal((await ended).signal, signal);
+    }
+  });
+
   it("mounts with flags and options, at a place that it makes, and unmounts; a refusal has the guest's errno", async () => {
     const { agent } = guest;
     const [MS_RDONLY, MS_NOSUID, MNT_DETACH] = [1, 2, 2];

@@ -1,6 +1,7 @@
 // Needs: nothing. The host's end of the agent's protocol: HELLO, streams, windows, and a guest that lies.
 import assert from "node:assert/strict";
 import type { AgentError } from "../../vmm/errors.js";
+import { GuestCommand } from "../../vmm/agent/command.js";
 import { AgentConnection, type ConnectionOptions } from "../../vmm/agent/connection.js";
 import * as frames from "../../vmm/agent/frames.js";
 import { encodeHello, MAX_STREAMS } from "../../vmm/agent/hello.js";
@@ -230,6 +231,39 @@ describe("agent connection", () => {
     flood.hello(1, 0xffff_ffff);
     for (let i = 0; i < 300; i++) open(many, STAT);
     assert.equal(flood.sent(frames.STAT).length, MAX_STREAMS);
+  });
+
+  it("what is said of a request that waits follows it, in its order, and of one that has ended nothing is", () => {
+    const peer = new AgentPeer();
+    const connection = new AgentConnection(peer);
+    const { stream } = open(connection, COMMAND);
+    for (const number of [15, 2]) stream.control(frames.SIGNAL, Buffer.of(number, 0, 0, 0));
+    stream.end();
+    assert.equal(peer.frames.length, 0);
+    peer.hello(1);
+    stream.control(frames.SIGNAL, Buffer.of(9, 0, 0, 0));
+    peer.send(1, frames.FAILED, u32(2));
+    stream.control(frames.SIGNAL, Buffer.of(1, 0, 0, 0));
+    assert.deepEqual(
+      peer.frames.map(({ type, payload }) => (type === frames.SIGNAL ? `signal ${String(payload[0])}` : type)),
+      [frames.HELLO, frames.EXEC, "signal 15", "signal 2", frames.END, "signal 9"],
+    );
+    connection.close();
+  });
+
+  it("a signal for a program that is to be held waits until it has begun: its snapshot must not have it", () => {
+    const { peer, connection } = connect();
+    const events = { onOutput: () => undefined, onExit: () => undefined, onFailed: () => undefined };
+    const command = new GuestCommand(connection, ["x"], { hold: true }, events);
+    command.kill("SIGTERM");
+    assert.equal(peer.sent(frames.SIGNAL).length, 0);
+    peer.send(1, frames.STARTED, u32(5));
+    command.kill("SIGINT");
+    assert.deepEqual(
+      peer.sent(frames.SIGNAL).map(({ payload }) => payload[0]),
+      [15, 2],
+    );
+    connection.close();
   });
 });
 

@@ -274,6 +274,19 @@ describe("guest: the agent and its commands", () => {
     assert.ok(!isRunning(child), "a process of the session is left");
   });
 
+  it("a signal, and a key that is one, come right behind the request: before its program has begun", async () => {
+    for (let round = 0; round < 20; round++) {
+      // Both are there before the agent has looked at the first.
+      agent.write(
+        Buffer.concat([frame(1, EXEC, exec(["sleep", "1000"])), frame(1, SIGNAL, Buffer.from([15, 0, 0, 0]))]),
+      );
+      assert.deepEqual(ended((await agent.finish(1)).last), [0, 15], `round ${String(round)}`);
+      const atTerminal = exec(["sleep", "1000"], { flags: TERMINAL });
+      agent.write(Buffer.concat([frame(1, EXEC, atTerminal), frame(1, DATA, Buffer.from("\x03"))]));
+      assert.deepEqual(ended((await agent.finish(1)).last), [0, 2], `round ${String(round)}`);
+    }
+  });
+
   it("256 streams are open at once, one more is refused, and each gets its own bytes", async function () {
     this.timeout(120_000);
     for (let i = 1; i <= 256; i++) agent.send(i, EXEC, exec(["cat"]));

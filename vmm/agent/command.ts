@@ -37,6 +37,8 @@ const MAX_EXIT_CODE = 255;
 
 export class GuestCommand {
   readonly stream: AgentStream;
+  /** Signals for a program that is to be held, until it has begun: they must not be in its snapshot. */
+  #held: Buffer[] | undefined;
 
   /** Throws ConfigError for options that make no sense. */
   constructor(
@@ -50,6 +52,7 @@ export class GuestCommand {
     hasBegun = false,
   ) {
     let isStarted = hasBegun;
+    if (options.hold === true && heldOn === undefined) this.#held = [];
     const what = `run ${shown(command[0] ?? "")}`;
     const request = {
       type: EXEC,
@@ -62,6 +65,9 @@ export class GuestCommand {
     const streamEvents = {
       onStarted: (pid: number) => {
         isStarted = true;
+        const held = this.#held ?? [];
+        this.#held = undefined;
+        for (const payload of held) this.stream.control(SIGNAL, payload);
         events.onStarted?.(pid);
       },
       onData: (output: Output, bytes: Buffer) => {
@@ -105,12 +111,13 @@ export class GuestCommand {
     this.stream.consumed(output, count);
   }
 
-  /** To the process, or to its process group. Nothing happens before its start and after its end. Throws ConfigError. */
+  /** To the process, or to its process group: one that has not begun yet ends with it. Nothing happens after its end. Throws ConfigError. */
   kill(signal: string | number = "SIGTERM", toGroup = false): void {
     const payload = Buffer.alloc(4);
     payload.writeUInt8(signalNumber(signal), 0);
     payload.writeUInt8(toGroup ? 1 : 0, 1);
-    this.stream.control(SIGNAL, payload);
+    if (this.#held !== undefined) this.#held.push(payload);
+    else this.stream.control(SIGNAL, payload);
   }
 
   /** Of its terminal. Throws ConfigError. */

@@ -10,6 +10,8 @@ const MAX_PIECE = 32_768;
 /** Credit is given back in pieces of at least this. */
 const CREDIT_PIECE = WINDOW / 4;
 const MAX_FAILED_TEXT = 1024;
+/** More signals of one kind say no more than one. */
+const MAX_EARLY = 64;
 const MAX_PID = 2 ** 22;
 
 /** 1: DATA, standard output, a file's content. 2: DATA2, standard error. */
@@ -81,6 +83,8 @@ export class AgentStream implements Waiter {
   #hasEnded = false;
   #wantsToWrite = false;
   #isInputClosed = false;
+  /** Frames about a request that still waits for its turn. */
+  readonly #early: (readonly [type: number, payload: Uint8Array])[] = [];
   /** By output: what the agent may still send, what has been taken and not been given back, whether all has come. */
   readonly #granted = [0, WINDOW, WINDOW];
   readonly #owed = [0, 0, 0];
@@ -131,9 +135,11 @@ export class AgentStream implements Waiter {
     if (this.#isOpen) this.#carrier.send(this.id, frames.END);
   }
 
-  /** A frame about the request while it runs: SIGNAL, RESIZE. Dropped before and after. */
+  /** A frame about the request: SIGNAL, RESIZE. It follows the request, and is dropped after its end. */
   control(type: number, payload: Uint8Array): void {
-    if (this.#isOpen && this.isLive) this.#carrier.send(this.id, type, payload);
+    if (!this.isLive) return;
+    if (this.#isOpen) this.#carrier.send(this.id, type, payload);
+    else if (this.#early.length < MAX_EARLY) this.#early.push([type, payload]);
   }
 
   /** The reader has taken `count` bytes that onData has brought. */
@@ -168,6 +174,7 @@ export class AgentStream implements Waiter {
     this.#isOpen = true;
     this.#isStarted = isStarted;
     if (!isSent) this.#carrier.send(id, this.request.type, this.request.payload);
+    for (const [type, payload] of this.#early.splice(0)) this.#carrier.send(id, type, payload);
     if (this.#hasEnded) this.#carrier.send(id, frames.END);
     this.#callWriter();
   }

@@ -34,8 +34,8 @@ export function missingPackages(targets: readonly Target[]): string[] {
   return [...new Set(findProgram("make") === undefined ? ["make", ...names] : names)];
 }
 
-/** Builds those of these files that belong to the package and do not exist. Throws HostError with the packages that are missing. */
-export async function buildMissing(paths: readonly (string | undefined)[]): Promise<void> {
+/** Builds those of these files that belong to the package and do not exist. Throws HostError with the packages that are missing; `signal` ends the work. */
+export async function buildMissing(paths: readonly (string | undefined)[], signal?: AbortSignal): Promise<void> {
   const folder = guestFolder();
   const missing = (Object.keys(TARGETS) as GuestFile[]).filter((name) => {
     const path = join(folder, name);
@@ -57,7 +57,10 @@ export async function buildMissing(paths: readonly (string | undefined)[]): Prom
     ...["make", "--no-print-directory", "-C", join(packageRoot(), "guest"), `OUT=${folder}`],
     ...targets,
   ]);
-  const child = spawn(file, argv, { stdio: ["ignore", "ignore", "inherit"] });
+  const child = spawn(file, argv, {
+    stdio: ["ignore", "ignore", "inherit"],
+    ...(signal === undefined ? {} : { signal }),
+  });
   const status = await new Promise<number | null>((resolve, reject) => {
     child.once("error", reject);
     child.once("close", resolve);

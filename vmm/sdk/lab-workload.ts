@@ -88,7 +88,7 @@ export class LabWorkload implements RunningWorkload {
       undefined,
       volumes.map(({ manifestPath }) => manifestPath),
     );
-    await buildMissing([config.kernel, config.initrd]);
+    await buildMissing([config.kernel, config.initrd], signal);
     // Checked here, so that messages have the user's own paths; QEMU takes the same locks itself.
     for (const file of openDisks(config.disks)) closeDiskFile(file);
     hooks.boots?.();

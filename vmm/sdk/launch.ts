@@ -68,6 +68,7 @@ export async function launchVm(order: MonitorOrder, hooks: LaunchHooks = {}): Pr
     // As long as it is open, whoever has started the VM is there.
     if (!order.isBound && !order.waitsForAttach) child.stdin?.end();
     const { id, restored } = await Promise.race([ready, ended.then(lost)]);
+    hooks.signal?.throwIfAborted();
     return { id, restored, process: child, ended };
   } catch (error) {
     hooks.signal?.throwIfAborted();

@@ -115,6 +115,7 @@ async function runMain(owner: VmOwner, order: MonitorOrder, abort: AbortSignal, 
     hasEarlyEnd = true;
   };
   let hasEarlyEnd = false as boolean;
+  const early: number[] = [];
   let signalEarly: (number: number) => void = () => undefined;
   const signalled = new Promise<number>((resolve) => (signalEarly = resolve));
   const server = owner.listen(
@@ -128,8 +129,12 @@ async function runMain(owner: VmOwner, order: MonitorOrder, abort: AbortSignal, 
         if (main.hasTerminal) program?.resize(rows, columns);
       },
       signal: (number) => {
-        if (program === undefined) signalEarly(number);
-        else program.signal(number);
+        if (program !== undefined) {
+          program.signal(number);
+          return;
+        }
+        early.push(number);
+        signalEarly(number);
       },
     },
     { hasOtherReaders: keepsLog },
@@ -159,6 +164,7 @@ async function runMain(owner: VmOwner, order: MonitorOrder, abort: AbortSignal, 
     endInput = () => {
       running.endInput();
     };
+    for (const number of early) running.signal(number);
     server.inputRoom();
     if (hasEarlyEnd) endInput();
     await Promise.race([running.started, aborted(abort)]);

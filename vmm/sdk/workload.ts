@@ -95,7 +95,7 @@ export class Workload implements RunningWorkload {
     signal?.throwIfAborted();
     const known = { quirks: hostQuirks() };
     const config = guestConfig(spec, known.quirks);
-    await buildMissing([config.kernel, config.initrd]);
+    await buildMissing([config.kernel, config.initrd], signal);
     const deviceSupport = await loadDeviceSupport(config);
     const transport = new ChannelTransport();
     const console = { text: "" };
@@ -177,6 +177,7 @@ export class Workload implements RunningWorkload {
     };
     signal?.addEventListener("abort", stop, { once: true });
     try {
+      signal?.throwIfAborted();
       await task;
     } catch (error) {
       signal?.throwIfAborted();
@@ -276,6 +277,7 @@ async function template(
   const { openTemplate } = await import("../snapshot/template.js");
   return openTemplate(config, {
     ...options,
+    signal,
     waits: () => hooks.boots?.(),
     boots: (vm) => {
       const stop = (): void => {

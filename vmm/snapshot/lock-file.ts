@@ -21,9 +21,10 @@ export function tryLock(path: string): number | undefined {
   return undefined;
 }
 
-/** The same once nobody else has it. */
-export async function waitForLock(path: string): Promise<number> {
+/** The same once nobody else has it. Rejects with the reason of the signal. */
+export async function waitForLock(path: string, signal?: AbortSignal): Promise<number> {
   for (;;) {
+    signal?.throwIfAborted();
     const fd = tryLock(path);
     if (fd !== undefined) return fd;
     await new Promise((resolve) => setTimeout(resolve, LOOK_MS));

@@ -28,6 +28,8 @@ export interface TemplateOptions extends BuildOptions {
   readonly waits?: () => void;
   /** The guest that becomes the template: who stops it gets a SnapshotError. */
   readonly boots?: (vm: Pick<Vm, "stop">) => void;
+  /** Ends the wait for somebody else. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /**
@@ -40,7 +42,7 @@ export async function openTemplate(config: ResolvedConfig, options: TemplateOpti
   const ready = openIfReady(path);
   if (ready !== undefined) return ready;
   options.waits?.();
-  const lock = await waitForLock(path);
+  const lock = await waitForLock(path, options.signal);
   try {
     const built = openIfReady(path);
     if (built !== undefined) return built;

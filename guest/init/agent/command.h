@@ -160,7 +160,8 @@ static int take_command_input(struct stream *stream, const struct part *parts, i
 		/* Dropped; the host is told by CLOSED, or by DONE. */
 		return 1;
 	note_last_byte(stream, parts, count);
-	if (!stream->buffer)
+	/* A key that is a signal would find nobody at a terminal whose program has not begun. */
+	if (!stream->buffer && (stream->has_begun || !(stream->flags & EXEC_TERMINAL)))
 		written = call3(writev, stream->input, parts, count);
 	if (written < 0 && written != -EAGAIN && written != -EINTR) {
 		close_command_input(stream, 1);

@@ -54,7 +54,13 @@ static void reap(void)
 
 		if (has_stopped(status)) {
 			if (stream && (stream->flags & EXEC_HOLD) && !stream->has_begun) {
-				begin_held(stream);
+				int signal = (status >> 8) & 0xff;
+
+				/* A signal that came before its exec is its own; the exec is told of by SIGTRAP. */
+				if (signal == SIGTRAP)
+					begin_held(stream);
+				else
+					call4(ptrace, PTRACE_CONT, pid, 0, signal);
 				continue;
 			}
 			if (!is_ending(pid, &status))

@@ -10,6 +10,7 @@
 #include <linux/resource.h>
 #include <linux/sched.h>
 
+#include "../signals.h"
 #include "become.h"
 #include "stream.h"
 
@@ -70,11 +71,15 @@ static void wait_for_request(struct newcomer *self)
 	call3(open, "/dev/null", O_RDONLY | O_CLOEXEC, 0);
 	if (call1(chdir, ROOT_HOME) != 0)
 		call1(chdir, "/");
-	call4(rt_sigprocmask, SIG_SETMASK, &no_signals, 0, 8);
 	if (is_init) {
+		/* Init's handlers would take what is meant for the command, and do nothing with it here. */
+		handle(SIGUSR1, SIG_DFL);
+		handle(SIGUSR2, SIG_DFL);
+		handle(SIGTERM, SIG_DFL);
 		call3(sched_setscheduler, 0, SCHED_NORMAL, &priority);
 		call3(setpriority, 0, 0, NORMAL_PRIORITY);
 	}
+	call4(rt_sigprocmask, SIG_SETMASK, &no_signals, 0, 8);
 	call4(prlimit64, 0, RLIMIT_NOFILE, &file_limit, 0);
 	call1(umask, COMMAND_UMASK);
 	if (is_init)

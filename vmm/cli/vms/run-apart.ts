@@ -13,12 +13,10 @@ export interface ApartOptions {
   readonly progress: WorkProgress;
   /** Ends the start. */
   readonly signal: AbortSignal;
-  /** The VM is there: from here on signals are its program's. */
-  readonly started: () => void;
 }
 
 /** The result is the process's exit code. */
-export async function runApart(spec: VmSpec, { run, progress, signal, started }: ApartOptions): Promise<number> {
+export async function runApart(spec: VmSpec, { run, progress, signal }: ApartOptions): Promise<number> {
   const { isDetached, isInteractive, detachKeys } = run;
   const vm = await launchVm(
     { spec, isBound: false, waitsForAttach: !isDetached, keepsLog: isDetached },
@@ -38,7 +36,7 @@ export async function runApart(spec: VmSpec, { run, progress, signal, started }:
     return 0;
   }
   const state = new StateFolder();
-  started();
+  // Which takes the signals over at once: from here on they are the program's.
   return attachTo(state.folderOf(vm.id).attachSocket, {
     name: spec.name,
     hasTerminal: true,

@@ -165,15 +165,26 @@ class SignalRelay {
   #count = 0;
   #program: Pick<MainProgram, "signal"> | undefined;
   #stop: () => void = () => undefined;
+  /** Too late to end the start, and too early for the program. */
+  readonly #early: number[] = [];
   readonly close = onEndSignals((number) => {
     this.first ??= number;
-    if (this.#program === undefined) this.abort.abort(new Error(`ended by signal ${String(number)}`));
-    else if (++this.#count > PATIENCE) this.#stop();
-    else this.#program.signal(number);
+    if (this.#program !== undefined) {
+      this.#handOn(this.#program, number);
+      return;
+    }
+    this.#early.push(number);
+    this.abort.abort(new Error(`ended by signal ${String(number)}`));
   });
 
   handTo(program: Pick<MainProgram, "signal">, stop: () => void): void {
     this.#program = program;
     this.#stop = stop;
+    for (const number of this.#early.splice(0)) this.#handOn(program, number);
+  }
+
+  #handOn(program: Pick<MainProgram, "signal">, number: number): void {
+    if (++this.#count > PATIENCE) this.#stop();
+    else program.signal(number);
   }
 }

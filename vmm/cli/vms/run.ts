@@ -52,10 +52,12 @@ export async function run(argv: readonly string[]): Promise<number> {
     try {
       if (options.isDetached || options.hasTerminal) {
         const { runApart } = await import("./run-apart.js");
-        return await runApart(plan.spec, { run: options, progress, signal: abort.signal, started: removeHandlers });
+        return await runApart(plan.spec, { run: options, progress, signal: abort.signal });
       }
-      removeHandlers();
-      return await (await import("./run-here.js")).runHere(plan.spec, progress);
+      const { runHere } = await import("./run-here.js");
+      abort.signal.throwIfAborted();
+      // It takes the signals over at once.
+      return await runHere(plan.spec, progress);
     } finally {
       plan.release();
     }
