@@ -2,7 +2,7 @@
 // kernel redirects frames between the two both ways: addresses, ports and firewall rules of the engine hold as they are.
 import { AF_INET, RT_SCOPE_LINK, type InterfaceAddress } from "../../host/rtnetlink.js";
 import { RouteSocket } from "../../sys/netlink.js";
-import { makePersistentTap, removeTap } from "../../virtio/backends/tap-interface.js";
+import { configureTap, makePersistentTap, removeTap } from "../../virtio/backends/tap-interface.js";
 import { readInterfaces, sameInterface, type NetworkInterface } from "./interfaces.js";
 import { redirect, removeRedirect } from "./redirect.js";
 
@@ -17,22 +17,13 @@ const RELAY_PREFIX = 30;
 export interface ConnectedInterface {
   /** Name in the namespace, such as "eth0". */
   readonly name: string;
-  /** For the VM's network device, which opens it. */
   readonly tap: string;
-  readonly mac: Uint8Array;
-  /** `bytes` of a packet. */
-  readonly mtu: number;
   /** For the agent: they make the guest's interface with that number the same as the one of the namespace. */
   messages(index: number): Buffer[];
 }
 
-export interface ConnectedNetwork {
-  readonly interfaces: readonly ConnectedInterface[];
-  /** The VM must have ended. What a killed process leaves goes with the namespace, or is taken over by the next. */
-  close(): void;
-}
-
-const relayAddress: Omit<InterfaceAddress, "index"> = {
+const relayAddress: InterfaceAddress = {
+  index: 0,
   family: AF_INET,
   address: Uint8Array.from(RELAY_GUEST_ADDRESS),
   prefixLength: RELAY_PREFIX,
@@ -40,46 +31,62 @@ const relayAddress: Omit<InterfaceAddress, "index"> = {
   broadcast: undefined,
 };
 
-function linkOf(socket: RouteSocket, name: string): number {
-  const found = readInterfaces(socket, /^$/).find((link) => link.name === name);
-  if (found === undefined) throw new RangeError(`${name} is not there`);
-  return found.index;
+/** What is in the network namespace of this process. */
+export class ContainerNetwork {
+  readonly #socket = new RouteSocket();
+  readonly #undo: (() => void)[] = [() => this.#socket.close()];
+  readonly #taps: string[] = [];
+
+  /** For the network devices of a VM, in this order. */
+  get taps(): readonly string[] {
+    return this.#taps;
+  }
+
+  /** Names of the interfaces that an engine has made until now. */
+  names(): string[] {
+    return readInterfaces(this.#socket, TAP_NAME).map(({ name }) => name);
+  }
+
+  /** Makes as many TAP interfaces as a VM is to have; engines come later. Throws HostError where there can be none. */
+  prepare(count: number): void {
+    while (this.#taps.length < Math.min(count, MAX_INTERFACES)) {
+      const tap = `vmlet${String(this.#taps.length)}`;
+      makePersistentTap(tap);
+      this.#undo.push(() => removeTap(tap));
+      configureTap({ name: tap });
+      this.#taps.push(tap);
+    }
+  }
+
+  /**
+   * Connects what there is. With `hasRelay` the first TAP interface has RELAY_ADDRESS, which the guest reaches. Throws
+   * RangeError if there are more than `taps`, SystemCallError or HostError where the kernel refuses.
+   */
+  connect({ hasRelay = false } = {}): ConnectedInterface[] {
+    const found = readInterfaces(this.#socket, TAP_NAME);
+    if (found.length > this.#taps.length) {
+      const names = found.map(({ name }) => name).join(", ");
+      throw new RangeError(`${String(found.length)} interfaces (${names}) for ${String(this.#taps.length)} devices`);
+    }
+    return found.map((from, at) => this.#connect(from, this.#taps[at] ?? "", hasRelay && at === 0));
+  }
+
+  /** The VM must have ended. What a killed process leaves goes with the namespace, or is taken over by the next. */
+  close(): void {
+    for (const step of this.#undo.splice(0).reverse()) step();
+  }
+
+  #connect(from: NetworkInterface, tap: string, isRelay: boolean): ConnectedInterface {
+    const hostAddress = { address: RELAY_ADDRESS, prefixLength: RELAY_PREFIX };
+    configureTap({ name: tap, mtu: from.mtu, ...(isRelay ? { hostAddress } : {}) });
+    const tapIndex = readInterfaces(this.#socket, /^$/).find(({ name }) => name === tap)?.index ?? 0;
+    this.#undo.push(() => removeRedirect(this.#socket, from.index));
+    redirect(this.#socket, tapIndex, from.index, isRelay ? addressBytes(RELAY_ADDRESS) : undefined);
+    redirect(this.#socket, from.index, tapIndex);
+    return { name: from.name, tap, messages: (index) => sameInterface(index, from, isRelay ? [relayAddress] : []) };
+  }
 }
 
-/**
- * Connects what is in this process's network namespace. With `hasRelay` the first TAP interface has RELAY_ADDRESS, which
- * the guest reaches. Throws RangeError for more than MAX_INTERFACES, SystemCallError or HostError where the kernel refuses.
- */
-export function connectNetwork({ hasRelay = false } = {}): ConnectedNetwork {
-  const socket = new RouteSocket();
-  const undo: (() => void)[] = [];
-  const close = (): void => {
-    for (const step of undo.splice(0).reverse()) step();
-  };
-  undo.push(() => socket.close());
-  const connect = (from: NetworkInterface, number: number): ConnectedInterface => {
-    const tap = `vmlet${String(number)}`;
-    const isRelay = hasRelay && number === 0;
-    const hostAddress = { address: RELAY_ADDRESS, prefixLength: RELAY_PREFIX };
-    makePersistentTap({ name: tap, mtu: from.mtu, ...(isRelay ? { hostAddress } : {}) });
-    undo.push(() => removeTap(tap));
-    const tapIndex = linkOf(socket, tap);
-    undo.push(() => removeRedirect(socket, from.index));
-    redirect(socket, tapIndex, from.index, isRelay ? Uint8Array.from(RELAY_ADDRESS.split(".").map(Number)) : undefined);
-    redirect(socket, from.index, tapIndex);
-    const { name, mac, mtu } = from;
-    const more = isRelay ? [{ ...relayAddress, index: 0 }] : [];
-    return { name, tap, mac, mtu, messages: (index) => sameInterface(index, from, more) };
-  };
-  try {
-    const found = readInterfaces(socket, TAP_NAME);
-    if (found.length > MAX_INTERFACES) {
-      const names = found.map(({ name }) => name).join(", ");
-      throw new RangeError(`${String(found.length)} interfaces (${names}); a VM has at most ${String(MAX_INTERFACES)}`);
-    }
-    return { interfaces: found.map(connect), close };
-  } catch (error) {
-    close();
-    throw error;
-  }
+function addressBytes(address: string): Uint8Array {
+  return Uint8Array.from(address.split(".").map(Number));
 }

@@ -93,17 +93,24 @@ export function openTap({ name, mtu, hostAddress }: TapOptions): TapInterface {
 }
 
 /** Makes an interface that stays until `removeTap`, or its network namespace, ends it; one that is there already is taken. */
-export function makePersistentTap({ name, mtu, hostAddress }: TapOptions): void {
-  const socket = interfaceSocket();
+export function makePersistentTap(name: string): void {
   const fd = openTunDevice();
   try {
     attach(fd, name, name);
     ioctl(fd, "TUNSETPERSIST", TUNSETPERSIST, 1);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Of an interface that is there, and may be in use. */
+export function configureTap({ name, mtu, hostAddress }: TapOptions): void {
+  const socket = interfaceSocket();
+  try {
     if (mtu !== undefined) setMtu(socket, name, mtu);
     if (hostAddress !== undefined) setAddress(socket, name, hostAddress);
     setUp(socket, name);
   } finally {
-    closeSync(fd);
     closeDescriptor(socket);
   }
 }
