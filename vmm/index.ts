@@ -145,7 +145,7 @@ export async function openTemplate(config: VmConfig): Promise<Template> {
     program: async (command) => {
       const block = commandBlock(command);
       const { ProgramTemplate } = await import("./snapshot/program-template.js");
-      const program = new ProgramTemplate(dirname(opened.path), block);
+      const program = new ProgramTemplate(dirname(opened.path), block, opened.config.shares);
       return openedFrom(await program.openOrMake(opened, block, { deviceSupport: support }));
     },
     close: () => {

@@ -46,6 +46,8 @@ export interface VirtioDevice {
   flush?(): Promise<void>;
   /** Chains of the queue that were taken last and have not been given back: a restored device takes them again. */
   heldChains?(queueIndex: number): number;
+  /** Why its state cannot be saved as it is now, if so; only while quiet. */
+  whyNotSaved?(): string | undefined;
   /** All that the device needs to go on in another process, besides its options; only while quiet. */
   save(): State;
   /** Takes up a saved state: comes before `activate`, and at most once. Throws StateError. */

@@ -225,9 +225,9 @@ export class MmioTransport implements BusDevice {
     this.#queueSel = saved.queueSel;
     this.#configGeneration = saved.configGeneration;
     Atomics.store(this.#registers, INTERRUPT_STATUS_WORD, saved.interruptStatus);
-    // What the line has signalled may have been on its way when the rest of the machine was saved.
-    this.#owesInterrupt = saved.interruptStatus !== 0;
     if (saved.isLive) this.#activate(saved.rings);
+    // What the line has signalled may have been on its way when the rest of the machine was saved.
+    this.#owesInterrupt = (saved.interruptStatus & ~this.#lastingInterrupt) !== 0;
     this.#showRegisters();
     this.#showConfig();
   }

@@ -18,6 +18,7 @@ import { timeLimit } from "../../vmm/host/time-limit.js";
 import { countBoot } from "../helpers/booted.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
 import { PROGRAM, start, type Ended } from "../helpers/program.js";
+import { shareProblem } from "../helpers/share-guard.js";
 import { skip } from "../helpers/skip.js";
 
 const BOOT_LIMIT_MS = 400_000;
@@ -295,12 +296,20 @@ describe("boot: from a template", function () {
     const devices = ["--disk", `path=${disk},readonly`, "--rng", "--vsock", `cid=5,path=${join(folder, "vsock")}`];
     const options = ["--initrd", initrd, ...devices];
     // The next one has the device anew, and its socket was not left behind; from the second on, it goes on behind its exec.
-    const command = ["sh", "-c", "head -c 11 /dev/vda; head -c 8 /dev/hwrng | wc -c; cat /tmp/heard"];
+    const hasShares = shareProblem() === undefined;
+    const mount = hasShares ? "mkdir /s && mount -t virtiofs share0 /s && cp /s/file /s/copy && cat /s/copy; " : "";
+    const words = `${mount}head -c 11 /dev/vda; head -c 8 /dev/hwrng | wc -c; cat /tmp/heard`;
+    const command = ["sh", "-c", words];
     const heard = new Set<string>();
     for (let time = 1; time <= 3; time++) {
-      const { status, stdout, stderr } = await run(options, command);
-      const [words, generation = "", ...rest] = stdout.split("\n");
-      assert.deepEqual([status, stderr, words, rest], [0, "", "first words8", [""]], stdout);
+      const shared = join(folder, `shared-${String(time)}`);
+      mkdirSync(shared);
+      writeFileSync(join(shared, "file"), `of ${String(time)}, `);
+      const { status, stdout, stderr } = await run([...options, ...(hasShares ? ["--share", shared] : [])], command);
+      const [line, generation = "", ...rest] = stdout.split("\n");
+      const first = hasShares ? `of ${String(time)}, ` : "";
+      assert.deepEqual([status, stderr, line, rest], [0, "", `${first}first words8`, [""]], stdout);
+      if (hasShares) assert.equal(readFileSync(join(shared, "copy"), "utf8"), first);
       assert.match(generation, /^generation [\da-f]{8}$/);
       heard.add(generation);
     }
@@ -309,6 +318,7 @@ describe("boot: from a template", function () {
     for (const name of readdirSync(join(folder, "cache", "templates", made ?? ""))) {
       truncateSync(join(folder, "cache", "templates", made ?? "", name), 100);
     }
+    if (hasShares) options.push("--share", folder);
     assert.equal((await run(options, ["echo", "again"])).stdout, "again\n");
     assert.equal(templates().length, before + 1);
   });

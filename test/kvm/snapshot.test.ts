@@ -237,7 +237,7 @@ describe("kvm: snapshots", function () {
     const opened = openSnapshot(at("right"));
     const overrides: [overrides: unknown, message: RegExp][] = [
       [null, /^Overrides null is not an object$/],
-      [{ disk: {} }, /^Overrides: unknown option "disk"; known are disks, nets, vsock, hostName$/],
+      [{ disk: {} }, /^Overrides: unknown option "disk"; known are disks, nets, shares, vsock, hostName$/],
       [{ disks: ["x"] }, /^Overrides: disks .* is not an object$/],
       [{ disks: { vda: "x" } }, /^The saved guest has no disk "vda"; it has no disk$/],
       [{ nets: { net0: null } }, /^Overrides: net0 null is not an object$/],

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { parseBoot, parseStats } from "../../vmm/cli/arguments.js";
 import { formatBalloon, parseBalloon } from "../../vmm/cli/balloon-argument.js";
+import { parseSnapshotRestore } from "../../vmm/cli/snapshot-arguments.js";
 import { UsageError } from "../../vmm/cli/usage-error.js";
 import { parseNet } from "../../vmm/cli/net-argument.js";
 import { parseShare } from "../../vmm/cli/share-argument.js";
@@ -130,15 +131,56 @@ describe("device options: configuration", () => {
     ]);
   });
 
-  it("a guest with a shared folder is not saved, and has no template: says which folder", () => {
-    const config = resolve({ shares: [{ path: "/code" }] });
-    const message = "Shared folder /code: a guest with one cannot be saved or moved";
-    assert.throws(() => refuseShares(config), { code: "ERR_SNAPSHOT", message });
+  it("a guest with a shared folder is not moved: says which folder", () => {
+    const message = "Shared folder /code: a guest with one cannot be moved";
+    assert.throws(
+      () => {
+        refuseShares(resolve({ shares: [{ path: "/code" }] }));
+      },
+      { code: "ERR_SNAPSHOT", message },
+    );
     refuseShares(resolve({}));
-    assert.throws(() => templatePath(config), {
-      code: "ERR_CONFIG",
-      message: /^Shared folder \/code: .* no template$/,
+  });
+
+  it("guests with other folders have the same template; those with more of them, or other tags, another one", () => {
+    const pathWith = (shares: VmConfig["shares"]) => {
+      // Files that are there: a template depends on them.
+      return templatePath(
+        resolve({ kernel: "package.json", initrd: "README.md", ...(shares === undefined ? {} : { shares }) }),
+      );
+    };
+    const one = pathWith([{ path: "/code" }]);
+    assert.equal(pathWith([{ path: "elsewhere", isReadonly: true }]), one);
+    const others = [undefined, [{ path: "/code", tag: "code" }], [{ path: "/code" }, { path: "/code" }]].map(pathWith);
+    assert.equal(new Set([one, ...others]).size, 4);
+  });
+
+  it("a restored guest has the folders of its restore under the tags that it knows", () => {
+    const config = resolve({
+      shares: [
+        { path: "/a", tag: "x" },
+        { path: "/b", isReadonly: true },
+      ],
     });
+    const shares = { share0: { path: "/c", isReadonly: true }, share1: { path: "/d" } };
+    assert.deepEqual(overridden(config, { shares }).shares, [
+      { path: "/c", tag: "x", isReadonly: true },
+      { path: "/d", tag: "share1", isReadonly: true },
+    ]);
+    for (const [wrong, problem] of [
+      [{ share2: { path: "/c" } }, 'The saved guest has no shared folder "share2"; it has share0, share1'],
+      [{ share0: { path: "" } }, 'Shared folder 1: path "" is not a path'],
+      [{ share0: { path: "/c", tag: "y" } }, 'Overrides: share0: unknown option "tag"; known are path, isReadonly'],
+      [{ share0: { path: "/c", isReadonly: 1 } }, "Shared folder 1: isReadonly 1 is not true or false"],
+    ] as const) {
+      assert.throws(() => overridden(config, { shares: wrong as never }), { code: "ERR_CONFIG", message: problem });
+    }
+    assert.deepEqual(parseSnapshotRestore(["--share", "share0=/x=y,ro", "--share", "share1=z", "saved"]).overrides, {
+      shares: { share0: { path: "/x=y", isReadonly: true }, share1: { path: "z" } },
+    });
+    for (const text of ["/x", "share0=/x,tag=y", "share0="]) {
+      assert.throws(() => parseSnapshotRestore(["--share", text, "saved"]), UsageError, text);
+    }
   });
 
   it("all kinds together have 14 windows, in an order that does not depend on how they were asked for", () => {

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import {
   closeSync,
   copyFileSync,
+  fstatSync,
   ftruncateSync,
   mkdtempSync,
   openSync,
@@ -17,10 +18,17 @@ import { join } from "node:path";
 import { SnapshotError } from "../../vmm/errors.js";
 import { MappedGuestMemory } from "../../vmm/memory/guest-memory.js";
 import { MIB, PAGE_SIZE } from "../../vmm/memory/layout.js";
+import { FileMemory } from "../../vmm/memory/saved-memory.js";
 import { checkMemory, hashMemory, writeMemory } from "../../vmm/snapshot/memory-file.js";
 
 const ID = "0123456789abcdef0123456789abcdef";
 const SIZE = 40 * MIB;
+/** Address and byte. */
+const CHANGES = [
+  [5 * MIB, 0],
+  [16 * MIB, 1],
+  [30 * MIB, 2],
+] as const;
 const noTurn = (): Promise<void> => Promise.resolve();
 
 describe("snapshot: its memory file", () => {
@@ -37,12 +45,13 @@ describe("snapshot: its memory file", () => {
     rmSync(folder, { recursive: true });
   });
 
-  async function write(name: string, base?: number, source = memory) {
+  async function write(name: string, base?: number, source = memory, isShared = false) {
     const fd = openSync(at(name), "wx+");
     const piece = {
       address: source.hostAddress,
       length: SIZE,
       bases: base === undefined ? [] : [{ fd: base, offset: 0 }],
+      isShared,
     };
     const written = await writeMemory(fd, [piece], ID, noTurn);
     return { fd, ...written };
@@ -97,6 +106,38 @@ describe("snapshot: its memory file", () => {
     mapped.unmap();
     closeSync(first.fd);
     closeSync(second.fd);
+  });
+
+  it("as memory that other processes have, too: page for page the same, zeroes take no room, and it is saved as any other", async () => {
+    for (const gpa of [0, 5 * MIB, 16 * MIB - 1, 16 * MIB, SIZE - 1]) memory.writeU8(gpa, 0xa5);
+    for (let gpa = 20 * MIB; gpa < 21 * MIB; gpa += 2 * PAGE_SIZE) memory.writeU8(gpa, gpa / PAGE_SIZE);
+    const first = await write("first");
+    // Over it lie a page that is zero again, one that is another, and one where there was none.
+    for (const [gpa, byte] of CHANGES) memory.writeU8(gpa, byte);
+    const second = await write("second");
+    const pages = new Uint32Array(SIZE / PAGE_SIZE / 32);
+    for (const [gpa] of CHANGES) {
+      const page = Math.floor(gpa / PAGE_SIZE);
+      pages[page >>> 5] = (pages[page >>> 5] ?? 0) | (1 << (page & 31));
+    }
+    const saved = new FileMemory(first.fd, [{ fd: second.fd, pages }]);
+    const copy = saved.ram(SIZE, true);
+    const fd = copy.sharedFd;
+    assert.ok(fd !== undefined);
+    // The file system of memory counts by pages; those of the file that was copied may be larger.
+    assert.ok(fstatSync(fd).blocks * 512 <= second.dataBytes + 16 * PAGE_SIZE);
+    // To look at a page makes it one.
+    assert.equal(Buffer.from(copy.slice(0, SIZE)).compare(Buffer.from(memory.slice(0, SIZE))), 0);
+    copy.writeU8(7 * MIB, 9);
+    memory.writeU8(7 * MIB, 9);
+    const again = await write("again", fd, copy, true);
+    assert.equal(again.sha256, (await write("plain")).sha256);
+    // Neither the files nor another copy have changed.
+    const other = saved.ram(SIZE, true);
+    assert.equal(other.readU8(7 * MIB), 0);
+    other.unmap();
+    copy.unmap();
+    assert.throws(() => fstatSync(fd), { code: "EBADF" });
   });
 
   it("cut, longer, or of another snapshot: refused with the sizes, or the reason", async () => {

@@ -21,7 +21,11 @@ import { MIB } from "../../vmm/memory/layout.js";
 import { sharedMemory } from "../../vmm/sys/shared-memory.js";
 import { SharedFolder } from "../../vmm/virtio/backends/shared-folder.js";
 import { findFolders, startVirtiofsd } from "../../vmm/virtio/backends/virtiofsd.js";
-import { virtiofsdCommands, type VirtiofsdHost } from "../../vmm/virtio/backends/virtiofsd-command.js";
+import {
+  virtiofsdCommands,
+  type VirtiofsdFolder,
+  type VirtiofsdHost,
+} from "../../vmm/virtio/backends/virtiofsd-command.js";
 import { unguarded } from "../../vmm/virtio/guard.js";
 import { FakeLoop } from "../helpers/fake-loop.js";
 import {
@@ -42,6 +46,7 @@ import {
   FUSE_WRITE,
   ROOT,
 } from "../helpers/fuse-driver.js";
+import { restoreSaved, saveQuiet } from "../helpers/restored.js";
 import { shareProblem } from "../helpers/share-guard.js";
 import { serversOf } from "../helpers/share-servers.js";
 import { skip } from "../helpers/skip.js";
@@ -171,8 +176,16 @@ describe("virtiofsd: a shared folder", () => {
   });
 
   function share(isReadonly = false, file?: string) {
-    const server = startVirtiofsd({ path: file ?? folder, isReadonly, isFile: file !== undefined });
     const memory = MappedGuestMemory.mapShared(sharedMemory("test", 16 * MIB), 16 * MIB);
+    closes.push(() => {
+      memory.unmap();
+    });
+    const shared = shareOver(memory, { path: file ?? folder, isReadonly, isFile: file !== undefined });
+    return { ...shared, fuse: new FuseDriver(shared.machine.driver, memory) };
+  }
+
+  function shareOver(memory: MappedGuestMemory, what: VirtiofsdFolder) {
+    const server = startVirtiofsd(what);
     const log: string[] = [];
     const wired: string[] = [];
     let callFd = -1;
@@ -199,10 +212,9 @@ describe("virtiofsd: a shared folder", () => {
     });
     const device = new FsDevice({ name: "share0", tag: Buffer.from("x"), backend });
     const machine = virtioMachine(device, new FakeLoop(), memory);
-    closes.push(() => {
+    closes.unshift(() => {
       device.reset();
       backend.close();
-      memory.unmap();
     });
     return {
       server,
@@ -213,7 +225,6 @@ describe("virtiofsd: a shared folder", () => {
       memory,
       backend,
       signals,
-      fuse: new FuseDriver(machine.driver, memory),
     };
   }
 
@@ -249,6 +260,46 @@ describe("virtiofsd: a shared folder", () => {
     assert.deepEqual(readdirSync(folder).sort(), ["file", "link", "new", "sub", "up"]);
     assert.deepEqual(readdirSync(top).length, 2);
     assert.deepEqual(log, []);
+  });
+
+  it("a driver that goes on from a saved state finds another server of another folder, at the entry where it was", async () => {
+    const first = share();
+    const { memory, machine, device, fuse } = first;
+    const other = join(top, "other");
+    mkdirSync(other);
+    writeFileSync(join(other, "file"), "of another folder");
+    assert.equal(device.whyNotSaved(), undefined);
+    const state = await saveQuiet(machine);
+    first.backend.close();
+    const goOn = (saved: typeof state) => {
+      const next = shareOver(memory, { path: other, isReadonly: true, isFile: false });
+      restoreSaved(next.machine, saved);
+      assert.deepEqual(next.wired, ["kick 0", "kick 1", "interrupt"]);
+      next.machine.transport.unquiesce();
+      machine.driver.notify = (queueIndex) => {
+        next.machine.transport.notify(queueIndex);
+      };
+      return next;
+    };
+    const second = goOn(state);
+    assert.equal(second.device.whyNotSaved(), undefined, "the server alone changes nothing");
+    assert.equal((await fuse.init()).error, 0);
+    assert.notEqual(second.device.whyNotSaved(), undefined);
+    const file = await fuse.lookUp(ROOT, "file");
+    assert.equal((await fuse.read(file, 100)).body.toString(), "of another folder");
+    assert.equal((await fuse.ask(FUSE_OPEN, file, fields(O_WRONLY_TRUNC, 0))).error, EROFS);
+    assert.ok(second.signals() > 0);
+    second.backend.close();
+
+    // Requests so far.
+    const [, requests] = (state.transport as { queues: { available: string }[] }).queues;
+    const nextAvailable = memory.loadU16(Number(requests?.available) + 2);
+    assert.ok(nextAvailable > 3);
+    const rings = [0, nextAvailable].map((index) => ({ nextAvailable: index, nextUsed: index }));
+    const third = goOn({ device: {}, transport: { ...(state.transport as object), rings } });
+    assert.equal((await fuse.init()).error, 0, "no request of before comes again");
+    assert.ok((await fuse.lookUp(ROOT, "file")) > 0n);
+    assert.deepEqual([...first.log, ...second.log, ...third.log], []);
   });
 
   it("read-only: nothing can be changed in it, whatever the driver asks for", async () => {

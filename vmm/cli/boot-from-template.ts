@@ -37,7 +37,7 @@ export async function bootFromTemplate(options: BootOptions, config: ResolvedCon
   const usesTerminal = isInteractive();
   const block = restoreBlock(options, usesTerminal);
   // A terminal has a size and modes, which its program finds at its start.
-  const program = usesTerminal ? undefined : new ProgramTemplate(templatePath(config), block);
+  const program = usesTerminal ? undefined : new ProgramTemplate(templatePath(config), block, config.shares);
   const { report, metrics, control } = options;
   const run = {
     config,

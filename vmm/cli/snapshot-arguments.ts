@@ -1,7 +1,8 @@
 // argv -> options of `vmlet snapshot ...`.
-import type { RestoreOverrides } from "../snapshot/overrides.js";
+import type { RestoreOverrides, ShareOverride } from "../snapshot/overrides.js";
 import { parseNet } from "./net-argument.js";
 import { parseOptions } from "./parse-options.js";
+import { parseShare } from "./share-argument.js";
 import { readSpec, specError } from "./spec.js";
 import { UsageError } from "./usage-error.js";
 
@@ -27,7 +28,11 @@ export const SNAPSHOT_RECEIVE_FLAGS = {
 } as const;
 
 /** One that has moved is the same guest, with the same name. */
-export const SNAPSHOT_RESTORE_FLAGS = { ...SNAPSHOT_RECEIVE_FLAGS, hostname: { type: "string" } } as const;
+export const SNAPSHOT_RESTORE_FLAGS = {
+  ...SNAPSHOT_RECEIVE_FLAGS,
+  share: { type: "string", multiple: true },
+  hostname: { type: "string" },
+} as const;
 
 export const MIGRATE_FLAGS = { json: { type: "boolean" }, help: { type: "boolean", short: "h" } } as const;
 
@@ -137,6 +142,7 @@ function parseGoOn(
     overrides: {
       ...(values.disk === undefined ? {} : { disks: named("--disk", "PATH", values.disk, (path) => path) }),
       ...(values.net === undefined ? {} : { nets: named("--net", "NET", values.net, parseNet) }),
+      ...(values.share === undefined ? {} : { shares: named("--share", "PATH", values.share, parseOtherShare) }),
       ...(values.vsock === undefined ? {} : { vsock: parseOtherVsock(values.vsock) }),
       ...(values.hostname === undefined ? {} : { hostName: values.hostname }),
     },
@@ -199,6 +205,13 @@ function named<Value>(
     found.set(name, parse(value));
   }
   return Object.fromEntries(found);
+}
+
+/** PATH[,ro]. */
+function parseOtherShare(text: string): ShareOverride {
+  const { tag, ...share } = parseShare(text);
+  if (tag !== undefined) throw specError("--share", text, "the guest keeps the tag that it knows");
+  return share;
 }
 
 /** path=SOCKET[,cid=N]. */

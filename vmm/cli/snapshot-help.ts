@@ -55,6 +55,9 @@ Options:
       --disk NAME=PATH   another file for a disk: vda=copy.img; repeatable
       --net NAME=NET     another network for a device: net0=tap=tap7; NET as in
                          vmlet boot --help, without mac= and mtu=; repeatable
+      --share NAME=PATH[,ro]
+                         another folder: share0=here; as it was if there is no
+                         ro; repeatable
       --vsock VSOCK      path=SOCKET[,cid=N]: another socket for vsock0
       --hostname NAME    the guest's own name
       --report FILE      write as JSON what happened: times, exits, outcome

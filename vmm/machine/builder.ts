@@ -260,7 +260,7 @@ export function restoreVm(
   try {
     const host = prepare(config, undo, options);
     const size = config.memoryMib * MIB;
-    const memory = source.ram(size);
+    const memory = source.ram(size, config.shares.length > 0);
     unmapLater(undo.all, memory);
     const command = config.commandChannel ? source.channel(size) : undefined;
     unmapLater(undo.all, command);

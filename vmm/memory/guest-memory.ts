@@ -94,8 +94,8 @@ export class MappedGuestMemory extends WindowedMemory {
   }
 
   /** The same behind a descriptor of `sharedMemory`, as large, which is closed with it. */
-  static mapShared(fd: number, size: number): MappedGuestMemory {
-    return new MappedGuestMemory(mmapFile(fd, size), size, "large", fd);
+  static mapShared(fd: number, size: number, views: ViewSize = "large"): MappedGuestMemory {
+    return new MappedGuestMemory(mmapFile(fd, size), size, views, fd);
   }
 
   /** `size` bytes whose content is that of the file from `offset` on; the file never changes by them. */

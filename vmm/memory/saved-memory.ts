@@ -5,10 +5,11 @@ import { mmapPrivateFileAt } from "../sys/memory.js";
 import { CommandPages } from "./command-pages.js";
 import { MappedGuestMemory } from "./guest-memory.js";
 import { PAGE_SIZE } from "./layout.js";
+import { copyShared } from "./shared-copy.js";
 
 export interface SavedMemory {
-  /** RAM of `size` bytes for one VM, whose it is from here on. */
-  ram(size: number): MappedGuestMemory;
+  /** RAM of `size` bytes for one VM, whose it is from here on. `isShared`: other processes can have it, too. */
+  ram(size: number, isShared?: boolean): MappedGuestMemory;
   /** The channel's pages, which lie behind RAM of `size` bytes. */
   channel(size: number): CommandPages;
   /** Files that pages are mapped from: one that a VM does not own is as in one of them, or zero. */
@@ -46,7 +47,8 @@ export class FileMemory implements SavedMemory {
     this.#copied = runs.slice(MAX_MAPPED_RUNS);
   }
 
-  ram(size: number): MappedGuestMemory {
+  ram(size: number, isShared = false): MappedGuestMemory {
+    if (isShared) return this.#copy(size);
     const memory = MappedGuestMemory.mapFile(this.#base, size);
     try {
       this.#lay(memory.hostAddress, 0, size / PAGE_SIZE);
@@ -66,6 +68,15 @@ export class FileMemory implements SavedMemory {
       throw error;
     }
     return pages;
+  }
+
+  #copy(size: number): MappedGuestMemory {
+    const runs = [...this.#mapped, ...this.#copied].map(({ fd, first, count }) => ({
+      fd,
+      start: first * PAGE_SIZE,
+      end: (first + count) * PAGE_SIZE,
+    }));
+    return copyShared(size, [{ fd: this.#base, start: 0, end: size }, ...runs]);
   }
 
   /** Lays what the layers have over the memory at `address`, which begins with page `from`. */

@@ -61,12 +61,12 @@ export function guestConfig(spec: VmSpec, quirks: Quirks | undefined, volumeDisk
 }
 
 /** A guest that has booted once, and from which every later one of the kind goes on. */
-export function canBeTemplate({ root, isReadonly, volumes, network, isInLab }: VmSpec): boolean {
+export function canBeTemplate({ root, isReadonly, network, isInLab }: VmSpec): boolean {
   // Each lab is a new host, with nothing of the one before.
   if (isInLab === true) return false;
-  // A disk that one guest writes to has changed for the next; a folder that the host serves has no state that could be kept.
+  // A disk that one guest writes to has changed for the next.
   const isUnchanged = root.kind === "image" || isReadonly;
-  return isUnchanged && volumes.length === 0 && network.kind !== "tap";
+  return isUnchanged && network.kind !== "tap";
 }
 
 /** Whether there is anything to be done before a program may begin: guest-set-up.ts. */

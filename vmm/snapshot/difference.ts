@@ -85,7 +85,7 @@ export class Base {
           address: index === 0 ? ram.hostAddress : (channel?.region.hva ?? 0),
           candidates: (from, count) => {
             if (index === 0 && watched !== undefined) return pagesOf(watched, from / PAGE_SIZE, count / PAGE_SIZE);
-            const own = goesOnFromIt ? ownPages(piece.address + from, count) : undefined;
+            const own = goesOnFromIt && piece.isShared !== true ? ownPages(piece.address + from, count) : undefined;
             return own ?? candidatePages({ ...piece, bases: [...piece.bases, ...earlier] }, from, count);
           },
           changed: (page) => {

@@ -24,7 +24,6 @@ import { attempt, inWords, readSnapshotFile } from "./folder.js";
 import { hashImages } from "./image-hash.js";
 import { candidatePages, lastPage, writeMemory, writeRun } from "./memory-file.js";
 import { piecesOf } from "./memory-pieces.js";
-import { refuseShares } from "./refuse-shares.js";
 import { decodeState, encodeState, MAX_STATE_BYTES, readingState } from "./state-file.js";
 
 export interface PairOptions {
@@ -57,7 +56,6 @@ export function followFrom(vm: Vm, id: string): void {
 
 /** The id of the snapshot. Rejects with SnapshotError or VmStateError: then the VM is as before, and a state file that was there is. */
 export async function createPair(vm: Vm, options: PairOptions): Promise<string> {
-  refuseShares(vm.config);
   const hashes = hashImages(vm.images);
   return vm.whilePaused(async (capture) => {
     const id = newId();

@@ -17,6 +17,8 @@ export interface MemoryPiece {
   readonly length: number;
   /** The files that it was privately mapped from: pages that it does not own are as in one of them, or zero. */
   readonly bases: readonly { readonly fd: number; readonly offset: number }[];
+  /** Other processes have it, too: all that it has is in the file of `bases`. */
+  readonly isShared?: boolean;
   /** Only what has changed since is written. */
   readonly since?: Since | undefined;
 }
@@ -177,9 +179,9 @@ function changedPages(piece: MemoryPiece, from: number, length: number): Uint8Ar
 }
 
 /** Nonzero for each page that may hold something else than zeroes. */
-export function candidatePages({ address, bases }: MemoryPiece, from: number, length: number): Uint8Array {
+export function candidatePages({ address, bases, isShared }: MemoryPiece, from: number, length: number): Uint8Array {
   const pages = length / PAGE_SIZE;
-  const own = ownPages(address + from, length) ?? new Uint8Array(pages).fill(1);
+  const own = isShared === true ? new Uint8Array(pages) : (ownPages(address + from, length) ?? allOf(pages));
   for (const { fd, offset } of bases) {
     const start = offset + from;
     for (let data = nextData(fd, start); data !== undefined; data = nextData(fd, data.end)) {
@@ -189,6 +191,10 @@ export function candidatePages({ address, bases }: MemoryPiece, from: number, le
     }
   }
   return own;
+}
+
+function allOf(pages: number): Uint8Array {
+  return new Uint8Array(pages).fill(1);
 }
 
 export function isZeroPage(words: Uint32Array, page: number): boolean {

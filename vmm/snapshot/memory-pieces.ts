@@ -6,7 +6,12 @@ export type MemoryOf = Pick<Capture, "memory" | "command" | "memoryFiles">;
 
 export function piecesOf({ memory, command, memoryFiles }: MemoryOf): MemoryPiece[] {
   const bases = (offset: number) => memoryFiles.map((fd) => ({ fd, offset }));
-  const pieces: MemoryPiece[] = [{ address: memory.hostAddress, length: memory.size, bases: bases(0) }];
+  const { hostAddress: address, size: length, sharedFd } = memory;
+  const pieces: MemoryPiece[] = [
+    sharedFd === undefined
+      ? { address, length, bases: bases(0) }
+      : { address, length, bases: [{ fd: sharedFd, offset: 0 }], isShared: true },
+  ];
   if (command !== undefined) {
     const { hva, size } = command.region;
     pieces.push({ address: hva, length: size, bases: bases(memory.size) });

@@ -4,31 +4,42 @@ import type { ResolvedConfig } from "../config/types.js";
 import { describeConfig, resolveDescribed } from "../config/describe.js";
 import { diskName } from "../config/disks.js";
 import type { NetConfig } from "../config/nets.js";
+import { shareName } from "../config/shares.js";
 import { show } from "../config/show.js";
 import { ConfigError } from "../errors.js";
 import { checkObject } from "./arguments.js";
 import { isHostName } from "./host-name.js";
+
+/** What the guest finds behind a shared folder's tag. */
+export interface ShareOverride {
+  readonly path: string;
+  /** Default: as it was. */
+  readonly isReadonly?: boolean | undefined;
+}
 
 export interface RestoreOverrides {
   /** Paths of disks, by the device's name: { vda: "copy.img" }. */
   readonly disks?: Readonly<Record<string, string>> | undefined;
   /** Host ends of network devices, by the device's name: { net0: { tap: "tap7" } }; address and MTU stay. */
   readonly nets?: Readonly<Record<string, NetConfig>> | undefined;
+  /** Folders in place of those that were shared, by the device's name: { share0: { path: "here" } }; tags stay. */
+  readonly shares?: Readonly<Record<string, ShareOverride>> | undefined;
   /** The host's socket; the context id is the guest's, and stays without one. */
   readonly vsock?: { readonly path: string; readonly cid?: number | undefined } | undefined;
   /** The guest's own name, if vmlet's init is there to set it. */
   readonly hostName?: string | undefined;
 }
 
-const KNOWN = ["disks", "nets", "vsock", "hostName"];
+const SHARE_FIELDS = ["path", "isReadonly"];
+const KNOWN = ["disks", "nets", "shares", "vsock", "hostName"];
 
 /** Throws ConfigError, with all problems. */
 export function overridden(config: ResolvedConfig, overrides: RestoreOverrides): ResolvedConfig {
   checkObject("Overrides", overrides, KNOWN);
   // A restore is a matter of a millisecond.
   if (Object.keys(overrides).length === 0) return config;
-  const { disks = {}, nets = {}, vsock, hostName } = overrides;
-  for (const [name, value] of Object.entries({ disks, nets, vsock: vsock ?? {}, ...nets })) {
+  const { disks = {}, nets = {}, shares = {}, vsock, hostName } = overrides;
+  for (const [name, value] of Object.entries({ disks, nets, shares, vsock: vsock ?? {}, ...nets })) {
     checkObject(`Overrides: ${name}`, value, undefined);
   }
   const problems: string[] = [];
@@ -48,6 +59,13 @@ export function overridden(config: ResolvedConfig, overrides: RestoreOverrides):
     config.nets.map((_, index) => netName(index)),
     problems,
   );
+  checkNames(
+    "shared folder",
+    Object.keys(shares),
+    config.shares.map((_, index) => shareName(index)),
+    problems,
+  );
+  for (const [name, share] of Object.entries(shares)) checkObject(`Overrides: ${name}`, share, SHARE_FIELDS);
   for (const [name, { mac, mtu, mmds }] of Object.entries(nets)) {
     if (mac !== undefined || mtu !== undefined || mmds !== undefined)
       problems.push(`Override of ${name}: the guest keeps its address, MTU and metadata service`);
@@ -63,8 +81,14 @@ export function overridden(config: ResolvedConfig, overrides: RestoreOverrides):
         ? net
         : { ...limitsOf(other, net), ...other, mac: net.mac, mtu: net.mtu, mmds: net.mmds };
     }),
+    shares: described.shares?.map((share, index) => ({ ...share, ...givenOf(shares[shareName(index)]) })),
     vsock: described.vsock === undefined ? undefined : { ...described.vsock, ...withoutUndefined(vsock) },
   });
+}
+
+function givenOf(share: ShareOverride | undefined): { path?: string; isReadonly?: boolean } {
+  if (share === undefined) return {};
+  return { path: share.path, ...(share.isReadonly === undefined ? {} : { isReadonly: share.isReadonly }) };
 }
 
 /** Those of before, if there are no others. */

@@ -4,6 +4,7 @@
 import { closeSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import type { RestoreBlock } from "../../devices/pseudo/restore-block.js";
+import type { ResolvedShare } from "../config/shares.js";
 import { SnapshotError } from "../errors.js";
 import type { BuildOptions } from "../machine/builder.js";
 import type { Vm } from "../machine/vm.js";
@@ -24,19 +25,21 @@ export type ProgramStart = Pick<RestoreBlock, "command" | "variables" | "folder"
 export class ProgramTemplate {
   readonly #template: string;
   readonly #path: string;
+  readonly #shares: readonly ResolvedShare[];
   /** For messages. */
   readonly #name: string;
 
-  /** `template`: path of that, which need not be there. */
-  constructor(template: string, start: ProgramStart) {
+  /** `template`: path of that, which need not be there. `shares`: of the guests that go on from this one. */
+  constructor(template: string, start: ProgramStart, shares: readonly ResolvedShare[] = []) {
     this.#template = template;
+    this.#shares = shares;
     this.#path = join(programsPath(template), programName(start));
     this.#name = JSON.stringify(Buffer.from(start.command[0] ?? []).toString());
   }
 
   /** Undefined if there is none yet, or none that is whole. */
   open(): OpenSnapshot | undefined {
-    const snapshot = openIfReady(this.#path);
+    const snapshot = openIfReady(this.#path, this.#shares);
     if (snapshot !== undefined) markUsed(this.#template);
     return snapshot;
   }
@@ -71,7 +74,7 @@ export class ProgramTemplate {
       const made = this.open();
       if (made !== undefined) return made;
       await this.#makeIn(template, block, options);
-      return OpenSnapshot.open(this.#path);
+      return OpenSnapshot.open(this.#path).share(this.#shares);
     } finally {
       closeSync(lock);
     }

@@ -3,7 +3,9 @@ import { closeSync } from "node:fs";
 import { join } from "node:path";
 import type { StateReader } from "../../devices/state.js";
 import { resolveDescribed } from "../config/describe.js";
+import type { ResolvedShare } from "../config/shares.js";
 import type { ResolvedConfig, VmConfig } from "../config/types.js";
+import { ConfigError } from "../errors.js";
 import { bootId } from "../host/facts.js";
 import { knownQuirks } from "../fixups/probe.js";
 import { KvmSystem } from "../kvm/system.js";
@@ -39,7 +41,9 @@ export class OpenSnapshot {
   readonly id: string;
   /** Of the state file. */
   readonly path: string;
-  readonly config: ResolvedConfig;
+  #config: ResolvedConfig;
+  /** As it was saved. */
+  readonly #saved: ResolvedConfig;
   readonly saved: SavedVm;
   readonly memory: SavedMemory;
   /** What whoever made it has written on it. */
@@ -61,7 +65,8 @@ export class OpenSnapshot {
     this.note = note;
     this.id = id;
     this.path = path;
-    this.config = config;
+    this.#config = config;
+    this.#saved = config;
     this.saved = saved;
     this.#host = host;
     this.memory = memory;
@@ -132,6 +137,16 @@ export class OpenSnapshot {
     return new OpenSnapshot(id, name, config, saved, host, memory, note);
   }
 
+  get config(): ResolvedConfig {
+    return this.#config;
+  }
+
+  /** What its guests find behind the tags that they know, unless a restore says otherwise. */
+  share(shares: readonly ResolvedShare[]): this {
+    this.#config = { ...this.#config, shares };
+    return this;
+  }
+
   /** With other ends of devices on this host. Throws ConfigError. */
   configWith(overrides: RestoreOverrides): ResolvedConfig {
     return overridden(this.config, overrides);
@@ -145,7 +160,13 @@ export class OpenSnapshot {
     const config = this.configWith(overrides);
     const known = options.known ?? this.#probe();
     this.#checkCpu(known.quirks !== undefined);
-    return readingState(this.path, () => Vm.restore(config, this.saved, this.memory, host, { ...options, known }));
+    try {
+      return readingState(this.path, () => Vm.restore(config, this.saved, this.memory, host, { ...options, known }));
+    } catch (error) {
+      // What this restore asks for is no fault of the snapshot's.
+      const { cause } = error as { readonly cause?: unknown };
+      throw config !== this.#saved && cause instanceof ConfigError ? cause : error;
+    }
   }
 
   #probe(): NonNullable<BuildOptions["known"]> {

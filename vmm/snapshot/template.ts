@@ -4,6 +4,7 @@ import { closeSync, existsSync, readdirSync, rmSync, statSync, utimesSync } from
 import { basename, dirname, join } from "node:path";
 import { describeConfig } from "../config/describe.js";
 import type { ResolvedDisk } from "../config/disks.js";
+import type { ResolvedShare } from "../config/shares.js";
 import type { ResolvedConfig } from "../config/types.js";
 import { ConfigError, HostError, SnapshotError } from "../errors.js";
 import { bootId } from "../host/facts.js";
@@ -39,17 +40,17 @@ export interface TemplateOptions extends BuildOptions {
  */
 export async function openTemplate(config: ResolvedConfig, options: TemplateOptions = {}): Promise<OpenSnapshot> {
   const path = templatePath(config);
-  const ready = openIfReady(path);
+  const ready = openIfReady(path, config.shares);
   if (ready !== undefined) return ready;
   options.waits?.();
   const lock = await waitForLock(path, options.signal);
   try {
-    const built = openIfReady(path);
+    const built = openIfReady(path, config.shares);
     if (built !== undefined) return built;
     rmSync(path, { recursive: true, force: true });
     await bootTemplate(config, path, options);
     removeOldest(path);
-    return OpenSnapshot.open(path);
+    return OpenSnapshot.open(path).share(config.shares);
   } finally {
     closeSync(lock);
   }
@@ -63,10 +64,6 @@ export function templatePath(config: ResolvedConfig): string {
       `Disk ${writable.path}: the guest may write to it, and would find it changed under it the next time; ` +
         "a template's disks are read-only",
     ]);
-  }
-  const [share] = config.shares;
-  if (share !== undefined) {
-    throw new ConfigError([`Shared folder ${share.path}: a guest with one cannot be saved, so it has no template`]);
   }
   const cache = cacheFolder();
   if (cache === undefined) throw new HostError("There is no folder for templates: the cache is somebody else's");
@@ -86,11 +83,16 @@ function templateName(config: ResolvedConfig): string {
     vmlet: VERSION,
     program: file(import.meta.filename),
     boot: bootId(),
-    config: describeConfig(config),
+    config: describeConfig(withoutFolders(config)),
     files: [kernel, ...(initrd === undefined ? [] : [initrd]), ...disks.flatMap(diskFiles)].map(file),
     cpuTemplate: cpuTemplate === undefined || !existsSync(cpuTemplate) ? "" : file(cpuTemplate),
   };
   return sha256(Buffer.from(JSON.stringify(inputs))).slice(0, 32);
+}
+
+/** Which folders a guest will find is for its restore to say: its template has mounted none. */
+function withoutFolders(config: ResolvedConfig): ResolvedConfig {
+  return { ...config, shares: config.shares.map(({ tag }) => ({ tag, path: "/", isReadonly: false })) };
 }
 
 /** The files whose change makes another disk. */
@@ -98,10 +100,10 @@ function diskFiles({ path, format }: ResolvedDisk): string[] {
   return [path, ...(format === "parts" ? readPartsList(path).map((part) => part.path) : [])];
 }
 
-/** Undefined for one that is not there, or not whole. */
-export function openIfReady(path: string): OpenSnapshot | undefined {
+/** Undefined for one that is not there, or not whole. `shares`: of the guests that go on from it. */
+export function openIfReady(path: string, shares: readonly ResolvedShare[]): OpenSnapshot | undefined {
   try {
-    const snapshot = OpenSnapshot.open(path);
+    const snapshot = OpenSnapshot.open(path).share(shares);
     markUsed(path);
     return snapshot;
   } catch (error) {

@@ -123,6 +123,27 @@ export function nextData(fd: number, position: number): { readonly start: number
   return { start, end };
 }
 
+const nativeSendfile = lazy("sendfile", "int64_t", ["int", "int", "void *", "size_t"]);
+const SEEK_SET = 0;
+const EINVAL = 22;
+const ENOSYS = 38;
+const sourcePosition = new BigInt64Array(1);
+
+/**
+ * Copies up to `length` bytes from one file to another, at the same position of both: the count, 0 at the first one's end,
+ * or undefined if the host's kernel cannot do it with such files. The second one's own position is lost.
+ */
+export function sendFile(to: number, from: number, position: number, length: number): number | undefined {
+  if (nativeLseek(to, position, SEEK_SET) < 0) throw systemCallError("lseek");
+  sourcePosition[0] = BigInt(position);
+  // SAFETY: eight bytes of a module-level buffer, read and written during the call only.
+  const count = uninterrupted(() => nativeSendfile(to, from, sourcePosition, length));
+  if (count >= 0) return count;
+  const errno = koffi.errno();
+  if (errno === EINVAL || errno === ENOSYS) return undefined;
+  throw systemCallError("sendfile");
+}
+
 /** Brings what was written to the medium: 0 or the positive errno. */
 export function fdatasyncRaw(fd: number): number {
   return uninterrupted(() => nativeFdatasync(fd)) < 0 ? koffi.errno() : 0;
@@ -135,6 +156,12 @@ export const FALLOC_FL_ZERO_RANGE = 0x10;
 /** Changes how a range of a file is allocated: 0 or the positive errno. */
 export function fallocateRaw(fd: number, mode: number, position: number, length: number): number {
   return nativeFallocate(fd, mode, position, length) < 0 ? koffi.errno() : 0;
+}
+
+/** Takes a range of a file away: it reads as zeroes then. Throws SystemCallError. */
+export function punchHole(fd: number, position: number, length: number): void {
+  const errno = fallocateRaw(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, position, length);
+  if (errno !== 0) throw systemCallError("fallocate", errno);
 }
 
 /** At a time in this process: they run on the few threads that also serve Node's reads and writes. */

@@ -10,7 +10,7 @@ import { MmioTransport } from "../../devices/virtio/mmio-transport.js";
 import type { EventLoop } from "../../devices/virtio/event-loop.js";
 import type { RateLimiterConfig } from "../../devices/virtio/rate-limiter.js";
 import type { ResolvedConfig } from "../config/types.js";
-import { DiskError } from "../errors.js";
+import { DiskError, SnapshotError } from "../errors.js";
 import type { DeviceLoop } from "./device-loop.js";
 import type { Guard } from "./guard.js";
 import type { MappedGuestMemory } from "../memory/guest-memory.js";
@@ -289,7 +289,10 @@ export class DeviceHost {
     });
   }
 
-  /** The state of each device, by name; only while quiet. Throws DiskError if a disk could not be flushed. */
+  /**
+   * The state of each device, by name; only while quiet. Throws DiskError if a disk could not be flushed, and SnapshotError
+   * for a device whose state nobody can write down.
+   */
   save(): State {
     if (this.#flushFailure !== undefined) {
       throw new DiskError(this.#flushFailure.message, { cause: this.#flushFailure });
@@ -298,6 +301,8 @@ export class DeviceHost {
       this.transports.map((transport, index) => {
         const { device } = transport;
         const factory = this.#factories[index];
+        const why = device.whyNotSaved?.();
+        if (why !== undefined) throw notSaved(factory?.name ?? "", why);
         const state: State = {
           type: device.deviceType,
           transport: transport.save(),
@@ -373,4 +378,10 @@ export class DeviceHost {
       if ((pending & (1 << queueIndex)) !== 0) this.transports[device]?.notify(queueIndex);
     }
   }
+}
+
+function notSaved(name: string, why: string): SnapshotError {
+  return new SnapshotError(`${name}: ${why}: this guest cannot be saved or moved any more`, {
+    cure: "save it before it mounts the folder, or give it a disk instead",
+  });
 }

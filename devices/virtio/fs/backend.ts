@@ -2,11 +2,17 @@
 // memory itself, and answers there.
 import type { QueueAddresses } from "../queue.js";
 
+/** A queue as its server takes it up. */
+export interface ServedQueue extends QueueAddresses {
+  /** Entry of the available ring that it begins with, modulo 2^16. */
+  readonly nextAvailable: number;
+}
+
 export interface FsBackend {
   /** The server has gone, once; after that the device has nothing to ask of it. */
   onLost: (() => void) | undefined;
   /** Serves these queues; undefined stands for one that the driver has not set up. They lie in RAM. */
-  start(features: bigint, queues: readonly (QueueAddresses | undefined)[]): void;
+  start(features: bigint, queues: readonly (ServedQueue | undefined)[]): void;
   /** There may be requests in the queue. */
   kick(queueIndex: number): void;
   /** When this returns, the server touches nothing of the queue and its requests. Nothing if it does not serve it. */

@@ -2,7 +2,7 @@
 // gone, the device answers all requests itself, with an error: no program of the guest waits for ever.
 // Left out on purpose: the notification queue and the DAX window.
 import type { AccessSize } from "../../contracts.js";
-import type { State } from "../../state.js";
+import type { State, StateReader } from "../../state.js";
 import { ConfigSpace } from "../config-space.js";
 import { VIRTIO_ID_FS } from "../constants.js";
 import { Reader, Writer } from "../cursor.js";
@@ -18,6 +18,7 @@ import {
   FUSE_IN_HEADER_UNIQUE,
   FUSE_OUT_HEADER_BYTES,
 } from "./constants.js";
+import { hasHadRequests, restoreFs, saveFs } from "./state.js";
 
 /** Linux makes requests of up to 1 MiB if a queue has room for 256 pages and some headers. */
 const QUEUE_SIZE = 512;
@@ -74,7 +75,9 @@ export class FsDevice implements VirtioDevice {
     if (this.#isLost) return;
     this.#backend.start(
       context.features,
-      context.queues.map((queue) => (queue.isStopped ? undefined : queue.addresses)),
+      context.queues.map((queue) =>
+        queue.isStopped ? undefined : { ...queue.addresses, nextAvailable: queue.indices(0).nextAvailable },
+      ),
     );
   }
 
@@ -95,13 +98,18 @@ export class FsDevice implements VirtioDevice {
     this.#backend.stopQueue(queueIndex);
   }
 
-  /** The server's requests in flight are its own: a VM with such a device is not saved. */
-  save(): State {
-    throw new Error("A shared folder is not saved");
+  whyNotSaved(): string | undefined {
+    const context = this.#context;
+    const isUsed = context?.queues.some((queue) => !queue.isStopped && hasHadRequests(context.memory, queue.addresses));
+    return isUsed === true ? "the guest has used it, and what it has open there only its server knows" : undefined;
   }
 
-  restore(): void {
-    throw new Error("A shared folder is not restored");
+  save(): State {
+    return saveFs();
+  }
+
+  restore(state: StateReader): void {
+    restoreFs(state);
   }
 
   reset(): void {

@@ -8,9 +8,11 @@ import { ConsoleDevice } from "../../../devices/virtio/console/device.js";
 import { VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC } from "../../../devices/virtio/constants.js";
 import type { VirtioDevice } from "../../../devices/virtio/device.js";
 import { VIRTIO_NET_F_MRG_RXBUF } from "../../../devices/virtio/net/constants.js";
+import { FsDevice } from "../../../devices/virtio/fs/device.js";
 import { NetDevice } from "../../../devices/virtio/net/device.js";
 import { RngDevice } from "../../../devices/virtio/rng/device.js";
 import { VsockDevice } from "../../../devices/virtio/vsock/device.js";
+import { FakeFsServer } from "../../helpers/fake-fs-server.js";
 import { FakeLoop } from "../../helpers/fake-loop.js";
 import { FakeStreams } from "../../helpers/fake-streams.js";
 import { MemoryDisk } from "../../helpers/memory-disk.js";
@@ -70,6 +72,19 @@ function subject(random: Random, memory: HostileMemory, loop: FakeLoop, kind: nu
       const source = { fill: (bytes: Uint8Array) => void bytes.fill(1) };
       return { device: new RngDevice({ name: "rng0", source, rateLimiter, loop }), stir: () => undefined };
     }
+    case 5: {
+      const backend = new FakeFsServer();
+      const device = new FsDevice({ name: "share0", tag: Buffer.from("tag"), backend });
+      const stir = (): void => {
+        const isOdd = backend.queues.some((queue) => {
+          return queue !== undefined && !memory.contains(queue.usedGpa, 6 + 8 * queue.size);
+        });
+        assert.ok(!isOdd, "a server is told of a ring that is not in RAM");
+        device.whyNotSaved();
+        if (random.oneIn(8)) backend.onLost?.();
+      };
+      return { device, stir };
+    }
     default: {
       const pages = { release: () => 0, explain: String };
       const options = { name: "balloon0", pages, pageReporting: true, onStatistics: () => undefined, loop, report };
@@ -84,7 +99,7 @@ export const stateTarget: FuzzTarget = {
   run(random: Random, layout: RamLayout) {
     const memory = new HostileMemory(RAM, random, layout);
     const loop = new FakeLoop();
-    const kind = random.below(6);
+    const kind = random.below(7);
     const first = subject(random, memory, loop, kind);
     const machine = virtioMachine(first.device, loop, memory, memory.heapGpa);
     const isLive = !random.oneIn(6);

@@ -10,39 +10,9 @@ import {
   VIRTIO_RING_F_EVENT_IDX,
   VIRTIO_RING_F_INDIRECT_DESC,
 } from "../../../devices/virtio/constants.js";
-import type { FsBackend } from "../../../devices/virtio/fs/backend.js";
 import { FsDevice } from "../../../devices/virtio/fs/device.js";
-import type { QueueAddresses } from "../../../devices/virtio/queue.js";
+import { FakeFsServer } from "../../helpers/fake-fs-server.js";
 import { virtioMachine } from "../../helpers/virtio-machine.js";
-
-class FakeServer implements FsBackend {
-  onLost: (() => void) | undefined;
-  readonly calls: string[] = [];
-  queues: readonly (QueueAddresses | undefined)[] = [];
-  used: (() => void) | undefined;
-  notified: ((queueIndex: number) => void) | undefined;
-
-  start(features: bigint, queues: readonly (QueueAddresses | undefined)[]): void {
-    this.calls.push(`start ${features.toString(16)}`);
-    this.queues = queues;
-  }
-
-  kick(queueIndex: number): void {
-    this.calls.push(`kick ${String(queueIndex)}`);
-  }
-
-  stopQueue(queueIndex: number): void {
-    this.calls.push(`stop ${String(queueIndex)}`);
-  }
-
-  relay(used: (() => void) | undefined): void {
-    this.used = used;
-  }
-
-  hearNotifications(notified: (queueIndex: number) => void): void {
-    this.notified = notified;
-  }
-}
 
 const IN_HEADER_BYTES = 40;
 const REQUEST = 0x30_0000;
@@ -50,7 +20,7 @@ const ANSWER = 0x31_0000;
 const ENOTCONN = 107;
 
 function make(tag = "code") {
-  const server = new FakeServer();
+  const server = new FakeFsServer();
   const device = new FsDevice({ name: "share0", tag: Buffer.from(tag), backend: server });
   return Object.assign(virtioMachine(device), { server, device });
 }
@@ -94,7 +64,9 @@ describe("fs: what the server is told", () => {
     const queues = driver.start({ features: [VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC], queueSize: 8 });
     assert.deepEqual(
       server.queues,
-      queues.map(({ size, descriptorGpa, availableGpa, usedGpa }) => ({ size, descriptorGpa, availableGpa, usedGpa })),
+      queues.map(({ size, descriptorGpa, availableGpa, usedGpa }) => {
+        return { size, descriptorGpa, availableGpa, usedGpa, nextAvailable: 0 };
+      }),
     );
     driver.notify(1);
     driver.notify(7);

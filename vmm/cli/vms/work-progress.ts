@@ -8,7 +8,7 @@ export function bootText(spec: VmSpec): string {
   if (spec.isInLab === true) return "the lab starts, and the guest boots in it";
   return canBeTemplate(spec)
     ? "no guest of this kind has been started yet: it boots, once"
-    : "a guest with a volume, a disk that it writes or a TAP interface boots each time";
+    : "a guest with a disk that it writes or a TAP interface boots each time";
 }
 
 export class WorkProgress {

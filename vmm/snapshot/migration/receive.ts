@@ -16,6 +16,7 @@ import { MIB } from "../../memory/layout.js";
 import { FilledMemory } from "../../memory/saved-memory.js";
 import { listenForOwner } from "../../virtio/backends/unix-listener.js";
 import { overridden, type RestoreOverrides } from "../overrides.js";
+import { refuseShares } from "../refuse-shares.js";
 import { OpenSnapshot } from "../restore.js";
 import { readingState } from "../state-file.js";
 import { addressText, type MigrationAddress } from "./address.js";
@@ -170,6 +171,7 @@ function readOffer(offer: ReturnType<typeof readJson>, { overrides = {}, softwar
       );
     }
     const config = overridden(resolveDescribed(offer.at("config").value as VmConfig), overrides);
+    refuseShares(config);
     if (config.memoryMib * MIB > totalmem()) {
       throw new SnapshotError(
         `The guest has ${String(config.memoryMib)} MiB of memory; this host has ${String(Math.floor(totalmem() / MIB))}`,

@@ -3,11 +3,11 @@ import { FsDevice } from "../../../devices/virtio/fs/device.js";
 import { shareName, type ResolvedShare } from "../../config/shares.js";
 import { SharedFolder } from "../backends/shared-folder.js";
 import type { VirtiofsdFolder } from "../backends/virtiofsd-command.js";
-import { endVirtiofsd, findFolders, startVirtiofsd } from "../backends/virtiofsd.js";
+import { endVirtiofsd, findFolders, StartingVirtiofsd } from "../backends/virtiofsd.js";
 import type { DeviceFactory, DeviceOpener } from "../device-host.js";
 
 export const attachShares: DeviceOpener = ({ shares }, undo) => {
-  // All of them before the first server starts.
+  // All of them before the first server starts; and all servers start at once, beside whatever else a VM takes.
   const folders = findFolders(shares);
   return shares.flatMap((share, index) => {
     const folder = folders[index];
@@ -21,12 +21,16 @@ function attachShare(
   name: string,
   undo: (close: () => void) => void,
 ): DeviceFactory {
-  const server = startVirtiofsd(folder);
-  let close = (): void => endVirtiofsd(server);
+  const starting = new StartingVirtiofsd(folder);
+  let close = (): void => {
+    starting.cancel();
+  };
   undo(() => close());
   return {
     name,
     create: ({ memory, events, guard, report }) => {
+      const server = starting.ready();
+      close = () => endVirtiofsd(server);
       const backend = new SharedFolder(server, {
         memory,
         events,

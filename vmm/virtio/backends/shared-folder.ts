@@ -1,7 +1,6 @@
 // The host side of a file system device: a virtiofsd that serves its queues. The guest's notifications reach it, and its
 // interrupts the guest, through descriptors that KVM has, too: nothing of a request passes through this process.
-import type { FsBackend } from "../../../devices/virtio/fs/backend.js";
-import type { QueueAddresses } from "../../../devices/virtio/queue.js";
+import type { FsBackend, ServedQueue } from "../../../devices/virtio/fs/backend.js";
 import type { MappedGuestMemory } from "../../memory/guest-memory.js";
 import { closeDescriptor } from "../../sys/descriptors.js";
 import { drainEventfd, eventfd, signalEventfd } from "../../sys/events.js";
@@ -63,16 +62,16 @@ export class SharedFolder implements FsBackend {
     });
   }
 
-  start(features: bigint, queues: readonly (QueueAddresses | undefined)[]): void {
+  start(features: bigint, queues: readonly (ServedQueue | undefined)[]): void {
     this.#ask(() => {
       this.#wire();
       const { vhost } = this.#server;
       vhost.setFeatures(features);
-      queues.forEach((addresses, index) => {
+      queues.forEach((queue, index) => {
         const kickFd = this.#kickFds[index];
-        if (addresses === undefined || kickFd === undefined) return;
+        if (queue === undefined || kickFd === undefined) return;
         this.#serves[index] = true;
-        vhost.startQueue(index, addresses, { kickFd, callFd: this.#currentCallFd }, this.#services.memory);
+        vhost.startQueue(index, queue, { kickFd, callFd: this.#currentCallFd }, this.#services.memory);
       });
     });
   }

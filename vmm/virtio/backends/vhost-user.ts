@@ -1,6 +1,6 @@
 // The front end of vhost-user over a socket: tells the process at the other end where a guest's queues are, and waits for
 // it only where it answers with a number. Whoever does not answer in time is given up.
-import type { QueueAddresses } from "../../../devices/virtio/queue.js";
+import type { ServedQueue } from "../../../devices/virtio/fs/backend.js";
 import type { MappedGuestMemory } from "../../memory/guest-memory.js";
 import { MessageSender, receiveAll } from "../../sys/messages.js";
 import {
@@ -70,11 +70,11 @@ export class VhostUser {
     this.#send(u64Message(VHOST_USER_SET_FEATURES, features | VHOST_USER_F_PROTOCOL_FEATURES));
   }
 
-  /** The queue is served from now on, from its first chain. The transport has checked that it lies in RAM. */
-  startQueue(index: number, addresses: QueueAddresses, events: QueueEvents, memory: MappedGuestMemory): void {
-    const { size, descriptorGpa, availableGpa, usedGpa } = addresses;
+  /** The queue is served from now on. The transport has checked that it lies in RAM. */
+  startQueue(index: number, queue: ServedQueue, events: QueueEvents, memory: MappedGuestMemory): void {
+    const { size, descriptorGpa, availableGpa, usedGpa, nextAvailable } = queue;
     this.#send(ringStateMessage(VHOST_USER_SET_VRING_NUM, index, size));
-    this.#send(ringStateMessage(VHOST_USER_SET_VRING_BASE, index, 0));
+    this.#send(ringStateMessage(VHOST_USER_SET_VRING_BASE, index, nextAvailable));
     // Throws for what is not RAM; the lengths have been checked with the ring's size.
     const descriptorHva = memory.hostAddressOf(descriptorGpa, 1);
     const availableHva = memory.hostAddressOf(availableGpa, 1);

@@ -69,19 +69,60 @@ export function findFolders(shares: readonly ResolvedShare[]): VirtiofsdFolder[]
   return folders.filter((found) => typeof found !== "string");
 }
 
+/** A server that is on its way: until it is there, its caller has something else to do. */
+export class StartingVirtiofsd {
+  readonly #folder: VirtiofsdFolder;
+  readonly #host: VirtiofsdHost;
+  /** Other ways, for when this one fails. */
+  readonly #commands: (readonly string[])[];
+  #launched: Virtiofsd | undefined;
+
+  /** Throws HostError where nothing can be started. */
+  constructor(folder: VirtiofsdFolder) {
+    this.#folder = folder;
+    this.#host = virtiofsdHost();
+    this.#commands = virtiofsdCommands(this.#host, folder);
+    if (!this.#launch()) throw this.#failure(missing(this.#host, folder));
+  }
+
+  /** Waits until it answers; once. Throws HostError for one that cannot be started, and nothing is left of it then. */
+  ready(): Virtiofsd {
+    let why = "";
+    do {
+      const launched = this.#launched;
+      if (launched === undefined) throw new Error("A server that nobody starts any more");
+      this.#launched = undefined;
+      const problem = problemOf(launched);
+      if (problem === undefined) return launched;
+      endVirtiofsd(launched);
+      why = problem;
+    } while (this.#launch());
+    throw this.#failure(why);
+  }
+
+  /** Ends it, unless it has been given away. */
+  cancel(): void {
+    if (this.#launched !== undefined) endVirtiofsd(this.#launched);
+    this.#launched = undefined;
+  }
+
+  #launch(): boolean {
+    const command = this.#commands.shift();
+    if (command === undefined) return false;
+    this.#launched = launch(command);
+    return true;
+  }
+
+  #failure(why: string): HostError {
+    return new HostError(`Shared folder ${this.#folder.path}: virtiofsd cannot be started: ${why}`, {
+      cure: cureFor(this.#host, this.#folder),
+    });
+  }
+}
+
 /** Throws HostError for a server that cannot be started. */
 export function startVirtiofsd(folder: VirtiofsdFolder): Virtiofsd {
-  const host = virtiofsdHost();
-  const commands = virtiofsdCommands(host, folder);
-  let why = missing(host, folder);
-  for (const command of commands) {
-    const started = tryStart(command);
-    if (typeof started !== "string") return started;
-    why = started;
-  }
-  throw new HostError(`Shared folder ${folder.path}: virtiofsd cannot be started: ${why}`, {
-    cure: cureFor(host, folder),
-  });
+  return new StartingVirtiofsd(folder).ready();
 }
 
 /**
@@ -177,43 +218,39 @@ function cureFor({ capabilities }: VirtiofsdHost, folder: VirtiofsdFolder): stri
   return needsMounts(folder) ? `${rights}; a read-only folder, or a file, needs Linux 5.12 or newer` : rights;
 }
 
-/** Or why it has not started. */
-function tryStart([program = "", ...args]: readonly string[]): Virtiofsd | string {
+/** Starts it, and does not wait for it. */
+function launch([program = "", ...args]: readonly string[]): Virtiofsd {
   const [socket, listener] = connectedPair();
   const [wordsFd, childWords] = streamPair();
   const vhost = new VhostUser(socket);
-  let child: ChildProcess | undefined;
-  const giveUp = (): void => {
-    vhost.close();
-    for (const fd of [socket, wordsFd]) closeDescriptor(fd);
-    if (child !== undefined) endProcess(child);
-  };
+  let child: ChildProcess;
   try {
     // A session of its own: keys that end or stop vmlet are not meant for it.
     child = spawn(program, args, { stdio: ["ignore", "ignore", childWords, listener], detached: true });
   } catch (error) {
-    giveUp();
+    vhost.close();
+    for (const fd of [socket, wordsFd]) closeDescriptor(fd);
     throw error;
   } finally {
     closeDescriptor(listener);
     closeDescriptor(childWords);
   }
-  // Without a listener it would end this process; that there is no process shows below.
+  // Without a listener it would end this process; that there is no process shows when it does not answer.
   child.on("error", () => undefined);
   child.unref();
+  return { socket, vhost, wordsFd, process: child };
+}
+
+/** Waits for its answer: why it is of no use, or nothing. */
+function problemOf({ vhost, wordsFd }: Virtiofsd): string | undefined {
   try {
     const features = vhost.begin(performance.now() + START_LIMIT_MS);
-    if (features !== undefined && (features & NEEDED_FEATURES) === NEEDED_FEATURES) {
-      return { socket, vhost, wordsFd, process: child };
-    }
-    const why = features === undefined ? lastWords(wordsFd) : "this version lacks features of virtio that are needed";
-    giveUp();
-    return why;
+    if (features === undefined) return lastWords(wordsFd);
+    const isEnough = (features & NEEDED_FEATURES) === NEEDED_FEATURES;
+    return isEnough ? undefined : "this version lacks features of virtio that are needed";
   } catch {
     // It has ended before it was asked.
-    const why = lastWords(wordsFd);
-    giveUp();
-    return why;
+    return lastWords(wordsFd);
   }
 }
 
