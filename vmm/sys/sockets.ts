@@ -63,14 +63,25 @@ export function listenUnix(path: string): number {
   const address = unixAddress(path);
   const fd = unixSocket();
   try {
-    // SAFETY: the address is read during the call only; so below.
-    if (nativeBind(fd, address, address.length) < 0) throw systemCallError("bind");
-    if (nativeListen(fd, BACKLOG) < 0) throw systemCallError("listen");
+    // Who sees the file connects at once, and is refused until this process listens. A first call takes a millisecond, which
+    // these two spend without a file: they fail.
+    bindAndListen(-1, address);
+    const failed = bindAndListen(fd, address);
+    if (failed !== undefined) throw systemCallError(failed);
     return fd;
   } catch (error) {
     closeDescriptor(fd);
     throw error;
   }
+}
+
+/** Undefined, or the call that has failed. */
+function bindAndListen(fd: number, address: Uint8Array): string | undefined {
+  // SAFETY: the address is read during the call only; so below.
+  const bound = nativeBind(fd, address, address.length);
+  const listens = bound < 0 && fd >= 0 ? bound : nativeListen(fd, BACKLOG);
+  if (listens === 0) return undefined;
+  return bound < 0 ? "bind" : "listen";
 }
 
 /** A connection to the program that listens at `path`; it never waits. */
