@@ -2,7 +2,16 @@
 // codes, log and metrics, snapshots, requests at random to a guest that runs.
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { Agent, request } from "node:http";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -16,6 +25,15 @@ import { skip } from "../helpers/skip.js";
 
 const PROGRAM = resolve("dist/vmlet-firecracker.js");
 const FUZZ_REQUESTS = 2000;
+
+/** What a descriptor of the process is; one that it has closed meanwhile is nothing. */
+function linkOf(pid: number, fd: string): string {
+  try {
+    return readlinkSync(`/proc/${String(pid)}/fd/${fd}`);
+  } catch {
+    return "";
+  }
+}
 
 describe("kvm: firecracker", function () {
   this.timeout(60_000);
@@ -244,6 +262,52 @@ describe("kvm: firecracker", function () {
     const counted = [...Buffer.from(stdout, "latin1")].slice(stdout.indexOf("\x01\x02\x03"));
     assert.ok(counted.length > 100);
   });
+
+  it("what is made before a start asks for it: a later PUT and a file that changes count, and it costs little memory", async () => {
+    const says = (text: string): string => kernelOf(asm.print(text), asm.reset());
+    const file = join(folder, "kernel");
+    writeFileSync(file, readFileSync(says("first\n")));
+    const { vm, ask, done } = await withApi();
+    const resident = (): number =>
+      Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${String(vm.pid)}/status`, "utf8"))?.[1]);
+    const virtualMachines = (): number =>
+      readdirSync(`/proc/${String(vm.pid)}/fd`).filter((fd) => linkOf(vm.pid, fd).includes("kvm-vm")).length;
+    await sleep(500);
+    const before = resident();
+    await configure(done, says("never\n"), { mem_size_mib: 1024 });
+    await built(virtualMachines);
+    assert.ok(resident() - before < 32 * 1024, `${String(before)} KiB, then ${String(resident())} KiB`);
+    // Each of these is the guest's own, and none of the one before.
+    await done("PUT", "/boot-source", { kernel_image_path: "kernel", boot_args: "console=ttyS0" });
+    await built(virtualMachines);
+    await done("PATCH", "/machine-config", { mem_size_mib: 64 });
+    await built(virtualMachines);
+    rmSync(file);
+    const refused = await ask("PUT", "/actions", { action_type: "InstanceStart" });
+    assert.equal(refused.status, 400);
+    assert.match(String(refused.body["fault_message"]), /kernel: cannot be opened/);
+    assert.equal((await ask("GET", "/")).body["state"], "Not started");
+    writeFileSync(file, readFileSync(says("second\n")));
+    await done("PUT", "/boot-source", { kernel_image_path: "kernel", boot_args: "console=ttyS0" });
+    await built(virtualMachines);
+    writeFileSync(file, readFileSync(says("third!\n")));
+    await done("PUT", "/actions", { action_type: "InstanceStart" });
+    const { status, stdout } = await vm.ended;
+    assert.equal(status, 0, stdout);
+    assert.match(stdout, /third!\n/);
+    assert.doesNotMatch(stdout, /never|first|second/);
+  });
+
+  /** Waits until a client that rests has its VM. */
+  async function built(virtualMachines: () => number): Promise<void> {
+    for (let tries = 0; virtualMachines() !== 1; tries++) {
+      assert.ok(tries < 500, "nothing is made");
+      await sleep(10);
+    }
+    // One that a request is about to replace, perhaps: its successor is there by then.
+    await sleep(150);
+    assert.equal(virtualMachines(), 1);
+  }
 
   it("a hang-up has its own exit code; a triple fault is an error", async () => {
     const first = await withApi();

@@ -136,6 +136,12 @@ async function useApi(socket, folder) {
     ["PUT", "/machine-config", { vcpu_count: 1, mem_size_mib: 128, smt: false }],
     ["PUT", "/boot-source", { kernel_image_path: kernel, boot_args: "console=ttyS0" }],
     ["PUT", "/drives/root", { drive_id: "root", path_on_host: disk, is_root_device: true, is_read_only: false }],
+    ["PUT", "/logger", { log_path: join(folder, "log"), level: "Info" }],
+    ["PUT", "/metrics", { metrics_path: join(folder, "metrics") }],
+    ["PUT", "/vsock", { guest_cid: 3, uds_path: join(folder, "vsock") }],
+    ["PUT", "/balloon", { amount_mib: 0, deflate_on_oom: true, stats_polling_interval_s: 1 }],
+    ["PUT", "/entropy", {}],
+    ["GET", "/vm/config", undefined],
     ["PUT", "/nowhere", {}],
     // What waits for the first answer is loaded by now.
     undefined,

@@ -12,6 +12,7 @@ import type { BalloonReport } from "../virtio/device-host.js";
 import { loadDeviceSupport } from "../virtio/device-support.js";
 import { Fault, faultOf } from "./fault.js";
 import type { Guest, Starter } from "./guest.js";
+import { Preparation, type Build } from "./preparation.js";
 import type { Section } from "./sections.js";
 import type { Settings } from "./settings.js";
 import { cpuTemplateOpener } from "./templates.js";
@@ -25,10 +26,12 @@ export interface InstanceOptions {
 /** Makes guests on this host's KVM. */
 export class KvmStarter implements Starter {
   readonly #options: InstanceOptions;
+  readonly #preparation: Preparation;
   #quirks: { readonly value: Quirks | undefined } | undefined;
 
   constructor(options: InstanceOptions) {
     this.#options = options;
+    this.#preparation = new Preparation((config, settings) => this.#getReady(config, settings));
   }
 
   /** Has done what a start would have to wait for; a host without a KVM says so when a guest is started. */
@@ -41,11 +44,22 @@ export class KvmStarter implements Starter {
     }
   }
 
+  prepare(settings: Settings): void {
+    try {
+      this.#preparation.prepare(vmConfig(settings, { isSoftwareKvm: this.#probe() !== undefined }), settings);
+    } catch {
+      // Whatever is wrong is said when the guest is started.
+      this.#preparation.drop();
+    }
+  }
+
   async start(settings: Settings): Promise<RunningGuest> {
     try {
       const quirks = this.#probe();
       const config = vmConfig(settings, { isSoftwareKvm: quirks !== undefined });
-      const vm = await this.#build(config, settings, quirks);
+      const build = await this.#getReady(config, settings);
+      const { vm: built, bootMemory } = this.#preparation.take(config, settings);
+      const vm = built ?? build({ bootMemory });
       const tracksPages = settings.machine.track_dirty_pages === true;
       if (tracksPages) (await import("./snapshots.js")).trackPages(vm);
       return new RunningGuest(vm, { isLoaded: false, tracksPages, release: () => undefined, settings });
@@ -56,6 +70,7 @@ export class KvmStarter implements Starter {
 
   async load(params: Section<"SnapshotLoadParams">, settings: Settings): Promise<RunningGuest> {
     try {
+      this.#preparation.drop();
       const { loadSnapshot } = await import("./snapshots.js");
       const { vm, release } = await loadSnapshot(params, settings, { host: this.#options.host, quirks: this.#probe() });
       return new RunningGuest(vm, {
@@ -69,11 +84,24 @@ export class KvmStarter implements Starter {
     }
   }
 
-  async #build(config: ResolvedConfig, settings: Settings, quirks: Quirks | undefined): Promise<Vm> {
+  /** Lets go of what has been made for a start. */
+  drop(): void {
+    this.#preparation.drop();
+  }
+
+  async #getReady(config: ResolvedConfig, settings: Settings): Promise<Build> {
     const deviceSupport = await loadDeviceSupport(config);
     const openCpuTemplate = await cpuTemplateOpener(config, settings);
-    const options = { known: { quirks }, deviceSupport, openCpuTemplate, hearsOwner: true, mayBeSaved: true };
-    return Vm.build(config, this.#options.host, options);
+    const known = { quirks: this.#probe() };
+    return ({ bootMemory }) =>
+      Vm.build(config, this.#options.host, {
+        known,
+        deviceSupport,
+        openCpuTemplate,
+        bootMemory,
+        hearsOwner: true,
+        mayBeSaved: true,
+      });
   }
 
   /** Throws HostError without a /dev/kvm that can be used. */

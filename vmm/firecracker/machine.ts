@@ -31,6 +31,7 @@ export class Machine {
   #input: { resume(): void; close(): void } | undefined;
   #guest: RunningGuest | undefined;
   #metadata: () => unknown = () => undefined;
+  #isStarting = false;
   #startedNs = 0n;
   #startedCpuUs = 0;
 
@@ -43,26 +44,36 @@ export class Machine {
     return this.#starter.warmUp(vcpus);
   }
 
-  async start(settings: Settings): Promise<RunningGuest> {
-    this.#markStart();
-    this.#metadata = () => settings.mmds.value;
-    const openSerial = this.#serial(settings);
-    const guest = await this.#starter.start(settings);
-    openSerial();
-    return this.#begin(guest);
+  /** Does what can be done of a start with what is configured so far. Never throws. */
+  prepare(settings: Settings): void {
+    if (!this.#isStarting && this.#guest === undefined) this.#starter.prepare(settings);
   }
 
-  async load(params: Section<"SnapshotLoadParams">, settings: Settings): Promise<RunningGuest> {
-    this.#markStart();
-    this.#metadata = () => settings.mmds.value;
-    const openSerial = this.#serial(settings);
-    const guest = await this.#starter.load(params, settings);
-    openSerial();
-    return this.#begin(guest);
+  start(settings: Settings): Promise<RunningGuest> {
+    return this.#make(settings, () => this.#starter.start(settings));
+  }
+
+  load(params: Section<"SnapshotLoadParams">, settings: Settings): Promise<RunningGuest> {
+    return this.#make(settings, () => this.#starter.load(params, settings));
+  }
+
+  async #make(settings: Settings, make: () => Promise<RunningGuest>): Promise<RunningGuest> {
+    this.#isStarting = true;
+    try {
+      this.#markStart();
+      this.#metadata = () => settings.mmds.value;
+      const openSerial = this.#serial(settings);
+      const guest = await make();
+      openSerial();
+      return this.#begin(guest);
+    } finally {
+      this.#isStarting = false;
+    }
   }
 
   /** Ends the guest, if it runs, and lets go of what its devices hold on the host. */
   async close(limitMs: number): Promise<void> {
+    this.#starter.drop();
     this.#input?.close();
     const guest = this.#guest;
     if (guest === undefined) return;

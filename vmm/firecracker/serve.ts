@@ -216,6 +216,7 @@ class Program {
         this.#metrics.count("deprecated_api", "deprecated_http_api_calls");
         this.logger.log("warn", asked.deprecated);
       }
+      if (PREPARE.has(asked.name)) this.#prepare();
       const us = Math.round((performance.now() - begin) * 1000);
       const latency = LATENCIES[asked.name];
       if (latency !== undefined) this.#metrics.store("latencies_us", latency, us);
@@ -261,6 +262,18 @@ class Program {
     });
   }
 
+  /** Once the answer is on its way. */
+  #prepare(): void {
+    setImmediate(() => {
+      this.#load()
+        .then((machine) => {
+          machine.prepare(this.#settings);
+        })
+        // A start says it.
+        .catch(() => undefined);
+    });
+  }
+
   #started(guest: Guest): void {
     this.#metrics.flush();
     this.#timer = setInterval(() => {
@@ -286,6 +299,20 @@ class Program {
     );
   }
 }
+
+/** What decides what a guest is made of. */
+const PREPARE: ReadonlySet<string> = new Set([
+  "setBootSource",
+  "setMachine",
+  "updateMachine",
+  "setCpuConfig",
+  "setDrive",
+  "setNet",
+  "setVsock",
+  "setBalloon",
+  "setEntropy",
+  "setMmdsConfig",
+]);
 
 const GROUPS: Readonly<Record<string, string>> = {
   GET: "get_api_requests",

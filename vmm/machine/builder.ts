@@ -5,7 +5,6 @@ import type { StateReader } from "../../devices/state.js";
 import { deviceCount } from "../config/devices.js";
 import { softwareKvmCmdline } from "../config/software-kvm.js";
 import type { ResolvedConfig } from "../config/types.js";
-import { HostError } from "../errors.js";
 import { knownQuirks } from "../fixups/probe.js";
 import type { Quirks } from "../fixups/quirks.js";
 import { KvmSystem } from "../kvm/system.js";
@@ -13,16 +12,15 @@ import { CommandPages } from "../memory/command-pages.js";
 import { MappedGuestMemory } from "../memory/guest-memory.js";
 import { MIB } from "../memory/layout.js";
 import type { SavedMemory } from "../memory/saved-memory.js";
-import { closeDescriptor } from "../sys/descriptors.js";
-import { sharedMemory } from "../sys/shared-memory.js";
 import type { DeviceSupport } from "../virtio/device-support.js";
 import type { CpuTemplate } from "../x86/cpu-template.js";
 import type { CpuidEntry } from "../x86/cpuid.js";
 import type { KernelFormat } from "../x86/kernel.js";
 import { virtioRanges } from "../x86/virtio-ranges.js";
+import { BootMemory } from "./boot-memory.js";
 import { createMachine, type Machine, type SavedMachine } from "./create.js";
 import { checkCpuTemplate, checkHost } from "./host-check.js";
-import { bootImagesOf, enterLinux, loadLinux, openImages, readLater, type BootImages } from "./linux.js";
+import { bootImagesOf, enterLinux, loadImages, openImages, writeTables, type BootImages } from "./linux.js";
 import { UndoStack } from "./undo-stack.js";
 
 /** All of a VM that a snapshot keeps, but for its memory. */
@@ -67,6 +65,8 @@ export interface BuildOptions {
   readonly deviceSupport?: DeviceSupport | undefined;
   /** Required for a configuration with a CPU template. */
   readonly openCpuTemplate?: ((nameOrPath: string) => CpuTemplate) | undefined;
+  /** Kernel and initrd in memory, or on the way there; it is the VM's from now on, or gone. It has to fit the configuration. */
+  readonly bootMemory?: BootMemory | undefined;
   /** Takes all of the kernel's file as it is when it is booted, a piece at a time. */
   readonly readKernel?: ((pieces: Iterable<Uint8Array>) => void) | undefined;
   /** The caller waits for requests, too: a guest that begins on its thread leaves it often. */
@@ -81,14 +81,17 @@ export interface BuildOptions {
  */
 export function buildVm(config: ResolvedConfig, options: BuildOptions = {}): LiveParts {
   const undo = { all: new UndoStack(), files: new UndoStack() };
-  const reads: Promise<void>[] = [];
   undo.all.add(() => {
     undo.files.run();
   });
+  const { bootMemory = new BootMemory(config) } = options;
+  undo.all.add(() => {
+    bootMemory.close();
+  });
   try {
-    return build(config, undo, reads, options);
+    return build(config, undo, bootMemory, options);
   } catch (error) {
-    abandonAfter(reads, undo.all);
+    abandonAfter(bootMemory.reads, undo.all);
     throw error;
   }
 }
@@ -110,7 +113,7 @@ export function checkGuest(config: ResolvedConfig): void {
     undo.add(() => {
       memory.unmap();
     });
-    loadLinux(config, virtioRanges(deviceCount(config)), memory, images);
+    writeTables(config, virtioRanges(deviceCount(config)), memory, loadImages(config, memory, images));
   } finally {
     undo.run();
   }
@@ -169,55 +172,25 @@ function unmapLater(undo: UndoStack, memory: { unmap(): void } | undefined): voi
   });
 }
 
-function mapHugePages(memoryMib: number): MappedGuestMemory {
-  try {
-    return MappedGuestMemory.mapHugePages(memoryMib * MIB);
-  } catch (error) {
-    const pages = String(memoryMib / 2);
-    throw new HostError(`This host does not have ${pages} pages of 2 MiB free for the guest's memory`, {
-      cause: error,
-      cure: `reserve them: echo ${pages} | sudo tee /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages`,
-    });
-  }
-}
-
-/** The servers of shared folders have the guest's memory, too. */
-function mapMemory({ memoryMib, shares, hugePages }: ResolvedConfig): MappedGuestMemory {
-  const size = memoryMib * MIB;
-  if (hugePages === "2M") return mapHugePages(memoryMib);
-  if (shares.length === 0) {
-    const memory = MappedGuestMemory.map(size);
-    if (hugePages === "transparent") memory.preferHugePages();
-    return memory;
-  }
-  const fd = sharedMemory("vmlet-guest", size);
-  try {
-    return MappedGuestMemory.mapShared(fd, size);
-  } catch (error) {
-    closeDescriptor(fd);
-    throw error;
-  }
-}
-
-function build(config: ResolvedConfig, undo: Undo, reads: Promise<void>[], options: BuildOptions): LiveParts {
-  const images = openImages(config, (close) => {
-    undo.files.add(close);
+function build(config: ResolvedConfig, undo: Undo, bootMemory: BootMemory, options: BuildOptions): LiveParts {
+  const images = bootMemory.open();
+  const { reads } = bootMemory;
+  undo.files.add(() => {
+    bootMemory.closeFiles();
   });
   const host = prepare(config, undo, options, templateOf(config, options));
   const { quirks, ranges } = host;
-  const memory = mapMemory(config);
-  unmapLater(undo.all, memory);
+  const { memory, loaded: linux } = bootMemory.load();
   const cmdline =
     quirks === undefined ? config.cmdline : `${softwareKvmCmdline(quirks.tscKhz, options)} ${config.cmdline}`;
-  readLater(images, reads);
-  const kernel = loadLinux({ ...config, cmdline }, ranges, memory, images);
+  writeTables({ ...config, cmdline }, ranges, memory, linux);
   options.readKernel?.(images.kernel.chunks());
   const command = config.commandChannel ? CommandPages.map() : undefined;
   unmapLater(undo.all, command);
   const machine = createMachine({ ...host, memory, command, saved: undefined }, (unmake) => {
     undo.all.add(unmake);
   });
-  enterLinux(machine.vcpus, kernel);
+  enterLinux(machine.vcpus, linux.kernel);
   const loaded = Promise.all(reads).then(() => undefined);
   // The caller hears of a failure when it waits for this, which may be later or never.
   void Promise.allSettled(reads).then(() => undo.files.run());
@@ -225,7 +198,7 @@ function build(config: ResolvedConfig, undo: Undo, reads: Promise<void>[], optio
   return {
     ...machine,
     config,
-    kernelFormat: kernel.format,
+    kernelFormat: linux.kernel.format,
     images: bootImagesOf(images),
     hearsOwner: options.hearsOwner === true,
     loaded,

@@ -41,7 +41,10 @@ export function bootImagesOf({ kernel, initrd }: LinuxImages): BootImages {
 }
 
 /** Throws KernelImageError; `undo` takes what closes the files. */
-export function openImages(config: ResolvedConfig, undo: (close: () => void) => void): LinuxImages {
+export function openImages(
+  config: Pick<ResolvedConfig, "kernel" | "initrd">,
+  undo: (close: () => void) => void,
+): LinuxImages {
   const open = (path: string): FileImage => {
     const image = FileImage.open(path);
     undo(() => {
@@ -58,25 +61,38 @@ export function readLater({ kernel, initrd }: LinuxImages, reads: Promise<void>[
   if (initrd !== undefined) initrd.later = reads;
 }
 
-/** Fills guest memory: kernel, initrd, command line and every table. Throws KernelImageError or ConfigError. */
-export function loadLinux(
+/** What of Linux is in guest memory. */
+export interface LoadedImages {
+  readonly kernel: LoadedKernel;
+  readonly initrd: InitrdRange | undefined;
+}
+
+/** Puts kernel and initrd into guest memory. Throws KernelImageError. */
+export function loadImages(
+  { protocol }: Pick<ResolvedConfig, "protocol">,
+  memory: MappedGuestMemory,
+  { kernel: kernelFile, initrd: initrdFile }: LinuxImages,
+): LoadedImages {
+  kernelFile.memory = memory;
+  const kernel = loadKernel(kernelFile, memory, protocol);
+  if (initrdFile === undefined) return { kernel, initrd: undefined };
+  checkInitrd(initrdFile);
+  const initrd = placeInitrd(initrdFile.path, initrdFile.size, memory.size, kernel.end, kernel.initrdAddrMax);
+  initrdFile.memory = memory;
+  initrdFile.readInto(0, initrd.gpa, initrd.size);
+  return { kernel, initrd };
+}
+
+/** The command line and every table. Throws ConfigError. */
+export function writeTables(
   config: ResolvedConfig,
   virtio: readonly VirtioMmioRange[],
   memory: MappedGuestMemory,
-  { kernel: kernelFile, initrd: initrdFile }: LinuxImages,
-): LoadedKernel {
-  kernelFile.memory = memory;
-  const kernel = loadKernel(kernelFile, memory, config.protocol);
+  { kernel, initrd }: LoadedImages,
+): void {
   // Our words first: after a "--" of the user's the kernel reads no more parameters.
   const cmdline = [...virtioParameters(virtio), config.cmdline].join(" ");
   writeCmdline(memory, checkCmdline(cmdline, kernel.cmdlineMax));
-  let initrd: InitrdRange | undefined;
-  if (initrdFile !== undefined) {
-    checkInitrd(initrdFile);
-    initrd = placeInitrd(initrdFile.path, initrdFile.size, memory.size, kernel.end, kernel.initrdAddrMax);
-    initrdFile.memory = memory;
-    initrdFile.readInto(0, initrd.gpa, initrd.size);
-  }
   const e820 = e820Entries(memory.size);
   writeMpTable(memory, config.cpus);
   const rsdpGpa = writeAcpiTables(memory, { cpus: config.cpus, virtio, keyboard: config.keyboard });
@@ -88,7 +104,6 @@ export function loadLinux(
     writePageTables(memory);
     writeBootParams(memory, { setupHeader: kernel.setupHeader, e820, initrd, rsdpGpa });
   }
-  return kernel;
 }
 
 /** The boot processor's registers; the others wait for their start-up interrupt as KVM made them. */
