@@ -1,7 +1,7 @@
 // The command line's entry: the only reader of process.argv and the only caller of exit.
 import { createRequire } from "node:module";
 import { runProcess, type ProcessEnd } from "./cli/process.js";
-import { GUEST_COMMAND, WAIT_COMMAND } from "./lab/environment.js";
+import { FIRECRACKER_GUEST_COMMAND, GUEST_COMMAND, WAIT_COMMAND } from "./lab/environment.js";
 import { UsageError } from "./cli/usage-error.js";
 import { print } from "./host/say.js";
 
@@ -44,6 +44,10 @@ async function main([command, ...rest]: readonly string[], end: ProcessEnd): Pro
       if (process.env["VMLET_IN_LAB"] !== "1") throw new UsageError(`vmlet ${command} is for the lab alone`);
       end.exit = (await import("./sys/exit.js")).exitNow;
       return (await import("./cli/guest-in-lab.js")).guestInLab(rest);
+    case FIRECRACKER_GUEST_COMMAND:
+      if (process.env["VMLET_IN_LAB"] !== "1") throw new UsageError(`vmlet ${command} is for the lab alone`);
+      end.exit = (await import("./sys/exit.js")).exitNow;
+      return (await import("./cli/firecracker-in-lab.js")).firecrackerInLab();
     case "--version":
     case "-V":
       print(`${(await import("./host/version.js")).VERSION}\n`);

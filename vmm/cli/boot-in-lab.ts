@@ -14,7 +14,7 @@ import type { LabCpu } from "../lab/cpu.js";
 import { formatInLab, guestInputs, LAB_INITRD, LAB_KERNEL } from "../lab/guest-inputs.js";
 import { labFor } from "../lab/machine-size.js";
 import { PAUSE_SIGNALS } from "../sys/end-signals.js";
-import { labDiskPath } from "../lab/session.js";
+import { labDiskPath } from "../lab/disks.js";
 
 const CPU_TEMPLATE = "/input/boot/cpu-template";
 const REPORT = "report.json";
@@ -22,7 +22,7 @@ const METRICS = "metrics.jsonl";
 
 /** The result is the exit code of the command in the lab. */
 export async function bootInLab(options: BootOptions, config: ResolvedConfig, cpu: LabCpu): Promise<number> {
-  refuseHostDevices(options);
+  refuseHostDevices(options, config);
   // Checked here, so that messages have the user's own paths, not those in the lab.
   const files = openDisks(config.disks);
   const closeFiles = (): void => {
@@ -63,10 +63,10 @@ function isTemplateFile<Config extends ResolvedConfig>(
 }
 
 /** The lab is a host of its own: an interface or a socket of it would lead nowhere. */
-function refuseHostDevices({ nets, vsock, shares, control }: BootOptions): void {
+function refuseHostDevices({ configFile, control }: BootOptions, { nets, vsock, shares }: ResolvedConfig): void {
   const given = [
-    ...(nets.length > 0 ? ["--net"] : []),
-    ...(vsock === undefined ? [] : ["--vsock"]),
+    ...(nets.length > 0 ? [configFile === undefined ? "--net" : "network-interfaces"] : []),
+    ...(vsock === undefined ? [] : [configFile === undefined ? "--vsock" : "vsock"]),
     ...(shares.length > 0 ? ["--share"] : []),
     ...(control === undefined ? [] : ["--control"]),
   ];

@@ -50,14 +50,7 @@ export async function boot(argv: readonly string[], { isRehearsal = false } = {}
     (await import("./own-kernel.js")).checkOwnInitrd(options.initrd);
   }
   if (options.fromTemplate) return (await import("./boot-from-template.js")).bootFromTemplate(options, config, choice);
-  if (choice.kind === "lab") {
-    if (config.cpuTemplate !== undefined) (await cpuTemplates(config))?.(config.cpuTemplate);
-    // Checked here, at once, so that messages have the user's own paths, not those in the lab.
-    checkGuest(config);
-    await sayWhyLab(choice);
-    const { bootInLab } = await import("./boot-in-lab.js");
-    return bootInLab(options, config, choice.cpu);
-  }
+  if (choice.kind === "lab") return inLab(options, config, choice);
   if (choice.quirks !== undefined && !options.quiet) {
     say(`this host's /dev/kvm emulates guest kernel code: ${expectedBoot(config.memoryMib)}`);
   }
@@ -69,10 +62,24 @@ async function bootConfigured(options: BootOptions, path: string): Promise<numbe
   const { checkBesides, configuredBoot } = await import("./boot-from-config.js");
   checkBesides(options);
   await checkOutputs({ ...options, vsock: undefined }, [{ option: "--config-file", path }]);
-  const choice = await chooseOrExplain("kvm");
+  const choice = await chooseOrExplain(options.accel);
   const quirks = choice.kind === "kvm" ? choice.quirks : undefined;
-  const { config, openCpuTemplate } = await configuredBoot(path, quirks !== undefined);
+  const { config, openCpuTemplate } = await configuredBoot(path, choice.kind === "lab" || quirks !== undefined);
+  if (choice.kind === "lab") return inLab(options, config, choice);
   return run(options, config, quirks, false, openCpuTemplate);
+}
+
+async function inLab(
+  options: BootOptions,
+  config: ResolvedConfig,
+  choice: Extract<Choice, { kind: "lab" }>,
+): Promise<number> {
+  if (config.cpuTemplate !== undefined) (await cpuTemplates(config))?.(config.cpuTemplate);
+  // Checked here, at once, so that messages have the user's own paths, not those in the lab.
+  checkGuest(config);
+  await sayWhyLab(choice);
+  const { bootInLab } = await import("./boot-in-lab.js");
+  return bootInLab(options, config, choice.cpu);
 }
 
 async function run(

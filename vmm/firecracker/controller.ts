@@ -1,7 +1,7 @@
 // What each request does, before a guest runs and after: Firecracker's rules of what may be asked when. A request that is refused
 // has changed nothing.
 import { Fault } from "./fault.js";
-import type { Guest, Starter } from "./guest.js";
+import type { Feature, Guest, Starter } from "./guest.js";
 import type { Logger } from "./logger.js";
 import type { MetricsWriter } from "./metrics.js";
 import type { Asked, AskedName } from "./requests.js";
@@ -92,7 +92,7 @@ export class Controller {
     return this.#handle(asked);
   }
 
-  #handle(asked: Asked): Promise<Reply> | Reply {
+  async #handle(asked: Asked): Promise<Reply> {
     const { settings } = this;
     const { id, logger, metrics } = this.#options;
     switch (asked.name) {
@@ -134,11 +134,13 @@ export class Controller {
         settings.setDrive(asked.body);
         return;
       case "setNet":
-        settings.setNet(asked.body);
-        return;
+        return this.#set("network interfaces", () => {
+          settings.setNet(asked.body);
+        });
       case "setVsock":
-        settings.setVsock(asked.body);
-        return;
+        return this.#set("vsock", () => {
+          settings.setVsock(asked.body);
+        });
       case "setBalloon":
         settings.setBalloon(asked.body);
         return;
@@ -181,14 +183,14 @@ export class Controller {
           "vmlet has no memory that is plugged in later; give mem_size_mib, and a balloon to take from it",
         );
       case "getHinting": {
-        const { hostCommand, guestCommand } = this.#running.hinting();
+        const { hostCommand, guestCommand } = await this.#running.hinting();
         return { host_cmd: hostCommand, guest_cmd: guestCommand ?? null };
       }
       case "startHinting":
-        this.#running.startHinting(asked.body.acknowledge_on_stop ?? true);
+        await this.#running.startHinting(asked.body.acknowledge_on_stop ?? true);
         return;
       case "stopHinting":
-        this.#running.stopHinting();
+        await this.#running.stopHinting();
         return;
       case "unplug":
         throw new Fault("vmlet has no PCI, and devices that can be unplugged are on it");
@@ -202,9 +204,17 @@ export class Controller {
       return undefined;
     }
     if (this.#guest === undefined) throw new Fault(NOT_BEFORE);
-    if (action === "FlushMetrics") this.#options.metrics.flush();
-    else this.#guest.sendCtrlAltDel();
+    if (action === "FlushMetrics") {
+      await this.#guest.refresh?.();
+      this.#options.metrics.flush();
+    } else await this.#guest.sendCtrlAltDel();
     return undefined;
+  }
+
+  /** Something that guests cannot have everywhere. */
+  async #set(feature: Feature, set: () => void): Promise<undefined> {
+    await this.#options.starter.check?.(feature);
+    set();
   }
 
   async #load(params: Section<"SnapshotLoadParams">): Promise<Reply> {
@@ -215,7 +225,7 @@ export class Controller {
     }
     const guest = await this.#options.starter.load(params, this.settings);
     this.#begin(guest);
-    if (params.resume_vm === true) guest.resume();
+    if (params.resume_vm === true) await guest.resume();
     return undefined;
   }
 
@@ -231,7 +241,7 @@ export class Controller {
 
   async #setState({ state }: Section<"Vm">): Promise<Reply> {
     if (state === "Paused") await this.#running.pause();
-    else this.#running.resume();
+    else await this.#running.resume();
     return undefined;
   }
 
@@ -247,9 +257,9 @@ export class Controller {
     return balloon;
   }
 
-  #balloonStatistics(): Reply {
+  async #balloonStatistics(): Promise<Reply> {
     const { balloon } = this.settings;
-    const report = this.#running.balloon();
+    const report = await this.#running.balloon();
     if (balloon === undefined || report === undefined) throw new Fault(NO_BALLOON);
     if ((balloon.stats_polling_interval_s ?? 0) === 0) throw new Fault(NO_STATISTICS);
     const { targetBytes, actualBytes, guest = {} } = report;
@@ -277,41 +287,41 @@ export class Controller {
     };
   }
 
-  #updateBalloon(amountMib: number): Reply {
+  async #updateBalloon(amountMib: number): Promise<Reply> {
     const { balloon } = this.settings;
     if (balloon === undefined) throw new Fault(NO_BALLOON);
-    this.#running.updateBalloon(amountMib);
+    await this.#running.updateBalloon(amountMib);
     this.settings.balloon = { ...balloon, amount_mib: amountMib };
     return undefined;
   }
 
-  #updateBalloonInterval(seconds: number): Reply {
+  async #updateBalloonInterval(seconds: number): Promise<Reply> {
     const { balloon } = this.settings;
     if (balloon === undefined) throw new Fault(NO_BALLOON);
     const isOn = (balloon.stats_polling_interval_s ?? 0) !== 0;
     // It is a queue of the device, which is there from the start or not at all.
     if (isOn !== (seconds !== 0))
       throw new Fault("Balloon: statistics cannot be turned on or off while the guest runs");
-    if (isOn) this.#running.updateBalloonInterval(seconds);
+    if (isOn) await this.#running.updateBalloonInterval(seconds);
     this.settings.balloon = { ...balloon, stats_polling_interval_s: seconds };
     return undefined;
   }
 
-  #updateDrive(update: Section<"PartialDrive">): Reply {
+  async #updateDrive(update: Section<"PartialDrive">): Promise<Reply> {
     const { drives } = this.settings;
     const at = drives.findIndex(({ drive_id: id }) => id === update.drive_id);
     if (at < 0) throw new Fault(`There is no drive ${update.drive_id}`);
-    this.#running.updateDrive(at, update);
+    await this.#running.updateDrive(at, update);
     const given = Object.fromEntries(Object.entries(update).filter(([, value]) => value !== null));
     this.settings.drives = drives.map((drive, index) => (index === at ? { ...drive, ...given } : drive));
     return undefined;
   }
 
-  #updateNet(update: Section<"PartialNetworkInterface">): Reply {
+  async #updateNet(update: Section<"PartialNetworkInterface">): Promise<Reply> {
     const { nets } = this.settings;
     const at = nets.findIndex(({ iface_id: id }) => id === update.iface_id);
     if (at < 0) throw new Fault(`There is no network interface ${update.iface_id}`);
-    this.#running.updateNet(at, update);
+    await this.#running.updateNet(at, update);
     const given = Object.fromEntries(Object.entries(update).filter(([, value]) => value !== null));
     this.settings.nets = nets.map((net, index) => (index === at ? { ...net, ...given } : net));
     return undefined;

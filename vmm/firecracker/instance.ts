@@ -11,7 +11,7 @@ import type { VmExit, VmStatistics } from "../machine/vm-exit.js";
 import type { BalloonReport } from "../virtio/device-host.js";
 import { loadDeviceSupport } from "../virtio/device-support.js";
 import { Fault, faultOf } from "./fault.js";
-import type { Guest, Starter } from "./guest.js";
+import type { Guest, HeldGuest, Starter } from "./guest.js";
 import { Preparation, type Build } from "./preparation.js";
 import type { Section } from "./sections.js";
 import type { Settings } from "./settings.js";
@@ -37,7 +37,7 @@ export class KvmStarter implements Starter {
   /** Has done what a start would have to wait for; a host without a KVM says so when a guest is started. */
   async warmUp(vcpus: number): Promise<void> {
     try {
-      this.#probe();
+      this.probe();
       await pool.warm(vcpus);
     } catch {
       // It is tried again, and said, when it matters.
@@ -46,7 +46,7 @@ export class KvmStarter implements Starter {
 
   prepare(settings: Settings): void {
     try {
-      this.#preparation.prepare(vmConfig(settings, { isSoftwareKvm: this.#probe() !== undefined }), settings);
+      this.#preparation.prepare(vmConfig(settings, { isSoftwareKvm: this.probe() !== undefined }), settings);
     } catch {
       // Whatever is wrong is said when the guest is started.
       this.#preparation.drop();
@@ -55,7 +55,7 @@ export class KvmStarter implements Starter {
 
   async start(settings: Settings): Promise<RunningGuest> {
     try {
-      const quirks = this.#probe();
+      const quirks = this.probe();
       const config = vmConfig(settings, { isSoftwareKvm: quirks !== undefined });
       const build = await this.#getReady(config, settings);
       const { vm: built, bootMemory } = this.#preparation.take(config, settings);
@@ -72,7 +72,7 @@ export class KvmStarter implements Starter {
     try {
       this.#preparation.drop();
       const { loadSnapshot } = await import("./snapshots.js");
-      const { vm, release } = await loadSnapshot(params, settings, { host: this.#options.host, quirks: this.#probe() });
+      const { vm, release } = await loadSnapshot(params, settings, { host: this.#options.host, quirks: this.probe() });
       return new RunningGuest(vm, {
         isLoaded: true,
         tracksPages: params.track_dirty_pages === true,
@@ -92,7 +92,7 @@ export class KvmStarter implements Starter {
   async #getReady(config: ResolvedConfig, settings: Settings): Promise<Build> {
     const deviceSupport = await loadDeviceSupport(config);
     const openCpuTemplate = await cpuTemplateOpener(config, settings);
-    const known = { quirks: this.#probe() };
+    const known = { quirks: this.probe() };
     return ({ bootMemory }) =>
       Vm.build(config, this.#options.host, {
         known,
@@ -105,7 +105,7 @@ export class KvmStarter implements Starter {
   }
 
   /** Throws HostError without a /dev/kvm that can be used. */
-  #probe(): Quirks | undefined {
+  probe(): Quirks | undefined {
     this.#quirks ??= { value: hostQuirks() };
     return this.#quirks.value;
   }
@@ -129,7 +129,7 @@ export interface GuestOptions {
   readonly settings: Settings;
 }
 
-export class RunningGuest implements Guest {
+export class RunningGuest implements HeldGuest {
   readonly ended: Promise<VmExit>;
   readonly #vm: Vm;
   readonly #options: GuestOptions;

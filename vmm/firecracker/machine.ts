@@ -1,12 +1,15 @@
 // The part of the program that runs guests: loaded while nobody waits for it. Console, boot timer, metrics of the guest.
 import { openSync, constants } from "node:fs";
 import { TokenBucket } from "../../devices/virtio/rate-limiter.js";
+import { VmmError } from "../errors.js";
 import { nowMs } from "../host/clock.js";
 import { OutputWriter } from "../host/standard-output.js";
 import type { VmHost } from "../machine/host-callbacks.js";
 import type { VmStatistics } from "../machine/vm-exit.js";
 import { asFault } from "./host-paths.js";
-import { KvmStarter, type RunningGuest } from "./instance.js";
+import type { Feature, HeldGuest } from "./guest.js";
+import { KvmStarter } from "./instance.js";
+import type { LabStarter } from "./lab-starter.js";
 import type { Logger } from "./logger.js";
 import type { Counts, MetricsWriter } from "./metrics.js";
 import type { Section } from "./sections.js";
@@ -25,11 +28,13 @@ export interface MachineOptions {
 
 export class Machine {
   readonly #options: MachineOptions;
-  readonly #starter: KvmStarter;
+  readonly #kvm: KvmStarter;
+  /** The same, or the lab's where there is no KVM. */
+  #starter: KvmStarter | LabStarter | undefined;
   #writer = new OutputWriter(STDOUT, { vanished: () => undefined, failed: () => undefined });
   #limiter: TokenBucket | undefined;
   #input: { resume(): void; close(): void } | undefined;
-  #guest: RunningGuest | undefined;
+  #guest: HeldGuest | undefined;
   #metadata: () => unknown = () => undefined;
   #isStarting = false;
   #startedNs = 0n;
@@ -37,33 +42,43 @@ export class Machine {
 
   constructor(options: MachineOptions) {
     this.#options = options;
-    this.#starter = new KvmStarter({ host: this.#host() });
+    this.#kvm = new KvmStarter({ host: this.#host() });
   }
 
-  warmUp(vcpus: number): Promise<void> {
-    return this.#starter.warmUp(vcpus);
+  async warmUp(vcpus: number): Promise<void> {
+    await (await this.#place()).warmUp(vcpus);
   }
 
   /** Does what can be done of a start with what is configured so far. Never throws. */
   prepare(settings: Settings): void {
-    if (!this.#isStarting && this.#guest === undefined) this.#starter.prepare(settings);
+    const isOnKvm = this.#starter === undefined || this.#starter === this.#kvm;
+    if (isOnKvm && !this.#isStarting && this.#guest === undefined) this.#kvm.prepare(settings);
   }
 
-  start(settings: Settings): Promise<RunningGuest> {
-    return this.#make(settings, () => this.#starter.start(settings));
+  /** Rejects with Fault for what a guest cannot have here. */
+  async check(feature: Feature): Promise<void> {
+    const starter = await this.#place();
+    if ("check" in starter) starter.check(feature);
   }
 
-  load(params: Section<"SnapshotLoadParams">, settings: Settings): Promise<RunningGuest> {
-    return this.#make(settings, () => this.#starter.load(params, settings));
+  start(settings: Settings): Promise<HeldGuest> {
+    return this.#make(settings, (starter) => starter.start(settings));
   }
 
-  async #make(settings: Settings, make: () => Promise<RunningGuest>): Promise<RunningGuest> {
+  load(params: Section<"SnapshotLoadParams">, settings: Settings): Promise<HeldGuest> {
+    return this.#make(settings, (starter) => starter.load(params, settings));
+  }
+
+  async #make(
+    settings: Settings,
+    make: (starter: KvmStarter | LabStarter) => HeldGuest | Promise<HeldGuest>,
+  ): Promise<HeldGuest> {
     this.#isStarting = true;
     try {
       this.#markStart();
       this.#metadata = () => settings.mmds.value;
       const openSerial = this.#serial(settings);
-      const guest = await make();
+      const guest = await make(this.#starter ?? (await this.#place()));
       openSerial();
       return this.#begin(guest);
     } finally {
@@ -73,7 +88,7 @@ export class Machine {
 
   /** Ends the guest, if it runs, and lets go of what its devices hold on the host. */
   async close(limitMs: number): Promise<void> {
-    this.#starter.drop();
+    this.#kvm.drop();
     this.#input?.close();
     const guest = this.#guest;
     if (guest === undefined) return;
@@ -90,7 +105,20 @@ export class Machine {
     if (isOver) guest.closeDevices();
   }
 
-  #begin(guest: RunningGuest): RunningGuest {
+  /** Where guests run: found out once. */
+  async #place(): Promise<KvmStarter | LabStarter> {
+    if (this.#starter !== undefined) return this.#starter;
+    try {
+      this.#kvm.probe();
+      return (this.#starter = this.#kvm);
+    } catch (error) {
+      if (!(error instanceof VmmError)) throw error;
+      const { LabStarter } = await import("./lab-starter.js");
+      return (this.#starter = new LabStarter(this.#host(), error));
+    }
+  }
+
+  #begin(guest: HeldGuest): HeldGuest {
     this.#guest = guest;
     this.#options.metrics.follow(() => guestCounts(guest.statistics()));
     this.#input = this.#options.openInput((bytes) => guest.input(bytes));
@@ -161,7 +189,7 @@ function openSerialOutput(path: string): number {
 }
 
 /** In Firecracker's groups and names, as far as ours mean the same. */
-function guestCounts({ exits, devices }: VmStatistics): Counts {
+function guestCounts({ exits, devices }: Pick<VmStatistics, "exits" | "devices">): Counts {
   const counts: Record<string, Record<string, number>> = {
     vcpu: {
       exit_io_in: exits["io"] ?? 0,

@@ -84,6 +84,7 @@ class Program {
       starter: {
         start: async (settings) => (await this.#load()).start(settings),
         load: async (params, settings) => (await this.#load()).load(params, settings),
+        check: async (feature) => (await this.#load()).check(feature),
       },
       started: (guest) => {
         this.#started(guest);
@@ -277,7 +278,11 @@ class Program {
   #started(guest: Guest): void {
     this.#metrics.flush();
     this.#timer = setInterval(() => {
-      this.#metrics.flush();
+      void Promise.resolve(guest.refresh?.())
+        .catch(() => undefined)
+        .then(() => {
+          this.#metrics.flush();
+        });
     }, METRICS_INTERVAL_MS);
     guest.ended.then(
       ({ outcome, registers }) => {

@@ -37,6 +37,13 @@ export interface LabOptions extends MachineSize {
   readonly disks?: readonly LabDisk[];
 }
 
+/** Disks that come and go; the numbers go on behind those of LabOptions.disks, and none comes twice. */
+export interface Hotplug {
+  plug(disk: LabDisk, index: number): Promise<void>;
+  /** The machine has been told to let go of it. */
+  unplug(index: number): Promise<void>;
+}
+
 /** An emulator that runs. */
 export interface LabMachine {
   /** Bytes from the agent, bytes to it. */
@@ -46,6 +53,8 @@ export interface LabMachine {
   readonly running: Promise<void>;
   /** Resolves when the emulator has ended. */
   readonly ended: Promise<void>;
+  /** Undefined where disks cannot come and go while it runs. */
+  readonly hotplug?: Hotplug;
   /** Ends it at once. */
   kill(): void;
   /** What the emulator itself complained of. */

@@ -14,3 +14,6 @@ export const WAIT_COMMAND = "wait-for-work";
 
 /** First argument of the monitor in there of a guest whose agent is spoken to from outside: nor is this one. */
 export const GUEST_COMMAND = "guest-in-lab";
+
+/** The same of a guest of vmlet-firecracker's. */
+export const FIRECRACKER_GUEST_COMMAND = "firecracker-in-lab";

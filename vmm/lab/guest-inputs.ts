@@ -2,7 +2,7 @@
 import type { DiskFormat } from "../config/disks.js";
 import type { ResolvedConfig } from "../config/types.js";
 import type { LabInput } from "./image.js";
-import { labDiskPath } from "./session.js";
+import { labDiskPath } from "./disks.js";
 
 export const LAB_KERNEL = "/input/boot/kernel";
 export const LAB_INITRD = "/input/boot/initrd";

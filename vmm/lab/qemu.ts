@@ -44,11 +44,12 @@ export interface MonitoredMachine extends LabMachine {
 /** Boots it. */
 function start(options: LabOptions, base: LabBase, inputDisk: string, folder: string): LabMachine {
   const disks = (options.disks ?? []).flatMap((disk, index) => [
-    "-drive",
-    `${runDriveOptions(disk, index, folder)},if=virtio`,
+    ...["-drive", unpluggedDrive(disk, index, folder)],
+    ...["-device", `virtio-blk-pci,drive=${driveName(index)},id=${deviceName(index)}`],
   ]);
   const model = options.model === undefined ? [] : modelArguments(options.model);
-  return launch([...machineArguments(options, base, inputDisk, folder), ...model, ...disks], {}).machine;
+  const argv = [...machineArguments(options, base, inputDisk, folder), ...model, ...disks];
+  return withHotplug(withMonitor(launch(argv, { hasMonitor: true })), folder);
 }
 
 /**
@@ -92,19 +93,37 @@ export function restore(
   } finally {
     closeSync(fd);
   }
-  return { ...machine, running: goOn(machine.monitor, disks, folder) };
+  return { ...withHotplug(machine, folder), running: goOn(machine.monitor, disks, folder) };
 }
 
 async function goOn(monitor: Monitor, disks: readonly LabDisk[], folder: string): Promise<void> {
   await monitor.migrate("load", `fd:${String(STATE_FD)}`);
-  for (const [index, disk] of disks.entries()) {
-    const id = `disk${String(index)}`;
-    const quoted = `${runDriveOptions(disk, index, folder)},if=none,id=${id}`.replaceAll(/["\\]/g, "\\$&");
-    const words = await monitor.executeLine(`drive_add 0 "${quoted}"`);
-    if (words !== PLUGGED) throw new DiskError(`${disk.path} cannot be a disk of the lab: QEMU says: ${words}`);
-    await monitor.execute("device_add", { driver: "virtio-blk-pci", drive: id });
-  }
+  for (const [index, disk] of disks.entries()) await plug(monitor, disk, index, folder);
   await monitor.execute("cont");
+}
+
+function withHotplug({ monitor, ...machine }: MonitoredMachine, folder: string): LabMachine {
+  return {
+    ...machine,
+    hotplug: {
+      plug: (disk, index) => plug(monitor, disk, index, folder),
+      unplug: async (index) => {
+        // Its drive goes with it.
+        await monitor.execute("device_del", { id: deviceName(index) });
+      },
+    },
+  };
+}
+
+async function plug(monitor: Monitor, disk: LabDisk, index: number, folder: string): Promise<void> {
+  const quoted = unpluggedDrive(disk, index, folder).replaceAll(/["\\]/g, "\\$&");
+  const words = await monitor.executeLine(`drive_add 0 "${quoted}"`);
+  if (words !== PLUGGED) throw new DiskError(`${disk.path} cannot be a disk of the lab: QEMU says: ${words}`);
+  await monitor.execute("device_add", {
+    driver: "virtio-blk-pci",
+    drive: driveName(index),
+    id: deviceName(index),
+  });
 }
 
 interface Launched {
@@ -166,10 +185,18 @@ function quoteComma(path: string): string {
   return path.replaceAll(",", ",,");
 }
 
-/** Of the disk `index` of a run, which may be made of parts. */
-function runDriveOptions(disk: LabDisk, index: number, folder: string): string {
+/** The drive of the disk `index` of a run, which may be made of parts; no device has it yet. */
+function unpluggedDrive(disk: LabDisk, index: number, folder: string): string {
   const { path, format } = emulatedDisk(disk, index, folder);
-  return driveOptions({ ...disk, path }, format);
+  return `${driveOptions({ ...disk, path }, format)},if=none,id=${driveName(index)}`;
+}
+
+function driveName(index: number): string {
+  return `disk${String(index)}`;
+}
+
+function deviceName(index: number): string {
+  return `device${String(index)}`;
 }
 
 function driveOptions({ path, isReadonly, cache, lock }: LabDisk, format = "raw"): string {

@@ -3,7 +3,6 @@ import { randomBytes } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { AgentConnection } from "../agent/connection.js";
 import { GuestFiles } from "../agent/files.js";
 import { GuestControl } from "../agent/guest.js";
@@ -13,6 +12,7 @@ import { RunningCommand, WaitingVmlet, type LabCommand, type LabResult } from ".
 import type { LabCpu } from "./cpu.js";
 import { LAB_CLI, WAITING_CLI, packageInputs } from "./checkout.js";
 import type { Emulator, LabMachine, LabOptions, SavedState } from "./emulator.js";
+import { LabDisks } from "./disks.js";
 import { ENVIRONMENT, NODE } from "./environment.js";
 import { INPUT_DISK_BYTES, labBase, makeInputDisk, type LabBase } from "./image.js";
 import { MachineTransport } from "./machine-transport.js";
@@ -23,19 +23,11 @@ import { discardState } from "./saved-state.js";
 
 const EMULATORS: Readonly<Record<LabCpu, Emulator>> = { amd: QEMU, intel: BOCHS };
 
-/** Path in the lab of the disk `index`: the base and the input disk come first. */
-export function labDiskPath(index: number): string {
-  return `/dev/vd${String.fromCharCode("c".charCodeAt(0) + index)}`;
-}
-
 /** From QEMU's start until a restored host takes commands, on a busy machine, `ms`. */
 const RESTORE_LIMIT_MS = 20_000;
 const CONSOLE_TAIL_LINES = 15;
 /** Without a word of the lab while something is under way, until it is asked whether it lives, `ms`. */
 const SILENCE_MS = 10_000;
-/** Until disks that were plugged in are there, and between two looks, `ms`. */
-const DISKS_LIMIT_MS = 30_000;
-const LOOK_MS = 5;
 const INPUT_DISK = "/dev/vdb";
 const INPUT_FOLDER = "/input";
 const OUTPUT_FOLDER = "/output";
@@ -68,6 +60,8 @@ export class LabSession {
   readonly #transport: MachineTransport;
   readonly #files: GuestFiles;
   readonly #guest: GuestControl;
+  /** Those of this host that it has. */
+  readonly disks: LabDisks;
   readonly #running = new Set<RunningCommand>();
   /** Whose input and signals the caller's are: the one that was begun last. */
   #current: RunningCommand | undefined;
@@ -105,6 +99,7 @@ export class LabSession {
     });
     this.#files = new GuestFiles(this.#agent);
     this.#guest = new GuestControl(this.#agent, this.#files);
+    this.disks = new LabDisks(this.#files, machine.hotplug);
     if (state?.vmletStream !== undefined) this.#waiting = new WaitingVmlet(this.#agent, state.vmletStream);
     void this.#agent.closed.then((error) => {
       if (this.#isClosed || this.#hasEnded) return;
@@ -277,23 +272,7 @@ export class LabSession {
       if (!(error instanceof GuestRequestError)) throw error;
       throw new LabError(`The lab cannot use its input disk: ${error.message}`, { cause: error });
     }
-    if (disks > 0) await this.#waitForDisks(disks);
-  }
-
-  /** Those that were plugged in come one after the other, in the order of their names. */
-  async #waitForDisks(count: number): Promise<void> {
-    const last = labDiskPath(count - 1);
-    let isLate = false as boolean;
-    const inTime = afterLimit("the lab's disks", DISKS_LIMIT_MS, () => (isLate = true));
-    try {
-      while (!(await this.#files.exists(last))) {
-        if (isLate)
-          throw new LabError(`The disk ${last} has not come to the lab in ${String(DISKS_LIMIT_MS / 1000)} s`);
-        await sleep(LOOK_MS);
-      }
-    } finally {
-      inTime();
-    }
+    await this.disks.ready(disks);
   }
 
   /** What commands have left in /output, which is empty then. */
