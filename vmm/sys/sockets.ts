@@ -1,4 +1,6 @@
 // Sockets that Node does not make: socket(2), socketpair(2), and Unix sockets whose file stays ours to remove.
+import { closeSync, constants, linkSync, openSync, unlinkSync } from "node:fs";
+import { dirname } from "node:path";
 import { closeDescriptor } from "./descriptors.js";
 import { MAX_UNIX_PATH_BYTES } from "../host/unix-path.js";
 import { EAGAIN, systemCallError } from "./errno.js";
@@ -40,6 +42,8 @@ export function streamPair(): readonly [own: number, other: number] {
 const nativeBind = lazy("bind", "int", ["int", "void *", "uint"]);
 const nativeListen = lazy("listen", "int", ["int", "int"]);
 const nativeConnect = lazy("connect", "int", ["int", "void *", "uint"]);
+/** open(2): a place, not what is there. */
+const O_PATH = 0o10000000;
 const SOCK_NONBLOCK = 0o4000;
 /** Connections that wait to be accepted; the kernel's own limit (net.core.somaxconn) is 4096. */
 const BACKLOG = 511;
@@ -58,16 +62,44 @@ function unixSocket(): number {
   return fd;
 }
 
-/** A socket that listens at `path`, which it makes; the caller closes it and removes the file. */
+/**
+ * A socket that listens at `path`, which it makes; the caller closes it and removes the file. Who sees the file connects at
+ * once, and would be refused by a socket that does not listen yet: so it gets its name when it does.
+ */
 export function listenUnix(path: string): number {
-  const address = unixAddress(path);
+  const folder = openSync(dirname(path), O_PATH | constants.O_DIRECTORY);
+  const fd = unixSocket();
+  // Short, whatever the folder's path is.
+  const early = `/proc/self/fd/${String(folder)}/.${String(process.pid)}-${String(fd)}`;
+  try {
+    bind(fd, early);
+    try {
+      if (nativeListen(fd, BACKLOG) < 0) throw systemCallError("listen");
+      linkSync(early, path);
+    } finally {
+      unlinkSync(early);
+    }
+    return fd;
+  } catch (error) {
+    closeDescriptor(fd);
+    if (!isWithoutLinks(error)) throw error;
+    return listenUnlinked(path);
+  } finally {
+    closeSync(folder);
+  }
+}
+
+/** Some file systems have no links, FAT for one. */
+function isWithoutLinks(error: unknown): boolean {
+  const { code = "", syscall } = error as NodeJS.ErrnoException;
+  return syscall === "link" && ["EPERM", "EOPNOTSUPP", "ENOSYS", "EMLINK"].includes(code);
+}
+
+function listenUnlinked(path: string): number {
   const fd = unixSocket();
   try {
-    // Who sees the file connects at once, and is refused until this process listens. A first call takes a millisecond, which
-    // these two spend without a file: they fail.
-    bindAndListen(-1, address);
-    const failed = bindAndListen(fd, address);
-    if (failed !== undefined) throw systemCallError(failed);
+    bind(fd, path);
+    if (nativeListen(fd, BACKLOG) < 0) throw systemCallError("listen");
     return fd;
   } catch (error) {
     closeDescriptor(fd);
@@ -75,13 +107,10 @@ export function listenUnix(path: string): number {
   }
 }
 
-/** Undefined, or the call that has failed. */
-function bindAndListen(fd: number, address: Uint8Array): string | undefined {
+function bind(fd: number, path: string): void {
+  const address = unixAddress(path);
   // SAFETY: the address is read during the call only; so below.
-  const bound = nativeBind(fd, address, address.length);
-  const listens = bound < 0 && fd >= 0 ? bound : nativeListen(fd, BACKLOG);
-  if (listens === 0) return undefined;
-  return bound < 0 ? "bind" : "listen";
+  if (nativeBind(fd, address, address.length) < 0) throw systemCallError("bind");
 }
 
 /** A connection to the program that listens at `path`; it never waits. */
