@@ -69,6 +69,16 @@ const RUNS: readonly Case[] = [
   sh('echo "$TERM"; tty; exit 255', "-t"),
   { options: ["-i", "--entrypoint", "cat"], input: BYTES },
   { options: ["--entrypoint", "script"], command: ["a", "b c"] },
+  { options: ["--entrypoint", ""], command: ["id"] },
+  sh(
+    `cat /etc/resolv.conf | sort; tail -n 2 /etc/hosts; id; ulimit -n; ulimit -Hn; ulimit -c; cat /proc/sys/kernel/shmmni
+     df -k /dev/shm | awk 'END { print $2 }'; stat -c "%a %n" /t; touch /v/x; ls /v/file; touch /new`,
+    ...["--dns", "9.9.9.9", "--dns-search", "a.b", "--dns-opt", "ndots:2", "--add-host", "db:10.0.0.5"],
+    ...["--add-host=v6=[::1]", "--ulimit", "nofile=100:200", "--ulimit", "core=-1", "--group-add", "3000"],
+    ...["--sysctl", "kernel.shmmni=4097", "--shm-size", "1m", "--read-only=true", "--user", "0:0"],
+    ...["--mount", "type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=700", "--restart=no"],
+    ...["--mount", "type=bind,src=GIVEN,destination=/v,ro", "--security-opt", "seccomp=unconfined"],
+  ),
   { options: ["--entrypoint", "nosuch"], fails: 127 },
   { options: ["--entrypoint", "/bin/noexec"], fails: 126 },
   { options: ["--entrypoint", "/bin/folder"], fails: 126 },
@@ -81,6 +91,18 @@ const RUNS: readonly Case[] = [
   { options: ["--tmpfs", "/t", "-v", "/tmp:/t"], fails: 125 },
   { options: ["--env-file", "/no/such/file"], fails: 125 },
   { options: ["--entrypoint="], fails: 125 },
+  { options: ["--ulimit", "nofile=2:1"], fails: 125 },
+  { options: ["--ulimit", "none=1"], fails: 125 },
+  { options: ["--sysctl", "none.such=1"], fails: 125 },
+  { options: ["--add-host", "name"], fails: 125 },
+  { options: ["--dns", "name"], fails: 125 },
+  { options: ["--group-add", "nosuch"], fails: 125 },
+  { options: ["--shm-size", "x"], fails: 125 },
+  { options: ["--stop-timeout", "x"], fails: 125 },
+  { options: ["--mount", "type=none,target=/x"], fails: 125 },
+  { options: ["--mount", "type=bind,target=/x"], fails: 125 },
+  { options: ["--label-file", "/no/such/file"], fails: 125 },
+  { options: ["--cidfile", "/etc/passwd"], fails: 125 },
 ];
 
 const EXECS: readonly Case[] = [
@@ -113,6 +135,8 @@ describe("boot: beside docker run", function () {
     folder = mkdtempSync(join(tmpdir(), "vmlet-docker-"));
     process.env["VMLET_STATE"] = join(folder, "state");
     process.env["GIVEN"] = "of this process";
+    mkdirSync(join(folder, "given"));
+    writeFileSync(join(folder, "given/file"), "");
     docker = await openDocker();
     docker.importTree(makeTree(folder), IMAGE, CHANGES);
     const archive = join(folder, "saved.tar");
@@ -145,9 +169,10 @@ describe("boot: beside docker run", function () {
     theirs: readonly string[],
     [own, other]: readonly [string, string],
   ): Promise<string[]> {
+    const given = options.map((option) => option.replace("src=GIVEN", `src=${join(folder, "given")}`));
     const [vmlet, real] = await Promise.all([
-      ask([...ours, ...options, own, ...command], input),
-      ask([...theirs, ...options, other, ...command], input),
+      ask([...ours, ...given, own, ...command], input),
+      ask([...theirs, ...given, other, ...command], input),
     ]);
     const isSame =
       fails === undefined

@@ -4,7 +4,9 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DetachKeys } from "../../vmm/cli/vms/detach-keys.js";
-import { parsePorts, parseRun, parseVolume, RUN_FLAGS, variables } from "../../vmm/cli/vms/run-arguments.js";
+import { DOCKER_FLAGS } from "../../vmm/cli/vms/docker-options.js";
+import { variables } from "../../vmm/cli/vms/file-lines.js";
+import { parsePorts, parseRun, parseVolume, RUN_FLAGS } from "../../vmm/cli/vms/run-arguments.js";
 import { splitAtCommand } from "../../vmm/cli/vms/split-at-command.js";
 import { UsageError } from "../../vmm/cli/usage-error.js";
 
@@ -15,6 +17,19 @@ const usage = (words: string[], message: RegExp): void => {
     words.join(" "),
   );
 };
+
+/** What `docker run --help` of version 28 lists. */
+const DOCKERS = (
+  "add-host annotation attach blkio-weight blkio-weight-device cap-add cap-drop cgroup-parent cgroupns cidfile cpu-period " +
+  "cpu-quota cpu-rt-period cpu-rt-runtime cpu-shares cpus cpuset-cpus cpuset-mems detach detach-keys device " +
+  "device-cgroup-rule device-read-bps device-read-iops device-write-bps device-write-iops disable-content-trust dns " +
+  "dns-option dns-search domainname entrypoint env env-file expose gpus group-add health-cmd health-interval health-retries " +
+  "health-start-interval health-start-period health-timeout help hostname init interactive ip ip6 ipc isolation label " +
+  "label-file link link-local-ip log-driver log-opt mac-address memory memory-reservation memory-swap memory-swappiness " +
+  "mount name network network-alias no-healthcheck oom-kill-disable oom-score-adj pid pids-limit platform privileged " +
+  "publish publish-all pull quiet read-only restart rm runtime security-opt shm-size sig-proxy stop-signal stop-timeout " +
+  "storage-opt sysctl tmpfs tty ulimit use-api-socket user userns uts volume volume-driver volumes-from workdir"
+).split(" ");
 
 describe("run: arguments", () => {
   const splits: readonly (readonly [string[], string[], string[]])[] = [
@@ -97,7 +112,7 @@ describe("run: arguments", () => {
     usage([""], /the IMAGE is an empty word/);
     usage(["--memory", "lots", "image"], /--memory "lots"/);
     usage(["-m", "1k", "image"], /--memory "1k" is not a whole number of MiB/);
-    usage(["--cpus", "1.5", "image"], /--cpus "1.5" is not a whole number/);
+    usage(["--cpus", "1.5", "image"], /--cpus "1.5": a VM has whole vCPUs/);
     usage(["--timeout", "0", "image"], /--timeout "0" is not a time/);
     usage(["--timeout", "soon", "image"], /--timeout "soon"/);
     usage(["--pull", "sometimes", "image"], /--pull "sometimes" is not one of missing, always, never/);
@@ -182,6 +197,121 @@ describe("run: arguments", () => {
       delete process.env["VMLET_TEST_OWN"];
       rmSync(folder, { recursive: true });
     }
+  });
+});
+
+describe("run: Docker's options", () => {
+  it("names, limits and mounts are read as Docker reads them", () => {
+    const { vm, stopTimeoutMs, idFile } = parseRun([
+      ...[
+        "--add-host",
+        "db:10.0.0.5",
+        "--add-host=v6:::1",
+        "--add-host=x=[::2]",
+        "--dns",
+        "9.9.9.9",
+        "--dns-search",
+        "a.b",
+      ],
+      ...["--dns-option", "ndots:2", "--dns-opt", "rotate", "--ulimit", "nofile=10:20", "--ulimit", "core=-1"],
+      ...["--group-add", "20", "--shm-size", "64mb", "--sysctl", "a.b=c=d", "--cidfile", "id", "--stop-timeout", "3"],
+      ...["--mount", "type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=700", "--mount", "type=bind,src=/tmp,target=/m,ro"],
+      ...[
+        "--mount=type=bind,source=/tmp,destination=/w,readonly=false",
+        "-P",
+        "--expose",
+        "53/udp",
+        "--net",
+        "none",
+        "i",
+      ],
+    ]);
+    assert.deepEqual(vm.hosts, { db: "10.0.0.5", v6: "::1", x: "::2" });
+    assert.deepEqual([vm.dns, vm.dnsSearch, vm.dnsOptions], [["9.9.9.9"], ["a.b"], ["ndots:2", "rotate"]]);
+    const core = { soft: "unlimited", hard: "unlimited" };
+    assert.deepEqual(vm.limits, { nofile: { soft: 10, hard: 20 }, core });
+    assert.deepEqual([vm.groups, vm.shmBytes, vm.sysctls], [[20], 64 * 2 ** 20, { "a.b": "c=d" }]);
+    assert.deepEqual(vm.tmpfs, [{ guestPath: "/t", options: "size=1048576,mode=700" }]);
+    assert.deepEqual(vm.volumes, [
+      { hostPath: "/tmp", guestPath: "/m", readonly: true },
+      { hostPath: "/tmp", guestPath: "/w", readonly: false },
+    ]);
+    assert.deepEqual([vm.publishAll, vm.expose, vm.network], [true, ["53/udp"], "none"]);
+    assert.deepEqual([stopTimeoutMs, idFile], [3000, "id"]);
+  });
+
+  it("memory is MiB, or has a unit; what would be too much of MiB is bytes, as Docker means it", () => {
+    for (const [text, mib] of [
+      ["512", 512],
+      ["512m", 512],
+      ["512MiB", 512],
+      ["1g", 1024],
+      ["536870912", 512],
+      ["536870912b", 512],
+    ] as const) {
+      assert.equal(parseRun(["-m", text, "image"]).vm.memoryMib, mib, text);
+    }
+    assert.equal(parseRun(["--cpus", "2.0", "image"]).vm.cpus, 2);
+  });
+
+  it("a switch may be written out, and the entrypoint be empty in one word or two", () => {
+    const { autoRemove, isInteractive, vm } = parseRun([
+      "--rm=true",
+      "-i",
+      "--interactive=false",
+      "--read-only=1",
+      "image",
+    ]);
+    assert.deepEqual([autoRemove, isInteractive, vm.readonly], [true, true, true]);
+    assert.deepEqual(parseRun(["--entrypoint", "", "image", "ls"]).entrypoint, []);
+    assert.deepEqual(parseRun(["--entrypoint", "", "image", "ls"]).command, ["ls"]);
+    usage(["--init=false", "image"], /a guest always has an init/);
+    usage(["--sig-proxy=false", "image"], /a signal is always the program's/);
+  });
+
+  it("what a VM has anyway is taken", () => {
+    const words = [
+      "--privileged",
+      "--cap-add",
+      "ALL",
+      "--restart",
+      "no",
+      "--platform",
+      "linux/amd64",
+      "--no-healthcheck",
+    ];
+    assert.equal(parseRun([...words, "--security-opt=seccomp=unconfined", "image"]).vm.image, "image");
+  });
+
+  it("every other option of Docker's is refused by one line that says what to do, whatever its value", () => {
+    for (const [name, flag] of Object.entries(DOCKER_FLAGS)) {
+      const word = flag.type === "boolean" ? [`--${name}`] : [`--${name}`, "value"];
+      const isTaken = ["cap-add", "privileged", "no-healthcheck", "disable-content-trust", "sig-proxy"].includes(name);
+      if (isTaken) assert.equal(parseRun([...word, "image"]).vm.image, "image");
+      else usage([...word, "image"], new RegExp(`^vmlet run: (?:there is no )?--${name}(?: "value")?: [^\n]{20,}$`));
+    }
+    usage(["-a", "stdout", "image"], /there is no --attach/);
+    usage(["--restart=always", "image"], /systemd/);
+    usage(["--platform", "linux/arm64", "image"], /linux\/amd64/);
+  });
+
+  it("each of Docker's options is known", () => {
+    const known = { ...RUN_FLAGS, ...DOCKER_FLAGS };
+    for (const name of DOCKERS) assert.ok(Object.hasOwn(known, name), name);
+  });
+
+  it("what cannot be read is refused with its value", () => {
+    usage(["--add-host", "x", "i"], /--add-host "x" is not NAME:ADDRESS/);
+    usage(["--add-host", "x:host-gateway", "i"], /gateway/);
+    usage(["--ulimit", "nofile", "i"], /--ulimit "nofile" is not NAME=SOFT/);
+    usage(["--group-add", "video", "i"], /--group-add "video" is not the number of a group/);
+    usage(["--sysctl", "x", "i"], /--sysctl "x" is not NAME=VALUE/);
+    usage(["--mount", "src=a,dst=/b", "i"], /volumes have no names here/);
+    usage(["--mount", "type=bind,src=/a", "i"], /--mount .* is not type=bind/);
+    usage(["--mount", "type=bind,src=/a,dst=/b,target=/c", "i"], /target is given twice/);
+    usage(["--mount", "type=tmpfs,dst=/b,bind-propagation=rslave", "i"], /there is no bind-propagation/);
+    usage(["--mount", "type=constructor,dst=/b", "i"], /there is no type=constructor/);
+    usage(["--stop-timeout", "99999999", "i"], /the limit is 2000000 seconds/);
   });
 });
 

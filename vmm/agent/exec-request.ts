@@ -82,7 +82,7 @@ export function encodeExec(command: readonly GuestBytes[], options: CommandOptio
   const terminal = terminalOf(options.terminal);
   const { groups = [] } = options;
   const variables = variablesOf(options.env, problems);
-  const limits = limitsOf(options.limits, problems);
+  const limits = checkLimits(options.limits, problems);
   if (command.length === 0) problems.push("The command is empty");
   if (terminal !== undefined) checkTerminal(terminal.rows, terminal.columns, problems);
   for (const group of groups) {
@@ -168,13 +168,14 @@ function variablesOf(env: CommandOptions["env"], problems: string[]): readonly G
   });
 }
 
-interface Limit {
+export interface Limit {
   readonly resource: number;
   readonly soft: bigint;
   readonly hard: bigint;
 }
 
-function limitsOf(limits: CommandOptions["limits"] = {}, problems: string[]): readonly Limit[] {
+/** As EXEC has them; what is wrong goes to `problems`. */
+export function checkLimits(limits: CommandOptions["limits"] = {}, problems: string[]): readonly Limit[] {
   const found: Limit[] = [];
   for (const [name, value] of Object.entries(limits)) {
     const resource = (LIMITS as readonly string[]).indexOf(name);

@@ -33,7 +33,7 @@ export function guestConfig(spec: VmSpec, quirks: Quirks | undefined, volumeDisk
     cmdline: [
       consoleParameter("serial"),
       OWN_KERNEL_CMDLINE,
-      ...rootWords(spec.root, spec.isReadonly),
+      ...rootWords(spec.root, spec.isReadonly && !isSealedLater(spec)),
       "vmlet.agent",
       "vmlet.tty=raw",
       ...(canBeTemplate(spec) ? ["vmlet.template"] : []),
@@ -70,8 +70,15 @@ export function canBeTemplate({ root, isReadonly, network, isInLab }: VmSpec): b
 }
 
 /** Whether there is anything to be done before a program may begin: guest-set-up.ts. */
-export function needsSetUp({ volumes, tmpfs }: VmSpec, isRestored: boolean): boolean {
-  return !isRestored || volumes.length > 0 || tmpfs.length > 0;
+export function needsSetUp(spec: VmSpec, isRestored: boolean): boolean {
+  const { volumes, tmpfs, world } = spec;
+  return !isRestored || world !== undefined || volumes.length > 0 || tmpfs.length > 0 || isSealedLater(spec);
+}
+
+/** A root that is read-only once it has the places and files that are asked for. */
+export function isSealedLater({ root, isReadonly, volumes, tmpfs, world, defaults }: VmSpec): boolean {
+  if (root.kind !== "image" || !isReadonly) return false;
+  return volumes.length > 0 || tmpfs.length > 0 || world !== undefined || defaults.workingDirectory !== "/";
 }
 
 function rootWords(root: RootSpec, isReadonly: boolean): string[] {

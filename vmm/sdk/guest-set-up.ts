@@ -1,4 +1,4 @@
-// What a VM's guest gets before any program of the user's: its name and its folders. One that goes on from a template has heard
+// What a VM's guest gets before any program of the user's: its name, its folders, and what else its programs are to find. One that goes on from a template has heard
 // its name, the time and fresh random numbers already.
 import { posix } from "node:path";
 import type { AgentConnection } from "../agent/connection.js";
@@ -6,7 +6,8 @@ import { GuestFiles } from "../agent/files.js";
 import { GuestControl } from "../agent/guest.js";
 import { GuestRequestError } from "../errors.js";
 import { errnoText } from "../host/errno-text.js";
-import { volumeDevice, volumeTag } from "./guest-config.js";
+import { isSealedLater, volumeDevice, volumeTag } from "./guest-config.js";
+import { setUpWorld } from "./set-up-world.js";
 import { tmpfsMount } from "./tmpfs-options.js";
 import type { VmSpec, VolumeSpec } from "./vm-spec.js";
 
@@ -31,6 +32,7 @@ export async function setUpGuest(agent: AgentConnection, spec: VmSpec, isRestore
         timeNs: BigInt(Date.now()) * 1_000_000n,
       });
   named?.catch(() => undefined);
+  if (spec.world !== undefined) await setUpWorld(guest, files, spec.world, spec.root.kind === "image");
   const mounts = [
     ...spec.volumes.map((volume, index) => ({
       guestPath: volume.guestPath,
@@ -45,6 +47,9 @@ export async function setUpGuest(agent: AgentConnection, spec: VmSpec, isRestore
   // each in a process of its own.
   for (const { mount } of mounts.sort((a, b) => depthOf(a.guestPath) - depthOf(b.guestPath))) await mount();
   await named;
+  if (!isSealedLater(spec)) return;
+  await files.mkdir(spec.defaults.workingDirectory, { parents: true });
+  await guest.mount("", "/", "", { flags: MS_REMOUNT | MS_RDONLY });
 }
 
 /** How the guest gets at a volume. */

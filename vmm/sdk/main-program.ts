@@ -3,7 +3,7 @@ import { GuestCommand, type ExitStatus } from "../agent/command.js";
 import type { CommandOptions } from "../agent/exec-request.js";
 import type { AgentConnection } from "../agent/connection.js";
 import type { TerminalSize } from "../machine/arguments.js";
-import type { CommandSpec } from "./vm-spec.js";
+import type { CommandSpec } from "./command-spec.js";
 
 export interface MainSinks {
   /** Calls `done` once it has been taken; the program waits for that, a window later. */
@@ -23,7 +23,7 @@ export interface MainOptions {
 }
 
 export function commandOptions(
-  { env, workingDirectory, user, hasTerminal, isInteractive }: CommandSpec,
+  { env, workingDirectory, user, groups, limits, hasTerminal, isInteractive }: CommandSpec,
   size: TerminalSize | undefined,
 ): CommandOptions {
   return {
@@ -31,6 +31,8 @@ export function commandOptions(
     cwd: workingDirectory,
     makeCwd: true,
     user,
+    ...(groups === undefined ? {} : { groups }),
+    ...(limits === undefined ? {} : { limits }),
     ...(hasTerminal ? { terminal: size ?? true } : {}),
     noInput: !isInteractive,
   };

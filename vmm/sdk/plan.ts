@@ -4,9 +4,11 @@ import { signalNumber } from "../agent/signals.js";
 import { ConfigError } from "../errors.js";
 import { chooseAccelerator, type Choice } from "../lab/accelerator.js";
 import { refuseInLab } from "./in-lab.js";
-import type { CheckedOptions } from "./vm-options.js";
+import { exposedPorts, type CheckedOptions } from "./vm-options.js";
 import { newVmId } from "./state-folder.js";
-import type { CommandSpec, RootSpec, VmSpec } from "./vm-spec.js";
+import type { PublishedPort } from "./vm-record.js";
+import type { CommandDefaults, CommandSpec } from "./command-spec.js";
+import type { RootSpec, VmSpec } from "./vm-spec.js";
 
 const DEFAULT_STOP_SIGNAL = "SIGTERM";
 const ROOT_FOLDER = "/";
@@ -28,6 +30,8 @@ export interface PlanOptions {
   readonly program: ProgramOptions | undefined;
   readonly autoRemove: boolean;
   readonly stopSignal?: string | undefined;
+  /** `ms` from that to its being killed. */
+  readonly stopTimeoutMs?: number | undefined;
   /** Default: what `accel` of the options comes to here. */
   readonly choice?: Choice | undefined;
   /** A line about what is otherwise than usual. */
@@ -52,13 +56,22 @@ interface Root {
 export async function planVm(checked: CheckedOptions, options: PlanOptions): Promise<VmPlan> {
   const stopSignal = options.stopSignal === undefined ? undefined : signalNumber(options.stopSignal);
   const isInLab = choosesLab(checked, options);
-  const ports = checked.ports.length === 0 ? [] : await (await import("./host-ports.js")).findHostPorts(checked.ports);
+  const given = await hostPorts(checked.ports);
   const { root, source, image } = await prepareRoot(checked, options);
   try {
     const config = image?.config;
+    const all = allPorts(checked, given, config?.exposedPorts ?? []);
+    const ports = all.length === given.length ? given : await hostPorts(all);
     const env = mergedEnv(config?.env ?? [], checked.env);
     const workingDirectory = checked.workdir ?? unlessEmpty(config?.workingDir) ?? ROOT_FOLDER;
     const user = checked.user ?? config?.user ?? "";
+    const defaults: CommandDefaults = {
+      env,
+      workingDirectory,
+      user,
+      ...(checked.groups === undefined ? {} : { groups: checked.groups }),
+      ...(checked.limits === undefined ? {} : { limits: checked.limits }),
+    };
     const id = newVmId();
     const spec: VmSpec = {
       id,
@@ -68,7 +81,7 @@ export async function planVm(checked: CheckedOptions, options: PlanOptions): Pro
       imageId: image?.id,
       memoryMib: checked.memoryMib,
       cpus: checked.cpus,
-      network: checked.network,
+      network: ports.length > 0 && !checked.hasOwnNetwork ? { kind: "user" } : checked.network,
       ports,
       volumes: checked.volumes,
       tmpfs: checked.tmpfs,
@@ -77,10 +90,11 @@ export async function planVm(checked: CheckedOptions, options: PlanOptions): Pro
       labels: { ...config?.labels, ...checked.labels },
       autoRemove: options.autoRemove,
       stopSignal: stopSignal ?? signalNumber(unlessEmpty(config?.stopSignal) ?? DEFAULT_STOP_SIGNAL),
-      main:
-        options.program === undefined ? undefined : program(options.program, image, { env, workingDirectory, user }),
+      main: options.program === undefined ? undefined : program(options.program, image, defaults),
       timeoutMs: checked.timeoutMs,
-      defaults: { env, workingDirectory, user },
+      defaults,
+      ...(checked.world === undefined ? {} : { world: checked.world }),
+      ...(options.stopTimeoutMs === undefined ? {} : { stopTimeoutMs: options.stopTimeoutMs }),
       ...(isInLab ? { isInLab } : {}),
     };
     return { spec, release: () => image?.release() };
@@ -126,6 +140,30 @@ async function prepareRoot({ root, pull }: CheckedOptions, options: PlanOptions)
   };
 }
 
+async function hostPorts(ports: readonly PublishedPort[]): Promise<PublishedPort[]> {
+  return ports.length === 0 ? [] : (await import("./host-ports.js")).findHostPorts(ports);
+}
+
+/** With those that the image names, where all are to be published. As Docker has it: without a network there are none. */
+function allPorts(
+  { publishAll, network, hasOwnNetwork }: CheckedOptions,
+  given: readonly PublishedPort[],
+  exposed: readonly string[],
+): PublishedPort[] {
+  if (publishAll === undefined || (hasOwnNetwork && network.kind !== "user")) return [...given];
+  const name = ({ guestPort, protocol }: PublishedPort): string => `${String(guestPort)}/${protocol}`;
+  const named = new Set(given.map(name));
+  const more = [...exposed, ...publishAll.expose].flatMap((text) => exposedPorts(text) ?? []);
+  return [
+    ...given,
+    ...more.filter((port) => {
+      const isNew = !named.has(name(port));
+      named.add(name(port));
+      return isNew;
+    }),
+  ];
+}
+
 function unlessEmpty(text: string | undefined): string | undefined {
   return text === "" ? undefined : text;
 }
@@ -152,7 +190,7 @@ export function mergedEnv(image: readonly string[], own: readonly string[]): str
 function program(
   { command, entrypoint, hasTerminal, isInteractive }: ProgramOptions,
   image: PreparedImage | undefined,
-  defaults: Pick<CommandSpec, "env" | "workingDirectory" | "user">,
+  defaults: CommandDefaults,
 ): CommandSpec {
   const first = entrypoint ?? image?.config.entrypoint ?? [];
   // As Docker has it: another entrypoint does not get the image's words.

@@ -6,7 +6,7 @@ import { SnapshotError, VmStateError } from "../errors.js";
 import type { Vm } from "../machine/vm.js";
 import { ProgramTemplate } from "../snapshot/program-template.js";
 import { commandOptions } from "./main-program.js";
-import type { CommandSpec } from "./vm-spec.js";
+import type { CommandSpec } from "./command-spec.js";
 
 /** What the agent of a template has said in its HELLO: it can be answered before it runs. docs/agent-protocol.md. */
 const TEMPLATE_NONCE = 1;

@@ -8,10 +8,12 @@ import { ConfigError } from "../errors.js";
 import type { AcceleratorChoice } from "../lab/accelerator.js";
 import { errnoText } from "../host/errno-text.js";
 import { isHostName } from "../snapshot/host-name.js";
+import { checkLimits, type CommandOptions } from "../agent/exec-request.js";
 import { vmNameProblem } from "./state-folder.js";
 import { tmpfsMount } from "./tmpfs-options.js";
-import type { NetworkSpec, TmpfsSpec, VolumeSpec } from "./vm-spec.js";
+import type { NetworkSpec, TmpfsSpec, VolumeSpec, WorldSpec } from "./vm-spec.js";
 import type { PublishedPort } from "./vm-record.js";
+import { checkWorld, WORLD_OPTIONS, type WorldOptions } from "./world-options.js";
 
 /** Room for a usual image's program. */
 export const DEFAULT_RUN_MEMORY_MIB = 512;
@@ -23,10 +25,12 @@ const MAX_PORTS = 1024;
 const MAX_TIMEOUT_MS = 2 ** 31 - 1;
 /** Of a user or group, as Docker has it. */
 const MAX_ID = 2 ** 31 - 1;
+/** Besides those of its user. */
+const MAX_GROUPS = 32;
 const LOOPBACK = "127.0.0.1";
 const IPV4 = /^(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)(?:\.|$)){4}$/;
 
-export interface VmOptions {
+export interface VmOptions extends WorldOptions {
   /** An image, as skopeo names it: docker-archive:FILE, oci:DIR, docker://HOST/NAME, a name of the local engine, … */
   readonly image?: string | undefined;
   /** A folder of this host that becomes the root, as it is now. */
@@ -45,10 +49,18 @@ export interface VmOptions {
   readonly workdir?: string | undefined;
   /** NAME, UID, NAME:GROUP or UID:GID; default: the image's, or root. */
   readonly user?: string | undefined;
+  /** Supplementary groups of all its programs besides their user's, by number. */
+  readonly groups?: readonly number[] | undefined;
+  /** Resource limits of all its programs, as setrlimit(2) has them: { nofile: 1024 }. */
+  readonly limits?: CommandOptions["limits"] | undefined;
   /** "user": a network that needs no rights. Default: "none", or "user" with ports. */
   readonly network?: "none" | "user" | { readonly tap: string } | undefined;
   /** Ports of this host, on 127.0.0.1, that lead to the guest's: { 8080: 80 }; or all there is to say of each. */
   readonly ports?: Readonly<Record<number, number>> | readonly PortOption[] | undefined;
+  /** Each port that the image names, and those of `expose`, gets a port of this host that is free. */
+  readonly publishAll?: boolean | undefined;
+  /** More ports than the image names: "80", "53/udp", "8000-8002/tcp". */
+  readonly expose?: readonly string[] | undefined;
   /** Folders and files of this host in the guest. */
   readonly volumes?: readonly VolumeOption[] | undefined;
   /** Folders in the guest's memory: paths, or paths with mount's options. */
@@ -103,11 +115,19 @@ export interface CheckedOptions {
   readonly pull: "missing" | "always" | "never";
   readonly timeoutMs: number;
   readonly accel: VmAccelerator;
+  readonly groups: CommandOptions["groups"];
+  readonly limits: CommandOptions["limits"];
+  /** Undefined: none but those of `ports`. */
+  readonly publishAll: { readonly expose: readonly string[] } | undefined;
+  /** The network was chosen, and is not what goes with the rest. */
+  readonly hasOwnNetwork: boolean;
+  readonly world: WorldSpec | undefined;
 }
 
 const KNOWN = [
   ...["image", "rootfs", "disk", "name", "memoryMib", "cpus", "env", "workdir", "user", "network", "ports"],
   ...["volumes", "tmpfs", "hostName", "readonly", "labels", "pull", "timeoutMs", "accel"],
+  ...["groups", "limits", "publishAll", "expose", ...WORLD_OPTIONS],
 ];
 
 /** Throws ConfigError with one line a problem; its callers may be JavaScript. */
@@ -128,6 +148,19 @@ export function userProblem(user: string): string | undefined {
   const isTooLarge = user.split(":").some((part) => /^\d+$/.test(part) && Number(part) > MAX_ID);
   if (!isTooLarge) return undefined;
   return `user ${show(user)}: users and groups have numbers from 0 to ${String(MAX_ID)}`;
+}
+
+/** What an image's EXPOSE says: each port of it gets one of this host that is free. Undefined for what it cannot say. */
+export function exposedPorts(text: string): PublishedPort[] | undefined {
+  const [, first, last = first, protocol = "tcp"] = /^(\d{1,5})(?:-(\d{1,5}))?(?:\/(tcp|udp))?$/.exec(text) ?? [];
+  const [from, to] = [Number(first), Number(last)];
+  if (first === undefined || from < 1 || to < from || to > MAX_PORT || to - from >= MAX_PORTS) return undefined;
+  return Array.from({ length: to - from + 1 }, (_, at) => ({
+    hostAddress: LOOPBACK,
+    hostPort: 0,
+    guestPort: from + at,
+    protocol: protocol as PublishedPort["protocol"],
+  }));
 }
 
 class Checker {
@@ -162,6 +195,11 @@ class Checker {
       pull: this.#oneOf("pull", ["missing", "always", "never"]) ?? "missing",
       timeoutMs: this.#integer("timeoutMs", 0, 0, MAX_TIMEOUT_MS),
       accel: this.#oneOf("accel", VM_ACCELERATORS) ?? "auto",
+      groups: this.#groups(),
+      limits: this.#limits(),
+      publishAll: this.#publishAll(),
+      hasOwnNetwork: this.#given["network"] !== undefined,
+      world: checkWorld(this.#given, this.#problems),
     };
   }
 
@@ -198,6 +236,38 @@ class Checker {
     const problem = user === undefined ? undefined : userProblem(user);
     if (problem !== undefined) this.#problems.push(problem);
     return user;
+  }
+
+  #groups(): CommandOptions["groups"] {
+    if (this.#given["groups"] === undefined) return undefined;
+    const groups = this.#list("groups");
+    for (const group of groups) {
+      const problem = integerProblem("groups", group, { minimum: 0, maximum: MAX_ID });
+      if (problem !== undefined) this.#problems.push(problem);
+    }
+    if (groups.length > MAX_GROUPS)
+      this.#problems.push(`groups: ${String(groups.length)} are too many; the limit is ${String(MAX_GROUPS)}`);
+    return groups as readonly number[];
+  }
+
+  #limits(): CommandOptions["limits"] {
+    const { limits } = this.#given;
+    if (limits === undefined) return undefined;
+    if (typeof limits === "object" && limits !== null && !Array.isArray(limits)) {
+      checkLimits(limits, this.#problems);
+      return limits;
+    }
+    this.#problems.push(`limits ${show(limits)} are not an object`);
+    return undefined;
+  }
+
+  #publishAll(): CheckedOptions["publishAll"] {
+    const expose = this.#list("expose");
+    for (const text of expose) {
+      if (typeof text !== "string" || exposedPorts(text) === undefined)
+        this.#problems.push(`expose: ${show(text)} is not PORT[-LAST][/tcp|/udp]`);
+    }
+    return this.#flag("publishAll") ? { expose: expose as readonly string[] } : undefined;
   }
 
   #hostName(): string | undefined {

@@ -159,6 +159,7 @@ function recordOf(spec: VmSpec, hasLog: boolean): VmRecord {
     stopSignal,
     defaults,
     restored: false,
+    ...(spec.stopTimeoutMs === undefined ? {} : { stopTimeoutMs: spec.stopTimeoutMs }),
     ...(spec.isInLab === true ? { isInLab: true } : {}),
   };
 }

@@ -1,5 +1,6 @@
 // What is known of a VM by those that did not start it: a file of JSON in the state folder.
 import type { ProcessIdentity } from "./process-identity.js";
+import type { CommandDefaults } from "./command-spec.js";
 
 export type VmStatus = "starting" | "running" | "exited";
 
@@ -44,7 +45,9 @@ export interface VmRecord {
   /** That asks what it runs to end, by number. */
   readonly stopSignal: number;
   /** For programs that are started in it and say nothing else; "NAME=VALUE". */
-  readonly defaults: { readonly env: readonly string[]; readonly workingDirectory: string; readonly user: string };
+  readonly defaults: CommandDefaults;
+  /** `ms` that it has for its end when it is stopped; without it, the usual time. */
+  readonly stopTimeoutMs?: number;
   /** It went on from a template. */
   readonly restored: boolean;
   /** It runs in the lab. */

@@ -1,4 +1,5 @@
 // What a VM is made of, complete and checked, as one process hands it to another: plain JSON.
+import type { CommandDefaults, CommandSpec } from "./command-spec.js";
 import type { PublishedPort } from "./vm-record.js";
 
 export type RootSpec =
@@ -21,17 +22,20 @@ export interface TmpfsSpec {
   readonly options: string;
 }
 
-/** A program in the guest. */
-export interface CommandSpec {
-  readonly argv: readonly string[];
-  /** "NAME=VALUE" */
-  readonly env: readonly string[];
-  readonly workingDirectory: string;
-  /** NAME, UID, NAME:GROUP or UID:GID; empty: root. */
-  readonly user: string;
-  readonly hasTerminal: boolean;
-  /** Standard input is open; without it, it is /dev/null. */
-  readonly isInteractive: boolean;
+/** Of resolv.conf(5); what is undefined stays as it is. */
+export interface ResolverSpec {
+  readonly nameservers: readonly string[] | undefined;
+  readonly search: readonly string[] | undefined;
+  readonly options: readonly string[] | undefined;
+}
+
+/** What programs find besides their root. */
+export interface WorldSpec {
+  readonly hosts: readonly (readonly [name: string, address: string])[];
+  readonly resolver?: ResolverSpec;
+  /** Of /dev/shm, `bytes`. */
+  readonly shmBytes?: number;
+  readonly sysctls: readonly (readonly [name: string, value: string])[];
 }
 
 export type NetworkSpec =
@@ -62,7 +66,10 @@ export interface VmSpec {
   /** `ms` that it may run; 0: as long as it likes. */
   readonly timeoutMs: number;
   /** For commands that say nothing else. */
-  readonly defaults: Pick<CommandSpec, "env" | "workingDirectory" | "user">;
+  readonly defaults: CommandDefaults;
+  readonly world?: WorldSpec;
+  /** `ms` from the word that its program is to end until it is killed; undefined: the usual time. */
+  readonly stopTimeoutMs?: number;
   /** In the lab, an emulated host, where this one has no /dev/kvm that could be used. */
   readonly isInLab?: boolean;
 }

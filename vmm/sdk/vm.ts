@@ -145,13 +145,15 @@ export class Vm {
    * once the VM has ended.
    */
   exec(command: readonly string[], options: ExecOptions = {}): Execution {
-    const { env, workingDirectory, user } = this.#spec.defaults;
+    const { env, workingDirectory, user, groups, limits } = this.#spec.defaults;
     const own = Array.isArray(options.env)
       ? (options.env as string[])
       : Object.entries(options.env ?? {}).map(([name, value]) => `${name}=${String(value)}`);
     return new Execution(this.agent, command, {
       cwd: workingDirectory,
       ...(user === "" ? {} : { user }),
+      ...(groups === undefined ? {} : { groups }),
+      ...(limits === undefined ? {} : { limits }),
       ...options,
       env: options.cleanEnv === true ? own : mergedEnv(env, own),
     });

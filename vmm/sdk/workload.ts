@@ -25,7 +25,8 @@ import {
   type BeginProgram,
   type ProgramStart,
 } from "./program-start.js";
-import type { CommandSpec, VmSpec } from "./vm-spec.js";
+import type { CommandSpec } from "./command-spec.js";
+import type { VmSpec } from "./vm-spec.js";
 
 /** Of what the guest's console says, for an error, `bytes`. */
 const KEPT_CONSOLE = 4096;

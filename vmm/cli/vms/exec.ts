@@ -6,7 +6,7 @@ import { connectAgent } from "../../sdk/agent-socket.js";
 import { MainProgram } from "../../sdk/main-program.js";
 import { mergedEnv, ROOT_USER } from "../../sdk/plan.js";
 import { StateFolder } from "../../sdk/state-folder.js";
-import type { CommandSpec } from "../../sdk/vm-spec.js";
+import type { CommandDefaults, CommandSpec } from "../../sdk/command-spec.js";
 import { userProblem } from "../../sdk/vm-options.js";
 import type { VmRecord } from "../../sdk/vm-record.js";
 import { onEndSignals } from "../../sys/end-signals.js";
@@ -15,7 +15,8 @@ import { CommandInput } from "../command-input.js";
 import { TerminalInput } from "../input-source.js";
 import { parseOptions } from "../parse-options.js";
 import { UsageError } from "../usage-error.js";
-import { variables } from "./run-arguments.js";
+import { withoutSwitches } from "./docker-options.js";
+import { variables } from "./file-lines.js";
 import { PATIENCE } from "./patience.js";
 import { programOutput } from "./program-output.js";
 import { splitAtCommand } from "./split-at-command.js";
@@ -34,12 +35,19 @@ export const EXEC_FLAGS = {
   user: { type: "string", short: "u" },
   help: { type: "boolean", short: "h" },
 } as const;
+/** Docker's; root has every right in a guest. */
+const FLAGS = { ...EXEC_FLAGS, privileged: { type: "boolean" }, "detach-keys": { type: "string" } } as const;
 /** Leaves the program behind, for a shell that knows no other way. */
 const IN_BACKGROUND = ["/bin/sh", "-c", '"$@" </dev/null >/dev/null 2>&1 &', "sh"];
 
 export async function exec(argv: readonly string[]): Promise<number> {
-  const [args, words] = splitAtCommand(argv, EXEC_FLAGS);
-  const { values } = parseOptions(args, EXEC_FLAGS, "vmlet exec");
+  const [args, words] = splitAtCommand(argv, FLAGS);
+  const { values } = parseOptions(withoutSwitches(args, FLAGS), FLAGS, "vmlet exec");
+  if (values["detach-keys"] !== undefined) {
+    throw new UsageError(
+      "vmlet exec: there is no --detach-keys: what has been started here ends with it; --detach leaves it",
+    );
+  }
   if (values.help === true) {
     const { EXEC_HELP } = await import("./help.js");
     print(EXEC_HELP);
@@ -77,8 +85,8 @@ export async function exec(argv: readonly string[]): Promise<number> {
   });
 }
 
-function defaultsOf({ defaults: { env, workingDirectory, user } }: VmRecord) {
-  return { env, workingDirectory, user: user === "" ? ROOT_USER : user };
+function defaultsOf({ defaults }: VmRecord): CommandDefaults {
+  return { ...defaults, user: defaults.user === "" ? ROOT_USER : defaults.user };
 }
 
 /** The result is the process's exit code. */

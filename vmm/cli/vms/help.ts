@@ -14,7 +14,7 @@ keeps it; later ones go on from there. vmlet exits as COMMAND does.
 Options:
       --rootfs DIR       a folder of this host as the root, as it is now
       --disk FILE        a file system's image as the root; the guest writes it
-  -m, --memory SIZE      guest RAM, in MiB or as 512M, 2G; default 512
+  -m, --memory SIZE      guest RAM, in MiB or as 512m, 2G; default 512
       --cpus N           number of vCPUs; default 1
   -e, --env NAME[=VALUE] a variable; without VALUE, this process's; repeatable
       --env-file FILE    lines of NAME=VALUE; repeatable
@@ -23,6 +23,9 @@ Options:
       --entrypoint FILE  in place of the image's; "" for none
   -v, --volume HOST:GUEST[:ro]
                          a folder or file of this host in the guest; repeatable
+      --mount type=bind,source=HOST,target=GUEST[,readonly]
+              type=tmpfs,target=GUEST[,tmpfs-size=SIZE][,tmpfs-mode=MODE]
+                         the same in Docker's other words; repeatable
       --tmpfs GUEST[:OPTIONS]
                          a folder in the guest's memory, with options of mount
                          such as size=64m,mode=1777,exec; repeatable
@@ -30,11 +33,28 @@ Options:
                          a port of this host leads to the guest's, or several:
                          8000-8002:80-82; without HOST any that is free, see
                          vmlet ps; repeatable
+  -P, --publish-all      a free port of this host for each that IMAGE names
+      --expose PORT[/udp]
+                         one more than IMAGE names; repeatable
       --network KIND     none (default), user: needs no rights (default with
                          --publish), tap[=NAME]: an interface of this host
   -h, --hostname NAME    the guest's host name; default: vmlet
+      --add-host NAME:ADDRESS
+                         a line of /etc/hosts; repeatable
+      --dns ADDRESS      a name server, in place of the network's; repeatable
+      --dns-search DOMAIN
+      --dns-option OPTION
+                         of /etc/resolv.conf; repeatable
+      --group-add GID    one more group of COMMAND's; repeatable
+      --ulimit NAME=SOFT[:HARD]
+                         a limit, such as nofile=1024 or core=-1; repeatable
+      --shm-size SIZE    of /dev/shm, in bytes or as 64m; default: half of RAM
+      --sysctl NAME=VALUE
+                         a setting of the guest's kernel; repeatable
       --name NAME        of the VM; default: made from its id
   -l, --label NAME=VALUE for vmlet ps and inspect; repeatable
+      --label-file FILE  lines of NAME=VALUE; repeatable
+      --cidfile FILE     write the VM's id to a new file
       --read-only        the guest cannot write to its root
       --pull WHEN        missing (default), always, never
       --timeout TIME     end the VM after 90 (seconds), 500ms, 2m, 1h: exit 124
@@ -46,10 +66,13 @@ Options:
       --detach-keys KEYS leave a terminal without ending the VM; default:
                          ctrl-p,ctrl-q
       --stop-signal SIG  for vmlet stop
+      --stop-timeout S   seconds that vmlet stop gives it; default 10
       --rm               keep nothing of it after its end
       --init             taken, and always so: the guest has an init
   -q, --quiet            no progress
       --help             print this text
+Docker's other options are refused with what to do in their place, or taken
+where a VM is so anyway: docs/run.md has them all.
 
 Exit codes: COMMAND's own; 128+N if signal N ended it; 127: there is no such
 COMMAND; 126: it cannot be run; 125: vmlet has failed; 124: --timeout.
@@ -129,7 +152,8 @@ export const STOP_HELP = `Asks the program of a VM to end, and ends the VM.
 Usage: vmlet stop [--time SECONDS] VM...
 
 Options:
-  -t, --time SECONDS     until it is killed; default 10
+  -t, --time SECONDS     until it is killed; default: what --stop-timeout of
+      --timeout SECONDS  vmlet run says, or 10
   -h, --help             print this text
 `;
 

@@ -6,25 +6,23 @@ import { StateFolder } from "../../sdk/state-folder.js";
 import { signalVm, stopVm, waitForVm } from "../../sdk/stop-vm.js";
 import type { VmRecord } from "../../sdk/vm-record.js";
 import { exitCodeOfError } from "../exit-code.js";
-import { parseWhole } from "../numbers.js";
 import { parseOptions } from "../parse-options.js";
+import { parseGrace } from "./run-arguments.js";
 import { UsageError } from "../usage-error.js";
 
 export const HELP = { help: { type: "boolean", short: "h" } } as const;
-export const STOP_FLAGS = { ...HELP, time: { type: "string", short: "t" } } as const;
+export const STOP_FLAGS = { ...HELP, time: { type: "string", short: "t" }, timeout: { type: "string" } } as const;
 export const KILL_FLAGS = { ...HELP, signal: { type: "string", short: "s" } } as const;
 export const RM_FLAGS = { ...HELP, force: { type: "boolean", short: "f" } } as const;
-const USUAL_GRACE_S = 10;
+const USUAL_GRACE_MS = 10_000;
 
 export async function stop(argv: readonly string[]): Promise<number> {
   const { values, positionals } = parseOptions([...argv], STOP_FLAGS, "vmlet stop", { allowPositionals: true });
   if (values.help === true) return help("STOP_HELP");
-  const graceS = values.time === undefined ? USUAL_GRACE_S : parseWhole(values.time);
-  if (graceS === undefined) {
-    throw new UsageError(`vmlet stop: --time ${JSON.stringify(values.time)} is not a whole number of seconds`);
-  }
+  const given = values.time ?? values.timeout;
+  const graceMs = given === undefined ? undefined : parseGrace("vmlet stop: --time", given);
   return forEach("stop", positionals, async (state, record) => {
-    if (record.status !== "exited") await stopVm(state, record, graceS * 1000);
+    if (record.status !== "exited") await stopVm(state, record, graceMs ?? record.stopTimeoutMs ?? USUAL_GRACE_MS);
     return undefined;
   });
 }

@@ -1,17 +1,19 @@
 // argv -> what `vmlet run` is asked for: Docker's options, with its meanings.
-import { readFileSync } from "node:fs";
-import { HostError } from "../../errors.js";
-import { errnoText } from "../../host/errno-text.js";
 import { VM_ACCELERATORS, type PortOption, type VmOptions, type VolumeOption } from "../../sdk/vm-options.js";
 import type { TmpfsSpec } from "../../sdk/vm-spec.js";
 import { parseBytes, parseWhole } from "../numbers.js";
 import { parseOptions } from "../parse-options.js";
 import { DetachKeys } from "./detach-keys.js";
+import { DOCKER_FLAGS, refuseDockerOptions, withoutSwitches } from "./docker-options.js";
+import { linesOf, variables } from "./file-lines.js";
 import { splitAtCommand } from "./split-at-command.js";
 import { UsageError } from "../usage-error.js";
+import { parseGroups, parseHosts, parseMounts, parseShmSize, parseSysctls, parseUlimits } from "./world-arguments.js";
 
 const NAME = "vmlet run";
 const MIB = 2 ** 20;
+const DOCKERS_LEAST_BYTES = 6 * MIB;
+const MAX_GRACE_S = 2_000_000;
 const NO_COMMAND = "; what is run comes behind all options";
 
 /** As Node's parseArgs takes them. */
@@ -33,6 +35,20 @@ export const RUN_FLAGS = {
   label: { type: "string", short: "l", multiple: true },
   entrypoint: { type: "string" },
   "stop-signal": { type: "string" },
+  "stop-timeout": { type: "string" },
+  "label-file": { type: "string", multiple: true },
+  cidfile: { type: "string" },
+  "publish-all": { type: "boolean", short: "P" },
+  expose: { type: "string", multiple: true },
+  mount: { type: "string", multiple: true },
+  "add-host": { type: "string", multiple: true },
+  dns: { type: "string", multiple: true },
+  "dns-search": { type: "string", multiple: true },
+  "dns-option": { type: "string", multiple: true },
+  "group-add": { type: "string", multiple: true },
+  ulimit: { type: "string", multiple: true },
+  "shm-size": { type: "string" },
+  sysctl: { type: "string", multiple: true },
   pull: { type: "string" },
   timeout: { type: "string" },
   accel: { type: "string" },
@@ -47,6 +63,10 @@ export const RUN_FLAGS = {
   help: { type: "boolean" },
 } as const;
 
+/** Docker's other names of some. */
+const ALIASES = { net: { type: "string" }, "dns-opt": { type: "string", multiple: true } } as const;
+const FLAGS = { ...RUN_FLAGS, ...ALIASES, ...DOCKER_FLAGS };
+
 export interface RunOptions {
   readonly vm: VmOptions;
   /** Of the command line; empty: the image's. */
@@ -54,6 +74,9 @@ export interface RunOptions {
   /** In place of the image's; an empty one is none. */
   readonly entrypoint: readonly string[] | undefined;
   readonly stopSignal: string | undefined;
+  readonly stopTimeoutMs: number | undefined;
+  /** Gets the VM's id; it must not be there. */
+  readonly idFile: string | undefined;
   readonly autoRemove: boolean;
   readonly isDetached: boolean;
   readonly detachKeys: DetachKeys;
@@ -65,13 +88,12 @@ export interface RunOptions {
 
 /** Throws UsageError, and HostError for a file of variables that cannot be read. */
 export function parseRun(argv: readonly string[]): RunOptions {
-  const [args, words] = splitAtCommand(argv, RUN_FLAGS);
-  const { values } = parseOptions(
-    args.filter((word) => word !== "--entrypoint="),
-    RUN_FLAGS,
-    NAME,
-    { hint: NO_COMMAND },
-  );
+  const [given, words] = splitAtCommand(argv, FLAGS);
+  const { args, isWithoutEntrypoint } = takeEmptyEntrypoint(withoutSwitches(given, FLAGS));
+  const { values: all } = parseOptions(args, FLAGS, NAME, { hint: NO_COMMAND });
+  refuseDockerOptions(NAME, all);
+  const values = all;
+  const mounts = parseMounts(values.mount ?? []);
   const hasOwnRoot = values.rootfs !== undefined || values.disk !== undefined;
   const [image, ...rest]: (string | undefined)[] = hasOwnRoot ? [undefined, ...words] : [...words];
   const command = (rest[0] === "--" ? rest.slice(1) : rest) as string[];
@@ -87,24 +109,37 @@ export function parseRun(argv: readonly string[]): RunOptions {
       disk: values.disk,
       name: values.name,
       memoryMib: values.memory === undefined ? undefined : parseMemory(values.memory),
-      cpus: values.cpus === undefined ? undefined : whole("--cpus", values.cpus),
+      cpus: values.cpus === undefined ? undefined : parseCpus(values.cpus),
       env: variables(values["env-file"] ?? [], values.env ?? []),
       workdir: values.workdir,
       user: values.user,
-      network: values.network === undefined ? undefined : parseNetwork(values.network),
+      groups: parseGroups(values["group-add"] ?? []),
+      limits: parseUlimits(values.ulimit ?? []),
+      hosts: values["add-host"] === undefined ? undefined : parseHosts(values["add-host"]),
+      dns: values.dns,
+      dnsSearch: values["dns-search"],
+      dnsOptions: joined(values["dns-option"], values["dns-opt"]),
+      shmBytes: parseShmSize(values["shm-size"]),
+      sysctls: values.sysctl === undefined ? undefined : parseSysctls(values.sysctl),
+      network: parseNetwork(values.network ?? values.net),
       ports: (values.publish ?? []).flatMap(parsePorts),
-      volumes: (values.volume ?? []).map(parseVolume),
-      tmpfs: (values.tmpfs ?? []).map(parseTmpfs),
+      publishAll: values["publish-all"] ?? false,
+      expose: values.expose,
+      volumes: [...(values.volume ?? []).map(parseVolume), ...mounts.volumes],
+      tmpfs: [...(values.tmpfs ?? []).map(parseTmpfs), ...mounts.tmpfs],
       hostName: values.hostname,
       readonly: values["read-only"] ?? false,
-      labels: labels(values.label ?? []),
+      labels: { ...fileLabels(values["label-file"] ?? []), ...labels(values.label ?? []) },
       pull: oneOf("--pull", values.pull, ["missing", "always", "never"]),
       timeoutMs: values.timeout === undefined ? undefined : parseTimeout(values.timeout),
       accel: oneOf("--accel", values.accel, VM_ACCELERATORS),
     },
     command,
-    entrypoint: args.includes("--entrypoint=") ? [] : values.entrypoint === undefined ? undefined : [values.entrypoint],
+    entrypoint: isWithoutEntrypoint ? [] : values.entrypoint === undefined ? undefined : [values.entrypoint],
     stopSignal: values["stop-signal"],
+    stopTimeoutMs:
+      values["stop-timeout"] === undefined ? undefined : parseGrace("--stop-timeout", values["stop-timeout"]),
+    idFile: values.cidfile,
     autoRemove: values.rm ?? false,
     isDetached: values.detach ?? false,
     detachKeys: new DetachKeys(values["detach-keys"]),
@@ -115,12 +150,48 @@ export function parseRun(argv: readonly string[]): RunOptions {
   };
 }
 
+/** The one option that may be empty: in one word or two. */
+function takeEmptyEntrypoint(args: readonly string[]): { args: string[]; isWithoutEntrypoint: boolean } {
+  const at = args.findIndex(
+    (word, index) => word === "--entrypoint=" || (word === "--entrypoint" && args[index + 1] === ""),
+  );
+  if (at < 0) return { args: [...args], isWithoutEntrypoint: false };
+  return { args: args.toSpliced(at, args[at] === "--entrypoint" ? 2 : 1), isWithoutEntrypoint: true };
+}
+
+function joined(...lists: readonly (readonly string[] | undefined)[]): string[] | undefined {
+  const all = lists.flatMap((list) => list ?? []);
+  return all.length === 0 ? undefined : all;
+}
+
+/** In MiB; a number that as MiB would be more than any host has is Docker's: bytes, of which it wants 6 MiB. */
 function parseMemory(text: string): number {
-  const bytes = parseBytes(text, MIB);
+  const number = parseWhole(text);
+  const unit = number !== undefined && number >= DOCKERS_LEAST_BYTES ? 1 : MIB;
+  const bytes = parseBytes(text.replace(/(\d)b$/i, "$1"), /b$/i.test(text) ? 1 : unit);
   if (bytes === undefined || bytes % MIB !== 0) {
     throw new UsageError(`--memory ${JSON.stringify(text)} is not a whole number of MiB, or a size such as 512M or 2G`);
   }
   return bytes / MIB;
+}
+
+function parseCpus(text: string): number {
+  const number = /^\d+\.\d+$/.test(text) ? Number(text) : undefined;
+  if (number !== undefined && !Number.isInteger(number)) {
+    throw new UsageError(
+      `--cpus ${JSON.stringify(text)}: a VM has whole vCPUs; for a part of one run vmlet under systemd-run -p CPUQuota=`,
+    );
+  }
+  return number ?? whole("--cpus", text);
+}
+
+/** Seconds, as `ms`. */
+export function parseGrace(option: string, text: string): number {
+  const seconds = parseWhole(text);
+  const what = `${option} ${JSON.stringify(text)}`;
+  if (seconds === undefined) throw new UsageError(`${what} is not a whole number of seconds`);
+  if (seconds > MAX_GRACE_S) throw new UsageError(`${what}: the limit is ${String(MAX_GRACE_S)} seconds`);
+  return seconds * 1000;
 }
 
 function whole(option: string, text: string): number {
@@ -139,12 +210,18 @@ function parseTimeout(text: string): number {
   return ms;
 }
 
-function parseNetwork(text: string): VmOptions["network"] {
+function parseNetwork(text: string | undefined): VmOptions["network"] {
+  if (text === undefined) return undefined;
   if (text === "none" || text === "user") return text;
   const [, tap] = /^tap[=:](.+)$/.exec(text) ?? [];
   if (tap !== undefined) return { tap };
   if (text === "tap") return { tap: "auto" };
-  const hint = text === "host" ? ": a VM has a network of its own, and cannot have the host's" : "";
+  const hint =
+    text === "host"
+      ? ": a VM has a network of its own, and cannot have the host's"
+      : text === "bridge" || text === "default"
+        ? ": as with Docker's default, --network user leads out"
+        : "";
   throw new UsageError(`--network ${JSON.stringify(text)} is not none, user, tap or tap=NAME${hint}`);
 }
 
@@ -222,53 +299,7 @@ function labels(words: readonly string[]): Record<string, string> {
   );
 }
 
-/** NAME=VALUE, or NAME alone for this process's own; files first, words win. */
-export function variables(files: readonly string[], words: readonly string[]): Record<string, string> {
-  const env = new Map<string, string>();
-  const add = (word: string, where: string): void => {
-    const at = word.indexOf("=");
-    const name = at < 0 ? word : word.slice(0, at);
-    if (name === "") throw new UsageError(`${where} ${JSON.stringify(word)} is not NAME=VALUE or NAME`);
-    const value = at < 0 ? process.env[name] : word.slice(at + 1);
-    // As Docker has it: what is not set here is not set there.
-    if (value === undefined) env.delete(name);
-    else env.set(name, value);
-  };
-  for (const file of files) {
-    textOf(file)
-      .split(/\r?\n/)
-      .forEach((whole, index) => {
-        const line = whole.trimStart();
-        if (line === "" || line.startsWith("#")) return;
-        const where = `--env-file ${file}: line ${String(index + 1)}`;
-        if (/\s/.test(line.split("=", 1)[0] ?? "")) {
-          throw new UsageError(`${where} ${JSON.stringify(line)}: the name of a variable has no blanks`);
-        }
-        add(line, where);
-      });
-  }
-  for (const word of words) add(word, "--env");
-  return Object.fromEntries(env);
-}
-
-/** Of more, no program could get anything. */
-const MAX_ENV_FILE = 1024 * 1024;
-
-function textOf(file: string): string {
-  let bytes: Buffer;
-  try {
-    bytes = readFileSync(file);
-  } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code ?? "";
-    throw new HostError(`--env-file ${file}: cannot be read: ${errnoText(code)}`, { cause: error });
-  }
-  if (bytes.length > MAX_ENV_FILE) {
-    throw new UsageError(`--env-file ${file} has ${String(bytes.length)} bytes; the limit is ${String(MAX_ENV_FILE)}`);
-  }
-  try {
-    // Without the mark that some editors write at its start.
-    return new TextDecoder("utf8", { fatal: true }).decode(bytes);
-  } catch (error) {
-    throw new UsageError(`--env-file ${file} is not UTF-8`, { cause: error });
-  }
+/** Lines of NAME=VALUE, as of an --env-file. */
+function fileLabels(files: readonly string[]): Record<string, string> {
+  return labels(files.flatMap((file) => linesOf("--label-file", file, "the name of a label").map(({ line }) => line)));
 }

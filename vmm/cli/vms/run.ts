@@ -1,5 +1,7 @@
 // `vmlet run`: a program in a VM of its own, as `docker run` has it.
-import { ExecError } from "../../errors.js";
+import { existsSync, writeFileSync } from "node:fs";
+import { ExecError, HostError } from "../../errors.js";
+import { errnoText } from "../../host/errno-text.js";
 import { EXIT_SIGNAL_BASE } from "../../host/exit-codes.js";
 import { print, say } from "../../host/say.js";
 import { refuseInLab } from "../../sdk/in-lab.js";
@@ -25,6 +27,7 @@ export async function run(argv: readonly string[]): Promise<number> {
   }
   const checked = checkVmOptions(options.vm);
   refuseWithoutTerminal(options);
+  if (options.idFile !== undefined && existsSync(options.idFile)) throw idFileError(options.idFile, "EEXIST");
   // One that cannot be is refused before anything is made.
   stateFolder();
   const choice = await chooseOrExplain(checked.accel);
@@ -43,6 +46,7 @@ export async function run(argv: readonly string[]): Promise<number> {
       // In the foreground nothing stays that anybody could come back to.
       autoRemove: options.autoRemove || !options.isDetached,
       stopSignal: options.stopSignal,
+      stopTimeoutMs: options.stopTimeoutMs,
       choice,
       onProgress: (text) => {
         progress.show(text);
@@ -50,6 +54,7 @@ export async function run(argv: readonly string[]): Promise<number> {
       signal: abort.signal,
     });
     try {
+      if (options.idFile !== undefined) writeId(options.idFile, plan.spec.id);
       if (options.isDetached || options.hasTerminal) {
         const { runApart } = await import("./run-apart.js");
         return await runApart(plan.spec, { run: options, progress, signal: abort.signal });
@@ -76,4 +81,17 @@ export async function run(argv: readonly string[]): Promise<number> {
 function refuseWithoutTerminal({ hasTerminal, isInteractive, isDetached }: RunOptions): void {
   if (!hasTerminal || !isInteractive || isDetached || isTerminal(STDIN)) return;
   throw new UsageError("vmlet run: --tty with --interactive needs a terminal as standard input; leave --tty out");
+}
+
+/** For whoever waits for it; it stays after the VM, as Docker's does. */
+function writeId(path: string, id: string): void {
+  try {
+    writeFileSync(path, id, { flag: "wx" });
+  } catch (error) {
+    throw idFileError(path, (error as NodeJS.ErrnoException).code ?? "");
+  }
+}
+
+function idFileError(path: string, code: string): HostError {
+  return new HostError(`--cidfile ${path}: cannot be made: ${errnoText(code)}`);
 }
