@@ -19,6 +19,7 @@ import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { findProgram } from "../../vmm/host/programs.js";
+import { Vm } from "../../vmm/sdk/vm.js";
 import { StateFolder } from "../../vmm/sdk/state-folder.js";
 import { countBoot } from "../helpers/booted.js";
 import { busyboxTree, whyNoBusybox } from "../helpers/busybox-image.js";
@@ -38,6 +39,7 @@ describe("boot: volumes and a disk", function () {
   let disk = "";
   let state: StateFolder;
   const environment = process.env["VMLET_STATE"];
+  const cache = process.env["VMLET_CACHE"];
   const at = (name: string): string => join(folder, name);
 
   before(async function () {
@@ -64,6 +66,8 @@ describe("boot: volumes and a disk", function () {
       for (const { name } of state.list()) await ask(PROGRAM, "rm", "--force", name);
       rmSync(folder, { recursive: true, force: true });
     }
+    if (cache === undefined) delete process.env["VMLET_CACHE"];
+    else process.env["VMLET_CACHE"] = cache;
     if (environment === undefined) delete process.env["VMLET_STATE"];
     else process.env["VMLET_STATE"] = environment;
   });
@@ -135,6 +139,59 @@ describe("boot: volumes and a disk", function () {
     assert.equal((await ask("debugfs", "-R", "cat /kept", disk)).stdout, "kept\n");
     assert.equal((await ask("debugfs", "-R", "cat /data/covered/own", disk)).stdout, "of the disk");
     assert.match((await ask("dumpe2fs", "-h", disk)).stdout, /^Filesystem state: +clean$/m);
+  });
+
+  it("go on from one template, whichever folders they are, and a program that comes again from behind its exec; a VM that has looked at one is not saved; kill -9 leaves no server", async () => {
+    process.env["VMLET_CACHE"] = at("cache");
+    const words = ["--memory", "128", "--network", "none", "--rootfs", at("root")];
+    const script =
+      "cat /a/file /b/file; echo new >/a/new; echo x >/b/new || echo read-only; echo t >/t/x; df -k /t | tail -1";
+    for (let time = 1; time <= 4; time++) {
+      const [a, b] = ["a", "b"].map((name) => at(`${name}-${String(time)}`));
+      assert.ok(a !== undefined && b !== undefined);
+      for (const folder of [a, b]) {
+        mkdirSync(folder);
+        writeFileSync(join(folder, "file"), `${folder}\n`);
+      }
+      const volumes = ["-v", `${a}:/a`, "-v", `${b}:/b:ro`, "--tmpfs", "/t:size=64k"];
+      const { status, stdout, stderr } = await ask(PROGRAM, "run", "--rm", ...words, ...volumes, "sh", "-c", script);
+      assert.equal(status, 0, stderr);
+      assert.equal(stderr.includes("it boots, once"), time === 1, stderr);
+      assert.match(stdout, new RegExp(`^${a}\n${b}\nread-only\ntmpfs +64 .* /t\n$`));
+      assert.equal(readFileSync(join(a, "new"), "utf8"), "new\n");
+      assert.deepEqual(readdirSync(b), ["file"]);
+      assert.deepEqual([...serversOf(a), ...serversOf(b)], []);
+    }
+    countBoot();
+    const templates = readdirSync(at("cache/templates"));
+    const [programs] = templates.filter((name) => name.endsWith(".programs"));
+    assert.equal(templates.filter((name) => /^[0-9a-f]+$/.test(name)).length, 1);
+    const [held] = readdirSync(at(`cache/templates/${programs ?? ""}`)).filter((name) => !name.endsWith(".lock"));
+    assert.ok(existsSync(at(`cache/templates/${programs ?? ""}/${held ?? ""}/state.json`)));
+
+    const volumes = [
+      { hostPath: at("a-1"), guestPath: "/a" },
+      { hostPath: at("b-1"), guestPath: "/b" },
+    ];
+    const vm = await Vm.start({ rootfs: at("root"), memoryMib: 128, network: "none", volumes });
+    try {
+      assert.ok(vm.restored);
+      assert.equal((await vm.exec(["cat", "/b/file"])).stdout, `${at("b-1")}\n`);
+      await assert.rejects(vm.clone(), {
+        message: /share1: the guest has used it, .* cannot be saved or moved any more/,
+      });
+      assert.equal((await vm.exec(["cat", "/a/new"])).stdout, "new\n", "it goes on");
+      const { pid } = state.find(vm.name).owner;
+      assert.ok(serversOf(at("a-1")).length > 0 && pid > 0);
+      process.kill(pid, "SIGKILL");
+      const end = performance.now() + 20_000;
+      while (["a-1", "b-1"].some((name) => serversOf(at(name)).length > 0)) {
+        assert.ok(performance.now() < end, "servers go on");
+        await sleep(20);
+      }
+    } finally {
+      await vm.close();
+    }
   });
 
   it("without virtiofsd one line says so, and nothing is left", async () => {

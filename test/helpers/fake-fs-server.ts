@@ -8,8 +8,8 @@ export class FakeFsServer implements FsBackend {
   used: (() => void) | undefined;
   notified: ((queueIndex: number) => void) | undefined;
 
-  start(features: bigint, queues: readonly (ServedQueue | undefined)[]): void {
-    this.calls.push(`start ${features.toString(16)}`);
+  start(features: bigint, queues: readonly (ServedQueue | undefined)[], init?: Uint8Array): void {
+    this.calls.push(`start ${features.toString(16)}${init === undefined ? "" : ` after ${String(init.length)} bytes`}`);
     this.queues = queues;
   }
 

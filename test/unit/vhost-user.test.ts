@@ -145,11 +145,12 @@ describe("vhost-user: over a socket", () => {
 
   it("gives the descriptor of guest memory once a region, and only memory that can be shared", () => {
     const alone = MappedGuestMemory.map(MIB);
-    assert.throws(() => vhost.setMemory(alone), /no other process can have/);
+    const own = { fd: 0, region: { gpa: 2 ** 46, size: 4096, hva: 4096, offset: 0 } };
+    assert.throws(() => vhost.setMemory(alone, own), /no other process can have/);
     alone.unmap();
     const size = 3 * GIB + MIB;
     const memory = MappedGuestMemory.mapShared(sharedMemory("test", size), size);
-    vhost.setMemory(memory);
+    vhost.setMemory(memory, own);
     // A file whose size nobody can change, whoever has it.
     assert.equal(fstatSync(memory.sharedFd ?? -1).size, size);
     assert.throws(() => fstatSync(-1));
@@ -158,8 +159,9 @@ describe("vhost-user: over a socket", () => {
     const regions = [
       [0, 3 * GIB, base, 0],
       [4 * GIB, MIB, base + 3 * GIB, 3 * GIB],
+      [2 ** 46, 4096, 4096, 0],
     ];
-    assert.equal(sent(), words(5, 1, 72, 2, 0, ...regions.flatMap((region) => region.flatMap(halves))));
+    assert.equal(sent(), words(5, 1, 104, 3, 0, ...regions.flatMap((region) => region.flatMap(halves))));
     memory.unmap();
     assert.throws(() => fstatSync(memory.sharedFd ?? -1), { code: "EBADF" });
   });

@@ -274,7 +274,6 @@ describe("virtiofsd: a shared folder", () => {
     const goOn = (saved: typeof state) => {
       const next = shareOver(memory, { path: other, isReadonly: true, isFile: false });
       restoreSaved(next.machine, saved);
-      assert.deepEqual(next.wired, ["kick 0", "kick 1", "interrupt"]);
       next.machine.transport.unquiesce();
       machine.driver.notify = (queueIndex) => {
         next.machine.transport.notify(queueIndex);
@@ -282,24 +281,38 @@ describe("virtiofsd: a shared folder", () => {
       return next;
     };
     const second = goOn(state);
+    assert.deepEqual(second.wired, []);
     assert.equal(second.device.whyNotSaved(), undefined, "the server alone changes nothing");
-    assert.equal((await fuse.init()).error, 0);
-    assert.notEqual(second.device.whyNotSaved(), undefined);
+    const begun = await fuse.init();
+    assert.equal(begun.error, 0);
+    // Nothing but that: another server begins the session again by itself.
+    assert.equal(second.device.whyNotSaved(), undefined);
+    const after = await saveQuiet(second.machine);
+    second.backend.close();
+    const third = goOn(after);
+    assert.deepEqual(third.wired, ["kick 0", "kick 1", "interrupt"]);
     const file = await fuse.lookUp(ROOT, "file");
     assert.equal((await fuse.read(file, 100)).body.toString(), "of another folder");
     assert.equal((await fuse.ask(FUSE_OPEN, file, fields(O_WRONLY_TRUNC, 0))).error, EROFS);
-    assert.ok(second.signals() > 0);
-    second.backend.close();
+    assert.ok(third.signals() > 0);
+    assert.notEqual(third.device.whyNotSaved(), undefined);
+    third.backend.close();
 
-    // Requests so far.
-    const [, requests] = (state.transport as { queues: { available: string }[] }).queues;
-    const nextAvailable = memory.loadU16(Number(requests?.available) + 2);
-    assert.ok(nextAvailable > 3);
-    const rings = [0, nextAvailable].map((index) => ({ nextAvailable: index, nextUsed: index }));
-    const third = goOn({ device: {}, transport: { ...(state.transport as object), rings } });
-    assert.equal((await fuse.init()).error, 0, "no request of before comes again");
+    // A state that says so of a session that was used: the server takes up the queue behind what is answered.
+    const fourth = goOn(after);
     assert.ok((await fuse.lookUp(ROOT, "file")) > 0n);
-    assert.deepEqual([...first.log, ...second.log, ...third.log], []);
+    assert.equal(await fuse.lookUp(ROOT, "none"), BigInt(ENOENT));
+    const log = [first, second, third, fourth].flatMap((one) => one.log);
+    assert.deepEqual(log, []);
+    fourth.backend.close();
+
+    // One that does not begin as it should is no server.
+    const odd = Buffer.from((after.device as { init: string }).init, "base64");
+    odd.writeUInt32LE(6, 40);
+    const fifth = goOn({ ...after, device: { init: odd.toString("base64") } });
+    assert.equal(fifth.log.length, 1);
+    assert.match(fifth.log[0] ?? "", /^virtiofsd does not take up what the guest has begun/);
+    assert.equal((await fuse.ask(FUSE_LOOKUP, ROOT, fields("file"))).error, ENOTCONN);
   });
 
   it("read-only: nothing can be changed in it, whatever the driver asks for", async () => {

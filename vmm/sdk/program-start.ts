@@ -6,12 +6,15 @@ import { SnapshotError, VmStateError } from "../errors.js";
 import type { Vm } from "../machine/vm.js";
 import { ProgramTemplate } from "../snapshot/program-template.js";
 import { commandOptions } from "./main-program.js";
+import type { ResolvedShare } from "../config/shares.js";
 import type { CommandSpec } from "./command-spec.js";
+import { countSetUpRequests, heldMountsKey } from "./held-mounts.js";
+import type { VmSpec } from "./vm-spec.js";
 
 /** What the agent of a template has said in its HELLO: it can be answered before it runs. docs/agent-protocol.md. */
 const TEMPLATE_NONCE = 1;
-/** The first stream of a connection, on which a held program is. */
-const HELD_STREAM = 1;
+/** The first stream of a connection: what sets the guest up comes first, then the held program. */
+const FIRST_STREAM = 1;
 
 export interface ProgramStart {
   /** The program is made and loaded, and stops before it begins: a snapshot of the guest is made then. */
@@ -26,16 +29,26 @@ export function connectionOfTemplate({ heldOn }: ProgramStart): ConnectionOption
   return heldOn === undefined ? { nonce: TEMPLATE_NONCE } : { isGreeted: true };
 }
 
-export function heldStart(): ProgramStart {
-  return { holds: false, heldOn: HELD_STREAM };
+export function heldStart(spec: VmSpec): ProgramStart {
+  return { holds: false, heldOn: FIRST_STREAM + countSetUpRequests(spec) };
 }
 
-/** `template`: path of that, which need not be there. Undefined for a program that nothing can be kept of. */
-export function programTemplate(template: string, main: CommandSpec): ProgramTemplate | undefined {
+/**
+ * `template`: path of that, which need not be there. `shares`: what its guests find as volumes. Undefined for a program that
+ * nothing can be kept of.
+ */
+export function programTemplate(
+  template: string,
+  spec: VmSpec,
+  main: CommandSpec,
+  shares: readonly ResolvedShare[],
+): ProgramTemplate | undefined {
   // A terminal has a size and modes, which its program finds at its start.
   if (main.hasTerminal) return undefined;
   const request = encodeExec(main.argv, commandOptions(main, undefined));
-  return new ProgramTemplate(template, { command: main.argv.map((word) => Buffer.from(word)), variables: [request] });
+  const mounts = heldMountsKey(spec);
+  const variables = mounts === undefined ? [request] : [request, mounts];
+  return new ProgramTemplate(template, { command: main.argv.map((word) => Buffer.from(word)), variables }, shares);
 }
 
 /** The guest waits where its program is held. */

@@ -15,6 +15,7 @@ import { OpenSnapshot } from "../snapshot/restore.js";
 import { loadDeviceSupport } from "../virtio/device-support.js";
 import { ChannelTransport } from "./channel-transport.js";
 import { canBeTemplate, guestConfig, needsSetUp } from "./guest-config.js";
+import { canHoldMounts } from "./held-mounts.js";
 import type { ControlledVm, SaveGuest } from "./guest-controls.js";
 import {
   connectionOfTemplate,
@@ -122,7 +123,7 @@ export class Workload implements RunningWorkload {
       signal?.throwIfAborted();
       transport.connect(made.vm);
       const agent = new AgentConnection(transport, origin.connection);
-      const mustSetUp = needsSetUp(spec, made.snapshot !== undefined);
+      const mustSetUp = !origin.isSetUp && needsSetUp(spec, made.snapshot !== undefined);
       // In the ring before the guest runs: it finds it there.
       if (!mustSetUp) hooks.begin?.(agent, origin.start);
       const workload = new Workload(made.vm, agent, transport, made.snapshot, console);
@@ -198,6 +199,8 @@ interface MadeVm {
 interface Origin {
   /** Undefined: it boots. */
   readonly snapshot: OpenSnapshot | undefined;
+  /** What is to be mounted has been, before the snapshot was made. */
+  readonly isSetUp: boolean;
   readonly connection: ConnectionOptions;
   readonly start: ProgramStart;
   /** Where its program is kept for the next time. */
@@ -211,25 +214,34 @@ async function originOf(
   openTemplate: () => Promise<OpenSnapshot>,
 ): Promise<Origin> {
   const { snapshot, begin } = hooks;
-  if (snapshot !== undefined) return { snapshot: OpenSnapshot.open(snapshot), connection: {}, start: PLAIN_START };
+  if (snapshot !== undefined) {
+    return { snapshot: OpenSnapshot.open(snapshot), isSetUp: true, connection: {}, start: PLAIN_START };
+  }
   if (!canBeTemplate(spec)) {
     hooks.boots?.();
-    return { snapshot: undefined, connection: {}, start: PLAIN_START };
+    return { snapshot: undefined, isSetUp: false, connection: {}, start: PLAIN_START };
   }
-  // What is mounted before a program begins would have to be in its snapshot.
-  const canBeHeld = begin !== undefined && spec.main !== undefined && !needsSetUp(spec, true);
-  const program = canBeHeld ? await programOf(config, spec.main) : undefined;
+  const canBeHeld = begin !== undefined && spec.main !== undefined && canHoldMounts(spec);
+  const program = canBeHeld ? await programOf(config, spec, spec.main) : undefined;
   const held = program?.open();
-  if (held !== undefined) return { snapshot: held, connection: connectionOfTemplate(heldStart()), start: heldStart() };
+  if (held !== undefined) {
+    const start = heldStart(spec);
+    return { snapshot: held, isSetUp: true, connection: connectionOfTemplate(start), start };
+  }
   const opened = await openTemplate();
   const keep = program?.isKnown() === true ? program : undefined;
   const start = { holds: keep !== undefined, heldOn: undefined };
-  return { snapshot: opened, connection: connectionOfTemplate(start), start, ...(keep === undefined ? {} : { keep }) };
+  const connection = connectionOfTemplate(start);
+  return { snapshot: opened, isSetUp: false, connection, start, ...(keep === undefined ? {} : { keep }) };
 }
 
-async function programOf(config: ResolvedConfig, main: CommandSpec): Promise<ProgramTemplate | undefined> {
+async function programOf(
+  config: ResolvedConfig,
+  spec: VmSpec,
+  main: CommandSpec,
+): Promise<ProgramTemplate | undefined> {
   const { templatePath } = await import("../snapshot/template.js");
-  return programTemplate(templatePath(config), main);
+  return programTemplate(templatePath(config), spec, main, config.shares);
 }
 
 function makeVm(

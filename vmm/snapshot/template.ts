@@ -11,6 +11,7 @@ import { bootId } from "../host/facts.js";
 import { cacheFolder } from "../host/cache-folder.js";
 import { VERSION } from "../host/version.js";
 import { readPartsList } from "../virtio/backends/disk-file.js";
+import { VIRTIOFSD } from "../virtio/backends/virtiofsd-command.js";
 import type { BuildOptions } from "../machine/builder.js";
 import { Vm } from "../machine/vm.js";
 import { sha256 } from "../sys/sha256.js";
@@ -78,13 +79,15 @@ function templateName(config: ResolvedConfig): string {
     const { ino, size, mtimeNs } = statSync(path, { bigint: true });
     return [path, ino, size, mtimeNs].join(" ");
   };
-  const { kernel, initrd, disks, cpuTemplate } = config;
+  const { kernel, initrd, disks, cpuTemplate, shares } = config;
   const inputs = {
     vmlet: VERSION,
     program: file(import.meta.filename),
     boot: bootId(),
     config: describeConfig(withoutFolders(config)),
     files: [kernel, ...(initrd === undefined ? [] : [initrd]), ...disks.flatMap(diskFiles)].map(file),
+    // What one of its versions has answered, another one may not.
+    shareServer: shares.length === 0 || !existsSync(VIRTIOFSD) ? "" : file(VIRTIOFSD),
     cpuTemplate: cpuTemplate === undefined || !existsSync(cpuTemplate) ? "" : file(cpuTemplate),
   };
   return sha256(Buffer.from(JSON.stringify(inputs))).slice(0, 32);

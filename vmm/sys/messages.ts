@@ -86,6 +86,14 @@ export function receiveAll(socket: number, bytes: Uint8Array, deadlineMs: number
   return true;
 }
 
+/** Waits until there is something to be read; false if there is nothing at `deadlineMs` of performance.now(). */
+export function waitForInput(fd: number, deadlineMs: number): boolean {
+  const leftMs = Math.ceil(deadlineMs - performance.now());
+  const wanted = new Int32Array([fd, POLLIN]);
+  // SAFETY: one struct pollfd, used during the call only.
+  return uninterrupted(() => nativePoll(wanted, 1, Math.max(leftMs, 0))) > 0;
+}
+
 const oneByte = new Uint8Array(1);
 
 /** Whether there are bytes to be read, or the other end has closed. */

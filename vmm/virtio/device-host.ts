@@ -382,6 +382,6 @@ export class DeviceHost {
 
 function notSaved(name: string, why: string): SnapshotError {
   return new SnapshotError(`${name}: ${why}: this guest cannot be saved or moved any more`, {
-    cure: "save it before it mounts the folder, or give it a disk instead",
+    cure: "save it before it looks into the folder, or give it a disk instead",
   });
 }

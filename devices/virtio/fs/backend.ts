@@ -11,8 +11,11 @@ export interface ServedQueue extends QueueAddresses {
 export interface FsBackend {
   /** The server has gone, once; after that the device has nothing to ask of it. */
   onLost: (() => void) | undefined;
-  /** Serves these queues; undefined stands for one that the driver has not set up. They lie in RAM. */
-  start(features: bigint, queues: readonly (ServedQueue | undefined)[]): void;
+  /**
+   * Serves these queues; undefined stands for one that the driver has not set up. They lie in RAM. `init`: the request with
+   * which the driver has begun its session with a server before this one.
+   */
+  start(features: bigint, queues: readonly (ServedQueue | undefined)[], init?: Uint8Array): void;
   /** There may be requests in the queue. */
   kick(queueIndex: number): void;
   /** When this returns, the server touches nothing of the queue and its requests. Nothing if it does not serve it. */

@@ -10,9 +10,15 @@ export const FS_CONFIG_TAG_BYTES = 36;
 export const FS_CONFIG_NUM_REQUEST_QUEUES = 36;
 export const FS_CONFIG_BYTES = 40;
 
+export const FUSE_INIT = 26;
 /** struct fuse_in_header: length, opcode, then the request's own number, 8 bytes. */
+export const FUSE_IN_HEADER_BYTES = 40;
+export const FUSE_IN_HEADER_OPCODE = 4;
 export const FUSE_IN_HEADER_UNIQUE = 8;
 /** struct fuse_out_header: length, error, the number of the request. */
 export const FUSE_OUT_HEADER_BYTES = 16;
+export const FUSE_OUT_HEADER_ERROR = 4;
+/** With struct fuse_init_in: 56 bytes for Linux before 5.17, 104 from then on. */
+export const MAX_FUSE_INIT_BYTES = 256;
 /** errno.h: what a file system answers whose server has gone. */
 export const ENOTCONN = 107;

@@ -15,10 +15,12 @@ import {
   FS_CONFIG_BYTES,
   FS_CONFIG_NUM_REQUEST_QUEUES,
   FS_CONFIG_TAG_BYTES,
+  FS_REQUEST_QUEUE,
   FUSE_IN_HEADER_UNIQUE,
   FUSE_OUT_HEADER_BYTES,
+  MAX_FUSE_INIT_BYTES,
 } from "./constants.js";
-import { hasHadRequests, restoreFs, saveFs } from "./state.js";
+import { hasHadOnly, isInit, restoreFs, saveFs } from "./state.js";
 
 /** Linux makes requests of up to 1 MiB if a queue has room for 256 pages and some headers. */
 const QUEUE_SIZE = 512;
@@ -48,6 +50,10 @@ export class FsDevice implements VirtioDevice {
   readonly #config = new ConfigSpace(FS_CONFIG_BYTES);
   /** What exists between DRIVER_OK and reset. */
   #context: ActivationContext | undefined;
+  /** The server has the queues: from the first request on. */
+  #isServed = false;
+  /** The request with which the driver has begun its session. */
+  #init: Uint8Array | undefined;
   #isLost = false;
 
   constructor({ name, tag, backend }: FsDeviceOptions) {
@@ -72,13 +78,10 @@ export class FsDevice implements VirtioDevice {
 
   activate(context: ActivationContext): void {
     this.#context = context;
-    if (this.#isLost) return;
-    this.#backend.start(
-      context.features,
-      context.queues.map((queue) =>
-        queue.isStopped ? undefined : { ...queue.addresses, nextAvailable: queue.indices(0).nextAvailable },
-      ),
-    );
+    if (this.#init === undefined || this.#isLost) return;
+    // The session's beginning has been answered by a server before this one.
+    for (const queue of context.queues) queue.takeOver();
+    this.#serveElsewhere(context, this.#init);
   }
 
   onAvailable(queueIndex: number): boolean {
@@ -86,6 +89,12 @@ export class FsDevice implements VirtioDevice {
     const queue = context?.queues[queueIndex];
     if (context === undefined || queue === undefined || queue.isStopped) return false;
     if (this.#isLost) return this.#refuseAll(context, queue);
+    if (!this.#isServed) {
+      const request = firstOf(context, queue);
+      if (request === undefined) return false;
+      if (queueIndex === FS_REQUEST_QUEUE && isInit(request)) this.#init = request;
+      this.#serveElsewhere(context);
+    }
     this.#backend.kick(queueIndex);
     return false;
   }
@@ -100,23 +109,36 @@ export class FsDevice implements VirtioDevice {
 
   whyNotSaved(): string | undefined {
     const context = this.#context;
-    const isUsed = context?.queues.some((queue) => !queue.isStopped && hasHadRequests(context.memory, queue.addresses));
+    const isUsed = context?.queues.some((queue, index) => {
+      const expected = index === FS_REQUEST_QUEUE && this.#init !== undefined ? 1 : 0;
+      return !queue.isStopped && !hasHadOnly(expected, context.memory, queue.addresses);
+    });
     return isUsed === true ? "the guest has used it, and what it has open there only its server knows" : undefined;
   }
 
   save(): State {
-    return saveFs();
+    return saveFs(this.#init);
   }
 
   restore(state: StateReader): void {
-    restoreFs(state);
+    this.#init = restoreFs(state);
   }
 
   reset(): void {
     this.#context = undefined;
+    this.#isServed = false;
+    this.#init = undefined;
     this.queueMaxSizes.forEach((_, queueIndex) => {
       this.#backend.stopQueue(queueIndex);
     });
+  }
+
+  #serveElsewhere({ features, queues }: ActivationContext, init?: Uint8Array): void {
+    this.#isServed = true;
+    const served = queues.map((queue) =>
+      queue.isStopped ? undefined : { ...queue.addresses, nextAvailable: queue.indices(0).nextAvailable },
+    );
+    this.#backend.start(features, served, init);
   }
 
   #lost(): void {
@@ -153,4 +175,16 @@ export class FsDevice implements VirtioDevice {
       return "done";
     });
   }
+}
+
+/** The readable bytes of the first chain of the queue, which stays there; undefined if there is none. */
+function firstOf({ memory }: ActivationContext, queue: Queue): Uint8Array | undefined {
+  const chain = queue.pop();
+  if (chain === null) return undefined;
+  const bytes = new Uint8Array(Math.min(chain.readable.byteLength, MAX_FUSE_INIT_BYTES + 1));
+  const reader = new Reader(memory);
+  reader.start(chain.readable);
+  reader.readBytes(bytes);
+  queue.putBack();
+  return bytes;
 }

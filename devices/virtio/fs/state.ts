@@ -1,28 +1,50 @@
-// What a saved file system device goes on with: the transport's registers and rings, and nothing else. What a guest has
-// open in its folder is known to the server alone, so only a device that no request has been put to is saved.
+// What a saved file system device goes on with, besides the transport's registers and rings: how the driver's session began.
+// What a guest has open in its folder is known to the server alone. So a device is saved as long as its driver has asked for
+// nothing but that beginning, which another server can be asked for again.
 import type { GuestMemory } from "../../contracts.js";
-import type { State, StateReader } from "../../state.js";
+import { base64, type State, type StateReader } from "../../state.js";
 import { VIRTQ_RING_HEADER_SIZE, VIRTQ_USED_ELEMENT_SIZE } from "../constants.js";
 import type { QueueAddresses } from "../queue.js";
+import { FUSE_IN_HEADER_BYTES, FUSE_IN_HEADER_OPCODE, FUSE_INIT, MAX_FUSE_INIT_BYTES } from "./constants.js";
 
 /** `idx` lies after the 16-bit `flags` in both rings. */
 const IDX_OFFSET = 2;
 
-export function saveFs(): State {
-  return {};
+/** `init`: the request that began the session; undefined before it. */
+export function saveFs(init: Uint8Array | undefined): State {
+  return { init: init === undefined ? null : base64(init) };
 }
 
-export function restoreFs(state: StateReader): void {
-  state.only([]);
+export function restoreFs(state: StateReader): Uint8Array | undefined {
+  state.only(["init"]);
+  const init = state.at("init");
+  if (init.isNull) return undefined;
+  const bytes = init.asBytes({ minimum: 0, maximum: MAX_FUSE_INIT_BYTES });
+  if (!isInit(bytes)) throw init.wrong("a request that begins a session");
+  return bytes;
+}
+
+/** Whether this is a whole FUSE_INIT. */
+export function isInit(request: Uint8Array): boolean {
+  if (request.length <= FUSE_IN_HEADER_BYTES || request.length > MAX_FUSE_INIT_BYTES) return false;
+  const view = new DataView(request.buffer, request.byteOffset, request.length);
+  return view.getUint32(0, true) === request.length && view.getUint32(FUSE_IN_HEADER_OPCODE, true) === FUSE_INIT;
 }
 
 /**
- * Whether the driver has ever put a request into the queue. Both indices come back to 0 after 65,536 requests: the used
- * ring's elements, which a driver clears when it makes the ring, have numbers then.
+ * Whether the driver has put so many requests into the queue, all of which are answered, and no more, ever. Both indices come
+ * back after 65,536 requests: all elements of the used ring, which a driver clears when it makes the ring, have numbers then.
  */
-export function hasHadRequests(memory: GuestMemory, { size, availableGpa, usedGpa }: QueueAddresses): boolean {
-  if (memory.loadU16(availableGpa + IDX_OFFSET) !== 0 || memory.loadU16(usedGpa + IDX_OFFSET) !== 0) return true;
+export function hasHadOnly(
+  count: number,
+  memory: GuestMemory,
+  { size, availableGpa, usedGpa }: QueueAddresses,
+): boolean {
+  const indices = [availableGpa, usedGpa].map((gpa) => memory.loadU16(gpa + IDX_OFFSET));
+  if (indices.some((index) => index !== count)) return false;
   const start = usedGpa + VIRTQ_RING_HEADER_SIZE;
-  for (let at = 0; at < size * VIRTQ_USED_ELEMENT_SIZE; at += 4) if (memory.readU32(start + at) !== 0) return true;
-  return false;
+  for (let at = count * VIRTQ_USED_ELEMENT_SIZE; at < size * VIRTQ_USED_ELEMENT_SIZE; at += 4) {
+    if (memory.readU32(start + at) !== 0) return false;
+  }
+  return true;
 }

@@ -10,6 +10,12 @@ import { restoredMachine, restoreSaved, saveQuiet } from "../../helpers/restored
 import { MACHINE_MEMORY_SIZE, virtioMachine } from "../../helpers/virtio-machine.js";
 
 const REQUEST = 0x20_0000;
+const ANSWER = 0x21_0000;
+
+/** FUSE_INIT with 16 bytes of body. */
+function initRequest(): Uint8Array {
+  return new Uint8Array(Uint32Array.of(56, 26, 2, 0, 0, 0, 0, 0, 0, 0, 7, 31, 0x2_0000, 0xff).buffer);
+}
 
 function fs() {
   const server = new FakeFsServer();
@@ -19,31 +25,73 @@ function fs() {
 describe("fs: state", function () {
   this.timeout(20_000);
 
-  it("another server is told where the queues are, what was negotiated, and where they go on; nobody is interrupted for it", async () => {
+  it("before the first request a server knows of no queue, here and after a restore; then of all that was negotiated", async () => {
     const loop = new FakeLoop();
-    const first = fs();
-    const m = virtioMachine(first.device, loop);
-    const queues = m.driver.start({ features: [29], queueSize: 8 });
+    const m = virtioMachine(fs().device, loop);
+    const [, requests] = m.driver.start({ features: [29], queueSize: 8 });
+    assert.ok(requests !== undefined);
     const state = await saveQuiet(m);
-    assert.deepEqual(state.device, {});
-    const second = fs();
-    const other = restoredMachine(state, second.device, loop, m.memory);
-    assert.deepEqual(second.server.calls, ["start 120000000", "kick 0", "kick 1"]);
-    assert.deepEqual(second.server.queues, first.server.queues);
+    assert.deepEqual(state.device, { init: null });
+    const { device, server } = fs();
+    const other = restoredMachine(state, device, loop, m.memory);
+    assert.deepEqual(server.calls, []);
     assert.equal(other.interrupts, 0);
     assert.equal(other.driver.read(VIRTIO_MMIO_INTERRUPT_STATUS), VIRTIO_MMIO_INT_VRING);
-    assert.equal(queues.length, 2);
+    requests.add([{ gpa: REQUEST, length: 40 }]);
+    other.transport.notify(1);
+    assert.deepEqual(server.calls, ["start 120000000", "kick 1"]);
+    assert.equal(server.queues[1]?.nextAvailable, 0);
+  });
 
-    const rings = (state.transport as { rings: { nextAvailable: number }[] }).rings;
-    const [, requests] = rings;
+  it("a session that has begun, and no more, begins again with another server, which goes on behind it", async () => {
+    const loop = new FakeLoop();
+    const { device } = fs();
+    const m = virtioMachine(device, loop);
+    const queues = m.driver.start({ queueSize: 8 });
+    const [, requests] = queues;
     assert.ok(requests !== undefined);
-    requests.nextAvailable = 65_535;
-    const third = fs();
-    restoredMachine(state, third.device, loop, m.memory);
+    const init = initRequest();
+    m.memory.slice(REQUEST, init.length).set(init);
+    requests.add([
+      { gpa: REQUEST, length: 40 },
+      { gpa: REQUEST + 40, length: init.length - 40 },
+      { gpa: ANSWER, length: 80, writable: true },
+    ]);
+    m.driver.notify(1);
+    assert.notEqual(device.whyNotSaved(), undefined, "it is not answered yet");
+    // What its server does.
+    m.memory.writeU32(requests.usedGpa + 8, 80);
+    m.memory.storeU16(requests.usedGpa + 2, 1);
+    assert.equal(device.whyNotSaved(), undefined);
+    // The driver may use its buffers for something else meanwhile.
+    m.memory.slice(REQUEST, 100).fill(0xff);
+    const state = await saveQuiet(m);
+    assert.deepEqual(state.device, { init: Buffer.from(init).toString("base64") });
+    const second = fs();
+    restoredMachine(state, second.device, loop, m.memory);
+    assert.deepEqual(second.server.calls, ["start 100000000 after 56 bytes", "kick 0", "kick 1"]);
     assert.deepEqual(
-      third.server.queues.map((queue) => queue?.nextAvailable),
-      [0, 65_535],
+      second.server.queues.map((queue) => queue?.nextAvailable),
+      [0, 1],
     );
+    assert.equal(second.device.whyNotSaved(), undefined);
+    requests.add([{ gpa: REQUEST, length: 40 }]);
+    assert.notEqual(second.device.whyNotSaved(), undefined);
+  });
+
+  it("a saved beginning that is none is refused with the reason", async () => {
+    const loop = new FakeLoop();
+    const m = virtioMachine(fs().device, loop);
+    const { transport } = await saveQuiet(m);
+    const init = initRequest();
+    const other = Uint8Array.from(init);
+    other[4] = 1;
+    for (const bytes of [init.subarray(0, 40), init.subarray(0, 55), other, new Uint8Array(300)]) {
+      const device = { init: Buffer.from(bytes).toString("base64") };
+      assert.throws(() => restoreSaved(virtioMachine(fs().device, loop), { transport, device }), {
+        message: /^state\.device\.init .* is not (a request that begins a session|base64 of 0 to 256 bytes)$/,
+      });
+    }
   });
 
   it("before there is a driver, and after it has gone, there is nothing to tell", async () => {

@@ -62,13 +62,16 @@ describe("fs: what the server is told", () => {
   it("where the queues are, what was negotiated, notifications, a stopped queue, the reset", () => {
     const { driver, server } = make();
     const queues = driver.start({ features: [VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC], queueSize: 8 });
+    driver.notify(1);
+    assert.deepEqual(server.queues, [], "as long as nothing is in them");
+    queues[1]?.add([{ gpa: REQUEST, length: 40 }]);
+    driver.notify(1);
     assert.deepEqual(
       server.queues,
       queues.map(({ size, descriptorGpa, availableGpa, usedGpa }) => {
         return { size, descriptorGpa, availableGpa, usedGpa, nextAvailable: 0 };
       }),
     );
-    driver.notify(1);
     driver.notify(7);
     driver.stopQueue(0);
     driver.stopQueue(0);
@@ -97,6 +100,8 @@ describe("fs: what the server is told", () => {
     driver.negotiate();
     const queue = driver.setUpQueue(1, 4);
     driver.addStatus(4);
+    queue.add([{ gpa: REQUEST, length: 40 }]);
+    driver.notify(1);
     assert.equal(server.queues[0], undefined);
     assert.equal(server.queues[1]?.descriptorGpa, queue.descriptorGpa);
   });

@@ -1,5 +1,10 @@
 // The host side of a file system device: a virtiofsd that serves its queues. The guest's notifications reach it, and its
 // interrupts the guest, through descriptors that KVM has, too: nothing of a request passes through this process.
+import {
+  FS_REQUEST_QUEUE,
+  FUSE_OUT_HEADER_BYTES,
+  FUSE_OUT_HEADER_ERROR,
+} from "../../../devices/virtio/fs/constants.js";
 import type { FsBackend, ServedQueue } from "../../../devices/virtio/fs/backend.js";
 import type { MappedGuestMemory } from "../../memory/guest-memory.js";
 import { closeDescriptor } from "../../sys/descriptors.js";
@@ -8,6 +13,7 @@ import { hasInput } from "../../sys/messages.js";
 import type { DirectEvents } from "../device-host.js";
 import type { Guard } from "../guard.js";
 import { ReadableWatch } from "./readable-watch.js";
+import { SessionPage } from "./session-page.js";
 import { endVirtiofsd, readWords, type Virtiofsd } from "./virtiofsd.js";
 
 /** Queues of the device. */
@@ -38,6 +44,7 @@ export class SharedFolder implements FsBackend {
   readonly #endWatch: ReadableWatch;
   readonly #wordsWatch: ReadableWatch;
   readonly #kickWatches: ReadableWatch[] = [];
+  readonly #page = new SessionPage();
   #isWired = false;
   #state: "alive" | "lost" | "closed" = "alive";
   #lastWords = "";
@@ -58,15 +65,19 @@ export class SharedFolder implements FsBackend {
       this.#hearWords();
     });
     this.#ask(() => {
-      server.vhost.setMemory(services.memory);
+      server.vhost.setMemory(services.memory, this.#page);
     });
   }
 
-  start(features: bigint, queues: readonly (ServedQueue | undefined)[]): void {
+  start(features: bigint, queues: readonly (ServedQueue | undefined)[], init?: Uint8Array): void {
     this.#ask(() => {
       this.#wire();
       const { vhost } = this.#server;
       vhost.setFeatures(features);
+      if (init !== undefined && !this.#begin(init)) {
+        this.#lose("virtiofsd does not take up what the guest has begun");
+        return;
+      }
       queues.forEach((queue, index) => {
         const kickFd = this.#kickFds[index];
         if (queue === undefined || kickFd === undefined) return;
@@ -124,6 +135,7 @@ export class SharedFolder implements FsBackend {
     this.#relay?.watch.close();
     if (this.#relay !== undefined) closeDescriptor(this.#relay.fd);
     for (const fd of [...this.#kickFds, this.#callFd]) closeDescriptor(fd);
+    this.#page.close();
   }
 
   get #currentCallFd(): number {
@@ -141,6 +153,14 @@ export class SharedFolder implements FsBackend {
       last?.();
     });
     return { fd, watch };
+  }
+
+  /** The server answers as the one before it. */
+  #begin(init: Uint8Array): boolean {
+    const answer = this.#page.ask(this.#server.vhost, FS_REQUEST_QUEUE, init, performance.now() + ANSWER_LIMIT_MS);
+    if (answer === undefined) return false;
+    const view = new DataView(answer.buffer, answer.byteOffset, answer.length);
+    return view.getUint32(0, true) > FUSE_OUT_HEADER_BYTES && view.getInt32(FUSE_OUT_HEADER_ERROR, true) === 0;
   }
 
   /** Once: the descriptors stay the same over resets. */

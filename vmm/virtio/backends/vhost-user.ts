@@ -25,12 +25,19 @@ import {
   VHOST_USER_SET_VRING_KICK,
   VHOST_USER_SET_VRING_NUM,
   vhostMessage,
+  type VhostMemoryRegion,
+  type VhostRingAddresses,
 } from "./vhost-user-messages.js";
 
 /** Descriptors through which a queue's two sides wake each other. */
 export interface QueueEvents {
   readonly kickFd: number;
   readonly callFd: number;
+}
+
+export interface Ring extends VhostRingAddresses {
+  readonly size: number;
+  readonly nextAvailable: number;
 }
 
 export class VhostUser {
@@ -54,15 +61,12 @@ export class VhostUser {
     return features;
   }
 
-  /** The guest's memory, which must be shared. */
-  setMemory(memory: MappedGuestMemory): void {
+  /** The guest's memory, which must be shared, and a piece that is the monitor's. */
+  setMemory(memory: MappedGuestMemory, own: { readonly fd: number; readonly region: VhostMemoryRegion }): void {
     const { sharedFd, hostAddress, regions } = memory;
     if (sharedFd === undefined) throw new Error("Guest memory that no other process can have");
     const table = regions.map(({ gpa, size, hva }) => ({ gpa, size, hva, offset: hva - hostAddress }));
-    this.#send(
-      memoryMessage(table),
-      table.map(() => sharedFd),
-    );
+    this.#send(memoryMessage([...table, own.region]), [...table.map(() => sharedFd), own.fd]);
   }
 
   /** What the driver has chosen. */
@@ -73,13 +77,18 @@ export class VhostUser {
   /** The queue is served from now on. The transport has checked that it lies in RAM. */
   startQueue(index: number, queue: ServedQueue, events: QueueEvents, memory: MappedGuestMemory): void {
     const { size, descriptorGpa, availableGpa, usedGpa, nextAvailable } = queue;
-    this.#send(ringStateMessage(VHOST_USER_SET_VRING_NUM, index, size));
-    this.#send(ringStateMessage(VHOST_USER_SET_VRING_BASE, index, nextAvailable));
     // Throws for what is not RAM; the lengths have been checked with the ring's size.
     const descriptorHva = memory.hostAddressOf(descriptorGpa, 1);
     const availableHva = memory.hostAddressOf(availableGpa, 1);
     const usedHva = memory.hostAddressOf(usedGpa, 1);
-    this.#send(ringAddressesMessage(index, { descriptorHva, availableHva, usedHva }));
+    this.startRing(index, { size, nextAvailable, descriptorHva, availableHva, usedHva }, events);
+  }
+
+  /** The same for a ring anywhere in the memory that the back end has. */
+  startRing(index: number, ring: Ring, events: QueueEvents): void {
+    this.#send(ringStateMessage(VHOST_USER_SET_VRING_NUM, index, ring.size));
+    this.#send(ringStateMessage(VHOST_USER_SET_VRING_BASE, index, ring.nextAvailable));
+    this.#send(ringAddressesMessage(index, ring));
     this.setCall(index, events.callFd);
     this.#send(ringEventMessage(VHOST_USER_SET_VRING_KICK, index, true), [events.kickFd]);
     this.#send(ringStateMessage(VHOST_USER_SET_VRING_ENABLE, index, 1));

@@ -1,0 +1,86 @@
+// A request to a server of queues that comes from the monitor, not from the guest: in a ring of a page of its own, which the
+// server has beside the guest's memory. For the beginning of a session that a driver has had with another server.
+import { closeDescriptor } from "../../sys/descriptors.js";
+import { drainEventfd, eventfd, signalEventfd } from "../../sys/events.js";
+import { waitForInput } from "../../sys/messages.js";
+import { mmapFile, munmap, viewMemory } from "../../sys/memory.js";
+import { sharedMemory } from "../../sys/shared-memory.js";
+import type { VhostUser } from "./vhost-user.js";
+import type { VhostMemoryRegion } from "./vhost-user-messages.js";
+
+const PAGE_BYTES = 4096;
+/** Where no guest has memory. */
+const PAGE_GPA = 2 ** 46;
+/** Descriptors of the ring. */
+const RING_SIZE = 4;
+// Places in the page.
+const AVAILABLE = 256;
+const USED = 512;
+const REQUEST = 1024;
+const ANSWER = 2048;
+const ANSWER_BYTES = 512;
+/** `idx` lies after the 16-bit `flags` in both rings. */
+const IDX_OFFSET = 2;
+const VIRTQ_DESC_F_NEXT = 1;
+const VIRTQ_DESC_F_WRITE = 2;
+
+export class SessionPage {
+  readonly fd: number;
+  readonly region: VhostMemoryRegion;
+  readonly #address: number;
+
+  constructor() {
+    this.fd = sharedMemory("vmlet-session", PAGE_BYTES);
+    try {
+      this.#address = mmapFile(this.fd, PAGE_BYTES);
+    } catch (error) {
+      closeDescriptor(this.fd);
+      throw error;
+    }
+    this.region = { gpa: PAGE_GPA, size: PAGE_BYTES, hva: this.#address, offset: 0 };
+  }
+
+  /**
+   * Puts a request into queue `index`, which the server does not serve then, and does not afterwards. What it has answered; or
+   * undefined if it has not until the deadline, or does not leave the queue.
+   */
+  ask(vhost: VhostUser, index: number, request: Uint8Array, deadlineMs: number): Uint8Array | undefined {
+    // SAFETY: the page that is mapped here, until `close`.
+    const page = new DataView(viewMemory(this.#address, PAGE_BYTES));
+    const bytes = new Uint8Array(page.buffer);
+    bytes.fill(0);
+    bytes.set(request, REQUEST);
+    const describe = (at: number, offset: number, length: number, flags: number, next: number): void => {
+      page.setBigUint64(16 * at, BigInt(PAGE_GPA + offset), true);
+      page.setUint32(16 * at + 8, length, true);
+      page.setUint16(16 * at + 12, flags, true);
+      page.setUint16(16 * at + 14, next, true);
+    };
+    describe(0, REQUEST, request.length, VIRTQ_DESC_F_NEXT, 1);
+    describe(1, ANSWER, ANSWER_BYTES, VIRTQ_DESC_F_WRITE, 0);
+    page.setUint16(AVAILABLE + IDX_OFFSET, 1, true);
+    const kickFd = eventfd();
+    const callFd = eventfd();
+    try {
+      const addresses = {
+        descriptorHva: this.#address,
+        availableHva: this.#address + AVAILABLE,
+        usedHva: this.#address + USED,
+      };
+      vhost.startRing(index, { size: RING_SIZE, nextAvailable: 0, ...addresses }, { kickFd, callFd });
+      signalEventfd(kickFd);
+      const isAnswered = (): boolean => page.getUint16(USED + IDX_OFFSET, true) === 1;
+      while (!isAnswered() && waitForInput(callFd, deadlineMs)) drainEventfd(callFd);
+      if (!vhost.stopQueue(index, deadlineMs) || !isAnswered()) return undefined;
+      return bytes.slice(ANSWER, ANSWER + ANSWER_BYTES);
+    } finally {
+      closeDescriptor(kickFd);
+      closeDescriptor(callFd);
+    }
+  }
+
+  close(): void {
+    munmap(this.#address, PAGE_BYTES);
+    closeDescriptor(this.fd);
+  }
+}
