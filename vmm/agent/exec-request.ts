@@ -1,6 +1,7 @@
 // A command as the guest's agent is asked for it: the options, their checks, the payload of EXEC.
 // docs/agent-protocol.md, "Commands".
 import { ConfigError } from "../errors.js";
+import { encodeContainer, type ContainerRequest } from "./container-request.js";
 import { MAX_PAYLOAD } from "./frames.js";
 import { bytesOf, shown, withNul, type GuestBytes } from "./guest-bytes.js";
 
@@ -52,6 +53,8 @@ export interface CommandOptions {
   readonly noInput?: boolean;
   /** Is made and loaded, and stops before its first instruction: the guest is then ready for a snapshot. */
   readonly hold?: boolean;
+  /** It is the first, or a further, process of a container. */
+  readonly container?: ContainerRequest;
 }
 
 const TERMINAL = 1;
@@ -60,6 +63,7 @@ const MERGED = 4;
 const CLEAN = 8;
 const HOLD = 16;
 const MAKE_FOLDER = 32;
+const CONTAINER = 64;
 const HEAD_BYTES = 24;
 const LIMIT_BYTES = 24;
 const UNLIMITED = 2n ** 64n - 1n;
@@ -90,7 +94,9 @@ export function encodeExec(command: readonly GuestBytes[], options: CommandOptio
       problems.push(`groups: ${String(group)} is not a number from 0 to ${String(MAX_ID)}`);
     }
   }
-  const strings = [options.cwd ?? "", options.user ?? "", ...command, ...variables];
+  const { container } = options;
+  const steps = container?.steps ?? [];
+  const strings = [options.cwd ?? "", options.user ?? "", ...steps, ...command, ...variables];
   for (const text of strings)
     if (bytesOf(text).includes(0)) problems.push(`${shown(text)}: a word of a command has no NUL`);
   if (problems.length > 0) throw new ConfigError(problems);
@@ -111,7 +117,8 @@ export function encodeExec(command: readonly GuestBytes[], options: CommandOptio
     at += LIMIT_BYTES;
   }
   for (const group of groups) at = head.writeUInt32LE(group, at);
-  const payload = Buffer.concat([head, ...strings.map(withNul)]);
+  const more = container === undefined ? [] : [encodeContainer(container)];
+  const payload = Buffer.concat([head, ...more, ...strings.map(withNul)]);
   if (payload.length > MAX_PAYLOAD) {
     throw new ConfigError([
       `The command has ${String(payload.length)} bytes with its environment, the limit is ${String(MAX_PAYLOAD)}`,
@@ -146,7 +153,8 @@ function flagsOf(options: CommandOptions, hasTerminal: boolean): number {
     (options.mergeOutput === true ? MERGED : 0) |
     (options.cleanEnv === true ? CLEAN : 0) |
     (options.hold === true ? HOLD : 0) |
-    (options.makeCwd === true ? MAKE_FOLDER : 0)
+    (options.makeCwd === true ? MAKE_FOLDER : 0) |
+    (options.container === undefined ? 0 : CONTAINER)
   );
 }
 

@@ -93,6 +93,8 @@ const outputs = [
   { entry: "vmm/cli.ts", file: "dist/cli.js", plugins: [compiledValidators] },
   { entry: "vmm/cli/vms/entry.ts", file: "dist/vms.js", plugins: [lazyNode] },
   { entry: "vmm/cli/firecracker.ts", file: "dist/firecracker.js", plugins: [lazyNode, compiledValidators] },
+  { entry: "vmm/cli/runtime.ts", file: "dist/runtime.js", plugins: [lazyNode] },
+  { entry: "vmm/cli/runtime-vm.ts", file: "dist/runtime-vm.js", plugins: [lazyNode] },
   { entry: "vmm/machine/vcpu-worker.ts", file: "dist/vcpu-worker.js" },
   { entry: "vmm/index.ts", file: "dist/index.js" },
   { entry: "bench/ladder/cli.ts", file: "dist/ladder.js" },
@@ -155,11 +157,18 @@ const IS_ABOUT_VMS = `${VMS}.includes(process.argv[2])`;
 /** Both have a VM in their process. */
 const IS_RUN = '["run", "monitor"].includes(process.argv[2])';
 const IS_RESTORED = '(process.argv.includes("--from-template") || process.argv[3] === "restore")';
+// vmm/cli/runtime-vm.ts
+const IS_RUNTIME_VM = '["monitor", "relay"].includes(process.argv[2])';
 const programs = [
   {
     file: "dist/vmlet.js",
     program: `(${IS_ABOUT_VMS} ? "/vms.js" : "/cli.js")`,
     cache: `(${IS_RUN} ? "/run.cache" : ${IS_ABOUT_VMS} ? "/vms.cache" : ${IS_RESTORED} ? "/restored.cache" : "/cli.cache")`,
+  },
+  {
+    file: "dist/vmlet-runtime.js",
+    program: `(${IS_RUNTIME_VM} ? "/runtime-vm.js" : "/runtime.js")`,
+    cache: `(${IS_RUNTIME_VM} ? "/runtime-vm.cache" : "/runtime.cache")`,
   },
   { file: "dist/vmlet-firecracker.js", program: '"/firecracker.js"', cache: '"/firecracker.cache"' },
 ];
@@ -179,7 +188,8 @@ function canOpenKvm() {
 
 // With what a boot calls, where this host can boot a guest; with everything otherwise, which is
 // longer to read by 3 ms. Without functions that are needed, a boot would compile for 4 ms.
-for (const cache of ["cli", "restored", "run", "vms", "firecracker"]) rmSync(`dist/${cache}.cache`, { force: true });
+for (const cache of ["cli", "restored", "run", "vms", "firecracker", "runtime", "runtime-vm"])
+  rmSync(`dist/${cache}.cache`, { force: true });
 const makeCache = (...which) =>
   spawnSync(process.execPath, [...V8_FLAGS, "vmm/bundle/code-cache.mjs", ...which], {
     stdio: ["ignore", "ignore", "pipe"],
@@ -190,7 +200,7 @@ const allOf = (name) => {
   const { status, stderr } = makeCache("all", `dist/${name}.cache`, `dist/${name}.js`);
   if (status !== 0) throw new Error(`The code cache could not be made: ${stderr}`);
 };
-allOf("vms");
+for (const name of ["vms", "runtime", "runtime-vm"]) allOf(name);
 const booted = makeCache("booted");
 if (booted.status !== 0) {
   if (canOpenKvm()) console.error(`The start is slower: no guest could be booted for its code cache: ${booted.stderr}`);

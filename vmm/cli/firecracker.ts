@@ -7,7 +7,8 @@ import { FIRECRACKER_VERSION, SNAPSHOT_VERSION } from "../firecracker/version.js
 import { deliverSignals } from "../sys/signals.js";
 import { exitNow } from "../sys/exit.js";
 import { isTerminal } from "../sys/files.js";
-import { FileInput, TerminalInput, type InputSource } from "./input-source.js";
+import { FileInput, type InputSource } from "../host/file-input.js";
+import { TerminalInput } from "./input-source.js";
 import { runProcess, type ProcessEnd } from "./process.js";
 
 const STDIN = 0;

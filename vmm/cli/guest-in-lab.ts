@@ -9,7 +9,7 @@ import { chooseAccelerator } from "../lab/accelerator.js";
 import type { VmHost } from "../machine/host-callbacks.js";
 import { Vm } from "../machine/vm.js";
 import { loadDeviceSupport } from "../virtio/device-support.js";
-import { CommandInput } from "./command-input.js";
+import { CommandInput } from "../host/command-input.js";
 import { exitCodeOf } from "./exit-code.js";
 
 const STDOUT = 1;

@@ -14,7 +14,7 @@ import { isTerminal } from "../sys/files.js";
 import { isInForeground } from "../sys/terminal.js";
 import type { DeviceSupport } from "../virtio/device-support.js";
 import type { BootProgress } from "./boot-progress.js";
-import { CommandInput } from "./command-input.js";
+import { CommandInput } from "../host/command-input.js";
 import { COMMAND_NOT_RUN, exitCodeOf, hasMissedCommand } from "./exit-code.js";
 import { GuestControls, unlessEnded } from "../sdk/guest-controls.js";
 import type { HashedKernel } from "./kernel-hash.js";

@@ -1,6 +1,7 @@
 // The user's side of the console: raw mode, the Ctrl-A prefix, standard input with back-pressure.
 import { isTerminal } from "../sys/files.js";
-import { FileInput, TerminalInput, type InputSource } from "./input-source.js";
+import { FileInput, type InputSource } from "../host/file-input.js";
+import { TerminalInput } from "./input-source.js";
 
 const STDIN = 0;
 /** Ctrl-A, as in QEMU and screen. */

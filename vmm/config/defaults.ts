@@ -11,6 +11,11 @@ export const MIN_MEMORY_MIB = 16;
 /** 52-bit guest-physical addresses end far beyond; this bound catches a unit mistake. */
 export const MAX_MEMORY_MIB = 1024 * 1024;
 
+/** Of a VM that runs an image's program: room for a usual one. */
+export const DEFAULT_RUN_MEMORY_MIB = 512;
+/** A kernel and its root's cache. */
+export const MIN_RUN_MEMORY_MIB = 64;
+
 export const DEFAULT_CPUS = 1;
 /** As many as the MP table and our own kernel's NR_CPUS hold. */
 export const MAX_CPUS = 32;

@@ -43,7 +43,7 @@ export function guestConfig(spec: VmSpec, quirks: Quirks | undefined, volumeDisk
     cpus: spec.cpus,
     quiet: true,
     disks: [
-      rootDisk(spec.root, spec.isReadonly),
+      ...rootDisks(spec.root, spec.isReadonly),
       ...(volumeDisks ?? []).map((path): DiskConfig => ({ path, isReadonly: true, format: "parts" })),
     ],
     nets: nets(spec.network, spec.ports),
@@ -65,7 +65,7 @@ export function canBeTemplate({ root, isReadonly, network, isInLab }: VmSpec): b
   // Each lab is a new host, with nothing of the one before.
   if (isInLab === true) return false;
   // A disk that one guest writes to has changed for the next.
-  const isUnchanged = root.kind === "image" || isReadonly;
+  const isUnchanged = root.kind !== "disk" || isReadonly;
   return isUnchanged && network.kind !== "tap";
 }
 
@@ -82,14 +82,20 @@ export function isSealedLater({ root, isReadonly, volumes, tmpfs, world, default
 }
 
 function rootWords(root: RootSpec, isReadonly: boolean): string[] {
+  if (root.kind === "initramfs") return [];
   if (root.kind === "image") return [`vmlet.image=${ROOT_DEVICE}`, ...(isReadonly ? ["vmlet.image.ro"] : [])];
   return [`vmlet.root=${ROOT_DEVICE}`, isReadonly ? "ro" : "rw"];
 }
 
-function rootDisk(root: RootSpec, isReadonly: boolean): DiskConfig {
-  return root.kind === "image"
-    ? { path: root.manifest, isReadonly: true, format: "parts" }
-    : { path: root.path, isReadonly };
+function rootDisks(root: RootSpec, isReadonly: boolean): DiskConfig[] {
+  switch (root.kind) {
+    case "image":
+      return [{ path: root.manifest, isReadonly: true, format: "parts" }];
+    case "disk":
+      return [{ path: root.path, isReadonly }];
+    case "initramfs":
+      return [];
+  }
 }
 
 function nets(network: NetworkSpec, ports: readonly PublishedPort[]): NetConfig[] {

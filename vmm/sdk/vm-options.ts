@@ -1,7 +1,7 @@
 // What a program may ask of a VM that runs programs, checked before anything is made.
 import { isAbsolute, posix, resolve } from "node:path";
 import { statSync } from "node:fs";
-import { DEFAULT_CPUS, MAX_CPUS, MAX_MEMORY_MIB } from "../config/defaults.js";
+import { DEFAULT_CPUS, DEFAULT_RUN_MEMORY_MIB, MAX_CPUS, MAX_MEMORY_MIB, MIN_RUN_MEMORY_MIB } from "../config/defaults.js";
 import { integerProblem } from "../config/check.js";
 import { show } from "../config/show.js";
 import { ConfigError } from "../errors.js";
@@ -15,10 +15,6 @@ import type { NetworkSpec, TmpfsSpec, VolumeSpec, WorldSpec } from "./vm-spec.js
 import type { PublishedPort } from "./vm-record.js";
 import { checkWorld, WORLD_OPTIONS, type WorldOptions } from "./world-options.js";
 
-/** Room for a usual image's program. */
-export const DEFAULT_RUN_MEMORY_MIB = 512;
-/** A kernel and its root's cache. */
-const MIN_RUN_MEMORY_MIB = 64;
 const MAX_PORT = 65535;
 /** Each costs a socket of this host. */
 const MAX_PORTS = 1024;

@@ -6,7 +6,9 @@ export type RootSpec =
   /** An image's disk of parts (vmm/image), below a layer that goes with the VM. */
   | { readonly kind: "image"; readonly manifest: string }
   /** The image of a file system, or a block device, as the guest's root. */
-  | { readonly kind: "disk"; readonly path: string };
+  | { readonly kind: "disk"; readonly path: string }
+  /** What the guest boots into, which has its agent and no more: what else it is to have is a volume. */
+  | { readonly kind: "initramfs" };
 
 export interface VolumeSpec {
   readonly hostPath: string;

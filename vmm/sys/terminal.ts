@@ -84,6 +84,19 @@ function rawFrom(state: DataView, isOutputRaw: boolean): DataView {
   return raw;
 }
 
+/**
+ * For a terminal of a program's own: whoever reads the other end has done, or does, what a terminal does. The result makes it
+ * what it was.
+ */
+export function makeRaw(fd: number): () => void {
+  const state = read(fd);
+  if (state === undefined) return () => undefined;
+  write(fd, rawFrom(state, true));
+  return () => {
+    if (read(fd) !== undefined) write(fd, state);
+  };
+}
+
 function isRaw(state: DataView): boolean {
   return (state.getUint32(C_LFLAG, true) & (ISIG | ICANON | ECHO)) === 0;
 }

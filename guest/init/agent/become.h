@@ -12,6 +12,7 @@
 #include "../execute.h"
 #include "../syscall.h"
 #include "../text.h"
+#include "container.h"
 #include "protocol.h"
 #include "users.h"
 
@@ -37,7 +38,7 @@ struct start {
 
 struct exec_strings {
 	char *folder, *user;
-	char **arguments, **variables;
+	char **steps, **arguments, **variables;
 };
 
 static int refuse_with(long error, const char *text, const char *name)
@@ -51,15 +52,16 @@ static int refuse_with(long error, const char *text, const char *name)
 }
 
 /* The lists behind the request's head; false if they are not what it says. */
-static int read_strings(struct start *start, char *at, char *end, struct exec_strings *strings)
+static int read_strings(struct start *start, char *at, char *end, unsigned steps, struct exec_strings *strings)
 {
 	const struct exec_request *request = (const struct exec_request *)start->payload;
 	/* A place before the first argument, for the shell. */
 	char **next = start->words + 1;
-	unsigned long count = 2UL + request->arguments + request->variables;
+	unsigned long count = 2UL + steps + request->arguments + request->variables;
 
 	if (request->arguments < 1 || count > FRAME_PAYLOAD)
 		return 0;
+	strings->steps = next;
 	for (unsigned long i = 0; i < count; i++) {
 		char *string = at;
 
@@ -73,9 +75,9 @@ static int read_strings(struct start *start, char *at, char *end, struct exec_st
 			strings->user = string;
 		else
 			*next++ = string;
-		if (i == 1)
+		if (i == 1UL + steps)
 			strings->arguments = next;
-		if (i == 1UL + request->arguments) {
+		if (i == 1UL + steps + request->arguments) {
 			*next++ = 0;
 			strings->variables = next;
 		}
@@ -107,14 +109,20 @@ static void add_variable(char **variables, char *variable)
 	variables[1] = 0;
 }
 
-static void add_defaults(char **variables, unsigned flags, const struct user *user, char *host)
+static void add_home(char **variables, const struct user *user)
 {
-	static char path[] = "PATH=" DEFAULT_PATH, term[] = "TERM=xterm";
 	static char home[MAX_PATH + 8] = "HOME=";
 
 	append(home + 5, home + sizeof(home), user->home[0] ? user->home : "/");
-	add_variable(variables, path);
 	add_variable(variables, home);
+}
+
+static void add_defaults(char **variables, unsigned flags, const struct user *user, char *host)
+{
+	static char path[] = "PATH=" DEFAULT_PATH, term[] = "TERM=xterm";
+
+	add_variable(variables, path);
+	add_home(variables, user);
 	if (flags & EXEC_TERMINAL)
 		add_variable(variables, term);
 	add_variable(variables, host);
@@ -174,7 +182,8 @@ static int set_rlimits(const struct exec_limit *limits, unsigned count)
 	return 0;
 }
 
-static int become_user(struct user *user, const char *text, const unsigned *groups, unsigned count)
+/* `is_exact`: the groups are those that are given, and no others. */
+static int become_user(struct user *user, const char *text, const unsigned *groups, unsigned count, int is_exact)
 {
 	const char *missing = resolve_user(user, text);
 	long result;
@@ -184,6 +193,10 @@ static int become_user(struct user *user, const char *text, const unsigned *grou
 	/* To the kernel the largest number means none: the process would stay root. */
 	if (user->uid > MAX_ID || user->gid > MAX_ID)
 		return refuse_with(-EINVAL, "users and groups have numbers from 0 to 2147483647: ", text);
+	if (is_exact) {
+		user->group_count = 0;
+		own_streams(user->uid);
+	}
 	for (unsigned i = 0; i < count; i++)
 		add_group(user, groups[i]);
 	result = call2(setgroups, user->group_count, user->groups);
@@ -214,6 +227,35 @@ static int enter_folder(const char *folder, const struct user *user)
 			   folder);
 }
 
+static int enter_container(struct start *start, const struct exec_container *container, const struct exec_strings *strings)
+{
+	long result = container->flags & CONTAINER_OOM_SCORE ? set_oom_score(container->oom_score) : 0;
+	int status = result == 0 ? 0 : refuse_with(result, "cannot set the score of the out-of-memory killer", "");
+
+	if (status == 0 && container->pid)
+		status = join_container(container->pid);
+	if (status == 0)
+		status = take_steps(strings->steps, container->steps, start->terminal);
+	if (status == 0 && (container->flags & CONTAINER_CAPABILITIES)) {
+		result = drop_bounding(container->bounding);
+		if (result != 0)
+			status = refuse_with(result, "cannot drop capabilities", "");
+	}
+	return status;
+}
+
+/* Once it is the user that it is to be. */
+static int limit_process(const struct exec_container *container)
+{
+	long result = container->flags & CONTAINER_CAPABILITIES ? set_capabilities(container) : 0;
+
+	if (container->flags & CONTAINER_UMASK)
+		call1(umask, container->umask);
+	if (result == 0 && (container->flags & CONTAINER_NO_NEW_PRIVILEGES))
+		result = call5(prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	return result == 0 ? 0 : refuse_with(result, "cannot limit what the program may", "");
+}
+
 /* Comes back with the status that says why not. */
 static int become_command(struct start *start)
 {
@@ -222,14 +264,23 @@ static int become_command(struct start *start)
 	const struct exec_limit *limits = (const struct exec_limit *)(start->payload + sizeof(*request));
 	const unsigned *groups;
 	struct exec_strings strings = { 0 };
-	char *end = start->payload + start->length;
+	struct exec_container container = { 0 };
+	int is_container = request->flags & EXEC_CONTAINER;
+	char *end = start->payload + start->length, *at;
 	int status;
 
 	refusal = &start->refusal;
 	if (request->limits > FRAME_PAYLOAD / sizeof(*limits) || request->groups > MAX_GROUPS)
 		return refuse_with(-EINVAL, "the request is not a valid one", "");
 	groups = (const unsigned *)(limits + request->limits);
-	if ((const char *)(groups + request->groups) > end || !read_strings(start, (char *)(groups + request->groups), end, &strings))
+	at = (char *)(groups + request->groups);
+	if (is_container && at + sizeof(container) <= end) {
+		memcpy(&container, at, sizeof(container));
+		at += sizeof(container);
+	} else if (is_container) {
+		at = end;
+	}
+	if (at > end || !read_strings(start, at, end, container.steps, &strings))
 		return refuse_with(-EINVAL, "the request is not a valid one", "");
 	if (start->terminal[0] && (status = sit_down(start->terminal)))
 		return status;
@@ -242,11 +293,13 @@ static int become_command(struct start *start)
 	/* As root: asked for by another user, it would take from the program what its file gives it (setuid, capabilities). */
 	if (request->flags & EXEC_HOLD)
 		call4(ptrace, PTRACE_TRACEME, 0, 0, 0);
+	if (is_container && (status = enter_container(start, &container, &strings)))
+		return status;
 	if (request->flags & EXEC_MAKE_FOLDER)
 		make_folders(strings.folder);
 	append(user.home, user.home + MAX_PATH, ROOT_HOME);
 	if (strings.user[0]) {
-		if ((status = become_user(&user, strings.user, groups, request->groups)))
+		if ((status = become_user(&user, strings.user, groups, request->groups, is_container)))
 			return status;
 	} else if (request->groups) {
 		long result = call2(setgroups, request->groups, groups);
@@ -254,8 +307,12 @@ static int become_command(struct start *start)
 		if (result != 0)
 			return refuse_with(result, "cannot set the groups", "");
 	}
+	if (is_container && (status = limit_process(&container)))
+		return status;
 	if ((status = enter_folder(strings.folder, &user)))
 		return status;
+	if (is_container)
+		add_home(strings.variables, &user);
 	if (!(request->flags & EXEC_CLEAN))
 		add_defaults(strings.variables, request->flags, &user, start->host_name);
 	environment = strings.variables;

@@ -73,7 +73,8 @@ struct credit {
 #define EXEC_CLEAN 8
 #define EXEC_HOLD 16
 #define EXEC_MAKE_FOLDER 32
-#define EXEC_FLAGS 63
+#define EXEC_CONTAINER 64
+#define EXEC_FLAGS 127
 
 struct exec_request {
 	unsigned flags;
@@ -84,6 +85,22 @@ struct exec_request {
 struct exec_limit {
 	unsigned resource, zero;
 	unsigned long soft, hard;
+};
+
+#define CONTAINER_NO_NEW_PRIVILEGES 1
+#define CONTAINER_OOM_SCORE 2
+#define CONTAINER_UMASK 4
+#define CONTAINER_CAPABILITIES 8
+
+/* Behind the groups, with EXEC_CONTAINER. */
+struct exec_container {
+	unsigned flags;
+	int oom_score;
+	/* How many strings there are before the arguments. */
+	unsigned umask, steps;
+	/* Of a process whose container this one joins; 0: none. */
+	unsigned pid, zero;
+	unsigned long bounding, effective, permitted, inheritable, ambient;
 };
 
 struct exec_result {

@@ -11,7 +11,7 @@ import { userProblem } from "../../sdk/vm-options.js";
 import type { VmRecord } from "../../sdk/vm-record.js";
 import { onEndSignals } from "../../sys/end-signals.js";
 import { isTerminal } from "../../sys/files.js";
-import { CommandInput } from "../command-input.js";
+import { CommandInput } from "../../host/command-input.js";
 import { TerminalInput } from "../input-source.js";
 import { parseOptions } from "../parse-options.js";
 import { UsageError } from "../usage-error.js";

@@ -9,7 +9,7 @@ import { VmOwner } from "../../sdk/vm-owner.js";
 import type { ProgramStart } from "../../sdk/program-start.js";
 import type { VmSpec } from "../../sdk/vm-spec.js";
 import { onEndSignals } from "../../sys/end-signals.js";
-import { CommandInput } from "../command-input.js";
+import { CommandInput } from "../../host/command-input.js";
 import { exitCodeOfStart } from "./exit-code-of-start.js";
 import { PATIENCE } from "./patience.js";
 import { programOutput } from "./program-output.js";

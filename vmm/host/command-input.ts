@@ -1,6 +1,6 @@
 // Standard input of a command that runs without a terminal: every byte as it is, to the command's own pipe. A
 // terminal whose output goes elsewhere keeps its line editing and its keys, as with `docker run -i` or ssh.
-import { FileInput, type InputSource } from "./input-source.js";
+import { FileInput, type InputSource } from "./file-input.js";
 
 export interface CommandTarget {
   /** Takes bytes for the command; the count that it has taken. */

@@ -1,0 +1,9 @@
+// The entry of vmlet-runtime: an OCI runtime's commands, in a bundle of their own. What is behind it is vmm/oci.
+import { runCommand } from "../oci/command.js";
+import { exitNow } from "../sys/exit.js";
+import { runProcess } from "./process.js";
+
+void runProcess((argv, end) => {
+  end.exit = exitNow;
+  return runCommand(argv);
+});

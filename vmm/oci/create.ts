@@ -1,0 +1,182 @@
+// `create`: a container without its program. All that is asked for is checked, then its control groups, its network namespace and
+// its monitor are made; that makes the VM meanwhile, so that `start` finds it ready.
+import { spawn, type ChildProcess } from "node:child_process";
+import { closeSync, openSync, renameSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { ConfigError, HostError } from "../errors.js";
+import { bootId } from "../host/facts.js";
+import { packageRoot } from "../host/guest-files.js";
+import { statFields, type ProcessIdentity } from "../sdk/process-identity.js";
+import { CLONE_NEWNET, enterNamespace, unshare } from "../sys/namespaces.js";
+import { cgroupPaths, joinCgroups, makeCgroups, removeCgroups } from "./cgroups.js";
+import { onlyWord, parseOptions } from "./command-line.js";
+import { openConsole, type Console } from "./console.js";
+import type { Context } from "./context.js";
+import { guestSetup, rootfs } from "./guest-setup.js";
+import { runHooks } from "./hooks.js";
+import { machineSize } from "./machine-size.js";
+import { readConfig } from "./read-config.js";
+import type { OciSpec } from "./runtime-spec.js";
+import { containerOf, type Container, type ContainerRecord } from "./state.js";
+
+export const CREATE_OPTIONS = {
+  values: ["bundle|b", "console-socket", "pid-file", "preserve-fds"],
+  flags: ["no-pivot", "no-new-keyring"],
+};
+export const MONITOR_COMMAND = "monitor";
+const START_TICKS_FIELD = 19;
+
+export interface CreateOptions {
+  readonly bundle: string;
+  readonly consoleSocket: string | undefined;
+  readonly pidFile: string | undefined;
+  /** This process's streams are the container's, its terminal too, and it waits for the end. */
+  readonly isForeground?: boolean;
+}
+
+export interface CreatedContainer {
+  readonly record: ContainerRecord;
+  readonly monitor: ChildProcess;
+}
+
+export async function create({ global, log, argv }: Context): Promise<number> {
+  const { options, words } = parseOptions(argv, CREATE_OPTIONS);
+  const container = containerOf(global.root, onlyWord(words, "create"));
+  if (Number(options.value("preserve-fds") ?? 0) > 0) {
+    throw new ConfigError(["--preserve-fds: a descriptor of the host's cannot be had in a VM"]);
+  }
+  await createContainer({ global, log }, container, {
+    bundle: resolve(options.value("bundle") ?? "."),
+    consoleSocket: options.value("console-socket"),
+    pidFile: options.value("pid-file"),
+  });
+  return 0;
+}
+
+/** Rejects with ConfigError and HostError; nothing is left then. */
+export async function createContainer(
+  { global, log }: Pick<Context, "global" | "log">,
+  container: Container,
+  { bundle, consoleSocket, pidFile, isForeground = false }: CreateOptions,
+): Promise<CreatedContainer> {
+  const spec = readConfig(bundle);
+  const setup = guestSetup(spec, bundle);
+  const hasTerminal = spec.process?.terminal === true;
+  if (hasTerminal && consoleSocket === undefined && !isForeground) {
+    throw new ConfigError(["cannot allocate tty if runc will detach without setting console socket"]);
+  }
+  if (!hasTerminal && consoleSocket !== undefined) {
+    throw new ConfigError(["cannot use console socket if runc will not detach or allocate tty"]);
+  }
+  const size = machineSize(spec);
+  for (const warning of [...setup.warnings, ...size.warnings]) log.warn(warning);
+  const cgroups = cgroupPaths(spec.linux?.cgroupsPath, container.id, global.isSystemd);
+  container.make();
+  let record: ContainerRecord = {
+    id: container.id,
+    ociVersion: spec.ociVersion,
+    bundle,
+    rootfs: rootfs(spec, bundle),
+    annotations: spec.annotations ?? {},
+    created: new Date().toISOString(),
+    owner: "root",
+    cgroups,
+    hooks: spec.hooks ?? {},
+    memoryMib: size.memoryMib,
+    cpus: size.cpus,
+    shared: setup.shared,
+    steps: setup.steps,
+  };
+  try {
+    container.write(record);
+    makeCgroups(cgroups, spec.linux?.resources ?? {}, size.limitBytes);
+    const child = startMonitor(container, spec, {
+      terminal: consoleSocket === undefined ? undefined : openConsole(consoleSocket),
+      isDetached: !(hasTerminal && isForeground),
+    });
+    const monitor = identityOf(child);
+    record = { ...record, monitor };
+    container.write(record);
+    joinCgroups(cgroups, monitor.pid);
+    for (const kind of ["prestart", "createRuntime", "createContainer"] as const) runHooks(kind, record, "creating");
+    if (pidFile !== undefined) writePidFile(pidFile, monitor.pid);
+    return { record, monitor: child };
+  } catch (error) {
+    if (record.monitor !== undefined) kill(record.monitor.pid);
+    await removeCgroups(cgroups);
+    container.remove();
+    throw error;
+  }
+}
+
+/** In the container's network namespace from its first moment on. */
+function startMonitor(container: Container, spec: OciSpec, streams: MonitorStreams): ChildProcess {
+  const path = spec.linux?.namespaces?.find(({ type }) => type === "network")?.path ?? "";
+  const own = openSync("/proc/thread-self/ns/net", "r");
+  try {
+    if (path === "") unshare(CLONE_NEWNET);
+    else enterNetwork(path);
+    return spawnMonitor(container, streams);
+  } finally {
+    enterNamespace(own, CLONE_NEWNET);
+    closeSync(own);
+    streams.terminal?.close();
+  }
+}
+
+function enterNetwork(path: string): void {
+  let fd: number;
+  try {
+    fd = openSync(path, "r");
+  } catch (error) {
+    throw new ConfigError([`linux.namespaces: network ${path}: ${(error as NodeJS.ErrnoException).code ?? ""}`]);
+  }
+  try {
+    enterNamespace(fd, CLONE_NEWNET);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+interface MonitorStreams {
+  /** In place of this process's streams. */
+  readonly terminal: Console | undefined;
+  /** It leads a session of its own, whose terminal is the container's. */
+  readonly isDetached: boolean;
+}
+
+function spawnMonitor(container: Container, { terminal, isDetached }: MonitorStreams): ChildProcess {
+  const stream = terminal?.slave;
+  const child = spawn(runtimeProgram(), [MONITOR_COMMAND, container.folder], {
+    stdio: [stream ?? 0, stream ?? 1, stream ?? 2],
+    detached: isDetached,
+    cwd: "/",
+  });
+  child.on("error", () => undefined);
+  child.unref();
+  return child;
+}
+
+/** Throws HostError for a process that could not be made. */
+function identityOf({ pid }: ChildProcess): ProcessIdentity {
+  if (pid === undefined) throw new HostError(`The monitor ${runtimeProgram()} cannot be started`, { cure: "make build" });
+  return { pid, startTicks: Number(statFields(pid)?.[START_TICKS_FIELD] ?? 0), boot: bootId() };
+}
+
+export function runtimeProgram(): string {
+  return join(packageRoot(), "dist/vmlet-runtime.js");
+}
+
+export function writePidFile(path: string, pid: number): void {
+  const temporary = `${path}.${String(process.pid)}`;
+  writeFileSync(temporary, String(pid), { mode: 0o644 });
+  renameSync(temporary, path);
+}
+
+function kill(pid: number): void {
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch {
+    // It has ended by itself.
+  }
+}

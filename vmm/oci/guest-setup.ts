@@ -1,0 +1,231 @@
+// From config.json to what the guest is told: what of the host's is shared with it, and the steps that make the container of
+// that. What a VM cannot have is left out with a warning, or refused; docs/oci.md has the table.
+import { lstatSync, statfsSync, statSync } from "node:fs";
+import { isAbsolute, join, posix } from "node:path";
+import { steps } from "../agent/container-request.js";
+import { ConfigError } from "../errors.js";
+import { mountFlags, type MountFlags } from "./mount-options.js";
+import type { OciDevice, OciLinux, OciMount, OciSpec } from "./runtime-spec.js";
+
+/** Where the guest has what is shared. */
+export const SHARE_IN_GUEST = "/.vmlet/share";
+export const ROOT_NAME = "root";
+
+const MS_RDONLY = 1;
+const MS_REMOUNT = 32;
+const MS_BIND = 4096;
+const MS_REC = 16_384;
+const S_IFIFO = 0o010000;
+const S_IFCHR = 0o020000;
+const TMPFS_MAGIC = 0x0102_1994;
+const DEFAULT_SHM_BYTES = 64 * 1024 * 1024;
+
+/** A folder or file of the host's in the share. */
+export interface SharedPath {
+  readonly source: string;
+  /** In the share. */
+  readonly name: string;
+  readonly isFile: boolean;
+  readonly isReadonly: boolean;
+}
+
+export interface GuestSetup {
+  readonly shared: readonly SharedPath[];
+  readonly steps: readonly string[];
+  readonly warnings: readonly string[];
+}
+
+/** config-linux.md, "Default Devices". */
+const DEFAULT_DEVICES: readonly (OciDevice & { readonly major: number; readonly minor: number })[] = [
+  { path: "/dev/null", type: "c", major: 1, minor: 3 },
+  { path: "/dev/zero", type: "c", major: 1, minor: 5 },
+  { path: "/dev/full", type: "c", major: 1, minor: 7 },
+  { path: "/dev/random", type: "c", major: 1, minor: 8 },
+  { path: "/dev/urandom", type: "c", major: 1, minor: 9 },
+  { path: "/dev/tty", type: "c", major: 5, minor: 0 },
+];
+/** What a guest has under the same numbers as its host: memory devices, /dev/tty, /dev/ptmx, FUSE. */
+const SAME_IN_GUEST = new Set(["1:3", "1:5", "1:7", "1:8", "1:9", "1:11", "5:0", "5:2", "10:229"]);
+const DEFAULT_LINKS = [
+  ["/proc/self/fd", "/dev/fd"],
+  ["/proc/self/fd/0", "/dev/stdin"],
+  ["/proc/self/fd/1", "/dev/stdout"],
+  ["/proc/self/fd/2", "/dev/stderr"],
+  ["pts/ptmx", "/dev/ptmx"],
+] as const;
+
+/** Throws ConfigError for what cannot be had. */
+export function guestSetup(spec: OciSpec, bundle: string): GuestSetup {
+  const problems = refusals(spec);
+  const warnings = lost(spec);
+  const shared: SharedPath[] = [
+    { source: rootfs(spec, bundle), name: ROOT_NAME, isFile: false, isReadonly: false },
+  ];
+  const all: string[] = [...steps.enter(posix.join(SHARE_IN_GUEST, ROOT_NAME))];
+  for (const mount of spec.mounts ?? []) {
+    const made = mountSteps(mount, bundle, shared.length);
+    if (typeof made === "string") problems.push(made);
+    else {
+      if (made.shared !== undefined) shared.push(made.shared);
+      if (made.warning !== undefined) warnings.push(made.warning);
+      all.push(...made.steps);
+    }
+  }
+  if (problems.length > 0) throw new ConfigError(problems);
+  all.push(...deviceSteps(spec.linux?.devices ?? [], warnings));
+  for (const [text, path] of DEFAULT_LINKS) all.push(...steps.link(text, path));
+  all.push(...steps.terminal("/dev/console"));
+  for (const [name, value] of Object.entries(spec.linux?.sysctl ?? {})) {
+    all.push(...steps.sysctl(name.includes("/") ? name : name.replaceAll(".", "/"), value));
+  }
+  if (spec.hostname !== undefined && spec.hostname !== "") all.push(...steps.hostname(spec.hostname));
+  if (spec.domainname !== undefined && spec.domainname !== "") all.push(...steps.domainname(spec.domainname));
+  if (spec.root?.readonly === true) all.push(...steps.propagation("/", MS_BIND | MS_REMOUNT | MS_RDONLY));
+  for (const path of spec.linux?.readonlyPaths ?? []) all.push(...steps.readonly(path));
+  for (const path of spec.linux?.maskedPaths ?? []) all.push(...steps.mask(path));
+  // Below the guest's own root, which the process still stands in.
+  all.push(...steps.unmount(SHARE_IN_GUEST.slice(1)));
+  return { shared, steps: all, warnings };
+}
+
+export function rootfs(spec: OciSpec, bundle: string): string {
+  const path = spec.root?.path ?? "";
+  return isAbsolute(path) ? path : join(bundle, path);
+}
+
+interface MountSteps {
+  readonly steps: readonly string[];
+  readonly shared?: SharedPath;
+  readonly warning?: string;
+}
+
+/** Or what is wrong. */
+function mountSteps(mount: OciMount, bundle: string, index: number): MountSteps | string {
+  const target = posix.join("/", mount.destination);
+  const flags = mountFlags(mount.options);
+  const propagation = flags.propagation === 0 ? [] : steps.propagation(target, flags.propagation);
+  if (flags.isBind || mount.type === "bind") return bindSteps(mount, { target, flags, bundle, index, propagation });
+  const { type = "", source = "" } = mount;
+  const plain = (data = flags.data): MountSteps => ({
+    steps: [...steps.mount(type, source === "" ? type : source, target, flags.flags, data), ...propagation],
+  });
+  switch (type) {
+    case "proc":
+    case "sysfs":
+    case "tmpfs":
+    case "mqueue":
+    case "ramfs":
+    case "overlay":
+      return plain();
+    case "devpts":
+      // The terminal of a program is made before there is a container, in the guest's own.
+      return { steps: [...steps.bind("dev/pts", target, 0, false), ...propagation] };
+    case "cgroup":
+    case "cgroup2":
+      return { steps: [], warning: `mount ${target}: a VM has no control groups of its host; it is as large as its limits say` };
+    default:
+      return `mount ${target}: type ${JSON.stringify(type)} cannot be had in a VM`;
+  }
+}
+
+interface BindContext {
+  readonly target: string;
+  readonly flags: MountFlags;
+  readonly bundle: string;
+  readonly index: number;
+  readonly propagation: readonly string[];
+}
+
+function bindSteps({ source = "" }: OciMount, { target, flags, bundle, index, propagation }: BindContext): MountSteps | string {
+  const path = isAbsolute(source) ? source : join(bundle, source);
+  const stat = statSync(path, { throwIfNoEntry: false });
+  if (stat === undefined) return `mount ${target}: bind source ${path}: no such file or directory`;
+  if (target === "/dev/shm" && statfsSync(path).type === TMPFS_MAGIC) return memoryOf(path, target, flags);
+  const device = stat.isCharacterDevice() ? deviceNumbers(stat.rdev) : undefined;
+  if (device !== undefined && SAME_IN_GUEST.has(device)) {
+    return { steps: steps.bind(`dev/${posix.basename(path)}`, target, 0, true) };
+  }
+  if (stat.isCharacterDevice() || stat.isBlockDevice()) return `mount ${target}: ${path} is a device of the host's`;
+  const isFile = !stat.isDirectory();
+  const name = `v${String(index)}`;
+  return {
+    shared: { source: path, name, isFile, isReadonly: flags.isReadonly },
+    steps: [
+      ...steps.bind(posix.join(SHARE_IN_GUEST, name).slice(1), target, MS_REC | flags.flags, isFile),
+      ...propagation,
+    ],
+    ...(lstatSync(path).isSocket()
+      ? { warning: `mount ${target}: nobody listens in the VM at a socket of the host's: ${path}` }
+      : {}),
+  };
+}
+
+/** Memory that processes of the container share is the guest's: through a file server it would be no faster than a disk. */
+function memoryOf(path: string, target: string, { flags }: MountFlags): MountSteps {
+  const { blocks, bsize } = statfsSync(path);
+  const bytes = blocks * bsize;
+  return {
+    steps: steps.mount("tmpfs", "shm", target, flags, `mode=1777,size=${String(bytes > 0 ? bytes : DEFAULT_SHM_BYTES)}`),
+  };
+}
+
+/** makedev(3) */
+function deviceNumbers(rdev: number): string {
+  return `${String((rdev >> 8) & 0xfff)}:${String((rdev & 0xff) | ((rdev >> 12) & 0xfff00))}`;
+}
+
+function deviceSteps(devices: readonly OciDevice[], warnings: string[]): string[] {
+  const given = new Map(devices.map((device) => [device.path, device]));
+  const all = [...DEFAULT_DEVICES.filter(({ path }) => !given.has(path)), ...devices];
+  return all.flatMap((device) => {
+    const { path, type, major = 0, minor = 0, fileMode = 0o666, uid = 0, gid = 0 } = device;
+    const isPipe = type === "p";
+    if (!isPipe && (type === "b" || !SAME_IN_GUEST.has(`${String(major)}:${String(minor)}`))) {
+      warnings.push(`device ${path} (${type} ${String(major)}:${String(minor)}): the VM does not have it`);
+      return [];
+    }
+    return steps.node({ path, mode: (isPipe ? S_IFIFO : S_IFCHR) | (fileMode & 0o7777), major, minor, uid, gid });
+  });
+}
+
+/** A VM has these to itself, whether the container asks for them or not. */
+const ITS_OWN = new Set(["pid", "ipc", "uts", "mount", "cgroup", "time"]);
+
+function refusals({ linux = {} }: OciSpec): string[] {
+  const problems: string[] = [];
+  const { namespaces = [], uidMappings = [], gidMappings = [], personality } = linux;
+  for (const { type, path } of namespaces) {
+    if (type === "user") problems.push("linux.namespaces: a user namespace: users and groups are those of the VM");
+    else if (type === "network") continue;
+    else if (!ITS_OWN.has(type)) problems.push(`linux.namespaces: ${JSON.stringify(type)} is none that is known`);
+    else if (path !== undefined && path !== "") {
+      problems.push(`linux.namespaces: ${type} at ${path}: a VM cannot enter the namespace of another container`);
+    }
+  }
+  if (uidMappings.length + gidMappings.length > 0) {
+    problems.push("linux.uidMappings, linux.gidMappings: users and groups are those of the VM");
+  }
+  if (!namespaces.some(({ type }) => type === "network")) {
+    problems.push("linux.namespaces: no network namespace: a VM has a network of its own, and not its host's");
+  }
+  if (personality !== undefined && personality.domain !== "LINUX") {
+    problems.push(`linux.personality: ${JSON.stringify(personality.domain)} is not LINUX`);
+  }
+  return problems;
+}
+
+function lost({ linux = {}, process }: OciSpec): string[] {
+  const { seccomp, intelRdt, mountLabel, rootfsPropagation, resources } = linux as OciLinux;
+  const warnings: string[] = [];
+  const warn = (is: boolean, text: string): void => {
+    if (is) warnings.push(text);
+  };
+  const isSet = (text: string | undefined): boolean => text !== undefined && text !== "";
+  warn(seccomp !== undefined && seccomp !== null, "linux.seccomp is not applied: the VM's kernel is the container's own");
+  warn(isSet(process?.apparmorProfile), "process.apparmorProfile is not applied: it is the host's kernel that would keep it");
+  warn(isSet(process?.selinuxLabel) || isSet(mountLabel), "labels of SELinux are not applied in the VM");
+  warn(intelRdt !== undefined, "linux.intelRdt is not applied");
+  warn(isSet(rootfsPropagation) && rootfsPropagation?.includes("shared") === true, "linux.rootfsPropagation ends at the VM");
+  warn((resources?.pids?.limit ?? 0) > 0, "linux.resources.pids.limit is not applied: processes are the VM's own");
+  return warnings;
+}

@@ -1,0 +1,50 @@
+// How large a container's VM is: its memory is the container's limit, or what an annotation says; its processors likewise.
+import { availableParallelism } from "node:os";
+import {
+  DEFAULT_CPUS,
+  DEFAULT_RUN_MEMORY_MIB,
+  MAX_CPUS,
+  MAX_MEMORY_MIB,
+  MIN_RUN_MEMORY_MIB,
+} from "../config/defaults.js";
+import { ConfigError } from "../errors.js";
+import type { OciSpec } from "./runtime-spec.js";
+
+export const MEMORY_ANNOTATION = "io.vmlet.memory-mib";
+export const CPUS_ANNOTATION = "io.vmlet.cpus";
+const MIB = 1024 * 1024;
+
+export interface MachineSize {
+  readonly memoryMib: number;
+  readonly cpus: number;
+  /** For the control group, the guest's part of it; 0: none. */
+  readonly limitBytes: number;
+  readonly warnings: readonly string[];
+}
+
+/** Throws ConfigError for an annotation that is no such number. */
+export function machineSize({ annotations = {}, linux }: OciSpec): MachineSize {
+  const limit = Math.max(0, linux?.resources?.memory?.limit ?? 0);
+  const cpus = annotated(annotations[CPUS_ANNOTATION], CPUS_ANNOTATION, 1, Math.min(MAX_CPUS, availableParallelism()));
+  const memory = annotated(annotations[MEMORY_ANNOTATION], MEMORY_ANNOTATION, MIN_RUN_MEMORY_MIB, MAX_MEMORY_MIB);
+  const wanted = limit === 0 ? DEFAULT_RUN_MEMORY_MIB : Math.min(MAX_MEMORY_MIB, Math.floor(limit / MIB));
+  const memoryMib = memory ?? Math.max(MIN_RUN_MEMORY_MIB, wanted);
+  return {
+    memoryMib,
+    cpus: cpus ?? DEFAULT_CPUS,
+    limitBytes: limit === 0 ? 0 : Math.max(limit, memoryMib * MIB),
+    warnings:
+      wanted < MIN_RUN_MEMORY_MIB && memory === undefined
+        ? [
+            `linux.resources.memory.limit of ${String(limit)} bytes is less than a VM needs: it has ${String(memoryMib)} MiB`,
+          ]
+        : [],
+  };
+}
+
+function annotated(value: string | undefined, name: string, minimum: number, maximum: number): number | undefined {
+  if (value === undefined) return undefined;
+  const number = Number(value);
+  if (/^\d+$/.test(value) && number >= minimum && number <= maximum) return number;
+  throw new ConfigError([`annotations.${name}: ${JSON.stringify(value)} is not a number from ${String(minimum)} to ${String(maximum)}`]);
+}

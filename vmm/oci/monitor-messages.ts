@@ -1,0 +1,75 @@
+// What commands and a container's monitor say to each other: one line of JSON, and one as the answer.
+import { createConnection, type Socket } from "node:net";
+import { HostError } from "../errors.js";
+import { isAlive } from "../sdk/process-identity.js";
+import { CONTROL_SOCKET, type Container, type ContainerRecord } from "./state.js";
+
+export type MonitorRequest =
+  | { readonly start: true }
+  | { readonly signal: number }
+  | { readonly pause: true }
+  | { readonly resume: true }
+  | { readonly processes: true };
+
+export interface GuestProcessLine {
+  readonly pid: number;
+  readonly parent: number;
+  readonly command: string;
+}
+
+export type MonitorReply =
+  | { readonly error: string }
+  | { readonly ok: true; readonly warnings?: readonly string[]; readonly processes?: readonly GuestProcessLine[] };
+
+/** Between two tries to reach a monitor that is not that far yet, `ms`. */
+const RETRY_MS = 4;
+const MAX_REPLY_CHARS = 1024 * 1024;
+
+/** Undefined where the monitor ends without a word. Rejects with HostError for one that has ended before. */
+export async function askMonitor(
+  container: Container,
+  record: ContainerRecord,
+  request: MonitorRequest,
+  limitMs = Infinity,
+): Promise<MonitorReply | undefined> {
+  const path = container.shortPath(CONTROL_SOCKET);
+  const deadline = performance.now() + limitMs;
+  for (;;) {
+    const socket = await connected(path);
+    if (socket !== undefined) return answer(socket, request, deadline);
+    if (record.monitor === undefined || !isAlive(record.monitor)) throw new HostError("the container's monitor has ended");
+    if (performance.now() > deadline) return undefined;
+    await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+  }
+}
+
+function connected(path: string): Promise<Socket | undefined> {
+  return new Promise((resolve) => {
+    const socket = createConnection({ path });
+    socket.once("connect", () => {
+      resolve(socket);
+    });
+    socket.once("error", () => {
+      resolve(undefined);
+    });
+  });
+}
+
+function answer(socket: Socket, request: MonitorRequest, deadline: number): Promise<MonitorReply | undefined> {
+  return new Promise((resolve) => {
+    let text = "";
+    const limitMs = deadline - performance.now();
+    const timer = Number.isFinite(limitMs) ? setTimeout(() => socket.destroy(), Math.max(1, limitMs)) : undefined;
+    socket.setEncoding("utf8");
+    socket.on("data", (chunk: string) => {
+      text += chunk;
+      if (text.length > MAX_REPLY_CHARS) socket.destroy();
+    });
+    socket.on("error", () => undefined);
+    socket.once("close", () => {
+      clearTimeout(timer);
+      resolve(text.endsWith("\n") ? (JSON.parse(text) as MonitorReply) : undefined);
+    });
+    socket.write(`${JSON.stringify(request)}\n`);
+  });
+}

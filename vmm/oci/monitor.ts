@@ -1,0 +1,232 @@
+// The process of a container: it has the VM, waits until `start` asks for the program, and ends with that one's exit code.
+import { createServer, type Socket } from "node:net";
+import { readFileSync } from "node:fs";
+import { resolve } from "node:path";
+import { Agent } from "../agent/agent.js";
+import { HostError, VmmError } from "../errors.js";
+import { EXIT_SIGNAL_BASE } from "../host/exit-codes.js";
+import { shareAgent } from "../sdk/agent-socket.js";
+import { GuestControls } from "../sdk/guest-controls.js";
+import type { VmSpec } from "../sdk/vm-spec.js";
+import { Workload } from "../sdk/workload.js";
+import { onEndSignals } from "../sys/end-signals.js";
+import { listenForOwner } from "../virtio/backends/unix-listener.js";
+import { startFailure } from "./exec-failure.js";
+import { SHARE_IN_GUEST } from "./guest-setup.js";
+import { messageOf } from "./log.js";
+import type { MonitorReply, MonitorRequest } from "./monitor-messages.js";
+import { readConfig } from "./read-config.js";
+import { makeShare } from "./share.js";
+import { holdTerminal, StandardProgram } from "./standard-program.js";
+import { AGENT_SOCKET, Container, CONTROL_SOCKET, type ContainerRecord } from "./state.js";
+
+const SIGKILL = 9;
+const EXIT_FAILURE = 1;
+const MAX_REQUEST_CHARS = 4096;
+
+/** The result is the process's exit code. */
+export async function monitor(folder: string): Promise<number> {
+  const path = resolve(folder);
+  const at = path.lastIndexOf("/");
+  const container = new Container(path.slice(0, at), path.slice(at + 1));
+  // Before anything else has been started: threads and programs are in it from their beginning.
+  const record = container.known;
+  let end: (exitCode: number) => void = () => undefined;
+  const ended = new Promise<number>((done) => (end = done));
+  const life = new Life(container, record, end);
+  const stop = life.listen();
+  life.begin();
+  try {
+    return await ended;
+  } finally {
+    stop();
+    await life.leave();
+  }
+}
+
+class Life {
+  readonly #container: Container;
+  readonly #record: ContainerRecord;
+  readonly #end: (exitCode: number) => void;
+  readonly #abort = new AbortController();
+  readonly #controls = new GuestControls();
+  #workload: Promise<Workload> | undefined;
+  #program: StandardProgram | undefined;
+  #guestPid = 0;
+  #isStarting = false;
+
+  constructor(container: Container, record: ContainerRecord, end: (exitCode: number) => void) {
+    this.#container = container;
+    this.#record = record;
+    this.#end = end;
+  }
+
+  /** Commands find it from here on; the result ends that. */
+  listen(): () => void {
+    const server = createServer((socket) => {
+      this.#serve(socket);
+    });
+    const removeSocket = listenForOwner(server, {
+      what: "control socket",
+      path: this.#container.shortPath(CONTROL_SOCKET),
+    });
+    // A signal before there is a program ends the container.
+    const removeHandlers = onEndSignals((number) => {
+      if (this.#program === undefined) this.#end(EXIT_SIGNAL_BASE + number);
+      else this.#program.signal(number);
+    });
+    return () => {
+      removeHandlers();
+      removeSocket();
+      server.close();
+    };
+  }
+
+  /** The VM, so that `start` finds it ready. */
+  begin(): void {
+    holdTerminal();
+    const made = this.#makeVm();
+    made.catch(() => undefined);
+    this.#workload = made;
+  }
+
+  async leave(): Promise<void> {
+    this.#abort.abort(new Error("the container has ended"));
+    const workload = await this.#workload?.catch(() => undefined);
+    await workload?.leave();
+  }
+
+  async #makeVm(): Promise<Workload> {
+    makeShare(this.#container.share, this.#record.shared);
+    const workload = await Workload.start(this.#vmSpec(), { log: () => undefined }, this.#abort.signal);
+    this.#controls.begin(workload.vm);
+    void workload.ended.then(
+      () => {
+        // Its program's end comes first, unless the guest has died under it.
+        setTimeout(() => {
+          this.#end(EXIT_SIGNAL_BASE + SIGKILL);
+        }, 1000).unref();
+      },
+      () => {
+        this.#end(EXIT_SIGNAL_BASE + SIGKILL);
+      },
+    );
+    return workload;
+  }
+
+  #vmSpec(): VmSpec {
+    const { id, memoryMib, cpus } = this.#record;
+    return {
+      id,
+      name: id,
+      root: { kind: "initramfs" },
+      source: this.#record.rootfs,
+      imageId: undefined,
+      memoryMib,
+      cpus,
+      network: { kind: "none" },
+      ports: [],
+      volumes: [{ hostPath: this.#container.share, guestPath: SHARE_IN_GUEST, isReadonly: false, isFile: false }],
+      tmpfs: [],
+      hostName: undefined,
+      isReadonly: false,
+      labels: {},
+      autoRemove: true,
+      stopSignal: 15,
+      main: undefined,
+      timeoutMs: 0,
+      defaults: { env: [], workingDirectory: "/", user: "" },
+    };
+  }
+
+  #serve(socket: Socket): void {
+    let text = "";
+    socket.setEncoding("utf8");
+    socket.on("error", () => undefined);
+    socket.on("data", (chunk: string) => {
+      text += chunk;
+      if (text.length > MAX_REQUEST_CHARS) socket.destroy();
+      if (!text.endsWith("\n")) return;
+      const answer = (reply: MonitorReply): void => {
+        socket.end(`${JSON.stringify(reply)}\n`);
+      };
+      this.#answer(JSON.parse(text) as MonitorRequest, answer).catch((error: unknown) => {
+        answer({ error: error instanceof VmmError ? messageOf(error) : String(error) });
+      });
+    });
+  }
+
+  async #answer(request: MonitorRequest, answer: (reply: MonitorReply) => void): Promise<void> {
+    if ("start" in request) {
+      await this.#start(answer);
+    } else if ("signal" in request) {
+      answer({ ok: true });
+      this.#signal(request.signal);
+    } else if ("processes" in request) {
+      const workload = await this.#running();
+      const processes = await new Agent(workload.agent).guest.processes();
+      answer({
+        ok: true,
+        // Threads of the kernel have no command.
+        processes: processes
+          .filter(({ command, pid }) => command.length > 0 && pid > 1)
+          .map(({ pid, parent, command }) => ({ pid, parent, command: command.join(" ") })),
+      });
+    } else {
+      await this.#running();
+      if ("pause" in request) await this.#controls.pause();
+      else await this.#controls.resume();
+      this.#container.writePhase({ status: "pause" in request ? "paused" : "running", guestPid: this.#guestPid });
+      answer({ ok: true });
+    }
+  }
+
+  async #running(): Promise<Workload> {
+    if (this.#workload === undefined || this.#program === undefined) throw new HostError("the container does not run");
+    return this.#workload;
+  }
+
+  #signal(number: number): void {
+    // What KILL ends may be stopped, hung, or none of the guest's any more: the VM itself ends.
+    if (number === SIGKILL || this.#program === undefined) this.#end(EXIT_SIGNAL_BASE + number);
+    else this.#program.signal(number);
+  }
+
+  async #start(answer: (reply: MonitorReply) => void): Promise<void> {
+    if (this.#isStarting) throw new HostError("cannot start an already running container");
+    this.#isStarting = true;
+    try {
+      const { process } = readConfig(this.#record.bundle);
+      if (process === undefined) throw new HostError("config.json has no process: there is nothing to start");
+      const workload = await this.#workload;
+      if (workload === undefined) throw new Error("There is no VM");
+      const program = new StandardProgram(workload.agent, process, { steps: this.#record.steps });
+      this.#guestPid = await program.started;
+      this.#program = program;
+      shareAgent(this.#container.shortPath(AGENT_SOCKET), workload.agent);
+      this.#container.writePhase({ status: "running", guestPid: this.#guestPid });
+      answer({ ok: true, warnings: interfaceWarnings() });
+      void program.ended.then(
+        ({ exitCode }) => {
+          this.#end(exitCode);
+        },
+        () => {
+          this.#end(EXIT_SIGNAL_BASE + SIGKILL);
+        },
+      );
+    } catch (error) {
+      answer({ error: startFailure(error) });
+      this.#end(EXIT_FAILURE);
+    }
+  }
+}
+
+/** What an engine has put into the container's network namespace. */
+function interfaceWarnings(): string[] {
+  const lines = readFileSync("/proc/thread-self/net/dev", "latin1").split("\n").slice(2);
+  const names = lines.map((line) => line.split(":")[0]?.trim() ?? "").filter((name) => name !== "" && name !== "lo");
+  // Tunnels that the kernel makes in every namespace.
+  const real = names.filter((name) => !/^(tunl|gre|gretap|erspan|ip_vti|ip6_vti|sit|ip6tnl|ip6gre)0$/.test(name));
+  return real.length === 0 ? [] : [`network interfaces are not connected to the VM yet: ${real.join(", ")}`];
+}
+

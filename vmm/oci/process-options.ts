@@ -1,0 +1,43 @@
+// From a process of config.json, or of `exec`, to what the agent is asked for.
+import type { ContainerRequest } from "../agent/container-request.js";
+import type { CommandOptions, LimitName } from "../agent/exec-request.js";
+import { capabilitySets } from "./capabilities.js";
+import { rlimitValue } from "./read-config.js";
+import type { OciProcess } from "./runtime-spec.js";
+
+export interface ProcessSurroundings {
+  /** The steps that make the container; none for a process that joins one. */
+  readonly steps: readonly string[];
+  readonly join?: number;
+  /** Of its terminal, where it has one. */
+  readonly size: { readonly rows: number; readonly columns: number } | undefined;
+  /** Nothing can come for it. */
+  readonly noInput: boolean;
+}
+
+export function processOptions(process: OciProcess, { steps, join, size, noInput }: ProcessSurroundings): CommandOptions {
+  const { user, capabilities, oomScoreAdj, noNewPrivileges } = process;
+  const container: ContainerRequest = {
+    steps,
+    join,
+    noNewPrivileges,
+    oomScore: oomScoreAdj,
+    umask: user.umask,
+    capabilities: capabilities === undefined ? undefined : capabilitySets(capabilities),
+  };
+  const limits = (process.rlimits ?? []).map(({ type, soft, hard }) => [
+    type.replace(/^RLIMIT_/, "").toLowerCase() as LimitName,
+    { soft: rlimitValue(soft), hard: rlimitValue(hard) },
+  ]);
+  return {
+    env: process.env ?? [],
+    cleanEnv: true,
+    cwd: process.cwd,
+    makeCwd: join === undefined,
+    user: `${String(user.uid)}:${String(user.gid)}`,
+    groups: user.additionalGids ?? [],
+    limits: Object.fromEntries(limits) as NonNullable<CommandOptions["limits"]>,
+    ...(process.terminal === true ? { terminal: size ?? true } : { noInput }),
+    container,
+  };
+}

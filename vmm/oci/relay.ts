@@ -1,0 +1,45 @@
+// The process that stands for a program of `exec` on the host.
+import { closeSync, readFileSync, writeSync } from "node:fs";
+import { EXIT_SIGNAL_BASE } from "../host/exit-codes.js";
+import { connectAgent } from "../sdk/agent-socket.js";
+import { startFailure } from "./exec-failure.js";
+import { REPORT_FD } from "./exec.js";
+import type { OciProcess } from "./runtime-spec.js";
+import { holdTerminal, StandardProgram } from "./standard-program.js";
+import { AGENT_SOCKET, Container } from "./state.js";
+
+const SIGKILL = 9;
+const EXIT_FAILURE = 255;
+
+/** The result is the process's exit code. */
+export async function relay(folder: string, order: string): Promise<number> {
+  const at = folder.lastIndexOf("/");
+  const container = new Container(folder.slice(0, at), folder.slice(at + 1));
+  let program: StandardProgram;
+  try {
+    const process = JSON.parse(readFileSync(order, "utf8")) as OciProcess;
+    if (process.terminal === true) holdTerminal();
+    const agent = await connectAgent(container.shortPath(AGENT_SOCKET));
+    program = new StandardProgram(agent, process, { steps: [], join: container.phase?.guestPid ?? 0 });
+    await program.started;
+  } catch (error) {
+    report(startFailure(error).replaceAll("\n", "; "));
+    return EXIT_FAILURE;
+  }
+  report("ok");
+  try {
+    return (await program.ended).exitCode;
+  } catch {
+    // The VM has ended under it.
+    return EXIT_SIGNAL_BASE + SIGKILL;
+  }
+}
+
+function report(line: string): void {
+  try {
+    writeSync(REPORT_FD, `${line}\n`);
+    closeSync(REPORT_FD);
+  } catch {
+    // Whoever asked has gone; the program is there.
+  }
+}

@@ -1,0 +1,39 @@
+// `start`: the program of a container that has been created.
+import { ConfigError, HostError } from "../errors.js";
+import { onlyWord, parseOptions } from "./command-line.js";
+import type { Context } from "./context.js";
+import { runHooks } from "./hooks.js";
+import { askMonitor } from "./monitor-messages.js";
+import { containerOf, type Container } from "./state.js";
+
+export async function start({ global, log, argv }: Context): Promise<number> {
+  const { words } = parseOptions(argv, {});
+  await startContainer(log, containerOf(global.root, onlyWord(words, "start")));
+  return 0;
+}
+
+/** Rejects with ConfigError for a container that is not there to be started, with HostError for a program that cannot begin. */
+export async function startContainer(log: Context["log"], container: Container): Promise<void> {
+  const record = container.known;
+  switch (container.status) {
+    case "created":
+      break;
+    case "stopped":
+      throw new ConfigError(["cannot start a container that has stopped"]);
+    case "running":
+      throw new ConfigError(["cannot start an already running container"]);
+    default:
+      throw new ConfigError([`cannot start a container in the ${container.status} state`]);
+  }
+  runHooks("startContainer", record, "created");
+  const reply = await askMonitor(container, record, { start: true });
+  if (reply === undefined) throw new HostError("the container's monitor has ended before its program had begun");
+  if ("error" in reply) throw new HostError(reply.error);
+  for (const warning of reply.warnings ?? []) log.warn(warning);
+  try {
+    runHooks("poststart", record, "running");
+  } catch (error) {
+    // runtime.md: the container goes on.
+    log.warn((error as Error).message);
+  }
+}

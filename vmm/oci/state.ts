@@ -1,0 +1,168 @@
+// What is known of containers between one command and the next: a folder each. Every command works on it after a crash of the
+// one before: what a container is comes from its monitor's process, and from what that has written last.
+import { mkdirSync, openSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { ConfigError, HostError } from "../errors.js";
+import { isAlive, type ProcessIdentity } from "../sdk/process-identity.js";
+import type { CgroupPaths } from "./cgroups.js";
+import type { SharedPath } from "./guest-setup.js";
+import type { OciHook, HookKind } from "./runtime-spec.js";
+
+export const DEFAULT_ROOT = "/run/vmlet-runtime";
+const ID = /^[\w+.-]+$/;
+const MAX_ID_CHARS = 1024;
+const RECORD = "state.json";
+const PHASE = "phase.json";
+
+export type ContainerStatus = "creating" | "created" | "running" | "paused" | "stopped";
+
+/** Written once, by `create`. */
+export interface ContainerRecord {
+  readonly id: string;
+  readonly ociVersion: string;
+  readonly bundle: string;
+  readonly rootfs: string;
+  readonly annotations: Readonly<Record<string, string>>;
+  readonly created: string;
+  readonly owner: string;
+  readonly cgroups: CgroupPaths;
+  readonly hooks: Readonly<Partial<Record<HookKind, readonly OciHook[]>>>;
+  readonly memoryMib: number;
+  readonly cpus: number;
+  readonly shared: readonly SharedPath[];
+  readonly steps: readonly string[];
+  /** The monitor's; undefined until there is one. */
+  readonly monitor?: ProcessIdentity;
+}
+
+/** Written by the monitor. */
+export interface ContainerPhase {
+  readonly status: "running" | "paused";
+  /** The program's number in the guest. */
+  readonly guestPid: number;
+}
+
+export class Container {
+  readonly id: string;
+  readonly folder: string;
+
+  constructor(root: string, id: string) {
+    this.id = id;
+    this.folder = join(root, id);
+  }
+
+  get exists(): boolean {
+    return statSync(this.folder, { throwIfNoEntry: false })?.isDirectory() === true;
+  }
+
+  /** Undefined where `create` has not come so far. Throws ConfigError for a container that is not there. */
+  get record(): ContainerRecord | undefined {
+    if (!this.exists) throw new ConfigError(["container does not exist"]);
+    return readOwn(join(this.folder, RECORD)) as ContainerRecord | undefined;
+  }
+
+  /** The same, of a container that has been created. */
+  get known(): ContainerRecord {
+    const { record } = this;
+    if (record === undefined) throw new ConfigError([`container ${this.id} has not been created to its end; delete it`]);
+    return record;
+  }
+
+  get phase(): ContainerPhase | undefined {
+    return readOwn(join(this.folder, PHASE)) as ContainerPhase | undefined;
+  }
+
+  get status(): ContainerStatus {
+    const { record } = this;
+    if (record === undefined) return "creating";
+    if (record.monitor === undefined || !isAlive(record.monitor)) return "stopped";
+    return this.phase?.status ?? "created";
+  }
+
+  get share(): string {
+    return join(this.folder, "share");
+  }
+
+  /** Throws ConfigError if there is one already, HostError. */
+  make(): void {
+    try {
+      mkdirSync(join(this.folder, ".."), { recursive: true, mode: 0o711 });
+      mkdirSync(this.folder, { mode: 0o700 });
+      mkdirSync(this.share);
+    } catch (error) {
+      const { code = "" } = error as NodeJS.ErrnoException;
+      if (code === "EEXIST") throw new ConfigError(["container with given ID already exists"]);
+      throw new HostError(`State folder ${this.folder}: ${code}`, { cause: error });
+    }
+  }
+
+  write(record: ContainerRecord): void {
+    this.#write(RECORD, record);
+  }
+
+  writePhase(phase: ContainerPhase): void {
+    this.#write(PHASE, phase);
+  }
+
+  remove(): void {
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+
+  /**
+   * A path of a file in the folder that fits a socket's address, however long the folder's own is. As long as this process
+   * lives.
+   */
+  shortPath(name: string): string {
+    this.#folderFd ??= openSync(this.folder, "r");
+    return `/proc/self/fd/${String(this.#folderFd)}/${name}`;
+  }
+
+  #folderFd: number | undefined;
+
+  #write(name: string, value: unknown): void {
+    const path = join(this.folder, name);
+    writeFileSync(`${path}.new`, JSON.stringify(value), { mode: 0o600 });
+    renameSync(`${path}.new`, path);
+  }
+}
+
+export const CONTROL_SOCKET = "control.sock";
+export const AGENT_SOCKET = "agent.sock";
+
+/** Throws ConfigError for what is no name of a container. */
+export function containerOf(root: string, id: string): Container {
+  if (!ID.test(id) || id === "." || id === ".." || id.length > MAX_ID_CHARS) {
+    throw new ConfigError([`invalid id format: ${JSON.stringify(id)}: letters, digits, "_", "+", "-" and "."`]);
+  }
+  return new Container(root, id);
+}
+
+export function allContainers(root: string): Container[] {
+  let names: string[];
+  try {
+    names = readdirSync(root);
+  } catch {
+    return [];
+  }
+  return names.filter((name) => ID.test(name)).map((name) => new Container(root, name));
+}
+
+function readOwn(path: string): unknown {
+  try {
+    return JSON.parse(readFileSync(path, "utf8"));
+  } catch {
+    return undefined;
+  }
+}
+
+/** What hooks and `state` are told. runtime-spec, runtime.md, "State". */
+export function stateOf(record: ContainerRecord, status: ContainerStatus) {
+  return {
+    ociVersion: record.ociVersion,
+    id: record.id,
+    status,
+    pid: status === "stopped" ? 0 : (record.monitor?.pid ?? 0),
+    bundle: record.bundle,
+    annotations: record.annotations,
+  };
+}

@@ -1,0 +1,62 @@
+// Namespaces of this process's main thread, and what is mounted in them: unshare(2), setns(2), mount(2), mount_setattr(2). What
+// the thread starts from then on, programs and threads, is in them, too.
+import { ENOSYS, systemCallError, uninterrupted } from "./errno.js";
+import { koffi, lazy } from "./koffi.js";
+
+const nativeUnshare = lazy("unshare", "int", ["int"]);
+const nativeSetns = lazy("setns", "int", ["int", "int"]);
+const nativeMount = lazy("mount", "int", ["str", "str", "str", "ulong", "str"]);
+const nativeUmount = lazy("umount2", "int", ["str", "int"]);
+const nativeSyscall = lazy("syscall", "int64_t", ["int64_t", "int64_t", "str", "int64_t", "void *", "size_t"]);
+
+export const CLONE_NEWNS = 0x0002_0000;
+export const CLONE_NEWNET = 0x4000_0000;
+
+export const MS_RDONLY = 1;
+export const MS_NOSUID = 2;
+export const MS_NODEV = 4;
+export const MS_REMOUNT = 32;
+export const MS_BIND = 4096;
+export const MS_REC = 16_384;
+export const MS_PRIVATE = 1 << 18;
+export const MS_SLAVE = 1 << 19;
+export const MNT_DETACH = 2;
+
+/** Throws SystemCallError. */
+export function unshare(flags: number): void {
+  if (nativeUnshare(flags) < 0) throw systemCallError("unshare");
+}
+
+/** Enters the namespace that `fd` is open for; `kind` is its CLONE_NEW…. Throws SystemCallError. */
+export function enterNamespace(fd: number, kind: number): void {
+  if (nativeSetns(fd, kind) < 0) throw systemCallError("setns");
+}
+
+/** Throws SystemCallError. */
+export function mount(source: string, target: string, type: string, flags: number, data = ""): void {
+  if (uninterrupted(() => nativeMount(source, target, type, flags, data)) < 0) throw systemCallError("mount");
+}
+
+/** Throws SystemCallError. */
+export function unmount(target: string, flags = 0): void {
+  if (uninterrupted(() => nativeUmount(target, flags)) < 0) throw systemCallError("umount2");
+}
+
+const SYS_MOUNT_SETATTR = 442;
+const AT_FDCWD = -100;
+const AT_RECURSIVE = 0x8000;
+const MOUNT_ATTR_RDONLY = 1n;
+/** struct mount_attr: attr_set, attr_clr, propagation, userns_fd. */
+const MOUNT_ATTR_BYTES = 32;
+
+/** What is mounted at the path, and below it, cannot be written to by way of it. Throws SystemCallError. */
+export function makeReadonly(path: string): void {
+  const attributes = new DataView(new ArrayBuffer(MOUNT_ATTR_BYTES));
+  attributes.setBigUint64(0, MOUNT_ATTR_RDONLY, true);
+  // SAFETY: the size of struct mount_attr, read during the call only.
+  const result = nativeSyscall(SYS_MOUNT_SETATTR, AT_FDCWD, path, AT_RECURSIVE, attributes, MOUNT_ATTR_BYTES);
+  if (result >= 0) return;
+  if (koffi.errno() !== ENOSYS) throw systemCallError("mount_setattr");
+  // Before Linux 5.12: the mount alone.
+  mount("none", path, "", MS_BIND | MS_REMOUNT | MS_RDONLY);
+}
