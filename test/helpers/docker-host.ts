@@ -35,10 +35,11 @@ function storageDriver(folder: string): string {
   return knowsOverlay && statfsSync(folder).type !== OVERLAYFS_SUPER_MAGIC ? "overlay2" : "vfs";
 }
 
-export async function openDocker(): Promise<DockerHost> {
+/** `options`: of the engine. */
+export async function openDocker(options: readonly string[] = []): Promise<DockerHost> {
   const workspace = await openWorkspace(new AbortController().signal);
   try {
-    const engine = await startEngine(workspace, program("docker"), storageDriver(workspace.folder));
+    const engine = await startEngine(workspace, program("docker"), storageDriver(workspace.folder), options);
     const client = [program("docker"), ...engine.host];
     return {
       client,

@@ -24,8 +24,13 @@ export interface Engine {
   stop(): Promise<void>;
 }
 
-/** Below the launcher, which ends it if we die. "vfs" works on every file system, and copies every layer whole. */
-export async function startEngine(workspace: Workspace, client: string, storageDriver = "vfs"): Promise<Engine> {
+/** Below the launcher, which ends it if we die. "vfs" works on every file system, and copies every layer whole. `more`: options. */
+export async function startEngine(
+  workspace: Workspace,
+  client: string,
+  storageDriver = "vfs",
+  more: readonly string[] = [],
+): Promise<Engine> {
   const folder = join(workspace.folder, "docker");
   mkdirSync(folder);
   const socket = `unix://${join(folder, "socket")}`;
@@ -36,6 +41,7 @@ export async function startEngine(workspace: Workspace, client: string, storageD
     ...["--iptables=false", "--ip6tables=false", "--ip-forward=false", "--userland-proxy=false", `--bridge=${bridge}`],
     ...[`--storage-driver=${storageDriver}`, "--log-level=error"],
     ...["--data-root", join(folder, "data"), "--exec-root", join(folder, "exec"), "--pidfile", pidFile, "-H", socket],
+    ...more,
   ];
   const child = spawn(
     workspace.launcher,
