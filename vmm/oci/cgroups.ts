@@ -7,7 +7,8 @@ import type { OciResources } from "./runtime-spec.js";
 
 /** What monitor and file server need beside the guest's memory, `bytes`. */
 export const OVERHEAD_BYTES = 160 * 1024 * 1024;
-const RETRIES = 50;
+/** Memory of a VM that was killed takes its time to be freed, `ms`. */
+const REMOVE_LIMIT_MS = 15_000;
 const RETRY_MS = 10;
 const USED = ["memory", "cpu", "cpuset", "cpuacct", "blkio", "freezer", "pids"];
 
@@ -20,7 +21,8 @@ export interface CgroupPaths {
 export function cgroupPaths(cgroupsPath: string | undefined, id: string, isSystemd: boolean): CgroupPaths {
   const path = isSystemd ? systemdPath(cgroupsPath, id) : (cgroupsPath ?? "") === "" ? `/${id}` : (cgroupsPath ?? "");
   const inside = isAbsolute(path) ? path : `/${path}`;
-  if (inside.split("/").includes("..")) throw new ConfigError([`linux.cgroupsPath: ${path} leads out of the hierarchy`]);
+  if (inside.split("/").includes(".."))
+    throw new ConfigError([`linux.cgroupsPath: ${path} leads out of the hierarchy`]);
   const paths: Record<string, string> = {};
   for (const { mountPoint, type, options } of cgroupMounts()) {
     if (type === "cgroup2") continue;
@@ -138,9 +140,9 @@ export function processesIn(paths: CgroupPaths): number[] {
   return [...new Set(all.filter((line) => line !== "").map(Number))];
 }
 
-/** Ends what is left in them, and removes them. */
+/** Ends what is left in them, and removes them. Rejects with HostError if that cannot be. */
 export async function removeCgroups(paths: CgroupPaths): Promise<void> {
-  for (let turn = 0; turn < RETRIES; turn++) {
+  for (const begun = performance.now(); performance.now() - begun < REMOVE_LIMIT_MS;) {
     for (const pid of processesIn(paths)) {
       try {
         process.kill(pid, "SIGKILL");
@@ -151,11 +153,15 @@ export async function removeCgroups(paths: CgroupPaths): Promise<void> {
     if (Object.values(paths).every(isRemoved)) return;
     await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
   }
+  throw new HostError(
+    `Control group ${Object.values(paths)[0] ?? ""}: it cannot be removed: processes in it do not end`,
+  );
 }
 
 function isRemoved(path: string): boolean {
   try {
-    for (const entry of readdirSync(path, { withFileTypes: true })) if (entry.isDirectory()) isRemoved(join(path, entry.name));
+    for (const entry of readdirSync(path, { withFileTypes: true }))
+      if (entry.isDirectory()) isRemoved(join(path, entry.name));
     rmdirSync(path);
     return true;
   } catch (error) {

@@ -159,7 +159,8 @@ function spawnMonitor(container: Container, { terminal, isDetached }: MonitorStr
 
 /** Throws HostError for a process that could not be made. */
 function identityOf({ pid }: ChildProcess): ProcessIdentity {
-  if (pid === undefined) throw new HostError(`The monitor ${runtimeProgram()} cannot be started`, { cure: "make build" });
+  if (pid === undefined)
+    throw new HostError(`The monitor ${runtimeProgram()} cannot be started`, { cure: "make build" });
   return { pid, startTicks: Number(statFields(pid)?.[START_TICKS_FIELD] ?? 0), boot: bootId() };
 }
 

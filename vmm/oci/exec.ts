@@ -109,9 +109,11 @@ async function run(container: Container, wanted: OciProcess, options: Options): 
     });
     const { pid } = child;
     if (pid === undefined) throw new HostError(`${runtimeProgram()} cannot be started`);
-    const ended = new Promise<number>((resolve) => child.once("exit", (code) => {
-      resolve(code ?? EXIT_FAILURE);
-    }));
+    const ended = new Promise<number>((resolve) =>
+      child.once("exit", (code) => {
+        resolve(code ?? EXIT_FAILURE);
+      }),
+    );
     const said = await reportOf(child.stdio[REPORT_FD] as NodeJS.ReadableStream);
     if (said !== "ok") throw new HostError(said === "" ? "the process that stands for the program has ended" : said);
     const pidFile = options.value("pid-file");

@@ -5,7 +5,7 @@ import { isAbsolute, join, posix } from "node:path";
 import { steps } from "../agent/container-request.js";
 import { ConfigError } from "../errors.js";
 import { mountFlags, type MountFlags } from "./mount-options.js";
-import type { OciDevice, OciLinux, OciMount, OciSpec } from "./runtime-spec.js";
+import type { OciDevice, OciMount, OciSpec } from "./runtime-spec.js";
 
 /** Where the guest has what is shared. */
 export const SHARE_IN_GUEST = "/.vmlet/share";
@@ -58,9 +58,7 @@ const DEFAULT_LINKS = [
 export function guestSetup(spec: OciSpec, bundle: string): GuestSetup {
   const problems = refusals(spec);
   const warnings = lost(spec);
-  const shared: SharedPath[] = [
-    { source: rootfs(spec, bundle), name: ROOT_NAME, isFile: false, isReadonly: false },
-  ];
+  const shared: SharedPath[] = [{ source: rootfs(spec, bundle), name: ROOT_NAME, isFile: false, isReadonly: false }];
   const all: string[] = [...steps.enter(posix.join(SHARE_IN_GUEST, ROOT_NAME))];
   for (const mount of spec.mounts ?? []) {
     const made = mountSteps(mount, bundle, shared.length);
@@ -122,7 +120,10 @@ function mountSteps(mount: OciMount, bundle: string, index: number): MountSteps 
       return { steps: [...steps.bind("dev/pts", target, 0, false), ...propagation] };
     case "cgroup":
     case "cgroup2":
-      return { steps: [], warning: `mount ${target}: a VM has no control groups of its host; it is as large as its limits say` };
+      return {
+        steps: [],
+        warning: `mount ${target}: a VM has no control groups of its host; it is as large as its limits say`,
+      };
     default:
       return `mount ${target}: type ${JSON.stringify(type)} cannot be had in a VM`;
   }
@@ -136,7 +137,10 @@ interface BindContext {
   readonly propagation: readonly string[];
 }
 
-function bindSteps({ source = "" }: OciMount, { target, flags, bundle, index, propagation }: BindContext): MountSteps | string {
+function bindSteps(
+  { source = "" }: OciMount,
+  { target, flags, bundle, index, propagation }: BindContext,
+): MountSteps | string {
   const path = isAbsolute(source) ? source : join(bundle, source);
   const stat = statSync(path, { throwIfNoEntry: false });
   if (stat === undefined) return `mount ${target}: bind source ${path}: no such file or directory`;
@@ -165,7 +169,13 @@ function memoryOf(path: string, target: string, { flags }: MountFlags): MountSte
   const { blocks, bsize } = statfsSync(path);
   const bytes = blocks * bsize;
   return {
-    steps: steps.mount("tmpfs", "shm", target, flags, `mode=1777,size=${String(bytes > 0 ? bytes : DEFAULT_SHM_BYTES)}`),
+    steps: steps.mount(
+      "tmpfs",
+      "shm",
+      target,
+      flags,
+      `mode=1777,size=${String(bytes > 0 ? bytes : DEFAULT_SHM_BYTES)}`,
+    ),
   };
 }
 
@@ -215,17 +225,26 @@ function refusals({ linux = {} }: OciSpec): string[] {
 }
 
 function lost({ linux = {}, process }: OciSpec): string[] {
-  const { seccomp, intelRdt, mountLabel, rootfsPropagation, resources } = linux as OciLinux;
+  const { seccomp, intelRdt, mountLabel, rootfsPropagation, resources } = linux;
   const warnings: string[] = [];
   const warn = (is: boolean, text: string): void => {
     if (is) warnings.push(text);
   };
   const isSet = (text: string | undefined): boolean => text !== undefined && text !== "";
-  warn(seccomp !== undefined && seccomp !== null, "linux.seccomp is not applied: the VM's kernel is the container's own");
-  warn(isSet(process?.apparmorProfile), "process.apparmorProfile is not applied: it is the host's kernel that would keep it");
+  warn(
+    seccomp !== undefined && seccomp !== null,
+    "linux.seccomp is not applied: the VM's kernel is the container's own",
+  );
+  warn(
+    isSet(process?.apparmorProfile),
+    "process.apparmorProfile is not applied: it is the host's kernel that would keep it",
+  );
   warn(isSet(process?.selinuxLabel) || isSet(mountLabel), "labels of SELinux are not applied in the VM");
   warn(intelRdt !== undefined, "linux.intelRdt is not applied");
-  warn(isSet(rootfsPropagation) && rootfsPropagation?.includes("shared") === true, "linux.rootfsPropagation ends at the VM");
+  warn(
+    isSet(rootfsPropagation) && rootfsPropagation?.includes("shared") === true,
+    "linux.rootfsPropagation ends at the VM",
+  );
   warn((resources?.pids?.limit ?? 0) > 0, "linux.resources.pids.limit is not applied: processes are the VM's own");
   return warnings;
 }

@@ -20,7 +20,7 @@ function runHook(what: string, { path, args = [], env = [], timeout }: OciHook, 
   const result = spawnSync(path, rest, {
     argv0,
     input,
-    env: Object.fromEntries(env.map((variable) => variable.split(/=(.*)/s, 2))),
+    env: environment(env),
     encoding: "utf8",
     ...(timeout === undefined ? {} : { timeout: timeout * 1000, killSignal: "SIGKILL" }),
   });
@@ -36,4 +36,13 @@ function runHook(what: string, { path, args = [], env = [], timeout }: OciHook, 
           : `exit status ${String(result.status)}`;
   const said = `stdout: ${result.stdout.slice(-MAX_WORDS)}, stderr: ${result.stderr.slice(-MAX_WORDS)}`;
   throw new HostError(`error running ${what}: ${why}${result.error === undefined ? `, ${said}` : ""}`);
+}
+
+function environment(variables: readonly string[]): Record<string, string> {
+  const all: Record<string, string> = {};
+  for (const variable of variables) {
+    const at = variable.indexOf("=");
+    if (at > 0) all[variable.slice(0, at)] = variable.slice(at + 1);
+  }
+  return all;
 }

@@ -44,7 +44,14 @@ export function list({ global, argv }: Context): number {
     print(
       columns([
         ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"],
-        ...found.map(({ id, pid, status, bundle, created, owner }) => [id, String(pid), status, bundle, created, owner]),
+        ...found.map(({ id, pid, status, bundle, created, owner }) => [
+          id,
+          String(pid),
+          status,
+          bundle,
+          created,
+          owner,
+        ]),
       ]),
     );
   }
@@ -53,11 +60,12 @@ export function list({ global, argv }: Context): number {
 
 /** As Go's tabwriter makes it with a minimal width of 12, a padding of 3 and blanks. */
 function columns(rows: readonly (readonly string[])[]): string {
-  const widths = (rows[0] ?? []).map((_, index) =>
-    Math.max(12, ...rows.map((row) => (row[index] ?? "").length + 3)),
-  );
+  const widths = (rows[0] ?? []).map((_, index) => Math.max(12, ...rows.map((row) => (row[index] ?? "").length + 3)));
   return rows
-    .map((row) => `${row.map((cell, index) => (index === row.length - 1 ? cell : cell.padEnd(widths[index] ?? 0))).join("")}\n`)
+    .map(
+      (row) =>
+        `${row.map((cell, index) => (index === row.length - 1 ? cell : cell.padEnd(widths[index] ?? 0))).join("")}\n`,
+    )
     .join("");
 }
 
@@ -87,4 +95,3 @@ export async function ps({ global, argv }: Context): Promise<number> {
   );
   return 0;
 }
-

@@ -46,5 +46,7 @@ function annotated(value: string | undefined, name: string, minimum: number, max
   if (value === undefined) return undefined;
   const number = Number(value);
   if (/^\d+$/.test(value) && number >= minimum && number <= maximum) return number;
-  throw new ConfigError([`annotations.${name}: ${JSON.stringify(value)} is not a number from ${String(minimum)} to ${String(maximum)}`]);
+  throw new ConfigError([
+    `annotations.${name}: ${JSON.stringify(value)} is not a number from ${String(minimum)} to ${String(maximum)}`,
+  ]);
 }

@@ -37,7 +37,8 @@ export async function askMonitor(
   for (;;) {
     const socket = await connected(path);
     if (socket !== undefined) return answer(socket, request, deadline);
-    if (record.monitor === undefined || !isAlive(record.monitor)) throw new HostError("the container's monitor has ended");
+    if (record.monitor === undefined || !isAlive(record.monitor))
+      throw new HostError("the container's monitor has ended");
     if (performance.now() > deadline) return undefined;
     await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
   }

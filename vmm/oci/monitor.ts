@@ -229,4 +229,3 @@ function interfaceWarnings(): string[] {
   const real = names.filter((name) => !/^(tunl|gre|gretap|erspan|ip_vti|ip6_vti|sit|ip6tnl|ip6gre)0$/.test(name));
   return real.length === 0 ? [] : [`network interfaces are not connected to the VM yet: ${real.join(", ")}`];
 }
-

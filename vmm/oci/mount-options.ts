@@ -71,7 +71,8 @@ const PROPAGATION: Readonly<Record<string, number>> = {
   runbindable: MS_UNBINDABLE | MS_REC,
 };
 /** For the mount and all that is mounted below it: mount_setattr(2). In a VM there is nothing below but the host's own mounts. */
-const RECURSIVE = /^r(ro|rw|nosuid|suid|nodev|dev|noexec|exec|nodiratime|diratime|relatime|norelatime|noatime|atime|strictatime|nostrictatime|nosymfollow|symfollow)$/;
+const RECURSIVE =
+  /^r(ro|rw|nosuid|suid|nodev|dev|noexec|exec|nodiratime|diratime|relatime|norelatime|noatime|atime|strictatime|nostrictatime|nosymfollow|symfollow)$/;
 
 export const MOUNT_OPTIONS: readonly string[] = [
   ...[...Object.keys(SET), ...Object.keys(CLEAR), ...Object.keys(PROPAGATION), "rro", "rrw"].sort(),

@@ -15,7 +15,10 @@ export interface ProcessSurroundings {
   readonly noInput: boolean;
 }
 
-export function processOptions(process: OciProcess, { steps, join, size, noInput }: ProcessSurroundings): CommandOptions {
+export function processOptions(
+  process: OciProcess,
+  { steps, join, size, noInput }: ProcessSurroundings,
+): CommandOptions {
   const { user, capabilities, oomScoreAdj, noNewPrivileges } = process;
   const container: ContainerRequest = {
     steps,

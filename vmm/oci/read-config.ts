@@ -236,18 +236,26 @@ function checkLinux(check: Checker, linux: Fields): void {
   const sysctl = check.object("linux.sysctl", linux["sysctl"] ?? undefined) ?? {};
   for (const [name, value] of Object.entries(sysctl)) {
     check.text(`linux.sysctl.${name}`, value);
-    if (!/^[\w./-]+$/.test(name) || name.includes("..")) check.say("linux.sysctl", name, "a name such as net.core.somaxconn");
+    if (!/^[\w./-]+$/.test(name) || name.includes(".."))
+      check.say("linux.sysctl", name, "a name such as net.core.somaxconn");
   }
   check.text("linux.cgroupsPath", linux["cgroupsPath"]);
   for (const [index, one] of check.list("linux.devices", linux["devices"]).entries()) {
-    check.path(`linux.devices[${String(index)}].path`, (check.object(`linux.devices[${String(index)}]`, one) ?? {})["path"]);
+    check.path(
+      `linux.devices[${String(index)}].path`,
+      (check.object(`linux.devices[${String(index)}]`, one) ?? {})["path"],
+    );
   }
   const resources = check.object("linux.resources", linux["resources"] ?? undefined);
   if (resources !== undefined) checkResources(check, resources, "linux.resources");
 }
 
 /** Of config.json, and of `update`. */
-export function checkResources(check: Pick<Checker, "object" | "integer" | "text">, fields: Fields, where: string): void {
+export function checkResources(
+  check: Pick<Checker, "object" | "integer" | "text">,
+  fields: Fields,
+  where: string,
+): void {
   const MAX = Number.MAX_SAFE_INTEGER;
   const memory = check.object(`${where}.memory`, fields["memory"] ?? undefined) ?? {};
   for (const name of ["limit", "reservation", "swap"]) check.integer(`${where}.memory.${name}`, memory[name], -1, MAX);

@@ -32,7 +32,9 @@ export function update({ global, log, argv }: Context): number {
   if (memory > guestBytes) {
     log.warn(`the VM has ${String(record.memoryMib)} MiB for as long as it runs: a larger limit gives it no more`);
   } else if (memory > 0 && memory < guestBytes) {
-    log.warn(`the VM has ${String(record.memoryMib)} MiB for as long as it runs: with less it would be killed; the limit stays`);
+    log.warn(
+      `the VM has ${String(record.memoryMib)} MiB for as long as it runs: with less it would be killed; the limit stays`,
+    );
   }
   for (const [name, isSet] of [
     ["pids-limit", (resources.pids?.limit ?? 0) > 0],
@@ -62,7 +64,11 @@ function resourcesOf(options: Options): OciResources {
   const defined = <Fields extends object>(fields: Fields): Fields =>
     Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as Fields;
   const resources = {
-    memory: defined({ limit: number("memory"), reservation: number("memory-reservation"), swap: number("memory-swap") }),
+    memory: defined({
+      limit: number("memory"),
+      reservation: number("memory-reservation"),
+      swap: number("memory-swap"),
+    }),
     cpu: defined({
       shares: number("cpu-share"),
       quota: number("cpu-quota"),
@@ -74,7 +80,7 @@ function resourcesOf(options: Options): OciResources {
     blockIO: defined({ weight: number("blkio-weight") }),
   };
   checkedResources(resources, "update");
-  return resources as OciResources;
+  return resources;
 }
 
 export async function events({ global, argv }: Context): Promise<number> {
@@ -98,7 +104,8 @@ function isRunning(container: Container): boolean {
 function durationMs(text: string): number {
   const [, digits = "", unit = ""] = /^(\d+(?:\.\d+)?)(ms|s|m|h)$/.exec(text) ?? [];
   const factor = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 }[unit] ?? 0;
-  if (factor === 0 || Number(digits) === 0) throw new ConfigError([`duration interval must be greater than 0: ${text}`]);
+  if (factor === 0 || Number(digits) === 0)
+    throw new ConfigError([`duration interval must be greater than 0: ${text}`]);
   return Number(digits) * factor;
 }
 
@@ -109,7 +116,9 @@ function statistics(paths: CgroupPaths) {
     return folder === undefined ? 0 : numberIn(join(folder, file));
   };
   const unified = paths[""] !== undefined;
-  const cpuTotal = unified ? field(join(paths[""] ?? "", "cpu.stat"), "usage_usec") * 1000 : read("cpuacct", "cpuacct.usage");
+  const cpuTotal = unified
+    ? field(join(paths[""] ?? "", "cpu.stat"), "usage_usec") * 1000
+    : read("cpuacct", "cpuacct.usage");
   const memory = unified
     ? { usage: read("", "memory.current"), limit: read("", "memory.max"), max: read("", "memory.peak") }
     : {
@@ -143,4 +152,3 @@ function field(file: string, name: string): number {
     return 0;
   }
 }
-

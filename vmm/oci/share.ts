@@ -3,7 +3,17 @@
 import { closeSync, mkdirSync, openSync } from "node:fs";
 import { join } from "node:path";
 import { HostError } from "../errors.js";
-import { CLONE_NEWNS, makeReadonly, mount, MS_BIND, MS_NODEV, MS_NOSUID, MS_REC, MS_SLAVE, unshare } from "../sys/namespaces.js";
+import {
+  CLONE_NEWNS,
+  makeReadonly,
+  mount,
+  MS_BIND,
+  MS_NODEV,
+  MS_NOSUID,
+  MS_REC,
+  MS_SLAVE,
+  unshare,
+} from "../sys/namespaces.js";
 import type { SharedPath } from "./guest-setup.js";
 
 /** Of folders that mounts cover, and empty files. */

@@ -67,9 +67,11 @@ export class StandardProgram {
     void this.started.then(
       () => {
         input = hasTerminal || !isNullInput() ? this.#openInput(hasTerminal) : undefined;
-        releases.push(onEndSignals((number) => {
-          this.signal(number);
-        }));
+        releases.push(
+          onEndSignals((number) => {
+            this.signal(number);
+          }),
+        );
         if (hasTerminal) releases.push(this.#followSize());
       },
       () => undefined,

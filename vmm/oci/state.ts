@@ -64,7 +64,8 @@ export class Container {
   /** The same, of a container that has been created. */
   get known(): ContainerRecord {
     const { record } = this;
-    if (record === undefined) throw new ConfigError([`container ${this.id} has not been created to its end; delete it`]);
+    if (record === undefined)
+      throw new ConfigError([`container ${this.id} has not been created to its end; delete it`]);
     return record;
   }
 
@@ -155,8 +156,17 @@ function readOwn(path: string): unknown {
   }
 }
 
+export interface OciState {
+  readonly ociVersion: string;
+  readonly id: string;
+  readonly status: ContainerStatus;
+  readonly pid: number;
+  readonly bundle: string;
+  readonly annotations: Readonly<Record<string, string>>;
+}
+
 /** What hooks and `state` are told. runtime-spec, runtime.md, "State". */
-export function stateOf(record: ContainerRecord, status: ContainerStatus) {
+export function stateOf(record: ContainerRecord, status: ContainerStatus): OciState {
   return {
     ociVersion: record.ociVersion,
     id: record.id,

@@ -1,7 +1,13 @@
 // What a program may ask of a VM that runs programs, checked before anything is made.
 import { isAbsolute, posix, resolve } from "node:path";
 import { statSync } from "node:fs";
-import { DEFAULT_CPUS, DEFAULT_RUN_MEMORY_MIB, MAX_CPUS, MAX_MEMORY_MIB, MIN_RUN_MEMORY_MIB } from "../config/defaults.js";
+import {
+  DEFAULT_CPUS,
+  DEFAULT_RUN_MEMORY_MIB,
+  MAX_CPUS,
+  MAX_MEMORY_MIB,
+  MIN_RUN_MEMORY_MIB,
+} from "../config/defaults.js";
 import { integerProblem } from "../config/check.js";
 import { show } from "../config/show.js";
 import { ConfigError } from "../errors.js";

@@ -1,0 +1,204 @@
+// Needs: nothing. config.json of a bundle: what is refused and where, what of it the guest is told.
+import assert from "node:assert/strict";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { ConfigError } from "../../vmm/errors.js";
+import { cgroupPaths } from "../../vmm/oci/cgroups.js";
+import { parseCommandLine, parseOptions } from "../../vmm/oci/command-line.js";
+import { guestSetup } from "../../vmm/oci/guest-setup.js";
+import { machineSize } from "../../vmm/oci/machine-size.js";
+import { mountFlags } from "../../vmm/oci/mount-options.js";
+import { readConfig } from "../../vmm/oci/read-config.js";
+import type { OciSpec } from "../../vmm/oci/runtime-spec.js";
+import { containerOf } from "../../vmm/oci/state.js";
+
+const NETWORK = { namespaces: [{ type: "network" }] };
+const PROCESS = { user: { uid: 0, gid: 0 }, args: ["sh"], cwd: "/" };
+const PLAIN = { ociVersion: "1.0.2", process: PROCESS, root: { path: "rootfs" }, linux: NETWORK };
+
+describe("oci config", () => {
+  let bundle = "";
+
+  before(() => {
+    bundle = mkdtempSync(join(tmpdir(), "vmlet-bundle-"));
+    mkdirSync(join(bundle, "rootfs"));
+  });
+
+  after(() => {
+    rmSync(bundle, { recursive: true });
+  });
+
+  const read = (spec: unknown): OciSpec => {
+    writeFileSync(join(bundle, "config.json"), typeof spec === "string" ? spec : JSON.stringify(spec));
+    return readConfig(bundle);
+  };
+  const problems = (task: () => unknown): readonly string[] => {
+    try {
+      task();
+    } catch (error) {
+      assert.ok(error instanceof ConfigError);
+      return error.problems;
+    }
+    return [];
+  };
+
+  it("a plain one is taken, and one without a process", () => {
+    assert.equal(read(PLAIN).root?.path, "rootfs");
+    assert.deepEqual(
+      problems(() => read({ ...PLAIN, process: undefined })),
+      [],
+    );
+  });
+
+  it("every field that is wrong is named with its value", () => {
+    const cases: readonly (readonly [unknown, RegExp])[] = [
+      ["{", /is no JSON/],
+      ["[]", /is not an object/],
+      [{ ...PLAIN, ociVersion: "2.0.0" }, /ociVersion: "2\.0\.0"/],
+      [{ ...PLAIN, ociVersion: undefined }, /ociVersion/],
+      [{ ...PLAIN, root: undefined }, /root: it is missing/],
+      [{ ...PLAIN, root: { path: "nowhere" } }, /root\.path: ".*nowhere" is not a folder/],
+      [{ ...PLAIN, process: { ...PROCESS, args: [] } }, /process\.args: it names no program/],
+      [{ ...PLAIN, process: { ...PROCESS, args: ["a\0b"] } }, /process\.args\[0\]/],
+      [{ ...PLAIN, process: { ...PROCESS, cwd: "here" } }, /process\.cwd: "here" is not an absolute path/],
+      [{ ...PLAIN, process: { ...PROCESS, env: ["=x"] } }, /process\.env\[0\]: "=x"/],
+      [{ ...PLAIN, process: { ...PROCESS, user: { uid: -1, gid: 0 } } }, /process\.user\.uid: -1/],
+      [
+        { ...PLAIN, process: { ...PROCESS, oomScoreAdj: 1001 } },
+        /oomScoreAdj: 1001 is not a number from -1000 to 1000/,
+      ],
+      [{ ...PLAIN, process: { ...PROCESS, capabilities: { bounding: ["CAP_FLY"] } } }, /"CAP_FLY" is not a capability/],
+      [{ ...PLAIN, process: { ...PROCESS, rlimits: [{ type: "RLIMIT_X", soft: 1, hard: 1 }] } }, /RLIMIT_X/],
+      [
+        { ...PLAIN, process: { ...PROCESS, rlimits: [{ type: "RLIMIT_CPU", soft: 2, hard: 1 }] } },
+        /soft: 2 is not at most the hard limit, 1/,
+      ],
+      [{ ...PLAIN, mounts: [{ destination: 5 }] }, /mounts\[0\]\.destination: 5/],
+      [{ ...PLAIN, hooks: { prestart: [{ path: "true" }] } }, /hooks\.prestart\[0\]\.path: "true"/],
+      [{ ...PLAIN, linux: { ...NETWORK, sysctl: { "../x": "1" } } }, /linux\.sysctl/],
+      [{ ...PLAIN, linux: { ...NETWORK, resources: { memory: { limit: "1g" } } } }, /memory\.limit: "1g"/],
+      [{ ...PLAIN, linux: { namespaces: [{ type: "pid" }, { type: "pid" }] } }, /"pid" is not given once/],
+    ];
+    for (const [spec, expected] of cases) {
+      assert.ok(
+        problems(() => read(spec)).some((problem) => expected.test(problem)),
+        `${String(expected)}: ${JSON.stringify(problems(() => read(spec)))}`,
+      );
+    }
+    assert.equal(problems(() => read({ ociVersion: 1, process: { args: [] } })).length, 4);
+  });
+
+  it("what a VM cannot have is refused, or warned of", () => {
+    const refused = (linux: unknown, mounts: unknown[] = []): string =>
+      problems(() => guestSetup(read({ ...PLAIN, linux, mounts }), bundle)).join("\n");
+    assert.match(refused({}), /no network namespace/);
+    assert.match(refused({ namespaces: [{ type: "network" }, { type: "user" }] }), /user namespace/);
+    assert.match(
+      refused({ namespaces: [{ type: "network" }, { type: "pid", path: "/proc/1/ns/pid" }] }),
+      /another container/,
+    );
+    assert.match(refused({ ...NETWORK, personality: { domain: "LINUX32" } }), /LINUX32/);
+    assert.match(refused(NETWORK, [{ destination: "/x", type: "nfs" }]), /type "nfs"/);
+    assert.match(refused(NETWORK, [{ destination: "/x", type: "bind", source: "/nowhere/at/all" }]), /no such file/);
+    const { warnings } = guestSetup(
+      read({
+        ...PLAIN,
+        mounts: [{ destination: "/sys/fs/cgroup", type: "cgroup" }],
+        linux: { ...NETWORK, intelRdt: {}, devices: [{ path: "/dev/sda", type: "b", major: 8, minor: 0 }] },
+      }),
+      bundle,
+    );
+    assert.match(warnings.join("\n"), /intelRdt[\s\S]*cgroup[\s\S]*\/dev\/sda/);
+  });
+
+  it("binds are shared under names of ours, read-only ones read-only; the root comes first", () => {
+    const { shared, steps } = guestSetup(
+      read({
+        ...PLAIN,
+        mounts: [
+          { destination: "/proc", type: "proc", source: "proc" },
+          { destination: "data", type: "bind", source: bundle, options: ["rbind", "ro"] },
+          { destination: "/etc/conf", source: "config.json", options: ["bind"] },
+        ],
+      }),
+      bundle,
+    );
+    assert.deepEqual(
+      shared.map(({ source, name, isFile, isReadonly }) => [source, name, isFile, isReadonly]),
+      [
+        [join(bundle, "rootfs"), "root", false, false],
+        [bundle, "v1", false, true],
+        [join(bundle, "config.json"), "v2", true, false],
+      ],
+    );
+    assert.deepEqual(steps.slice(0, 2), ["c", "/.vmlet/share/root"]);
+    assert.ok(steps.join(" ").includes("b .vmlet/share/v1 /data 16385 d b .vmlet/share/v2 /etc/conf 16384 f"));
+    assert.deepEqual(steps.slice(-2), ["u", ".vmlet/share"]);
+  });
+
+  it("options of mounts become flags, the last one counts, others are the file system's", () => {
+    const { flags, isBind, isRecursive, propagation, data } = mountFlags([
+      "rbind",
+      "ro",
+      "nosuid",
+      "rw",
+      "noexec",
+      "rprivate",
+      "size=1m",
+      "mode=755",
+      "defaults",
+    ]);
+    assert.deepEqual(
+      [flags, isBind, isRecursive, propagation, data],
+      [2 | 8, true, true, (1 << 18) | 16384, "size=1m,mode=755"],
+    );
+  });
+
+  it("the VM is as large as its limit, or as an annotation says", () => {
+    const size = (limit: number | undefined, annotations = {}): readonly [number, number, number] => {
+      const { memoryMib, limitBytes, warnings } = machineSize({
+        ...PLAIN,
+        annotations,
+        linux: { ...NETWORK, resources: { memory: limit === undefined ? {} : { limit } } },
+      });
+      return [memoryMib, limitBytes, warnings.length];
+    };
+    assert.deepEqual(size(undefined), [512, 0, 0]);
+    assert.deepEqual(size(-1), [512, 0, 0]);
+    assert.deepEqual(size(300 * 2 ** 20), [300, 300 * 2 ** 20, 0]);
+    assert.deepEqual(size(8 * 2 ** 20), [64, 64 * 2 ** 20, 1]);
+    assert.deepEqual(size(undefined, { "io.vmlet.memory-mib": "128" }), [128, 0, 0]);
+    assert.match(problems(() => size(undefined, { "io.vmlet.cpus": "many" })).join(), /"many"/);
+  });
+});
+
+describe("oci command line", () => {
+  it("global options come before the command, its own before or behind its words", () => {
+    const line = parseCommandLine(["--root", "/r", "-log=/l", "--log-format", "json", "delete", "--force", "one"]);
+    assert.deepEqual(
+      [line.global.root, line.global.log, line.global.logFormat, line.command],
+      ["/r", "/l", "json", "delete"],
+    );
+    const { options, words } = parseOptions(line.argv, { flags: ["force|f"] });
+    assert.deepEqual([options.has("force"), words], [true, ["one"]]);
+    assert.throws(() => parseOptions(["--nosuch"], {}), /not defined: -nosuch/);
+    assert.throws(() => parseOptions(["--bundle"], { values: ["bundle|b"] }), /needs an argument: -bundle/);
+    assert.throws(() => parseCommandLine(["--log-format", "xml", "list"]), /invalid log-format: xml/);
+  });
+
+  it("an id cannot lead out of the state folder", () => {
+    for (const id of ["", ".", "..", "a/b", "a b", "a\n"]) assert.throws(() => containerOf("/r", id), /invalid id/, id);
+    assert.equal(containerOf("/r", "a+b_c-1.2").folder, "/r/a+b_c-1.2");
+  });
+
+  it("control groups lie where config.json says, as systemd has them where that is asked for", function () {
+    const ends = (path: string | undefined, isSystemd: boolean): string | undefined =>
+      Object.values(cgroupPaths(path, "one", isSystemd))[0];
+    if (ends("/a/b", false) === undefined) this.skip();
+    assert.match(ends("/a/b", false) ?? "", /\/a\/b$/);
+    assert.match(ends(undefined, false) ?? "", /\/one$/);
+    assert.match(ends("a-b.slice:x:y", true) ?? "", /\/a\.slice\/a-b\.slice\/x-y\.scope$/);
+    assert.throws(() => ends("/a/../../b", false), /leads out/);
+  });
+});
