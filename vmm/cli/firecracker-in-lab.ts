@@ -17,7 +17,7 @@ import { OutputQueue, OutputWriter } from "../host/standard-output.js";
 import { chooseAccelerator } from "../lab/accelerator.js";
 import { Vm } from "../machine/vm.js";
 import { loadDeviceSupport } from "../virtio/device-support.js";
-import { FileInput } from "./input-source.js";
+import { FileInput } from "../host/file-input.js";
 
 const STDOUT = 1;
 const LOOK_MS = 5;
