@@ -5,6 +5,8 @@ import { Fault } from "./fault.js";
 /** As serde_json, which reads it in Firecracker. */
 const MAX_DEPTH = 127;
 const MAX_SHOWN_KEY = 40;
+/** 2^64 - 1. */
+const MAX_WHOLE = "18446744073709551615";
 
 const DECODER = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 const STRUCTURE = /"(?:[^"\\]|\\.)*"|[{}[\],:]|[^\s"{}[\],:]+/gsy;
@@ -76,10 +78,20 @@ function checkTokens(source: string, isFree: boolean): void {
         checkText(token, isKey && !isFree ? open.at(-1) : undefined);
         break;
       default:
-        if (!isFree && /^-?\d/.test(token) && !/^(?:0|-?[1-9]\d*)$/.test(token)) {
-          throw new Fault(`The body has the number ${token.slice(0, MAX_SHOWN_KEY)}; only whole numbers are taken`);
-        }
+        if (!isFree && /^-?\d/.test(token)) checkNumber(token);
     }
+  }
+}
+
+function checkNumber(token: string): void {
+  const shown = token.slice(0, MAX_SHOWN_KEY);
+  if (!/^(?:0|-?[1-9]\d*)$/.test(token)) {
+    throw new Fault(`The body has the number ${shown}; only whole numbers are taken`);
+  }
+  // JSON.parse rounds it, and the first number that does not fit looks then like the last one that does.
+  const isLonger = token.length > MAX_WHOLE.length;
+  if (isLonger || (token.length === MAX_WHOLE.length && token > MAX_WHOLE)) {
+    throw new Fault(`The body has the number ${shown}; the largest is ${MAX_WHOLE}`);
   }
 }
 
