@@ -1,4 +1,6 @@
 // The entry of vmlet-firecracker: Firecracker's command line, in a bundle of its own. What is behind it is vmm/firecracker.
+import { writeFileSync } from "node:fs";
+import { basename } from "node:path";
 import { print, sayRaw } from "../host/say.js";
 import { ArgumentError, parseCommandLine } from "../firecracker/command-line.js";
 import { EXIT_ARGUMENTS, EXIT_GENERIC } from "../firecracker/exit-codes.js";
@@ -14,6 +16,7 @@ import { runProcess, type ProcessEnd } from "./process.js";
 const STDIN = 0;
 
 async function main(argv: readonly string[], end: ProcessEnd): Promise<number> {
+  beNamed(process.argv[1] ?? "");
   end.exit = exitNow;
   end.failure = EXIT_GENERIC;
   let commandLine: ReturnType<typeof parseCommandLine>;
@@ -44,6 +47,15 @@ async function main(argv: readonly string[], end: ProcessEnd): Promise<number> {
       return 0;
     case "describe-snapshot":
       return describeSnapshot(commandLine.file);
+  }
+}
+
+/** Clients look for a process of the name that their executable has, and this one would be called "node". */
+function beNamed(path: string): void {
+  try {
+    writeFileSync("/proc/self/comm", basename(path));
+  } catch {
+    // A host without /proc has nobody who looks there.
   }
 }
 
