@@ -7,7 +7,7 @@ import { print } from "./host/say.js";
 
 const KNOWN = [
   ...["attach", "balloon", "bench", "boot", "cp", "doctor", "exec", "images", "inspect", "kill", "lab", "logs"],
-  ...["migrate", "pause", "ps", "resume", "rm", "rmi", "run", "snapshot", "stats", "stop", "wait"],
+  ...["migrate", "oci", "pause", "ps", "resume", "rm", "rmi", "run", "snapshot", "stats", "stop", "wait"],
 ];
 
 async function main([command, ...rest]: readonly string[], end: ProcessEnd): Promise<number> {
@@ -27,6 +27,8 @@ async function main([command, ...rest]: readonly string[], end: ProcessEnd): Pro
       return (await import("./cli/stats.js")).stats(rest);
     case "balloon":
       return (await import("./cli/balloon.js")).balloon(rest);
+    case "oci":
+      return (await import("./cli/oci.js")).oci(rest);
     case "pause":
       return (await import("./cli/pause.js")).pause(rest);
     case "resume":

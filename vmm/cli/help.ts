@@ -44,6 +44,7 @@ Usage:
   vmlet resume SOCKET                     let it go on
   vmlet snapshot COMMAND ...              save a running guest, let it go on
   vmlet migrate SOCKET ADDRESS            move a running guest to another host
+  vmlet oci install ENGINE                containers of Docker and others as VMs
   vmlet doctor [--json | --fix]           what this host can do, and what helps
   vmlet bench [options]                   what isolation costs on this host
   vmlet lab [--cpu CPU] [-- COMMAND...]   a shell on an emulated host with KVM
