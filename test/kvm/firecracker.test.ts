@@ -226,15 +226,49 @@ describe("kvm: firecracker", function () {
     await done("PUT", "/actions", { action_type: "InstanceStart" });
     await vm.until("\x01\x02\x03");
     assert.equal((await ask("GET", "/")).body["state"], "Running");
-    for (const [path, body] of [
-      ["/actions", { action_type: "InstanceStart" }],
-      ["/boot-source", { kernel_image_path: "disk" }],
-      ["/machine-config", { vcpu_count: 1, mem_size_mib: 32 }],
+    const told = (await ask("GET", "/vm/config")).body;
+    const backend = { backend_type: "File", backend_path: "disk" };
+    for (const [method, path, body] of [
+      ["PUT", "/actions", { action_type: "InstanceStart" }],
+      ["PUT", "/boot-source", { kernel_image_path: "disk" }],
+      ["PUT", "/machine-config", { vcpu_count: 1, mem_size_mib: 32 }],
+      ["PATCH", "/machine-config", { vcpu_count: 2 }],
+      ["PUT", "/cpu-config", {}],
+      ["PUT", "/drives/data", { drive_id: "data", path_on_host: "disk", is_root_device: false }],
+      ["PUT", "/drives/more", { drive_id: "more", path_on_host: "disk", is_root_device: false }],
+      ["PUT", "/network-interfaces/eth0", { iface_id: "eth0", host_dev_name: "lo" }],
+      ["PUT", "/vsock", { guest_cid: 4, uds_path: "other.sock" }],
+      ["PUT", "/balloon", { amount_mib: 1, deflate_on_oom: false }],
+      ["PUT", "/entropy", {}],
+      ["PUT", "/serial", {}],
+      ["PUT", "/mmds/config", { network_interfaces: ["eth0"] }],
+      ["PUT", "/logger", { level: "Off" }],
+      ["PUT", "/metrics", { metrics_path: "late" }],
+      ["PUT", "/snapshot/load", { snapshot_path: "disk", mem_backend: backend }],
     ] as const) {
-      const { status, body: fault } = await ask("PUT", path, body);
-      assert.equal(status, 400);
-      assert.match(String(fault["fault_message"]), /not supported after starting/);
+      const { status, body: fault } = await ask(method, path, body);
+      assert.equal(status, 400, path);
+      assert.match(String(fault["fault_message"]), /not supported after starting/, path);
     }
+    for (const [method, path, body, message] of [
+      ["PATCH", "/balloon", { amount_mib: 33 }, /33/],
+      ["PATCH", "/drives/data", { drive_id: "data", path_on_host: "missing" }, /missing/],
+      ["PATCH", "/drives/data", { drive_id: "data", path_on_host: "/" }, /folder|directory/],
+      ["PATCH", "/drives/none", { drive_id: "none" }, /no drive none/],
+      ["PATCH", "/network-interfaces/eth0", { iface_id: "eth0" }, /no network interface eth0/],
+      ["PUT", "/snapshot/create", { snapshot_path: "s", mem_file_path: "m" }, /paused/],
+      ["PATCH", "/balloon/hinting/start", {}, /hinting/],
+      ["DELETE", "/drives/data", undefined, /PCI/],
+    ] as const) {
+      const { status, body: fault } = await ask(method, path, body);
+      assert.equal(status, 400, path);
+      assert.match(String(fault["fault_message"]), message, path);
+    }
+    assert.deepEqual((await ask("GET", "/vm/config")).body, told);
+    assert.deepEqual(
+      ["late", "other.sock", "s", "m"].filter((name) => existsSync(join(folder, name))),
+      [],
+    );
     await done("PATCH", "/vm", { state: "Paused" });
     await done("PATCH", "/vm", { state: "Paused" });
     assert.equal((await ask("GET", "/")).body["state"], "Paused");
