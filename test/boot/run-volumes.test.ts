@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import {
+  copyFileSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -16,6 +17,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { findProgram } from "../../vmm/host/programs.js";
@@ -192,6 +194,55 @@ describe("boot: volumes and a disk", function () {
     } finally {
       await vm.close();
     }
+  });
+
+  it("a disk whose VM is cut off at any moment has all that was synced; its journal puts it right here, and in the next VM", async () => {
+    const own = at("cut.img");
+    copyFileSync(disk, own);
+    const script = `i=0
+      while :; do
+        i=$((i + 1)); echo $i >/file$i; mkdir /folder$i; mv /file$i /folder$i/; rm -rf /folder$((i - 1)); echo $i >/synced; sync; echo $i
+      done`;
+    const words = ["run", "--quiet", "--memory", "128", "--disk", own];
+    const child = spawn(PROGRAM, [...words, "sh", "-c", script], { stdio: ["ignore", "pipe", "inherit"] });
+    const closed = once(child, "close");
+    // What the host would have, were the machine without power in that moment, and the last number that the guest has synced.
+    const cuts: [copy: string, synced: number][] = [];
+    try {
+      countBoot();
+      let synced = 0;
+      for await (const line of createInterface(child.stdout)) {
+        synced = Number(line);
+        child.kill("SIGSTOP");
+        cuts.push([at(`cut${String(synced)}.img`), synced]);
+        copyFileSync(own, cuts.at(-1)?.[0] ?? "");
+        child.kill("SIGCONT");
+        if (cuts.length === 3) child.kill("SIGKILL");
+      }
+      await closed;
+      copyFileSync(own, at("killed.img"));
+      cuts.push([at("killed.img"), synced]);
+    } finally {
+      child.kill("SIGKILL");
+    }
+    for (const [copy, synced] of cuts) {
+      const replayed = await ask("e2fsck", "-fp", copy);
+      assert.ok(replayed.status === 0 || replayed.status === 1, replayed.stdout + replayed.stderr);
+      const checked = await ask("e2fsck", "-fn", copy);
+      assert.equal(checked.status, 0, checked.stdout + checked.stderr);
+      const found = Number((await ask("debugfs", "-R", "cat /synced", copy)).stdout);
+      assert.ok(found >= synced, `${copy}: ${String(found)} is older than ${String(synced)}`);
+    }
+
+    // Another VM goes on with the disk as it was left; the end of its time is an end in order.
+    const more = "cat /synced; echo more >/more; exec sleep 1000";
+    const over = await ask(PROGRAM, ...words, "--timeout", "5s", "sh", "-c", more);
+    assert.equal(over.status, 124, over.stderr);
+    assert.ok(Number(over.stdout) >= (cuts.at(-1)?.[1] ?? NaN), over.stdout);
+    const clean = await ask("e2fsck", "-fn", own);
+    assert.equal(clean.status, 0, clean.stdout + clean.stderr);
+    assert.doesNotMatch((await ask("dumpe2fs", "-h", own)).stdout, /needs_recovery/);
+    assert.equal((await ask("debugfs", "-R", "cat /more", own)).stdout, "more\n");
   });
 
   it("without virtiofsd one line says so, and nothing is left", async () => {

@@ -90,9 +90,8 @@ export interface RunOptions {
 export function parseRun(argv: readonly string[]): RunOptions {
   const [given, words] = splitAtCommand(argv, FLAGS);
   const { args, isWithoutEntrypoint } = takeEmptyEntrypoint(withoutSwitches(given, FLAGS));
-  const { values: all } = parseOptions(args, FLAGS, NAME, { hint: NO_COMMAND });
-  refuseDockerOptions(NAME, all);
-  const values = all;
+  const { values } = parseOptions(args, FLAGS, NAME, { hint: NO_COMMAND });
+  refuseDockerOptions(NAME, values);
   const mounts = parseMounts(values.mount ?? []);
   const hasOwnRoot = values.rootfs !== undefined || values.disk !== undefined;
   const [image, ...rest]: (string | undefined)[] = hasOwnRoot ? [undefined, ...words] : [...words];
