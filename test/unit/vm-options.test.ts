@@ -1,9 +1,15 @@
 // Needs: nothing.
 import assert from "node:assert/strict";
 import { ConfigError } from "../../vmm/errors.js";
-import { mergedEnv } from "../../vmm/sdk/plan.js";
+import { mergedEnv, planVm, type PlanOptions, type ProgramOptions } from "../../vmm/sdk/plan.js";
 import { tmpfsMount } from "../../vmm/sdk/tmpfs-options.js";
 import { checkVmOptions, type VmOptions } from "../../vmm/sdk/vm-options.js";
+
+const PLAN: PlanOptions & { readonly program: ProgramOptions } = {
+  program: { command: ["true"], entrypoint: undefined, hasTerminal: false, isInteractive: false },
+  autoRemove: true,
+  choice: { kind: "kvm", quirks: undefined },
+};
 
 const problemsOf = (given: unknown): readonly string[] => {
   try {
@@ -144,5 +150,38 @@ describe("sdk: options of a VM", () => {
 
   it("a variable of the caller takes the place of the image's", () => {
     assert.deepEqual(mergedEnv(["PATH=/bin", "A=1", "B=x=y"], ["A=2", "C="]), ["PATH=/bin", "B=x=y", "A=2", "C="]);
+  });
+
+  it("groups and limits go to all programs; every port that is named is published at one that is free", async () => {
+    const given = {
+      disk: "/etc/passwd",
+      groups: [20],
+      limits: { nofile: 5 },
+      publishAll: true,
+      expose: ["80", "53/udp", "80/tcp"],
+    };
+    const { spec } = await planVm(checkVmOptions({ ...given, ports: { 0: 53 } }), PLAN);
+    assert.deepEqual([spec.defaults.groups, spec.defaults.limits], [[20], { nofile: 5 }]);
+    assert.deepEqual([spec.main?.groups, spec.main?.limits], [[20], { nofile: 5 }]);
+    assert.deepEqual(
+      spec.ports.map(({ guestPort, protocol }) => `${String(guestPort)}/${protocol}`),
+      ["53/tcp", "80/tcp", "53/udp"],
+    );
+    assert.ok(spec.ports.every(({ hostPort }) => hostPort > 0));
+    assert.deepEqual(spec.network, { kind: "user" });
+    const without = await planVm(checkVmOptions({ ...given, network: "none" }), PLAN);
+    assert.deepEqual([without.spec.ports, without.spec.network], [[], { kind: "none" }]);
+    assert.equal(problemsOf({ ...given, groups: [-1], limits: { none: 1 }, expose: ["x"] }).length, 3);
+  });
+
+  it("what no program could be started with is refused before there is a VM, with its size and the limit", async () => {
+    const message = /^The command has 70\d\d\d bytes with its environment, the limit is 65536: /;
+    const large = "x".repeat(70_000);
+    const disk = "/etc/passwd";
+    await assert.rejects(planVm(checkVmOptions({ disk, env: { A: large } }), PLAN), { code: "ERR_CONFIG", message });
+    const idle = { ...PLAN, program: undefined };
+    await assert.rejects(planVm(checkVmOptions({ disk, env: { A: large } }), idle), { code: "ERR_CONFIG", message });
+    const program = { ...PLAN.program, command: ["echo", large] };
+    await assert.rejects(planVm(checkVmOptions({ disk }), { ...PLAN, program }), { code: "ERR_CONFIG", message });
   });
 });

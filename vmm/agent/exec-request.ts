@@ -121,7 +121,7 @@ export function encodeExec(command: readonly GuestBytes[], options: CommandOptio
   const payload = Buffer.concat([head, ...more, ...strings.map(withNul)]);
   if (payload.length > MAX_PAYLOAD) {
     throw new ConfigError([
-      `The command has ${String(payload.length)} bytes with its environment, the limit is ${String(MAX_PAYLOAD)}`,
+      `The command has ${String(payload.length)} bytes with its environment, the limit is ${String(MAX_PAYLOAD)}: hand more over by a file, or by standard input`,
     ]);
   }
   return payload;

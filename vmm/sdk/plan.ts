@@ -1,8 +1,10 @@
 // From what is asked for to what a VM is made of: its image is fetched, its root made, its program found.
 import type { ImageProgress, PreparedImage } from "../image/types.js";
+import { encodeExec } from "../agent/exec-request.js";
 import { signalNumber } from "../agent/signals.js";
 import { ConfigError } from "../errors.js";
 import { chooseAccelerator, type Choice } from "../lab/accelerator.js";
+import { commandOptions } from "./main-program.js";
 import { refuseInLab } from "./in-lab.js";
 import { exposedPorts, type CheckedOptions } from "./vm-options.js";
 import { newVmId } from "./state-folder.js";
@@ -72,6 +74,10 @@ export async function planVm(checked: CheckedOptions, options: PlanOptions): Pro
       ...(checked.groups === undefined ? {} : { groups: checked.groups }),
       ...(checked.limits === undefined ? {} : { limits: checked.limits }),
     };
+    const main = options.program === undefined ? undefined : program(options.program, image, defaults);
+    // What no program could be started with is refused before there is a VM.
+    const least = { ...defaults, argv: [""], hasTerminal: false, isInteractive: false };
+    encodeExec((main ?? least).argv, commandOptions(main ?? least, undefined));
     const id = newVmId();
     const spec: VmSpec = {
       id,
@@ -90,7 +96,7 @@ export async function planVm(checked: CheckedOptions, options: PlanOptions): Pro
       labels: { ...config?.labels, ...checked.labels },
       autoRemove: options.autoRemove,
       stopSignal: stopSignal ?? signalNumber(unlessEmpty(config?.stopSignal) ?? DEFAULT_STOP_SIGNAL),
-      main: options.program === undefined ? undefined : program(options.program, image, defaults),
+      main,
       timeoutMs: checked.timeoutMs,
       defaults,
       ...(checked.world === undefined ? {} : { world: checked.world }),
