@@ -211,7 +211,7 @@ describe("device options: configuration", () => {
 describe("device options: the lab", () => {
   it("refuses what cannot reach this host from there, before it starts", async () => {
     const argv = ["--net", "tap=auto", "--vsock", "cid=3,path=/tmp/v", "--share", "/tmp"];
-    const config = resolve({ nets: [{ tap: "auto" }], vsock: { cid: 3, path: "/tmp/v" } });
+    const config = resolve({ nets: [{ tap: "auto" }], vsock: { cid: 3, path: "/tmp/v" }, shares: [{ path: "/tmp" }] });
     await assert.rejects(bootInLab(parseBoot(argv), config, "amd"), {
       code: "ERR_CONFIG",
       message: /^--net and --vsock and --share cannot reach this host from the lab/,

@@ -29,10 +29,14 @@ export function integerProblem(
   value: unknown,
   schema: Omit<IntegerSchema, "type" | "title">,
 ): string | undefined {
-  const { minimum, maximum, "x-unit": unit } = schema;
+  const { minimum, maximum } = schema;
   if (Number.isSafeInteger(value) && (value as number) >= minimum && (value as number) <= maximum) return undefined;
-  const limits = `${String(minimum)} to ${String(maximum)}${unit === undefined ? "" : ` ${unit}`}`;
-  return `${name} ${show(value)} is not a whole number from ${limits}`;
+  return `${name} ${show(value)} is ${notWhole(schema)}`;
+}
+
+/** Completes "… is". */
+export function notWhole({ minimum, maximum, "x-unit": unit }: Omit<IntegerSchema, "type" | "title">): string {
+  return `not a whole number from ${String(minimum)} to ${String(maximum)}${unit === undefined ? "" : ` ${unit}`}`;
 }
 
 function read(schema: Schema, given: unknown, place: Place, problems: string[]): unknown {

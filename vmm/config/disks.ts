@@ -122,7 +122,7 @@ function resolveDisk({ path = "", ...disk }: CheckedDisk): ResolvedDisk {
     partuuid: disk.partuuid,
     isReadonly: disk.isReadonly ?? false,
     format: disk.format ?? "auto",
-    id: disk.id ?? defaultId(path),
+    id: disk.id ?? asId(basename(path)),
     cache: disk.cache ?? "writeback",
     blockSize: disk.blockSize ?? 512,
     lock: disk.lock ?? true,
@@ -130,8 +130,7 @@ function resolveDisk({ path = "", ...disk }: CheckedDisk): ResolvedDisk {
   };
 }
 
-function defaultId(path: string): string {
-  return basename(path)
-    .replace(/[^\x21-\x7e]/g, "_")
-    .slice(0, MAX_ID_LENGTH);
+/** As much of a text as an id can be. */
+export function asId(text: string): string {
+  return text.replace(/[^\x21-\x7e]/g, "_").slice(0, MAX_ID_LENGTH);
 }

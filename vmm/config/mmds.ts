@@ -32,12 +32,14 @@ export const MMDS_SCHEMA = {
   additionalProperties: false,
 } as const;
 
+export const DEFAULT_MMDS_ADDRESS = "169.254.169.254";
+
 /** A network device that leads to it is enough for one with all defaults. */
 export function resolveMmds(
   mmds: Checked<typeof MMDS_SCHEMA> | undefined,
   nets: readonly ResolvedNet[],
 ): ResolvedMmds | undefined {
   if (mmds === undefined && !nets.some((net) => net.mmds)) return undefined;
-  const { version = "V1", address = "169.254.169.254", imdsCompat = false } = mmds ?? {};
+  const { version = "V1", address = DEFAULT_MMDS_ADDRESS, imdsCompat = false } = mmds ?? {};
   return { version, address, imdsCompat };
 }

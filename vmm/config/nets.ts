@@ -52,7 +52,7 @@ export const NET_SCHEMA = {
   properties: {
     tap: {
       type: "string",
-      pattern: "^(?!\\.{1,2}$)[^\\s/%:]{1,15}$",
+      pattern: "^(?!\\.{1,2}$)[^\\s/%:\\0]{1,15}$",
       "x-expected": 'a name of 1 to 15 characters, or "auto"',
     },
     user: USER_NET_SCHEMA,

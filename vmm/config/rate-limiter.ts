@@ -1,7 +1,7 @@
 // Rate limits, which several kinds of devices have. The types are those of devices/virtio/rate-limiter.ts.
 
 /** A timer holds no longer wait than some 24 days. */
-const MAX_REFILL_MS = 24 * 60 * 60 * 1000;
+export const MAX_REFILL_MS = 24 * 60 * 60 * 1000;
 const TOKENS = { type: "integer", minimum: 0, maximum: Number.MAX_SAFE_INTEGER } as const;
 
 const BUCKET_SCHEMA = {

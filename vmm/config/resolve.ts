@@ -8,24 +8,24 @@ import {
   DEFAULT_CMDLINE,
   DEFAULT_CPUS,
   DEFAULT_MEMORY_MIB,
-  MAX_CPUS,
   MAX_MEMORY_MIB,
   MAX_VIRTIO_DEVICES,
-  MIN_MEMORY_MIB,
   QUIET_CMDLINE,
 } from "./defaults.js";
 import { deviceCount, interruptProblem } from "./devices.js";
+import { CPUS_SCHEMA, machineProblems, MEMORY_SCHEMA } from "./machine.js";
 import { DISKS_SCHEMA, resolveDisks, rootParameters } from "./disks.js";
 import { MMDS_SCHEMA, resolveMmds } from "./mmds.js";
 import { NETS_SCHEMA, resolveNets } from "./nets.js";
 import { RATE_LIMITER_SCHEMA } from "./rate-limiter.js";
 import { PATH_SCHEMA } from "./schema.js";
 import { resolveShares, SHARES_SCHEMA } from "./shares.js";
-import type { HugePages, ResolvedConfig, VmConfig } from "./types.js";
+import type { ResolvedConfig, VmConfig } from "./types.js";
 import { userNetParameters } from "./user-net.js";
 import { resolveVsock, VSOCK_SCHEMA } from "./vsock.js";
 
 const MEMORY_TITLE = "Memory (memoryMib)";
+const CPUS_TITLE = "Number of vCPUs (cpus)";
 
 export const VM_SCHEMA = {
   type: "object",
@@ -35,14 +35,8 @@ export const VM_SCHEMA = {
     initrd: PATH_SCHEMA,
     cmdline: { type: "string", pattern: "^[^\\0]*$", "x-expected": "a command line, text without a NUL character" },
     bareCmdline: { type: "boolean" },
-    memoryMib: {
-      type: "integer",
-      title: MEMORY_TITLE,
-      minimum: MIN_MEMORY_MIB,
-      maximum: MAX_MEMORY_MIB,
-      "x-unit": "MiB",
-    },
-    cpus: { type: "integer", title: "Number of vCPUs (cpus)", minimum: 1, maximum: MAX_CPUS },
+    memoryMib: { ...MEMORY_SCHEMA, title: MEMORY_TITLE },
+    cpus: { ...CPUS_SCHEMA, title: CPUS_TITLE },
     smt: { type: "boolean" },
     hugePages: { enum: ["none", "transparent", "2M"] },
     nested: { type: "boolean" },
@@ -99,10 +93,11 @@ export function resolveConfig(given: VmConfig): ResolvedConfig {
   }
   const interrupts = interruptProblem(count, config.cmdline ?? "");
   if (interrupts !== undefined) problems.push(interrupts);
-  if (smt && cpus > 1 && cpus % 2 !== 0) {
-    problems.push(`Number of vCPUs (cpus) ${String(cpus)} is odd, and two of them are to be a core (smt)`);
+  const machine = { cpus, smt, memoryMib, hugePages };
+  problems.push(...machineProblems(machine, { cpus: CPUS_TITLE, memoryMib: MEMORY_TITLE }));
+  if (hugePages !== "none" && devices.shares.length > 0) {
+    problems.push(`Folders can be shared only with memory of ordinary pages (hugePages ${hugePages})`);
   }
-  if (hugePages !== "none") problems.push(...hugePagesProblems(memoryMib, hugePages, devices.shares.length > 0));
   if (problems.length > 0) throw new ConfigError(problems);
 
   const parts = config.bareCmdline === true ? [] : [consoleParameter(console), DEFAULT_CMDLINE];
@@ -126,15 +121,4 @@ export function resolveConfig(given: VmConfig): ResolvedConfig {
     keyboard: config.keyboard ?? false,
     commandChannel: config.commandChannel ?? false,
   };
-}
-
-/** Of memory in huge pages. */
-function hugePagesProblems(memoryMib: number, hugePages: HugePages, hasShares: boolean): string[] {
-  const words = `hugePages ${hugePages}`;
-  return [
-    ...(memoryMib % 2 === 0
-      ? []
-      : [`${MEMORY_TITLE} ${String(memoryMib)} is odd, and a huge page has 2 MiB (${words})`]),
-    ...(hasShares ? [`Folders can be shared only with memory of ordinary pages (${words})`] : []),
-  ];
 }

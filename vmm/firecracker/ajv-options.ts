@@ -5,5 +5,5 @@ export const AJV_OPTIONS = {
   allowUnionTypes: true,
   messages: false,
   // Words for messages, which mean nothing to JSON Schema.
-  keywords: ["x-expected"],
+  keywords: ["x-expected", "x-unit"],
 };

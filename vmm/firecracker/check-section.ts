@@ -1,4 +1,5 @@
 // A body or section against its schema, and what is wrong with it in words.
+import { notWhole } from "../config/check.js";
 import { show } from "../config/show.js";
 import { Fault } from "./fault.js";
 import { SCHEMAS, type SchemaName } from "./schemas.js";
@@ -34,7 +35,7 @@ function inWords(name: SchemaName, value: unknown, violation: Violation): string
       return `${at}${given} is not ${rule["x-expected"] ?? "what it should be"}`;
     case "minimum":
     case "maximum":
-      return `${at}${given} is not a whole number from ${String(rule.minimum)} to ${String(rule.maximum)}`;
+      return `${at}${given} is ${notWhole({ minimum: 0, maximum: 0, ...rule })}`;
     case "maxItems":
       return `${at}has more than ${String(params["limit"])} items`;
     default:
@@ -48,6 +49,7 @@ interface Rule {
   readonly minimum?: number;
   readonly maximum?: number;
   readonly "x-expected"?: string;
+  readonly "x-unit"?: string;
 }
 
 function pointerParts(pointer: string): string[] {

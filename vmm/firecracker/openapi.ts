@@ -1,11 +1,12 @@
 // The OpenAPI description of the interface, made of the same schemas that requests are checked against. Published with the package.
+import { EXAMPLES } from "./examples.js";
 import { SCHEMAS, type SchemaName } from "./schemas.js";
 import { FIRECRACKER_VERSION } from "./version.js";
 
 interface Operation {
   readonly summary: string;
   /** Of the body. */
-  readonly body?: SchemaName | "MmdsContents";
+  readonly body?: keyof typeof EXAMPLES | "MmdsContents";
   /** Of what is answered; without one there is nothing but a status. */
   readonly answer?:
     | SchemaName
@@ -81,6 +82,7 @@ export const OPERATIONS: Readonly<Record<string, Operations>> = {
   "/snapshot/load": { put: { summary: "Go on with a saved guest", body: "SnapshotLoadParams" } },
 };
 
+const METADATA = { latest: { "meta-data": { "instance-id": "i-1" } } };
 const NUMBER = { type: "integer" } as const;
 
 /** What is only answered. */
@@ -135,7 +137,7 @@ export function openApi(): object {
     paths: Object.fromEntries(
       Object.entries(OPERATIONS).map(([path, operations]) => [
         path,
-        { ...parametersOf(path), ...pathItem(operations) },
+        { ...parametersOf(path), ...pathItem(path, operations) },
       ]),
     ),
     components: { schemas: { ...SCHEMAS, ...ANSWERS } },
@@ -148,23 +150,34 @@ function parametersOf(path: string): object {
   return { parameters: [{ name, in: "path", required: true, schema: { type: "string" } }] };
 }
 
-function pathItem(operations: Operations): object {
-  return Object.fromEntries(Object.entries(operations).map(([method, operation]) => [method, describe(operation)]));
+function pathItem(path: string, operations: Operations): object {
+  return Object.fromEntries(
+    Object.entries(operations).map(([method, operation]) => [method, describe(operationId(method, path), operation)]),
+  );
 }
 
-function describe({ summary, body, answer, isRefused = false }: Operation): object {
+/** What generators call a client's function: getVmConfig, putDrives, patchBalloonHintingStart, …; get alone for "/". */
+function operationId(method: string, path: string): string {
+  const words = path.replace(/\{\w+\}/, "").split(/\W+/);
+  return [method, ...words.filter(Boolean).map((word) => word.charAt(0).toUpperCase() + word.slice(1))].join("");
+}
+
+function describe(id: string, { summary, body, answer, isRefused = false }: Operation): object {
   const fault = { description: "Refused; nothing has changed", content: json("Error") };
   const done =
     answer === undefined
       ? { 204: { description: "Done" } }
       : { 200: { description: "The answer", content: json(answer) } };
+  const example = body === undefined ? undefined : body === "MmdsContents" ? METADATA : EXAMPLES[body];
   return {
+    operationId: id,
     summary: isRefused ? `${summary}: vmlet has none, and refuses this` : summary,
-    ...(body === undefined ? {} : { requestBody: { required: true, content: json(body) } }),
+    ...(body === undefined ? {} : { requestBody: { required: true, content: json(body, example) } }),
     responses: { ...(isRefused ? {} : done), 400: fault },
   };
 }
 
-function json(name: string): object {
-  return { "application/json": { schema: { $ref: `#/components/schemas/${name}` } } };
+function json(name: string, example?: unknown): object {
+  const schema = { $ref: `#/components/schemas/${name}` };
+  return { "application/json": { schema, ...(example === undefined ? {} : { example }) } };
 }

@@ -2,7 +2,7 @@
 // Paths are read as Firecracker reads them: further parts of a path are not looked at where it does not.
 import { checkSection } from "./check-section.js";
 import { Fault } from "./fault.js";
-import type { SchemaName } from "./schemas.js";
+import { ID, type SchemaName } from "./schemas.js";
 import type { Section } from "./sections.js";
 import { parseJson } from "./strict-json.js";
 
@@ -208,11 +208,11 @@ function parseDelete(body: Uint8Array | undefined, first: string, second?: strin
   return { name: "unplug", body: { kind: first, id: checkedId(second) } };
 }
 
-const ID = /^[\p{L}\p{N}_]+$/u;
+const ID_FORM = new RegExp(ID.pattern, "u");
 
 function checkedId(id: string | undefined): string {
   if (id === undefined || id === "") throw new Fault("The path has no id");
-  if (!ID.test(id)) throw new Fault("The id in the path has other characters than letters, digits and _");
+  if (!ID_FORM.test(id)) throw new Fault("The id in the path has other characters than letters, digits and _");
   return id;
 }
 

@@ -1,10 +1,17 @@
 // What Firecracker's interface takes, as JSON Schema (draft 2020-12): of a request's body and of a section of the
 // configuration file alike. Validators are compiled from this at build time, and the OpenAPI description is made of it. Names
 // are those of Firecracker's own description of its API. A field that may be null may be left out, too: clients write both.
-import { VSOCK_MIN_GUEST_CID } from "../../devices/virtio/vsock/constants.js";
+// A limit that a VM has, however it is asked for, stands in vmm/config, with its words; what stands here is how Firecracker writes it.
+import { BALLOON_SCHEMA } from "../config/balloon.js";
+import { CPUID_CHANGES, CPUID_FLAGS, MAX_LEAVES, MSR_CHANGES, U32_TEXT } from "../config/cpu-template.js";
+import { CPU_TEMPLATE_NAMES } from "../config/defaults.js";
+import { DISK_SCHEMA } from "../config/disks.js";
+import { CPUS_SCHEMA, MEMORY_SCHEMA } from "../config/machine.js";
+import { MMDS_SCHEMA } from "../config/mmds.js";
+import { NET_SCHEMA } from "../config/nets.js";
+import { PATH_SCHEMA } from "../config/schema.js";
+import { VSOCK_SCHEMA } from "../config/vsock.js";
 
-const MAX_U8 = 0xff;
-const MAX_U16 = 0xffff;
 const MAX_U32 = 0xffff_ffff;
 /** 2^64 - 1 is no number of JavaScript; what is larger than the next one below is refused where it matters. */
 const MAX_U64 = 2 ** 64;
@@ -34,9 +41,9 @@ function record<const P extends object, const R extends readonly (keyof P & stri
   return { type: "object", title, properties, required, additionalProperties: false } as const;
 }
 
-const PATH = text("^[^\\0]+$", "a path");
+const PATH = PATH_SCHEMA;
 const FLAG = { type: "boolean" } as const;
-const ID = text("^[\\p{L}\\p{N}_]+$", "an id of letters, digits and _");
+export const ID = text("^[\\p{L}\\p{N}_]+$", "an id of letters, digits and _");
 const ANY_TEXT = text("^[^\\0]*$", "a text without a NUL character");
 
 export const TOKEN_BUCKET = {
@@ -68,7 +75,7 @@ export const DRIVE = record(
   "Drive",
   {
     drive_id: ID,
-    partuuid: nullable(text("^[\\x21-\\x7e]{1,64}$", "the id of a partition")),
+    partuuid: nullable(DISK_SCHEMA.properties.partuuid),
     is_root_device: FLAG,
     cache_type: { enum: ["Unsafe", "Writeback"] },
     is_read_only: nullable(FLAG),
@@ -85,13 +92,13 @@ export const PARTIAL_DRIVE = record("Drive", { drive_id: ID, path_on_host: nulla
 ]);
 
 const HUGE_PAGES = ["None", "Transparent", "2M"] as const;
-const CPU_TEMPLATES = ["C3", "T2", "T2S", "T2CL", "T2A", "None"] as const;
+const CPU_TEMPLATES = ["C3", ...CPU_TEMPLATE_NAMES, "None"] as const;
 
 export const MACHINE_CONFIGURATION = record(
   "Machine configuration",
   {
-    vcpu_count: whole(0, MAX_U8),
-    mem_size_mib: whole(0, Number.MAX_SAFE_INTEGER, "MiB of the guest's memory."),
+    vcpu_count: CPUS_SCHEMA,
+    mem_size_mib: MEMORY_SCHEMA,
     smt: FLAG,
     cpu_template: { enum: [...CPU_TEMPLATES, null], deprecated: true },
     track_dirty_pages: FLAG,
@@ -103,8 +110,8 @@ export const MACHINE_CONFIGURATION = record(
 export const PARTIAL_MACHINE_CONFIGURATION = record(
   "Machine configuration",
   {
-    vcpu_count: nullable(whole(0, MAX_U8)),
-    mem_size_mib: nullable(whole(0, Number.MAX_SAFE_INTEGER, "MiB of the guest's memory.")),
+    vcpu_count: nullable(CPUS_SCHEMA),
+    mem_size_mib: nullable(MEMORY_SCHEMA),
     smt: nullable(FLAG),
     cpu_template: { enum: [...CPU_TEMPLATES, null], deprecated: true },
     track_dirty_pages: nullable(FLAG),
@@ -112,13 +119,6 @@ export const PARTIAL_MACHINE_CONFIGURATION = record(
   },
   [],
 );
-
-/** Its bitmaps and numbers are checked where they are read: vmm/machine/cpu-template-file.ts. */
-const U32_TEXT = text("^0x[0-9a-fA-F]{1,8}$|^0b[01]{1,32}$|^[0-9]{1,10}$", 'a number of 32 bits in text: "0x..."');
-
-function bitmap(bits: 32 | 64) {
-  return text(`^0b(?:_*[01xX]){1,${String(bits)}}_*$`, `a bitmap: "0b", then at most ${String(bits)} of 0, 1 and x`);
-}
 
 export const CPU_CONFIG = record(
   "CPU configuration",
@@ -130,44 +130,25 @@ export const CPU_CONFIG = record(
     },
     cpuid_modifiers: {
       type: "array",
-      maxItems: 4 * MAX_ITEMS,
+      maxItems: MAX_LEAVES,
       items: record(
         "cpuid_modifier",
-        {
-          leaf: U32_TEXT,
-          subleaf: U32_TEXT,
-          flags: whole(0, MAX_U32),
-          modifiers: {
-            type: "array",
-            maxItems: 4,
-            items: record("modifier", { register: { enum: ["eax", "ebx", "ecx", "edx"] }, bitmap: bitmap(32) }, [
-              "register",
-              "bitmap",
-            ]),
-          },
-        },
+        { leaf: U32_TEXT, subleaf: U32_TEXT, flags: CPUID_FLAGS, modifiers: CPUID_CHANGES },
         ["leaf", "subleaf", "flags", "modifiers"],
       ),
     },
-    msr_modifiers: {
-      type: "array",
-      maxItems: 4 * MAX_ITEMS,
-      items: record("msr_modifier", { addr: U32_TEXT, bitmap: bitmap(64) }, ["addr", "bitmap"]),
-    },
+    msr_modifiers: MSR_CHANGES,
   },
   [],
 );
-
-/** Any six bytes: which of them a guest's interface can have is for vmm/firecracker/settings.ts to say. */
-const MAC = text("^[\\da-fA-F]{2}(?::[\\da-fA-F]{2}){5}$", "six bytes in hexadecimal, such as 52:54:00:12:34:56");
 
 export const NETWORK_INTERFACE = record(
   "Network interface",
   {
     iface_id: ID,
-    host_dev_name: text("^(?!\\.{1,2}$)[^\\s/%:\\0]{1,15}$", "the name of an interface, 1 to 15 characters"),
-    guest_mac: nullable(MAC),
-    mtu: nullable(whole(0, MAX_U16)),
+    host_dev_name: { ...NET_SCHEMA.properties.tap, "x-expected": "the name of an interface, 1 to 15 characters" },
+    guest_mac: nullable(NET_SCHEMA.properties.mac),
+    mtu: nullable(NET_SCHEMA.properties.mtu),
     rx_rate_limiter: LIMITED,
     tx_rate_limiter: LIMITED,
   },
@@ -184,18 +165,20 @@ export const VSOCK = record(
   "Vsock",
   {
     vsock_id: { ...nullable(ANY_TEXT), deprecated: true },
-    guest_cid: whole(VSOCK_MIN_GUEST_CID, MAX_U32 - 1),
+    guest_cid: VSOCK_SCHEMA.properties.cid,
     uds_path: PATH,
   },
   ["guest_cid", "uds_path"],
 );
+
+const INTERVAL = BALLOON_SCHEMA.properties.statisticsIntervalS;
 
 export const BALLOON = record(
   "Balloon",
   {
     amount_mib: whole(0, MAX_U32, "MiB that the guest is to give up."),
     deflate_on_oom: FLAG,
-    stats_polling_interval_s: whole(0, MAX_U16),
+    stats_polling_interval_s: INTERVAL,
     free_page_hinting: FLAG,
     free_page_reporting: FLAG,
   },
@@ -204,7 +187,7 @@ export const BALLOON = record(
 
 export const BALLOON_UPDATE = record("Balloon", { amount_mib: whole(0, MAX_U32) }, ["amount_mib"]);
 
-export const BALLOON_STATS_UPDATE = record("Balloon statistics", { stats_polling_interval_s: whole(0, MAX_U16) }, [
+export const BALLOON_STATS_UPDATE = record("Balloon statistics", { stats_polling_interval_s: INTERVAL }, [
   "stats_polling_interval_s",
 ]);
 
@@ -242,13 +225,15 @@ function anyCase(words: readonly string[]): string {
   return `^(?:${words.map(both).join("|")})$`;
 }
 
-export const LOG_LEVELS = ["off", "trace", "debug", "info", "warn", "warning", "error"] as const;
+const LOG_LEVELS = ["off", "trace", "debug", "info", "warn", "warning", "error"] as const;
+
+export const LOG_LEVEL = text(anyCase(LOG_LEVELS), "Off, Error, Warn, Info, Debug or Trace");
 
 export const LOGGER = record(
   "Logger",
   {
     log_path: nullable(PATH),
-    level: nullable(text(anyCase(LOG_LEVELS), "Off, Trace, Debug, Info, Warn or Error")),
+    level: nullable(LOG_LEVEL),
     show_level: nullable(FLAG),
     show_log_origin: nullable(FLAG),
     module: nullable(ANY_TEXT),
@@ -269,14 +254,9 @@ export const METRICS = record(
 export const MMDS_CONFIG = record(
   "MMDS configuration",
   {
-    version: { enum: ["V1", "V2"] },
+    version: MMDS_SCHEMA.properties.version,
     network_interfaces: { type: "array", items: { type: "string" }, maxItems: MAX_ITEMS },
-    ipv4_address: nullable(
-      text(
-        "^(?:25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)(?:\\.(?:25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)){3}$",
-        "an IPv4 address",
-      ),
-    ),
+    ipv4_address: nullable(MMDS_SCHEMA.properties.address),
     imds_compat: FLAG,
   },
   ["network_interfaces"],

@@ -8,6 +8,7 @@ import type { Guest } from "./guest.js";
 import { Logger } from "./logger.js";
 import { METRICS_INTERVAL_MS, MetricsWriter } from "./metrics.js";
 import { parseRequest } from "./requests.js";
+import { LOG_LEVEL } from "./schemas.js";
 import { Settings } from "./settings.js";
 import type { Machine } from "./machine.js";
 import { FIRECRACKER_VERSION } from "./version.js";
@@ -132,11 +133,8 @@ class Program {
 
   async #configure(): Promise<void> {
     const { logger, metricsPath, metadata, id, startTimeUs, startCpuUs, parentCpuUs } = this.#options;
-    if (logger.level !== null && !/^(off|trace|debug|info|warn(ing)?|error)$/i.test(logger.level)) {
-      throw new Failure(
-        `--level ${logger.level}: not Off, Error, Warn, Info, Debug or Trace`,
-        exits.EXIT_BAD_CONFIGURATION,
-      );
+    if (logger.level !== null && !new RegExp(LOG_LEVEL.pattern).test(logger.level)) {
+      throw new Failure(`--level ${logger.level}: not ${LOG_LEVEL["x-expected"]}`, exits.EXIT_BAD_CONFIGURATION);
     }
     this.#orFail("", exits.EXIT_GENERIC, () => {
       this.logger.configure(logger);

@@ -1,21 +1,17 @@
 // Settings -> the configuration of a VM of ours.
 import type { RateLimiterConfig, TokenBucketConfig } from "../../devices/virtio/rate-limiter.js";
 import { resolveConfig } from "../config/resolve.js";
-import type { DiskConfig } from "../config/disks.js";
+import { asId, type DiskConfig } from "../config/disks.js";
+import { MAX_REFILL_MS } from "../config/rate-limiter.js";
 import type { NetConfig } from "../config/nets.js";
 import type { ResolvedConfig } from "../config/types.js";
 import { Fault } from "./fault.js";
 import type { Drive, MmdsConfig, NetworkInterface, RateLimiter, TokenBucket } from "./sections.js";
-import { isGiven, type Settings } from "./settings.js";
+import { HUGE_PAGES, isGiven, type Settings } from "./settings.js";
 
 /** What a guest gets whose client gives no words, as Firecracker has it. */
 const DEFAULT_BOOT_ARGS =
   "reboot=k panic=1 nomodule 8250.nr_uarts=0 i8042.noaux i8042.nomux i8042.dumbkbd swiotlb=noforce";
-/** A timer holds no longer wait; what fills in more than a day has no rate worth speaking of. */
-const MAX_REFILL_MS = 24 * 60 * 60 * 1000;
-/** VIRTIO_BLK_ID_BYTES. */
-const MAX_SERIAL = 20;
-const HUGE_PAGES = { None: "none", Transparent: "transparent", "2M": "2M" } as const;
 /** The name under which a custom CPU template goes, which is no file's. */
 export const CUSTOM_TEMPLATE = "cpu-config";
 
@@ -87,7 +83,7 @@ function diskConfig(drive: Drive): DiskConfig {
     // Firecracker takes every file as it is, and leaves it to its clients who else has it.
     format: "raw",
     lock: false,
-    id: drive.drive_id.replace(/[^\x21-\x7e]/g, "_").slice(0, MAX_SERIAL),
+    id: asId(drive.drive_id),
     cache: drive.cache_type === "Writeback" ? "writeback" : "unsafe",
     rateLimiter: rateLimiter(drive.rate_limiter),
   };
@@ -122,6 +118,7 @@ export function tokenBucket(bucket: TokenBucket | null | undefined): TokenBucket
   return {
     size: Math.min(size, Number.MAX_SAFE_INTEGER),
     oneTimeBurst: Math.min(burst ?? 0, Number.MAX_SAFE_INTEGER),
+    // What fills in more than a day has no rate worth speaking of.
     refillTimeMs: Math.min(refill, MAX_REFILL_MS),
   };
 }

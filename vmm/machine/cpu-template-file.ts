@@ -3,29 +3,13 @@
 //    "msr_modifiers": [{"addr": "0x10a", "bitmap": "0b0"}]}
 import { closeSync, constants, fstatSync, openSync, readFileSync } from "node:fs";
 import { checkRecord } from "../config/check.js";
+import { CPUID_CHANGES, CPUID_FLAGS, MAX_LEAVES, MSR_CHANGES, U32_TEXT } from "../config/cpu-template.js";
 import { CPU_TEMPLATE_NAMES } from "../config/defaults.js";
 import { ConfigError } from "../errors.js";
 import { errnoText } from "../host/errno-text.js";
 import { namedTemplate, type CpuidFilter, type CpuTemplate, type MsrFilter } from "../x86/cpu-template.js";
 
 const MAX_FILE_BYTES = 2 ** 20;
-const MAX_LEAVES = 256;
-const MAX_MSRS = 256;
-
-const U32 = {
-  type: "string",
-  pattern: "^0x[0-9a-fA-F]{1,8}$|^0b[01]{1,32}$|^[0-9]{1,9}$",
-  "x-expected": 'a number of 32 bits in text: "0x..."',
-} as const;
-
-function bitmap(bits: 32 | 64) {
-  return {
-    type: "string",
-    pattern: `^0b(?:_*[01xX]){1,${String(bits)}}_*$`,
-    "x-expected": `a bitmap: "0b", then at most ${String(bits)} of 0, 1 and x`,
-  } as const;
-}
-
 const FILE_SCHEMA = {
   type: "object",
   title: "The CPU template",
@@ -37,36 +21,16 @@ const FILE_SCHEMA = {
         type: "object",
         title: "cpuid_modifier",
         properties: {
-          leaf: U32,
-          subleaf: U32,
-          flags: { type: "integer", minimum: 0, maximum: 0xffff_ffff },
-          modifiers: {
-            type: "array",
-            maxItems: 4,
-            items: {
-              type: "object",
-              title: "modifier",
-              properties: { register: { enum: ["eax", "ebx", "ecx", "edx"] }, bitmap: bitmap(32) },
-              required: ["register", "bitmap"],
-              additionalProperties: false,
-            },
-          },
+          leaf: U32_TEXT,
+          subleaf: U32_TEXT,
+          flags: CPUID_FLAGS,
+          modifiers: CPUID_CHANGES,
         },
         required: ["leaf", "subleaf", "modifiers"],
         additionalProperties: false,
       },
     },
-    msr_modifiers: {
-      type: "array",
-      maxItems: MAX_MSRS,
-      items: {
-        type: "object",
-        title: "msr_modifier",
-        properties: { addr: U32, bitmap: bitmap(64) },
-        required: ["addr", "bitmap"],
-        additionalProperties: false,
-      },
-    },
+    msr_modifiers: MSR_CHANGES,
   },
   required: [],
   additionalProperties: false,
