@@ -5,6 +5,7 @@ import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { openDocker, whyNoDocker, type DockerHost } from "../../test/helpers/docker-host.js";
+import { shareProblem } from "../../test/helpers/share-guard.js";
 import { findProgram } from "../../vmm/host/programs.js";
 import { Vm } from "../../vmm/index.js";
 import {
@@ -25,6 +26,7 @@ import { acceleratorInWords } from "../stamp.js";
 const BUSYBOX = "/bin/busybox";
 const APPLETS = ["sh", "true", "cat", "dd"];
 const RUN = "vmlet run IMAGE true";
+const VOLUME = "vmlet run --volume IMAGE true";
 const DOCKER = "docker run IMAGE true";
 const RUNC = "runc run true";
 const EXEC = "vm.exec true";
@@ -65,6 +67,19 @@ function wholeProcess(name: string, argv: (round: number) => readonly string[]):
   const turn = (): { [WALL]: number } => ({ [WALL]: wallMs(argv(round++)) });
   for (let warmUp = 0; warmUp < WARM_UPS; warmUp++) turn();
   return { name, turn };
+}
+
+/** A folder of its own each time. */
+function volumeVariants(folder: string, image: string): Variant[] {
+  const why = shareProblem();
+  if (why !== undefined) return [{ name: VOLUME, turn: () => Promise.reject(new Error(why)) }];
+  return [
+    wholeProcess(VOLUME, (round) => {
+      const shared = join(folder, `shared-${String(round)}`);
+      mkdirSync(shared);
+      return [resolve("dist/vmlet.js"), "run", "--quiet", "--volume", `${shared}:/data`, image, "true"];
+    }),
+  ];
 }
 
 function runcVariant(folder: string, root: string): Variant {
@@ -136,6 +151,7 @@ async function measureAll(folder: string, docker: DockerHost | undefined, contex
   context.progress("the guests that later ones go on from boot");
   const list = [
     wholeProcess(RUN, () => [resolve("dist/vmlet.js"), "run", "--quiet", image, "true"]),
+    ...volumeVariants(folder, image),
     runcVariant(folder, root),
   ];
   if (docker !== undefined) {
