@@ -1,7 +1,6 @@
 // The process of a container: it has the VM, waits until `start` asks for the program, and ends with that one's exit code.
 import { createServer, type Socket } from "node:net";
-import { readFileSync } from "node:fs";
-import { resolve } from "node:path";
+import { posix, resolve } from "node:path";
 import { Agent } from "../agent/agent.js";
 import { HostError, VmmError } from "../errors.js";
 import { EXIT_SIGNAL_BASE } from "../host/exit-codes.js";
@@ -15,12 +14,14 @@ import { startFailure } from "./exec-failure.js";
 import { SHARE_IN_GUEST } from "./guest-setup.js";
 import { messageOf } from "./log.js";
 import type { MonitorReply, MonitorRequest } from "./monitor-messages.js";
+import { GuestNetwork } from "./network/guest-network.js";
 import { readConfig } from "./read-config.js";
 import { makeShare } from "./share.js";
 import { holdTerminal, StandardProgram } from "./standard-program.js";
 import { AGENT_SOCKET, Container, CONTROL_SOCKET, type ContainerRecord } from "./state.js";
 
 const SIGKILL = 9;
+const RESOLV_CONF = "/etc/resolv.conf";
 const EXIT_FAILURE = 1;
 const MAX_REQUEST_CHARS = 4096;
 
@@ -50,7 +51,10 @@ class Life {
   readonly #end: (exitCode: number) => void;
   readonly #abort = new AbortController();
   readonly #controls = new GuestControls();
+  readonly #network = new GuestNetwork();
   #workload: Promise<Workload> | undefined;
+  /** VMs whose end is not the container's. */
+  readonly #left = new Set<Workload>();
   #program: StandardProgram | undefined;
   #guestPid = 0;
   #isStarting = false;
@@ -85,6 +89,7 @@ class Life {
   /** The VM, so that `start` finds it ready. */
   begin(): void {
     holdTerminal();
+    makeShare(this.#container.share, this.#record.shared);
     const made = this.#makeVm();
     made.catch(() => undefined);
     this.#workload = made;
@@ -94,21 +99,23 @@ class Life {
     this.#abort.abort(new Error("the container has ended"));
     const workload = await this.#workload?.catch(() => undefined);
     await workload?.leave();
+    this.#network.close();
   }
 
   async #makeVm(): Promise<Workload> {
-    makeShare(this.#container.share, this.#record.shared);
+    this.#network.prepare();
     const workload = await Workload.start(this.#vmSpec(), { log: () => undefined }, this.#abort.signal);
     this.#controls.begin(workload.vm);
     void workload.ended.then(
       () => {
         // Its program's end comes first, unless the guest has died under it.
+        if (this.#left.has(workload)) return;
         setTimeout(() => {
           this.#end(EXIT_SIGNAL_BASE + SIGKILL);
         }, 1000).unref();
       },
       () => {
-        this.#end(EXIT_SIGNAL_BASE + SIGKILL);
+        if (!this.#left.has(workload)) this.#end(EXIT_SIGNAL_BASE + SIGKILL);
       },
     );
     return workload;
@@ -124,7 +131,7 @@ class Life {
       imageId: undefined,
       memoryMib,
       cpus,
-      network: { kind: "none" },
+      network: { kind: "namespace", taps: this.#network.taps },
       ports: [],
       volumes: [{ hostPath: this.#container.share, guestPath: SHARE_IN_GUEST, isReadonly: false, isFile: false }],
       tmpfs: [],
@@ -192,20 +199,41 @@ class Life {
     else this.#program.signal(number);
   }
 
+  /** With a device for each interface that there is by now: an engine may have made more than one since `create`. */
+  async #madeVm(): Promise<Workload> {
+    const workload = await this.#workload;
+    if (workload === undefined) throw new Error("There is no VM");
+    if (!this.#network.needsMore) return workload;
+    this.#left.add(workload);
+    await workload.leave();
+    this.#workload = this.#makeVm();
+    return this.#workload;
+  }
+
+  /** The steps with another file of the guest's in the place of the host's `source`. */
+  #stepsWith(source: string | undefined, path: string): readonly string[] {
+    const shared = this.#record.shared.find((entry) => entry.source === source);
+    const bound = shared === undefined ? undefined : posix.join(SHARE_IN_GUEST, shared.name).slice(1);
+    return this.#record.steps.map((word) => (word === bound ? path.slice(1) : word));
+  }
+
   async #start(answer: (reply: MonitorReply) => void): Promise<void> {
     if (this.#isStarting) throw new HostError("cannot start an already running container");
     this.#isStarting = true;
     try {
-      const { process } = readConfig(this.#record.bundle);
+      const spec = readConfig(this.#record.bundle);
+      const { process } = spec;
       if (process === undefined) throw new HostError("config.json has no process: there is nothing to start");
-      const workload = await this.#workload;
-      if (workload === undefined) throw new Error("There is no VM");
-      const program = new StandardProgram(workload.agent, process, { steps: this.#record.steps });
+      const workload = await this.#madeVm();
+      const resolvConf = spec.mounts?.find(({ destination }) => destination === RESOLV_CONF)?.source;
+      const { path } = await this.#network.connect(new Agent(workload.agent), resolvConf);
+      const steps = path === undefined ? this.#record.steps : this.#stepsWith(resolvConf, path);
+      const program = new StandardProgram(workload.agent, process, { steps });
       this.#guestPid = await program.started;
       this.#program = program;
       shareAgent(this.#container.shortPath(AGENT_SOCKET), workload.agent);
       this.#container.writePhase({ status: "running", guestPid: this.#guestPid });
-      answer({ ok: true, warnings: interfaceWarnings() });
+      answer({ ok: true });
       void program.ended.then(
         ({ exitCode }) => {
           this.#end(exitCode);
@@ -219,13 +247,4 @@ class Life {
       this.#end(EXIT_FAILURE);
     }
   }
-}
-
-/** What an engine has put into the container's network namespace. */
-function interfaceWarnings(): string[] {
-  const lines = readFileSync("/proc/thread-self/net/dev", "latin1").split("\n").slice(2);
-  const names = lines.map((line) => line.split(":")[0]?.trim() ?? "").filter((name) => name !== "" && name !== "lo");
-  // Tunnels that the kernel makes in every namespace.
-  const real = names.filter((name) => !/^(tunl|gre|gretap|erspan|ip_vti|ip6_vti|sit|ip6tnl|ip6gre)0$/.test(name));
-  return real.length === 0 ? [] : [`network interfaces are not connected to the VM yet: ${real.join(", ")}`];
 }

@@ -104,6 +104,8 @@ function nets(network: NetworkSpec, ports: readonly PublishedPort[]): NetConfig[
       return [];
     case "tap":
       return [{ tap: network.tap }];
+    case "namespace":
+      return network.taps.map((tap) => ({ tap }));
     case "user":
       return [{ user: { forwards: ports } }];
   }

@@ -41,7 +41,11 @@ export interface WorldSpec {
 }
 
 export type NetworkSpec =
-  { readonly kind: "none" } | { readonly kind: "user" } | { readonly kind: "tap"; readonly tap: string };
+  | { readonly kind: "none" }
+  | { readonly kind: "user" }
+  | { readonly kind: "tap"; readonly tap: string }
+  /** Interfaces of a network namespace of the VM's own, which have the same names in each. */
+  | { readonly kind: "namespace"; readonly taps: readonly string[] };
 
 export interface VmSpec {
   readonly id: string;

@@ -1,5 +1,6 @@
 // The interfaces of a container's network namespace become the guest's. Each gets a TAP interface beside it, and the
 // kernel redirects frames between the two both ways: addresses, ports and firewall rules of the engine hold as they are.
+import { HostError } from "../../errors.js";
 import { AF_INET, RT_SCOPE_LINK, type InterfaceAddress } from "../../host/rtnetlink.js";
 import { RouteSocket } from "../../sys/netlink.js";
 import { configureTap, makePersistentTap, removeTap } from "../../virtio/backends/tap-interface.js";
@@ -51,7 +52,7 @@ export class ContainerNetwork {
   prepare(count: number): void {
     while (this.#taps.length < Math.min(count, MAX_INTERFACES)) {
       const tap = `vmlet${String(this.#taps.length)}`;
-      makePersistentTap(tap);
+      makeTap(tap);
       this.#undo.push(() => removeTap(tap));
       configureTap({ name: tap });
       this.#taps.push(tap);
@@ -84,6 +85,19 @@ export class ContainerNetwork {
     redirect(this.#socket, tapIndex, from.index, isRelay ? addressBytes(RELAY_ADDRESS) : undefined);
     redirect(this.#socket, from.index, tapIndex);
     return { name: from.name, tap, messages: (index) => sameInterface(index, from, isRelay ? [relayAddress] : []) };
+  }
+}
+
+function makeTap(name: string): void {
+  try {
+    makePersistentTap(name);
+  } catch (error) {
+    if (!(error instanceof HostError) || !error.message.includes("in use")) throw error;
+    const cure = "give each container a network of its own";
+    throw new HostError("the network namespace is that of another VM, which has its interfaces", {
+      cause: error,
+      cure,
+    });
   }
 }
 

@@ -1,0 +1,69 @@
+// The network of a container in its VM: devices from the start, what an engine has connected once the program begins.
+import { existsSync, readFileSync } from "node:fs";
+import { posix } from "node:path";
+import type { Agent } from "../../agent/agent.js";
+import { ContainerNetwork, RELAY_ADDRESS } from "./connect.js";
+import { relayNames, withNameServer, type NameServerRelay } from "./name-server.js";
+
+/** As a guest's kernel numbers interfaces, behind its loopback. */
+const FIRST_INDEX = 2;
+const RESOLVER_IN_GUEST = "/.vmlet/resolv.conf";
+const DRIVER = "/sys/bus/virtio/drivers/virtio_net/unbind";
+
+export interface Resolver {
+  /** The file in the guest that is to be the container's /etc/resolv.conf; undefined: as it is. */
+  readonly path: string | undefined;
+}
+
+export class GuestNetwork {
+  #network: ContainerNetwork | undefined;
+  #relay: NameServerRelay | undefined;
+
+  /** Interfaces for the VM's devices: as many as there are yet, and one for an engine that comes later. Throws HostError. */
+  prepare(): void {
+    this.#network ??= new ContainerNetwork();
+    this.#network.prepare(Math.max(1, this.#network.names().length));
+  }
+
+  get taps(): readonly string[] {
+    return this.#network?.taps ?? [];
+  }
+
+  /** The VM has fewer devices than there are interfaces by now, and must be made anew. */
+  get needsMore(): boolean {
+    return (this.#network?.names().length ?? 0) > this.taps.length;
+  }
+
+  /**
+   * Makes the guest's interfaces what the namespace's are, and removes those that nobody has connected. `resolvConf`: the
+   * host's file that the container has as /etc/resolv.conf. Rejects with what the guest or this host's kernel refuses.
+   */
+  async connect(agent: Agent, resolvConf: string | undefined): Promise<Resolver> {
+    const network = this.#network;
+    if (network === undefined) return { path: undefined };
+    const text = resolvConf !== undefined && existsSync(resolvConf) ? readFileSync(resolvConf, "utf8") : "";
+    const resolver = withNameServer(text, RELAY_ADDRESS);
+    const interfaces = network.connect({ hasRelay: resolver !== undefined });
+    const [server] = resolver?.servers ?? [];
+    const hasRelay = interfaces.length > 0 && server !== undefined;
+    if (hasRelay) this.#relay = await relayNames(RELAY_ADDRESS, server);
+    await Promise.all([
+      ...interfaces.map((from, at) => agent.guest.changeNetwork(from.messages(FIRST_INDEX + at))),
+      ...(hasRelay && resolver !== undefined ? [agent.files.write(RESOLVER_IN_GUEST, resolver.text)] : []),
+      ...network.taps.slice(interfaces.length).map((_tap, at) => removeInterface(agent, interfaces.length + at)),
+    ]);
+    return { path: hasRelay ? RESOLVER_IN_GUEST : undefined };
+  }
+
+  /** The VM must have ended. */
+  close(): void {
+    this.#relay?.close();
+    this.#network?.close();
+  }
+}
+
+/** A container without a network sees none. */
+async function removeInterface(agent: Agent, number: number): Promise<void> {
+  const link = await agent.files.readlink(`/sys/class/net/eth${String(number)}/device`);
+  await agent.files.write(DRIVER, posix.basename(link));
+}
