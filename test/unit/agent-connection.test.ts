@@ -188,6 +188,30 @@ describe("agent connection", () => {
     assert.equal((await connection.closed).reason, "silent");
   });
 
+  it("on a slow line an answer may come behind much else: a guest that says or takes something is there", async () => {
+    const { peer, connection } = connect({ silenceMs: 60_000, answerLimitMs: 300 });
+    const { log } = open(connection, COMMAND, true);
+    peer.started(1);
+    const answer = connection.ping();
+    for (let round = 0; round < 6; round++) {
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      if (round % 2 === 0) peer.send(1, frames.DATA, Buffer.from("x"));
+      else {
+        peer.isFull = true;
+        connection.send(1, frames.SIGNAL, Buffer.alloc(4));
+        peer.drain();
+      }
+    }
+    assert.equal(connection.error, undefined);
+    peer.send(0, frames.PONG, peer.sent(frames.PING)[0]?.payload);
+    // What it has needed once, it may need again: four times as long is given now.
+    const tookMs = await answer;
+    const begun = performance.now();
+    await assert.rejects(connection.ping(), { reason: "silent" });
+    assert.ok(performance.now() - begun >= 4 * tookMs - 1, `${String(tookMs)} ms before`);
+    assert.equal(log.at(-1), "lost silent");
+  });
+
   it("every method is defined after the end, and twice", async () => {
     const { connection } = connect();
     const { stream } = open(connection, COMMAND);

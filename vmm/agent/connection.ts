@@ -15,6 +15,11 @@ const HELLO_LIMIT_MS = 60_000;
 const SILENCE_MS = 15_000;
 /** For the answer to that. */
 const ANSWER_LIMIT_MS = 10_000;
+/** A guest that has once needed so long may need a few times as long; one that makes it longer each time, not for ever. */
+const SLOWEST_TIMES = 4;
+const MAX_ANSWER_LIMIT_MS = 120_000;
+/** Whatever else it says meanwhile. */
+const LONGEST_ANSWER_MS = 600_000;
 /** For the end of what has been given up: whoever has done that waits for it. */
 const GIVE_UP_LIMIT_MS = 1000;
 /** Payloads up to this are sent in one piece with their header. */
@@ -41,7 +46,7 @@ interface Ping {
   readonly sentMs: number;
   readonly resolve: (ms: number) => void;
   readonly reject: (error: AgentError) => void;
-  readonly callOff: () => void;
+  callOff: () => void;
 }
 
 /**
@@ -77,6 +82,8 @@ export class AgentConnection implements StreamCarrier {
   #lastStream = 0;
   #lastPing = 0;
   #heardMs = performance.now();
+  /** The longest that an answer of this guest has taken. */
+  #slowestMs = 0;
   #watchTimer: NodeJS.Timeout | undefined;
   #resolveReady: () => void = () => undefined;
   #rejectReady: (error: AgentError) => void = () => undefined;
@@ -174,11 +181,20 @@ export class AgentConnection implements StreamCarrier {
     return new Promise((resolve, reject) => {
       const payload = Buffer.alloc(PING_BYTES);
       payload.writeUInt32LE(++this.#lastPing >>> 0, 0);
-      const callOff = this.#limits.after("an answer of the agent", this.#answerLimitMs, (limitMs) => {
-        this.#fail(new AgentError("silent", `The guest's agent has not answered in ${seconds(limitMs)}`));
-      });
-      this.#pings.push({ payload, sentMs: performance.now(), resolve, reject, callOff });
+      const ping: Ping = { payload, sentMs: performance.now(), resolve, reject, callOff: () => undefined };
+      this.#limitAnswer(ping);
+      this.#pings.push(ping);
       this.send(0, frames.PING, payload);
+    });
+  }
+
+  /** On a slow line an answer comes behind all that is on its way: a guest that says or takes anything meanwhile is not silent. */
+  #limitAnswer(ping: Ping): void {
+    const usualMs = Math.min(Math.max(this.#answerLimitMs, SLOWEST_TIMES * this.#slowestMs), MAX_ANSWER_LIMIT_MS);
+    ping.callOff = this.#limits.after("an answer of the agent", usualMs, (limitMs) => {
+      const now = performance.now();
+      if (now - this.#heardMs < limitMs && now - ping.sentMs < LONGEST_ANSWER_MS) this.#limitAnswer(ping);
+      else this.#fail(new AgentError("silent", `The guest's agent has not answered in ${seconds(limitMs)}`));
     });
   }
 
@@ -324,7 +340,9 @@ export class AgentConnection implements StreamCarrier {
     }
     this.#pings.shift();
     ping.callOff();
-    ping.resolve(performance.now() - ping.sentMs);
+    const tookMs = performance.now() - ping.sentMs;
+    this.#slowestMs = Math.max(this.#slowestMs, tookMs);
+    ping.resolve(tookMs);
   }
 
   #becomeReady(): void {
@@ -337,6 +355,8 @@ export class AgentConnection implements StreamCarrier {
     // Nobody waits unless it was blocked, so a transport may say it within a write.
     if (this.#error !== undefined || !this.#isBlocked) return;
     this.#isBlocked = false;
+    // Whoever takes what is sent is there.
+    this.#heardMs = performance.now();
     this.#beginWaiting();
     // One after the other, each once: whoever is blocked again comes last the next time.
     for (const waiter of [...this.#blocked]) {
