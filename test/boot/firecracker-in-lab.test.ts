@@ -10,7 +10,7 @@ import { labBase } from "../../vmm/lab/image.js";
 import { missingLabPrograms } from "../../vmm/lab/programs.js";
 import { countBoot } from "../helpers/booted.js";
 import { withPrivateDev } from "../helpers/private-dev.js";
-import { start, type Running } from "../helpers/program.js";
+import { PROGRAM as VMLET, start, type Running } from "../helpers/program.js";
 import { skip } from "../helpers/skip.js";
 
 const PROGRAM = resolve("dist/vmlet-firecracker.js");
@@ -203,6 +203,15 @@ describe("boot: firecracker without a /dev/kvm", function () {
     assert.match(
       stderr,
       /Could not Start MicroVM .*: A guest in the lab, an emulated host, cannot have network interfaces/,
+    );
+    const own = await start([VMLET, "boot", "--accel", "lab", "--config-file", file], {}, LIMIT_MS).ended;
+    assert.deepEqual(
+      [own.status, own.stdout, own.stderr],
+      [
+        65,
+        "",
+        "vmlet: network-interfaces cannot reach this host from the lab: leave it out, or use a host with a /dev/kvm\n",
+      ],
     );
   });
 });
