@@ -59,6 +59,8 @@ export async function keepProgram(program: ProgramTemplate, vm: Vm, log: (line: 
     // The guest has been stopped meanwhile.
     if (error instanceof VmStateError) return;
     if (!(error instanceof SnapshotError)) throw error;
+    // What its program needs lies in a volume: such a guest is no other's, and that is nobody's mistake.
+    if (vm.config.shares.length > 0) return;
     log(`the program is not kept for the next time: ${error.message}`);
   }
 }
