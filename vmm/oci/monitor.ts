@@ -24,6 +24,7 @@ const SIGKILL = 9;
 const RESOLV_CONF = "/etc/resolv.conf";
 const EXIT_FAILURE = 1;
 const MAX_REQUEST_CHARS = 4096;
+const CREATE_LOOK_MS = 250;
 
 /** The result is the process's exit code. */
 export async function monitor(folder: string): Promise<number> {
@@ -90,9 +91,20 @@ class Life {
   begin(): void {
     holdTerminal();
     makeShare(this.#container.share, this.#record.shared);
+    this.#watchCreate();
     const made = this.#makeVm();
     made.catch(() => undefined);
     this.#workload = made;
+  }
+
+  /** Until `create` has written down that this process is there: if it is killed before that, nobody else would end it. */
+  #watchCreate(): void {
+    const timer = setInterval(() => {
+      if (!this.#container.exists) this.#end(EXIT_SIGNAL_BASE + SIGKILL);
+      else if (this.#container.record?.monitor === undefined) return;
+      clearInterval(timer);
+    }, CREATE_LOOK_MS);
+    timer.unref();
   }
 
   async leave(): Promise<void> {
