@@ -7,6 +7,9 @@ import type { Context } from "./context.js";
 import { askMonitor } from "./monitor-messages.js";
 import { allContainers, containerOf, stateOf, type Container } from "./state.js";
 
+/** Where the guest's kernel is emulated, each of its processes takes tens of milliseconds to be read, `ms`. */
+const PROCESSES_LIMIT_MS = 60_000;
+
 export function state({ global, argv }: Context): number {
   const { words } = parseOptions(argv, {});
   print(`${JSON.stringify(summary(containerOf(global.root, onlyWord(words, "state"))), undefined, 2)}\n`);
@@ -84,7 +87,7 @@ export async function ps({ global, argv }: Context): Promise<number> {
     return 0;
   }
   if (format !== "table") throw new ConfigError(["invalid format option"]);
-  const reply = await askMonitor(container, record, { processes: true }, 5000);
+  const reply = await askMonitor(container, record, { processes: true }, PROCESSES_LIMIT_MS);
   if (reply === undefined) throw new HostError("the guest does not answer");
   if ("error" in reply) throw new HostError(reply.error);
   print(
