@@ -1,6 +1,6 @@
 // Needs: root, a built program and guest, the lab. vmlet-firecracker where there is no /dev/kvm that can be used: one guest for all.
 import assert from "node:assert/strict";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -50,6 +50,13 @@ describe("boot: firecracker without a /dev/kvm", function () {
     const [file = "", ...words] = withPrivateDev("", [PROGRAM, ...argv].map((word) => `'${word}'`).join(" "));
     running = start([file, ...words], { stdio: ["pipe", "pipe", "pipe"] }, LIMIT_MS);
     return running;
+  }
+
+  async function until(what: string, isThere: () => boolean): Promise<void> {
+    for (let tries = 0; !isThere(); tries++) {
+      assert.ok(tries < 2000, `there is no ${what}`);
+      await sleep(10);
+    }
   }
 
   interface Reply {
@@ -123,10 +130,7 @@ describe("boot: firecracker without a /dev/kvm", function () {
       "--metrics-path",
       join(folder, "metrics"),
     );
-    for (let tries = 0; !existsSync(join(folder, "api.sock")); tries++) {
-      assert.ok(tries < 2000, "there is no socket");
-      await sleep(10);
-    }
+    await until("a socket", () => existsSync(join(folder, "api.sock")));
     await done("PUT", "/machine-config", { vcpu_count: 2, mem_size_mib: 128 });
     await done("PUT", "/boot-source", source(script));
     await done("PUT", "/drives/data", { drive_id: "data", path_on_host: first, is_root_device: false });
@@ -188,6 +192,30 @@ describe("boot: firecracker without a /dev/kvm", function () {
       readFileSync(log, "utf8"),
       /\/dev\/kvm does not exist: booting in the lab, an emulated host \(slower\)/,
     );
+  });
+
+  it("a signal while the lab comes up ends all of it, and leaves nothing", async () => {
+    const temporary = join(folder, "temporary");
+    mkdirSync(temporary);
+    const before = process.env["TMPDIR"];
+    process.env["TMPDIR"] = temporary;
+    let vm: Running;
+    try {
+      vm = firecracker("--api-sock", join(folder, "api.sock"));
+    } finally {
+      if (before === undefined) delete process.env["TMPDIR"];
+      else process.env["TMPDIR"] = before;
+    }
+    await until("a socket", () => existsSync(join(folder, "api.sock")));
+    // As large as the lab that has been started, which is there by now.
+    await done("PUT", "/machine-config", { vcpu_count: 2, mem_size_mib: 128 });
+    await done("PUT", "/boot-source", source("true"));
+    await done("PUT", "/actions", { action_type: "InstanceStart" });
+    const ofLabs = (): string[] => readdirSync(temporary).filter((name) => name.startsWith("vmlet-lab-"));
+    await until("lab", () => ofLabs().length > 0);
+    vm.child.kill("SIGTERM");
+    const { status } = await vm.ended;
+    assert.deepEqual([status, ofLabs(), existsSync(join(folder, "api.sock"))], [143, [], false]);
   });
 
   it("a configuration file that asks for what the lab has not: one message, exit code 152", async () => {

@@ -23,6 +23,8 @@ import { rateLimiter } from "./vm-config.js";
 
 /** Of what is said in the lab, for an error, `characters`. */
 const KEPT_WORDS = 4096;
+/** From the word to stop until the lab is taken down; the process waits a little longer, `ms`. */
+const GRACE_MS = 800;
 /** Of one message's part of the console's input, `bytes`. */
 const INPUT_PIECE = 4096;
 
@@ -173,6 +175,7 @@ export class LabGuest implements HeldGuest {
   stop(): void {
     this.#abort.abort(new LabError("The guest was stopped"));
     this.#session?.input(encodeLine({ id: ++this.#lastId, call: "stop", asked: null }));
+    setTimeout(() => void this.#session?.close(), GRACE_MS).unref();
   }
 
   closeDevices(): void {
