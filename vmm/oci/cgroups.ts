@@ -1,5 +1,5 @@
 // The control groups of a container on the host: those of its monitor, with all that the VM is. Version 1 (a hierarchy a
-// controller) and version 2. config-linux.md, "Control groups"; Linux: admin-guide/cgroup-v1, cgroup-v2.rst.
+// controller) and version 2. OCI runtime-spec, "Control groups"; Linux: admin-guide/cgroup-v1, cgroup-v2.rst.
 import { mkdirSync, readFileSync, readdirSync, rmdirSync, writeFileSync } from "node:fs";
 import { dirname, isAbsolute, join } from "node:path";
 import { ConfigError, HostError } from "../errors.js";

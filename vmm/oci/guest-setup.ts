@@ -35,7 +35,7 @@ export interface GuestSetup {
   readonly warnings: readonly string[];
 }
 
-/** config-linux.md, "Default Devices". */
+/** OCI runtime-spec, "Default Devices". */
 const DEFAULT_DEVICES: readonly (OciDevice & { readonly major: number; readonly minor: number })[] = [
   { path: "/dev/null", type: "c", major: 1, minor: 3 },
   { path: "/dev/zero", type: "c", major: 1, minor: 5 },

@@ -1,5 +1,5 @@
 // Hooks: programs of the host that run at a moment of a container's life, with its state on their standard input.
-// runtime-spec, config.md, "POSIX-platform Hooks".
+// OCI runtime-spec, "POSIX-platform Hooks".
 import { spawnSync } from "node:child_process";
 import { HostError } from "../errors.js";
 import type { HookKind, OciHook } from "./runtime-spec.js";

@@ -1,5 +1,5 @@
 // Options of config.json's mounts, as mount(8) has them: flags of mount(2), how the mount propagates, and words for the file
-// system itself. runtime-spec, config.md, "Linux mount options".
+// system itself. OCI runtime-spec, "Linux mount options".
 const MS_RDONLY = 1;
 const MS_NOSUID = 2;
 const MS_NODEV = 4;

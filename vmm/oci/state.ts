@@ -165,7 +165,7 @@ export interface OciState {
   readonly annotations: Readonly<Record<string, string>>;
 }
 
-/** What hooks and `state` are told. runtime-spec, runtime.md, "State". */
+/** What hooks and `state` are told. OCI runtime-spec, "State". */
 export function stateOf(record: ContainerRecord, status: ContainerStatus): OciState {
   return {
     ociVersion: record.ociVersion,

@@ -1,4 +1,4 @@
-// linux.seccomp of config.json as a program for the guest's kernel. runtime-spec config-linux.md, "Seccomp".
+// linux.seccomp of config.json as a program for the guest's kernel. OCI runtime-spec, "Seccomp".
 import { ConfigError } from "../../errors.js";
 import { SeccompFilter, type FilterCondition } from "../../sys/seccomp.js";
 
