@@ -13,6 +13,7 @@ import { InputStream } from "./input-stream.js";
 import { ListDecoder, type FolderEntry } from "./list-decoder.js";
 import { OutputStream } from "./output-stream.js";
 import { ask, makeRequest, type RequestOptions } from "./request.js";
+import { sortedByName } from "./sorted-names.js";
 import type { AgentStream, StreamRequest } from "./stream.js";
 
 export interface ReadOptions extends RequestOptions {
@@ -202,7 +203,7 @@ export class GuestFiles {
       if (length <= maxBytes) throw error;
     });
     if (length > maxBytes) throw new ConfigError([`${shown(path)} has more than ${String(maxBytes)} bytes of entries`]);
-    return entries.sort((a, b) => a.nameBytes.compare(b.nameBytes));
+    return sortedByName(entries);
   }
 
   async mkdir(path: GuestBytes, options: MkdirOptions = {}): Promise<void> {
