@@ -63,20 +63,24 @@ describe("oci runtime with Docker", function () {
   it("output apart, exit code, user, variables, working directory, host name, volumes", () => {
     const script =
       'uname -n; id -u; id -g; echo "$A"; pwd; cat /data/file; echo made >/data/new; echo x >/kept/no; ' +
-      "grep CapEff /proc/self/status; umask; ls /dev; cat /etc/hostname; echo err >&2; exit 3";
+      "grep CapEff /proc/self/status; umask; grep Seccomp: /proc/self/status; mkdir /tmp/denied; ls /dev; cat /etc/hostname; echo err >&2; exit 3";
     const volume = join(folder, "volume");
     const options = ["-u", "1000:1001", "-e", "A=a b", "-w", "/made/here", "-h", "box", "--read-only"];
     writeFileSync(join(volume, "new"), "");
     spawnSync("chmod", ["666", join(volume, "new")]);
+    const profile = join(folder, "seccomp.json");
+    const denied = { names: ["mkdir", "mkdirat"], action: "SCMP_ACT_ERRNO", errnoRet: 28 };
+    writeFileSync(profile, JSON.stringify({ defaultAction: "SCMP_ACT_ALLOW", syscalls: [denied] }));
     const { status, stdout, stderr } = run(
-      [...options, "-v", `${volume}:/data`, "-v", `${volume}:/kept:ro`],
+      ["--security-opt", `seccomp=${profile}`, ...options, "-v", `${volume}:/data`, "-v", `${volume}:/kept:ro`],
       ["sh", "-c", script],
     );
     assert.deepEqual(stdout.split("\n").slice(0, 6), ["box", "1000", "1001", "a b", "/made/here", "of the host"]);
-    assert.match(stdout, /CapEff:\t0000000000000000\n0022\n/);
+    assert.match(stdout, /CapEff:\t0000000000000000\n0022\nSeccomp:\t2\n/);
     assert.match(stdout, /\nnull\n(?:.*\n)*urandom\n/);
     assert.match(stdout, /\nbox\n$/);
     assert.match(stderr, /can't create \/kept\/no: (Read-only file system|Permission denied)/);
+    assert.match(stderr, /mkdir: can't create directory '\/tmp\/denied': No space left on device\n/);
     assert.match(stderr, /err\n$/);
     assert.equal(readFileSync(join(volume, "new"), "latin1"), "made\n");
     assert.equal(status, 3);
@@ -122,10 +126,19 @@ describe("oci runtime with Docker", function () {
     ]);
     assert.equal(begun.status, 0, begun.stderr);
     const inside = call(
-      ["exec", "-i", "-e", "B=c", "one", "sh", "-c", 'cat; echo "$B"; ps | grep -c "[t]rap"; exit 9'],
+      [
+        "exec",
+        "-i",
+        "-e",
+        "B=c",
+        "one",
+        "sh",
+        "-c",
+        'cat; echo "$B"; grep -c "Seccomp:.2" /proc/self/status; ps | grep -q "[t]rap" && echo found; exit 9',
+      ],
       "in\n",
     );
-    assert.deepEqual([inside.stdout, inside.status], ["in\nc\n1\n", 9]);
+    assert.deepEqual([inside.stdout, inside.status], ["in\nc\n1\nfound\n", 9]);
     assert.equal(call(["exec", "one", "nosuch"]).status, 126);
     assert.equal(call(["pause", "one"]).status, 0);
     assert.equal(call(["inspect", "-f", "{{.State.Status}}", "one"]).stdout, "paused\n");

@@ -101,6 +101,17 @@ describe("oci: seccomp", function () {
     refused(allowBut({ ...rule, args: [{ index: 0, value: -1, op: "SCMP_CMP_EQ" }] }), /value: -1 is not from 0/);
     refused(allowBut({ ...rule, args: [{ index: 0, value: 0.5, op: "SCMP_CMP_EQ" }] }), /0\.5 is no whole number/);
     refused({ defaultAction: "SCMP_ACT_ALLOW", architectures: ["x86"] }, /architectures: x86 is no architecture/);
+    refused({}, /defaultAction: it is missing/);
+    for (const [syscalls, message] of [
+      [5, /syscalls: no list/],
+      [[null], /syscalls\[0\]\.names/],
+      [[{ names: [1], action: "SCMP_ACT_ALLOW" }], /syscalls\[0\]\.names/],
+      [[{ names: ["mkdir"] }], /syscalls\[0\]\.action/],
+      [[{ ...rule, args: [null] }], /syscalls\[0\]\.args/],
+      [[{ ...rule, args: [{ index: 0, value: "1", op: "SCMP_CMP_EQ" }] }], /value: 1 is no number/],
+    ] as const) {
+      refused({ defaultAction: "SCMP_ACT_ALLOW", syscalls }, message);
+    }
     refused({ defaultAction: "SCMP_ACT_ALLOW", flags: ["LOG"] }, /flags: LOG is none of/);
   });
 });

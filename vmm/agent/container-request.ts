@@ -84,5 +84,7 @@ export const steps = {
   domainname: (name: string) => ["d", name],
   /** Where the process has a terminal, it is there. */
   terminal: (path: string) => ["t", path],
+  /** `flags` of seccomp(2), a program of struct sock_filter: it holds from when the process is what it is to be. */
+  filter: (flags: number, program: Buffer) => ["f", String(flags), program.toString("hex").toUpperCase()],
   unmount: (path: string) => ["u", path],
 } as const;

@@ -3,6 +3,7 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { closeSync, openSync, renameSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { steps } from "../agent/container-request.js";
 import { ConfigError, HostError } from "../errors.js";
 import { bootId } from "../host/facts.js";
 import { packageRoot } from "../host/guest-files.js";
@@ -17,6 +18,7 @@ import { runHooks } from "./hooks.js";
 import { machineSize } from "./machine-size.js";
 import { readConfig } from "./read-config.js";
 import type { OciSpec } from "./runtime-spec.js";
+import { compileSeccomp } from "./seccomp/compile.js";
 import { containerOf, type Container, type ContainerRecord } from "./state.js";
 
 export const CREATE_OPTIONS = {
@@ -86,8 +88,10 @@ export async function createContainer(
     cpus: size.cpus,
     shared: setup.shared,
     steps: setup.steps,
+    filter: filterSteps(spec, log),
   };
   try {
+    container.keepConfig(spec);
     container.write(record);
     makeCgroups(cgroups, spec.linux?.resources ?? {}, size.limitBytes);
     const child = startMonitor(container, spec, {
@@ -107,6 +111,14 @@ export async function createContainer(
     container.remove();
     throw error;
   }
+}
+
+function filterSteps({ linux }: OciSpec, log: Context["log"]): readonly string[] {
+  const config = linux?.seccomp;
+  if (config === undefined || config === null) return [];
+  const { flags, program, unknown } = compileSeccomp(config);
+  if (unknown.length > 0) log.debug(`linux.seccomp: no system calls: ${unknown.join(", ")}`);
+  return steps.filter(flags, program);
 }
 
 /** In the container's network namespace from its first moment on. */

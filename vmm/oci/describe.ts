@@ -1,4 +1,5 @@
 // `features`, `spec` and `--version`: what the runtime is.
+import { SECCOMP_ACTIONS, SECCOMP_ARCHITECTURES, SECCOMP_FLAGS, SECCOMP_OPERATORS } from "./seccomp/names.js";
 import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { ConfigError } from "../errors.js";
@@ -29,7 +30,14 @@ export function features(): number {
       namespaces: ["cgroup", "ipc", "mount", "network", "pid", "uts"],
       capabilities: CAPABILITIES,
       cgroup: { v1: true, v2: true, systemd: true, systemdUser: false },
-      seccomp: { enabled: false },
+      seccomp: {
+        enabled: true,
+        actions: SECCOMP_ACTIONS,
+        operators: SECCOMP_OPERATORS,
+        archs: SECCOMP_ARCHITECTURES,
+        knownFlags: SECCOMP_FLAGS,
+        supportedFlags: SECCOMP_FLAGS,
+      },
       apparmor: { enabled: false },
       selinux: { enabled: false },
     },

@@ -11,7 +11,7 @@ import { parseOptions, type Options } from "./command-line.js";
 import { openConsole } from "./console.js";
 import type { Context } from "./context.js";
 import { runtimeProgram, writePidFile } from "./create.js";
-import { checkedProcess, readConfig, readJson } from "./read-config.js";
+import { checkedProcess, readJson } from "./read-config.js";
 import type { OciProcess } from "./runtime-spec.js";
 import { containerOf, type Container } from "./state.js";
 
@@ -33,7 +33,6 @@ export async function exec({ global, log, argv }: Context): Promise<number> {
   const [id = "", ...command] = words;
   if (id === "") throw new ConfigError(['"exec" requires a minimum of 1 argument']);
   const container = containerOf(global.root, id);
-  const { bundle } = container.known;
   const { status } = container;
   if (status === "stopped") throw new ConfigError(["cannot exec in a stopped container"]);
   if (status === "paused") throw new ConfigError(["cannot exec in a paused container"]);
@@ -44,16 +43,16 @@ export async function exec({ global, log, argv }: Context): Promise<number> {
   for (const name of ["process-label", "apparmor", "cgroup"]) {
     if (options.value(name) !== undefined) log.warn(`--${name} has no meaning in a VM`);
   }
-  const process = wantedProcess(options, command, bundle);
+  const process = wantedProcess(options, command, container);
   return run(container, process, options);
 }
 
 /** Throws ConfigError. */
-function wantedProcess(options: Options, command: readonly string[], bundle: string): OciProcess {
+function wantedProcess(options: Options, command: readonly string[], container: Container): OciProcess {
   const file = options.value("process");
   if (file !== undefined) return checkedProcess(readJson(file), "process");
   if (command.length === 0) throw new ConfigError(["process args cannot be empty"]);
-  const own = readConfig(bundle).process;
+  const own = container.config.process;
   if (own === undefined) throw new ConfigError(["config.json has no process"]);
   const [uid, gid] = (options.value("user") ?? "").split(":");
   const caps = options.all("cap");

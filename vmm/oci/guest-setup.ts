@@ -225,16 +225,12 @@ function refusals({ linux = {} }: OciSpec): string[] {
 }
 
 function lost({ linux = {}, process }: OciSpec): string[] {
-  const { seccomp, intelRdt, mountLabel, rootfsPropagation, resources } = linux;
+  const { intelRdt, mountLabel, rootfsPropagation, resources } = linux;
   const warnings: string[] = [];
   const warn = (is: boolean, text: string): void => {
     if (is) warnings.push(text);
   };
   const isSet = (text: string | undefined): boolean => text !== undefined && text !== "";
-  warn(
-    seccomp !== undefined && seccomp !== null,
-    "linux.seccomp is not applied: the VM's kernel is the container's own",
-  );
   warn(
     isSet(process?.apparmorProfile),
     "process.apparmorProfile is not applied: it is the host's kernel that would keep it",

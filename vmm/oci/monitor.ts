@@ -15,7 +15,6 @@ import { SHARE_IN_GUEST } from "./guest-setup.js";
 import { messageOf } from "./log.js";
 import type { MonitorReply, MonitorRequest } from "./monitor-messages.js";
 import { GuestNetwork } from "./network/guest-network.js";
-import { readConfig } from "./read-config.js";
 import { makeShare } from "./share.js";
 import { holdTerminal, StandardProgram } from "./standard-program.js";
 import { AGENT_SOCKET, Container, CONTROL_SOCKET, type ContainerRecord } from "./state.js";
@@ -233,14 +232,14 @@ class Life {
     if (this.#isStarting) throw new HostError("cannot start an already running container");
     this.#isStarting = true;
     try {
-      const spec = readConfig(this.#record.bundle);
+      const spec = this.#container.config;
       const { process } = spec;
       if (process === undefined) throw new HostError("config.json has no process: there is nothing to start");
       const workload = await this.#madeVm();
       const resolvConf = spec.mounts?.find(({ destination }) => destination === RESOLV_CONF)?.source;
       const { path } = await this.#network.connect(new Agent(workload.agent), resolvConf);
       const steps = path === undefined ? this.#record.steps : this.#stepsWith(resolvConf, path);
-      const program = new StandardProgram(workload.agent, process, { steps });
+      const program = new StandardProgram(workload.agent, process, { steps: [...steps, ...this.#record.filter] });
       this.#guestPid = await program.started;
       this.#program = program;
       shareAgent(this.#container.shortPath(AGENT_SOCKET), workload.agent);

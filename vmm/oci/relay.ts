@@ -20,7 +20,10 @@ export async function relay(folder: string, order: string): Promise<number> {
     const process = JSON.parse(readFileSync(order, "utf8")) as OciProcess;
     if (process.terminal === true) holdTerminal();
     const agent = await connectAgent(container.shortPath(AGENT_SOCKET));
-    program = new StandardProgram(agent, process, { steps: [], join: container.phase?.guestPid ?? 0 });
+    program = new StandardProgram(agent, process, {
+      steps: container.known.filter,
+      join: container.phase?.guestPid ?? 0,
+    });
     await program.started;
   } catch (error) {
     report(startFailure(error).replaceAll("\n", "; "));

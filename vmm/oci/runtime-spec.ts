@@ -1,4 +1,5 @@
 // What a bundle's config.json is, as far as it is looked at. OCI runtime-spec 1.0 to 1.2, config.md and config-linux.md.
+import type { SeccompConfig } from "./seccomp/compile.js";
 
 export interface OciUser {
   readonly uid: number;
@@ -95,7 +96,7 @@ export interface OciLinux {
   readonly sysctl?: Readonly<Record<string, string>>;
   readonly maskedPaths?: readonly string[];
   readonly readonlyPaths?: readonly string[];
-  readonly seccomp?: unknown;
+  readonly seccomp?: SeccompConfig | null;
   readonly rootfsPropagation?: string;
   readonly mountLabel?: string;
   readonly intelRdt?: unknown;

@@ -6,13 +6,14 @@ import { ConfigError, HostError } from "../errors.js";
 import { isAlive, type ProcessIdentity } from "../sdk/process-identity.js";
 import type { CgroupPaths } from "./cgroups.js";
 import type { SharedPath } from "./guest-setup.js";
-import type { OciHook, HookKind } from "./runtime-spec.js";
+import type { OciHook, HookKind, OciSpec } from "./runtime-spec.js";
 
 export const DEFAULT_ROOT = "/run/vmlet-runtime";
 const ID = /^[\w+.-]+$/;
 const MAX_ID_CHARS = 1024;
 const RECORD = "state.json";
 const PHASE = "phase.json";
+const CONFIG = "config.json";
 
 export type ContainerStatus = "creating" | "created" | "running" | "paused" | "stopped";
 
@@ -31,6 +32,8 @@ export interface ContainerRecord {
   readonly cpus: number;
   readonly shared: readonly SharedPath[];
   readonly steps: readonly string[];
+  /** What each process of the container takes before it begins: its filter of system calls. */
+  readonly filter: readonly string[];
   /** The monitor's; undefined until there is one. */
   readonly monitor?: ProcessIdentity;
 }
@@ -99,6 +102,18 @@ export class Container {
 
   write(record: ContainerRecord): void {
     this.#write(RECORD, record);
+  }
+
+  /** What the container is by config.json, as that was at `create`: what becomes of the file since is nothing to it. */
+  keepConfig(spec: OciSpec): void {
+    this.#write(CONFIG, spec);
+  }
+
+  /** Throws ConfigError for a container that has not been created to its end. */
+  get config(): OciSpec {
+    const spec = readOwn(join(this.folder, CONFIG)) as OciSpec | undefined;
+    if (spec === undefined) throw new ConfigError([`container ${this.id} has not been created to its end; delete it`]);
+    return spec;
   }
 
   writePhase(phase: ContainerPhase): void {

@@ -241,6 +241,8 @@ static int enter_container(struct start *start, const struct exec_container *con
 		if (result != 0)
 			status = refuse_with(result, "cannot drop capabilities", "");
 	}
+	if (status == 0 && !(container->flags & CONTAINER_NO_NEW_PRIVILEGES) && (result = apply_filter()) != 0)
+		status = refuse_with(result, "cannot apply the filter of system calls", "");
 	return status;
 }
 
@@ -253,6 +255,8 @@ static int limit_process(const struct exec_container *container)
 		call1(umask, container->umask);
 	if (result == 0 && (container->flags & CONTAINER_NO_NEW_PRIVILEGES))
 		result = call5(prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	if (result == 0 && (container->flags & CONTAINER_NO_NEW_PRIVILEGES))
+		result = apply_filter();
 	return result == 0 ? 0 : refuse_with(result, "cannot limit what the program may", "");
 }
 

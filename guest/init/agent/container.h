@@ -16,6 +16,7 @@
 #include "../syscall.h"
 #include "../text.h"
 #include "protocol.h"
+#include "seccomp.h"
 
 #define MNT_DETACH_ 2
 #define MAX_OPERANDS 5
@@ -180,6 +181,8 @@ static long take_step(char letter, char **operands, const char *terminal)
 	case 't':
 		/* Its name begins with a slash; it lies in the guest's own root. */
 		return terminal[0] ? bind(terminal + 1, operands[0], 0, 1) : 0;
+	case 'f':
+		return take_filter(number_of(operands[0]), operands[1]);
 	case 'u':
 		return call2(umount2, operands[0], MNT_DETACH_);
 	default:
@@ -194,7 +197,7 @@ static int operands_of(char letter)
 		return 5;
 	case 'b':
 		return 4;
-	case 'p': case 'l': case 's':
+	case 'p': case 'l': case 's': case 'f':
 		return 2;
 	default:
 		return 1;

@@ -29,13 +29,6 @@ static unsigned long now_ms(void)
 	return (unsigned long)time.seconds * 1000 + (unsigned long)time.nanoseconds / 1000000;
 }
 
-static int hex_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 /* A line is "  sl: ADDRESS:PORT ADDRESS:PORT STATE …", all in hexadecimal. */
 static int is_listener(const char *line, unsigned port)
 {

@@ -1,6 +1,7 @@
 // linux.seccomp of config.json as a program for the guest's kernel. OCI runtime-spec, "Seccomp".
 import { ConfigError } from "../../errors.js";
 import { SeccompFilter, type FilterCondition } from "../../sys/seccomp.js";
+import { ACTIONS, ARCHITECTURES, FLAGS, OPERATORS } from "./names.js";
 
 export interface SeccompArgument {
   readonly index: number;
@@ -34,37 +35,6 @@ export interface SeccompProgram {
 }
 
 const EPERM = 1;
-/** Those with a number in them take it from errnoRet. */
-const ACTIONS: Readonly<Record<string, { readonly base: number; readonly hasNumber?: boolean }>> = {
-  SCMP_ACT_KILL: { base: 0 },
-  SCMP_ACT_KILL_THREAD: { base: 0 },
-  SCMP_ACT_KILL_PROCESS: { base: 0x8000_0000 },
-  SCMP_ACT_TRAP: { base: 0x0003_0000 },
-  SCMP_ACT_ERRNO: { base: 0x0005_0000, hasNumber: true },
-  SCMP_ACT_TRACE: { base: 0x7ff0_0000, hasNumber: true },
-  SCMP_ACT_LOG: { base: 0x7ffc_0000 },
-  SCMP_ACT_ALLOW: { base: 0x7fff_0000 },
-};
-const OPERATORS: Readonly<Record<string, number>> = {
-  SCMP_CMP_NE: 1,
-  SCMP_CMP_LT: 2,
-  SCMP_CMP_LE: 3,
-  SCMP_CMP_EQ: 4,
-  SCMP_CMP_GE: 5,
-  SCMP_CMP_GT: 6,
-  SCMP_CMP_MASKED_EQ: 7,
-};
-/** Those that the guest's kernel can run programs of; others never come there. */
-const ARCHITECTURES: Readonly<Record<string, number>> = {
-  SCMP_ARCH_X86_64: 0xc000_003e,
-  SCMP_ARCH_X86: 0x4000_0003,
-  SCMP_ARCH_X32: 0x4000_003e,
-};
-const FLAGS: Readonly<Record<string, number>> = {
-  SECCOMP_FILTER_FLAG_TSYNC: 1,
-  SECCOMP_FILTER_FLAG_LOG: 2,
-  SECCOMP_FILTER_FLAG_SPEC_ALLOW: 4,
-};
 const MAX_ERRNO = 0xffff;
 const MAX_INDEX = 5;
 
@@ -84,7 +54,8 @@ function actionNumber(where: string, name: string, errnoRet = EPERM): number {
 }
 
 /** A value of 64 bits: JSON's numbers are exact up to 2^53, and a parser may hand them on as bigint. */
-function word(where: string, value: number | bigint): bigint {
+function word(where: string, value: unknown): bigint {
+  if (typeof value !== "number" && typeof value !== "bigint") return problem(`${where}: ${String(value)} is no number`);
   if (typeof value === "number" && !Number.isInteger(value))
     return problem(`${where}: ${String(value)} is no whole number`);
   const whole = BigInt(value);
@@ -108,8 +79,26 @@ function rules(conditions: readonly FilterCondition[]): readonly (readonly Filte
   return indices.size === conditions.length ? [conditions] : conditions.map((one) => [one]);
 }
 
+/** Nobody has looked at what config.json says. */
+function checkTypes({ defaultAction, architectures, flags, syscalls }: SeccompConfig): void {
+  const areTexts = (value: unknown): boolean => Array.isArray(value) && value.every((text) => typeof text === "string");
+  if (typeof defaultAction !== "string") problem("defaultAction: it is missing, or no text");
+  if (architectures !== undefined && !areTexts(architectures)) problem("architectures: no list of texts");
+  if (flags !== undefined && !areTexts(flags)) problem("flags: no list of texts");
+  if (syscalls !== undefined && !Array.isArray(syscalls)) problem("syscalls: no list");
+  for (const [at, rule] of (syscalls ?? []).entries()) {
+    const { names, action, args } = (rule ?? {}) as Partial<SeccompRule>;
+    if (!areTexts(names)) problem(`syscalls[${String(at)}].names: no list of texts`);
+    if (typeof action !== "string") problem(`syscalls[${String(at)}].action: it is missing, or no text`);
+    const areConditions =
+      (args ?? []) instanceof Array && (args ?? []).every((one: unknown) => typeof one === "object" && one !== null);
+    if (!areConditions) problem(`syscalls[${String(at)}].args: no list of conditions`);
+  }
+}
+
 /** Throws ConfigError for what is no filter, HostError without libseccomp. */
 export function compileSeccomp(config: SeccompConfig): SeccompProgram {
+  checkTypes(config);
   const defaultAction = actionNumber("defaultAction", config.defaultAction, config.defaultErrnoRet);
   let flags = 0;
   for (const name of config.flags ?? []) {
