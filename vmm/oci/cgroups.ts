@@ -10,6 +10,8 @@ export const OVERHEAD_BYTES = 160 * 1024 * 1024;
 /** Memory of a VM that was killed takes its time to be freed, `ms`. */
 const REMOVE_LIMIT_MS = 15_000;
 const RETRY_MS = 10;
+/** The monitor and the file server have some 20 of their own. */
+const MIN_TASKS = 64;
 const USED = ["memory", "cpu", "cpuset", "cpuacct", "blkio", "freezer", "pids"];
 
 export interface CgroupPaths {
@@ -97,7 +99,11 @@ function inherit(path: string, file: string): string {
 }
 
 /** `memoryBytes`: the guest's; 0: there is no limit. Throws HostError. */
-export function setLimits(paths: CgroupPaths, { cpu = {}, blockIO = {} }: OciResources, memoryBytes: number): void {
+export function setLimits(
+  paths: CgroupPaths,
+  { cpu = {}, blockIO = {}, memory = {}, pids = {} }: OciResources,
+  memoryBytes: number,
+): void {
   const unified = paths[""];
   const put = (controller: string, file: string, value: number | string | undefined): void => {
     const folder = paths[controller];
@@ -107,10 +113,20 @@ export function setLimits(paths: CgroupPaths, { cpu = {}, blockIO = {} }: OciRes
     });
   };
   const limit = memoryBytes === 0 ? undefined : memoryBytes + OVERHEAD_BYTES;
+  const withOverhead = (bytes: number | undefined): number | undefined =>
+    bytes === undefined || bytes <= 0 ? undefined : bytes + OVERHEAD_BYTES;
+  const tasks = tasksOf(pids.limit);
   const quota = (cpu.quota ?? 0) === 0 ? undefined : cpu.quota;
   const shares = (cpu.shares ?? 0) === 0 ? undefined : cpu.shares;
   if (unified === undefined) {
     put("memory", "memory.limit_in_bytes", limit);
+    put("memory", "memory.soft_limit_in_bytes", withOverhead(memory.reservation));
+    // A kernel need not count swap.
+    const swap = withOverhead(memory.swap);
+    if (swap !== undefined) tryWrite(join(paths["memory"] ?? "", "memory.memsw.limit_in_bytes"), String(swap));
+    put("memory", "memory.swappiness", memory.swappiness);
+    if (memory.disableOOMKiller === true) put("memory", "memory.oom_control", 1);
+    put("pids", "pids.max", tasks);
     put("cpu", "cpu.cfs_period_us", (cpu.period ?? 0) === 0 ? undefined : cpu.period);
     put("cpu", "cpu.cfs_quota_us", quota);
     put("cpu", "cpu.shares", shares);
@@ -120,10 +136,18 @@ export function setLimits(paths: CgroupPaths, { cpu = {}, blockIO = {} }: OciRes
     return;
   }
   put("", "memory.max", limit);
+  put("", "memory.low", withOverhead(memory.reservation));
+  put("", "pids.max", tasks);
   if (quota !== undefined) put("", "cpu.max", `${quota < 0 ? "max" : String(quota)} ${String(cpu.period ?? 100_000)}`);
   if (shares !== undefined) put("", "cpu.weight", 1 + Math.floor(((Math.max(2, shares) - 2) * 9999) / 262_142));
   put("", "cpuset.cpus", cpu.cpus);
   put("", "cpuset.mems", cpu.mems);
+}
+
+/** Tasks of the host's: of the monitor and the file server. What the guest starts is the VM's own. */
+function tasksOf(limit = 0): number | string | undefined {
+  if (limit === 0) return undefined;
+  return limit < 0 ? "max" : Math.max(limit, MIN_TASKS);
 }
 
 /** From here on the process, and what it starts, counts there. Throws HostError. */

@@ -225,7 +225,7 @@ function refusals({ linux = {} }: OciSpec): string[] {
 }
 
 function lost({ linux = {}, process }: OciSpec): string[] {
-  const { intelRdt, mountLabel, rootfsPropagation, resources } = linux;
+  const { intelRdt, mountLabel, rootfsPropagation } = linux;
   const warnings: string[] = [];
   const warn = (is: boolean, text: string): void => {
     if (is) warnings.push(text);
@@ -241,6 +241,5 @@ function lost({ linux = {}, process }: OciSpec): string[] {
     isSet(rootfsPropagation) && rootfsPropagation?.includes("shared") === true,
     "linux.rootfsPropagation ends at the VM",
   );
-  warn((resources?.pids?.limit ?? 0) > 0, "linux.resources.pids.limit is not applied: processes are the VM's own");
   return warnings;
 }

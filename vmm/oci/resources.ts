@@ -36,11 +36,8 @@ export function update({ global, log, argv }: Context): number {
       `the VM has ${String(record.memoryMib)} MiB for as long as it runs: with less it would be killed; the limit stays`,
     );
   }
-  for (const [name, isSet] of [
-    ["pids-limit", (resources.pids?.limit ?? 0) > 0],
-    ["kernel-memory", options.value("kernel-memory") !== undefined],
-  ] as const) {
-    if (isSet) log.warn(`${name} is not applied: what it counts is the VM's own`);
+  if (options.value("kernel-memory") !== undefined) {
+    log.warn("kernel-memory is not applied: what it counts is the VM's own");
   }
   setLimits(record.cgroups, resources, memory > guestBytes ? memory : 0);
   return 0;
