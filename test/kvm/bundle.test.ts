@@ -1,5 +1,5 @@
 // Needs: a /dev/kvm of any kind, and dist/. That the bundle's code cache comes from a boot: one that holds
-// every function works too, and makes each start slower, so nobody would notice.
+// every function works too, and makes each start slower, so nobody would notice. And what an error looks like that nobody catches.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, statSync } from "node:fs";
@@ -32,5 +32,13 @@ describe("kvm: bundle", function () {
     } finally {
       rmSync(folder, { recursive: true });
     }
+  });
+
+  it("an error of the library that nobody catches is shown with its place, not with all of the library", () => {
+    const script = 'require("./dist/index.js").Vm.start({ rootfs: "/no/such/folder" })';
+    const { status, stderr } = spawnSync(process.execPath, ["-e", script], { encoding: "utf8", timeout: 50_000 });
+    assert.equal(status, 1);
+    assert.match(stderr, /ConfigError: rootfs "\/no\/such\/folder": no such folder/);
+    assert.ok(stderr.length < 4000, `${String(stderr.length)} characters`);
   });
 });
