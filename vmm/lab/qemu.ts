@@ -41,11 +41,18 @@ export interface MonitoredMachine extends LabMachine {
   readonly monitor: Monitor;
 }
 
+/** Of 32 on the bus. */
+const FIRST_DISK_SLOT = 0x10;
+
 /** Boots it. */
 function start(options: LabOptions, base: LabBase, inputDisk: string, folder: string): LabMachine {
   const disks = (options.disks ?? []).flatMap((disk, index) => [
     ...["-drive", unpluggedDrive(disk, index, folder)],
-    ...["-device", `virtio-blk-pci,drive=${driveName(index)},id=${deviceName(index)}`],
+    // Slots behind those of the base and the input disk: Linux names disks in the order of their slots.
+    ...[
+      "-device",
+      `virtio-blk-pci,drive=${driveName(index)},id=${deviceName(index)},addr=0x${(FIRST_DISK_SLOT + index).toString(16)}`,
+    ],
   ]);
   const model = options.model === undefined ? [] : modelArguments(options.model);
   const argv = [...machineArguments(options, base, inputDisk, folder), ...model, ...disks];
