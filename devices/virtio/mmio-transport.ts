@@ -227,7 +227,7 @@ export class MmioTransport implements BusDevice {
     Atomics.store(this.#registers, INTERRUPT_STATUS_WORD, saved.interruptStatus);
     if (saved.isLive) this.#activate(saved.rings);
     // What the line has signalled may have been on its way when the rest of the machine was saved.
-    this.#owesInterrupt = (saved.interruptStatus & ~this.#lastingInterrupt) !== 0;
+    if ((saved.interruptStatus & ~this.#lastingInterrupt) !== 0) this.#owesInterrupt = true;
     this.#showRegisters();
     this.#showConfig();
   }

@@ -30,14 +30,6 @@ static size_t length_of(const char *text)
 	return length;
 }
 
-/* -1 for what is no digit; letters are large ones. */
-static int hex_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 /* Copies as much as fits, and the NUL; returns where that is. */
 static char *append(char *to, const char *end, const char *text)
 {

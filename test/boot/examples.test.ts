@@ -31,6 +31,11 @@ interface Answer {
   readonly error?: string;
 }
 
+/** What vmlet says of a host that is busy with other tests is no fault of an example. */
+function withoutSlowness(stderr: string): string {
+  return stderr.replace(/^vmlet: this host is .* slower than usual: .*\n/gm, "");
+}
+
 describe("boot: the examples", function () {
   this.timeout(LIMIT_MS);
   let folder = "";
@@ -175,14 +180,14 @@ describe("boot: the examples", function () {
 
   it("tests in parallel: each is run once, what fails or hangs is named, and the others go on", () => {
     const tests = join(folder, "tests");
-    mkdirSync(tests);
+    mkdirSync(tests, { recursive: true });
     for (let n = 0; n < 6; n++)
       writeFileSync(join(tests, `good-${String(n)}.test`), `echo ${String(n)} >>/ran; cat /ran\n`);
     writeFileSync(join(tests, "bad.test"), "echo expected 1, got 2; exit 4\n");
     writeFileSync(join(tests, "hangs.test"), "echo waits; sleep 1000\n");
     writeFileSync(join(tests, "shared"), "no test\n");
     const { status, stdout, stderr } = example(command("parallel-tests", image, tests, "3"));
-    assert.equal(stderr, "");
+    assert.equal(withoutSlowness(stderr), "");
     assert.deepEqual(stdout.split("\n"), [
       "FAILED (4) bad.test",
       "expected 1, got 2",
@@ -205,7 +210,7 @@ describe("boot: the examples", function () {
     const { status, stdout, stderr } = spawnSync(words[0] ?? "", words.slice(1), { input: bytes, timeout: LIMIT_MS });
     assert.equal(status, 5, String(stderr));
     assert.ok(stdout.equals(bytes), `${String(stdout.length)} bytes`);
-    assert.equal(String(stderr), "error\n");
+    assert.equal(withoutSlowness(String(stderr)), "error\n");
     const bad = example(command("monitor", "/etc/passwd", files[1] ?? "", "true"));
     assert.equal(bad.status, 1);
     assert.match(bad.stderr, /ERR_KERNEL_IMAGE/);

@@ -70,6 +70,8 @@ describe("boot: the lab's saved state", function () {
   });
 
   it("two at once make one, and both go on from it, with their own randomness and the right time", async () => {
+    // Of a try before.
+    rmSync(states, { recursive: true, force: true });
     const started = Math.floor(Date.now() / 1000);
     const labs = await Promise.all([
       vmlet("lab", "--", "sh", "-c", SEED_SCRIPT),

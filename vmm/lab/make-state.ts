@@ -45,8 +45,8 @@ import {
 import { FIRST_PIPE, WAITING_WORD } from "./work.js";
 
 /** From power-on to the agent, and from there to the vmlet that waits, on a busy machine, `ms`. */
-const BOOT_LIMIT_MS = 120_000;
-const REHEARSAL_LIMIT_MS = 180_000;
+const BOOT_LIMIT_MS = 60_000;
+const REHEARSAL_LIMIT_MS = 60_000;
 const LOCK_RETRY_MS = 200;
 const LOOK_MS = 100;
 const DAY_MS = 24 * 3600 * 1000;
@@ -74,7 +74,8 @@ export async function savedState(options: LabOptions, base: LabBase, watch: Watc
     const lock = await takeLock(folder.path, key, watch);
     try {
       return (
-        findState(folder.path, key, size) ?? (await make(options.packageRoot, base, size, folder.path, key, watch))
+        findState(folder.path, key, size) ??
+        (await persistently(watch, () => make(options.packageRoot, base, size, folder.path, key, watch)))
       );
     } finally {
       closeSync(lock);
@@ -109,6 +110,20 @@ async function takeLock(folder: string, key: string, { abort, onProgress }: Watc
   } catch (error) {
     closeSync(fd);
     throw error;
+  }
+}
+
+/** A step that has not come to its end in a time that is ample. */
+class HangError extends LabError {}
+
+/** Two emulated processors can hang each other, now and then; then once more. */
+async function persistently<Result>({ abort, onProgress }: Watch, task: () => Promise<Result>): Promise<Result> {
+  try {
+    return await task();
+  } catch (error) {
+    if (!(error instanceof HangError) || abort?.aborted === true) throw error;
+    onProgress?.(`${error.message}: once more`);
+    return await task();
   }
 }
 
@@ -250,7 +265,7 @@ class Maker {
     ended.catch(() => undefined);
     const given = new Promise<never>((_, reject) => {
       inTime = afterLimit(what, usualMs, (limitMs) => {
-        reject(new LabError(`${what} takes longer than ${String(limitMs / 1000)} s`));
+        reject(new HangError(`${what} takes longer than ${String(limitMs / 1000)} s`));
       });
       onAbort = () => {
         reject(this.#abort?.reason as Error);

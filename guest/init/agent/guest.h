@@ -5,6 +5,7 @@
 #include <asm/errno.h>
 #include <asm/fcntl.h>
 
+#include "../hex.h"
 #include "../network.h"
 #include "../power.h"
 #include "../template.h"

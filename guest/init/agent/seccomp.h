@@ -6,6 +6,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 
+#include "../hex.h"
 #include "../syscall.h"
 #include "../text.h"
 
