@@ -1,13 +1,13 @@
 // Needs: root, a built program and guest, the lab. vmlet-firecracker where there is no /dev/kvm that can be used: one guest for all.
 import assert from "node:assert/strict";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { request } from "node:http";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { guestFile } from "../../vmm/host/guest-files.js";
 import { labBase } from "../../vmm/lab/image.js";
 import { missingLabPrograms } from "../../vmm/lab/programs.js";
+import { apiRequest, type Reply } from "../helpers/api-request.js";
 import { countBoot } from "../helpers/booted.js";
 import { withPrivateDev } from "../helpers/private-dev.js";
 import { PROGRAM as VMLET, start, type Running } from "../helpers/program.js";
@@ -59,30 +59,8 @@ describe("boot: firecracker without a /dev/kvm", function () {
     }
   }
 
-  interface Reply {
-    readonly status: number;
-    readonly body: Readonly<Record<string, unknown>>;
-  }
-
-  function ask(method: string, path: string, body?: unknown): Promise<Reply> {
-    const bytes = body === undefined ? undefined : Buffer.from(JSON.stringify(body));
-    const headers = bytes === undefined ? {} : { "content-length": bytes.length };
-    return new Promise((done, fail) => {
-      const sent = request(
-        { socketPath: join(folder, "api.sock"), path, method, headers, timeout: LIMIT_MS / 2 },
-        (got) => {
-          let text = "";
-          got.setEncoding("utf8").on("data", (chunk: string) => (text += chunk));
-          got.on("end", () => {
-            done({ status: got.statusCode ?? 0, body: (text === "" ? {} : JSON.parse(text)) as Reply["body"] });
-          });
-        },
-      );
-      sent.on("timeout", () => sent.destroy(new Error(`${method} ${path}: no answer`)));
-      sent.on("error", fail);
-      sent.end(bytes);
-    });
-  }
+  const ask = (method: string, path: string, body?: unknown): Promise<Reply> =>
+    apiRequest({ socketPath: join(folder, "api.sock"), method, path, body, timeoutMs: LIMIT_MS / 2 });
 
   async function done(method: string, path: string, body?: unknown): Promise<void> {
     const { status, body: said } = await ask(method, path, body);

@@ -12,11 +12,12 @@ import {
   statSync,
   writeFileSync,
 } from "node:fs";
-import { Agent, request } from "node:http";
+import { Agent } from "node:http";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { caseSeed, Random } from "../fuzz/random.js";
+import { apiRequest, type Reply } from "../helpers/api-request.js";
 import { randomRequest } from "../helpers/firecracker-fuzz.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
 import { asm, miniKernel, type MiniKernel } from "../helpers/mini-kernel.js";
@@ -72,11 +73,6 @@ describe("kvm: firecracker", function () {
     return one;
   }
 
-  interface Reply {
-    readonly status: number;
-    readonly body: Readonly<Record<string, unknown>>;
-  }
-
   type Ask = (method: string, path: string, body?: unknown) => Promise<Reply>;
 
   /** By a connection that is kept. */
@@ -84,23 +80,7 @@ describe("kvm: firecracker", function () {
     const agent = new Agent({ keepAlive: true, maxSockets: 1 });
     agents.push(agent);
     return (method, path, body) =>
-      new Promise((done, fail) => {
-        const bytes = body === undefined ? undefined : Buffer.isBuffer(body) ? body : Buffer.from(JSON.stringify(body));
-        const headers = bytes === undefined ? {} : { "content-length": bytes.length };
-        const sent = request(
-          { socketPath: join(folder, socket), path, method, agent, headers, timeout: 20_000 },
-          (got) => {
-            let text = "";
-            got.setEncoding("utf8").on("data", (chunk: string) => (text += chunk));
-            got.on("end", () => {
-              done({ status: got.statusCode ?? 0, body: (text === "" ? {} : JSON.parse(text)) as Reply["body"] });
-            });
-          },
-        );
-        sent.on("timeout", () => sent.destroy(new Error(`${method} ${path}: no answer`)));
-        sent.on("error", fail);
-        sent.end(bytes);
-      });
+      apiRequest({ socketPath: join(folder, socket), method, path, body, agent, timeoutMs: 20_000 });
   }
 
   async function withApi(...argv: string[]): Promise<{ vm: Running; ask: Ask; done: Ask }> {

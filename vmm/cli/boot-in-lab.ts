@@ -3,7 +3,6 @@ import type { BootOptions } from "./arguments.js";
 import { CPU_TEMPLATE_NAMES } from "../config/defaults.js";
 import { formatBalloon } from "./balloon-argument.js";
 import { formatDisk } from "./disk-argument.js";
-import { packageRoot } from "../host/guest-files.js";
 import type { Report } from "./report.js";
 import type { ResolvedConfig } from "../config/types.js";
 import { openDisks } from "../virtio/attach/disks.js";
@@ -11,8 +10,7 @@ import { closeDiskFile } from "../virtio/backends/disk-file.js";
 import { ConfigError } from "../errors.js";
 import { runInLab } from "../lab/connect.js";
 import type { LabCpu } from "../lab/cpu.js";
-import { formatInLab, guestInputs, LAB_INITRD, LAB_KERNEL } from "../lab/guest-inputs.js";
-import { labFor } from "../lab/machine-size.js";
+import { formatInLab, LAB_INITRD, LAB_KERNEL, labOfGuest } from "../lab/guest-inputs.js";
 import { PAUSE_SIGNALS } from "../sys/end-signals.js";
 import { labDiskPath } from "../lab/disks.js";
 
@@ -30,17 +28,10 @@ export async function bootInLab(options: BootOptions, config: ResolvedConfig, cp
   };
   // QEMU takes the same locks itself; Bochs takes none, and these stay until it has ended.
   if (cpu === "amd") closeFiles();
-  const inputs = guestInputs(config);
-  if (isTemplateFile(config)) inputs.push({ from: config.cpuTemplate, to: "boot/cpu-template" });
+  const lab = labOfGuest(config);
+  const template = isTemplateFile(config) ? [{ from: config.cpuTemplate, to: "boot/cpu-template" }] : [];
   const result = await runInLab(
-    {
-      cpu,
-      packageRoot: packageRoot(),
-      ...labFor(config),
-      inputs,
-      needsVmlet: true,
-      disks: config.disks,
-    },
+    { ...lab, cpu, inputs: [...lab.inputs, ...template] },
     { argv: labArguments(options, config), isVmlet: true, outlives: PAUSE_SIGNALS },
   ).finally(closeFiles);
   const report = result.files.get(REPORT);

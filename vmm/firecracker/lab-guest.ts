@@ -4,11 +4,9 @@ import type { HintingStatus } from "../../devices/virtio/balloon/hinting.js";
 import { diskName, type ResolvedDisk } from "../config/disks.js";
 import type { ResolvedConfig } from "../config/types.js";
 import { LabError } from "../errors.js";
-import { packageRoot } from "../host/guest-files.js";
 import type { PluggedDisk } from "../lab/disks.js";
 import { FIRECRACKER_GUEST_COMMAND } from "../lab/environment.js";
-import { configInLab, guestInputs } from "../lab/guest-inputs.js";
-import { labFor } from "../lab/machine-size.js";
+import { configInLab, labOfGuest } from "../lab/guest-inputs.js";
 import { LabSession } from "../lab/session.js";
 import type { VmHost } from "../machine/host-callbacks.js";
 import { errorOf, LineReader } from "../sdk/monitor-messages.js";
@@ -184,21 +182,12 @@ export class LabGuest implements HeldGuest {
 
   async #run(): Promise<GuestEnd> {
     const config = this.#config;
-    const session = await LabSession.start(
-      {
-        packageRoot: packageRoot(),
-        ...labFor(config),
-        inputs: guestInputs(config),
-        needsVmlet: true,
-        disks: config.disks,
+    const session = await LabSession.start(labOfGuest(config), {
+      abort: this.#abort.signal,
+      onNotice: (line) => {
+        this.#host.log?.(line);
       },
-      {
-        abort: this.#abort.signal,
-        onNotice: (line) => {
-          this.#host.log?.(line);
-        },
-      },
-    );
+    });
     try {
       const reader = new LineReader((line) => {
         this.#take(JSON.parse(line) as FromLab);

@@ -18,8 +18,7 @@ export interface GuestProcessLine {
 }
 
 export type MonitorReply =
-  | { readonly error: string }
-  | { readonly ok: true; readonly warnings?: readonly string[]; readonly processes?: readonly GuestProcessLine[] };
+  { readonly error: string } | { readonly ok: true; readonly processes?: readonly GuestProcessLine[] };
 
 /** Between two tries to reach a monitor that is not that far yet, `ms`. */
 const RETRY_MS = 4;

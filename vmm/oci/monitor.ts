@@ -27,9 +27,7 @@ const CREATE_LOOK_MS = 250;
 
 /** The result is the process's exit code. */
 export async function monitor(folder: string): Promise<number> {
-  const path = resolve(folder);
-  const at = path.lastIndexOf("/");
-  const container = new Container(path.slice(0, at), path.slice(at + 1));
+  const container = Container.at(resolve(folder));
   // Before anything else has been started: threads and programs are in it from their beginning.
   const record = container.known;
   let end: (exitCode: number) => void = () => undefined;
@@ -76,8 +74,7 @@ class Life {
     });
     // A signal before there is a program ends the container.
     const removeHandlers = onEndSignals((number) => {
-      if (this.#program === undefined) this.#end(EXIT_SIGNAL_BASE + number);
-      else this.#program.signal(number);
+      this.#signal(number);
     });
     return () => {
       removeHandlers();

@@ -13,8 +13,7 @@ const EXIT_FAILURE = 255;
 
 /** The result is the process's exit code. */
 export async function relay(folder: string, order: string): Promise<number> {
-  const at = folder.lastIndexOf("/");
-  const container = new Container(folder.slice(0, at), folder.slice(at + 1));
+  const container = Container.at(folder);
   let program: StandardProgram;
   try {
     const process = JSON.parse(readFileSync(order, "utf8")) as OciProcess;

@@ -29,7 +29,6 @@ export async function startContainer(log: Context["log"], container: Container):
   const reply = await askMonitor(container, record, { start: true });
   if (reply === undefined) throw new HostError("the container's monitor has ended before its program had begun");
   if ("error" in reply) throw new HostError(reply.error);
-  for (const warning of reply.warnings ?? []) log.warn(warning);
   try {
     runHooks("poststart", record, "running");
   } catch (error) {

@@ -1,7 +1,7 @@
 // What is known of containers between one command and the next: a folder each. Every command works on it after a crash of the
 // one before: what a container is comes from its monitor's process, and from what that has written last.
 import { mkdirSync, openSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { ConfigError, HostError } from "../errors.js";
 import { isAlive, type ProcessIdentity } from "../sdk/process-identity.js";
 import type { CgroupPaths } from "./cgroups.js";
@@ -52,6 +52,11 @@ export class Container {
   constructor(root: string, id: string) {
     this.id = id;
     this.folder = join(root, id);
+  }
+
+  /** The one whose folder that is. */
+  static at(folder: string): Container {
+    return new Container(dirname(folder), basename(folder));
   }
 
   get exists(): boolean {

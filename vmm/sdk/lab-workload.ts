@@ -5,12 +5,10 @@ import type { AgentTransport } from "../agent/transport.js";
 import type { ResolvedConfig } from "../config/types.js";
 import { ConfigError, LabError } from "../errors.js";
 import { buildMissing } from "../host/first-use.js";
-import { packageRoot } from "../host/guest-files.js";
 import type { PreparedImage } from "../image/types.js";
 import type { LabResult } from "../lab/command.js";
 import { GUEST_COMMAND } from "../lab/environment.js";
-import { configInLab, guestInputs } from "../lab/guest-inputs.js";
-import { labFor } from "../lab/machine-size.js";
+import { configInLab, labOfGuest } from "../lab/guest-inputs.js";
 import { LabSession } from "../lab/session.js";
 import { openDisks } from "../virtio/attach/disks.js";
 import { closeDiskFile } from "../virtio/backends/disk-file.js";
@@ -92,16 +90,10 @@ export class LabWorkload implements RunningWorkload {
     // Checked here, so that messages have the user's own paths; QEMU takes the same locks itself.
     for (const file of openDisks(config.disks)) closeDiskFile(file);
     hooks.boots?.();
-    const session = await LabSession.start(
-      {
-        packageRoot: packageRoot(),
-        ...labFor(config),
-        inputs: guestInputs(config),
-        needsVmlet: true,
-        disks: config.disks,
-      },
-      { ...(signal === undefined ? {} : { abort: signal }), onNotice: hooks.log },
-    );
+    const session = await LabSession.start(labOfGuest(config), {
+      ...(signal === undefined ? {} : { abort: signal }),
+      onNotice: hooks.log,
+    });
     const workload = new LabWorkload(session, config);
     void workload.ended
       .catch(() => undefined)

@@ -68,22 +68,21 @@ function unixSocket(): number {
  */
 export function listenUnix(path: string): number {
   const folder = openSync(dirname(path), O_PATH | constants.O_DIRECTORY);
-  const fd = unixSocket();
-  // Short, whatever the folder's path is.
-  const early = `/proc/self/fd/${String(folder)}/.${String(process.pid)}-${String(fd)}`;
+  let fd: number | undefined;
   try {
-    bind(fd, early);
+    // Short, whatever the folder's path is; no other name of this process's.
+    const early = `/proc/self/fd/${String(folder)}/.${String(process.pid)}-${String(folder)}`;
+    fd = bindAndListen(early);
     try {
-      if (nativeListen(fd, BACKLOG) < 0) throw systemCallError("listen");
       linkSync(early, path);
     } finally {
       unlinkSync(early);
     }
     return fd;
   } catch (error) {
-    closeDescriptor(fd);
+    if (fd !== undefined) closeDescriptor(fd);
     if (!isWithoutLinks(error)) throw error;
-    return listenUnlinked(path);
+    return bindAndListen(path);
   } finally {
     closeSync(folder);
   }
@@ -95,22 +94,18 @@ function isWithoutLinks(error: unknown): boolean {
   return syscall === "link" && ["EPERM", "EOPNOTSUPP", "ENOSYS", "EMLINK"].includes(code);
 }
 
-function listenUnlinked(path: string): number {
+function bindAndListen(path: string): number {
+  const address = unixAddress(path);
   const fd = unixSocket();
   try {
-    bind(fd, path);
+    // SAFETY: the address is read during the call only; so below.
+    if (nativeBind(fd, address, address.length) < 0) throw systemCallError("bind");
     if (nativeListen(fd, BACKLOG) < 0) throw systemCallError("listen");
     return fd;
   } catch (error) {
     closeDescriptor(fd);
     throw error;
   }
-}
-
-function bind(fd: number, path: string): void {
-  const address = unixAddress(path);
-  // SAFETY: the address is read during the call only; so below.
-  if (nativeBind(fd, address, address.length) < 0) throw systemCallError("bind");
 }
 
 /** A connection to the program that listens at `path`; it never waits. */

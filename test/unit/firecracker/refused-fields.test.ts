@@ -26,6 +26,15 @@ interface Body {
 const BUCKET = { size: 1000, one_time_burst: 1, refill_time: 100 };
 const LIMITER = { bandwidth: BUCKET, ops: BUCKET };
 
+const MACHINE = {
+  vcpu_count: 2,
+  mem_size_mib: 128,
+  smt: false,
+  cpu_template: "T2",
+  track_dirty_pages: true,
+  huge_pages: "2M",
+};
+
 const BODIES: readonly Body[] = [
   {
     put: "/boot-source",
@@ -34,14 +43,7 @@ const BODIES: readonly Body[] = [
   },
   {
     put: "/machine-config",
-    good: {
-      vcpu_count: 2,
-      mem_size_mib: 128,
-      smt: false,
-      cpu_template: "T2",
-      track_dirty_pages: true,
-      huge_pages: "2M",
-    },
+    good: MACHINE,
     fields: {
       vcpu_count: ["u8", "!"],
       mem_size_mib: ["u64", "!"],
@@ -54,14 +56,7 @@ const BODIES: readonly Body[] = [
   {
     put: "/machine-config",
     method: "PATCH",
-    good: {
-      vcpu_count: 2,
-      mem_size_mib: 128,
-      smt: false,
-      cpu_template: "T2",
-      track_dirty_pages: true,
-      huge_pages: "2M",
-    },
+    good: MACHINE,
     fields: {
       vcpu_count: ["u8", "?"],
       mem_size_mib: ["u64", "?"],

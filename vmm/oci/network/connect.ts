@@ -1,6 +1,6 @@
 // The interfaces of a container's network namespace become the guest's. Each gets a TAP interface beside it, and the
 // kernel redirects frames between the two both ways: addresses, ports and firewall rules of the engine hold as they are.
-import { HostError } from "../../errors.js";
+import { HostError, SystemCallError } from "../../errors.js";
 import { AF_INET, RT_SCOPE_LINK, type InterfaceAddress } from "../../host/rtnetlink.js";
 import { RouteSocket } from "../../sys/netlink.js";
 import { configureTap, makePersistentTap, removeTap } from "../../virtio/backends/tap-interface.js";
@@ -92,7 +92,8 @@ function makeTap(name: string): void {
   try {
     makePersistentTap(name);
   } catch (error) {
-    if (!(error instanceof HostError) || !error.message.includes("in use")) throw error;
+    const { cause } = error as Error;
+    if (!(cause instanceof SystemCallError) || cause.errnoName !== "EBUSY") throw error;
     const cure = "give each container a network of its own";
     throw new HostError("the network namespace is that of another VM, which has its interfaces", {
       cause: error,
