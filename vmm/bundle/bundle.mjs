@@ -2,6 +2,7 @@
 // each: fewer files to find and parse is what makes the start fast. The command line comes with
 // what V8 has made of it, so that a start need not parse it either.
 import { build, transform } from "esbuild";
+import { twoParts } from "./parts.mjs";
 import { compiledValidators, openApi } from "./validators.mjs";
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -92,10 +93,23 @@ function guestKey() {
 /** Characters: Node shows the whole line that an error comes from to whoever does not catch it. */
 const LIBRARY_LINE = 120;
 
+const api = await twoParts("vmm/cli/firecracker.ts", "vmm/firecracker/machine.ts", {
+  platform: "node",
+  plugins: [compiledValidators],
+});
 const outputs = [
   { entry: "vmm/cli.ts", file: "dist/cli.js", plugins: [compiledValidators] },
   { entry: "vmm/cli/vms/entry.ts", file: "dist/vms.js", plugins: [lazyNode] },
-  { entry: "vmm/cli/firecracker.ts", file: "dist/firecracker.js", plugins: [lazyNode, compiledValidators] },
+  {
+    contents: api.first.contents,
+    file: "dist/firecracker.js",
+    plugins: [api.first.plugin, lazyNode, compiledValidators],
+  },
+  {
+    contents: api.second.contents,
+    file: "dist/firecracker-vm.js",
+    plugins: [api.second.plugin, lazyNode, compiledValidators],
+  },
   { entry: "vmm/cli/runtime.ts", file: "dist/runtime.js", plugins: [lazyNode] },
   { entry: "vmm/cli/runtime-vm.ts", file: "dist/runtime-vm.js", plugins: [lazyNode] },
   { entry: "vmm/machine/vcpu-worker.ts", file: "dist/vcpu-worker.js" },
@@ -104,9 +118,9 @@ const outputs = [
 ];
 
 await Promise.all(
-  outputs.map(({ entry, file, plugins = [], lineLimit }) =>
+  outputs.map(({ entry, contents, file, plugins = [], lineLimit }) =>
     build({
-      entryPoints: [entry],
+      ...(contents === undefined ? { entryPoints: [entry] } : { stdin: { contents, resolveDir: process.cwd() } }),
       outfile: file,
       bundle: true,
       platform: "node",
@@ -143,16 +157,22 @@ if (process.platform !== "linux" || process.arch !== "x64") {
 }
 const { readFileSync } = require("node:fs");
 const { Script } = require("node:vm");
-const filename = __dirname + ${program};
-const source = "(function(exports,require,module,__filename,__dirname){" + readFileSync(filename, "latin1") + "\\n})";
-let cachedData;
-try {
-  cachedData = readFileSync(__dirname + ${cache});
-} catch {
-  // Without the cache, everything works, a few milliseconds later.
+function load(program, cache, parts, module) {
+  const filename = __dirname + program;
+  const source = "(function(exports,require,module,__filename,__dirname,parts){" + readFileSync(filename, "latin1") + "\\n})";
+  let cachedData;
+  try {
+    cachedData = readFileSync(__dirname + cache);
+  } catch {
+    // Without the cache, everything works, a few milliseconds later.
+  }
+  const script = new Script(source, { filename, cachedData });
+  script.runInThisContext()(module.exports, require, module, filename, __dirname, parts);
+  return module.exports;
 }
-const script = new Script(source, { filename, cachedData });
-script.runInThisContext()(exports, require, module, filename, __dirname);
+// The second part of a program that has two (vmm/bundle/parts.mjs).
+const parts = { load: () => load("/firecracker-vm.js", "/firecracker-vm.cache", parts, { exports: {} }) };
+load(${program}, ${cache}, parts, module);
 `;
 // vmm/cli/vms/entry.ts
 const VMS =
@@ -192,7 +212,7 @@ function canOpenKvm() {
 
 // With what a boot calls, where this host can boot a guest; with everything otherwise, which is
 // longer to read by 3 ms. Without functions that are needed, a boot would compile for 4 ms.
-for (const cache of ["cli", "restored", "run", "vms", "firecracker", "runtime", "runtime-vm"])
+for (const cache of ["cli", "restored", "run", "vms", "firecracker", "firecracker-vm", "runtime", "runtime-vm"])
   rmSync(`dist/${cache}.cache`, { force: true });
 const makeCache = (...which) =>
   spawnSync(process.execPath, [...V8_FLAGS, "vmm/bundle/code-cache.mjs", ...which], {
@@ -208,14 +228,14 @@ for (const name of ["vms", "runtime", "runtime-vm"]) allOf(name);
 const booted = makeCache("booted");
 if (booted.status !== 0) {
   if (canOpenKvm()) console.error(`The start is slower: no guest could be booted for its code cache: ${booted.stderr}`);
-  for (const name of ["cli", "firecracker"]) allOf(name);
+  for (const name of ["cli", "firecracker", "firecracker-vm"]) allOf(name);
 } else {
   const restored = makeCache("restored", "dist/restored.cache");
   if (restored.status !== 0) console.error(`A restore is slower: no code cache for it: ${restored.stderr}`);
   const api = makeCache("api", "dist/firecracker.cache", "dist/firecracker.js");
   if (api.status !== 0) {
     console.error(`A start by Firecracker's interface is slower: no code cache for it: ${api.stderr}`);
-    allOf("firecracker");
+    for (const name of ["firecracker", "firecracker-vm"]) allOf(name);
   }
 }
 const run = booted.status === 0 ? makeCache("run", "dist/run.cache", "dist/vms.js") : booted;

@@ -5,7 +5,7 @@
 //   booted  those that a boot calls, which is what is waited for: boots a guest of five instructions as a user boots
 //           the package's own, with nothing but a command
 //   restored  the same for a guest that goes on from a template
-//   api       those that such a guest needs whose client starts it by Firecracker's interface
+//   api       those that such a guest needs whose client starts it by Firecracker's interface: of both parts of the program
 //   run       those that `vmlet run` calls whose program goes on from a template of its own
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -29,12 +29,14 @@ const TURN_MS = 30_000;
 const LARGE = 4 * 2 ** 20;
 
 const filename = resolve(process.argv[4] ?? "dist/cli.js");
-const source = `(function(exports,require,module,__filename,__dirname){${readFileSync(filename, "latin1")}\n})`;
+const read = (file) =>
+  `(function(exports,require,module,__filename,__dirname,parts){${readFileSync(file, "latin1")}\n})`;
+const source = read(filename);
 
-function save(script) {
+function save(script, { of = source, as = CACHE } = {}) {
   const cachedData = script.createCachedData();
-  if (new Script(source, { filename, cachedData }).cachedDataRejected) throw new Error("V8 refuses its own code cache");
-  writeFileSync(CACHE, cachedData);
+  if (new Script(of, { filename, cachedData }).cachedDataRejected) throw new Error("V8 refuses its own code cache");
+  writeFileSync(as, cachedData);
 }
 
 const OPEN = 0x10;
@@ -98,13 +100,21 @@ function makeGuest(folder, pages) {
 function boot(folder, pages, words, { expected = REBOOTED, saves = true, program = "dist/vmlet.js" } = {}) {
   makeGuest(folder, pages);
   const script = new Script(source, { filename });
+  const later = {
+    file: filename.replace(/\.js$/, "-vm.js"),
+    cache: CACHE.replace(/\.cache$/, "-vm.cache"),
+    script: undefined,
+  };
   // A boot ends by _exit(2), behind which nothing runs: it comes here instead.
   const { dlopen } = process;
   process.dlopen = (module, ...rest) => {
     dlopen.call(process, module, ...rest);
     const native = module.exports;
     const exit = (status) => {
-      if (status === expected && saves) save(script);
+      if (status === expected && saves) {
+        if (later.script !== undefined) save(later.script, { of: read(later.file), as: later.cache });
+        else save(script);
+      }
       process.exit(status === expected ? 0 : 1);
     };
     module.exports = {
@@ -122,7 +132,24 @@ function boot(folder, pages, words, { expected = REBOOTED, saves = true, program
   process.env.VMLET_STATE = join(folder, "state");
   process.argv = [process.execPath, resolve(program), ...words];
   const main = script.runInThisContext();
-  main({}, createRequire(filename), { exports: {} }, filename, join(folder, "dist"));
+  const own = (file) => [createRequire(file), { exports: {} }, file, join(folder, "dist")];
+  // The second part of a program that has two. The first one's cache is what an answer needs.
+  const load = () => {
+    save(script);
+    later.script = new Script(read(later.file), { filename: later.file });
+    const module = { exports: {} };
+    later.script.runInThisContext()(
+      module.exports,
+      createRequire(later.file),
+      module,
+      later.file,
+      join(folder, "dist"),
+      parts,
+    );
+    return module.exports;
+  };
+  const parts = { load };
+  main({}, ...own(filename), parts);
 }
 
 /** As a client does, from its first question to the guest's start. */
