@@ -24,6 +24,12 @@ export class AgentProgram {
   readonly #folder = mkdtempSync(join(tmpdir(), "agent-"));
   readonly #path = join(this.#folder, "init");
   readonly #running = new Set<RealAgent>();
+  readonly #wrapper: readonly string[];
+
+  /** `wrapper`: a command that runs the program that its last words name, in surroundings of its own. */
+  constructor(wrapper: readonly string[] = []) {
+    this.#wrapper = wrapper;
+  }
 
   /** Why it cannot be had, or undefined. */
   build(): string | undefined {
@@ -36,7 +42,8 @@ export class AgentProgram {
 
   /** A socket that an agent of its own serves. */
   socket(): { readonly socket: Socket; readonly child: ChildProcess } {
-    const child = spawn(this.#path, ["agent", "3", "3"], { stdio: ["ignore", "inherit", "inherit", "pipe"] });
+    const [program = "", ...words] = this.#wrapper.concat(this.#path, "agent", "3", "3");
+    const child = spawn(program, words, { stdio: ["ignore", "inherit", "inherit", "pipe"] });
     return { socket: child.stdio[3] as Socket, child };
   }
 

@@ -11,25 +11,48 @@ export interface Capabilities {
   readonly ambient: bigint;
 }
 
+/** CLONE_NEW… of clone(2), by the names that config.json has for them. */
+export const NAMESPACES = {
+  mount: 0x0002_0000,
+  cgroup: 0x0200_0000,
+  uts: 0x0400_0000,
+  ipc: 0x0800_0000,
+  pid: 0x2000_0000,
+  network: 0x4000_0000,
+} as const;
+
 export interface ContainerRequest {
   /** As the functions of `steps` make them, one behind the other. */
   readonly steps: readonly GuestBytes[];
-  /** The guest's number of a process in the container; undefined: the steps make one. */
+  /** Namespaces that are new, of NAMESPACES: with a PID namespace the program is process 1 of it. */
+  readonly made?: number | undefined;
+  /** The guest's number of a process in a container; undefined: the steps make one. */
   readonly join?: number | undefined;
+  /** Which of its namespaces this one enters; undefined: that of its mounts. */
+  readonly joined?: number | undefined;
   readonly noNewPrivileges?: boolean | undefined;
   readonly oomScore?: number | undefined;
   readonly umask?: number | undefined;
   readonly capabilities?: Capabilities | undefined;
 }
 
-const BYTES = 64;
+const BYTES = 72;
 const NO_NEW_PRIVILEGES = 1;
 const OOM_SCORE = 2;
 const UMASK = 4;
 const CAPABILITIES = 8;
 
 export function encodeContainer(request: ContainerRequest): Buffer {
-  const { steps, join = 0, noNewPrivileges = false, oomScore, umask, capabilities } = request;
+  const {
+    steps,
+    made = 0,
+    join = 0,
+    joined = NAMESPACES.mount,
+    noNewPrivileges = false,
+    oomScore,
+    umask,
+    capabilities,
+  } = request;
   const bytes = Buffer.alloc(BYTES);
   bytes.writeUInt32LE(
     (noNewPrivileges ? NO_NEW_PRIVILEGES : 0) |
@@ -42,9 +65,11 @@ export function encodeContainer(request: ContainerRequest): Buffer {
   bytes.writeUInt32LE(umask ?? 0, 8);
   bytes.writeUInt32LE(steps.length, 12);
   bytes.writeUInt32LE(join, 16);
+  bytes.writeUInt32LE(join === 0 ? 0 : joined, 20);
+  bytes.writeUInt32LE(made, 24);
   if (capabilities !== undefined) {
     const { bounding, effective, permitted, inheritable, ambient } = capabilities;
-    let at = 24;
+    let at = 32;
     for (const set of [bounding, effective, permitted, inheritable, ambient]) at = bytes.writeBigUInt64LE(set, at);
   }
   return bytes;
@@ -63,6 +88,10 @@ export interface NodeStep {
 
 /** Each is what the agent does next; paths are the container's, but for sources of binds, which are the guest's. */
 export const steps = {
+  /** Before all others: the control group `name` ("a/b") of the guest's is made if it is not there, and counts the process. */
+  cgroup: (name: string) => ["g", name],
+  /** Behind that: a limit of it, such as "pids.max". */
+  cgroupLimit: (file: string, value: string) => ["q", file, value],
   /** The first: `root`, a folder of the guest's, is "/" from here on. */
   enter: (root: string) => ["c", root],
   bind: (source: string, target: string, flags: number, isFile: boolean) => [

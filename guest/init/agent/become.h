@@ -30,6 +30,8 @@ struct start {
 	char terminal[32];
 	/* "HOSTNAME=" and it. */
 	char host_name[80];
+	/* The process that has gone on in the place of the one that was forked: the kernel writes it (namespaces.h). */
+	volatile int successor;
 	struct refusal refusal;
 	char payload[FRAME_PAYLOAD + 1];
 	/* Every string may be empty: one byte of the payload. */
@@ -156,13 +158,13 @@ static void make_folders(const char *path)
 	}
 }
 
+/* It is in the guest's own root, and whose session it becomes is known later. */
 static int sit_down(const char *terminal)
 {
-	long fd = call3(open, terminal, O_RDWR, 0);
+	long fd = call3(open, terminal, O_RDWR | O_NOCTTY, 0);
 
 	if (fd < 0)
 		return refuse_with(fd, "cannot open the terminal ", terminal);
-	call3(ioctl, fd, TIOCSCTTY, 0);
 	for (int i = 0; i < 3; i++)
 		call2(dup2, fd, i);
 	if (fd > 2)
@@ -227,15 +229,26 @@ static int enter_folder(const char *folder, const struct user *user)
 			   folder);
 }
 
-static int enter_container(struct start *start, const struct exec_container *container, const struct exec_strings *strings)
+/* What has to do with the guest's own root. The steps that are done are in `*done`. */
+static int leave_guest(struct start *start, const struct exec_container *container, char **steps, unsigned *done)
 {
 	long result = container->flags & CONTAINER_OOM_SCORE ? set_oom_score(container->oom_score) : 0;
 	int status = result == 0 ? 0 : refuse_with(result, "cannot set the score of the out-of-memory killer", "");
 
-	if (status == 0 && container->pid)
-		status = join_container(container->pid);
 	if (status == 0)
-		status = take_steps(strings->steps, container->steps, start->terminal);
+		status = take_steps(steps, container->steps, done, 0);
+	if (status == 0)
+		status = enter_cgroup();
+	return status == 0 ? enter_namespaces(container, &start->successor) : status;
+}
+
+static int enter_container(struct start *start, const struct exec_container *container, char **steps, unsigned done)
+{
+	long result;
+	int status = done < container->steps ? take_steps(steps, container->steps, &done, start->terminal) : 0;
+
+	/* Whether or not there was a root among them. */
+	call1(chdir, "/");
 	if (status == 0 && (container->flags & CONTAINER_CAPABILITIES)) {
 		result = drop_bounding(container->bounding);
 		if (result != 0)
@@ -270,6 +283,7 @@ static int become_command(struct start *start)
 	struct exec_strings strings = { 0 };
 	struct exec_container container = { 0 };
 	int is_container = request->flags & EXEC_CONTAINER;
+	unsigned steps_done = 0;
 	char *end = start->payload + start->length, *at;
 	int status;
 
@@ -288,6 +302,10 @@ static int become_command(struct start *start)
 		return refuse_with(-EINVAL, "the request is not a valid one", "");
 	if (start->terminal[0] && (status = sit_down(start->terminal)))
 		return status;
+	if (is_container && (status = leave_guest(start, &container, strings.steps, &steps_done)))
+		return status;
+	if (start->terminal[0])
+		call3(ioctl, 0, TIOCSCTTY, 0);
 	if (!start->terminal[0] && (request->flags & EXEC_MERGED))
 		call2(dup2, 1, 2);
 	if (!start->terminal[0] && (request->flags & EXEC_NO_INPUT))
@@ -297,7 +315,7 @@ static int become_command(struct start *start)
 	/* As root: asked for by another user, it would take from the program what its file gives it (setuid, capabilities). */
 	if (request->flags & EXEC_HOLD)
 		call4(ptrace, PTRACE_TRACEME, 0, 0, 0);
-	if (is_container && (status = enter_container(start, &container, &strings)))
+	if (is_container && (status = enter_container(start, &container, strings.steps, steps_done)))
 		return status;
 	if (request->flags & EXEC_MAKE_FOLDER)
 		make_folders(strings.folder);

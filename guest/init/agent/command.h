@@ -77,6 +77,7 @@ static void start_command(struct stream *stream, const char *payload, unsigned l
 	stream->output = newcomer.output;
 	stream->error = newcomer.error;
 	stream->start->terminal[0] = 0;
+	stream->start->successor = 0;
 	if (request->flags & EXEC_TERMINAL) {
 		char *name = stream->start->terminal;
 
@@ -194,6 +195,15 @@ static void feed_command(struct stream *stream)
 		end_command_input(stream);
 }
 
+/* Its process may have a successor, which is the command from then on. */
+static void follow_successor(struct stream *stream)
+{
+	if (!stream->start || !stream->start->successor || stream->has_process_ended)
+		return;
+	stream->pid = stream->start->successor;
+	stream->told_pid = (unsigned)stream->pid;
+}
+
 /* What the process says of its start. False if it has failed, and the stream is closed. */
 static int hear_of_start(struct stream *stream)
 {
@@ -204,6 +214,7 @@ static int hear_of_start(struct stream *stream)
 		return 1;
 	long count = call3(read, stream->report, &word, 1);
 
+	follow_successor(stream);
 	close_descriptor(&stream->report);
 	if (count == 1) {
 		send_failure(stream->id, -stream->start->refusal.error, stream->start->refusal.text);
@@ -301,6 +312,7 @@ static void serve_command(struct stream *stream)
 /* The host has gone, the command goes on: what it writes is dropped, what it has not read is still there. */
 static void detach_command(struct stream *stream)
 {
+	follow_successor(stream);
 	stream->kind = STREAM_DETACHED;
 	/* No stream of a host's has this number. */
 	stream->id = 0;
@@ -327,6 +339,7 @@ static void serve_detached(struct stream *stream)
 
 static void signal_command(struct stream *stream, unsigned number, unsigned whom)
 {
+	follow_successor(stream);
 	if (stream->pid > 0 && number <= MAX_SIGNAL)
 		call2(kill, whom ? -stream->pid : stream->pid, number);
 }
@@ -334,6 +347,7 @@ static void signal_command(struct stream *stream, unsigned number, unsigned whom
 /* Ends the process and its group; the rest of its session follows. */
 static void kill_command(struct stream *stream)
 {
+	follow_successor(stream);
 	if (stream->pid <= 0)
 		return;
 	call2(kill, -stream->pid, SIGKILL);

@@ -15,6 +15,7 @@
 #include "../execute.h"
 #include "../syscall.h"
 #include "../text.h"
+#include "namespaces.h"
 #include "protocol.h"
 #include "seccomp.h"
 
@@ -24,7 +25,6 @@
 #define READ_ONLY_AGAIN (MS_BIND | MS_REMOUNT | MS_RDONLY)
 #define UNMASKABLE "/dev/null"
 
-static int refuse_with(long error, const char *text, const char *name);
 static void make_folders(const char *path);
 
 /* What there is a place for it at: a folder, or an empty file. */
@@ -112,21 +112,15 @@ static long write_sysctl(const char *name, const char *value)
 {
 	static char path[MAX_PATH];
 	const char *end = path + sizeof(path);
-	long fd, count;
 
 	append(append(path, end, "proc/sys/"), end, name);
-	fd = call3(open, path, O_WRONLY | O_CLOEXEC, 0);
-	if (fd < 0)
-		return fd;
-	count = call3(write, fd, value, length_of(value));
-	call1(close, fd);
-	return count < 0 ? count : 0;
+	return write_text(path, value);
 }
 
 /* The root is a folder of a share; what holds that is the guest's own, and lies below the current folder from here on. */
 static long enter_root(const char *root)
 {
-	long own = -1, result = call1(unshare, CLONE_NEWNS);
+	long own = -1, result = namespaces_made & CLONE_NEWNS ? 0 : call1(unshare, CLONE_NEWNS);
 
 	if (result == 0)
 		result = call5(mount, 0, "/", 0, MS_REC | MS_PRIVATE, 0);
@@ -181,6 +175,10 @@ static long take_step(char letter, char **operands, const char *terminal)
 	case 't':
 		/* Its name begins with a slash; it lies in the guest's own root. */
 		return terminal[0] ? bind(terminal + 1, operands[0], 0, 1) : 0;
+	case 'g':
+		return open_cgroup(operands[0]);
+	case 'q':
+		return limit_cgroup(operands[0], operands[1]);
 	case 'f':
 		return take_filter(number_of(operands[0]), operands[1]);
 	case 'u':
@@ -197,7 +195,7 @@ static int operands_of(char letter)
 		return 5;
 	case 'b':
 		return 4;
-	case 'p': case 'l': case 's': case 'f':
+	case 'p': case 'l': case 's': case 'f': case 'q':
 		return 2;
 	default:
 		return 1;
@@ -210,13 +208,22 @@ static const char *name_of(char letter, char **operands)
 	return operands[letter == 'm' ? 2 : letter == 'b' || letter == 'l' ? 1 : 0];
 }
 
-static int take_steps(char **steps, unsigned count, const char *terminal)
+static int is_of_cgroup(char letter)
+{
+	return letter == 'g' || letter == 'q';
+}
+
+/* From the step at `*next` on; without a terminal's name: those of the control group alone, as far as they come first. */
+static int take_steps(char **steps, unsigned count, unsigned *next, const char *terminal)
 {
 	static char text[64] = "cannot set up the container (step x): ";
-	unsigned at = 0;
+	unsigned at = *next;
 
-	while (at < count) {
+	for (; at < count; *next = at) {
 		char letter = steps[at][0];
+
+		if (!terminal && !is_of_cgroup(letter))
+			return 0;
 		unsigned operands = (unsigned)operands_of(letter);
 
 		if (count - at <= operands)
@@ -230,26 +237,7 @@ static int take_steps(char **steps, unsigned count, const char *terminal)
 		}
 		at += operands + 1;
 	}
-	/* Whether or not there was a root among them. */
-	call1(chdir, "/");
 	return 0;
-}
-
-/* Where the process of that number is: its mounts, its root. */
-static int join_container(unsigned pid)
-{
-	static char path[64];
-	const char *end = path + sizeof(path);
-
-	append(append_number(append(path, end, "/proc/"), end, pid), end, "/ns/mnt");
-	long fd = call3(open, path, O_RDONLY | O_CLOEXEC, 0);
-	long result = fd < 0 ? fd : call2(setns, fd, CLONE_NEWNS);
-
-	if (fd >= 0)
-		call1(close, fd);
-	if (result == 0)
-		return 0;
-	return refuse_with(result == -ENOENT ? -ESRCH : result, "the container's first process is not there", "");
 }
 
 static long set_oom_score(int score)

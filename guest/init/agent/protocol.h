@@ -98,8 +98,10 @@ struct exec_container {
 	int oom_score;
 	/* How many strings there are before the arguments. */
 	unsigned umask, steps;
-	/* Of a process whose container this one joins; 0: none. */
-	unsigned pid, zero;
+	/* Of a process some of whose namespaces this one enters; 0: none. */
+	unsigned pid;
+	/* CLONE_NEW…: those; and those that are new. */
+	unsigned joined, made, zero;
 	unsigned long bounding, effective, permitted, inheritable, ambient;
 };
 

@@ -18,9 +18,13 @@
 
 static struct stream *stream_of(long pid)
 {
-	for (unsigned i = 0; i < streams_end; i++)
-		if (agent->streams[i].kind != STREAM_FREE && agent->streams[i].pid == pid)
+	for (unsigned i = 0; i < streams_end; i++) {
+		if (agent->streams[i].kind == STREAM_FREE)
+			continue;
+		follow_successor(&agent->streams[i]);
+		if (agent->streams[i].pid == pid)
 			return &agent->streams[i];
+	}
 	return 0;
 }
 
