@@ -3,7 +3,7 @@ import type { Rung } from "./rung.js";
 import { bubblewrap } from "./rungs/bubblewrap.js";
 import { cgroupLimits } from "./rungs/cgroup-limits.js";
 import { chroot } from "./rungs/chroot.js";
-import { docker } from "./rungs/docker.js";
+import { docker, dockerKata, dockerRunsc, dockerVmlet } from "./rungs/docker.js";
 import { lxc } from "./rungs/lxc.js";
 import { allNamespaces, eachNamespace } from "./rungs/namespaces.js";
 import { nspawn } from "./rungs/nspawn.js";
@@ -28,6 +28,9 @@ export const RUNGS: readonly Rung[] = [
   crun,
   podman,
   docker,
+  dockerVmlet,
+  dockerRunsc,
+  dockerKata,
   vmlet,
   vmletRestored,
   vmletCloned,

@@ -2,7 +2,7 @@
 import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, statfsSync, symlinkSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { isRoot, program } from "../../bench/ladder/detect.js";
-import { startEngine } from "../../bench/ladder/rungs/docker.js";
+import { startEngine } from "../../bench/ladder/rungs/docker-engine.js";
 import { runProgram } from "../../bench/ladder/run-program.js";
 import { openWorkspace } from "../../bench/ladder/workspace.js";
 import { cacheFolder } from "../../vmm/host/cache-folder.js";

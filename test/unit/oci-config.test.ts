@@ -1,7 +1,7 @@
 // Needs: nothing. config.json of a bundle: what is refused and where, what of it the guest is told.
 import assert from "node:assert/strict";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { availableParallelism, hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { ConfigError } from "../../vmm/errors.js";
 import { cgroupPaths } from "../../vmm/oci/cgroups.js";
@@ -78,6 +78,13 @@ describe("oci config", () => {
       [{ ...PLAIN, hooks: { prestart: [{ path: "true" }] } }, /hooks\.prestart\[0\]\.path: "true"/],
       [{ ...PLAIN, linux: { ...NETWORK, sysctl: { "../x": "1" } } }, /linux\.sysctl/],
       [{ ...PLAIN, linux: { ...NETWORK, resources: { memory: { limit: "1g" } } } }, /memory\.limit: "1g"/],
+      [
+        {
+          ...PLAIN,
+          linux: { ...NETWORK, resources: { blockIO: { throttleReadBpsDevice: [{ major: 1, minor: 0 }] } } },
+        },
+        /blockIO\.throttleReadBpsDevice\[0\]\.rate: undefined/,
+      ],
       [{ ...PLAIN, linux: { namespaces: [{ type: "pid" }, { type: "pid" }] } }, /"pid" is not given once/],
     ];
     for (const [spec, expected] of cases) {
@@ -101,6 +108,29 @@ describe("oci config", () => {
     assert.match(refused({ ...NETWORK, personality: { domain: "LINUX32" } }), /LINUX32/);
     assert.match(refused(NETWORK, [{ destination: "/x", type: "nfs" }]), /type "nfs"/);
     assert.match(refused(NETWORK, [{ destination: "/x", type: "bind", source: "/nowhere/at/all" }]), /no such file/);
+    const all = ["mount", "pid", "ipc", "uts", "network"].map((type) => ({ type }));
+    const without = (type: string): unknown => ({ namespaces: all.filter((one) => one.type !== type) });
+    assert.match(refused(without("pid")), /no pid namespace: a VM has processes of its own/);
+    assert.match(refused(without("ipc")), /no ipc namespace/);
+    assert.equal(refused({ namespaces: all }), "");
+    const named = { path: "/dev/vda", type: "b", major: 254, minor: 0 };
+    const wanted = (rules: unknown): string =>
+      refused({
+        ...NETWORK,
+        devices: [named, { path: "/dev/fuse", type: "c", major: 10, minor: 229 }],
+        resources: { devices: rules },
+      });
+    assert.match(
+      wanted([
+        { allow: false, access: "rwm" },
+        { ...named, allow: true, access: "rwm" },
+      ]),
+      /^device \/dev\/vda \(b 254:0\): [^\n]*$/,
+    );
+    // As to a privileged container.
+    assert.equal(wanted([{ allow: true, access: "rwm" }]), "");
+    const unnamed = guestSetup(read({ ...PLAIN, linux: without("uts") }), bundle).steps;
+    assert.ok(unnamed.includes(hostname()), "the host's name");
     const { warnings } = guestSetup(
       read({
         ...PLAIN,
@@ -170,6 +200,15 @@ describe("oci config", () => {
     assert.deepEqual(size(8 * 2 ** 20), [64, 64 * 2 ** 20, 1]);
     assert.deepEqual(size(undefined, { "io.vmlet.memory-mib": "128" }), [128, 0, 0]);
     assert.match(problems(() => size(undefined, { "io.vmlet.cpus": "many" })).join(), /"many"/);
+    const cpus = (cpu: { quota?: number; period?: number }, annotations = {}): number =>
+      machineSize({ ...PLAIN, annotations, linux: { ...NETWORK, resources: { cpu } } }).cpus;
+    assert.deepEqual(
+      [cpus({}), cpus({ quota: -1 }), cpus({ quota: 50_000 }), cpus({ quota: 1000, period: 1000 })],
+      [1, 1, 1, 1],
+    );
+    assert.equal(cpus({ quota: 150_000, period: 100_000 }), Math.min(2, availableParallelism()));
+    assert.equal(cpus({ quota: 1e9, period: 1000 }), Math.min(32, availableParallelism()));
+    assert.equal(cpus({ quota: 200_000 }, { "io.vmlet.cpus": "1" }), 1);
   });
 });
 

@@ -44,3 +44,5 @@ export const OWN_KERNEL_CMDLINE = "reboot=k panic=-1 tsc=reliable no_timer_check
 
 /** Keeps all but emergencies off the console: each line is serial exits. */
 export const QUIET_CMDLINE = "quiet loglevel=1";
+/** Errors of the kernel, too: that it has killed a program for want of memory, why it has panicked. */
+export const ERRORS_CMDLINE = "quiet loglevel=4";

@@ -133,6 +133,7 @@ export function setLimits(
     put("cpuset", "cpuset.cpus", cpu.cpus);
     put("cpuset", "cpuset.mems", cpu.mems);
     if ((blockIO.weight ?? 0) > 0) tryWrite(join(paths["blkio"] ?? "", "blkio.weight"), String(blockIO.weight));
+    for (const { v1, at, rate } of throttles(blockIO)) put("blkio", `blkio.throttle.${v1}_device`, `${at} ${rate}`);
     return;
   }
   put("", "memory.max", limit);
@@ -142,6 +143,23 @@ export function setLimits(
   if (shares !== undefined) put("", "cpu.weight", 1 + Math.floor(((Math.max(2, shares) - 2) * 9999) / 262_142));
   put("", "cpuset.cpus", cpu.cpus);
   put("", "cpuset.mems", cpu.mems);
+  for (const { v2, at, rate } of throttles(blockIO)) put("", "io.max", `${at} ${v2}=${rate === "0" ? "max" : rate}`);
+}
+
+const THROTTLES = [
+  ["throttleReadBpsDevice", "read_bps", "rbps"],
+  ["throttleWriteBpsDevice", "write_bps", "wbps"],
+  ["throttleReadIOPSDevice", "read_iops", "riops"],
+  ["throttleWriteIOPSDevice", "write_iops", "wiops"],
+] as const;
+
+/** Of the host's devices, which the file server reads and writes. */
+function throttles(blockIO: NonNullable<OciResources["blockIO"]>) {
+  return THROTTLES.flatMap(([field, v1, v2]) =>
+    (blockIO[field] ?? []).map(({ major, minor, rate }) => ({
+      ...{ v1, v2, at: `${String(major)}:${String(minor)}`, rate: String(rate) },
+    })),
+  );
 }
 
 /** Tasks of the host's: of the monitor and the file server. What the guest starts is the VM's own. */

@@ -5,6 +5,7 @@ import { isAbsolute, join, posix } from "node:path";
 import { steps } from "../agent/container-request.js";
 import { ConfigError } from "../errors.js";
 import { mountFlags, type MountFlags } from "./mount-options.js";
+import { hostNameOf, refusedOfHost } from "./of-the-host.js";
 import type { OciDevice, OciMount, OciSpec } from "./runtime-spec.js";
 
 /** Where the guest has what is shared. */
@@ -57,6 +58,7 @@ const DEFAULT_LINKS = [
 /** Throws ConfigError for what cannot be had. */
 export function guestSetup(spec: OciSpec, bundle: string): GuestSetup {
   const problems = refusals(spec);
+  problems.push(...refusedOfHost(spec, isInGuest));
   const warnings = lost(spec);
   const shared: SharedPath[] = [{ source: rootfs(spec, bundle), name: ROOT_NAME, isFile: false, isReadonly: false }];
   const all: string[] = [...steps.enter(posix.join(SHARE_IN_GUEST, ROOT_NAME))];
@@ -76,7 +78,8 @@ export function guestSetup(spec: OciSpec, bundle: string): GuestSetup {
   for (const [name, value] of Object.entries(spec.linux?.sysctl ?? {})) {
     all.push(...steps.sysctl(name.includes("/") ? name : name.replaceAll(".", "/"), value));
   }
-  if (spec.hostname !== undefined && spec.hostname !== "") all.push(...steps.hostname(spec.hostname));
+  const hostName = hostNameOf(spec);
+  if (hostName !== "") all.push(...steps.hostname(hostName));
   if (spec.domainname !== undefined && spec.domainname !== "") all.push(...steps.domainname(spec.domainname));
   if (spec.root?.readonly === true) all.push(...steps.propagation("/", MS_BIND | MS_REMOUNT | MS_RDONLY));
   for (const path of spec.linux?.readonlyPaths ?? []) all.push(...steps.readonly(path));
@@ -184,13 +187,17 @@ function deviceNumbers(rdev: number): string {
   return `${String((rdev >> 8) & 0xfff)}:${String((rdev & 0xff) | ((rdev >> 12) & 0xfff00))}`;
 }
 
+function isInGuest({ type, major = 0, minor = 0 }: OciDevice): boolean {
+  return type === "p" || (type !== "b" && SAME_IN_GUEST.has(`${String(major)}:${String(minor)}`));
+}
+
 function deviceSteps(devices: readonly OciDevice[], warnings: string[]): string[] {
   const given = new Map(devices.map((device) => [device.path, device]));
   const all = [...DEFAULT_DEVICES.filter(({ path }) => !given.has(path)), ...devices];
   return all.flatMap((device) => {
     const { path, type, major = 0, minor = 0, fileMode = 0o666, uid = 0, gid = 0 } = device;
     const isPipe = type === "p";
-    if (!isPipe && (type === "b" || !SAME_IN_GUEST.has(`${String(major)}:${String(minor)}`))) {
+    if (!isInGuest(device)) {
       warnings.push(`device ${path} (${type} ${String(major)}:${String(minor)}): the VM does not have it`);
       return [];
     }

@@ -13,6 +13,8 @@ import type { OciSpec } from "./runtime-spec.js";
 export const MEMORY_ANNOTATION = "io.vmlet.memory-mib";
 export const CPUS_ANNOTATION = "io.vmlet.cpus";
 const MIB = 1024 * 1024;
+/** Linux: scheduler/sched-bwc.rst */
+const DEFAULT_PERIOD_US = 100_000;
 
 export interface MachineSize {
   readonly memoryMib: number;
@@ -31,7 +33,7 @@ export function machineSize({ annotations = {}, linux }: OciSpec): MachineSize {
   const memoryMib = memory ?? Math.max(MIN_RUN_MEMORY_MIB, wanted);
   return {
     memoryMib,
-    cpus: cpus ?? DEFAULT_CPUS,
+    cpus: cpus ?? cpusOf(linux?.resources?.cpu),
     limitBytes: limit === 0 ? 0 : Math.max(limit, memoryMib * MIB),
     warnings:
       wanted < MIN_RUN_MEMORY_MIB && memory === undefined
@@ -40,6 +42,13 @@ export function machineSize({ annotations = {}, linux }: OciSpec): MachineSize {
           ]
         : [],
   };
+}
+
+/** As many as a quota can use; without one, one. */
+function cpusOf({ quota = 0, period = 0 }: { readonly quota?: number; readonly period?: number } = {}): number {
+  if (quota <= 0) return DEFAULT_CPUS;
+  const wanted = Math.ceil(quota / (period > 0 ? period : DEFAULT_PERIOD_US));
+  return Math.max(1, Math.min(wanted, MAX_CPUS, availableParallelism()));
 }
 
 function annotated(value: string | undefined, name: string, minimum: number, maximum: number): number | undefined {

@@ -13,6 +13,7 @@ import { listenForOwner } from "../virtio/backends/unix-listener.js";
 import { startFailure } from "./exec-failure.js";
 import { SHARE_IN_GUEST } from "./guest-setup.js";
 import { messageOf } from "./log.js";
+import { raiseOutOfMemory } from "./out-of-memory.js";
 import type { MonitorReply, MonitorRequest } from "./monitor-messages.js";
 import { GuestNetwork } from "./network/guest-network.js";
 import { makeShare } from "./share.js";
@@ -108,6 +109,7 @@ class Life {
     const workload = await this.#workload?.catch(() => undefined);
     await workload?.leave();
     this.#network.close();
+    if (workload?.hasKilledForMemory === true) await raiseOutOfMemory(this.#record.cgroups);
   }
 
   async #makeVm(): Promise<Workload> {

@@ -15,6 +15,9 @@ export const RLIMITS = [
   ...["RLIMIT_NOFILE", "RLIMIT_MEMLOCK", "RLIMIT_AS", "RLIMIT_LOCKS", "RLIMIT_SIGPENDING", "RLIMIT_MSGQUEUE"],
   ...["RLIMIT_NICE", "RLIMIT_RTPRIO", "RLIMIT_RTTIME"],
 ];
+const THROTTLES = [
+  ...["throttleReadBpsDevice", "throttleWriteBpsDevice", "throttleReadIOPSDevice", "throttleWriteIOPSDevice"],
+];
 /** Beyond this a number of JSON is not exact; engines write 2^64-1 for "none". */
 const UNLIMITED = 2 ** 63;
 
@@ -252,7 +255,7 @@ function checkLinux(check: Checker, linux: Fields): void {
 
 /** Of config.json, and of `update`. */
 export function checkResources(
-  check: Pick<Checker, "object" | "integer" | "text">,
+  check: Pick<Checker, "object" | "integer" | "text" | "list">,
   fields: Fields,
   where: string,
 ): void {
@@ -265,6 +268,19 @@ export function checkResources(
   check.integer(`${where}.cpu.quota`, cpu["quota"], -1, MAX);
   check.integer(`${where}.cpu.period`, cpu["period"], 0, 1_000_000);
   for (const name of ["cpus", "mems"]) check.text(`${where}.cpu.${name}`, cpu[name]);
+  const blockIO = check.object(`${where}.blockIO`, fields["blockIO"] ?? undefined) ?? {};
+  check.integer(`${where}.blockIO.weight`, blockIO["weight"], 0, 1000);
+  for (const name of THROTTLES) {
+    for (const [index, one] of check.list(`${where}.blockIO.${name}`, blockIO[name]).entries()) {
+      const at = `${where}.blockIO.${name}[${String(index)}]`;
+      const limit = check.object(at, one) ?? {};
+      for (const field of ["major", "minor", "rate"])
+        check.integer(`${at}.${field}`, limit[field], 0, MAX, { isNeeded: true });
+    }
+  }
+  for (const [index, rule] of check.list(`${where}.devices`, fields["devices"]).entries()) {
+    check.object(`${where}.devices[${String(index)}]`, rule);
+  }
   const pids = check.object(`${where}.pids`, fields["pids"] ?? undefined) ?? {};
   check.integer(`${where}.pids.limit`, pids["limit"], -1, MAX);
 }

@@ -28,19 +28,21 @@ export function update({ global, log, argv }: Context): number {
   const file = options.value("resources");
   const resources = file === undefined ? resourcesOf(options) : fromFile(file);
   const memory = resources.memory?.limit ?? 0;
-  const guestBytes = record.memoryMib * MIB;
-  if (memory > guestBytes) {
-    log.warn(`the VM has ${String(record.memoryMib)} MiB for as long as it runs: a larger limit gives it no more`);
-  } else if (memory > 0 && memory < guestBytes) {
-    log.warn(
-      `the VM has ${String(record.memoryMib)} MiB for as long as it runs: with less it would be killed; the limit stays`,
-    );
+  if (memory > 0 && Math.floor(memory / MIB) !== record.memoryMib && memory !== limitAtCreate(container)) {
+    throw new ConfigError([
+      `memory limit ${String(memory)}: the VM has ${String(record.memoryMib)} MiB for as long as it runs; stop the container, then change it`,
+    ]);
   }
   if (options.value("kernel-memory") !== undefined) {
     log.warn("kernel-memory is not applied: what it counts is the VM's own");
   }
-  setLimits(record.cgroups, resources, memory > guestBytes ? memory : 0);
+  setLimits(record.cgroups, resources, 0);
   return 0;
+}
+
+/** Engines send it again with whatever else changes. */
+function limitAtCreate(container: Container): number | undefined {
+  return container.config.linux?.resources?.memory?.limit;
 }
 
 /** Throws ConfigError. */

@@ -65,6 +65,20 @@ export interface OciDevice {
   readonly gid?: number;
 }
 
+export interface OciThrottle {
+  readonly major: number;
+  readonly minor: number;
+  readonly rate: number;
+}
+
+export interface OciDeviceRule {
+  readonly allow: boolean;
+  readonly type?: string;
+  readonly major?: number;
+  readonly minor?: number;
+  readonly access?: string;
+}
+
 /** Of linux.resources and of `update`. */
 export interface OciResources {
   readonly memory?: {
@@ -82,7 +96,14 @@ export interface OciResources {
     readonly mems?: string;
   };
   readonly pids?: { readonly limit?: number };
-  readonly blockIO?: { readonly weight?: number };
+  readonly blockIO?: {
+    readonly weight?: number;
+    readonly throttleReadBpsDevice?: readonly OciThrottle[] | null;
+    readonly throttleWriteBpsDevice?: readonly OciThrottle[] | null;
+    readonly throttleReadIOPSDevice?: readonly OciThrottle[] | null;
+    readonly throttleWriteIOPSDevice?: readonly OciThrottle[] | null;
+  };
+  readonly devices?: readonly OciDeviceRule[] | null;
   readonly unified?: Readonly<Record<string, string>>;
 }
 

@@ -1,5 +1,5 @@
 // The machine of a VM that runs programs: the package's own kernel and init, the root as its first disk.
-import { consoleParameter, OWN_KERNEL_CMDLINE } from "../config/defaults.js";
+import { consoleParameter, ERRORS_CMDLINE, OWN_KERNEL_CMDLINE } from "../config/defaults.js";
 import { diskName, type DiskConfig } from "../config/disks.js";
 import type { NetConfig } from "../config/nets.js";
 import { resolveConfig } from "../config/resolve.js";
@@ -33,6 +33,7 @@ export function guestConfig(spec: VmSpec, quirks: Quirks | undefined, volumeDisk
     cmdline: [
       consoleParameter("serial"),
       OWN_KERNEL_CMDLINE,
+      ERRORS_CMDLINE,
       ...rootWords(spec.root, spec.isReadonly && !isSealedLater(spec)),
       "vmlet.agent",
       "vmlet.tty=raw",
@@ -41,7 +42,6 @@ export function guestConfig(spec: VmSpec, quirks: Quirks | undefined, volumeDisk
     bareCmdline: true,
     memoryMib: spec.memoryMib,
     cpus: spec.cpus,
-    quiet: true,
     disks: [
       ...rootDisks(spec.root, spec.isReadonly),
       ...(volumeDisks ?? []).map((path): DiskConfig => ({ path, isReadonly: true, format: "parts" })),

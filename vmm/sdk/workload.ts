@@ -31,6 +31,13 @@ import type { VmSpec } from "./vm-spec.js";
 
 /** Of what the guest's console says, for an error, `bytes`. */
 const KEPT_CONSOLE = 4096;
+/** mm/oom_kill.c; of a control group with a word before it. */
+const KILLED_FOR_MEMORY = /out of memory: Killed process /i;
+
+interface GuestConsole {
+  text: string;
+  hasKilledForMemory: boolean;
+}
 
 export interface WorkloadHooks {
   /** Folder of a snapshot of a VM of this kind, from which this one goes on. */
@@ -67,14 +74,14 @@ export class Workload implements RunningWorkload {
   readonly ended: Promise<VmExit>;
   readonly #snapshot: OpenSnapshot | undefined;
   readonly #transport: ChannelTransport;
-  readonly #console: { text: string };
+  readonly #console: GuestConsole;
 
   private constructor(
     vm: Vm,
     agent: AgentConnection,
     transport: ChannelTransport,
     snapshot: OpenSnapshot | undefined,
-    console: { text: string },
+    console: GuestConsole,
   ) {
     this.vm = vm;
     this.agent = agent;
@@ -100,7 +107,7 @@ export class Workload implements RunningWorkload {
     await buildMissing([config.kernel, config.initrd], signal);
     const deviceSupport = await loadDeviceSupport(config);
     const transport = new ChannelTransport();
-    const console = { text: "" };
+    const console: GuestConsole = { text: "", hasKilledForMemory: false };
     const { hearsOwner = true } = hooks;
     const options = { known, deviceSupport, hearsOwner, mayBeSaved: true };
     let made: MadeVm | undefined;
@@ -137,6 +144,11 @@ export class Workload implements RunningWorkload {
       made?.snapshot?.close();
       throw error;
     }
+  }
+
+  /** The guest's kernel has said that it killed a process for want of memory. */
+  get hasKilledForMemory(): boolean {
+    return this.#console.hasKilledForMemory;
   }
 
   /** The last that the guest's console has said. */
@@ -262,10 +274,11 @@ function makeVm(
   }
 }
 
-function hostOf(transport: ChannelTransport, hooks: WorkloadHooks, console: { text: string }): VmHost {
+function hostOf(transport: ChannelTransport, hooks: WorkloadHooks, console: GuestConsole): VmHost {
   return {
     output: (bytes, done) => {
       console.text = (console.text + Buffer.from(bytes).toString("latin1")).slice(-KEPT_CONSOLE);
+      console.hasKilledForMemory ||= KILLED_FOR_MEMORY.test(console.text);
       done();
     },
     commandOutput: (bytes, done) => {
