@@ -5,7 +5,7 @@ import { spawn, spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import { countBoot } from "../helpers/booted.js";
 import { busyboxTree, whyNoBusybox } from "../helpers/busybox-image.js";
 import { openDocker, whyNoDocker, type DockerHost } from "../helpers/docker-host.js";
@@ -14,7 +14,6 @@ import { skip } from "../helpers/skip.js";
 
 /** Of a boot on a host that is busy with other tests. */
 const LIMIT_MS = 240_000;
-const RUNTIME = resolve("dist/vmlet-runtime.js");
 const IMAGE = "vmlet-oci:1";
 
 interface Answer {
@@ -50,8 +49,18 @@ describe("oci runtime with Docker", function () {
     folder = mkdtempSync(join(tmpdir(), "vmlet-oci-"));
     mkdirSync(join(folder, "volume"));
     writeFileSync(join(folder, "volume/file"), "of the host\n");
-    docker = await openDocker(["--add-runtime", `vmlet=${RUNTIME}`]);
-    docker.importTree(busyboxTree(folder), IMAGE);
+    // As the documentation says it is installed.
+    const config = join(folder, "daemon.json");
+    const installed = spawnSync("dist/vmlet.js", ["oci", "install", "--write", "--config", config, "docker"], {
+      encoding: "utf8",
+      timeout: LIMIT_MS,
+    });
+    assert.equal(installed.status, 0, installed.stderr);
+    assert.equal(installed.stderr, "");
+    docker = await openDocker(["--config-file", config]);
+    const tree = busyboxTree(folder);
+    writeFileSync(join(tree, "etc/gone"), "");
+    docker.importTree(tree, IMAGE);
     countBoot();
   });
 
@@ -105,7 +114,153 @@ describe("oci runtime with Docker", function () {
       assert.match(stderr, words);
       assert.equal(status, expected, program);
     }
-    assert.equal(run(["--network", "host"], ["true"]).status, 125);
+  });
+
+  it("what is the host's is refused in one line with the reason, before there is a VM", () => {
+    for (const [options, words] of [
+      [["--network", "host"], /is the host's network: a VM has a network of its own/],
+      [["--network", "none", "--pid", "host"], /no pid namespace: a VM has processes of its own/],
+      [["--network", "none", "--ipc", "host"], /no ipc namespace: memory and queues/],
+      [
+        ["--network", "none", "--device", "/dev/kvm"],
+        /device \/dev\/kvm \(c 10:232\): a VM does not have its host's devices/,
+      ],
+      [["--network", "none", "-v", "/dev/kvm:/dev/kvm"], /\/dev\/kvm is a device of the host's/],
+    ] as const) {
+      const { status, stderr } = call(["run", "--rm", "--runtime", "vmlet", ...options, IMAGE, "true"]);
+      assert.match(stderr, words);
+      assert.equal(
+        stderr
+          .trim()
+          .split("\n")
+          .filter((line) => line.includes("OCI runtime")).length,
+        1,
+        stderr,
+      );
+      assert.equal(status, 125, options.join(" "));
+    }
+  });
+
+  it("with the same options a container sees and leaves what one of runc's does", () => {
+    const look = [
+      "hostname; cat /etc/hosts /etc/resolv.conf; df -k /dev/shm /t | grep -v Files; ulimit -Hn; id; pwd; echo $X; umask; tty",
+      "cat /proc/sys/net/core/somaxconn /proc/self/oom_score_adj /vol/a /fromhost; grep -E 'Cap|NoNewPrivs' /proc/self/status",
+      "echo b > /vol/b; echo guest > /tmp/made; mkdir -p /new/x; rm /etc/gone; kill -9 $$",
+    ].join("\n");
+    const seen = (["runc", "vmlet"] as const).map((runtime) => {
+      const name = `as-${runtime}`;
+      const options = [
+        ...[
+          "-d",
+          "--runtime",
+          runtime,
+          "--name",
+          name,
+          "--network",
+          "none",
+          "--hostname",
+          "box",
+          "--domainname",
+          "d.e",
+        ],
+        ...[
+          "--add-host",
+          "one:1.2.3.4",
+          "--dns",
+          "9.9.9.9",
+          "--dns-search",
+          "x.y",
+          "--shm-size",
+          "32m",
+          "--tmpfs",
+          "/t:size=4m",
+        ],
+        ...[
+          "--ulimit",
+          "nofile=100:200",
+          "--sysctl",
+          "net.core.somaxconn=77",
+          "--cap-drop",
+          "NET_RAW",
+          "--cap-add",
+          "SYS_TIME",
+        ],
+        ...[
+          "--security-opt",
+          "no-new-privileges",
+          "--group-add",
+          "2000",
+          "--memory",
+          "100m",
+          "--cpus",
+          "0.9",
+          "-v",
+          `${name}:/vol`,
+        ],
+        ...["--oom-score-adj", "50", "--label", "a=b", "--env", "X=of the container"],
+      ];
+      const script = 'trap "exit 7" TERM; echo a > /vol/a; echo up; while :; do sleep 0.2; done';
+      const begun = call(["run", ...options, IMAGE, "sh", "-c", script]);
+      assert.equal(begun.status, 0, begun.stderr);
+      const followed = spawn(docker?.client[0] ?? "", [...(docker?.client.slice(1) ?? []), "logs", "-f", name]);
+      try {
+        let log = "";
+        followed.stdout.setEncoding("latin1").on("data", (text: string) => (log += text));
+        writeFileSync(join(folder, "fromhost"), "of the host\n");
+        assert.equal(call(["cp", join(folder, "fromhost"), `${name}:/fromhost`]).status, 0);
+        const exec = call(["exec", "-u", "1000:1001", "-w", "/tmp", "-e", "X=1", name, "id"]);
+        const { stdout, status } = call(["exec", "-w", "/tmp", "-e", "X=1", name, "sh", "-c", look]);
+        // What the guest has just written is what the host copies, and what is left of it.
+        const copied = call(["cp", `${name}:/tmp/made`, "-"]).stdout.slice(512, 518);
+        const differs = call(["diff", name]).stdout.trim().split("\n").sort();
+        assert.equal(call(["commit", name, `${name}-image`]).status, 0);
+        assert.equal(call(["rename", name, `${name}-2`]).status, 0);
+        assert.equal(call(["rename", `${name}-2`, name]).status, 0);
+        const updates = [
+          ["--cpus", "0.8"],
+          ["--restart", "no"],
+          ["--pids-limit", "90"],
+        ].map((words) => call(["update", ...words, name]).status);
+        const larger = call(["update", "--memory", "200m", "--memory-swap", "400m", name]);
+        if (runtime === "vmlet") {
+          assert.match(larger.stderr, /memory limit 209715200: the VM has 100 MiB for as long as it runs/);
+          assert.equal(larger.status, 1);
+        }
+        assert.equal(call(["stop", "-t", "60", name]).status, 0);
+        const ended = call(["inspect", "-f", "{{.State.ExitCode}} {{.State.OOMKilled}}", name]).stdout;
+        const kept = call([
+          "run",
+          "--rm",
+          "--runtime",
+          "runc",
+          "--network",
+          "none",
+          `${name}-image`,
+          "cat",
+          "/tmp/made",
+        ]).stdout;
+        return { exec: exec.stdout, stdout, status, copied, differs, updates, ended, log, kept };
+      } finally {
+        followed.kill("SIGKILL");
+        call(["rm", "-f", "-v", name]);
+      }
+    });
+    const [ofRunc, ours] = seen;
+    assert.ok(ofRunc !== undefined);
+    assert.match(ofRunc.stdout, /^box\n[^]*of the host\n/);
+    assert.equal(ofRunc.status, 137);
+    assert.deepEqual(ours, ofRunc);
+  });
+
+  it("a program that eats all memory: 137, and the engine says that it was out of memory", () => {
+    const limits = ["--memory", "64m", "--runtime", "vmlet", "--network", "none"];
+    const { status } = call(["run", "--name", "eater", ...limits, IMAGE, "tail", "/dev/zero"]);
+    try {
+      assert.equal(call(["inspect", "-f", "{{.State.OOMKilled}} {{.State.ExitCode}}", "eater"]).stdout, "true 137\n");
+      assert.equal(status, 137);
+    } finally {
+      call(["rm", "-f", "eater"]);
+    }
   });
 
   it("exec, logs, pause, top, stats, stop, kill and rm work on one that runs; a limit is the VM's size", () => {

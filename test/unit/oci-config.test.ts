@@ -10,6 +10,7 @@ import { guestSetup } from "../../vmm/oci/guest-setup.js";
 import { machineSize } from "../../vmm/oci/machine-size.js";
 import { mountFlags } from "../../vmm/oci/mount-options.js";
 import { readConfig } from "../../vmm/oci/read-config.js";
+import { refuseRootless } from "../../vmm/oci/rootless.js";
 import type { OciSpec } from "../../vmm/oci/runtime-spec.js";
 import { containerOf } from "../../vmm/oci/state.js";
 
@@ -113,6 +114,10 @@ describe("oci config", () => {
     assert.match(refused(without("pid")), /no pid namespace: a VM has processes of its own/);
     assert.match(refused(without("ipc")), /no ipc namespace/);
     assert.equal(refused({ namespaces: all }), "");
+    assert.match(
+      refused({ namespaces: [...all.slice(0, 4), { type: "network", path: "/proc/self/ns/net" }] }),
+      /network \/proc\/self\/ns\/net is the host's network: a VM has a network of its own/,
+    );
     const named = { path: "/dev/vda", type: "b", major: 254, minor: 0 };
     const wanted = (rules: unknown): string =>
       refused({
@@ -140,6 +145,22 @@ describe("oci config", () => {
       bundle,
     );
     assert.match(warnings.join("\n"), /intelRdt[\s\S]*cgroup[\s\S]*\/dev\/sda/);
+  });
+
+  it("rootless is refused, as another user and as root of a user namespace", () => {
+    refuseRootless(0, "         0          0 4294967295\n");
+    assert.match(
+      problems(() => {
+        refuseRootless(1000, "0 0 4294967295\n");
+      }).join(),
+      /rootless .* as user 1000;/,
+    );
+    assert.match(
+      problems(() => {
+        refuseRootless(0, "0 1000 1\n1 100000 65536\n");
+      }).join(),
+      /rootless .* user namespace;/,
+    );
   });
 
   it("binds are shared under names of ours, read-only ones read-only; the root comes first", () => {

@@ -17,6 +17,7 @@ import { guestSetup, rootfs } from "./guest-setup.js";
 import { runHooks } from "./hooks.js";
 import { machineSize } from "./machine-size.js";
 import { readConfig } from "./read-config.js";
+import { refuseRootless } from "./rootless.js";
 import type { OciSpec } from "./runtime-spec.js";
 import { compileSeccomp } from "./seccomp/compile.js";
 import { containerOf, type Container, type ContainerRecord } from "./state.js";
@@ -61,6 +62,7 @@ export async function createContainer(
   container: Container,
   { bundle, consoleSocket, pidFile, isForeground = false }: CreateOptions,
 ): Promise<CreatedContainer> {
+  refuseRootless();
   const spec = readConfig(bundle);
   const setup = guestSetup(spec, bundle);
   const hasTerminal = spec.process?.terminal === true;

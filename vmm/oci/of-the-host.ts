@@ -1,5 +1,6 @@
 // What a container asks for that is the host's: its processes, its System V memory, its devices. Refused where somebody wants it
 // by name; what an engine gives to everyone (all devices, to a privileged container) is left out with a warning.
+import { statSync } from "node:fs";
 import { hostname } from "node:os";
 import type { OciDevice, OciSpec } from "./runtime-spec.js";
 
@@ -15,12 +16,25 @@ export function refusedOfHost({ linux = {} }: OciSpec, guestHas: (device: OciDev
   if (isMissing("ipc")) {
     problems.push("linux.namespaces: no ipc namespace: memory and queues of the host's processes are not the VM's");
   }
+  for (const { type, path = "" } of namespaces) {
+    // Docker's way to say --network host. The VM would take the host's interfaces.
+    if (type === "network" && path !== "" && isOwnNetwork(path)) {
+      problems.push(`linux.namespaces: network ${path} is the host's network: a VM has a network of its own`);
+    }
+  }
   for (const device of devices) {
     if (guestHas(device) || !isAllowedByName(device, linux)) continue;
     const { path, type, major = 0, minor = 0 } = device;
     problems.push(`device ${path} (${type} ${String(major)}:${String(minor)}): a VM does not have its host's devices`);
   }
   return problems;
+}
+
+function isOwnNetwork(path: string): boolean {
+  const own = statSync("/proc/self/ns/net");
+  // A path that leads nowhere is told of later.
+  const stat = statSync(path, { throwIfNoEntry: false });
+  return stat?.ino === own.ino && stat.dev === own.dev;
 }
 
 /** Engines allow what somebody has asked for by its numbers, and to a privileged container everything at once. */

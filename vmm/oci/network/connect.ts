@@ -61,13 +61,13 @@ export class ContainerNetwork {
 
   /**
    * Connects what there is. With `hasRelay` the first TAP interface has RELAY_ADDRESS, which the guest reaches. Throws
-   * RangeError if there are more than `taps`, SystemCallError or HostError where the kernel refuses.
+   * HostError if there are more than `taps`, SystemCallError or HostError where the kernel refuses.
    */
   connect({ hasRelay = false } = {}): ConnectedInterface[] {
     const found = readInterfaces(this.#socket, TAP_NAME);
     if (found.length > this.#taps.length) {
       const names = found.map(({ name }) => name).join(", ");
-      throw new RangeError(`${String(found.length)} interfaces (${names}) for ${String(this.#taps.length)} devices`);
+      throw new HostError(`${String(found.length)} interfaces (${names}): a VM has up to ${String(MAX_INTERFACES)}`);
     }
     return found.map((from, at) => this.#connect(from, this.#taps[at] ?? "", hasRelay && at === 0));
   }
