@@ -13,6 +13,7 @@ import { cgroupPaths, joinCgroups, makeCgroups, removeCgroups } from "./cgroups.
 import { onlyWord, parseOptions } from "./command-line.js";
 import { openConsole, type Console } from "./console.js";
 import type { Context } from "./context.js";
+import { checkProgram } from "./find-program.js";
 import { guestSetup, rootfs } from "./guest-setup.js";
 import { runHooks } from "./hooks.js";
 import { machineSize } from "./machine-size.js";
@@ -72,6 +73,7 @@ export async function createContainer(
   if (!hasTerminal && consoleSocket !== undefined) {
     throw new ConfigError(["cannot use console socket if runc will not detach or allocate tty"]);
   }
+  checkProgram(spec, rootfs(spec, bundle));
   const size = machineSize(spec);
   for (const warning of [...setup.warnings, ...size.warnings]) log.warn(warning);
   const cgroups = cgroupPaths(spec.linux?.cgroupsPath, container.id, global.isSystemd);

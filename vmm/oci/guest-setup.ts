@@ -16,6 +16,8 @@ const MS_RDONLY = 1;
 const MS_REMOUNT = 32;
 const MS_BIND = 4096;
 const MS_REC = 16_384;
+const MS_SLAVE = 1 << 19;
+const MS_SHARED = 1 << 20;
 const S_IFIFO = 0o010000;
 const S_IFCHR = 0o020000;
 const TMPFS_MAGIC = 0x0102_1994;
@@ -28,6 +30,8 @@ export interface SharedPath {
   readonly name: string;
   readonly isFile: boolean;
   readonly isReadonly: boolean;
+  /** What the host mounts in it later is seen: of a volume with "slave" or "shared". */
+  readonly follows?: boolean;
 }
 
 export interface GuestSetup {
@@ -156,7 +160,7 @@ function bindSteps(
   const isFile = !stat.isDirectory();
   const name = `v${String(index)}`;
   return {
-    shared: { source: path, name, isFile, isReadonly: flags.isReadonly },
+    shared: { source: path, name, isFile, isReadonly: flags.isReadonly, follows: isFollowing(flags.propagation) },
     steps: [
       ...steps.bind(posix.join(SHARE_IN_GUEST, name).slice(1), target, MS_REC | flags.flags, isFile),
       ...propagation,
@@ -185,6 +189,10 @@ function memoryOf(path: string, target: string, { flags }: MountFlags): MountSte
 /** makedev(3) */
 function deviceNumbers(rdev: number): string {
   return `${String((rdev >> 8) & 0xfff)}:${String((rdev & 0xff) | ((rdev >> 12) & 0xfff00))}`;
+}
+
+function isFollowing(propagation: number): boolean {
+  return (propagation & (MS_SLAVE | MS_SHARED)) !== 0;
 }
 
 function isInGuest({ type, major = 0, minor = 0 }: OciDevice): boolean {

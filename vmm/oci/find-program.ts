@@ -1,0 +1,84 @@
+// Whether a container's program is there, looked for on the host by `create`: engines want to hear of it then, as podman hears
+// nothing of what `start` says. Where a mount or /proc decides, the guest does.
+import { lstatSync, readlinkSync, statSync, type Stats } from "node:fs";
+import { isAbsolute, join, posix } from "node:path";
+import { ConfigError } from "../errors.js";
+import { execFailure } from "./exec-failure.js";
+import type { OciSpec } from "./runtime-spec.js";
+
+/** path_resolution(7) */
+const MAX_LINKS = 40;
+const ANY_EXECUTE = 0o111;
+
+/** What stands at a path: undefined: nothing; "unknown": only the guest can tell. */
+type Found = Stats | "unknown" | undefined;
+
+/** Throws ConfigError for a program that is certainly not there, or no program. */
+export function checkProgram({ process, mounts = [], hooks }: OciSpec, rootfs: string): void {
+  const [name = ""] = process?.args ?? [];
+  const cwd = process?.cwd ?? "/";
+  if (name === "" || mayPutFiles(hooks)) return;
+  const covered = mounts.map(({ destination }) => posix.join("/", destination));
+  const candidates = name.includes("/") ? [posix.resolve(cwd, name)] : inPath(name, process?.env ?? []);
+  if (candidates === undefined) return;
+  let errno = "ENOENT";
+  let isFolder = false;
+  for (const path of candidates) {
+    const found = inRoot(rootfs, path, covered);
+    if (found === "unknown") return;
+    if (found === undefined) continue;
+    if (found.isFile() && (found.mode & ANY_EXECUTE) !== 0) return;
+    // A shell goes on looking for another, and remembers this one.
+    if (name.includes("/") || !found.isDirectory()) [errno, isFolder] = ["EACCES", found.isDirectory()];
+  }
+  throw new ConfigError([execFailure(name, errno, isFolder) ?? errno]);
+}
+
+/** A hook may put the program there; Docker's own, of every container, only connects networks. */
+function mayPutFiles(hooks: OciSpec["hooks"]): boolean {
+  const before = ["prestart", "createRuntime", "createContainer", "startContainer"] as const;
+  return before.some((kind) => (hooks?.[kind] ?? []).some(({ args = [] }) => !args.includes("libnetwork-setkey")));
+}
+
+/** Undefined where the program's own search decides. */
+function inPath(name: string, env: readonly string[]): string[] | undefined {
+  const path = env
+    .filter((variable) => variable.startsWith("PATH="))
+    .at(-1)
+    ?.slice("PATH=".length);
+  const folders = path?.split(":") ?? [];
+  if (folders.length === 0 || !folders.every(isAbsolute)) return undefined;
+  return folders.map((folder) => posix.join(folder, name));
+}
+
+/** With links as the container sees them. */
+function inRoot(rootfs: string, path: string, covered: readonly string[]): Found {
+  const rest = path.split("/").filter(Boolean);
+  let at = "/";
+  for (let links = 0; ;) {
+    if (covered.some((mount) => mount === at)) return "unknown";
+    const name = rest.shift();
+    if (name === undefined) return statSync(join(rootfs, at), { throwIfNoEntry: false });
+    const next = posix.join(at, name);
+    if (covered.includes(next)) return "unknown";
+    const stat = looked(join(rootfs, next));
+    if (stat === undefined || stat === "unknown") return stat;
+    if (!stat.isSymbolicLink()) {
+      at = next;
+      continue;
+    }
+    if (++links > MAX_LINKS) return "unknown";
+    const target = readlinkSync(join(rootfs, next));
+    rest.unshift(...target.split("/").filter(Boolean));
+    if (target.startsWith("/")) at = "/";
+  }
+}
+
+function looked(path: string): Found {
+  try {
+    return lstatSync(path, { throwIfNoEntry: false });
+  } catch {
+    // Below a file, or too long.
+    return "unknown";
+  }
+}
