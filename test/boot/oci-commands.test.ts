@@ -16,7 +16,8 @@ import { skip } from "../helpers/skip.js";
 /** Of a boot on a host that is busy with other tests. */
 const LIMIT_MS = 240_000;
 const RUNTIME = resolve("dist/vmlet-runtime.js");
-const NETWORK = { namespaces: [{ type: "network" }] };
+/** Of the container. */
+const TASKS = 8;
 
 interface Answer {
   readonly status: number | null;
@@ -65,7 +66,9 @@ describe("oci runtime's commands", function () {
     const mounts = [{ destination: "/proc", type: "proc", source: "proc" }];
     const hook = { path: "/bin/sh", args: ["sh", "-c", `cat >>${folder}/hooks; echo >>${folder}/hooks`] };
     const hooks = { prestart: [hook], poststart: [hook], poststop: [hook] };
-    const spec = { ociVersion: "1.0.2", process, root: { path }, mounts, hooks, linux: NETWORK };
+    const namespaces = ["network", "pid", "ipc", "uts", "mount", "cgroup"].map((type) => ({ type }));
+    const linux = { namespaces, resources: { pids: { limit: TASKS } } };
+    const spec = { ociVersion: "1.0.2", hostname: "box", process, root: { path }, mounts, hooks, linux };
     writeFileSync(join(folder, "config.json"), JSON.stringify(spec));
     countBoot();
   });
@@ -120,6 +123,12 @@ describe("oci runtime's commands", function () {
       'echo "$A $PWD"; id -u; exit 4',
     );
     assert.deepEqual([inside.stdout, inside.status], ["b /tmp\n5\n", 4]);
+    // The program is process 1, and who execs is in its namespaces: its processes, its name, its limit of tasks.
+    const script = `tr "\\0" " " </proc/1/cmdline; hostname; echo $PPID; for i in ${"x ".repeat(TASKS)}; do sleep 9 & done`;
+    const among = call("exec", "one", "sh", "-c", script);
+    assert.match(among.stdout, /^sleep 1000 box\n0\n/);
+    assert.match(among.stderr, /can't fork/);
+    assert.equal(call("kill", "one", "TERM").status, 0);
     assert.equal(call("pause", "one").status, 0);
     assert.equal(state("one").status, "paused");
     assert.equal(call("resume", "one").status, 0);

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { availableParallelism, hostname, tmpdir } from "node:os";
 import { join } from "node:path";
+import { NAMESPACES } from "../../vmm/agent/container-request.js";
 import { ConfigError } from "../../vmm/errors.js";
 import { cgroupPaths } from "../../vmm/oci/cgroups.js";
 import { parseCommandLine, parseOptions } from "../../vmm/oci/command-line.js";
@@ -186,6 +187,17 @@ describe("oci config", () => {
     assert.deepEqual(steps.slice(0, 2), ["c", "/.vmlet/share/root"]);
     assert.ok(steps.join(" ").includes("b .vmlet/share/v1 /data 16385 d b .vmlet/share/v2 /etc/conf 16384 f"));
     assert.deepEqual(steps.slice(-2), ["u", ".vmlet/share"]);
+  });
+
+  it("namespaces are the guest's, and a limit of tasks is a control group's there", () => {
+    const namespaces = ["network", "pid", "ipc", "uts", "mount", "cgroup"].map((type) => ({ type }));
+    const resources = { pids: { limit: 9 } };
+    const all = guestSetup(read({ ...PLAIN, linux: { namespaces, resources } }), bundle);
+    const { mount, pid, ipc, uts, cgroup } = NAMESPACES;
+    assert.equal(all.namespaces, mount | pid | ipc | uts | cgroup);
+    assert.deepEqual(all.group, ["g", "container", "q", "pids.max", "9"]);
+    const few = guestSetup(read({ ...PLAIN, linux: NETWORK }), bundle);
+    assert.deepEqual([few.namespaces, few.group], [mount, []]);
   });
 
   it("options of mounts become flags, the last one counts, others are the file system's", () => {

@@ -92,6 +92,8 @@ export async function createContainer(
     cpus: size.cpus,
     shared: setup.shared,
     steps: setup.steps,
+    namespaces: setup.namespaces,
+    group: setup.group,
     filter: filterSteps(spec, log),
   };
   try {

@@ -2,7 +2,7 @@
 // that. What a VM cannot have is left out with a warning, or refused; docs/oci.md has the table.
 import { lstatSync, statfsSync, statSync } from "node:fs";
 import { isAbsolute, join, posix } from "node:path";
-import { steps } from "../agent/container-request.js";
+import { NAMESPACES, steps } from "../agent/container-request.js";
 import { ConfigError } from "../errors.js";
 import { mountFlags, type MountFlags } from "./mount-options.js";
 import { hostNameOf, refusedOfHost } from "./of-the-host.js";
@@ -11,6 +11,7 @@ import type { OciDevice, OciMount, OciSpec } from "./runtime-spec.js";
 /** Where the guest has what is shared. */
 export const SHARE_IN_GUEST = "/.vmlet/share";
 export const ROOT_NAME = "root";
+const GROUP_IN_GUEST = "container";
 
 const MS_RDONLY = 1;
 const MS_REMOUNT = 32;
@@ -37,6 +38,10 @@ export interface SharedPath {
 export interface GuestSetup {
   readonly shared: readonly SharedPath[];
   readonly steps: readonly string[];
+  /** Namespaces of its own in the guest, bits of NAMESPACES. */
+  readonly namespaces: number;
+  /** What each of its processes takes first: the control group in the guest that counts it, with the limits of that. */
+  readonly group: readonly string[];
   readonly warnings: readonly string[];
 }
 
@@ -90,7 +95,7 @@ export function guestSetup(spec: OciSpec, bundle: string): GuestSetup {
   for (const path of spec.linux?.maskedPaths ?? []) all.push(...steps.mask(path));
   // Below the guest's own root, which the process still stands in.
   all.push(...steps.unmount(SHARE_IN_GUEST.slice(1)));
-  return { shared, steps: all, warnings };
+  return { shared, steps: all, namespaces: namespacesOf(spec), group: groupOf(spec), warnings };
 }
 
 export function rootfs(spec: OciSpec, bundle: string): string {
@@ -213,8 +218,21 @@ function deviceSteps(devices: readonly OciDevice[], warnings: string[]): string[
   });
 }
 
-/** A VM has these to itself, whether the container asks for them or not. */
-const ITS_OWN = new Set(["pid", "ipc", "uts", "mount", "cgroup", "time"]);
+/** What the guest's kernel makes for the container, where config.json asks for it; otherwise it has the guest's own. */
+const IN_GUEST = new Set(["pid", "ipc", "uts", "mount", "cgroup"]);
+/** That of the clocks is not in it: each VM has its own. */
+const KNOWN = new Set([...IN_GUEST, "time"]);
+
+function namespacesOf({ linux }: OciSpec): number {
+  const types = (linux?.namespaces ?? []).map(({ type }) => type).filter((type) => IN_GUEST.has(type));
+  return types.reduce<number>((all, type) => all | NAMESPACES[type as keyof typeof NAMESPACES], NAMESPACES.mount);
+}
+
+/** Made only where there is something to limit: on a host that emulates the guest's kernel it takes its time. */
+function groupOf({ linux }: OciSpec): readonly string[] {
+  const limit = linux?.resources?.pids?.limit ?? 0;
+  return limit > 0 ? [...steps.cgroup(GROUP_IN_GUEST), ...steps.cgroupLimit("pids.max", String(limit))] : [];
+}
 
 function refusals({ linux = {} }: OciSpec): string[] {
   const problems: string[] = [];
@@ -222,7 +240,7 @@ function refusals({ linux = {} }: OciSpec): string[] {
   for (const { type, path } of namespaces) {
     if (type === "user") problems.push("linux.namespaces: a user namespace: users and groups are those of the VM");
     else if (type === "network") continue;
-    else if (!ITS_OWN.has(type)) problems.push(`linux.namespaces: ${JSON.stringify(type)} is none that is known`);
+    else if (!KNOWN.has(type)) problems.push(`linux.namespaces: ${JSON.stringify(type)} is none that is known`);
     else if (path !== undefined && path !== "") {
       problems.push(`linux.namespaces: ${type} at ${path}: a VM cannot enter the namespace of another container`);
     }

@@ -237,8 +237,12 @@ class Life {
       const workload = await this.#madeVm();
       const resolvConf = spec.mounts?.find(({ destination }) => destination === RESOLV_CONF)?.source;
       const { path } = await this.#network.connect(new Agent(workload.agent), resolvConf);
+      const { namespaces, group, filter } = this.#record;
       const steps = path === undefined ? this.#record.steps : this.#stepsWith(resolvConf, path);
-      const program = new StandardProgram(workload.agent, process, { steps: [...steps, ...this.#record.filter] });
+      const program = new StandardProgram(workload.agent, process, {
+        steps: [...group, ...steps, ...filter],
+        made: namespaces,
+      });
       this.#guestPid = await program.started;
       this.#program = program;
       shareAgent(this.#container.shortPath(AGENT_SOCKET), workload.agent);

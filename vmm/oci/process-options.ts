@@ -8,7 +8,11 @@ import type { OciProcess } from "./runtime-spec.js";
 export interface ProcessSurroundings {
   /** The steps that make the container; none for a process that joins one. */
   readonly steps: readonly string[];
+  /** Namespaces that are its own. */
+  readonly made?: number;
+  /** Whose namespaces it enters, and which. */
   readonly join?: number;
+  readonly joined?: number;
   /** Of its terminal, where it has one. */
   readonly size: { readonly rows: number; readonly columns: number } | undefined;
   /** Nothing can come for it. */
@@ -17,12 +21,14 @@ export interface ProcessSurroundings {
 
 export function processOptions(
   process: OciProcess,
-  { steps, join, size, noInput }: ProcessSurroundings,
+  { steps, made, join, joined, size, noInput }: ProcessSurroundings,
 ): CommandOptions {
   const { user, capabilities, oomScoreAdj, noNewPrivileges } = process;
   const container: ContainerRequest = {
     steps,
+    made,
     join,
+    joined,
     noNewPrivileges,
     oomScore: oomScoreAdj,
     umask: user.umask,

@@ -19,9 +19,11 @@ export async function relay(folder: string, order: string): Promise<number> {
     const process = JSON.parse(readFileSync(order, "utf8")) as OciProcess;
     if (process.terminal === true) holdTerminal();
     const agent = await connectAgent(container.shortPath(AGENT_SOCKET));
+    const { group, filter, namespaces } = container.known;
     program = new StandardProgram(agent, process, {
-      steps: container.known.filter,
+      steps: [...group, ...filter],
       join: container.phase?.guestPid ?? 0,
+      joined: namespaces,
     });
     await program.started;
   } catch (error) {

@@ -24,7 +24,7 @@ export class StandardProgram {
   readonly #command: GuestCommand;
   readonly #outputs = { 1: this.#queue(1), 2: this.#queue(2) };
 
-  constructor(agent: AgentConnection, process: OciProcess, around: Pick<ProcessSurroundings, "steps" | "join">) {
+  constructor(agent: AgentConnection, process: OciProcess, around: Omit<ProcessSurroundings, "size" | "noInput">) {
     const hasTerminal = process.terminal === true;
     let begun: (pid: number) => void = () => undefined;
     let done: (status: ExitStatus) => void = () => undefined;

@@ -32,6 +32,9 @@ export interface ContainerRecord {
   readonly cpus: number;
   readonly shared: readonly SharedPath[];
   readonly steps: readonly string[];
+  /** As GuestSetup has them. */
+  readonly namespaces: number;
+  readonly group: readonly string[];
   /** What each process of the container takes before it begins: its filter of system calls. */
   readonly filter: readonly string[];
   /** The monitor's; undefined until there is one. */
