@@ -78,8 +78,8 @@ static unsigned long limit_to(struct mapping *found, unsigned long left)
 	return left - (found->end - found->start);
 }
 
-/* `memory`: the program's. Reading the last page of what one fault maps has all of that mapped, and writing a page gives the
- * program its own. */
+/* `memory`: the program's. Reading a page of what one fault maps has all of that mapped that is in memory: the last page's has it
+ * read, if it is not, and the first one's has it mapped then. Writing a page gives the program its own. */
 static void map_pages(long memory, struct mapping found, int writes)
 {
 	char byte;
@@ -90,6 +90,8 @@ static void map_pages(long memory, struct mapping found, int writes)
 			next = found.end;
 		if (call4(pread64, memory, &byte, 1, next - MAP_PAGE) == 1 && writes)
 			call4(pwrite64, memory, &byte, 1, next - MAP_PAGE);
+		if (!writes)
+			call4(pread64, memory, &byte, 1, at);
 	}
 }
 

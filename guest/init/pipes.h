@@ -226,7 +226,7 @@ static void look_at_children(long command, struct command_state *state)
 	for (long pid; (pid = call4(wait4, -1, &status, WNOHANG, 0)) > 0;) {
 		if (has_stopped(status) && !state->was_held) {
 			forget_child_signals();
-			hold_program(pid, &timer->snapshot);
+			hold_program(pid, &timer->snapshot, 0);
 			milestone(MILESTONE_COMMAND_START);
 			begin_watched(pid);
 			state->was_held = state->has_begun = 1;

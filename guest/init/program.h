@@ -7,6 +7,7 @@
 #include <asm/fcntl.h>
 #include <linux/auxvec.h>
 #include <linux/ptrace.h>
+#include <linux/sched.h>
 
 #include "map-program.h"
 #include "syscall.h"
@@ -84,11 +85,65 @@ static void warm_program(long pid)
 		warm_file(call3(open, loader, O_RDONLY | O_CLOEXEC, 0));
 }
 
-/* The program has stopped behind its exec: a snapshot is taken, in which nothing has come for it yet. In another guest that
- * goes on from it, it gets other random bytes. */
-static void hold_program(long pid, volatile unsigned *snapshot)
+/* What is to be changed of a container that goes on in another guest: its name, where its program has it. */
+struct held_name {
+	long memory, names;
+	unsigned long at;
+	size_t length;
+};
+
+/* Of the program's words, which lie above its random bytes; the host has seen to it that no argument looks like that. */
+#define WORDS_BYTES 65536
+
+static struct held_name find_name(long pid, long memory, unsigned long random)
 {
-	if (root_kind != ROOT_INITRAMFS)
+	static char words[WORDS_BYTES], variable[] = "HOSTNAME=";
+	struct held_name found = { memory, open_of_process(pid, "/ns/uts", O_RDONLY), 0, 0 };
+	long length = call4(pread64, memory, words, sizeof(words), random);
+	const long name = sizeof(variable) - 1;
+
+	for (long at = 0; at + 1 + name < length && !found.at; at++) {
+		long i = 0;
+
+		while (!words[at] && i < name && words[at + 1 + i] == variable[i])
+			i++;
+		if (i < name)
+			continue;
+		found.at = random + (unsigned long)(at + 1 + name);
+		while (at + 1 + name + (long)found.length < length && words[at + 1 + name + (long)found.length])
+			found.length++;
+	}
+	return found;
+}
+
+/* The guest has the name already; the container may have names of its own. */
+static void rename_held(const struct held_name *held, const char *name)
+{
+	long own = held->names < 0 ? -1 : call3(open, "/proc/self/ns/uts", O_RDONLY | O_CLOEXEC, 0);
+
+	if (own >= 0 && call2(setns, held->names, CLONE_NEWUTS) == 0) {
+		call2(sethostname, name, length_of(name));
+		call2(setns, own, CLONE_NEWUTS);
+	}
+	if (held->at && length_of(name) == held->length)
+		call4(pwrite64, held->memory, name, held->length, held->at);
+}
+
+/* A file system says for at most a second what it has said before. */
+static void let_answers_expire(void)
+{
+	static const struct timespec64 longer = { 1, 200000000 };
+
+	call2(nanosleep, &longer, 0);
+}
+
+/* The program has stopped behind its exec: a snapshot is taken, in which nothing has come for it yet. In another guest that
+ * goes on from it, it gets other random bytes; a container's, its name. */
+static void hold_program(long pid, volatile unsigned *snapshot, int is_container)
+{
+	struct held_name name = { -1, -1, 0, 0 };
+
+	if (root_kind != ROOT_INITRAMFS && !is_container)
 		warm_program(pid);
 	unsigned long random = program_random(pid);
 	long memory = open_of_process(pid, "/mem", O_RDWR);
@@ -96,6 +151,10 @@ static void hold_program(long pid, volatile unsigned *snapshot)
 	if (random && memory >= 0) {
 		map_program(open_of_process(pid, "/maps", O_RDONLY), memory, random);
 		prepare_to_become_another();
+		if (is_container) {
+			name = find_name(pid, memory, random);
+			let_answers_expire();
+		}
 		channel->looks = 1;
 		*snapshot = 1;
 		channel->looks = 0;
@@ -106,6 +165,8 @@ static void hold_program(long pid, volatile unsigned *snapshot)
 			call4(pwrite64, memory, notice->program_random, PROGRAM_RANDOM_BYTES, random);
 			for (int i = 0; i < PROGRAM_RANDOM_BYTES; i++)
 				notice->program_random[i] = 0;
+			if (is_container && notice->strings[0])
+				rename_held(&name, notice->strings);
 		}
 		/* Later there may be one. */
 		hook = HOOK_UNKNOWN;

@@ -1,5 +1,5 @@
 // A server of a shared folder that serves nothing, and remembers what it is told.
-import type { FsBackend, ServedQueue } from "../../devices/virtio/fs/backend.js";
+import type { FsBackend, FsSession, ServedQueue } from "../../devices/virtio/fs/backend.js";
 
 export class FakeFsServer implements FsBackend {
   onLost: (() => void) | undefined;
@@ -8,8 +8,10 @@ export class FakeFsServer implements FsBackend {
   used: (() => void) | undefined;
   notified: ((queueIndex: number) => void) | undefined;
 
-  start(features: bigint, queues: readonly (ServedQueue | undefined)[], init?: Uint8Array): void {
-    this.calls.push(`start ${features.toString(16)}${init === undefined ? "" : ` after ${String(init.length)} bytes`}`);
+  start(features: bigint, queues: readonly (ServedQueue | undefined)[], session?: FsSession): void {
+    this.calls.push(
+      `start ${features.toString(16)}${session === undefined ? "" : ` after ${String(session.init.length)} bytes`}`,
+    );
     this.queues = queues;
   }
 

@@ -7,6 +7,7 @@ import type { DriverQueue } from "./driver-queue.js";
 import type { VirtioDriver } from "./virtio-driver.js";
 
 export const FUSE_LOOKUP = 1;
+export const FUSE_FORGET = 2;
 export const FUSE_SETATTR = 4;
 export const FUSE_READLINK = 5;
 export const FUSE_SYMLINK = 6;
@@ -18,6 +19,7 @@ export const FUSE_LINK = 13;
 export const FUSE_OPEN = 14;
 export const FUSE_READ = 15;
 export const FUSE_WRITE = 16;
+export const FUSE_RELEASE = 18;
 export const FUSE_INIT = 26;
 export const FUSE_CREATE = 35;
 /** The folder itself. */

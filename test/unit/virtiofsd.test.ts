@@ -10,6 +10,7 @@ import {
   rmSync,
   statSync,
   symlinkSync,
+  unlinkSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
@@ -37,8 +38,10 @@ import {
   FUSE_READ,
   FUSE_MKDIR,
   FUSE_MKNOD,
+  FUSE_FORGET,
   FUSE_OPEN,
   FUSE_READLINK,
+  FUSE_RELEASE,
   FUSE_RENAME,
   FUSE_SETATTR,
   FUSE_SYMLINK,
@@ -175,17 +178,17 @@ describe("virtiofsd: a shared folder", () => {
     rmSync(top, { recursive: true });
   });
 
-  function share(isReadonly = false, file?: string) {
+  function share(isReadonly = false, file?: string, isJournaled = false) {
     const memory = MappedGuestMemory.mapShared(sharedMemory("test", 16 * MIB), 16 * MIB);
     closes.push(() => {
       memory.unmap();
     });
-    const shared = shareOver(memory, { path: file ?? folder, isReadonly, isFile: file !== undefined });
+    const shared = shareOver(memory, { path: file ?? folder, isReadonly, isFile: file !== undefined }, isJournaled);
     return { ...shared, fuse: new FuseDriver(shared.machine.driver, memory) };
   }
 
-  function shareOver(memory: MappedGuestMemory, what: VirtiofsdFolder) {
-    const server = startVirtiofsd(what);
+  function shareOver(memory: MappedGuestMemory, what: VirtiofsdFolder, isJournaled = false) {
+    const server = startVirtiofsd(what, isJournaled);
     const log: string[] = [];
     const wired: string[] = [];
     let callFd = -1;
@@ -260,6 +263,72 @@ describe("virtiofsd: a shared folder", () => {
     assert.deepEqual(readdirSync(folder).sort(), ["file", "link", "new", "sub", "up"]);
     assert.deepEqual(readdirSync(top).length, 2);
     assert.deepEqual(log, []);
+  });
+
+  it("nodes and handles of a driver that is saved are another server's, too, as long as what it has found is the same", async () => {
+    writeFileSync(join(folder, "own"), "one");
+    const { memory, machine, fuse, backend } = share(false, undefined, true);
+    await fuse.init();
+    const sub = await fuse.lookUp(ROOT, "sub");
+    const file = await fuse.lookUp(ROOT, "file");
+    const link = await fuse.lookUp(ROOT, "link");
+    const own = await fuse.lookUp(ROOT, "own");
+    assert.equal(await fuse.lookUp(sub, "odd \\ ) -> 7"), BigInt(ENOENT));
+    assert.equal((await fuse.ask(FUSE_READLINK, link, fields())).error, 0);
+    const opened = async (node: bigint) => (await fuse.ask(FUSE_OPEN, node, fields(0, 0))).body.readBigUInt64LE();
+    const [first, second] = [await opened(own), await opened(file)];
+    assert.notEqual(first, second);
+    await fuse.ask(FUSE_RELEASE, own, fields(first, 0, 0, 0n));
+    assert.equal(await opened(file), first, "the place that became free");
+    assert.equal((await fuse.ask(FUSE_FORGET, link, fields(1n))).error, 0);
+    const state = await saveQuiet(machine);
+    backend.close();
+    const goOn = (path: string) => {
+      const next = shareOver(memory, { path, isReadonly: false, isFile: false });
+      restoreSaved(next.machine, state);
+      next.machine.transport.unquiesce();
+      machine.driver.notify = (queueIndex) => {
+        next.machine.transport.notify(queueIndex);
+      };
+      return next;
+    };
+    const next = goOn(folder);
+    for (const handle of [first, second]) {
+      const { body } = await fuse.ask(FUSE_READ, file, fields(handle, 0n, 100, 0, 0n, 0, 0));
+      assert.equal(body.toString(), "content");
+    }
+    assert.equal(await fuse.lookUp(ROOT, "file"), file);
+    assert.equal(await fuse.lookUp(sub, "new"), BigInt(ENOENT));
+    assert.notEqual(next.device.whyNotSaved(), undefined, "this server writes nothing down");
+    next.backend.close();
+    const why = { name: "SnapshotError", message: /is not what it was when the guest was saved/ };
+    // Nobody had opened it: what is in a folder's top is another guest's own.
+    writeFileSync(join(folder, "link2"), "");
+    goOn(folder).backend.close();
+    writeFileSync(join(folder, "sub", "odd \\ ) -> 7"), "there now");
+    assert.throws(() => goOn(folder), why);
+    unlinkSync(join(folder, "sub", "odd \\ ) -> 7"));
+    goOn(folder).backend.close();
+    writeFileSync(join(folder, "file"), "contenT");
+    assert.throws(() => goOn(folder), why);
+  });
+
+  it("a driver whose requests cannot be repeated is not saved", async () => {
+    const changing = share(false, undefined, true);
+    await changing.fuse.init();
+    await changing.fuse.ask(FUSE_CREATE, ROOT, fields(0o101, 0o644, 0, 0, "new"));
+    assert.match(changing.device.whyNotSaved() ?? "", /the guest has used it/);
+    const twice = share(false, undefined, true);
+    await twice.fuse.init();
+    const file = await twice.fuse.lookUp(ROOT, "file");
+    const handles: bigint[] = [];
+    for (let i = 0; i < 2; i++) {
+      handles.push((await twice.fuse.ask(FUSE_OPEN, file, fields(0, 0))).body.readBigUInt64LE());
+    }
+    assert.equal(twice.device.whyNotSaved(), undefined);
+    // Which of them it is, nobody has said.
+    await twice.fuse.ask(FUSE_RELEASE, file, fields(handles[1] ?? 0n, 0, 0, 0n));
+    assert.match(twice.device.whyNotSaved() ?? "", /the guest has used it/);
   });
 
   it("a driver that goes on from a saved state finds another server of another folder, at the entry where it was", async () => {

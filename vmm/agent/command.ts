@@ -120,6 +120,11 @@ export class GuestCommand {
     else this.stream.control(SIGNAL, payload);
   }
 
+  /** Begins a program that is held until it is told to go on. */
+  begin(): void {
+    this.stream.control(SIGNAL, Buffer.alloc(4));
+  }
+
   /** Of its terminal. Throws ConfigError. */
   resize(rows: number, columns: number): void {
     this.stream.control(RESIZE, encodeSize(rows, columns));

@@ -53,6 +53,8 @@ export interface CommandOptions {
   readonly noInput?: boolean;
   /** Is made and loaded, and stops before its first instruction: the guest is then ready for a snapshot. */
   readonly hold?: boolean;
+  /** Held, it does not go on by itself, but when it is told to. */
+  readonly wait?: boolean;
   /** It is the first, or a further, process of a container. */
   readonly container?: ContainerRequest;
 }
@@ -64,6 +66,7 @@ const CLEAN = 8;
 const HOLD = 16;
 const MAKE_FOLDER = 32;
 const CONTAINER = 64;
+const WAIT = 128;
 const HEAD_BYTES = 24;
 const LIMIT_BYTES = 24;
 const UNLIMITED = 2n ** 64n - 1n;
@@ -153,6 +156,7 @@ function flagsOf(options: CommandOptions, hasTerminal: boolean): number {
     (options.mergeOutput === true ? MERGED : 0) |
     (options.cleanEnv === true ? CLEAN : 0) |
     (options.hold === true ? HOLD : 0) |
+    (options.wait === true ? WAIT : 0) |
     (options.makeCwd === true ? MAKE_FOLDER : 0) |
     (options.container === undefined ? 0 : CONTAINER)
   );

@@ -4,6 +4,7 @@ import { resolve } from "node:path";
 import { CPU_TEMPLATE_NAMES, type CpuTemplateName } from "./defaults.js";
 import { resolveConfig } from "./resolve.js";
 import type { ResolvedNet } from "./nets.js";
+import type { ResolvedShare } from "./shares.js";
 import type { ResolvedConfig, VmConfig } from "./types.js";
 
 /** As plain data: fields that are undefined are left out. */
@@ -18,9 +19,13 @@ export function describeConfig(config: ResolvedConfig): VmConfig {
     disks: disks.map((disk) => ({ ...disk, path: resolve(disk.path) })),
     nets: nets.map(describeNet),
     vsock: vsock === undefined ? undefined : { ...vsock, path: resolve(vsock.path) },
-    shares: shares.length === 0 ? undefined : shares.map((share) => ({ ...share, path: resolve(share.path) })),
+    shares: shares.length === 0 ? undefined : shares.map(describeShare),
   };
   return JSON.parse(JSON.stringify(described)) as VmConfig;
+}
+
+function describeShare({ path, tag, isReadonly }: ResolvedShare): NonNullable<VmConfig["shares"]>[number] {
+  return { path: resolve(path), tag, isReadonly };
 }
 
 function isTemplateName(cpuTemplate: string | undefined): cpuTemplate is CpuTemplateName | undefined {

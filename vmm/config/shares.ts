@@ -17,6 +17,8 @@ export interface ResolvedShare {
   readonly path: string;
   readonly tag: string;
   readonly isReadonly: boolean;
+  /** Its server writes down what the guest asks for, so that the guest can be saved whatever that was. It takes longer. */
+  readonly isJournaled?: boolean;
 }
 
 /** The device's field. virtio 1.2 §5.11.4. */

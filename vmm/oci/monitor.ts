@@ -17,7 +17,8 @@ import { raiseOutOfMemory } from "./out-of-memory.js";
 import type { MonitorReply, MonitorRequest } from "./monitor-messages.js";
 import { GuestNetwork } from "./network/guest-network.js";
 import { makeShare } from "./share.js";
-import { holdTerminal, StandardProgram } from "./standard-program.js";
+import { HeldContainer } from "./held-container.js";
+import { holdTerminal, isNullInput, StandardProgram } from "./standard-program.js";
 import { AGENT_SOCKET, Container, CONTROL_SOCKET, type ContainerRecord } from "./state.js";
 
 const SIGKILL = 9;
@@ -54,9 +55,13 @@ class Life {
   #workload: Promise<Workload> | undefined;
   /** VMs whose end is not the container's. */
   readonly #left = new Set<Workload>();
+  /** Programs that VMs hold until they are to begin. */
+  readonly #held = new Map<Workload, StandardProgram>();
   #program: StandardProgram | undefined;
   #guestPid = 0;
   #isStarting = false;
+  /** The first VM has not been the right one. */
+  #isLater = false;
 
   constructor(container: Container, record: ContainerRecord, end: (exitCode: number) => void) {
     this.#container = container;
@@ -114,7 +119,35 @@ class Life {
 
   async #makeVm(): Promise<Workload> {
     this.#network.prepare();
-    const workload = await Workload.start(this.#vmSpec(), { log: () => undefined }, this.#abort.signal);
+    return this.#watch(
+      (await this.#heldVm()) ?? (await Workload.start(this.#vmSpec(), { log: () => undefined }, this.#abort.signal)),
+    );
+  }
+
+  /** One that holds this container's program already. */
+  async #heldVm(): Promise<Workload | undefined> {
+    const { config: spec } = this.#container;
+    const { process } = spec;
+    if (process === undefined || this.#isLater) return undefined;
+    const { namespaces: made, group, filter } = this.#record;
+    const steps = [...group, ...this.#record.steps, ...filter];
+    const start = { spec, process, steps, made, noInput: isNullInput(), vm: this.#vmSpec() };
+    try {
+      const held = HeldContainer.of(start);
+      const snapshot = await held?.open(this.#abort.signal);
+      if (held === undefined || snapshot === undefined) return undefined;
+      const vm = { ...start.vm, hostName: spec.hostname === "" ? undefined : spec.hostname };
+      const workload = await Workload.start(vm, { log: () => undefined, held: snapshot }, this.#abort.signal);
+      this.#held.set(workload, new StandardProgram(workload.agent, process, { steps, made, heldOn: held.stream }));
+      return workload;
+    } catch (error) {
+      // Its files are not what they were, or somebody removes what is kept.
+      if (error instanceof VmmError) return undefined;
+      throw error;
+    }
+  }
+
+  #watch(workload: Workload): Workload {
     this.#controls.begin(workload.vm);
     void workload.ended.then(
       () => {
@@ -213,11 +246,19 @@ class Life {
   async #madeVm(): Promise<Workload> {
     const workload = await this.#workload;
     if (workload === undefined) throw new Error("There is no VM");
-    if (!this.#network.needsMore) return workload;
+    // A program that is held has its /etc/resolv.conf already.
+    const isWrong = this.#held.has(workload) && this.#network.needsResolver(this.#resolvConf);
+    if (!this.#network.needsMore && !isWrong) return workload;
+    this.#isLater = true;
     this.#left.add(workload);
     await workload.leave();
     this.#workload = this.#makeVm();
     return this.#workload;
+  }
+
+  /** The host's file that the container has by that name. */
+  get #resolvConf(): string | undefined {
+    return this.#container.config.mounts?.find(({ destination }) => destination === RESOLV_CONF)?.source;
   }
 
   /** The steps with another file of the guest's in the place of the host's `source`. */
@@ -235,14 +276,15 @@ class Life {
       const { process } = spec;
       if (process === undefined) throw new HostError("config.json has no process: there is nothing to start");
       const workload = await this.#madeVm();
-      const resolvConf = spec.mounts?.find(({ destination }) => destination === RESOLV_CONF)?.source;
+      const resolvConf = this.#resolvConf;
       const { path } = await this.#network.connect(new Agent(workload.agent), resolvConf);
       const { namespaces, group, filter } = this.#record;
       const steps = path === undefined ? this.#record.steps : this.#stepsWith(resolvConf, path);
-      const program = new StandardProgram(workload.agent, process, {
-        steps: [...group, ...steps, ...filter],
-        made: namespaces,
-      });
+      const held = this.#held.get(workload);
+      const program =
+        held ??
+        new StandardProgram(workload.agent, process, { steps: [...group, ...steps, ...filter], made: namespaces });
+      held?.begin();
       this.#guestPid = await program.started;
       this.#program = program;
       shareAgent(this.#container.shortPath(AGENT_SOCKET), workload.agent);

@@ -16,6 +16,11 @@ const SIGHUP = 1;
 const SIGPIPE = 13;
 const NULL_DEVICE = (1 << 8) | 3;
 
+type StandardSurroundings = Omit<ProcessSurroundings, "size" | "noInput"> & {
+  /** Stream on which the agent holds it, until `begin`. */
+  readonly heldOn?: number | undefined;
+};
+
 export class StandardProgram {
   /** Resolves with its number in the guest. Rejects with ExecError if it cannot begin, with AgentError if the guest has gone. */
   readonly started: Promise<number>;
@@ -24,7 +29,7 @@ export class StandardProgram {
   readonly #command: GuestCommand;
   readonly #outputs = { 1: this.#queue(1), 2: this.#queue(2) };
 
-  constructor(agent: AgentConnection, process: OciProcess, around: Omit<ProcessSurroundings, "size" | "noInput">) {
+  constructor(agent: AgentConnection, process: OciProcess, around: StandardSurroundings) {
     const hasTerminal = process.terminal === true;
     let begun: (pid: number) => void = () => undefined;
     let done: (status: ExitStatus) => void = () => undefined;
@@ -60,6 +65,7 @@ export class StandardProgram {
           failed(error);
         },
       },
+      around.heldOn,
     );
     this.#command = command;
     let input: CommandInput | undefined;
@@ -83,6 +89,11 @@ export class StandardProgram {
       return status;
     });
     for (const promise of [this.started, this.ended]) promise.catch(() => undefined);
+  }
+
+  /** For one that is held. */
+  begin(): void {
+    this.#command.begin();
   }
 
   signal(number: number): void {
@@ -142,7 +153,7 @@ function sizeOf({ consoleSize }: OciProcess): { rows: number; columns: number } 
   return size === undefined || size.rows === 0 ? undefined : size;
 }
 
-function isNullInput(): boolean {
+export function isNullInput(): boolean {
   try {
     const stat = fstatSync(STDIN);
     return stat.isCharacterDevice() && stat.rdev === NULL_DEVICE;

@@ -27,7 +27,7 @@ export function volumeDevice(index: number): string {
  */
 export function guestConfig(spec: VmSpec, quirks: Quirks | undefined, volumeDisks?: readonly string[]): ResolvedConfig {
   const isEmulated = quirks !== undefined;
-  return resolveConfig({
+  const config = resolveConfig({
     kernel: isEmulated && spec.cpus === 1 ? fastKernel() : defaultKernel(),
     initrd: tinyInitrd(),
     cmdline: [
@@ -58,6 +58,11 @@ export function guestConfig(spec: VmSpec, quirks: Quirks | undefined, volumeDisk
           })),
         }),
   });
+  // It is no part of what a guest is.
+  const shares = config.shares.map((share, at) =>
+    spec.volumes[at]?.isJournaled === true ? { ...share, isJournaled: true } : share,
+  );
+  return { ...config, shares };
 }
 
 /** A guest that has booted once, and from which every later one of the kind goes on. */

@@ -16,6 +16,8 @@ export interface VolumeSpec {
   readonly isReadonly: boolean;
   /** One file alone. */
   readonly isFile: boolean;
+  /** A guest that has looked into it can be saved. */
+  readonly isJournaled?: boolean;
 }
 
 export interface TmpfsSpec {

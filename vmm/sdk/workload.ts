@@ -31,6 +31,8 @@ import type { VmSpec } from "./vm-spec.js";
 
 /** Of what the guest's console says, for an error, `bytes`. */
 const KEPT_CONSOLE = 4096;
+/** As long as a timer takes. */
+const NEVER_MS = 2 ** 31 - 1;
 /** mm/oom_kill.c; of a control group with a word before it. */
 const KILLED_FOR_MEMORY = /out of memory: Killed process /i;
 
@@ -42,6 +44,10 @@ interface GuestConsole {
 export interface WorkloadHooks {
   /** Folder of a snapshot of a VM of this kind, from which this one goes on. */
   readonly snapshot?: string | undefined;
+  /** An open one, in which the agent holds a program, and all is set up. */
+  readonly held?: OpenSnapshot | undefined;
+  /** The guest stands where it wants a snapshot to be taken. */
+  readonly snapshotPoint?: ((vm: Vm) => void) | undefined;
   /** A line for whoever looks after this process. */
   readonly log: (line: string) => void;
   /** There is no template yet, and no guest: it takes as long as a boot. */
@@ -118,18 +124,24 @@ export class Workload implements RunningWorkload {
       const keep = origin.keep;
       const host: VmHost = {
         ...hostOf(transport, hooks, console),
-        ...(keep === undefined
+        ...(keep === undefined && hooks.snapshotPoint === undefined
           ? {}
           : {
               snapshotPoint: () => {
-                if (made !== undefined) void keepProgram(keep, made.vm, hooks.log);
+                if (made === undefined) return;
+                hooks.snapshotPoint?.(made.vm);
+                if (keep !== undefined) void keepProgram(keep, made.vm, hooks.log);
               },
             }),
       };
       made = makeVm(origin, spec, config, host, options);
       signal?.throwIfAborted();
       transport.connect(made.vm);
-      const agent = new AgentConnection(transport, origin.connection);
+      const agent = new AgentConnection(transport, {
+        ...origin.connection,
+        // An answer that is still to be given would be given to somebody else.
+        ...(hooks.snapshotPoint === undefined ? {} : { silenceMs: NEVER_MS }),
+      });
       const mustSetUp = !origin.isSetUp && needsSetUp(spec, made.snapshot !== undefined);
       // In the ring before the guest runs: it finds it there.
       if (!mustSetUp) hooks.begin?.(agent, origin.start);
@@ -225,7 +237,10 @@ async function originOf(
   hooks: WorkloadHooks,
   openTemplate: () => Promise<OpenSnapshot>,
 ): Promise<Origin> {
-  const { snapshot, begin } = hooks;
+  const { snapshot, held: open, begin } = hooks;
+  if (open !== undefined) {
+    return { snapshot: open, isSetUp: true, connection: { isGreeted: true }, start: PLAIN_START };
+  }
   if (snapshot !== undefined) {
     return { snapshot: OpenSnapshot.open(snapshot), isSetUp: true, connection: {}, start: PLAIN_START };
   }

@@ -1,7 +1,7 @@
 // Templates of programs: where a command comes again, its guest goes on from behind the command's exec. What fork, exec and
 // the end of the process before cost the guest's kernel has been paid for then, which is most of a short command's time on a
 // KVM that emulates that kernel. Each is a differential snapshot that lies over its template.
-import { closeSync, mkdirSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { RestoreBlock } from "../../devices/pseudo/restore-block.js";
 import type { ResolvedShare } from "../config/shares.js";
@@ -18,6 +18,7 @@ import { markUsed, openIfReady, programsPath, removeAllBut } from "./template.js
 /** Kept by template, the latest used first: each takes some MiB, or nothing before its command has come again. */
 const MAX_PROGRAMS = 64;
 const PRIVATE_FOLDER = 0o700;
+const GIVEN_UP = "given-up";
 
 /** What decides which program is loaded, and what it finds. */
 export type ProgramStart = Pick<RestoreBlock, "command" | "variables" | "folder" | "hostName">;
@@ -62,6 +63,27 @@ export class ProgramTemplate {
       if (lock !== undefined) closeSync(lock);
       if (vm.state === "paused") vm.resume();
     }
+  }
+
+  /** The same, where a guest is made for it alone: `run` has it saved. False, and nothing is done, if somebody else is at it. */
+  async makeAlone(run: (save: (vm: Vm) => Promise<void>) => Promise<void>): Promise<boolean> {
+    const lock = tryLock(this.#path);
+    if (lock === undefined) return false;
+    try {
+      await run((vm) => this.#make(vm));
+      return true;
+    } finally {
+      closeSync(lock);
+    }
+  }
+
+  /** Nothing can be kept of it. */
+  giveUp(): void {
+    if (this.#enter() !== undefined) writeFileSync(join(this.#path, GIVEN_UP), "");
+  }
+
+  get isGivenUp(): boolean {
+    return existsSync(join(this.#path, GIVEN_UP));
   }
 
   /** Made now if there is none, in a guest that ends then. Throws SnapshotError, and what a restore throws. */

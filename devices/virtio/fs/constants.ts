@@ -20,5 +20,7 @@ export const FUSE_OUT_HEADER_BYTES = 16;
 export const FUSE_OUT_HEADER_ERROR = 4;
 /** With struct fuse_init_in: 56 bytes for Linux before 5.17, 104 from then on. */
 export const MAX_FUSE_INIT_BYTES = 256;
+/** Of what a server is told again. */
+export const MAX_JOURNAL_BYTES = 2 ** 20;
 /** errno.h: what a file system answers whose server has gone. */
 export const ENOTCONN = 107;

@@ -9,7 +9,7 @@ import { Reader, Writer } from "../cursor.js";
 import type { ActivationContext, VirtioDevice } from "../device.js";
 import type { Queue } from "../queue.js";
 import { serveQueue, Turn, type Step } from "../serve-queue.js";
-import type { FsBackend } from "./backend.js";
+import type { FsBackend, FsSession } from "./backend.js";
 import {
   ENOTCONN,
   FS_CONFIG_BYTES,
@@ -20,7 +20,7 @@ import {
   FUSE_OUT_HEADER_BYTES,
   MAX_FUSE_INIT_BYTES,
 } from "./constants.js";
-import { hasHadOnly, isInit, restoreFs, saveFs } from "./state.js";
+import { hasHadOnly, isIdle, isInit, restoreFs, saveFs } from "./state.js";
 
 /** Linux makes requests of up to 1 MiB if a queue has room for 256 pages and some headers. */
 const QUEUE_SIZE = 512;
@@ -54,6 +54,8 @@ export class FsDevice implements VirtioDevice {
   #isServed = false;
   /** The request with which the driver has begun its session. */
   #init: Uint8Array | undefined;
+  /** What it has had with a server before this one, once it was restored. */
+  #session: FsSession | undefined;
   #isLost = false;
 
   constructor({ name, tag, backend }: FsDeviceOptions) {
@@ -78,10 +80,10 @@ export class FsDevice implements VirtioDevice {
 
   activate(context: ActivationContext): void {
     this.#context = context;
-    if (this.#init === undefined || this.#isLost) return;
+    if (this.#session === undefined || this.#isLost) return;
     // The session's beginning has been answered by a server before this one.
     for (const queue of context.queues) queue.takeOver();
-    this.#serveElsewhere(context, this.#init);
+    this.#serveElsewhere(context, this.#session);
   }
 
   onAvailable(queueIndex: number): boolean {
@@ -108,37 +110,44 @@ export class FsDevice implements VirtioDevice {
   }
 
   whyNotSaved(): string | undefined {
-    const context = this.#context;
-    const isUsed = context?.queues.some((queue, index) => {
+    const { memory, queues = [] } = this.#context ?? {};
+    const used = queues.filter((queue, index) => {
       const expected = index === FS_REQUEST_QUEUE && this.#init !== undefined ? 1 : 0;
-      return !queue.isStopped && !hasHadOnly(expected, context.memory, queue.addresses);
+      return !queue.isStopped && memory !== undefined && !hasHadOnly(expected, memory, queue.addresses);
     });
-    return isUsed === true ? "the guest has used it, and what it has open there only its server knows" : undefined;
+    if (used.length === 0 || memory === undefined) return undefined;
+    const isKnown =
+      used.every((queue) => isIdle(memory, queue.addresses)) &&
+      this.#init !== undefined &&
+      this.#backend.journal?.() !== undefined;
+    return isKnown ? undefined : "the guest has used it, and what it has open there only its server knows";
   }
 
   save(): State {
-    return saveFs(this.#init);
+    return saveFs(this.#init, (this.#init === undefined ? undefined : this.#backend.journal?.()) ?? new Uint8Array(0));
   }
 
   restore(state: StateReader): void {
-    this.#init = restoreFs(state);
+    this.#session = restoreFs(state);
+    this.#init = this.#session?.init;
   }
 
   reset(): void {
     this.#context = undefined;
     this.#isServed = false;
     this.#init = undefined;
+    this.#session = undefined;
     this.queueMaxSizes.forEach((_, queueIndex) => {
       this.#backend.stopQueue(queueIndex);
     });
   }
 
-  #serveElsewhere({ features, queues }: ActivationContext, init?: Uint8Array): void {
+  #serveElsewhere({ features, queues }: ActivationContext, session?: FsSession): void {
     this.#isServed = true;
     const served = queues.map((queue) =>
       queue.isStopped ? undefined : { ...queue.addresses, nextAvailable: queue.indices(0).nextAvailable },
     );
-    this.#backend.start(features, served, init);
+    this.#backend.start(features, served, session);
   }
 
   #lost(): void {

@@ -5,23 +5,35 @@ import type { GuestMemory } from "../../contracts.js";
 import { base64, type State, type StateReader } from "../../state.js";
 import { VIRTQ_RING_HEADER_SIZE, VIRTQ_USED_ELEMENT_SIZE } from "../constants.js";
 import type { QueueAddresses } from "../queue.js";
-import { FUSE_IN_HEADER_BYTES, FUSE_IN_HEADER_OPCODE, FUSE_INIT, MAX_FUSE_INIT_BYTES } from "./constants.js";
+import type { FsSession } from "./backend.js";
+import {
+  FUSE_IN_HEADER_BYTES,
+  FUSE_IN_HEADER_OPCODE,
+  FUSE_INIT,
+  MAX_FUSE_INIT_BYTES,
+  MAX_JOURNAL_BYTES,
+} from "./constants.js";
 
 /** `idx` lies after the 16-bit `flags` in both rings. */
 const IDX_OFFSET = 2;
 
 /** `init`: the request that began the session; undefined before it. */
-export function saveFs(init: Uint8Array | undefined): State {
-  return { init: init === undefined ? null : base64(init) };
+export function saveFs(init: Uint8Array | undefined, journal: Uint8Array): State {
+  return {
+    init: init === undefined ? null : base64(init),
+    ...(journal.length === 0 ? {} : { journal: base64(journal) }),
+  };
 }
 
-export function restoreFs(state: StateReader): Uint8Array | undefined {
-  state.only(["init"]);
+export function restoreFs(state: StateReader): FsSession | undefined {
+  const hasJournal = state.names(2).includes("journal");
+  state.only(hasJournal ? ["init", "journal"] : ["init"]);
   const init = state.at("init");
-  if (init.isNull) return undefined;
+  if (init.isNull && !hasJournal) return undefined;
   const bytes = init.asBytes({ minimum: 0, maximum: MAX_FUSE_INIT_BYTES });
   if (!isInit(bytes)) throw init.wrong("a request that begins a session");
-  return bytes;
+  const journal = hasJournal ? state.bytes("journal", { minimum: 0, maximum: MAX_JOURNAL_BYTES }) : new Uint8Array(0);
+  return { init: bytes, journal };
 }
 
 /** Whether this is a whole FUSE_INIT. */
@@ -47,4 +59,9 @@ export function hasHadOnly(
     if (memory.readU32(start + at) !== 0) return false;
   }
   return true;
+}
+
+/** Whether all that the driver has put into the queue has been answered. */
+export function isIdle(memory: GuestMemory, { availableGpa, usedGpa }: QueueAddresses): boolean {
+  return memory.loadU16(availableGpa + IDX_OFFSET) === memory.loadU16(usedGpa + IDX_OFFSET);
 }

@@ -337,9 +337,22 @@ static void serve_detached(struct stream *stream)
 		close_descriptor(&stream->error);
 }
 
+/* Of a program that has been held. */
+static void let_begin(struct stream *stream)
+{
+	stream->waits_for_word = 0;
+	stream->has_begun = 1;
+	stream->ready |= READY_REPORT;
+	begin_watched(stream->pid);
+}
+
 static void signal_command(struct stream *stream, unsigned number, unsigned whom)
 {
 	follow_successor(stream);
+	if (!number && stream->waits_for_word) {
+		let_begin(stream);
+		return;
+	}
 	if (stream->pid > 0 && number <= MAX_SIGNAL)
 		call2(kill, whom ? -stream->pid : stream->pid, number);
 }

@@ -37,6 +37,9 @@ static void make_place(const char *path, int is_file)
 		make_folders(path);
 		return;
 	}
+	/* Opened for writing it would no longer be its image's. */
+	if (is_there(path))
+		return;
 	append(folder, folder + sizeof(folder), path);
 	for (char *at = folder; *at; at++)
 		if (*at == '/')

@@ -74,7 +74,8 @@ struct credit {
 #define EXEC_HOLD 16
 #define EXEC_MAKE_FOLDER 32
 #define EXEC_CONTAINER 64
-#define EXEC_FLAGS 127
+#define EXEC_WAIT 128
+#define EXEC_FLAGS 255
 
 struct exec_request {
 	unsigned flags;

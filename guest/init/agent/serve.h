@@ -32,10 +32,11 @@ static struct stream *stream_of(long pid)
 static void begin_held(struct stream *stream)
 {
 	flush_link();
-	hold_program(stream->pid, &timer->snapshot);
-	stream->has_begun = 1;
-	stream->ready |= READY_REPORT;
-	begin_watched(stream->pid);
+	hold_program(stream->pid, &timer->snapshot, stream->flags & EXEC_CONTAINER);
+	if (stream->flags & EXEC_WAIT)
+		stream->waits_for_word = 1;
+	else
+		let_begin(stream);
 }
 
 /* A program whose end is known and told, and that has not been let go to it. */

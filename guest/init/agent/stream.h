@@ -42,7 +42,7 @@ struct stream {
 	long pid;
 	unsigned told_pid;
 	int status;
-	unsigned char has_begun, has_process_ended, is_cancelled, has_sent_end, has_sent_end2, is_drained;
+	unsigned char waits_for_word, has_begun, has_process_ended, is_cancelled, has_sent_end, has_sent_end2, is_drained;
 	/* The last byte that a terminal was given ends a line. */
 	unsigned char is_line_open;
 	/* -1 if closed. `input` is what is written to, `output` and `error` what is read from. */

@@ -34,6 +34,11 @@ export class GuestNetwork {
     return (this.#network?.names().length ?? 0) > this.taps.length;
   }
 
+  /** The container has a file of the guest's as its /etc/resolv.conf. */
+  needsResolver(resolvConf: string | undefined): boolean {
+    return (this.#network?.names().length ?? 0) > 0 && withNameServer(textOf(resolvConf), RELAY_ADDRESS) !== undefined;
+  }
+
   /**
    * Makes the guest's interfaces what the namespace's are, and removes those that nobody has connected. `resolvConf`: the
    * host's file that the container has as /etc/resolv.conf. Rejects with what the guest or this host's kernel refuses.
@@ -41,8 +46,7 @@ export class GuestNetwork {
   async connect(agent: Agent, resolvConf: string | undefined): Promise<Resolver> {
     const network = this.#network;
     if (network === undefined) return { path: undefined };
-    const text = resolvConf !== undefined && existsSync(resolvConf) ? readFileSync(resolvConf, "utf8") : "";
-    const resolver = withNameServer(text, RELAY_ADDRESS);
+    const resolver = withNameServer(textOf(resolvConf), RELAY_ADDRESS);
     const interfaces = network.connect({ hasRelay: resolver !== undefined });
     const [server] = resolver?.servers ?? [];
     const hasRelay = interfaces.length > 0 && server !== undefined;
@@ -60,6 +64,10 @@ export class GuestNetwork {
     this.#relay?.close();
     this.#network?.close();
   }
+}
+
+function textOf(resolvConf: string | undefined): string {
+  return resolvConf !== undefined && existsSync(resolvConf) ? readFileSync(resolvConf, "utf8") : "";
 }
 
 /** A container without a network sees none. */

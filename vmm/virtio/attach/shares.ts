@@ -21,7 +21,7 @@ function attachShare(
   name: string,
   undo: (close: () => void) => void,
 ): DeviceFactory {
-  const starting = new StartingVirtiofsd(folder);
+  const starting = new StartingVirtiofsd(folder, share.isJournaled);
   let close = (): void => {
     starting.cancel();
   };

@@ -16,6 +16,8 @@ const RING_SIZE = 4;
 // Places in the page.
 const AVAILABLE = 256;
 const USED = 512;
+/** Behind the ring of what is available. */
+const USED_EVENT = AVAILABLE + 4 + 2 * RING_SIZE;
 const REQUEST = 1024;
 const ANSWER = 2048;
 const ANSWER_BYTES = 512;
@@ -23,6 +25,13 @@ const ANSWER_BYTES = 512;
 const IDX_OFFSET = 2;
 const VIRTQ_DESC_F_NEXT = 1;
 const VIRTQ_DESC_F_WRITE = 2;
+
+/** By the number of each request, from 0 on. */
+export interface Conversation {
+  /** At most as long as is between REQUEST and ANSWER. */
+  request(at: number): Uint8Array;
+  isRight(at: number, answer: Uint8Array): boolean;
+}
 
 export class SessionPage {
   readonly fd: number;
@@ -41,24 +50,21 @@ export class SessionPage {
   }
 
   /**
-   * Puts a request into queue `index`, which the server does not serve then, and does not afterwards. What it has answered; or
-   * undefined if it has not until the deadline, or does not leave the queue.
+   * Puts requests into queue `index`, one after the other, which the server does not serve then, and does not afterwards. False if
+   * it has not answered all until the deadline, or wrongly, or does not leave the queue.
    */
-  ask(vhost: VhostUser, index: number, request: Uint8Array, deadlineMs: number): Uint8Array | undefined {
+  ask(vhost: VhostUser, index: number, deadlineMs: number, count: number, conversation: Conversation): boolean {
     // SAFETY: the page that is mapped here, until `close`.
     const page = new DataView(viewMemory(this.#address, PAGE_BYTES));
     const bytes = new Uint8Array(page.buffer);
     bytes.fill(0);
-    bytes.set(request, REQUEST);
     const describe = (at: number, offset: number, length: number, flags: number, next: number): void => {
       page.setBigUint64(16 * at, BigInt(PAGE_GPA + offset), true);
       page.setUint32(16 * at + 8, length, true);
       page.setUint16(16 * at + 12, flags, true);
       page.setUint16(16 * at + 14, next, true);
     };
-    describe(0, REQUEST, request.length, VIRTQ_DESC_F_NEXT, 1);
     describe(1, ANSWER, ANSWER_BYTES, VIRTQ_DESC_F_WRITE, 0);
-    page.setUint16(AVAILABLE + IDX_OFFSET, 1, true);
     const kickFd = eventfd();
     const callFd = eventfd();
     try {
@@ -68,11 +74,22 @@ export class SessionPage {
         usedHva: this.#address + USED,
       };
       vhost.startRing(index, { size: RING_SIZE, nextAvailable: 0, ...addresses }, { kickFd, callFd });
-      signalEventfd(kickFd);
-      const isAnswered = (): boolean => page.getUint16(USED + IDX_OFFSET, true) === 1;
-      while (!isAnswered() && waitForInput(callFd, deadlineMs)) drainEventfd(callFd);
-      if (!vhost.stopQueue(index, deadlineMs) || !isAnswered()) return undefined;
-      return bytes.slice(ANSWER, ANSWER + ANSWER_BYTES);
+      let asked = 0;
+      for (let isRight = true; isRight && asked < count; asked += isRight ? 1 : 0) {
+        const request = conversation.request(asked);
+        bytes.fill(0, REQUEST);
+        bytes.set(request, REQUEST);
+        describe(0, REQUEST, request.length, VIRTQ_DESC_F_NEXT, 1);
+        // Every entry of the ring is 0: the same chain again.
+        page.setUint16(AVAILABLE + IDX_OFFSET, asked + 1, true);
+        // Each answer is to be told.
+        page.setUint16(USED_EVENT, asked, true);
+        signalEventfd(kickFd);
+        const isAnswered = (): boolean => page.getUint16(USED + IDX_OFFSET, true) === asked + 1;
+        while (!isAnswered() && waitForInput(callFd, deadlineMs)) drainEventfd(callFd);
+        isRight = isAnswered() && conversation.isRight(asked, bytes.slice(ANSWER, ANSWER + ANSWER_BYTES));
+      }
+      return vhost.stopQueue(index, deadlineMs) && asked === count;
     } finally {
       closeDescriptor(kickFd);
       closeDescriptor(callFd);

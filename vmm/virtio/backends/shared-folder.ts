@@ -1,17 +1,16 @@
 // The host side of a file system device: a virtiofsd that serves its queues. The guest's notifications reach it, and its
 // interrupts the guest, through descriptors that KVM has, too: nothing of a request passes through this process.
-import {
-  FS_REQUEST_QUEUE,
-  FUSE_OUT_HEADER_BYTES,
-  FUSE_OUT_HEADER_ERROR,
-} from "../../../devices/virtio/fs/constants.js";
-import type { FsBackend, ServedQueue } from "../../../devices/virtio/fs/backend.js";
+import { readFileSync } from "node:fs";
+import { FS_REQUEST_QUEUE } from "../../../devices/virtio/fs/constants.js";
+import type { FsBackend, FsSession, ServedQueue } from "../../../devices/virtio/fs/backend.js";
+import { SnapshotError } from "../../errors.js";
 import type { MappedGuestMemory } from "../../memory/guest-memory.js";
 import { closeDescriptor } from "../../sys/descriptors.js";
 import { drainEventfd, eventfd, signalEventfd } from "../../sys/events.js";
 import { hasInput } from "../../sys/messages.js";
 import type { DirectEvents } from "../device-host.js";
 import type { Guard } from "../guard.js";
+import { decodeJournal, encodeEntry, encodeJournal, isAsBefore, journalOf } from "./fuse-journal.js";
 import { ReadableWatch } from "./readable-watch.js";
 import { SessionPage } from "./session-page.js";
 import { endVirtiofsd, readWords, type Virtiofsd } from "./virtiofsd.js";
@@ -69,13 +68,16 @@ export class SharedFolder implements FsBackend {
     });
   }
 
-  start(features: bigint, queues: readonly (ServedQueue | undefined)[], init?: Uint8Array): void {
+  start(features: bigint, queues: readonly (ServedQueue | undefined)[], session?: FsSession): void {
     this.#ask(() => {
       this.#wire();
       const { vhost } = this.#server;
       vhost.setFeatures(features);
-      if (init !== undefined && !this.#begin(init)) {
+      if (session !== undefined && !this.#takeUp(session)) {
         this.#lose("virtiofsd does not take up what the guest has begun");
+        if (session.journal.length > 0) {
+          throw new SnapshotError("A shared folder is not what it was when the guest was saved");
+        }
         return;
       }
       queues.forEach((queue, index) => {
@@ -100,6 +102,13 @@ export class SharedFolder implements FsBackend {
       // It may still write to what the guest uses for something else now.
       this.#lose(NO_ANSWER);
     });
+  }
+
+  journal(): Uint8Array | undefined {
+    const { journalFd, folder } = this.#server;
+    if (journalFd === undefined || this.#state !== "alive") return undefined;
+    const entries = journalOf(readFileSync(`/proc/self/fd/${String(journalFd)}`, "latin1"), folder);
+    return entries === undefined ? undefined : encodeJournal(entries);
   }
 
   relay(used: (() => void) | undefined): void {
@@ -156,11 +165,16 @@ export class SharedFolder implements FsBackend {
   }
 
   /** The server answers as the one before it. */
-  #begin(init: Uint8Array): boolean {
-    const answer = this.#page.ask(this.#server.vhost, FS_REQUEST_QUEUE, init, performance.now() + ANSWER_LIMIT_MS);
-    if (answer === undefined) return false;
-    const view = new DataView(answer.buffer, answer.byteOffset, answer.length);
-    return view.getUint32(0, true) > FUSE_OUT_HEADER_BYTES && view.getInt32(FUSE_OUT_HEADER_ERROR, true) === 0;
+  #takeUp({ init, journal }: FsSession): boolean {
+    const entries = decodeJournal(journal);
+    const asked = [undefined, ...(entries ?? [])];
+    return (
+      entries !== undefined &&
+      this.#page.ask(this.#server.vhost, FS_REQUEST_QUEUE, performance.now() + ANSWER_LIMIT_MS, asked.length, {
+        request: (at) => (asked[at] === undefined ? init : encodeEntry(asked[at])),
+        isRight: (at, answer) => isAsBefore(asked[at], answer),
+      })
+    );
   }
 
   /** Once: the descriptors stay the same over resets. */

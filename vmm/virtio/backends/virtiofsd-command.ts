@@ -67,7 +67,7 @@ syscall(3, $fd);
 exec { $command[0] } @command or die "$command[0]: $!\n";`;
 
 /** Command lines to try, the best first; none if the rights do not do. */
-export function virtiofsdCommands(host: VirtiofsdHost, folder: VirtiofsdFolder): string[][] {
+export function virtiofsdCommands(host: VirtiofsdHost, folder: VirtiofsdFolder, level = "err"): string[][] {
   const isAdmin = has(host.capabilities, CAP_SYS_ADMIN);
   const commands: string[][] = [];
   const add = (namespaces: readonly string[], sandbox: Sandbox): void => {
@@ -80,7 +80,7 @@ export function virtiofsdCommands(host: VirtiofsdHost, folder: VirtiofsdFolder):
       ...(host.setpriv === undefined ? [] : [host.setpriv, "--pdeathsig", "KILL"]),
       ...(words.length > 0 && host.unshare !== undefined ? [host.unshare, ...words, "--"] : []),
       ...(mustMount && host.perl !== undefined ? mountWords(host.perl, folder) : []),
-      ...serverWords(host.virtiofsd, folder.isFile ? FILE_FOLDER : folder.path, sandbox),
+      ...serverWords(host.virtiofsd, folder.isFile ? FILE_FOLDER : folder.path, sandbox, level),
     ]);
   };
   if (isAdmin) {
@@ -111,7 +111,7 @@ function mountWords(perl: string, { path, isReadonly, isFile }: VirtiofsdFolder)
 
 type Sandbox = "namespace" | "chroot";
 
-function serverWords(program: string, path: string, sandbox: Sandbox): string[] {
+function serverWords(program: string, path: string, sandbox: Sandbox, level: string): string[] {
   const options = [
     `source=${escaped(path)}`,
     `sandbox=${sandbox}`,
@@ -119,7 +119,7 @@ function serverWords(program: string, path: string, sandbox: Sandbox): string[] 
     "modcaps=-mknod",
     // What is mounted below the folder is another file system for the guest, too.
     "announce_submounts",
-    "log_level=err",
+    `log_level=${level}`,
   ];
   return [program, `--fd=${String(VIRTIOFSD_FD)}`, ...options.flatMap((option) => ["-o", option])];
 }

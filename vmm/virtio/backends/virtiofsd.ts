@@ -28,6 +28,7 @@ import { ConfigError, HostError } from "../../errors.js";
 import { errnoText } from "../../host/errno-text.js";
 import { findProgram } from "../../host/programs.js";
 import { closeDescriptor } from "../../sys/descriptors.js";
+import { sharedMemoryFile } from "../../sys/shared-memory.js";
 import { connectUnix, listenUnix, streamPair } from "../../sys/sockets.js";
 import { VhostUser } from "./vhost-user.js";
 import {
@@ -54,6 +55,10 @@ export interface Virtiofsd {
   readonly vhost: VhostUser;
   /** What it says on its standard error; never waits. */
   readonly wordsFd: number;
+  /** A file that has all that it says in its place. */
+  readonly journalFd: number | undefined;
+  /** The shared one. */
+  readonly folder: string;
   readonly process: ChildProcess;
 }
 
@@ -75,13 +80,15 @@ export class StartingVirtiofsd {
   readonly #host: VirtiofsdHost;
   /** Other ways, for when this one fails. */
   readonly #commands: (readonly string[])[];
+  readonly #isJournaled: boolean;
   #launched: Virtiofsd | undefined;
 
   /** Throws HostError where nothing can be started. */
-  constructor(folder: VirtiofsdFolder) {
+  constructor(folder: VirtiofsdFolder, isJournaled = false) {
     this.#folder = folder;
+    this.#isJournaled = isJournaled;
     this.#host = virtiofsdHost();
-    this.#commands = virtiofsdCommands(this.#host, folder);
+    this.#commands = virtiofsdCommands(this.#host, folder, isJournaled ? "debug" : "err");
     if (!this.#launch()) throw this.#failure(missing(this.#host, folder));
   }
 
@@ -109,7 +116,7 @@ export class StartingVirtiofsd {
   #launch(): boolean {
     const command = this.#commands.shift();
     if (command === undefined) return false;
-    this.#launched = launch(command);
+    this.#launched = launch(command, this.#folder.path, this.#isJournaled);
     return true;
   }
 
@@ -121,17 +128,17 @@ export class StartingVirtiofsd {
 }
 
 /** Throws HostError for a server that cannot be started. */
-export function startVirtiofsd(folder: VirtiofsdFolder): Virtiofsd {
-  return new StartingVirtiofsd(folder).ready();
+export function startVirtiofsd(folder: VirtiofsdFolder, isJournaled = false): Virtiofsd {
+  return new StartingVirtiofsd(folder, isJournaled).ready();
 }
 
 /**
  * Closes all of it, and ends it: what it has answered is done, and what it has not the guest cannot rely on. In a namespace
  * of its own it is the child of a process that waits for it.
  */
-export function endVirtiofsd({ socket, vhost, wordsFd, process: child }: Virtiofsd): void {
+export function endVirtiofsd({ socket, vhost, wordsFd, journalFd, process: child }: Virtiofsd): void {
   vhost.close();
-  for (const fd of [socket, wordsFd]) closeDescriptor(fd);
+  for (const fd of [socket, wordsFd, ...(journalFd === undefined ? [] : [journalFd])]) closeDescriptor(fd);
   endProcess(child);
 }
 
@@ -219,17 +226,18 @@ function cureFor({ capabilities }: VirtiofsdHost, folder: VirtiofsdFolder): stri
 }
 
 /** Starts it, and does not wait for it. */
-function launch([program = "", ...args]: readonly string[]): Virtiofsd {
+function launch([program = "", ...args]: readonly string[], folder: string, isJournaled: boolean): Virtiofsd {
   const [socket, listener] = connectedPair();
   const [wordsFd, childWords] = streamPair();
+  const journalFd = isJournaled ? sharedMemoryFile("vmlet-journal") : undefined;
   const vhost = new VhostUser(socket);
   let child: ChildProcess;
   try {
     // A session of its own: keys that end or stop vmlet are not meant for it.
-    child = spawn(program, args, { stdio: ["ignore", "ignore", childWords, listener], detached: true });
+    child = spawn(program, args, { stdio: ["ignore", "ignore", journalFd ?? childWords, listener], detached: true });
   } catch (error) {
     vhost.close();
-    for (const fd of [socket, wordsFd]) closeDescriptor(fd);
+    for (const fd of [socket, wordsFd, ...(journalFd === undefined ? [] : [journalFd])]) closeDescriptor(fd);
     throw error;
   } finally {
     closeDescriptor(listener);
@@ -238,7 +246,7 @@ function launch([program = "", ...args]: readonly string[]): Virtiofsd {
   // Without a listener it would end this process; that there is no process shows when it does not answer.
   child.on("error", () => undefined);
   child.unref();
-  return { socket, vhost, wordsFd, process: child };
+  return { socket, vhost, wordsFd, journalFd, folder, process: child };
 }
 
 /** Waits for its answer: why it is of no use, or nothing. */
