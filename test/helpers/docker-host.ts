@@ -30,7 +30,7 @@ export function whyNoDocker(): string | undefined {
 const OVERLAYFS_SUPER_MAGIC = 0x794c7630;
 
 /** An overlay on an overlay, as in a container, does not work. */
-function storageDriver(folder: string): string {
+export function storageDriver(folder: string): string {
   const knowsOverlay = readFileSync("/proc/filesystems", "latin1").includes("overlay");
   return knowsOverlay && statfsSync(folder).type !== OVERLAYFS_SUPER_MAGIC ? "overlay2" : "vfs";
 }

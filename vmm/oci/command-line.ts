@@ -1,5 +1,6 @@
 // runc's command line: global options, a command, its options, its words. Options come before words, with one or two dashes, and
 // a value behind "=" or as the next word.
+import { resolve } from "node:path";
 import { ConfigError } from "../errors.js";
 import { DEFAULT_ROOT } from "./state.js";
 
@@ -101,7 +102,8 @@ export function parseCommandLine(argv: readonly string[]): CommandLine {
   const format = options.value("log-format") ?? "text";
   if (format !== "text" && format !== "json") throw new ConfigError([`invalid log-format: ${format}`]);
   const global: GlobalOptions = {
-    root: options.value("root") ?? DEFAULT_ROOT,
+    // A monitor stands in another folder.
+    root: resolve(options.value("root") ?? DEFAULT_ROOT),
     log: options.value("log"),
     logFormat: format,
     isDebug: options.has("debug"),

@@ -7,28 +7,31 @@ import { steps } from "../agent/container-request.js";
 import { ConfigError, HostError } from "../errors.js";
 import { bootId } from "../host/facts.js";
 import { packageRoot } from "../host/guest-files.js";
-import { statFields, type ProcessIdentity } from "../sdk/process-identity.js";
+import { isAlive, ownIdentity, statFields, type ProcessIdentity } from "../sdk/process-identity.js";
 import { CLONE_NEWNET, enterNamespace, unshare } from "../sys/namespaces.js";
-import { cgroupPaths, joinCgroups, makeCgroups, removeCgroups } from "./cgroups.js";
+import { setLimits } from "./cgroup-limits.js";
+import { cgroupPaths, checkCgroups, joinCgroups, makeCgroups, removeCgroups } from "./cgroups.js";
 import { onlyWord, parseOptions } from "./command-line.js";
 import { openConsole, type Console } from "./console.js";
 import type { Context } from "./context.js";
 import { checkProgram } from "./find-program.js";
 import { guestSetup, rootfs } from "./guest-setup.js";
-import { runHooks } from "./hooks.js";
+import { hooksOfTheEnd, runHooks } from "./hooks.js";
+import { endProcess } from "./left-processes.js";
 import { machineSize } from "./machine-size.js";
 import { readConfig } from "./read-config.js";
 import { refuseRootless } from "./rootless.js";
 import type { OciSpec } from "./runtime-spec.js";
 import { compileSeccomp } from "./seccomp/compile.js";
-import { containerOf, type Container, type ContainerRecord } from "./state.js";
+import { containerOf, MONITOR_COMMAND, type Container, type ContainerRecord } from "./state.js";
 
 export const CREATE_OPTIONS = {
   values: ["bundle|b", "console-socket", "pid-file", "preserve-fds"],
   flags: ["no-pivot", "no-new-keyring"],
 };
-export const MONITOR_COMMAND = "monitor";
 const START_TICKS_FIELD = 19;
+/** From SIGKILL to the monitor's end, `ms`. */
+const END_LIMIT_MS = 10_000;
 
 export interface CreateOptions {
   readonly bundle: string;
@@ -77,8 +80,9 @@ export async function createContainer(
   const size = machineSize(spec);
   for (const warning of [...setup.warnings, ...size.warnings]) log.warn(warning);
   const cgroups = cgroupPaths(spec.linux?.cgroupsPath, container.id, global.isSystemd);
+  checkCgroups(cgroups);
   container.make();
-  let record: ContainerRecord = {
+  const base: ContainerRecord = {
     id: container.id,
     ociVersion: spec.ociVersion,
     bundle,
@@ -96,10 +100,12 @@ export async function createContainer(
     group: setup.group,
     filter: filterSteps(spec, log),
   };
+  let record: ContainerRecord = { ...base, creator: ownIdentity() };
   try {
-    container.keepConfig(spec);
     container.write(record);
-    makeCgroups(cgroups, spec.linux?.resources ?? {}, size.limitBytes);
+    container.keepConfig(spec);
+    makeCgroups(cgroups);
+    setLimits(cgroups, spec.linux?.resources ?? {}, size.limitBytes);
     const child = startMonitor(container, spec, {
       terminal: consoleSocket === undefined ? undefined : openConsole(consoleSocket),
       isDetached: !(hasTerminal && isForeground),
@@ -108,12 +114,19 @@ export async function createContainer(
     record = { ...record, monitor };
     container.write(record);
     joinCgroups(cgroups, monitor.pid);
-    for (const kind of ["prestart", "createRuntime", "createContainer"] as const) runHooks(kind, record, "creating");
+    for (const kind of ["prestart", "createRuntime", "createContainer"] as const) {
+      await runHooks(kind, container, record, "creating");
+    }
+    // What it says on its way is not heard before `start`; what it could not even begin with shows here.
+    if (!isAlive(monitor)) throw new HostError("the container's monitor has ended before it was created");
     if (pidFile !== undefined) writePidFile(pidFile, monitor.pid);
-    return { record, monitor: child };
+    const created = { ...base, monitor };
+    container.write(created);
+    return { record: created, monitor: child };
   } catch (error) {
-    if (record.monitor !== undefined) kill(record.monitor.pid);
-    await removeCgroups(cgroups);
+    if (record.monitor !== undefined) await endProcess(record.monitor, END_LIMIT_MS);
+    await removeCgroups(cgroups, record.creator);
+    if (record.monitor !== undefined) await hooksOfTheEnd(log, container, record);
     container.remove();
     throw error;
   }
@@ -190,12 +203,4 @@ export function writePidFile(path: string, pid: number): void {
   const temporary = `${path}.${String(process.pid)}`;
   writeFileSync(temporary, String(pid), { mode: 0o644 });
   renameSync(temporary, path);
-}
-
-function kill(pid: number): void {
-  try {
-    process.kill(pid, "SIGKILL");
-  } catch {
-    // It has ended by itself.
-  }
 }

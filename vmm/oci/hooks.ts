@@ -1,41 +1,134 @@
 // Hooks: programs of the host that run at a moment of a container's life, with its state on their standard input.
 // OCI runtime-spec, "POSIX-platform Hooks".
-import { spawnSync } from "node:child_process";
+import { spawn, type ChildProcess } from "node:child_process";
+import { closeSync, openSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Readable } from "node:stream";
 import { HostError } from "../errors.js";
+import type { Context } from "./context.js";
+import { messageOf } from "./log.js";
 import type { HookKind, OciHook } from "./runtime-spec.js";
-import { stateOf, type ContainerRecord, type ContainerStatus } from "./state.js";
+import { stateOf, type Container, type ContainerRecord, type ContainerStatus } from "./state.js";
 
-const MAX_WORDS = 1024;
+/** Of what a hook says, for an error. */
+const MAX_CHARS = 1024;
+/** What a hook has written before its end has been read by then, `ms`. */
+const DRAIN_MS = 50;
+const HOOK_FILE = /^hook-\d+\.json$/;
 
-/** One after the other. Throws HostError for the first that fails. */
-export function runHooks(kind: HookKind, record: ContainerRecord, status: ContainerStatus): void {
-  const hooks = record.hooks[kind] ?? [];
-  if (hooks.length === 0) return;
-  const input = JSON.stringify(stateOf(record, status));
-  for (const [index, hook] of hooks.entries()) runHook(`${kind} hook #${String(index)}`, hook, input);
+/** Files that are standard input of a hook that runs, or ran when who had started it was killed. */
+export function hookFiles({ folder }: Container): string[] {
+  return readdirSync(folder)
+    .filter((name) => HOOK_FILE.test(name))
+    .map((name) => join(folder, name));
 }
 
-function runHook(what: string, { path, args = [], env = [], timeout }: OciHook, input: string): void {
+/** One after the other. Rejects with HostError for the first that fails. */
+export async function runHooks(
+  kind: HookKind,
+  container: Container,
+  record: ContainerRecord,
+  status: ContainerStatus,
+): Promise<void> {
+  const hooks = record.hooks[kind] ?? [];
+  if (hooks.length === 0) return;
+  const state = JSON.stringify(stateOf(record, status));
+  const file = join(container.folder, `hook-${String(process.pid)}.json`);
+  try {
+    for (const [index, hook] of hooks.entries()) {
+      await runHook(`${kind} hook #${String(index)}`, hook, openState(file, state));
+    }
+  } finally {
+    rmSync(file, { force: true });
+  }
+}
+
+/** Those of poststop: where they fail, the rest goes on. runtime.md */
+export async function hooksOfTheEnd(log: Context["log"], container: Container, record: ContainerRecord): Promise<void> {
+  try {
+    await runHooks("poststop", container, record, "stopped");
+  } catch (error) {
+    log.warn(messageOf(error));
+  }
+}
+
+/** A file, so that a hook is found by it, and so are its children, when nobody is left who has started it. */
+function openState(file: string, state: string): number {
+  try {
+    writeFileSync(file, state, { mode: 0o600 });
+    return openSync(file, "r");
+  } catch (error) {
+    const { code = String(error) } = error as NodeJS.ErrnoException;
+    throw new HostError(`${file}: ${code}: a hook cannot be given the container's state`, { cause: error });
+  }
+}
+
+async function runHook(what: string, { path, args = [], env = [], timeout }: OciHook, stateFd: number): Promise<void> {
   const [argv0 = path, ...rest] = args;
-  const result = spawnSync(path, rest, {
-    argv0,
-    input,
-    env: environment(env),
-    encoding: "utf8",
-    ...(timeout === undefined ? {} : { timeout: timeout * 1000, killSignal: "SIGKILL" }),
+  let child: ChildProcess;
+  try {
+    // It leads a group of its own: all of that ends with its time.
+    const stdio: ("pipe" | number)[] = [stateFd, "pipe", "pipe"];
+    child = spawn(path, rest, { argv0, env: environment(env), stdio, detached: true });
+  } finally {
+    closeSync(stateFd);
+  }
+  const said = { stdout: lastOf(child.stdout), stderr: lastOf(child.stderr) };
+  const why = await endOf(child, path, timeout);
+  if (why === undefined) return;
+  const words = `stdout: ${said.stdout()}, stderr: ${said.stderr()}`;
+  throw new HostError(`error running ${what}: ${why}${child.pid === undefined ? "" : `, ${words}`}`);
+}
+
+/** Why it has failed, if it has. What it has started may go on, and keep its output open. */
+function endOf(child: ChildProcess, path: string, timeout: number | undefined): Promise<string | undefined> {
+  return new Promise((resolve) => {
+    let isLate = false;
+    const timer =
+      timeout === undefined
+        ? undefined
+        : setTimeout(() => {
+            isLate = true;
+            killGroup(child);
+          }, timeout * 1000);
+    const done = (why: string | undefined): void => {
+      clearTimeout(timer);
+      const leave = (): void => {
+        clearTimeout(drained);
+        child.stdout?.destroy();
+        child.stderr?.destroy();
+        resolve(why);
+      };
+      const drained = setTimeout(leave, DRAIN_MS);
+      child.once("close", leave);
+    };
+    child.once("error", (error: NodeJS.ErrnoException) => {
+      done(`${path}: ${error.code ?? String(error)}`);
+    });
+    child.once("exit", (code, signal) => {
+      if (isLate) done(`it has taken more than ${String(timeout)} s`);
+      else if (code === 0) done(undefined);
+      else done(code === null ? `ended by ${String(signal)}` : `exit status ${String(code)}`);
+    });
   });
-  if (result.status === 0) return;
-  const { code } = (result.error ?? {}) as NodeJS.ErrnoException;
-  const why =
-    code === "ETIMEDOUT"
-      ? `it has taken more than ${String(timeout)} s`
-      : code !== undefined
-        ? `${path}: ${code}`
-        : result.status === null
-          ? `ended by ${String(result.signal)}`
-          : `exit status ${String(result.status)}`;
-  const said = `stdout: ${result.stdout.slice(-MAX_WORDS)}, stderr: ${result.stderr.slice(-MAX_WORDS)}`;
-  throw new HostError(`error running ${what}: ${why}${result.error === undefined ? `, ${said}` : ""}`);
+}
+
+function killGroup({ pid }: ChildProcess): void {
+  if (pid === undefined) return;
+  try {
+    process.kill(-pid, "SIGKILL");
+  } catch {
+    // It has ended by itself.
+  }
+}
+
+/** It may say as much as it likes. */
+function lastOf(stream: Readable | null): () => string {
+  let text = "";
+  stream?.setEncoding("utf8");
+  stream?.on("data", (chunk: string) => (text = (text + chunk).slice(-MAX_CHARS)));
+  stream?.on("error", () => undefined);
+  return () => text;
 }
 
 function environment(variables: readonly string[]): Record<string, string> {

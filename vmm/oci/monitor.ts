@@ -1,15 +1,18 @@
 // The process of a container: it has the VM, waits until `start` asks for the program, and ends with that one's exit code.
 import { createServer, type Socket } from "node:net";
-import { posix, resolve } from "node:path";
+import { rmSync } from "node:fs";
+import { join, posix, resolve } from "node:path";
 import { Agent } from "../agent/agent.js";
 import { HostError, VmmError } from "../errors.js";
 import { EXIT_SIGNAL_BASE } from "../host/exit-codes.js";
 import { shareAgent } from "../sdk/agent-socket.js";
+import { isAlive } from "../sdk/process-identity.js";
 import { GuestControls } from "../sdk/guest-controls.js";
 import type { VmSpec } from "../sdk/vm-spec.js";
 import { Workload } from "../sdk/workload.js";
 import { onEndSignals } from "../sys/end-signals.js";
 import { listenForOwner } from "../virtio/backends/unix-listener.js";
+import { joinCgroups } from "./cgroups.js";
 import { startFailure } from "./exec-failure.js";
 import { SHARE_IN_GUEST } from "./guest-setup.js";
 import { messageOf } from "./log.js";
@@ -19,7 +22,7 @@ import { GuestNetwork } from "./network/guest-network.js";
 import { makeShare } from "./share.js";
 import { HeldContainer } from "./held-container.js";
 import { holdTerminal, isNullInput, StandardProgram } from "./standard-program.js";
-import { AGENT_SOCKET, Container, CONTROL_SOCKET, type ContainerRecord } from "./state.js";
+import { AGENT_SOCKET, Container, CONTROL_SOCKET, NETWORK_STATE, type ContainerRecord } from "./state.js";
 
 const SIGKILL = 9;
 const RESOLV_CONF = "/etc/resolv.conf";
@@ -32,6 +35,9 @@ export async function monitor(folder: string): Promise<number> {
   const container = Container.at(resolve(folder));
   // Before anything else has been started: threads and programs are in it from their beginning.
   const record = container.known;
+  joinCgroups(record.cgroups, process.pid);
+  // What is made for a moment goes with the container, also where this process is killed in that moment.
+  process.env["TMPDIR"] = container.folder;
   let end: (exitCode: number) => void = () => undefined;
   const ended = new Promise<number>((done) => (end = done));
   const life = new Life(container, record, end);
@@ -51,7 +57,7 @@ class Life {
   readonly #end: (exitCode: number) => void;
   readonly #abort = new AbortController();
   readonly #controls = new GuestControls();
-  readonly #network = new GuestNetwork();
+  readonly #network: GuestNetwork;
   #workload: Promise<Workload> | undefined;
   /** VMs whose end is not the container's. */
   readonly #left = new Set<Workload>();
@@ -67,6 +73,9 @@ class Life {
     this.#container = container;
     this.#record = record;
     this.#end = end;
+    this.#network = new GuestNetwork((state) => {
+      container.writeNetwork(state);
+    });
   }
 
   /** Commands find it from here on; the result ends that. */
@@ -99,12 +108,13 @@ class Life {
     this.#workload = made;
   }
 
-  /** Until `create` has written down that this process is there: if it is killed before that, nobody else would end it. */
+  /** Until `create` has come to its end: if it is killed before that, nobody else would end this process. */
   #watchCreate(): void {
     const timer = setInterval(() => {
-      if (!this.#container.exists) this.#end(EXIT_SIGNAL_BASE + SIGKILL);
-      else if (this.#container.record?.monitor === undefined) return;
+      const creator = this.#container.exists ? this.#container.record?.creator : this.#record.creator;
+      if (creator !== undefined && isAlive(creator) && this.#container.exists) return;
       clearInterval(timer);
+      if (creator !== undefined) this.#end(EXIT_SIGNAL_BASE + SIGKILL);
     }, CREATE_LOOK_MS);
     timer.unref();
   }
@@ -115,6 +125,7 @@ class Life {
     await workload?.leave();
     this.#network.close();
     if (workload?.hasKilledForMemory === true) await raiseOutOfMemory(this.#record.cgroups);
+    rmSync(join(this.#container.folder, NETWORK_STATE), { force: true });
   }
 
   async #makeVm(): Promise<Workload> {

@@ -15,9 +15,6 @@ export const RLIMITS = [
   ...["RLIMIT_NOFILE", "RLIMIT_MEMLOCK", "RLIMIT_AS", "RLIMIT_LOCKS", "RLIMIT_SIGPENDING", "RLIMIT_MSGQUEUE"],
   ...["RLIMIT_NICE", "RLIMIT_RTPRIO", "RLIMIT_RTTIME"],
 ];
-const THROTTLES = [
-  ...["throttleReadBpsDevice", "throttleWriteBpsDevice", "throttleReadIOPSDevice", "throttleWriteIOPSDevice"],
-];
 /** Beyond this a number of JSON is not exact; engines write 2^64-1 for "none". */
 const UNLIMITED = 2 ** 63;
 
@@ -253,12 +250,22 @@ function checkLinux(check: Checker, linux: Fields): void {
   if (resources !== undefined) checkResources(check, resources, "linux.resources");
 }
 
+function checkBlockIo(check: Checker, fields: Fields, where: string): void {
+  check.integer(`${where}.weight`, fields["weight"], 0, 1000);
+  for (const kind of ["ReadBps", "WriteBps", "ReadIOPS", "WriteIOPS"]) {
+    const name = `throttle${kind}Device`;
+    for (const [index, one] of check.list(`${where}.${name}`, fields[name]).entries()) {
+      const at = `${where}.${name}[${String(index)}]`;
+      const device = check.object(at, one) ?? {};
+      for (const part of ["major", "minor", "rate"]) {
+        check.integer(`${at}.${part}`, device[part], 0, Number.MAX_SAFE_INTEGER, { isNeeded: true });
+      }
+    }
+  }
+}
+
 /** Of config.json, and of `update`. */
-export function checkResources(
-  check: Pick<Checker, "object" | "integer" | "text" | "list">,
-  fields: Fields,
-  where: string,
-): void {
+export function checkResources(check: Checker, fields: Fields, where: string): void {
   const MAX = Number.MAX_SAFE_INTEGER;
   const memory = check.object(`${where}.memory`, fields["memory"] ?? undefined) ?? {};
   for (const name of ["limit", "reservation", "swap"]) check.integer(`${where}.memory.${name}`, memory[name], -1, MAX);
@@ -268,18 +275,17 @@ export function checkResources(
   check.integer(`${where}.cpu.quota`, cpu["quota"], -1, MAX);
   check.integer(`${where}.cpu.period`, cpu["period"], 0, 1_000_000);
   for (const name of ["cpus", "mems"]) check.text(`${where}.cpu.${name}`, cpu[name]);
-  const blockIO = check.object(`${where}.blockIO`, fields["blockIO"] ?? undefined) ?? {};
-  check.integer(`${where}.blockIO.weight`, blockIO["weight"], 0, 1000);
-  for (const name of THROTTLES) {
-    for (const [index, one] of check.list(`${where}.blockIO.${name}`, blockIO[name]).entries()) {
-      const at = `${where}.blockIO.${name}[${String(index)}]`;
-      const limit = check.object(at, one) ?? {};
-      for (const field of ["major", "minor", "rate"])
-        check.integer(`${at}.${field}`, limit[field], 0, MAX, { isNeeded: true });
-    }
-  }
+  check.integer(`${where}.cpu.burst`, cpu["burst"], 0, MAX);
+  check.integer(`${where}.cpu.idle`, cpu["idle"], 0, 1);
+  checkBlockIo(check, check.object(`${where}.blockIO`, fields["blockIO"] ?? undefined) ?? {}, `${where}.blockIO`);
   for (const [index, rule] of check.list(`${where}.devices`, fields["devices"]).entries()) {
     check.object(`${where}.devices[${String(index)}]`, rule);
+  }
+  const unified = check.object(`${where}.unified`, fields["unified"] ?? undefined) ?? {};
+  for (const [file, value] of Object.entries(unified)) {
+    check.text(`${where}.unified.${file}`, value);
+    if (!/^\w+(\.\w+)+$/.test(file) || file.startsWith("cgroup."))
+      check.say(`${where}.unified`, file, "a file such as memory.high");
   }
   const pids = check.object(`${where}.pids`, fields["pids"] ?? undefined) ?? {};
   check.integer(`${where}.pids.limit`, pids["limit"], -1, MAX);

@@ -1,9 +1,12 @@
 // The process that stands for a program of `exec` on the host.
-import { closeSync, readFileSync, writeSync } from "node:fs";
+import { closeSync, readFileSync, rmSync, writeFileSync, writeSync } from "node:fs";
+import { join } from "node:path";
 import { EXIT_SIGNAL_BASE } from "../host/exit-codes.js";
 import { connectAgent } from "../sdk/agent-socket.js";
+import { ownIdentity } from "../sdk/process-identity.js";
 import { startFailure } from "./exec-failure.js";
 import { REPORT_FD } from "./exec.js";
+import { messageOf } from "./log.js";
 import type { OciProcess } from "./runtime-spec.js";
 import { holdTerminal, StandardProgram } from "./standard-program.js";
 import { AGENT_SOCKET, Container } from "./state.js";
@@ -14,9 +17,24 @@ const EXIT_FAILURE = 255;
 /** The result is the process's exit code. */
 export async function relay(folder: string, order: string): Promise<number> {
   const container = Container.at(folder);
+  const own = join(folder, `relay-${String(process.pid)}.json`);
+  try {
+    writeFileSync(own, JSON.stringify(ownIdentity()), { mode: 0o600 });
+    return await relayIn(container, order);
+  } catch (error) {
+    // The container has been removed meanwhile, or the disk is full.
+    report(messageOf(error));
+    return EXIT_FAILURE;
+  } finally {
+    rmSync(own, { force: true });
+  }
+}
+
+async function relayIn(container: Container, order: string): Promise<number> {
   let program: StandardProgram;
   try {
     const process = JSON.parse(readFileSync(order, "utf8")) as OciProcess;
+    rmSync(order, { force: true });
     if (process.terminal === true) holdTerminal();
     const agent = await connectAgent(container.shortPath(AGENT_SOCKET));
     const { group, filter, namespaces } = container.known;

@@ -1,10 +1,10 @@
 // `update` and `events`: limits of a container that runs, and what it uses.
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ConfigError } from "../errors.js";
 import { print } from "../host/say.js";
-import { processesIn, setLimits, type CgroupPaths } from "./cgroups.js";
+import { setLimits } from "./cgroup-limits.js";
+import { oomKills, statistics } from "./cgroup-statistics.js";
 import { onlyWord, parseOptions, type Options } from "./command-line.js";
 import type { Context } from "./context.js";
 import { checkedResources, readJson } from "./read-config.js";
@@ -13,6 +13,8 @@ import { containerOf, type Container } from "./state.js";
 
 const MIB = 1024 * 1024;
 const STDIN = 0;
+/** Between two looks whether the kernel has killed for want of memory, `ms`. */
+const OOM_LOOK_MS = 250;
 const UNIT: Readonly<Record<string, number>> = { "": 1, b: 1, k: 1024, m: MIB, g: 1024 * MIB };
 const VALUES = [
   ...["resources|r", "blkio-weight", "cpu-period", "cpu-quota", "cpu-share", "cpu-rt-period", "cpu-rt-runtime"],
@@ -20,7 +22,16 @@ const VALUES = [
   ...["memory-swap", "pids-limit", "l3-cache-schema", "mem-bw-schema", "cpu-idle"],
 ];
 
-export function update({ global, log, argv }: Context): number {
+const REFUSED = {
+  "kernel-memory": "what it counts is the VM's own",
+  "kernel-memory-tcp": "what it counts is the VM's own",
+  "cpu-rt-period": "a VM's processors have no real-time limit",
+  "cpu-rt-runtime": "a VM's processors have no real-time limit",
+  "l3-cache-schema": "Intel RDT is not applied to VMs",
+  "mem-bw-schema": "Intel RDT is not applied to VMs",
+};
+
+export function update({ global, argv }: Context): number {
   const { options, words } = parseOptions(argv, { values: VALUES });
   const container = containerOf(global.root, onlyWord(words, "update"));
   const record = container.known;
@@ -33,8 +44,9 @@ export function update({ global, log, argv }: Context): number {
       `memory limit ${String(memory)}: the VM has ${String(record.memoryMib)} MiB for as long as it runs; stop the container, then change it`,
     ]);
   }
-  if (options.value("kernel-memory") !== undefined) {
-    log.warn("kernel-memory is not applied: what it counts is the VM's own");
+  for (const [name, why] of Object.entries(REFUSED)) {
+    const value = options.value(name);
+    if (value !== undefined && value !== "" && value !== "0") throw new ConfigError([`--${name} ${value}: ${why}`]);
   }
   setLimits(record.cgroups, resources, 0);
   return 0;
@@ -74,6 +86,7 @@ function resourcesOf(options: Options): OciResources {
       period: number("cpu-period"),
       cpus: options.value("cpuset-cpus"),
       mems: options.value("cpuset-mems"),
+      idle: number("cpu-idle"),
     }),
     pids: defined({ limit: number("pids-limit") }),
     blockIO: defined({ weight: number("blkio-weight") }),
@@ -88,11 +101,20 @@ export async function events({ global, argv }: Context): Promise<number> {
   const intervalMs = durationMs(options.value("interval") ?? "5s");
   const record = container.known;
   if (container.status === "stopped") throw new ConfigError([`container with id ${container.id} is not running`]);
+  const say = (type: string, data?: object): void => {
+    print(`${JSON.stringify({ type, id: container.id, ...(data === undefined ? {} : { data }) })}\n`);
+  };
+  let kills = oomKills(record.cgroups);
   for (;;) {
-    print(`${JSON.stringify({ type: "stats", id: container.id, data: statistics(record.cgroups) })}\n`);
+    say("stats", statistics(record.cgroups));
     if (options.has("stats")) return 0;
-    await sleep(intervalMs);
-    if (!isRunning(container)) return 0;
+    for (const begun = performance.now(); performance.now() - begun < intervalMs;) {
+      await sleep(Math.min(OOM_LOOK_MS, intervalMs));
+      const now = oomKills(record.cgroups);
+      if (now > kills) say("oom");
+      kills = now;
+      if (!isRunning(container)) return 0;
+    }
   }
 }
 
@@ -106,48 +128,4 @@ function durationMs(text: string): number {
   if (factor === 0 || Number(digits) === 0)
     throw new ConfigError([`duration interval must be greater than 0: ${text}`]);
   return Number(digits) * factor;
-}
-
-/** As runc writes it, of what there is. */
-function statistics(paths: CgroupPaths) {
-  const read = (controller: string, file: string): number => {
-    const folder = paths[controller];
-    return folder === undefined ? 0 : numberIn(join(folder, file));
-  };
-  const unified = paths[""] !== undefined;
-  const cpuTotal = unified
-    ? field(join(paths[""] ?? "", "cpu.stat"), "usage_usec") * 1000
-    : read("cpuacct", "cpuacct.usage");
-  const memory = unified
-    ? { usage: read("", "memory.current"), limit: read("", "memory.max"), max: read("", "memory.peak") }
-    : {
-        usage: read("memory", "memory.usage_in_bytes"),
-        limit: read("memory", "memory.limit_in_bytes"),
-        max: read("memory", "memory.max_usage_in_bytes"),
-      };
-  return {
-    cpu: { usage: { total: cpuTotal, kernel: 0, user: 0 }, throttling: {} },
-    memory: { usage: { limit: memory.limit, usage: memory.usage, max: memory.max, failcnt: 0 } },
-    pids: { current: processesIn(paths).length },
-    blkio: {},
-    hugetlb: {},
-    intel_rdt: {},
-    network_interfaces: null,
-  };
-}
-
-function numberIn(file: string): number {
-  try {
-    return Number(readFileSync(file, "latin1").trim()) || 0;
-  } catch {
-    return 0;
-  }
-}
-
-function field(file: string, name: string): number {
-  try {
-    return Number(new RegExp(`^${name} (\\d+)$`, "m").exec(readFileSync(file, "latin1"))?.[1] ?? 0);
-  } catch {
-    return 0;
-  }
 }

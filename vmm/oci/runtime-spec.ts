@@ -68,7 +68,16 @@ export interface OciDevice {
 export interface OciThrottle {
   readonly major: number;
   readonly minor: number;
+  /** A second; 0: as much as there is. */
   readonly rate: number;
+}
+
+export interface OciBlockIo {
+  readonly weight?: number;
+  readonly throttleReadBpsDevice?: readonly OciThrottle[] | null;
+  readonly throttleWriteBpsDevice?: readonly OciThrottle[] | null;
+  readonly throttleReadIOPSDevice?: readonly OciThrottle[] | null;
+  readonly throttleWriteIOPSDevice?: readonly OciThrottle[] | null;
 }
 
 export interface OciDeviceRule {
@@ -92,17 +101,13 @@ export interface OciResources {
     readonly shares?: number;
     readonly quota?: number;
     readonly period?: number;
+    readonly burst?: number;
+    readonly idle?: number;
     readonly cpus?: string;
     readonly mems?: string;
   };
   readonly pids?: { readonly limit?: number };
-  readonly blockIO?: {
-    readonly weight?: number;
-    readonly throttleReadBpsDevice?: readonly OciThrottle[] | null;
-    readonly throttleWriteBpsDevice?: readonly OciThrottle[] | null;
-    readonly throttleReadIOPSDevice?: readonly OciThrottle[] | null;
-    readonly throttleWriteIOPSDevice?: readonly OciThrottle[] | null;
-  };
+  readonly blockIO?: OciBlockIo;
   readonly devices?: readonly OciDeviceRule[] | null;
   readonly unified?: Readonly<Record<string, string>>;
 }

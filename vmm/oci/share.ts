@@ -23,6 +23,7 @@ const OPTIONS = "mode=0755,size=1m";
 /** From here on this thread is in a mount namespace of its own. Throws HostError. */
 export function makeShare(folder: string, shared: readonly SharedPath[]): void {
   try {
+    mkdirSync(folder);
     unshare(CLONE_NEWNS);
     // What the engine unmounts goes here, too; what is mounted here is nobody else's.
     mount("none", "/", "", MS_REC | MS_SLAVE);

@@ -4,7 +4,10 @@ import { onlyWord, parseOptions } from "./command-line.js";
 import type { Context } from "./context.js";
 import { runHooks } from "./hooks.js";
 import { askMonitor } from "./monitor-messages.js";
+import { sendSignal } from "./signal.js";
 import { containerOf, type Container } from "./state.js";
+
+const SIGKILL = 9;
 
 export async function start({ global, log, argv }: Context): Promise<number> {
   const { words } = parseOptions(argv, {});
@@ -25,12 +28,18 @@ export async function startContainer(log: Context["log"], container: Container):
     default:
       throw new ConfigError([`cannot start a container in the ${container.status} state`]);
   }
-  runHooks("startContainer", record, "created");
+  try {
+    await runHooks("startContainer", container, record, "created");
+  } catch (error) {
+    // runtime.md: it is stopped then, and is only there to be deleted.
+    await sendSignal(container, record, SIGKILL).catch(() => undefined);
+    throw error;
+  }
   const reply = await askMonitor(container, record, { start: true });
   if (reply === undefined) throw new HostError("the container's monitor has ended before its program had begun");
   if ("error" in reply) throw new HostError(reply.error);
   try {
-    runHooks("poststart", record, "running");
+    await runHooks("poststart", container, record, "running");
   } catch (error) {
     // runtime.md: the container goes on.
     log.warn((error as Error).message);

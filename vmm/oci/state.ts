@@ -3,6 +3,7 @@
 import { mkdirSync, openSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { ConfigError, HostError } from "../errors.js";
+import { errnoText } from "../host/errno-text.js";
 import { isAlive, type ProcessIdentity } from "../sdk/process-identity.js";
 import type { CgroupPaths } from "./cgroups.js";
 import type { SharedPath } from "./guest-setup.js";
@@ -17,7 +18,7 @@ const CONFIG = "config.json";
 
 export type ContainerStatus = "creating" | "created" | "running" | "paused" | "stopped";
 
-/** Written once, by `create`. */
+/** Written by `create`. */
 export interface ContainerRecord {
   readonly id: string;
   readonly ociVersion: string;
@@ -39,6 +40,15 @@ export interface ContainerRecord {
   readonly filter: readonly string[];
   /** The monitor's; undefined until there is one. */
   readonly monitor?: ProcessIdentity;
+  /** Of the process that creates it, until that has come to its end. */
+  readonly creator?: ProcessIdentity;
+}
+
+/** What the monitor has made, or is about to make, in the network namespace; written by it. */
+export interface NetworkState {
+  readonly taps: readonly string[];
+  /** Numbers of interfaces beside them, whose frames go there. */
+  readonly redirected: readonly number[];
 }
 
 /** Written by the monitor. */
@@ -87,8 +97,11 @@ export class Container {
   get status(): ContainerStatus {
     const { record } = this;
     if (record === undefined) return "creating";
+    const isCreating = record.creator !== undefined;
+    if (isCreating && isAlive(record.creator)) return "creating";
     if (record.monitor === undefined || !isAlive(record.monitor)) return "stopped";
-    return this.phase?.status ?? "created";
+    // Its monitor is about to notice that nobody creates it any more.
+    return isCreating ? "creating" : (this.phase?.status ?? "created");
   }
 
   get share(): string {
@@ -98,14 +111,14 @@ export class Container {
   /** Throws ConfigError if there is one already, HostError. */
   make(): void {
     try {
-      mkdirSync(join(this.folder, ".."), { recursive: true, mode: 0o711 });
+      mkdirSync(dirname(this.folder), { recursive: true, mode: 0o711 });
       mkdirSync(this.folder, { mode: 0o700 });
-      mkdirSync(this.share);
     } catch (error) {
-      const { code = "" } = error as NodeJS.ErrnoException;
+      const { code } = error as NodeJS.ErrnoException;
       if (code === "EEXIST") throw new ConfigError(["container with given ID already exists"]);
-      throw new HostError(`State folder ${this.folder}: ${code}`, { cause: error });
+      throw this.#inWords(error);
     }
+    this.#made = statSync(this.folder).ino;
   }
 
   write(record: ContainerRecord): void {
@@ -124,13 +137,26 @@ export class Container {
     return spec;
   }
 
+  writeNetwork(state: NetworkState): void {
+    this.#write(NETWORK_STATE, state);
+  }
+
   writePhase(phase: ContainerPhase): void {
     this.#write(PHASE, phase);
   }
 
+  /** One that has been removed, and made again by somebody else, is not this one's. Throws HostError. */
   remove(): void {
-    rmSync(this.folder, { recursive: true, force: true });
+    if (this.#made !== undefined && statSync(this.folder, { throwIfNoEntry: false })?.ino !== this.#made) return;
+    try {
+      rmSync(this.folder, { recursive: true, force: true });
+    } catch (error) {
+      throw this.#inWords(error);
+    }
   }
+
+  /** Number of the folder that `make` has made. */
+  #made: number | undefined;
 
   /**
    * A path of a file in the folder that fits a socket's address, however long the folder's own is. As long as this process
@@ -145,13 +171,27 @@ export class Container {
 
   #write(name: string, value: unknown): void {
     const path = join(this.folder, name);
-    writeFileSync(`${path}.new`, JSON.stringify(value), { mode: 0o600 });
-    renameSync(`${path}.new`, path);
+    try {
+      writeFileSync(`${path}.new`, JSON.stringify(value), { mode: 0o600 });
+      renameSync(`${path}.new`, path);
+    } catch (error) {
+      throw this.#inWords(error);
+    }
+  }
+
+  #inWords(error: unknown): HostError {
+    const { code = String(error) } = error as NodeJS.ErrnoException;
+    return new HostError(`State folder ${this.folder}: ${errnoText(code)}`, { cause: error });
   }
 }
 
+export const MONITOR_COMMAND = "monitor";
 export const CONTROL_SOCKET = "control.sock";
 export const AGENT_SOCKET = "agent.sock";
+/** What the monitor has made in the network namespace. */
+export const NETWORK_STATE = "network.json";
+/** Who stands for a program of `exec`. */
+export const RELAY_FILE = /^relay-\d+\.json$/;
 
 /** Throws ConfigError for what is no name of a container. */
 export function containerOf(root: string, id: string): Container {

@@ -6,6 +6,7 @@ import { RouteSocket } from "../../sys/netlink.js";
 import { configureTap, makePersistentTap, removeTap } from "../../virtio/backends/tap-interface.js";
 import { readInterfaces, sameInterface, type NetworkInterface } from "./interfaces.js";
 import { redirect, removeRedirect } from "./redirect.js";
+import type { NetworkState } from "../state.js";
 
 /** How many devices of a VM may be interfaces. */
 export const MAX_INTERFACES = 4;
@@ -34,9 +35,16 @@ const relayAddress: InterfaceAddress = {
 
 /** What is in the network namespace of this process. */
 export class ContainerNetwork {
+  readonly #keep: (state: NetworkState) => void;
+  readonly #redirected: number[] = [];
   readonly #socket = new RouteSocket();
   readonly #undo: (() => void)[] = [() => this.#socket.close()];
   readonly #taps: string[] = [];
+
+  /** `keep` is told what there will be, before it is made. */
+  constructor(keep: (state: NetworkState) => void = () => undefined) {
+    this.#keep = keep;
+  }
 
   /** For the network devices of a VM, in this order. */
   get taps(): readonly string[] {
@@ -52,6 +60,7 @@ export class ContainerNetwork {
   prepare(count: number): void {
     while (this.#taps.length < Math.min(count, MAX_INTERFACES)) {
       const tap = `vmlet${String(this.#taps.length)}`;
+      this.#keep({ taps: [...this.#taps, tap], redirected: this.#redirected });
       makeTap(tap);
       this.#undo.push(() => removeTap(tap));
       configureTap({ name: tap });
@@ -82,6 +91,8 @@ export class ContainerNetwork {
     configureTap({ name: tap, mtu: from.mtu, ...(isRelay ? { hostAddress } : {}) });
     const tapIndex = readInterfaces(this.#socket, /^$/).find(({ name }) => name === tap)?.index ?? 0;
     this.#undo.push(() => removeRedirect(this.#socket, from.index));
+    this.#redirected.push(from.index);
+    this.#keep({ taps: this.#taps, redirected: this.#redirected });
     redirect(this.#socket, tapIndex, from.index, isRelay ? addressBytes(RELAY_ADDRESS) : undefined);
     redirect(this.#socket, from.index, tapIndex);
     return { name: from.name, tap, messages: (index) => sameInterface(index, from, isRelay ? [relayAddress] : []) };

@@ -4,6 +4,7 @@ import { posix } from "node:path";
 import type { Agent } from "../../agent/agent.js";
 import { ContainerNetwork, RELAY_ADDRESS } from "./connect.js";
 import { relayNames, withNameServer, type NameServerRelay } from "./name-server.js";
+import type { NetworkState } from "../state.js";
 
 /** As a guest's kernel numbers interfaces, behind its loopback. */
 const FIRST_INDEX = 2;
@@ -16,12 +17,18 @@ export interface Resolver {
 }
 
 export class GuestNetwork {
+  readonly #keep: (state: NetworkState) => void;
   #network: ContainerNetwork | undefined;
   #relay: NameServerRelay | undefined;
 
+  /** `keep` is told what there will be in the namespace, before it is made. */
+  constructor(keep: (state: NetworkState) => void) {
+    this.#keep = keep;
+  }
+
   /** Interfaces for the VM's devices: as many as there are yet, and one for an engine that comes later. Throws HostError. */
   prepare(): void {
-    this.#network ??= new ContainerNetwork();
+    this.#network ??= new ContainerNetwork(this.#keep);
     this.#network.prepare(Math.max(1, this.#network.names().length));
   }
 
