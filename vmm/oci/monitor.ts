@@ -18,7 +18,7 @@ import { SHARE_IN_GUEST } from "./guest-setup.js";
 import { messageOf } from "./log.js";
 import { raiseOutOfMemory } from "./out-of-memory.js";
 import type { MonitorReply, MonitorRequest } from "./monitor-messages.js";
-import { GuestNetwork } from "./network/guest-network.js";
+import { GuestNetwork, type Resolver } from "./network/guest-network.js";
 import { makeShare } from "./share.js";
 import { HeldContainer } from "./held-container.js";
 import { holdTerminal, isNullInput, StandardProgram } from "./standard-program.js";
@@ -28,7 +28,7 @@ const SIGKILL = 9;
 const RESOLV_CONF = "/etc/resolv.conf";
 const EXIT_FAILURE = 1;
 const MAX_REQUEST_CHARS = 4096;
-const CREATE_LOOK_MS = 250;
+const CREATE_LOOK_MS = 20;
 
 /** The result is the process's exit code. */
 export async function monitor(folder: string): Promise<number> {
@@ -66,6 +66,9 @@ class Life {
   #program: StandardProgram | undefined;
   #guestPid = 0;
   #isStarting = false;
+  #prepared: Promise<void> | undefined;
+  /** The VM whose interfaces have been made what the namespace's are. */
+  #connection: { readonly workload: Workload; readonly resolver: Promise<Resolver> } | undefined;
   /** The first VM has not been the right one. */
   #isLater = false;
 
@@ -115,8 +118,27 @@ class Life {
       if (creator !== undefined && isAlive(creator) && this.#container.exists) return;
       clearInterval(timer);
       if (creator !== undefined) this.#end(EXIT_SIGNAL_BASE + SIGKILL);
+      else this.#prepared = this.#prepareNetwork();
     }, CREATE_LOOK_MS);
     timer.unref();
+  }
+
+  /** An engine has made its network by the end of `create`: `start` need not wait for the guest's part of it. */
+  async #prepareNetwork(): Promise<void> {
+    if (this.#isStarting) return;
+    try {
+      await this.#connect(await this.#madeVm());
+    } catch {
+      // `start` meets it again, and tells.
+    }
+  }
+
+  async #connect(workload: Workload): Promise<Resolver> {
+    if (this.#connection?.workload !== workload) {
+      const resolver = this.#network.connect(new Agent(workload.agent), this.#resolvConf);
+      this.#connection = { workload, resolver };
+    }
+    return this.#connection.resolver;
   }
 
   async leave(): Promise<void> {
@@ -259,10 +281,11 @@ class Life {
     if (workload === undefined) throw new Error("There is no VM");
     // A program that is held has its /etc/resolv.conf already.
     const isWrong = this.#held.has(workload) && this.#network.needsResolver(this.#resolvConf);
-    if (!this.#network.needsMore && !isWrong) return workload;
+    if (!this.#network.needsMore && !this.#network.hasChanged && !isWrong) return workload;
     this.#isLater = true;
     this.#left.add(workload);
     await workload.leave();
+    if (this.#connection !== undefined) this.#network.close();
     this.#workload = this.#makeVm();
     return this.#workload;
   }
@@ -286,11 +309,11 @@ class Life {
       const spec = this.#container.config;
       const { process } = spec;
       if (process === undefined) throw new HostError("config.json has no process: there is nothing to start");
+      await this.#prepared;
       const workload = await this.#madeVm();
-      const resolvConf = this.#resolvConf;
-      const { path } = await this.#network.connect(new Agent(workload.agent), resolvConf);
+      const { path } = await this.#connect(workload);
       const { namespaces, group, filter } = this.#record;
-      const steps = path === undefined ? this.#record.steps : this.#stepsWith(resolvConf, path);
+      const steps = path === undefined ? this.#record.steps : this.#stepsWith(this.#resolvConf, path);
       const held = this.#held.get(workload);
       const program =
         held ??

@@ -56,6 +56,16 @@ export class ContainerNetwork {
     return readInterfaces(this.#socket, TAP_NAME).map(({ name }) => name);
   }
 
+  /** What `connect` makes of them, as a text that changes with it. */
+  describe(): string {
+    const found = readInterfaces(this.#socket, TAP_NAME).map(({ routes, ...from }) => {
+      // Others come with the addresses, and the kernel's own of IPv6 later than these.
+      const messages = sameInterface(0, { ...from, routes: routes.filter(({ gateway }) => gateway !== undefined) });
+      return [from.name, ...messages.map((message) => message.toString("hex"))];
+    });
+    return JSON.stringify(found);
+  }
+
   /** Makes as many TAP interfaces as a VM is to have; engines come later. Throws HostError where there can be none. */
   prepare(count: number): void {
     while (this.#taps.length < Math.min(count, MAX_INTERFACES)) {

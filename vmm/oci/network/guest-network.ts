@@ -20,6 +20,8 @@ export class GuestNetwork {
   readonly #keep: (state: NetworkState) => void;
   #network: ContainerNetwork | undefined;
   #relay: NameServerRelay | undefined;
+  /** What the guest's interfaces have been made of. */
+  #connected: string | undefined;
 
   /** `keep` is told what there will be in the namespace, before it is made. */
   constructor(keep: (state: NetworkState) => void) {
@@ -41,6 +43,11 @@ export class GuestNetwork {
     return (this.#network?.names().length ?? 0) > this.taps.length;
   }
 
+  /** Whether the interfaces are no more what they were when they were connected; false before that. */
+  get hasChanged(): boolean {
+    return this.#connected !== undefined && this.#connected !== this.#network?.describe();
+  }
+
   /** The container has a file of the guest's as its /etc/resolv.conf. */
   needsResolver(resolvConf: string | undefined): boolean {
     return (this.#network?.names().length ?? 0) > 0 && withNameServer(textOf(resolvConf), RELAY_ADDRESS) !== undefined;
@@ -54,6 +61,7 @@ export class GuestNetwork {
     const network = this.#network;
     if (network === undefined) return { path: undefined };
     const resolver = withNameServer(textOf(resolvConf), RELAY_ADDRESS);
+    this.#connected = network.describe();
     const interfaces = network.connect({ hasRelay: resolver !== undefined });
     const [server] = resolver?.servers ?? [];
     const hasRelay = interfaces.length > 0 && server !== undefined;
@@ -70,6 +78,7 @@ export class GuestNetwork {
   close(): void {
     this.#relay?.close();
     this.#network?.close();
+    this.#relay = this.#network = this.#connected = undefined;
   }
 }
 
