@@ -7,6 +7,7 @@ import { NAMESPACES } from "../../vmm/agent/container-request.js";
 import { ConfigError } from "../../vmm/errors.js";
 import { cgroupPaths } from "../../vmm/oci/cgroups.js";
 import { parseCommandLine, parseOptions } from "../../vmm/oci/command-line.js";
+import { isHandled } from "../../vmm/oci/early-signals.js";
 import { guestSetup } from "../../vmm/oci/guest-setup.js";
 import { machineSize } from "../../vmm/oci/machine-size.js";
 import { mountFlags } from "../../vmm/oci/mount-options.js";
@@ -198,6 +199,13 @@ describe("oci config", () => {
     assert.deepEqual(all.group, ["g", "container", "q", "pids.max", "9"]);
     const few = guestSetup(read({ ...PLAIN, linux: NETWORK }), bundle);
     assert.deepEqual([few.namespaces, few.group], [mount, []]);
+  });
+
+  it("whether a signal is handled is in what the kernel says of a process", () => {
+    const status = "SigPnd:\t0000000000000000\nSigIgn:\t0000000000000001\nSigCgt:\t8000000000004002\n";
+    const handled = Array.from({ length: 64 }, (_, index) => index + 1).filter((number) => isHandled(status, number));
+    assert.deepEqual(handled, [1, 2, 15, 64]);
+    assert.equal(isHandled("", 15), false);
   });
 
   it("options of mounts become flags, the last one counts, others are the file system's", () => {

@@ -3,6 +3,7 @@ import { createServer, type Socket } from "node:net";
 import { rmSync } from "node:fs";
 import { join, posix, resolve } from "node:path";
 import { Agent } from "../agent/agent.js";
+import { NAMESPACES } from "../agent/container-request.js";
 import { HostError, VmmError } from "../errors.js";
 import { EXIT_SIGNAL_BASE } from "../host/exit-codes.js";
 import { shareAgent } from "../sdk/agent-socket.js";
@@ -13,6 +14,7 @@ import { Workload } from "../sdk/workload.js";
 import { onEndSignals } from "../sys/end-signals.js";
 import { listenForOwner } from "../virtio/backends/unix-listener.js";
 import { joinCgroups } from "./cgroups.js";
+import { EarlySignals } from "./early-signals.js";
 import { startFailure } from "./exec-failure.js";
 import { SHARE_IN_GUEST } from "./guest-setup.js";
 import { messageOf } from "./log.js";
@@ -64,6 +66,7 @@ class Life {
   /** Programs that VMs hold until they are to begin. */
   readonly #held = new Map<Workload, StandardProgram>();
   #program: StandardProgram | undefined;
+  #early: EarlySignals | undefined;
   #guestPid = 0;
   #isStarting = false;
   #prepared: Promise<void> | undefined;
@@ -272,6 +275,7 @@ class Life {
   #signal(number: number): void {
     // What KILL ends may be stopped, hung, or none of the guest's any more: the VM itself ends.
     if (number === SIGKILL || this.#program === undefined) this.#end(EXIT_SIGNAL_BASE + number);
+    else if (this.#early !== undefined) this.#early.send(number);
     else this.#program.signal(number);
   }
 
@@ -321,6 +325,11 @@ class Life {
       held?.begin();
       this.#guestPid = await program.started;
       this.#program = program;
+      if ((namespaces & NAMESPACES.pid) !== 0) {
+        this.#early = new EarlySignals(workload.agent, this.#guestPid, (number) => {
+          program.signal(number);
+        });
+      }
       shareAgent(this.#container.shortPath(AGENT_SOCKET), workload.agent);
       this.#container.writePhase({ status: "running", guestPid: this.#guestPid });
       answer({ ok: true });

@@ -200,6 +200,8 @@ static void follow_successor(struct stream *stream)
 {
 	if (!stream->start || !stream->start->successor || stream->has_process_ended)
 		return;
+	if (stream->pid != stream->start->successor)
+		stream->predecessor = stream->pid;
 	stream->pid = stream->start->successor;
 	stream->told_pid = (unsigned)stream->pid;
 }

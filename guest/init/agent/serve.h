@@ -31,6 +31,9 @@ static struct stream *stream_of(long pid)
 /* A program that was to be held has been executed: the snapshot is taken, and whoever goes on from it begins it. */
 static void begin_held(struct stream *stream)
 {
+	/* Its end is not paid for by each guest that goes on from here. */
+	if (stream->predecessor)
+		call4(wait4, stream->predecessor, 0, 0, 0);
 	flush_link();
 	hold_program(stream->pid, &timer->snapshot, stream->flags & EXEC_CONTAINER);
 	if (stream->flags & EXEC_WAIT)

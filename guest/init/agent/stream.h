@@ -41,6 +41,8 @@ struct stream {
 	/* Of a command, or of a task; 0 once it has been reaped. What the host was told does not change. */
 	long pid;
 	unsigned told_pid;
+	/* Whose place it has taken (namespaces.h), and who ends at once. */
+	long predecessor;
 	int status;
 	unsigned char waits_for_word, has_begun, has_process_ended, is_cancelled, has_sent_end, has_sent_end2, is_drained;
 	/* The last byte that a terminal was given ends a line. */
