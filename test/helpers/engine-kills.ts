@@ -2,7 +2,7 @@
 // shim, vmlet-runtime's commands, the monitor. What is left once the engine has been started again, and has removed the container.
 import { spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -19,7 +19,13 @@ import {
 } from "./container-leftovers.js";
 import { storageDriver } from "./docker-host.js";
 
+interface Answer {
+  readonly status: number | null;
+  readonly said: string;
+}
+
 const COMMAND_LIMIT_MS = 120_000;
+const START_LIMIT_MS = 90_000;
 /** From a kill to the engine's own clearing up. */
 const SETTLE_MS = 20_000;
 const RETRY_MS = 200;
@@ -31,6 +37,8 @@ const VICTIMS = {
   runtime: "vmlet-runtime --root",
   monitor: "vmlet-runtime.js monitor",
 } as const;
+export type Victim = keyof typeof VICTIMS;
+const VICTIM_NAMES = Object.keys(VICTIMS) as Victim[];
 const MOMENTS = ["run", "run", "exec", "kill", "pause", "rm"] as const;
 
 export class EngineKills {
@@ -39,8 +47,11 @@ export class EngineKills {
   readonly #seed: number;
   #engine: ChildProcess | undefined;
 
-  constructor(seed: number) {
+  readonly #victims: readonly Victim[];
+
+  constructor(seed: number, victims: readonly Victim[] = VICTIM_NAMES) {
     this.#seed = seed;
+    this.#victims = victims;
     this.folder = mkdtempSync(join(tmpdir(), "vmlet-kills-"));
     this.#places = {
       folder: this.folder,
@@ -64,7 +75,7 @@ export class EngineKills {
   async round(index: number): Promise<{ readonly what: string; readonly left: readonly string[] }> {
     const random = new Random(caseSeed(this.#seed, index));
     const moment = random.pick(MOMENTS);
-    const victim = random.pick(Object.keys(VICTIMS) as (keyof typeof VICTIMS)[]);
+    const victim = random.pick(this.#victims);
     const ms = random.below(moment === "run" ? 2500 : 500);
     const name = `c${String(index)}`;
     const run = ["run", "-d", "--name", name, "--runtime", "vmlet", "--network", "none", IMAGE, "sleep", "1000"];
@@ -98,7 +109,23 @@ export class EngineKills {
   async #removed(name: string): Promise<string[]> {
     if ((await this.#removedBy(name)).length === 0) return [];
     await this.#stop();
+    if ((await this.#removedBy(name)).length === 0) return [];
+    // Docker 20.10 forgets a container that it was about to start, or to remove: with any runtime it is containerd's then.
+    await this.#removeForgotten();
     return this.#removedBy(name);
+  }
+
+  async #removeForgotten(): Promise<void> {
+    const containerd = ["--address", join(this.folder, "exec/containerd/containerd.sock"), "--namespace", "moby"];
+    for (const id of this.#bundles()) {
+      await this.#call("ctr", ...containerd, "tasks", "delete", "--force", id);
+      await this.#call("ctr", ...containerd, "containers", "delete", id);
+    }
+  }
+
+  #bundles(): string[] {
+    const tasks = join(this.folder, "exec/containerd/daemon/io.containerd.runtime.v2.task/moby");
+    return existsSync(tasks) ? readdirSync(tasks) : [];
   }
 
   async #removedBy(name: string): Promise<string[]> {
@@ -117,12 +144,10 @@ export class EngineKills {
   #leftovers(): string[] {
     const isEngine = (line: string): boolean =>
       [VICTIMS.engine, VICTIMS.containerd].some((text) => line.includes(text));
-    const tasks = join(this.folder, "exec/containerd/daemon/io.containerd.runtime.v2.task/moby");
-    const bundles = existsSync(tasks) ? readdirSync(tasks) : [];
     const mounts = readFileSync("/proc/self/mounts", "utf8").split("\n");
     return [
       ...leftovers(this.#places).filter((line) => !isEngine(line) && !line.startsWith("socket")),
-      ...bundles.map((id) => `bundle ${id}`),
+      ...this.#bundles().map((id) => `bundle ${id}`),
       ...mounts.filter((line) => line.includes(this.folder) && line.includes("/merged")).map((line) => `mount ${line}`),
     ];
   }
@@ -158,12 +183,14 @@ export class EngineKills {
       ...["--pidfile", join(this.folder, "pid"), "--host", this.#host],
       ...["--add-runtime", `vmlet=${resolve("dist/vmlet-runtime.js")}`],
     ];
-    this.#engine = spawn("dockerd", flags, { stdio: "ignore" });
-    for (let turn = 0; turn < 300; turn++) {
+    const log = openSync(join(this.folder, "log"), "a");
+    this.#engine = spawn("dockerd", flags, { stdio: ["ignore", log, log] });
+    closeSync(log);
+    for (const begun = performance.now(); performance.now() - begun < START_LIMIT_MS;) {
       if (await this.#answers()) return;
-      await sleep(100);
+      await sleep(RETRY_MS);
     }
-    throw new Error("dockerd does not answer");
+    throw new Error(`dockerd does not answer: ${readFileSync(join(this.folder, "log"), "utf8").slice(-500)}`);
   }
 
   get #host(): string {
@@ -175,8 +202,12 @@ export class EngineKills {
     return status === 0;
   }
 
-  async #docker(...words: readonly string[]): Promise<{ readonly status: number | null; readonly said: string }> {
-    const child = spawn("docker", ["--host", this.#host, ...words], { stdio: ["ignore", "ignore", "pipe"] });
+  #docker(...words: readonly string[]): Promise<Answer> {
+    return this.#call("docker", "--host", this.#host, ...words);
+  }
+
+  async #call(program: string, ...words: readonly string[]): Promise<Answer> {
+    const child = spawn(program, words, { stdio: ["ignore", "ignore", "pipe"] });
     let said = "";
     child.stderr.setEncoding("utf8").on("data", (text: string) => (said = (said + text).slice(-1000)));
     const timer = setTimeout(() => child.kill("SIGKILL"), COMMAND_LIMIT_MS);

@@ -100,7 +100,8 @@ export async function createContainer(
     group: setup.group,
     filter: filterSteps(spec, log),
   };
-  let record: ContainerRecord = { ...base, creator: ownIdentity() };
+  const creator = ownIdentity();
+  let record: ContainerRecord = { ...base, creator };
   try {
     container.write(record);
     container.keepConfig(spec);
@@ -125,9 +126,9 @@ export async function createContainer(
     return { record: created, monitor: child };
   } catch (error) {
     if (record.monitor !== undefined) await endProcess(record.monitor, END_LIMIT_MS);
-    await removeCgroups(cgroups, record.creator);
+    await removeCgroups(cgroups, creator);
     if (record.monitor !== undefined) await hooksOfTheEnd(log, container, record);
-    container.remove();
+    container.removeUnfinished(creator);
     throw error;
   }
 }

@@ -38,8 +38,13 @@ export function list({ global, argv }: Context): number {
   const format = options.value("format") ?? "table";
   if (format !== "table" && format !== "json") throw new ConfigError([`invalid format option`]);
   const found = allContainers(global.root).flatMap((container) => {
-    const isThere = container.exists && container.record !== undefined;
-    return isThere ? [{ ...summary(container), owner: "root" }] : [];
+    try {
+      return [{ ...summary(container), owner: "root" }];
+    } catch (error) {
+      // It is about to be made, goes in this moment, or is another runtime's.
+      if (error instanceof ConfigError) return [];
+      throw error;
+    }
   });
   if (options.has("quiet")) print(found.map(({ id }) => `${id}\n`).join(""));
   else if (format === "json") print(`${JSON.stringify(found.length === 0 ? null : found)}\n`);

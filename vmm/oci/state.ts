@@ -79,7 +79,12 @@ export class Container {
   /** Undefined where `create` has not come so far. Throws ConfigError for a container that is not there. */
   get record(): ContainerRecord | undefined {
     if (!this.exists) throw new ConfigError(["container does not exist"]);
-    return readOwn(join(this.folder, RECORD)) as ContainerRecord | undefined;
+    const record = readOwn(join(this.folder, RECORD)) as Partial<ContainerRecord> | undefined;
+    // Docker has one root for all of its runtimes.
+    if (record !== undefined && record.steps === undefined) {
+      throw new ConfigError([`container ${this.id} is another runtime's`]);
+    }
+    return record as ContainerRecord | undefined;
   }
 
   /** The same, of a container that has been created. */
@@ -118,7 +123,6 @@ export class Container {
       if (code === "EEXIST") throw new ConfigError(["container with given ID already exists"]);
       throw this.#inWords(error);
     }
-    this.#made = statSync(this.folder).ino;
   }
 
   write(record: ContainerRecord): void {
@@ -145,18 +149,21 @@ export class Container {
     this.#write(PHASE, phase);
   }
 
-  /** One that has been removed, and made again by somebody else, is not this one's. Throws HostError. */
+  /** What `creator` has made of it; one that was removed meanwhile, and made again by somebody else, stays. Throws HostError. */
+  removeUnfinished(creator: ProcessIdentity): void {
+    const other = (readOwn(join(this.folder, RECORD)) as Partial<ContainerRecord> | undefined)?.creator;
+    const isOthers = other !== undefined && (other.pid !== creator.pid || other.startTicks !== creator.startTicks);
+    if (!isOthers) this.remove();
+  }
+
+  /** Throws HostError. */
   remove(): void {
-    if (this.#made !== undefined && statSync(this.folder, { throwIfNoEntry: false })?.ino !== this.#made) return;
     try {
       rmSync(this.folder, { recursive: true, force: true });
     } catch (error) {
       throw this.#inWords(error);
     }
   }
-
-  /** Number of the folder that `make` has made. */
-  #made: number | undefined;
 
   /**
    * A path of a file in the folder that fits a socket's address, however long the folder's own is. As long as this process
