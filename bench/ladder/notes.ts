@@ -36,7 +36,8 @@ export function notesOf(result: LadderResult): string[] {
   if (result.stages.work !== undefined) {
     notes.push(
       "Files and disk: a VM has an ext4 file system of its own on a virtio disk, a file of the host in the folder where the other " +
-        "rungs have their files. What it reads past its own page cache may still come from the host's.",
+        "rungs have their files; one that Docker starts has Docker's files, shared by virtio-fs or the like. What a VM reads past its own page " +
+        "cache may still come from the host's.",
     );
   }
   if (result.stages.memory !== undefined) {

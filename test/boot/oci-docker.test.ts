@@ -6,10 +6,12 @@ import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { countBoot } from "../helpers/booted.js";
 import { busyboxTree, whyNoBusybox } from "../helpers/busybox-image.js";
 import { openDocker, whyNoDocker, type DockerHost } from "../helpers/docker-host.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
+import { PseudoTerminal, whyNoTerminal } from "../helpers/pseudo-terminal.js";
 import { skip } from "../helpers/skip.js";
 
 /** Of a boot on a host that is busy with other tests. */
@@ -247,6 +249,85 @@ describe("oci runtime with Docker", function () {
     assert.match(ofRunc.stdout, /^box\n[^]*of the host\n/);
     assert.equal(ofRunc.status, 137);
     assert.deepEqual(ours, ofRunc);
+  });
+
+  it("a terminal has the client's size, and is left and come back to; health is looked after in the VM", async function () {
+    const why = whyNoTerminal();
+    if (why !== undefined) return skip(this, why);
+    const health = ["--health-cmd", "test ! -e /sick", "--health-interval", "1s", "--health-retries", "1"];
+    const options = [
+      "-it",
+      "--name",
+      "terminal",
+      "--runtime",
+      "vmlet",
+      "--network",
+      "none",
+      "--health-timeout",
+      "60s",
+      ...health,
+    ];
+    const script = "stty size; while read -r word; do stty size; echo got $word; done; exit 4";
+    const terminal = await PseudoTerminal.open(30, 90);
+    try {
+      terminal.run([...(docker?.client ?? []), "run", ...options, IMAGE, "sh", "-c", script]);
+      await terminal.until(/30 90\r\n/);
+      terminal.resize(40, 100);
+      terminal.type("0\n");
+      for (let word = 1; !/40 100\r\n/.test(await terminal.until(/got \d+\r\n/)); word++)
+        terminal.type(`${String(word)}\n`);
+      // Ctrl-P Ctrl-Q
+      terminal.type("\x10\x11");
+      assert.equal(await terminal.ended(), 0);
+      const state = (): string =>
+        call(["inspect", "-f", "{{.State.Status}} {{.State.Health.Status}}", "terminal"]).stdout;
+      while (state() !== "running healthy\n") await delay(500);
+      assert.equal(call(["exec", "terminal", "touch", "/sick"]).status, 0);
+      while (state() !== "running unhealthy\n") await delay(500);
+      terminal.run([...(docker?.client ?? []), "attach", "terminal"]);
+      terminal.type("again\n");
+      await terminal.until(/got again\r\n/);
+      terminal.type("\x04");
+      assert.equal(await terminal.ended(), 4);
+    } finally {
+      terminal.close();
+      call(["rm", "-f", "terminal"]);
+    }
+  });
+
+  it("twenty at once, each with its own input and output; nothing is left of them", async () => {
+    const [program = "", ...client] = docker?.client ?? [];
+    const options = [
+      "--rm",
+      "-i",
+      "--runtime",
+      "vmlet",
+      "--network",
+      "none",
+      "--memory",
+      "64m",
+      "--label",
+      "of=twenty",
+    ];
+    const one = async (index: number): Promise<string> => {
+      const child = spawn(program, [...client, "run", ...options, IMAGE, "sh", "-c", "cat; exit 6"], {
+        timeout: LIMIT_MS,
+      });
+      let said = "";
+      for (const stream of [child.stdout, child.stderr])
+        stream.setEncoding("latin1").on("data", (text: string) => (said += text));
+      child.stdin.end(`of ${String(index)}`);
+      const status = await new Promise((done) => child.once("close", done));
+      return `${said}: ${String(status)}`;
+    };
+    const indices = Array.from({ length: 20 }, (_, index) => index);
+    const said = await Promise.all(indices.map(one));
+    assert.deepEqual(
+      said,
+      indices.map((index) => `of ${String(index)}: 6`),
+    );
+    assert.equal(call(["ps", "-aq", "--filter", "label=of=twenty"]).stdout, "");
+    assert.deepEqual(readdirSync(join(docker?.folder ?? "", "docker/data/containers")), []);
   });
 
   it("a program that eats all memory: 137, and the engine says that it was out of memory", () => {

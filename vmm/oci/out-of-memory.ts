@@ -47,11 +47,21 @@ function filesOf(paths: CgroupPaths): Files | undefined {
   }
   if (memory === undefined) return undefined;
   const at = (name: string): string => join(memory, name);
+  // Whoever is short of memory would wait for ever, this process too.
+  if (isDisabled(at("memory.oom_control"))) return undefined;
   return {
     limit: at("memory.limit_in_bytes"),
     usage: at("memory.usage_in_bytes"),
     noSwap: [at("memory.swappiness"), "0"],
   };
+}
+
+function isDisabled(control: string): boolean {
+  try {
+    return readFileSync(control, "latin1").includes("oom_kill_disable 1");
+  } catch {
+    return false;
+  }
 }
 
 /** To little more than what cannot be reclaimed. */
