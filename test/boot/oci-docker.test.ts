@@ -194,6 +194,8 @@ describe("oci runtime with Docker", function () {
           "2000",
           "--memory",
           "100m",
+          "--pids-limit",
+          "60",
           "--cpus",
           "0.9",
           "-v",
@@ -218,9 +220,12 @@ describe("oci runtime with Docker", function () {
         const updates = [
           ["--cpus", "0.8"],
           ["--restart", "no"],
-          ["--pids-limit", "90"],
+          ["--pids-limit", "5"],
         ].map((words) => call(["update", ...words, name]).status);
         const larger = call(["update", "--memory", "200m", "--memory-swap", "400m", name]);
+        const fork = "for i in 1 2 3 4 5 6; do sleep 9 & done; echo too many";
+        const forked = call(["exec", name, "sh", "-c", fork]);
+        assert.match(forked.stderr, /can't fork/);
         if (runtime === "vmlet") {
           assert.match(larger.stderr, /memory limit 209715200: the VM has 100 MiB for as long as it runs/);
           assert.equal(larger.status, 1);
@@ -239,7 +244,7 @@ describe("oci runtime with Docker", function () {
           "cat",
           "/tmp/made",
         ]).stdout;
-        return { exec: exec.stdout, stdout, status, copied, differs, updates, ended, log, kept };
+        return { exec: exec.stdout, stdout, status, copied, differs, updates, forked: forked.status, ended, log, kept };
       } finally {
         call(["rm", "-f", "-v", name]);
       }
@@ -297,18 +302,7 @@ describe("oci runtime with Docker", function () {
 
   it("twenty at once, each with its own input and output; nothing is left of them", async () => {
     const [program = "", ...client] = docker?.client ?? [];
-    const options = [
-      "--rm",
-      "-i",
-      "--runtime",
-      "vmlet",
-      "--network",
-      "none",
-      "--memory",
-      "64m",
-      "--label",
-      "of=twenty",
-    ];
+    const options = ["--rm", "-i", "--runtime", "vmlet", "--network", "none", "--label", "of=twenty"];
     const one = async (index: number): Promise<string> => {
       const child = spawn(program, [...client, "run", ...options, IMAGE, "sh", "-c", "cat; exit 6"], {
         timeout: LIMIT_MS,
@@ -331,9 +325,9 @@ describe("oci runtime with Docker", function () {
   });
 
   it("a program that eats all memory: 137, and the engine says that it was out of memory", () => {
-    const limits = ["--memory", "64m", "--privileged", "--runtime", "vmlet", "--network", "none"];
+    const limits = ["--memory", "100m", "--privileged", "--runtime", "vmlet", "--network", "none"];
     // It need not touch all pages one by one, where the guest's kernel is emulated.
-    const script = "echo 40000 > /proc/sys/vm/min_free_kbytes; exec tail /dev/zero";
+    const script = "echo 70000 > /proc/sys/vm/min_free_kbytes; exec tail /dev/zero";
     const { status } = call(["run", "--name", "eater", ...limits, IMAGE, "sh", "-c", script]);
     try {
       assert.equal(call(["inspect", "-f", "{{.State.OOMKilled}} {{.State.ExitCode}}", "eater"]).stdout, "true 137\n");

@@ -12,6 +12,8 @@ import type { OciDevice, OciMount, OciSpec } from "./runtime-spec.js";
 export const SHARE_IN_GUEST = "/.vmlet/share";
 export const ROOT_NAME = "root";
 const GROUP_IN_GUEST = "container";
+/** Its limit of tasks, in a guest that has one. */
+export const TASK_LIMIT_IN_GUEST = `/sys/fs/cgroup/${GROUP_IN_GUEST}/pids.max`;
 
 const MS_RDONLY = 1;
 const MS_REMOUNT = 32;

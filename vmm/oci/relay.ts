@@ -1,6 +1,7 @@
 // The process that stands for a program of `exec` on the host.
 import { closeSync, readFileSync, rmSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
+import { steps } from "../agent/container-request.js";
 import { EXIT_SIGNAL_BASE } from "../host/exit-codes.js";
 import { connectAgent } from "../sdk/agent-socket.js";
 import { ownIdentity } from "../sdk/process-identity.js";
@@ -39,7 +40,8 @@ async function relayIn(container: Container, order: string): Promise<number> {
     const agent = await connectAgent(container.shortPath(AGENT_SOCKET));
     const { group, filter, namespaces } = container.known;
     program = new StandardProgram(agent, process, {
-      steps: [...group, ...filter],
+      // It only joins the group: an update may have changed the limit.
+      steps: [...group.slice(0, steps.cgroup("").length), ...filter],
       join: container.phase?.guestPid ?? 0,
       joined: namespaces,
     });

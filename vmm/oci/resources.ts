@@ -7,9 +7,10 @@ import { setLimits } from "./cgroup-limits.js";
 import { oomKills, statistics } from "./cgroup-statistics.js";
 import { onlyWord, parseOptions, type Options } from "./command-line.js";
 import type { Context } from "./context.js";
+import { TASK_LIMIT_IN_GUEST } from "./guest-setup.js";
 import { checkedResources, readJson } from "./read-config.js";
 import type { OciResources } from "./runtime-spec.js";
-import { containerOf, type Container } from "./state.js";
+import { AGENT_SOCKET, containerOf, type Container } from "./state.js";
 
 const MIB = 1024 * 1024;
 const STDIN = 0;
@@ -31,7 +32,7 @@ const REFUSED = {
   "mem-bw-schema": "Intel RDT is not applied to VMs",
 };
 
-export function update({ global, argv }: Context): number {
+export async function update({ global, argv }: Context): Promise<number> {
   const { options, words } = parseOptions(argv, { values: VALUES });
   const container = containerOf(global.root, onlyWord(words, "update"));
   const record = container.known;
@@ -48,8 +49,32 @@ export function update({ global, argv }: Context): number {
     const value = options.value(name);
     if (value !== undefined && value !== "" && value !== "0") throw new ConfigError([`--${name} ${value}: ${why}`]);
   }
+  await limitTasks(container, resources.pids?.limit ?? 0);
   setLimits(record.cgroups, resources, 0);
   return 0;
+}
+
+/** In the guest, which counts them. Rejects with ConfigError for a container that has been started without a limit. */
+async function limitTasks(container: Container, limit: number): Promise<void> {
+  const first = container.config.linux?.resources?.pids?.limit ?? 0;
+  if (limit === 0 || (limit < 0 && first <= 0)) return;
+  if (first <= 0) {
+    throw new ConfigError([
+      `tasks limit ${String(limit)}: the container has been started without one, and so its guest does not count them; stop the container, then change it`,
+    ]);
+  }
+  if (container.status === "created") {
+    if (limit === first) return;
+    throw new ConfigError([`tasks limit ${String(limit)}: the container has not been started`]);
+  }
+  const { Agent } = await import("../agent/agent.js");
+  const { connectAgent } = await import("../sdk/agent-socket.js");
+  const agent = await connectAgent(container.shortPath(AGENT_SOCKET));
+  try {
+    await new Agent(agent).files.write(TASK_LIMIT_IN_GUEST, limit < 0 ? "max" : String(limit));
+  } finally {
+    agent.close();
+  }
 }
 
 /** Engines send it again with whatever else changes. */
