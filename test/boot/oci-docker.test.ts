@@ -194,6 +194,7 @@ describe("oci runtime with Docker", function () {
           "2000",
           "--memory",
           "100m",
+          "--init",
           "--pids-limit",
           "60",
           "--cpus",
@@ -325,9 +326,9 @@ describe("oci runtime with Docker", function () {
   });
 
   it("a program that eats all memory: 137, and the engine says that it was out of memory", () => {
-    const limits = ["--memory", "100m", "--privileged", "--runtime", "vmlet", "--network", "none"];
+    const limits = ["--memory", "64m", "--privileged", "--runtime", "vmlet", "--network", "none"];
     // It need not touch all pages one by one, where the guest's kernel is emulated.
-    const script = "echo 70000 > /proc/sys/vm/min_free_kbytes; exec tail /dev/zero";
+    const script = "echo 40000 > /proc/sys/vm/min_free_kbytes; exec tail /dev/zero";
     const { status } = call(["run", "--name", "eater", ...limits, IMAGE, "sh", "-c", script]);
     try {
       assert.equal(call(["inspect", "-f", "{{.State.OOMKilled}} {{.State.ExitCode}}", "eater"]).stdout, "true 137\n");

@@ -20,6 +20,7 @@ describe("oci find-program", () => {
     symlinkSync("/../../../usr/bin/tool", join(root, "opt/tool/over"));
     symlinkSync("/bin/sh", join(root, "opt/tool/broken"));
     symlinkSync("loop", join(root, "opt/tool/loop"));
+    symlinkSync("/made/by/mount/tool", join(root, "opt/tool/made"));
     symlinkSync("/proc/self/exe", join(root, "opt/tool/self"));
   });
 
@@ -30,7 +31,7 @@ describe("oci find-program", () => {
 
   const look = (name: string, { path = "PATH=/usr/local/bin:/bin", hooks = {}, cwd = "/" } = {}): string => {
     const process = { user: { uid: 0, gid: 0 }, args: [name], cwd, env: path === "" ? [] : [path] };
-    const mounts = ["/proc", "/data"].map((destination) => ({ destination }));
+    const mounts = ["/proc", "/data", "/made/by/mount"].map((destination) => ({ destination }));
     try {
       checkProgram({ ociVersion: "1.0.2", process, mounts, hooks }, root);
     } catch (error) {
@@ -58,6 +59,8 @@ describe("oci find-program", () => {
 
   it("where a mount, a hook, the guest or the program itself decides, nothing is said", () => {
     assert.equal(look("/data/nosuch"), "");
+    assert.equal(look("/made/by/mount"), "");
+    assert.equal(look("/opt/tool/made"), "");
     assert.equal(look("/opt/tool/self"), "");
     assert.equal(look("/opt/tool/loop"), "");
     assert.equal(look("/bin/tool/below"), "");

@@ -56,11 +56,11 @@ function inRoot(rootfs: string, path: string, covered: readonly string[]): Found
   const rest = path.split("/").filter(Boolean);
   let at = "/";
   for (let links = 0; ;) {
-    if (covered.some((mount) => mount === at)) return "unknown";
+    // A mount's place need not be there yet.
+    if (isCovered(posix.join(at, ...rest), covered)) return "unknown";
     const name = rest.shift();
     if (name === undefined) return statSync(join(rootfs, at), { throwIfNoEntry: false });
     const next = posix.join(at, name);
-    if (covered.includes(next)) return "unknown";
     const stat = looked(join(rootfs, next));
     if (stat === undefined || stat === "unknown") return stat;
     if (!stat.isSymbolicLink()) {
@@ -72,6 +72,10 @@ function inRoot(rootfs: string, path: string, covered: readonly string[]): Found
     rest.unshift(...target.split("/").filter(Boolean));
     if (target.startsWith("/")) at = "/";
   }
+}
+
+function isCovered(path: string, mounts: readonly string[]): boolean {
+  return mounts.some((mount) => path === mount || path.startsWith(mount.endsWith("/") ? mount : `${mount}/`));
 }
 
 function looked(path: string): Found {

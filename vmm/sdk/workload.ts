@@ -34,7 +34,7 @@ const KEPT_CONSOLE = 4096;
 /** As long as a timer takes. */
 const NEVER_MS = 2 ** 31 - 1;
 /** mm/oom_kill.c; of a control group with a word before it. */
-const KILLED_FOR_MEMORY = /out of memory: Killed process /i;
+const KILLED_FOR_MEMORY = /out of memory(: Killed process | and no killable processes)/i;
 
 interface GuestConsole {
   text: string;
