@@ -43,6 +43,8 @@ describe("oci hooks", () => {
     shared: [],
     namespaces: 0,
     group: [],
+    role: { kind: "alone" },
+    joined: 0,
     steps: [],
     filter: [],
   });

@@ -19,6 +19,7 @@ import { guestSetup, rootfs } from "./guest-setup.js";
 import { hooksOfTheEnd, runHooks } from "./hooks.js";
 import { endProcess } from "./left-processes.js";
 import { machineSize } from "./machine-size.js";
+import { podRole } from "./pod.js";
 import { readConfig } from "./read-config.js";
 import { refuseRootless } from "./rootless.js";
 import type { OciSpec } from "./runtime-spec.js";
@@ -68,7 +69,9 @@ export async function createContainer(
 ): Promise<CreatedContainer> {
   refuseRootless();
   const spec = readConfig(bundle);
-  const setup = guestSetup(spec, bundle);
+  const role = podRole(spec.annotations);
+  if (role.kind === "container") checkSandbox(containerOf(global.root, role.sandbox));
+  const setup = guestSetup(spec, bundle, role, container.id);
   const hasTerminal = spec.process?.terminal === true;
   if (hasTerminal && consoleSocket === undefined && !isForeground) {
     throw new ConfigError(["cannot allocate tty if runc will detach without setting console socket"]);
@@ -77,7 +80,7 @@ export async function createContainer(
     throw new ConfigError(["cannot use console socket if runc will not detach or allocate tty"]);
   }
   checkProgram(spec, rootfs(spec, bundle));
-  const size = machineSize(spec);
+  const size = machineSize(spec, role);
   for (const warning of [...setup.warnings, ...size.warnings]) log.warn(warning);
   const cgroups = cgroupPaths(spec.linux?.cgroupsPath, container.id, global.isSystemd);
   checkCgroups(cgroups);
@@ -90,6 +93,7 @@ export async function createContainer(
     annotations: spec.annotations ?? {},
     created: new Date().toISOString(),
     owner: "root",
+    role,
     cgroups,
     hooks: spec.hooks ?? {},
     memoryMib: size.memoryMib,
@@ -97,6 +101,7 @@ export async function createContainer(
     shared: setup.shared,
     steps: setup.steps,
     namespaces: setup.namespaces,
+    joined: setup.joined,
     group: setup.group,
     filter: filterSteps(spec, log),
   };
@@ -106,7 +111,7 @@ export async function createContainer(
     container.write(record);
     container.keepConfig(spec);
     makeCgroups(cgroups);
-    setLimits(cgroups, spec.linux?.resources ?? {}, size.limitBytes);
+    setLimits(cgroups, size.resources, size.limitBytes);
     const child = startMonitor(container, spec, {
       terminal: consoleSocket === undefined ? undefined : openConsole(consoleSocket),
       isDetached: !(hasTerminal && isForeground),
@@ -131,6 +136,13 @@ export async function createContainer(
     container.removeUnfinished(creator);
     throw error;
   }
+}
+
+/** Throws ConfigError where the pod has no VM. */
+function checkSandbox(sandbox: Container): void {
+  const status = sandbox.exists ? sandbox.status : "not there";
+  if (status === "running") return;
+  throw new ConfigError([`the pod's sandbox ${sandbox.id} is ${status}: its VM must run for a container in it`]);
 }
 
 function filterSteps({ linux }: OciSpec, log: Context["log"]): readonly string[] {

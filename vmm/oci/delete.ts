@@ -10,6 +10,7 @@ import type { Context } from "./context.js";
 import { hookFiles, hooksOfTheEnd } from "./hooks.js";
 import { endFound, endProcess, monitorsOf, readersOf } from "./left-processes.js";
 import { messageOf } from "./log.js";
+import { askMonitor } from "./monitor-messages.js";
 import { sendSignal } from "./signal.js";
 import { containerOf, NETWORK_STATE, RELAY_FILE, type Container, type ContainerRecord } from "./state.js";
 
@@ -20,6 +21,8 @@ const LOOK_MS = 5;
 /** Who deletes it now. */
 const DELETER = "deleter.json";
 const DELETER_LIMIT_MS = 10_000;
+/** A guest whose kernel is emulated takes its time for each, `ms`. */
+const FORGET_LIMIT_MS = 20_000;
 
 export async function deleteCommand({ global, log, argv }: Context): Promise<number> {
   const { options, words } = parseOptions(argv, { flags: ["force|f"] });
@@ -45,6 +48,7 @@ export async function deleteContainer(log: Context["log"], container: Container,
   if (last?.monitor === undefined) await endFound(() => monitorsOf(container), END_LIMIT_MS);
   else if (isAlive(last.monitor)) await endMonitor(log, container, last, last.monitor);
   await endRelays(container);
+  if (last?.role.kind === "container") await leavePod(log, container, last);
   if (last !== undefined) {
     await removeCgroups(last.cgroups, last.monitor ?? last.creator);
     await removeNetwork(log, container);
@@ -85,6 +89,15 @@ function identityIn(path: string): ProcessIdentity | undefined {
     // It is about to be written, or has been removed.
     return undefined;
   }
+}
+
+/** What was shared with the pod's VM is let go of there, if there is still one. */
+async function leavePod(log: Context["log"], container: Container, record: ContainerRecord): Promise<void> {
+  const sandbox = container.vmOwner(record);
+  if (!sandbox.exists || sandbox.status === "stopped") return;
+  const about = { forget: container.id };
+  const reply = await askMonitor(sandbox, sandbox.known, about, FORGET_LIMIT_MS).catch(() => ({ ok: true }));
+  if (reply === undefined) log.warn("the pod's VM does not answer: files of the container stay open until its end");
 }
 
 async function endMonitor(

@@ -1,11 +1,12 @@
 // From config.json to what the guest is told: what of the host's is shared with it, and the steps that make the container of
 // that. What a VM cannot have is left out with a warning, or refused; docs/oci.md has the table.
-import { lstatSync, statfsSync, statSync } from "node:fs";
+import { existsSync, lstatSync, statfsSync, statSync } from "node:fs";
 import { isAbsolute, join, posix } from "node:path";
 import { NAMESPACES, steps } from "../agent/container-request.js";
 import { ConfigError } from "../errors.js";
 import { mountFlags, type MountFlags } from "./mount-options.js";
 import { hostNameOf, refusedOfHost } from "./of-the-host.js";
+import type { PodRole } from "./pod.js";
 import type { OciDevice, OciMount, OciSpec } from "./runtime-spec.js";
 
 /** Where the guest has what is shared. */
@@ -14,6 +15,11 @@ export const ROOT_NAME = "root";
 const GROUP_IN_GUEST = "container";
 /** Its limit of tasks, in a guest that has one. */
 export const TASK_LIMIT_IN_GUEST = `/sys/fs/cgroup/${GROUP_IN_GUEST}/pids.max`;
+/** Linux: scheduler/sched-bwc.rst */
+const DEFAULT_PERIOD_US = 100_000;
+const SHM = "/dev/shm";
+/** Where the guest has what a pod's containers share as /dev/shm. */
+export const POD_MEMORY = "/.vmlet/shm";
 
 const MS_RDONLY = 1;
 const MS_REMOUNT = 32;
@@ -42,6 +48,8 @@ export interface GuestSetup {
   readonly steps: readonly string[];
   /** Namespaces of its own in the guest, bits of NAMESPACES. */
   readonly namespaces: number;
+  /** Those that it has from the sandbox of its pod. */
+  readonly joined: number;
   /** What each of its processes takes first: the control group in the guest that counts it, with the limits of that. */
   readonly group: readonly string[];
   readonly warnings: readonly string[];
@@ -66,15 +74,18 @@ const DEFAULT_LINKS = [
   ["pts/ptmx", "/dev/ptmx"],
 ] as const;
 
-/** Throws ConfigError for what cannot be had. */
-export function guestSetup(spec: OciSpec, bundle: string): GuestSetup {
-  const problems = refusals(spec);
+/**
+ * `id`: its folder in the share of a pod's sandbox; "": the share is its own. Throws ConfigError for what cannot be had.
+ */
+export function guestSetup(spec: OciSpec, bundle: string, role: PodRole = { kind: "alone" }, id = ""): GuestSetup {
+  const problems = refusals(spec, role);
   problems.push(...refusedOfHost(spec, isInGuest));
   const warnings = lost(spec);
   const shared: SharedPath[] = [{ source: rootfs(spec, bundle), name: ROOT_NAME, isFile: false, isReadonly: false }];
-  const all: string[] = [...steps.enter(posix.join(SHARE_IN_GUEST, ROOT_NAME))];
+  const folder = posix.join(SHARE_IN_GUEST, role.kind === "container" ? id : "");
+  const all: string[] = [...steps.enter(posix.join(folder, ROOT_NAME))];
   for (const mount of spec.mounts ?? []) {
-    const made = mountSteps(mount, bundle, shared.length);
+    const made = mountSteps(mount, { bundle, index: shared.length, folder, isInPod: role.kind !== "alone" });
     if (typeof made === "string") problems.push(made);
     else {
       if (made.shared !== undefined) shared.push(made.shared);
@@ -97,7 +108,7 @@ export function guestSetup(spec: OciSpec, bundle: string): GuestSetup {
   for (const path of spec.linux?.maskedPaths ?? []) all.push(...steps.mask(path));
   // Below the guest's own root, which the process still stands in.
   all.push(...steps.unmount(SHARE_IN_GUEST.slice(1)));
-  return { shared, steps: all, namespaces: namespacesOf(spec), group: groupOf(spec), warnings };
+  return { shared, steps: all, ...namespacesOf(spec, role), group: groupOf(spec, role, id), warnings };
 }
 
 export function rootfs(spec: OciSpec, bundle: string): string {
@@ -111,12 +122,20 @@ interface MountSteps {
   readonly warning?: string;
 }
 
+interface MountContext {
+  readonly bundle: string;
+  readonly index: number;
+  /** In the guest, of what is shared for this container. */
+  readonly folder: string;
+  readonly isInPod: boolean;
+}
+
 /** Or what is wrong. */
-function mountSteps(mount: OciMount, bundle: string, index: number): MountSteps | string {
+function mountSteps(mount: OciMount, context: MountContext): MountSteps | string {
   const target = posix.join("/", mount.destination);
   const flags = mountFlags(mount.options);
   const propagation = flags.propagation === 0 ? [] : steps.propagation(target, flags.propagation);
-  if (flags.isBind || mount.type === "bind") return bindSteps(mount, { target, flags, bundle, index, propagation });
+  if (flags.isBind || mount.type === "bind") return bindSteps(mount, { ...context, target, flags, propagation });
   const { type = "", source = "" } = mount;
   const plain = (data = flags.data): MountSteps => ({
     steps: [...steps.mount(type, source === "" ? type : source, target, flags.flags, data), ...propagation],
@@ -143,22 +162,24 @@ function mountSteps(mount: OciMount, bundle: string, index: number): MountSteps 
   }
 }
 
-interface BindContext {
+interface BindContext extends MountContext {
   readonly target: string;
   readonly flags: MountFlags;
-  readonly bundle: string;
-  readonly index: number;
   readonly propagation: readonly string[];
 }
 
 function bindSteps(
   { source = "" }: OciMount,
-  { target, flags, bundle, index, propagation }: BindContext,
+  { target, flags, bundle, index, folder, isInPod, propagation }: BindContext,
 ): MountSteps | string {
   const path = isAbsolute(source) ? source : join(bundle, source);
   const stat = statSync(path, { throwIfNoEntry: false });
   if (stat === undefined) return `mount ${target}: bind source ${path}: no such file or directory`;
-  if (target === "/dev/shm" && statfsSync(path).type === TMPFS_MAGIC) return memoryOf(path, target, flags);
+  if (target === SHM && statfsSync(path).type === TMPFS_MAGIC) {
+    return isInPod
+      ? { steps: steps.bind(POD_MEMORY.slice(1), target, flags.flags, false) }
+      : memoryOf(path, target, flags);
+  }
   const device = stat.isCharacterDevice() ? deviceNumbers(stat.rdev) : undefined;
   if (device !== undefined && SAME_IN_GUEST.has(device)) {
     return { steps: steps.bind(`dev/${posix.basename(path)}`, target, 0, true) };
@@ -168,10 +189,7 @@ function bindSteps(
   const name = `v${String(index)}`;
   return {
     shared: { source: path, name, isFile, isReadonly: flags.isReadonly, follows: isFollowing(flags.propagation) },
-    steps: [
-      ...steps.bind(posix.join(SHARE_IN_GUEST, name).slice(1), target, MS_REC | flags.flags, isFile),
-      ...propagation,
-    ],
+    steps: [...steps.bind(posix.join(folder, name).slice(1), target, MS_REC | flags.flags, isFile), ...propagation],
     ...(lstatSync(path).isSocket()
       ? { warning: `mount ${target}: nobody listens in the VM at a socket of the host's: ${path}` }
       : {}),
@@ -180,17 +198,22 @@ function bindSteps(
 
 /** Memory that processes of the container share is the guest's: through a file server it would be no faster than a disk. */
 function memoryOf(path: string, target: string, { flags }: MountFlags): MountSteps {
+  return { steps: steps.mount("tmpfs", "shm", target, flags, memoryOptions(path)) };
+}
+
+function memoryOptions(path: string): string {
   const { blocks, bsize } = statfsSync(path);
   const bytes = blocks * bsize;
-  return {
-    steps: steps.mount(
-      "tmpfs",
-      "shm",
-      target,
-      flags,
-      `mode=1777,size=${String(bytes > 0 ? bytes : DEFAULT_SHM_BYTES)}`,
-    ),
-  };
+  return `mode=1777,size=${String(bytes > 0 ? bytes : DEFAULT_SHM_BYTES)}`;
+}
+
+/** Options of the file system in memory that a pod's containers share, as large as the engine's; undefined: they have none. */
+export function podMemory({ mounts = [] }: OciSpec): string | undefined {
+  // An engine may have a mount of its own there first.
+  const sources = mounts.flatMap(({ destination, source = "" }) =>
+    destination === SHM && isAbsolute(source) ? source : [],
+  );
+  return sources.filter((source) => existsSync(source)).map(memoryOptions)[0];
 }
 
 /** makedev(3) */
@@ -224,26 +247,54 @@ function deviceSteps(devices: readonly OciDevice[], warnings: string[]): string[
 const IN_GUEST = new Set(["pid", "ipc", "uts", "mount", "cgroup"]);
 /** That of the clocks is not in it: each VM has its own. */
 const KNOWN = new Set([...IN_GUEST, "time"]);
+/** Of another container's of the same pod, they are in the same VM. */
+const OF_A_POD = new Set(["pid", "ipc", "uts"]);
 
-function namespacesOf({ linux }: OciSpec): number {
-  const types = (linux?.namespaces ?? []).map(({ type }) => type).filter((type) => IN_GUEST.has(type));
-  return types.reduce<number>((all, type) => all | NAMESPACES[type as keyof typeof NAMESPACES], NAMESPACES.mount);
+/** A path is that of the pod's, which its sandbox makes. */
+function namespacesOf({ linux }: OciSpec, { kind }: PodRole): Pick<GuestSetup, "namespaces" | "joined"> {
+  const known = (linux?.namespaces ?? []).filter(({ type }) => IN_GUEST.has(type));
+  const bits = (all: typeof known): number =>
+    all.reduce((sum, { type }) => sum | NAMESPACES[type as keyof typeof NAMESPACES], 0);
+  const isJoined = ({ path }: { readonly path?: string }): boolean => kind === "container" && (path ?? "") !== "";
+  return {
+    namespaces: bits(known.filter((one) => !isJoined(one))) | NAMESPACES.mount,
+    joined: bits(known.filter(isJoined)),
+  };
 }
 
-/** Made only where there is something to limit: on a host that emulates the guest's kernel it takes its time. */
-function groupOf({ linux }: OciSpec): readonly string[] {
-  const limit = linux?.resources?.pids?.limit ?? 0;
-  return limit > 0 ? [...steps.cgroup(GROUP_IN_GUEST), ...steps.cgroupLimit("pids.max", String(limit))] : [];
+/**
+ * Made only where there is something to limit: on a host that emulates the guest's kernel it takes its time. Memory and
+ * processors of a container alone are the VM's.
+ */
+function groupOf({ linux }: OciSpec, { kind }: PodRole, id: string): readonly string[] {
+  const { memory, cpu, pids } = linux?.resources ?? {};
+  const isMember = kind === "container";
+  const limits = [
+    ["pids.max", pids?.limit ?? 0, ""],
+    ["memory.max", isMember ? (memory?.limit ?? 0) : 0, ""],
+    [
+      "cpu.max",
+      isMember ? (cpu?.quota ?? 0) : 0,
+      ` ${String((cpu?.period ?? 0) > 0 ? cpu?.period : DEFAULT_PERIOD_US)}`,
+    ],
+  ] as const;
+  const held = limits.filter(([, value]) => value > 0);
+  if (held.length === 0) return [];
+  const name = isMember ? `pod-${id.replaceAll("+", "_")}` : GROUP_IN_GUEST;
+  return [
+    ...steps.cgroup(name),
+    ...held.flatMap(([file, value, more]) => steps.cgroupLimit(file, `${String(value)}${more}`)),
+  ];
 }
 
-function refusals({ linux = {} }: OciSpec): string[] {
+function refusals({ linux = {} }: OciSpec, { kind }: PodRole): string[] {
   const problems: string[] = [];
   const { namespaces = [], uidMappings = [], gidMappings = [], personality } = linux;
   for (const { type, path } of namespaces) {
     if (type === "user") problems.push("linux.namespaces: a user namespace: users and groups are those of the VM");
     else if (type === "network") continue;
     else if (!KNOWN.has(type)) problems.push(`linux.namespaces: ${JSON.stringify(type)} is none that is known`);
-    else if (path !== undefined && path !== "") {
+    else if (path !== undefined && path !== "" && !(kind !== "alone" && OF_A_POD.has(type))) {
       problems.push(`linux.namespaces: ${type} at ${path}: a VM cannot enter the namespace of another container`);
     }
   }

@@ -106,6 +106,7 @@ function forContainerd(program: string, path: string, old: string): Installation
   const lines = [
     `[${table}.containerd.runtimes.${NAME}]`,
     `  runtime_type = "io.containerd.runc.v2"`,
+    `  pod_annotations = ["io.vmlet.*"]`,
     `[${table}.containerd.runtimes.${NAME}.options]`,
     `  BinaryName = ${JSON.stringify(program)}`,
     "",

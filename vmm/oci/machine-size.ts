@@ -1,4 +1,4 @@
-// How large a container's VM is: its memory is the container's limit, or what an annotation says; its processors likewise.
+// How large a container's VM, or a pod's, is: its memory is the limit, or what an annotation says; its processors likewise.
 import { availableParallelism } from "node:os";
 import {
   DEFAULT_CPUS,
@@ -8,7 +8,9 @@ import {
   MIN_RUN_MEMORY_MIB,
 } from "../config/defaults.js";
 import { ConfigError } from "../errors.js";
-import type { OciSpec } from "./runtime-spec.js";
+import { GUEST_OWN_MIB, podResources, podSize } from "./pod-size.js";
+import type { PodRole } from "./pod.js";
+import type { OciResources, OciSpec } from "./runtime-spec.js";
 
 export const MEMORY_ANNOTATION = "io.vmlet.memory-mib";
 export const CPUS_ANNOTATION = "io.vmlet.cpus";
@@ -21,19 +23,27 @@ export interface MachineSize {
   readonly cpus: number;
   /** For the control group, the guest's part of it; 0: none. */
   readonly limitBytes: number;
+  /** Of the control group on the host, beside that. */
+  readonly resources: OciResources;
   readonly warnings: readonly string[];
 }
 
 /** Throws ConfigError for an annotation that is no such number. */
-export function machineSize({ annotations = {}, linux }: OciSpec): MachineSize {
-  const limit = Math.max(0, linux?.resources?.memory?.limit ?? 0);
-  const cpus = annotated(annotations[CPUS_ANNOTATION], CPUS_ANNOTATION, 1, Math.min(MAX_CPUS, availableParallelism()));
+export function machineSize({ annotations = {}, linux }: OciSpec, role: PodRole = { kind: "alone" }): MachineSize {
+  // Its limits are the guest's to keep; what stands for it on the host has none.
+  if (role.kind === "container") return { memoryMib: 0, cpus: 0, limitBytes: 0, resources: {}, warnings: [] };
+  const pod = role.kind === "sandbox" ? podSize(annotations) : undefined;
+  const own = pod === undefined || pod.memoryBytes === 0 ? 0 : GUEST_OWN_MIB * MIB;
+  const limit = pod === undefined ? Math.max(0, linux?.resources?.memory?.limit ?? 0) : pod.memoryBytes + own;
+  const most = Math.min(MAX_CPUS, availableParallelism());
+  const cpus = annotated(annotations[CPUS_ANNOTATION], CPUS_ANNOTATION, 1, most);
   const memory = annotated(annotations[MEMORY_ANNOTATION], MEMORY_ANNOTATION, MIN_RUN_MEMORY_MIB, MAX_MEMORY_MIB);
   const wanted = limit === 0 ? DEFAULT_RUN_MEMORY_MIB : Math.min(MAX_MEMORY_MIB, Math.floor(limit / MIB));
   const memoryMib = memory ?? Math.max(MIN_RUN_MEMORY_MIB, wanted);
   return {
     memoryMib,
-    cpus: cpus ?? cpusOf(linux?.resources?.cpu),
+    cpus: cpus ?? cpusOf((pod ?? linux?.resources)?.cpu),
+    resources: pod === undefined ? (linux?.resources ?? {}) : podResources(pod),
     limitBytes: limit === 0 ? 0 : Math.max(limit, memoryMib * MIB),
     warnings:
       wanted < MIN_RUN_MEMORY_MIB && memory === undefined

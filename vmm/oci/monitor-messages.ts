@@ -9,7 +9,9 @@ export type MonitorRequest =
   | { readonly signal: number }
   | { readonly pause: true }
   | { readonly resume: true }
-  | { readonly processes: true };
+  | { readonly processes: true }
+  /** A container of this one's pod has gone. */
+  | { readonly forget: string };
 
 export interface GuestProcessLine {
   readonly pid: number;

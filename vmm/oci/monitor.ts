@@ -1,5 +1,4 @@
 // The process of a container: it has the VM, waits until `start` asks for the program, and ends with that one's exit code.
-import { createServer, type Socket } from "node:net";
 import { rmSync } from "node:fs";
 import { join, posix, resolve } from "node:path";
 import { Agent } from "../agent/agent.js";
@@ -7,30 +6,29 @@ import { NAMESPACES } from "../agent/container-request.js";
 import { HostError, VmmError } from "../errors.js";
 import { EXIT_SIGNAL_BASE } from "../host/exit-codes.js";
 import { shareAgent } from "../sdk/agent-socket.js";
-import { isAlive } from "../sdk/process-identity.js";
 import { GuestControls } from "../sdk/guest-controls.js";
 import type { VmSpec } from "../sdk/vm-spec.js";
 import { Workload } from "../sdk/workload.js";
-import { onEndSignals } from "../sys/end-signals.js";
-import { listenForOwner } from "../virtio/backends/unix-listener.js";
 import { joinCgroups } from "./cgroups.js";
+import { listenForCommands, watchCreate, type Controlled } from "./control.js";
 import { EarlySignals } from "./early-signals.js";
 import { startFailure } from "./exec-failure.js";
-import { SHARE_IN_GUEST } from "./guest-setup.js";
-import { messageOf } from "./log.js";
+import { POD_MEMORY, podMemory, SHARE_IN_GUEST } from "./guest-setup.js";
 import { raiseOutOfMemory } from "./out-of-memory.js";
 import type { MonitorReply, MonitorRequest } from "./monitor-messages.js";
 import { GuestNetwork, type Resolver } from "./network/guest-network.js";
+import { leaveShare, removeShare } from "./pod-share.js";
+import type { OciSpec } from "./runtime-spec.js";
 import { makeShare } from "./share.js";
 import { HeldContainer } from "./held-container.js";
 import { holdTerminal, isNullInput, StandardProgram } from "./standard-program.js";
-import { AGENT_SOCKET, Container, CONTROL_SOCKET, NETWORK_STATE, type ContainerRecord } from "./state.js";
+import { AGENT_SOCKET, Container, NETWORK_STATE, type ContainerRecord } from "./state.js";
 
 const SIGKILL = 9;
 const RESOLV_CONF = "/etc/resolv.conf";
 const EXIT_FAILURE = 1;
-const MAX_REQUEST_CHARS = 4096;
-const CREATE_LOOK_MS = 20;
+/** MS_NOSUID, MS_NODEV, MS_NOEXEC */
+const NO_SUID_DEV_EXEC = 2 | 4 | 8;
 
 /** The result is the process's exit code. */
 export async function monitor(folder: string): Promise<number> {
@@ -42,8 +40,11 @@ export async function monitor(folder: string): Promise<number> {
   process.env["TMPDIR"] = container.folder;
   let end: (exitCode: number) => void = () => undefined;
   const ended = new Promise<number>((done) => (end = done));
-  const life = new Life(container, record, end);
-  const stop = life.listen();
+  const life =
+    record.role.kind === "container"
+      ? new (await import("./pod-member.js")).PodMember(container, record, end)
+      : new Life(container, record, end);
+  const stop = listenForCommands(container, life);
   life.begin();
   try {
     return await ended;
@@ -53,7 +54,7 @@ export async function monitor(folder: string): Promise<number> {
   }
 }
 
-class Life {
+class Life implements Controlled {
   readonly #container: Container;
   readonly #record: ContainerRecord;
   readonly #end: (exitCode: number) => void;
@@ -84,46 +85,21 @@ class Life {
     });
   }
 
-  /** Commands find it from here on; the result ends that. */
-  listen(): () => void {
-    const server = createServer((socket) => {
-      this.#serve(socket);
-    });
-    const removeSocket = listenForOwner(server, {
-      what: "control socket",
-      path: this.#container.shortPath(CONTROL_SOCKET),
-    });
-    // A signal before there is a program ends the container.
-    const removeHandlers = onEndSignals((number) => {
-      this.#signal(number);
-    });
-    return () => {
-      removeHandlers();
-      removeSocket();
-      server.close();
-    };
-  }
-
   /** The VM, so that `start` finds it ready. */
   begin(): void {
     holdTerminal();
-    makeShare(this.#container.share, this.#record.shared);
-    this.#watchCreate();
+    makeShare(this.#container.share, this.#record.shared, this.#record.role.kind === "sandbox");
+    watchCreate(this.#container, this.#record, {
+      isKilled: () => {
+        this.#end(EXIT_SIGNAL_BASE + SIGKILL);
+      },
+      isDone: () => {
+        this.#prepared = this.#prepareNetwork();
+      },
+    });
     const made = this.#makeVm();
     made.catch(() => undefined);
     this.#workload = made;
-  }
-
-  /** Until `create` has come to its end: if it is killed before that, nobody else would end this process. */
-  #watchCreate(): void {
-    const timer = setInterval(() => {
-      const creator = this.#container.exists ? this.#container.record?.creator : this.#record.creator;
-      if (creator !== undefined && isAlive(creator) && this.#container.exists) return;
-      clearInterval(timer);
-      if (creator !== undefined) this.#end(EXIT_SIGNAL_BASE + SIGKILL);
-      else this.#prepared = this.#prepareNetwork();
-    }, CREATE_LOOK_MS);
-    timer.unref();
   }
 
   /** An engine has made its network by the end of `create`: `start` need not wait for the guest's part of it. */
@@ -164,7 +140,8 @@ class Life {
   async #heldVm(): Promise<Workload | undefined> {
     const { config: spec } = this.#container;
     const { process } = spec;
-    if (process === undefined || this.#isLater) return undefined;
+    // A pod's VM has more to it than one program.
+    if (process === undefined || this.#isLater || this.#record.role.kind === "sandbox") return undefined;
     const { namespaces: made, group, filter } = this.#record;
     const steps = [...group, ...this.#record.steps, ...filter];
     const start = { spec, process, steps, made, noInput: isNullInput(), vm: this.#vmSpec() };
@@ -225,29 +202,15 @@ class Life {
     };
   }
 
-  #serve(socket: Socket): void {
-    let text = "";
-    socket.setEncoding("utf8");
-    socket.on("error", () => undefined);
-    socket.on("data", (chunk: string) => {
-      text += chunk;
-      if (text.length > MAX_REQUEST_CHARS) socket.destroy();
-      if (!text.endsWith("\n")) return;
-      const answer = (reply: MonitorReply): void => {
-        socket.end(`${JSON.stringify(reply)}\n`);
-      };
-      this.#answer(JSON.parse(text) as MonitorRequest, answer).catch((error: unknown) => {
-        answer({ error: error instanceof VmmError ? messageOf(error) : String(error) });
-      });
-    });
-  }
-
-  async #answer(request: MonitorRequest, answer: (reply: MonitorReply) => void): Promise<void> {
+  async answer(request: MonitorRequest, answer: (reply: MonitorReply) => void): Promise<void> {
     if ("start" in request) {
       await this.#start(answer);
     } else if ("signal" in request) {
       answer({ ok: true });
-      this.#signal(request.signal);
+      this.signal(request.signal);
+    } else if ("forget" in request) {
+      await this.#forget(request.forget);
+      answer({ ok: true });
     } else if ("processes" in request) {
       const workload = await this.#running();
       const processes = await new Agent(workload.agent).guest.processes();
@@ -272,7 +235,22 @@ class Life {
     return this.#workload;
   }
 
-  #signal(number: number): void {
+  /** What was shared for a container of the pod is free again, for the engine to unmount and remove. */
+  async #forget(id: string): Promise<void> {
+    const folder = join(this.#container.share, id);
+    const names = leaveShare(folder);
+    const workload = await this.#workload;
+    const files = workload === undefined ? undefined : new Agent(workload.agent).files;
+    try {
+      // By the guest, which then asks the file server to let go of them.
+      for (const name of names) await files?.remove(posix.join(SHARE_IN_GUEST, id, name));
+      await files?.remove(posix.join(SHARE_IN_GUEST, id));
+    } catch {
+      removeShare(folder, names);
+    }
+  }
+
+  signal(number: number): void {
     // What KILL ends may be stopped, hung, or none of the guest's any more: the VM itself ends.
     if (number === SIGKILL || this.#program === undefined) this.#end(EXIT_SIGNAL_BASE + number);
     else if (this.#early !== undefined) this.#early.send(number);
@@ -306,6 +284,12 @@ class Life {
     return this.#record.steps.map((word) => (word === bound ? path.slice(1) : word));
   }
 
+  async #makePodMemory(workload: Workload, spec: OciSpec): Promise<void> {
+    const data = this.#record.role.kind === "sandbox" ? podMemory(spec) : undefined;
+    if (data === undefined) return;
+    await new Agent(workload.agent).guest.mount("shm", POD_MEMORY, "tmpfs", { flags: NO_SUID_DEV_EXEC, data });
+  }
+
   async #start(answer: (reply: MonitorReply) => void): Promise<void> {
     if (this.#isStarting) throw new HostError("cannot start an already running container");
     this.#isStarting = true;
@@ -315,6 +299,7 @@ class Life {
       if (process === undefined) throw new HostError("config.json has no process: there is nothing to start");
       await this.#prepared;
       const workload = await this.#madeVm();
+      await this.#makePodMemory(workload, spec);
       const { path } = await this.#connect(workload);
       const { namespaces, group, filter } = this.#record;
       const steps = path === undefined ? this.#record.steps : this.#stepsWith(this.#resolvConf, path);

@@ -13,6 +13,8 @@ export interface ProcessSurroundings {
   /** Whose namespaces it enters, and which. */
   readonly join?: number;
   readonly joined?: number;
+  /** Its working directory is made if it is not there; default: of one that joins nobody. */
+  readonly makeCwd?: boolean;
   /** Of its terminal, where it has one. */
   readonly size: { readonly rows: number; readonly columns: number } | undefined;
   /** Nothing can come for it. */
@@ -21,7 +23,7 @@ export interface ProcessSurroundings {
 
 export function processOptions(
   process: OciProcess,
-  { steps, made, join, joined, size, noInput }: ProcessSurroundings,
+  { steps, made, join, joined, makeCwd = join === undefined, size, noInput }: ProcessSurroundings,
 ): CommandOptions {
   const { user, capabilities, oomScoreAdj, noNewPrivileges } = process;
   const container: ContainerRequest = {
@@ -42,7 +44,7 @@ export function processOptions(
     env: process.env ?? [],
     cleanEnv: true,
     cwd: process.cwd,
-    makeCwd: join === undefined,
+    makeCwd,
     user: `${String(user.uid)}:${String(user.gid)}`,
     groups: user.additionalGids ?? [],
     limits: Object.fromEntries(limits) as NonNullable<CommandOptions["limits"]>,

@@ -37,13 +37,14 @@ async function relayIn(container: Container, order: string): Promise<number> {
     const process = JSON.parse(readFileSync(order, "utf8")) as OciProcess;
     rmSync(order, { force: true });
     if (process.terminal === true) holdTerminal();
-    const agent = await connectAgent(container.shortPath(AGENT_SOCKET));
-    const { group, filter, namespaces } = container.known;
+    const record = container.known;
+    const { group, filter, namespaces, joined } = record;
+    const agent = await connectAgent(container.vmOwner(record).shortPath(AGENT_SOCKET));
     program = new StandardProgram(agent, process, {
       // It only joins the group: an update may have changed the limit.
       steps: [...group.slice(0, steps.cgroup("").length), ...filter],
       join: container.phase?.guestPid ?? 0,
-      joined: namespaces,
+      joined: namespaces | joined,
     });
     await program.started;
   } catch (error) {

@@ -12,6 +12,7 @@ import {
   MS_NOSUID,
   MS_PRIVATE,
   MS_REC,
+  MS_SHARED,
   MS_SLAVE,
   unshare,
 } from "../sys/namespaces.js";
@@ -20,14 +21,18 @@ import type { SharedPath } from "./guest-setup.js";
 /** Of folders that mounts cover, and empty files. */
 const OPTIONS = "mode=0755,size=1m";
 
-/** From here on this thread is in a mount namespace of its own. Throws HostError. */
-export function makeShare(folder: string, shared: readonly SharedPath[]): void {
+/**
+ * From here on this thread is in a mount namespace of its own. `isOpen`: what is mounted in the folder later is shared, too.
+ * Throws HostError.
+ */
+export function makeShare(folder: string, shared: readonly SharedPath[], isOpen: boolean): void {
   try {
     mkdirSync(folder);
     unshare(CLONE_NEWNS);
     // What the engine unmounts goes here, too; what is mounted here is nobody else's.
     mount("none", "/", "", MS_REC | MS_SLAVE);
     mount("tmpfs", folder, "tmpfs", MS_NOSUID | MS_NODEV, OPTIONS);
+    if (isOpen) mount("none", folder, "", MS_SHARED);
   } catch (error) {
     throw new HostError(`The folder of the VM's files, ${folder}: ${(error as Error).message}`, { cause: error });
   }

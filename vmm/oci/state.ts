@@ -6,12 +6,12 @@ import { ConfigError, HostError } from "../errors.js";
 import { errnoText } from "../host/errno-text.js";
 import { isAlive, type ProcessIdentity } from "../sdk/process-identity.js";
 import type { CgroupPaths } from "./cgroups.js";
+import { ID } from "./container-id.js";
 import type { SharedPath } from "./guest-setup.js";
+import type { PodRole } from "./pod.js";
 import type { OciHook, HookKind, OciSpec } from "./runtime-spec.js";
 
 export const DEFAULT_ROOT = "/run/vmlet-runtime";
-const ID = /^[\w+.-]+$/;
-const MAX_ID_CHARS = 1024;
 const RECORD = "state.json";
 const PHASE = "phase.json";
 const CONFIG = "config.json";
@@ -27,6 +27,7 @@ export interface ContainerRecord {
   readonly annotations: Readonly<Record<string, string>>;
   readonly created: string;
   readonly owner: string;
+  readonly role: PodRole;
   readonly cgroups: CgroupPaths;
   readonly hooks: Readonly<Partial<Record<HookKind, readonly OciHook[]>>>;
   readonly memoryMib: number;
@@ -35,6 +36,7 @@ export interface ContainerRecord {
   readonly steps: readonly string[];
   /** As GuestSetup has them. */
   readonly namespaces: number;
+  readonly joined: number;
   readonly group: readonly string[];
   /** What each process of the container takes before it begins: its filter of system calls. */
   readonly filter: readonly string[];
@@ -109,8 +111,14 @@ export class Container {
     return isCreating ? "creating" : (this.phase?.status ?? "created");
   }
 
+  /** Of its VM's files; that of a container in a pod is a part of the sandbox's. */
   get share(): string {
     return join(this.folder, "share");
+  }
+
+  /** The one that has the VM: itself, or its pod's. */
+  vmOwner({ role }: ContainerRecord): Container {
+    return role.kind === "container" ? new Container(dirname(this.folder), role.sandbox) : this;
   }
 
   /** Throws ConfigError if there is one already, HostError. */
@@ -202,7 +210,7 @@ export const RELAY_FILE = /^relay-\d+\.json$/;
 
 /** Throws ConfigError for what is no name of a container. */
 export function containerOf(root: string, id: string): Container {
-  if (!ID.test(id) || id === "." || id === ".." || id.length > MAX_ID_CHARS) {
+  if (!ID.test(id)) {
     throw new ConfigError([`invalid id format: ${JSON.stringify(id)}: letters, digits, "_", "+", "-" and "."`]);
   }
   return new Container(root, id);

@@ -9,6 +9,8 @@ const nativeMount = lazy("mount", "int", ["str", "str", "str", "ulong", "str"]);
 const nativeUmount = lazy("umount2", "int", ["str", "int"]);
 const nativeSyscall = lazy("syscall", "int64_t", ["int64_t", "int64_t", "str", "int64_t", "void *", "size_t"]);
 
+/** The current folder and the root, which a thread must have to itself before it enters a mount namespace. */
+export const CLONE_FS = 0x200;
 export const CLONE_NEWNS = 0x0002_0000;
 export const CLONE_NEWNET = 0x4000_0000;
 
@@ -20,6 +22,7 @@ export const MS_BIND = 4096;
 export const MS_REC = 16_384;
 export const MS_PRIVATE = 1 << 18;
 export const MS_SLAVE = 1 << 19;
+export const MS_SHARED = 1 << 20;
 export const MNT_DETACH = 2;
 
 /** Throws SystemCallError. */
@@ -44,19 +47,53 @@ export function unmount(target: string, flags = 0): void {
 
 const SYS_MOUNT_SETATTR = 442;
 const AT_FDCWD = -100;
+const AT_EMPTY_PATH = 0x1000;
 const AT_RECURSIVE = 0x8000;
 const MOUNT_ATTR_RDONLY = 1n;
 /** struct mount_attr: attr_set, attr_clr, propagation, userns_fd. */
 const MOUNT_ATTR_BYTES = 32;
 
-/** What is mounted at the path, and below it, cannot be written to by way of it. Throws SystemCallError. */
-export function makeReadonly(path: string): void {
+function setReadonly(fd: number, path: string, flags: number): number {
   const attributes = new DataView(new ArrayBuffer(MOUNT_ATTR_BYTES));
   attributes.setBigUint64(0, MOUNT_ATTR_RDONLY, true);
   // SAFETY: the size of struct mount_attr, read during the call only.
-  const result = nativeSyscall(SYS_MOUNT_SETATTR, AT_FDCWD, path, AT_RECURSIVE, attributes, MOUNT_ATTR_BYTES);
-  if (result >= 0) return;
+  return nativeSyscall(SYS_MOUNT_SETATTR, fd, path, flags, attributes, MOUNT_ATTR_BYTES);
+}
+
+/** What is mounted at the path, and below it, cannot be written to by way of it. Throws SystemCallError. */
+export function makeReadonly(path: string): void {
+  if (setReadonly(AT_FDCWD, path, AT_RECURSIVE) >= 0) return;
   if (koffi.errno() !== ENOSYS) throw systemCallError("mount_setattr");
   // Before Linux 5.12: the mount alone.
   mount("none", path, "", MS_BIND | MS_REMOUNT | MS_RDONLY);
+}
+
+const nativeMoveMount = lazy("syscall", "int64_t", ["int64_t", "int64_t", "str", "int64_t", "str", "int64_t"]);
+const SYS_OPEN_TREE = 428;
+const SYS_MOVE_MOUNT = 429;
+const OPEN_TREE_CLONE = 1;
+const OPEN_TREE_CLOEXEC = 0o2_000_000;
+const MOVE_MOUNT_F_EMPTY_PATH = 4;
+
+/**
+ * A copy of what is mounted at the path and below it, which is mounted nowhere yet: a descriptor, for `attachMount` in whichever
+ * namespace. Throws SystemCallError; ENOSYS before Linux 5.2.
+ */
+export function copyMount(path: string): number {
+  const flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE;
+  const fd = Number(nativeSyscall(SYS_OPEN_TREE, AT_FDCWD, path, flags, null, 0));
+  if (fd < 0) throw systemCallError("open_tree");
+  return fd;
+}
+
+/** The same for what `copyMount` has given. Throws SystemCallError; ENOSYS before Linux 5.12. */
+export function makeCopyReadonly(fd: number): void {
+  if (setReadonly(fd, "", AT_EMPTY_PATH | AT_RECURSIVE) < 0) throw systemCallError("mount_setattr");
+}
+
+/** Mounts what `copyMount` has given. Throws SystemCallError. */
+export function attachMount(fd: number, target: string): void {
+  if (nativeMoveMount(SYS_MOVE_MOUNT, fd, "", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH) < 0) {
+    throw systemCallError("move_mount");
+  }
 }

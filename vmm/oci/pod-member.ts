@@ -1,0 +1,125 @@
+// The process that stands for a container of a pod on the host: its VM is that of the pod's sandbox, in which it has its program.
+// Its streams are the program's, and so is its exit code.
+import { join } from "node:path";
+import { Agent } from "../agent/agent.js";
+import type { AgentConnection } from "../agent/connection.js";
+import { HostError } from "../errors.js";
+import { EXIT_SIGNAL_BASE } from "../host/exit-codes.js";
+import { connectAgent } from "../sdk/agent-socket.js";
+import { watchCreate, type Controlled } from "./control.js";
+import { startFailure } from "./exec-failure.js";
+import type { MonitorReply, MonitorRequest } from "./monitor-messages.js";
+import { joinShare } from "./pod-share.js";
+import { holdTerminal, StandardProgram } from "./standard-program.js";
+import { AGENT_SOCKET, type Container, type ContainerRecord } from "./state.js";
+
+const SIGKILL = 9;
+const EXIT_FAILURE = 1;
+/** From SIGKILL to the program's end, in a guest that works, `ms`. */
+const KILL_LIMIT_MS = 5000;
+
+export class PodMember implements Controlled {
+  readonly #container: Container;
+  readonly #record: ContainerRecord;
+  readonly #sandbox: Container;
+  readonly #end: (exitCode: number) => void;
+  #failure: unknown;
+  #agent: AgentConnection | undefined;
+  #program: StandardProgram | undefined;
+  #isStarting = false;
+
+  constructor(container: Container, record: ContainerRecord, end: (exitCode: number) => void) {
+    this.#container = container;
+    this.#record = record;
+    this.#sandbox = container.vmOwner(record);
+    this.#end = end;
+  }
+
+  /** Its files are where the VM has them from then on. */
+  begin(): void {
+    holdTerminal();
+    watchCreate(this.#container, this.#record, {
+      isKilled: () => {
+        this.#end(EXIT_SIGNAL_BASE + SIGKILL);
+      },
+      isDone: () => undefined,
+    });
+    try {
+      const { monitor } = this.#sandbox.known;
+      const folder = join(this.#sandbox.share, this.#container.id);
+      joinShare(monitor?.pid ?? 0, folder, this.#record.shared);
+    } catch (error) {
+      // For `start` to say.
+      this.#failure = error;
+    }
+  }
+
+  async leave(): Promise<void> {
+    this.#agent?.close();
+    return Promise.resolve();
+  }
+
+  async answer(request: MonitorRequest, reply: (reply: MonitorReply) => void): Promise<void> {
+    if ("start" in request) await this.#start(reply);
+    else if ("signal" in request) {
+      reply({ ok: true });
+      this.signal(request.signal);
+    } else if ("processes" in request) {
+      const processes = await new Agent(this.#running()).guest.processes();
+      reply({
+        ok: true,
+        processes: processes.map(({ pid, parent, command }) => ({ pid, parent, command: command.join(" ") })),
+      });
+    } else throw new HostError("a single container of a pod cannot be paused");
+  }
+
+  #running(): AgentConnection {
+    if (this.#agent === undefined || this.#program === undefined) throw new HostError("the container does not run");
+    return this.#agent;
+  }
+
+  signal(number: number): void {
+    if (this.#program === undefined) {
+      this.#end(EXIT_SIGNAL_BASE + number);
+      return;
+    }
+    this.#program.signal(number);
+    if (number !== SIGKILL) return;
+    setTimeout(() => {
+      this.#end(EXIT_SIGNAL_BASE + SIGKILL);
+    }, KILL_LIMIT_MS).unref();
+  }
+
+  async #start(reply: (reply: MonitorReply) => void): Promise<void> {
+    if (this.#isStarting) throw new HostError("cannot start an already running container");
+    this.#isStarting = true;
+    try {
+      if (this.#failure !== undefined) throw this.#failure;
+      const { process } = this.#container.config;
+      if (process === undefined) throw new HostError("config.json has no process: there is nothing to start");
+      this.#agent = await connectAgent(this.#sandbox.shortPath(AGENT_SOCKET));
+      const { namespaces, joined, group, steps, filter } = this.#record;
+      const program = new StandardProgram(this.#agent, process, {
+        steps: [...group, ...steps, ...filter],
+        made: namespaces,
+        ...(joined === 0 ? {} : { join: this.#sandbox.phase?.guestPid ?? 0, joined }),
+        makeCwd: true,
+      });
+      const guestPid = await program.started;
+      this.#program = program;
+      this.#container.writePhase({ status: "running", guestPid });
+      reply({ ok: true });
+      void program.ended.then(
+        ({ exitCode }) => {
+          this.#end(exitCode);
+        },
+        () => {
+          this.#end(EXIT_SIGNAL_BASE + SIGKILL);
+        },
+      );
+    } catch (error) {
+      reply({ error: startFailure(error) });
+      this.#end(EXIT_FAILURE);
+    }
+  }
+}
