@@ -81,7 +81,7 @@ describe("oci pods in a VM", function () {
       },
     );
     closeSync(log);
-    return { status, stdout: "", stderr: stderr ?? "" };
+    return { status, stdout: "", stderr };
   };
   const until = async (holds: () => boolean, what: string, said: () => string = () => ""): Promise<void> => {
     for (let turn = 0; turn < 100 && !holds(); turn++) await sleep(500);

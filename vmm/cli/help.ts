@@ -9,6 +9,7 @@ const PAGES: readonly (readonly [name: string, tells: string])[] = [
   ["devices.md", "disks, networks, sockets, console, balloon, shared folders"],
   ["firecracker.md", "Firecracker's command line, configuration file and API"],
   ["oci.md", "containers of Docker and others as VMs: vmlet-runtime"],
+  ["kubernetes.md", "pods of Kubernetes as VMs"],
   ["snapshots.md", "save a running guest, let it go on, many of one"],
   ["api.md", "vmlet from TypeScript and JavaScript"],
   ["kernels.md", "your own kernel, and the kernels that vmlet builds"],

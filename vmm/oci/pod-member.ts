@@ -23,7 +23,7 @@ export class PodMember implements Controlled {
   readonly #record: ContainerRecord;
   readonly #sandbox: Container;
   readonly #end: (exitCode: number) => void;
-  #failure: unknown;
+  #failure: HostError | undefined;
   #agent: AgentConnection | undefined;
   #program: StandardProgram | undefined;
   #isStarting = false;
@@ -50,7 +50,7 @@ export class PodMember implements Controlled {
       joinShare(monitor?.pid ?? 0, folder, this.#record.shared);
     } catch (error) {
       // For `start` to say.
-      this.#failure = error;
+      this.#failure = error instanceof HostError ? error : new HostError(String(error), { cause: error });
     }
   }
 

@@ -81,7 +81,7 @@ const MOVE_MOUNT_F_EMPTY_PATH = 4;
  */
 export function copyMount(path: string): number {
   const flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE;
-  const fd = Number(nativeSyscall(SYS_OPEN_TREE, AT_FDCWD, path, flags, null, 0));
+  const fd = nativeSyscall(SYS_OPEN_TREE, AT_FDCWD, path, flags, null, 0);
   if (fd < 0) throw systemCallError("open_tree");
   return fd;
 }
