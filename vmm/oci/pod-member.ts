@@ -7,6 +7,7 @@ import { HostError } from "../errors.js";
 import { EXIT_SIGNAL_BASE } from "../host/exit-codes.js";
 import { connectAgent } from "../sdk/agent-socket.js";
 import { watchCreate, type Controlled } from "./control.js";
+import { EarlySignals } from "./early-signals.js";
 import { startFailure } from "./exec-failure.js";
 import type { MonitorReply, MonitorRequest } from "./monitor-messages.js";
 import { joinShare } from "./pod-share.js";
@@ -26,6 +27,7 @@ export class PodMember implements Controlled {
   #failure: HostError | undefined;
   #agent: AgentConnection | undefined;
   #program: StandardProgram | undefined;
+  #early: EarlySignals | undefined;
   #isStarting = false;
 
   constructor(container: Container, record: ContainerRecord, end: (exitCode: number) => void) {
@@ -83,8 +85,11 @@ export class PodMember implements Controlled {
       this.#end(EXIT_SIGNAL_BASE + number);
       return;
     }
+    if (number !== SIGKILL) {
+      this.#early?.send(number);
+      return;
+    }
     this.#program.signal(number);
-    if (number !== SIGKILL) return;
     setTimeout(() => {
       this.#end(EXIT_SIGNAL_BASE + SIGKILL);
     }, KILL_LIMIT_MS).unref();
@@ -107,6 +112,9 @@ export class PodMember implements Controlled {
       });
       const guestPid = await program.started;
       this.#program = program;
+      this.#early = new EarlySignals(this.#agent, guestPid, (number) => {
+        program.signal(number);
+      });
       this.#container.writePhase({ status: "running", guestPid });
       reply({ ok: true });
       void program.ended.then(
