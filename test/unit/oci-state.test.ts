@@ -28,6 +28,8 @@ const RECORD: ContainerRecord = {
   cpus: 1,
   shared: [],
   namespaces: 0,
+  role: { kind: "alone" },
+  joined: 0,
   group: [],
   steps: [],
   filter: [],
