@@ -112,7 +112,19 @@ export class EngineKills {
     if ((await this.#removedBy(name)).length === 0) return [];
     // Docker 20.10 forgets a container that it was about to start, or to remove: with any runtime it is containerd's then.
     await this.#removeForgotten();
-    return this.#removedBy(name);
+    // What containerd has forgotten, too, its shim alone knows: that one is containerd's, the rest is the runtime's.
+    if (this.#leftovers().length > 0) await this.#deleteByForce();
+    return this.#leftovers();
+  }
+
+  async #deleteByForce(): Promise<void> {
+    const { root } = this.#places;
+    for (const id of existsSync(root) ? readdirSync(root) : []) {
+      await this.#call(resolve("dist/vmlet-runtime.js"), "--root", root, "delete", "--force", id);
+    }
+    this.#kill(VICTIMS.shim);
+    for (const id of this.#bundles()) rmSync(join(this.#tasks, id), { recursive: true, force: true });
+    await sleep(RETRY_MS);
   }
 
   async #removeForgotten(): Promise<void> {
@@ -124,8 +136,11 @@ export class EngineKills {
   }
 
   #bundles(): string[] {
-    const tasks = join(this.folder, "exec/containerd/daemon/io.containerd.runtime.v2.task/moby");
-    return existsSync(tasks) ? readdirSync(tasks) : [];
+    return existsSync(this.#tasks) ? readdirSync(this.#tasks) : [];
+  }
+
+  get #tasks(): string {
+    return join(this.folder, "exec/containerd/daemon/io.containerd.runtime.v2.task/moby");
   }
 
   async #removedBy(name: string): Promise<string[]> {
@@ -183,10 +198,13 @@ export class EngineKills {
       ...["--pidfile", join(this.folder, "pid"), "--host", this.#host],
       ...["--add-runtime", `vmlet=${resolve("dist/vmlet-runtime.js")}`],
     ];
-    const log = openSync(join(this.folder, "log"), "a");
-    this.#engine = spawn("dockerd", flags, { stdio: ["ignore", log, log] });
-    closeSync(log);
     for (const begun = performance.now(); performance.now() - begun < START_LIMIT_MS;) {
+      // It gives up where its containerd takes long to look after what is left, and is started again.
+      if (this.#engine?.exitCode !== null || this.#engine.signalCode !== null) {
+        const log = openSync(join(this.folder, "log"), "a");
+        this.#engine = spawn("dockerd", flags, { stdio: ["ignore", log, log] });
+        closeSync(log);
+      }
       if (await this.#answers()) return;
       await sleep(RETRY_MS);
     }
