@@ -33,9 +33,14 @@ export function compileLibrary(name: string): string {
   return compile([join(SOURCES, `${name}.c`)], `${name}.so`, ["-shared", "-fPIC"]);
 }
 
-/** Path of the package's initramfs with bench/c/`name`.c in /bin: a small static program. */
+/** Path of the compiled bench/c/`name`.c, a small static program without a C library. */
+export function programOfGuests(name: string): string {
+  return compile([join(SOURCES, `${name}.c`), GUEST_RUNTIME], name, FREESTANDING_FLAGS);
+}
+
+/** Path of the package's initramfs with that program in /bin. */
 export function initramfsWith(name: string): string {
-  const program = compile([join(SOURCES, `${name}.c`), GUEST_RUNTIME], name, FREESTANDING_FLAGS);
+  const program = programOfGuests(name);
   const root = join(OUTPUT, `${name}-root`);
   mkdirSync(join(root, "bin"), { recursive: true });
   copyFileSync(program, join(root, "bin", name));

@@ -22,6 +22,7 @@ import { shares } from "./system/shares.bench.js";
 import { snapshot } from "./system/snapshot.bench.js";
 import { softwareKvm } from "./system/software-kvm.bench.js";
 import { start } from "./system/start.bench.js";
+import { streams } from "./system/streams.bench.js";
 import { firecracker } from "./system/firecracker.bench.js";
 import { formatColumns, formatResult } from "./table.js";
 
@@ -39,6 +40,7 @@ const BENCHES: readonly Bench[] = [
   run,
   runLab,
   shares,
+  streams,
   softwareKvm,
   hosts,
   lab,
