@@ -7,7 +7,7 @@ SOURCES := $(shell find vmm devices bench/ladder -name '*.ts') bench/c-flags.ts 
 # What has failed halfway is not there, and is made again.
 .DELETE_ON_ERROR:
 
-.PHONY: help setup test-setup build guest rootfs pack api-docs boot lab doctor check types lint format imports test test-unit test-kvm test-boot test-vtx soak firecracker-sdk oci-validation fuzz mutants bench clean
+.PHONY: help setup test-setup build guest rootfs pack api-docs boot lab doctor check types lint format imports test test-unit test-kvm test-boot test-vtx soak firecracker-sdk oci-validation cri fuzz mutants bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
@@ -90,6 +90,9 @@ firecracker-sdk: setup guest build ## firecracker-go-sdk's own tests against vml
 
 oci-validation: setup guest build ## The OCI runtime validation suite against vmlet-runtime; root, Go, minutes on a host that does nothing else
 	@.ci/oci-validation
+
+cri: setup guest build ## a pod by crictl and a containerd of its own; root, Go, containerd, minutes
+	@.ci/cri
 
 fuzz: types ## the guest's side at random, for longer than the tests do; FUZZ="--seed N --iters N"
 	@node build/test/fuzz/run.js $(FUZZ)

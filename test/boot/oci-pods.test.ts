@@ -149,6 +149,7 @@ describe("oci pods in a VM", function () {
     assert.equal(output("two"), "mine\nnone\n");
     const inside = call("exec", "one", "sh", "-c", "read text </data/file; echo $text; exit 4");
     assert.deepEqual([inside.stdout, inside.status], ["of the host\n", 4]);
+    assert.match(call("update", "--memory", "64m", "two").stderr, /a container of a pod has the limits/);
     assert.match(call("pause", "two").stderr, /a single container of a pod cannot be paused/);
     // Two names of one thing each: the root, and what is bound into it.
     assert.deepEqual([sharedOf("one"), sharedOf("two")], [2, 1]);

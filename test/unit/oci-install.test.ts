@@ -57,6 +57,11 @@ describe("oci install", () => {
     assert.ok(now.startsWith('version = 3\n[plugins]\n  x = 1\n[last]\ny = "z"\n# vmlet oci install: begin\n'));
     assert.match(now, /\[plugins\.'io\.containerd\.cri\.v1\.runtime'\.containerd\.runtimes\.vmlet\]/);
     assert.ok(!now.includes("old"));
+    // Where no runtime is named, its default one is, too: without it containerd would not serve Kubernetes.
+    const runc = "[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]\n";
+    assert.ok(now.includes(runc));
+    rmSync(join(folder, "made"), { recursive: true });
+    assert.equal(install("containerd", `version = 3\n${runc}`).split(runc).length, 2);
   });
 
   it("a file that is not understood, or has somebody else's lines, is refused and stays", () => {

@@ -103,7 +103,13 @@ function forPodman(program: string, path: string, old: string): Installation {
 function forContainerd(program: string, path: string, old: string): Installation {
   const version = /^\s*version\s*=\s*(\d+)/m.exec(old)?.[1] ?? "2";
   const table = Number(version) >= 3 ? `plugins.'io.containerd.cri.v1.runtime'` : `plugins."io.containerd.grpc.v1.cri"`;
+  // A file that names runtimes names all of them: without its default one containerd would not serve Kubernetes at all.
+  const others = withoutOwn(path, old);
+  const runc = /runtimes\.["']?runc["']?\]/.test(others)
+    ? []
+    : [`[${table}.containerd.runtimes.runc]`, `  runtime_type = "io.containerd.runc.v2"`];
   const lines = [
+    ...runc,
     `[${table}.containerd.runtimes.${NAME}]`,
     `  runtime_type = "io.containerd.runc.v2"`,
     `  pod_annotations = ["io.vmlet.*"]`,
@@ -111,16 +117,10 @@ function forContainerd(program: string, path: string, old: string): Installation
     `  BinaryName = ${JSON.stringify(program)}`,
     "",
   ].join("\n");
-  const begin = old.indexOf(BEGIN);
-  const end = old.indexOf(END);
-  if (begin < 0 !== end < 0 || end < begin) {
-    throw new ConfigError([`${path}: of the lines ${JSON.stringify(BEGIN)} and ${JSON.stringify(END)} one is missing`]);
-  }
-  const rest = begin < 0 ? old : old.slice(0, begin) + old.slice(end + END.length + 1);
-  if (new RegExp(`runtimes\\.["']?${NAME}["']?\\]`).test(rest)) {
+  if (new RegExp(`runtimes\\.["']?${NAME}["']?\\]`).test(others)) {
     throw new ConfigError([`${path} has a runtime ${NAME} of somebody else's, and stays as it is`]);
   }
-  const before = rest.trim() === "" ? `version = ${version}\n` : rest;
+  const before = others.trim() === "" ? `version = ${version}\n` : others;
   const content = `${before}${before.endsWith("\n") ? "" : "\n"}${BEGIN}\n${lines}${END}\n`;
   return {
     path,
@@ -131,6 +131,16 @@ function forContainerd(program: string, path: string, old: string): Installation
     tryIt: `ctr run --rm --runc-binary ${shellWord(program)} docker.io/library/alpine:latest one uname -a`,
     undo: `take the lines from "${BEGIN}" to "${END}" out of ${path}, then systemctl restart containerd`,
   };
+}
+
+/** The file without what this command has written. Throws ConfigError. */
+function withoutOwn(path: string, old: string): string {
+  const begin = old.indexOf(BEGIN);
+  const end = old.indexOf(END);
+  if (begin < 0 !== end < 0 || end < begin) {
+    throw new ConfigError([`${path}: of the lines ${JSON.stringify(BEGIN)} and ${JSON.stringify(END)} one is missing`]);
+  }
+  return begin < 0 ? old : old.slice(0, begin) + old.slice(end + END.length + 1);
 }
 
 function readIfThere(path: string): string {

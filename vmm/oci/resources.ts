@@ -39,6 +39,9 @@ export async function update({ global, argv }: Context): Promise<number> {
   if (container.status === "stopped") throw new ConfigError(["container not running"]);
   const file = options.value("resources");
   const resources = file === undefined ? resourcesOf(options) : fromFile(file);
+  if (record.role.kind === "container") {
+    throw new ConfigError(["a container of a pod has the limits in its VM with which it was created"]);
+  }
   const memory = resources.memory?.limit ?? 0;
   if (memory > 0 && Math.floor(memory / MIB) !== record.memoryMib && memory !== limitAtCreate(container)) {
     throw new ConfigError([
