@@ -1,4 +1,4 @@
-// Programs in VMs: `vmlet run` as a whole process beside `docker run` and `runc run` of the same image; a command in a VM that
+// Programs in VMs: `vmlet run`, and a container as a VM, as a whole process beside `docker run` and `runc run` of the same image; a command in a VM that
 // runs, beside what the guest itself needs for it; bytes through a command's output and input, and what the VM's process keeps.
 import { execFileSync, spawnSync } from "node:child_process";
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
@@ -28,6 +28,7 @@ const APPLETS = ["sh", "true", "cat", "dd"];
 const RUN = "vmlet run IMAGE true";
 const VOLUME = "vmlet run --volume IMAGE true";
 const DOCKER = "docker run IMAGE true";
+const DOCKER_VMLET = "docker run --runtime=vmlet IMAGE true";
 const RUNC = "runc run true";
 const EXEC = "vm.exec true";
 const INSIDE = "the guest's own fork and exec of true";
@@ -37,6 +38,7 @@ const WALL = "whole_process_ms";
 const TIME = "time_ms";
 const SPEED = "speed_mib_per_s";
 const KEPT = "kept_mib";
+const RUNTIME = "vmlet";
 /** Of a boot; of a template; of a program's template; a run. */
 const WARM_UPS = 4;
 const FORKS = 10;
@@ -156,8 +158,13 @@ async function measureAll(folder: string, docker: DockerHost | undefined, contex
   ];
   if (docker !== undefined) {
     docker.importTree(root, "vmlet-bench-run");
+    const words = (...options: readonly string[]): string[] => [
+      ...docker.client,
+      ...["run", "--rm", "--network", "none", ...options, "vmlet-bench-run", "true"],
+    ];
     list.push(
-      wholeProcess(DOCKER, () => [...docker.client, "run", "--rm", "--network", "none", "vmlet-bench-run", "true"]),
+      wholeProcess(DOCKER, () => words()),
+      wholeProcess(DOCKER_VMLET, () => words(`--runtime=${RUNTIME}`)),
     );
   }
   const vm = await Vm.start({ image });
@@ -176,7 +183,7 @@ export const run: Bench = {
     const state = process.env["VMLET_STATE"];
     process.env["VMLET_STATE"] = join(folder, "state");
     const why = whyNoDocker();
-    const docker = why === undefined ? await openDocker() : undefined;
+    const docker = why === undefined ? await openDocker(["--add-runtime", `${RUNTIME}=${resolve("dist/vmlet-runtime.js")}`]) : undefined;
     try {
       const measurements = await measureAll(folder, docker, context);
       const failures: Failure[] = [
@@ -200,6 +207,7 @@ function targetsOf(measured: Pick<BenchResult, "series" | "failures">): Target[]
     targets.push(ratioAtMost(name, samplesOf(measured, one, metric), samplesOf(measured, other, metric), limit));
   };
   ratio("vmlet run of an image, of docker run's time", RUN, DOCKER, WALL, 1);
+  ratio("docker run with vmlet as its runtime, of docker run's time", DOCKER_VMLET, DOCKER, WALL, 2);
   ratio("a command in a VM that runs, of the guest's own time for it", EXEC, INSIDE, TIME, 1);
   for (const name of [OUT, IN]) {
     if (hasSeries(measured, name, KEPT)) {
@@ -212,7 +220,7 @@ function targetsOf(measured: Pick<BenchResult, "series" | "failures">): Target[]
 function notes(): string[] {
   return [
     `/dev/kvm of this host: ${acceleratorInWords()}. An image of Debian's static busybox, 512 MiB, no network.`,
-    "vmlet run goes on from a guest in which true is loaded: this command has come before.",
+    "vmlet run, and Docker's container in a VM, go on from a guest in which true is loaded: this command has come before.",
     "On a KVM that emulates the guest's kernel, a pipe inside the guest is as slow as one to the host.",
   ];
 }
