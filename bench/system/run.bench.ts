@@ -183,7 +183,10 @@ export const run: Bench = {
     const state = process.env["VMLET_STATE"];
     process.env["VMLET_STATE"] = join(folder, "state");
     const why = whyNoDocker();
-    const docker = why === undefined ? await openDocker(["--add-runtime", `${RUNTIME}=${resolve("dist/vmlet-runtime.js")}`]) : undefined;
+    const docker =
+      why === undefined
+        ? await openDocker(["--add-runtime", `${RUNTIME}=${resolve("dist/vmlet-runtime.js")}`])
+        : undefined;
     try {
       const measurements = await measureAll(folder, docker, context);
       const failures: Failure[] = [

@@ -58,10 +58,12 @@ export function watchCreate(
   { isKilled, isDone }: { readonly isKilled: () => void; readonly isDone: () => void },
 ): void {
   const timer = setInterval(() => {
-    const creator = container.exists ? container.record?.creator : record.creator;
-    if (creator !== undefined && isAlive(creator) && container.exists) return;
+    const isCreating = (): boolean => !container.exists || container.record?.creator !== undefined;
+    const { creator } = record;
+    if (isCreating() && creator !== undefined && isAlive(creator) && container.exists) return;
     clearInterval(timer);
-    if (creator !== undefined) isKilled();
+    // Its last word may have come just before its end.
+    if (isCreating()) isKilled();
     else isDone();
   }, CREATE_LOOK_MS);
   timer.unref();

@@ -1,6 +1,7 @@
 // Containers that have come before: their guest is made up to their program's first instruction, and goes on from there. What the
 // mounts, the devices, fork and exec cost the guest's kernel has been paid for then. It holds for containers that are the same but
 // for their host name, as those of one image with one command are; whether their files are, the shared folder's server is asked.
+import { Agent } from "../agent/agent.js";
 import type { AgentConnection } from "../agent/connection.js";
 import { GuestCommand } from "../agent/command.js";
 import { encodeExec, type CommandOptions } from "../agent/exec-request.js";
@@ -13,6 +14,7 @@ import { Workload } from "../sdk/workload.js";
 import { ProgramTemplate } from "../snapshot/program-template.js";
 import type { OpenSnapshot } from "../snapshot/restore.js";
 import { templatePath } from "../snapshot/template.js";
+import { REMOVAL_REQUESTS, removeInterfaces } from "./network/guest-network.js";
 import { processOptions } from "./process-options.js";
 import type { OciHook, OciProcess, OciSpec } from "./runtime-spec.js";
 
@@ -34,6 +36,8 @@ export interface ContainerStart {
   /** Namespaces of its own. */
   readonly made: number;
   readonly noInput: boolean;
+  /** It has a loopback and nothing else. */
+  readonly isNetworkless: boolean;
   readonly vm: VmSpec;
 }
 
@@ -51,7 +55,8 @@ export class HeldContainer {
     const config = guestConfig(start.vm, hostQuirks());
     const request = encodeExec(this.#process.args, this.#options());
     const command = this.#process.args.map((word) => Buffer.from(word));
-    this.#template = new ProgramTemplate(templatePath(config), { command, variables: [request] }, config.shares);
+    const variables = [request, ...(start.isNetworkless ? [Buffer.from("no network")] : [])];
+    this.#template = new ProgramTemplate(templatePath(config), { command, variables }, config.shares);
   }
 
   /** Undefined for a container that is none of its kind. Throws as templatePath does. */
@@ -61,7 +66,8 @@ export class HeldContainer {
 
   /** Stream of the agent's on which it is held. */
   get stream(): number {
-    return heldStart(this.#start.vm).heldOn ?? 0;
+    const { vm, isNetworkless } = this.#start;
+    return (heldStart(vm).heldOn ?? 0) + (isNetworkless ? REMOVAL_REQUESTS * tapsOf(vm) : 0);
   }
 
   /** Undefined if there is none yet. Made now, where such a container has come before. Never throws: another way is always there. */
@@ -91,6 +97,7 @@ export class HeldContainer {
     const workload = await Workload.start(vm, hooks, signal);
     let timer: NodeJS.Timeout | undefined;
     try {
+      if (this.#start.isNetworkless) await removeInterfaces(new Agent(workload.agent), 0, tapsOf(vm));
       await Promise.race([
         done,
         this.#begin(workload.agent),
@@ -126,6 +133,10 @@ export class HeldContainer {
     const around = { steps: this.#steps, made, size: undefined, noInput };
     return { ...processOptions(this.#process, around), hold: true, wait: true };
   }
+}
+
+function tapsOf({ network }: VmSpec): number {
+  return network.kind === "namespace" ? network.taps.length : 0;
 }
 
 function canBeHeld({ spec, process, steps }: ContainerStart): boolean {

@@ -26,6 +26,7 @@ import { AGENT_SOCKET, Container, NETWORK_STATE, type ContainerRecord } from "./
 
 const SIGKILL = 9;
 const RESOLV_CONF = "/etc/resolv.conf";
+const HOSTS = "/etc/hosts";
 const EXIT_FAILURE = 1;
 /** MS_NOSUID, MS_NODEV, MS_NOEXEC */
 const NO_SUID_DEV_EXEC = 2 | 4 | 8;
@@ -54,6 +55,12 @@ export async function monitor(folder: string): Promise<number> {
   }
 }
 
+interface HeldProgram {
+  readonly program: StandardProgram;
+  /** Its guest's interfaces are gone. */
+  readonly isNetworkless: boolean;
+}
+
 class Life implements Controlled {
   readonly #container: Container;
   readonly #record: ContainerRecord;
@@ -65,7 +72,7 @@ class Life implements Controlled {
   /** VMs whose end is not the container's. */
   readonly #left = new Set<Workload>();
   /** Programs that VMs hold until they are to begin. */
-  readonly #held = new Map<Workload, StandardProgram>();
+  readonly #held = new Map<Workload, HeldProgram>();
   #program: StandardProgram | undefined;
   #early: EarlySignals | undefined;
   #guestPid = 0;
@@ -114,7 +121,9 @@ class Life implements Controlled {
 
   async #connect(workload: Workload): Promise<Resolver> {
     if (this.#connection?.workload !== workload) {
-      const resolver = this.#network.connect(new Agent(workload.agent), this.#resolvConf);
+      const resolver = this.#network.connect(new Agent(workload.agent), this.#sourceOf(RESOLV_CONF), {
+        areRemoved: this.#held.get(workload)?.isNetworkless === true,
+      });
       this.#connection = { workload, resolver };
     }
     return this.#connection.resolver;
@@ -144,14 +153,16 @@ class Life implements Controlled {
     if (process === undefined || this.#isLater || this.#record.role.kind === "sandbox") return undefined;
     const { namespaces: made, group, filter } = this.#record;
     const steps = [...group, ...this.#record.steps, ...filter];
-    const start = { spec, process, steps, made, noInput: isNullInput(), vm: this.#vmSpec() };
+    const isNetworkless = this.#network.seemsNone(this.#sourceOf(HOSTS), spec.hostname);
+    const start = { spec, process, steps, made, noInput: isNullInput(), isNetworkless, vm: this.#vmSpec() };
     try {
       const held = HeldContainer.of(start);
       const snapshot = await held?.open(this.#abort.signal);
       if (held === undefined || snapshot === undefined) return undefined;
       const vm = { ...start.vm, hostName: spec.hostname === "" ? undefined : spec.hostname };
       const workload = await Workload.start(vm, { log: () => undefined, held: snapshot }, this.#abort.signal);
-      this.#held.set(workload, new StandardProgram(workload.agent, process, { steps, made, heldOn: held.stream }));
+      const program = new StandardProgram(workload.agent, process, { steps, made, heldOn: held.stream });
+      this.#held.set(workload, { program, isNetworkless });
       return workload;
     } catch (error) {
       // Its files are not what they were, or somebody removes what is kept.
@@ -262,7 +273,10 @@ class Life implements Controlled {
     const workload = await this.#workload;
     if (workload === undefined) throw new Error("There is no VM");
     // A program that is held has its /etc/resolv.conf already.
-    const isWrong = this.#held.has(workload) && this.#network.needsResolver(this.#resolvConf);
+    const held = this.#held.get(workload);
+    const isWrong =
+      held !== undefined &&
+      (held.isNetworkless ? !this.#network.isNone : this.#network.needsResolver(this.#sourceOf(RESOLV_CONF)));
     if (!this.#network.needsMore && !this.#network.hasChanged && !isWrong) return workload;
     this.#isLater = true;
     this.#left.add(workload);
@@ -273,8 +287,8 @@ class Life implements Controlled {
   }
 
   /** The host's file that the container has by that name. */
-  get #resolvConf(): string | undefined {
-    return this.#container.config.mounts?.find(({ destination }) => destination === RESOLV_CONF)?.source;
+  #sourceOf(path: string): string | undefined {
+    return this.#container.config.mounts?.find(({ destination }) => destination === path)?.source;
   }
 
   /** The steps with another file of the guest's in the place of the host's `source`. */
@@ -302,8 +316,8 @@ class Life implements Controlled {
       await this.#makePodMemory(workload, spec);
       const { path } = await this.#connect(workload);
       const { namespaces, group, filter } = this.#record;
-      const steps = path === undefined ? this.#record.steps : this.#stepsWith(this.#resolvConf, path);
-      const held = this.#held.get(workload);
+      const steps = path === undefined ? this.#record.steps : this.#stepsWith(this.#sourceOf(RESOLV_CONF), path);
+      const held = this.#held.get(workload)?.program;
       const program =
         held ??
         new StandardProgram(workload.agent, process, { steps: [...group, ...steps, ...filter], made: namespaces });

@@ -48,6 +48,19 @@ export class GuestNetwork {
     return this.#connected !== undefined && this.#connected !== this.#network?.describe();
   }
 
+  /**
+   * Whether there will be none but the loopback, as far as that can be known before an engine has made it. `hosts`: the host's file
+   * that the container has as /etc/hosts, in which an engine writes the names that it has in networks.
+   */
+  seemsNone(hosts: string | undefined, hostName: string | undefined): boolean {
+    if ((this.#network?.names().length ?? 0) > 0) return false;
+    return hostName === undefined || hostName === "" || !textOf(hosts).split(/\s/).includes(hostName);
+  }
+
+  get isNone(): boolean {
+    return (this.#network?.names().length ?? 0) === 0;
+  }
+
   /** The container has a file of the guest's as its /etc/resolv.conf. */
   needsResolver(resolvConf: string | undefined): boolean {
     return (this.#network?.names().length ?? 0) > 0 && withNameServer(textOf(resolvConf), RELAY_ADDRESS) !== undefined;
@@ -55,9 +68,9 @@ export class GuestNetwork {
 
   /**
    * Makes the guest's interfaces what the namespace's are, and removes those that nobody has connected. `resolvConf`: the
-   * host's file that the container has as /etc/resolv.conf. Rejects with what the guest or this host's kernel refuses.
+   * host's file that the container has as /etc/resolv.conf. `areRemoved`: that has been done. Rejects with what the guest or this host's kernel refuses.
    */
-  async connect(agent: Agent, resolvConf: string | undefined): Promise<Resolver> {
+  async connect(agent: Agent, resolvConf: string | undefined, { areRemoved = false } = {}): Promise<Resolver> {
     const network = this.#network;
     if (network === undefined) return { path: undefined };
     const resolver = withNameServer(textOf(resolvConf), RELAY_ADDRESS);
@@ -69,7 +82,7 @@ export class GuestNetwork {
     await Promise.all([
       ...interfaces.map((from, at) => agent.guest.changeNetwork(from.messages(FIRST_INDEX + at))),
       ...(hasRelay && resolver !== undefined ? [agent.files.write(RESOLVER_IN_GUEST, resolver.text)] : []),
-      ...network.taps.slice(interfaces.length).map((_tap, at) => removeInterface(agent, interfaces.length + at)),
+      ...(areRemoved ? [] : [removeInterfaces(agent, interfaces.length, network.taps.length)]),
     ]);
     return { path: hasRelay ? RESOLVER_IN_GUEST : undefined };
   }
@@ -86,7 +99,14 @@ function textOf(resolvConf: string | undefined): string {
   return resolvConf !== undefined && existsSync(resolvConf) ? readFileSync(resolvConf, "utf8") : "";
 }
 
-/** A container without a network sees none. */
+/** Requests to the agent for each interface that goes. */
+export const REMOVAL_REQUESTS = 2;
+
+/** A container without a network sees none: of `count` interfaces those from `first` on go. */
+export async function removeInterfaces(agent: Agent, first: number, count: number): Promise<void> {
+  for (let number = first; number < count; number++) await removeInterface(agent, number);
+}
+
 async function removeInterface(agent: Agent, number: number): Promise<void> {
   const link = await agent.files.readlink(`/sys/class/net/eth${String(number)}/device`);
   await agent.files.write(DRIVER, posix.basename(link));
