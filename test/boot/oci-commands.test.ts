@@ -5,47 +5,31 @@ import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { isRoot } from "../../bench/ladder/detect.js";
 import { countBoot } from "../helpers/booted.js";
 import { busyboxTree, whyNoBusybox } from "../helpers/busybox-image.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
+import { callRuntime, RUNTIME, RUNTIME_LIMIT_MS, type Answer } from "../helpers/oci-runtime.js";
 import { skip } from "../helpers/skip.js";
 
-/** Of a boot on a host that is busy with other tests. */
-const LIMIT_MS = 240_000;
-const RUNTIME = resolve("dist/vmlet-runtime.js");
 /** Another run of this test may be at work on the host. */
 const CGROUP = `/vmlet-test-${String(process.pid)}`;
 /** Of the container. */
 const TASKS = 8;
 
-interface Answer {
-  readonly status: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
 describe("oci runtime's commands", function () {
-  this.timeout(LIMIT_MS);
+  this.timeout(RUNTIME_LIMIT_MS);
   let folder = "";
   let root = "";
 
-  const call = (...args: readonly string[]): Answer => {
-    const { status, stdout, stderr } = spawnSync(RUNTIME, ["--root", root, ...args], {
-      // What a monitor inherits must not keep this test waiting.
-      stdio: ["ignore", "pipe", "pipe"],
-      timeout: LIMIT_MS,
-      encoding: "utf8",
-    });
-    return { status, stdout, stderr };
-  };
+  const call = (...args: readonly string[]): Answer => callRuntime(root, args);
   /** Of `create`, whose streams are the container's. */
   const create = (id: string): number | null =>
     spawnSync(RUNTIME, ["--root", root, "create", "-b", folder, "--pid-file", join(folder, "pid"), id], {
       stdio: "ignore",
-      timeout: LIMIT_MS,
+      timeout: RUNTIME_LIMIT_MS,
     }).status;
   const state = (id: string): { status: string; pid: number } =>
     JSON.parse(call("state", id).stdout) as { status: string; pid: number };

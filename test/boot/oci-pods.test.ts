@@ -14,41 +14,26 @@ import {
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { isRoot } from "../../bench/ladder/detect.js";
 import { countBoot } from "../helpers/booted.js";
 import { busyboxTree, whyNoBusybox } from "../helpers/busybox-image.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
+import { callRuntime, RUNTIME, RUNTIME_LIMIT_MS, type Answer } from "../helpers/oci-runtime.js";
 import { skip } from "../helpers/skip.js";
 
-/** Of a boot on a host that is busy with other tests. */
-const LIMIT_MS = 240_000;
-const RUNTIME = resolve("dist/vmlet-runtime.js");
 const CRI = "io.kubernetes.cri.";
 const SANDBOX = { [`${CRI}container-type`]: "sandbox", [`${CRI}sandbox-id`]: "pod" };
 const MEMBER = { [`${CRI}container-type`]: "container", [`${CRI}sandbox-id`]: "pod" };
 
-interface Answer {
-  readonly status: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
 describe("oci pods in a VM", function () {
-  this.timeout(LIMIT_MS);
+  this.timeout(RUNTIME_LIMIT_MS);
   let folder = "";
   let root = "";
   let tree = "";
 
-  const call = (...args: readonly string[]): Answer => {
-    const { status, stdout, stderr } = spawnSync(RUNTIME, ["--root", root, ...args], {
-      stdio: ["ignore", "pipe", "pipe"],
-      timeout: LIMIT_MS,
-      encoding: "utf8",
-    });
-    return { status, stdout, stderr };
-  };
+  const call = (...args: readonly string[]): Answer => callRuntime(root, args);
   const output = (id: string): string => readFileSync(join(folder, id, "output"), "utf8");
   /** With its bundle, whose folder takes what it writes. */
   const create = (id: string, annotations: object, script: string, mounts: readonly object[] = []): Answer => {
@@ -76,7 +61,7 @@ describe("oci pods in a VM", function () {
       ["--root", root, "--log", join(bundle, "log"), "create", "-b", bundle, id],
       {
         stdio: ["ignore", log, log],
-        timeout: LIMIT_MS,
+        timeout: RUNTIME_LIMIT_MS,
         encoding: "utf8",
       },
     );

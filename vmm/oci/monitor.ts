@@ -332,14 +332,7 @@ class Life implements Controlled {
       shareAgent(this.#container.shortPath(AGENT_SOCKET), workload.agent);
       this.#container.writePhase({ status: "running", guestPid: this.#guestPid });
       answer({ ok: true });
-      void program.ended.then(
-        ({ exitCode }) => {
-          this.#end(exitCode);
-        },
-        () => {
-          this.#end(EXIT_SIGNAL_BASE + SIGKILL);
-        },
-      );
+      program.onEnd(this.#end);
     } catch (error) {
       answer({ error: startFailure(error) });
       this.#end(EXIT_FAILURE);

@@ -117,14 +117,7 @@ export class PodMember implements Controlled {
       });
       this.#container.writePhase({ status: "running", guestPid });
       reply({ ok: true });
-      void program.ended.then(
-        ({ exitCode }) => {
-          this.#end(exitCode);
-        },
-        () => {
-          this.#end(EXIT_SIGNAL_BASE + SIGKILL);
-        },
-      );
+      program.onEnd(this.#end);
     } catch (error) {
       reply({ error: startFailure(error) });
       this.#end(EXIT_FAILURE);

@@ -4,6 +4,7 @@ import { fstatSync } from "node:fs";
 import { GuestCommand, type ExitStatus } from "../agent/command.js";
 import type { AgentConnection } from "../agent/connection.js";
 import { CommandInput } from "../host/command-input.js";
+import { EXIT_SIGNAL_BASE } from "../host/exit-codes.js";
 import { OutputQueue, OutputWriter } from "../host/standard-output.js";
 import { onEndSignals } from "../sys/end-signals.js";
 import { takeTerminal } from "../sys/pseudo-terminal.js";
@@ -13,6 +14,7 @@ import type { OciProcess } from "./runtime-spec.js";
 
 const STDIN = 0;
 const SIGHUP = 1;
+const SIGKILL = 9;
 const SIGPIPE = 13;
 const NULL_DEVICE = (1 << 8) | 3;
 
@@ -94,6 +96,18 @@ export class StandardProgram {
   /** For one that is held. */
   begin(): void {
     this.#command.begin();
+  }
+
+  /** Calls back with its exit code; one that went with its VM has been killed. */
+  onEnd(end: (exitCode: number) => void): void {
+    this.ended.then(
+      ({ exitCode }) => {
+        end(exitCode);
+      },
+      () => {
+        end(EXIT_SIGNAL_BASE + SIGKILL);
+      },
+    );
   }
 
   signal(number: number): void {

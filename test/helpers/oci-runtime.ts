@@ -1,0 +1,24 @@
+// vmlet-runtime's commands, as an engine calls them.
+import { spawnSync } from "node:child_process";
+import { resolve } from "node:path";
+
+export const RUNTIME = resolve("dist/vmlet-runtime.js");
+/** Of a boot on a host that is busy with other tests, `ms`. */
+export const RUNTIME_LIMIT_MS = 240_000;
+
+export interface Answer {
+  readonly status: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** A command over the state folder `root`. */
+export function callRuntime(root: string, args: readonly string[]): Answer {
+  const { status, stdout, stderr } = spawnSync(RUNTIME, ["--root", root, ...args], {
+    // What a monitor inherits must not keep a test waiting.
+    stdio: ["ignore", "pipe", "pipe"],
+    timeout: RUNTIME_LIMIT_MS,
+    encoding: "utf8",
+  });
+  return { status, stdout, stderr };
+}
