@@ -14,7 +14,10 @@ const LEFT_OUT = /^(?:vtx|soak)\//;
 /** What all files that share the lab import. */
 const SHARES_LAB = "helpers/guest-runner.js";
 /** Boots in the lane of everything else, so that all lanes end at about the same time: the last lines of a run say when they did. */
-const BALANCE = /\/boot\/(?:command|cpu-models|image|lab-state|ordinary-user|package|user-net)\.test\.js$/;
+const WITH_OTHERS = /\/boot\/(?:command|cpu-models|image|lab-state|ordinary-user|package|user-net)\.test\.js$/;
+
+/** The same in the lane of the lab, with an engine whose containers boot on this host. */
+const WITH_LAB = /\/boot\/oci-docker\.test\.js$/;
 
 interface LaneFiles {
   readonly name: string;
@@ -31,8 +34,8 @@ function allTests(): string[] {
 }
 
 function lanes(files: readonly string[]): LaneFiles[] {
-  const inLab = files.filter((file) => readFileSync(file, "utf8").includes(SHARES_LAB));
-  const booting = files.filter((file) => !inLab.includes(file) && file.includes("/boot/") && !BALANCE.test(file));
+  const inLab = files.filter((file) => readFileSync(file, "utf8").includes(SHARES_LAB) || WITH_LAB.test(file));
+  const booting = files.filter((file) => !inLab.includes(file) && file.includes("/boot/") && !WITH_OTHERS.test(file));
   const others = files.filter((file) => !inLab.includes(file) && !booting.includes(file));
   return [
     { name: "tests of this host, with some boots", files: others },

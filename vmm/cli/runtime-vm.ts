@@ -1,9 +1,12 @@
 // The entry of the processes that vmlet-runtime's commands start: the one that has a container's VM, and one for each further
 // program in it.
+import { stretchInSilence } from "../host/time-limit.js";
 import { exitNow } from "../sys/exit.js";
 import { runProcess } from "./process.js";
 import { UsageError } from "./usage-error.js";
 
+// Standard error is the container's.
+stretchInSilence();
 void runProcess(async ([command, folder = "", order = ""], end) => {
   end.exit = exitNow;
   switch (command) {

@@ -41,6 +41,11 @@ export function guestSlowness(mips: number): number {
 
 let hasSpoken = false;
 
+/** For a process whose standard error is a guest's program's: limits are stretched without a word. */
+export function stretchInSilence(): void {
+  hasSpoken = true;
+}
+
 /** `usualMs`, or more where the host is slower; says so the first time. `what` as in "the lab's start". */
 export function timeLimit(
   what: string,
