@@ -129,10 +129,10 @@ static void rename_held(const struct held_name *held, const char *name)
 		call4(pwrite64, held->memory, name, held->length, held->at);
 }
 
-/* A file system says for at most a second what it has said before. */
+/* A shared folder may say for a tenth of a second what it has said before (vmm/virtio/backends/virtiofsd-command.ts). */
 static void let_answers_expire(void)
 {
-	static const struct timespec64 longer = { 1, 200000000 };
+	static const struct timespec64 longer = { 0, 200000000 };
 
 	call2(nanosleep, &longer, 0);
 }

@@ -8,6 +8,9 @@ export const VIRTIOFSD_PACKAGE = "qemu-system-common";
 /** Descriptor that it finds its listening socket at. */
 export const VIRTIOFSD_FD = 3;
 
+/** So long a guest may take what it knows of a name or a file for true, `s`. */
+const ATTRIBUTE_SECONDS = 0.1;
+
 /** linux/capability.h. */
 const CAP_SYS_CHROOT = 18n;
 const CAP_SYS_ADMIN = 21n;
@@ -119,6 +122,10 @@ function serverWords(program: string, path: string, sandbox: Sandbox, level: str
     "modcaps=-mknod",
     // What is mounted below the folder is another file system for the guest, too.
     "announce_submounts",
+    // The guest keeps what it has read until it hears that the file has changed, and asks for that as often: by default it
+    // would read a program anew each time that somebody opens it.
+    "cache=always",
+    `timeout=${String(ATTRIBUTE_SECONDS)}`,
     `log_level=${level}`,
   ];
   return [program, `--fd=${String(VIRTIOFSD_FD)}`, ...options.flatMap((option) => ["-o", option])];
