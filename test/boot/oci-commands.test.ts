@@ -7,11 +7,9 @@ import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSy
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { isRoot } from "../../bench/ladder/detect.js";
 import { countBoot } from "../helpers/booted.js";
-import { busyboxTree, whyNoBusybox } from "../helpers/busybox-image.js";
-import { whyNoKvm } from "../helpers/kvm-guard.js";
-import { callRuntime, RUNTIME, RUNTIME_LIMIT_MS, type Answer } from "../helpers/oci-runtime.js";
+import { busyboxTree } from "../helpers/busybox-image.js";
+import { callRuntime, RUNTIME, RUNTIME_LIMIT_MS, whyNoContainers, type Answer } from "../helpers/oci-runtime.js";
 import { skip } from "../helpers/skip.js";
 
 /** Another run of this test may be at work on the host. */
@@ -39,11 +37,7 @@ describe("oci runtime's commands", function () {
       .filter((line) => line.includes(`monitor ${root}/`));
 
   before(function () {
-    const why =
-      whyNoKvm() ??
-      whyNoBusybox() ??
-      (isRoot() ? undefined : "containers of an engine need root") ??
-      (existsSync("/usr/lib/qemu/virtiofsd") ? undefined : "virtiofsd is not installed");
+    const why = whyNoContainers();
     if (why !== undefined) return skip(this, why);
     folder = mkdtempSync(join(tmpdir(), "vmlet-oci-"));
     root = join(folder, "state");

@@ -2,15 +2,13 @@
 // behind their program's exec, and nobody notices but by the time.
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { isRoot } from "../../bench/ladder/detect.js";
 import { cacheFolder } from "../../vmm/host/cache-folder.js";
 import { countBoot } from "../helpers/booted.js";
-import { busyboxTree, whyNoBusybox } from "../helpers/busybox-image.js";
-import { whyNoKvm } from "../helpers/kvm-guard.js";
-import { callRuntime, RUNTIME, RUNTIME_LIMIT_MS } from "../helpers/oci-runtime.js";
+import { busyboxTree } from "../helpers/busybox-image.js";
+import { callRuntime, RUNTIME, RUNTIME_LIMIT_MS, whyNoContainers } from "../helpers/oci-runtime.js";
 import { skip } from "../helpers/skip.js";
 
 /** In the program's variables, and so in what is kept of it, and nowhere else. */
@@ -25,11 +23,7 @@ describe("oci containers that come again", function () {
   const randoms = new Set<string>();
 
   before(function () {
-    const why =
-      whyNoKvm() ??
-      whyNoBusybox() ??
-      (isRoot() ? undefined : "containers of an engine need root") ??
-      (existsSync("/usr/lib/qemu/virtiofsd") ? undefined : "virtiofsd is not installed");
+    const why = whyNoContainers();
     if (why !== undefined) return skip(this, why);
     folder = mkdtempSync(join(tmpdir(), "vmlet-held-"));
     tree = busyboxTree(folder);

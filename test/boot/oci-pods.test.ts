@@ -16,11 +16,9 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { isRoot } from "../../bench/ladder/detect.js";
 import { countBoot } from "../helpers/booted.js";
-import { busyboxTree, whyNoBusybox } from "../helpers/busybox-image.js";
-import { whyNoKvm } from "../helpers/kvm-guard.js";
-import { callRuntime, RUNTIME, RUNTIME_LIMIT_MS, type Answer } from "../helpers/oci-runtime.js";
+import { busyboxTree } from "../helpers/busybox-image.js";
+import { callRuntime, RUNTIME, RUNTIME_LIMIT_MS, whyNoContainers, type Answer } from "../helpers/oci-runtime.js";
 import { skip } from "../helpers/skip.js";
 
 const CRI = "io.kubernetes.cri.";
@@ -79,11 +77,7 @@ describe("oci pods in a VM", function () {
     readFileSync(`/proc/${String(state("pod").pid)}/mounts`, "utf8").split(`/share/${id}/`).length - 1;
 
   before(function () {
-    const why =
-      whyNoKvm() ??
-      whyNoBusybox() ??
-      (isRoot() ? undefined : "containers of an engine need root") ??
-      (existsSync("/usr/lib/qemu/virtiofsd") ? undefined : "virtiofsd is not installed");
+    const why = whyNoContainers();
     if (why !== undefined) return skip(this, why);
     folder = mkdtempSync(join(tmpdir(), "vmlet-pods-"));
     root = join(folder, "state");

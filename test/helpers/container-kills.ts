@@ -4,14 +4,12 @@ import { spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { basename, join, resolve } from "node:path";
+import { basename, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { statFields } from "../../vmm/sdk/process-identity.js";
-import { isRoot } from "../../bench/ladder/detect.js";
 import { findProgram } from "../../vmm/host/programs.js";
-import { whyNoKvm } from "./kvm-guard.js";
 import { Random, caseSeed } from "../fuzz/random.js";
-import { busyboxTree, whyNoBusybox } from "./busybox-image.js";
+import { busyboxTree } from "./busybox-image.js";
 import {
   leftovers,
   makeParentGroups,
@@ -19,9 +17,9 @@ import {
   temporaryFiles,
   type ContainerPlaces,
 } from "./container-leftovers.js";
+import { RUNTIME, whyNoContainers } from "./oci-runtime.js";
 
 const COMMAND_LIMIT_MS = 120_000;
-const RUNTIME = resolve("dist/vmlet-runtime.js");
 
 /** Who is killed, and when: from the beginning of the command that it belongs to. */
 const VICTIMS: readonly { readonly name: string; readonly withinMs: number }[] = [
@@ -46,10 +44,7 @@ const VICTIMS: readonly { readonly name: string; readonly withinMs: number }[] =
 /** Why nobody can be killed here; undefined if somebody can. */
 export function whyNoKills(): string | undefined {
   return (
-    whyNoKvm() ??
-    whyNoBusybox() ??
-    (isRoot() ? undefined : "containers of an engine need root") ??
-    (existsSync("/usr/lib/qemu/virtiofsd") ? undefined : "virtiofsd is not installed") ??
+    whyNoContainers() ??
     (findProgram("ip") !== undefined && findProgram("tc") !== undefined ? undefined : "iproute2 is not installed")
   );
 }

@@ -145,8 +145,9 @@ writeFileSync("dist/package.json", '{"type":"commonjs"}\n');
 
 // The cache is V8's own: one of another version or with other flags is refused and costs nothing
 // but the parsing. All characters are ASCII (esbuild escapes the rest), hence latin1.
-// `program` and `cache` are expressions of JavaScript, names of files in dist/.
-const loader = (program, cache) => `"use strict";
+// `program` and `cache` are expressions of JavaScript, names of files in dist/; `later`: the same of its second part, if it has two
+// (vmm/bundle/parts.mjs).
+const loader = ({ program, cache, later }) => `"use strict";
 // From here on SIGUSR1 ends this program, as it ends any; libuv gives a signal its default action when the
 // last listener goes.
 const noDebugger = () => undefined;
@@ -170,8 +171,7 @@ function load(program, cache, parts, module) {
   script.runInThisContext()(module.exports, require, module, filename, __dirname, parts);
   return module.exports;
 }
-// The second part of a program that has two (vmm/bundle/parts.mjs).
-const parts = { load: () => load("/firecracker-vm.js", "/firecracker-vm.cache", parts, { exports: {} }) };
+const parts = ${later === undefined ? "undefined" : `{ load: () => load(${later.program}, ${later.cache}, parts, { exports: {} }) }`};
 load(${program}, ${cache}, parts, module);
 `;
 // vmm/cli/vms/entry.ts
@@ -194,11 +194,16 @@ const programs = [
     program: `(${IS_RUNTIME_VM} ? "/runtime-vm.js" : "/runtime.js")`,
     cache: `(${IS_RUNTIME_VM} ? "/runtime-vm.cache" : "/runtime.cache")`,
   },
-  { file: "dist/vmlet-firecracker.js", program: '"/firecracker.js"', cache: '"/firecracker.cache"' },
+  {
+    file: "dist/vmlet-firecracker.js",
+    program: '"/firecracker.js"',
+    cache: '"/firecracker.cache"',
+    later: { program: '"/firecracker-vm.js"', cache: '"/firecracker-vm.cache"' },
+  },
 ];
-for (const { file, program, cache } of programs) {
-  writeFileSync(file, `${SHEBANG}${loader(program, cache)}`);
-  chmodSync(file, 0o755);
+for (const program of programs) {
+  writeFileSync(program.file, `${SHEBANG}${loader(program)}`);
+  chmodSync(program.file, 0o755);
 }
 writeFileSync("dist/firecracker-openapi.json", `${JSON.stringify(await openApi(), undefined, 1)}\n`);
 function canOpenKvm() {

@@ -131,25 +131,19 @@ function boot(folder, pages, words, { expected = REBOOTED, saves = true, program
   process.env.VMLET_CACHE = join(folder, "cache");
   process.env.VMLET_STATE = join(folder, "state");
   process.argv = [process.execPath, resolve(program), ...words];
-  const main = script.runInThisContext();
-  const own = (file) => [createRequire(file), { exports: {} }, file, join(folder, "dist")];
+  const run = (part, file) => {
+    const module = { exports: {} };
+    part.runInThisContext()(module.exports, createRequire(file), module, file, join(folder, "dist"), parts);
+    return module.exports;
+  };
   // The second part of a program that has two. The first one's cache is what an answer needs.
   const load = () => {
     save(script);
     later.script = new Script(read(later.file), { filename: later.file });
-    const module = { exports: {} };
-    later.script.runInThisContext()(
-      module.exports,
-      createRequire(later.file),
-      module,
-      later.file,
-      join(folder, "dist"),
-      parts,
-    );
-    return module.exports;
+    return run(later.script, later.file);
   };
   const parts = { load };
-  main({}, ...own(filename), parts);
+  run(script, filename);
 }
 
 /** As a client does, from its first question to the guest's start. */

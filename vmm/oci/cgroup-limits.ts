@@ -11,7 +11,8 @@ import type { OciBlockIo, OciResources } from "./runtime-spec.js";
 export const OVERHEAD_BYTES = 160 * 1024 * 1024;
 /** The monitor and the file server have some 20 of their own. */
 const MIN_TASKS = 64;
-const DEFAULT_PERIOD_US = 100_000;
+/** Linux: scheduler/sched-bwc.rst */
+export const DEFAULT_PERIOD_US = 100_000;
 const MAX_SHARES = 262_144;
 
 /** A file, what is to be in it, and whether the kernel need not have it. */

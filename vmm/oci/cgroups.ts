@@ -5,6 +5,7 @@ import { dirname, isAbsolute, join } from "node:path";
 import { ConfigError, HostError } from "../errors.js";
 import { bootId } from "../host/facts.js";
 import type { ProcessIdentity } from "../sdk/process-identity.js";
+import { killProcess } from "./kill-process.js";
 
 /** Memory of a VM that was killed takes its time to be freed, `ms`. */
 const REMOVE_LIMIT_MS = 15_000;
@@ -93,15 +94,12 @@ export function makeCgroups(paths: CgroupPaths): void {
 
 /** From the top of the hierarchy down: in version 1 a new cpuset is empty, in version 2 controllers are given on one by one. */
 function makeFolders(path: string, controller: string): void {
-  const parent = dirname(path);
+  mkdirSync(path, { recursive: true });
   if (controller === "cpuset") {
-    mkdirSync(path, { recursive: true });
     inherit(path, "cpuset.cpus");
     inherit(path, "cpuset.mems");
-    return;
   }
-  mkdirSync(path, { recursive: true });
-  if (controller === "") giveOnControllers(parent);
+  if (controller === "") giveOnControllers(dirname(path));
 }
 
 /** What is above gives them on to what is below; a group that has processes of its own cannot. */
@@ -146,13 +144,7 @@ export async function removeCgroups(paths: CgroupPaths, owner: ProcessIdentity |
   if (owner !== undefined && owner.boot !== bootId() && Object.values(paths).some((path) => tasksBelow(path) > 0))
     return;
   for (const begun = performance.now(); performance.now() - begun < REMOVE_LIMIT_MS;) {
-    for (const pid of processesIn(paths)) {
-      try {
-        process.kill(pid, "SIGKILL");
-      } catch {
-        // It has ended by itself.
-      }
-    }
+    for (const pid of processesIn(paths)) killProcess(pid);
     if (Object.values(paths).map(isRemoved).every(Boolean)) return;
     thaw(paths);
     await new Promise((resolve) => setTimeout(resolve, RETRY_MS));

@@ -5,9 +5,8 @@ import { closeSync, openSync, renameSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { steps } from "../agent/container-request.js";
 import { ConfigError, HostError } from "../errors.js";
-import { bootId } from "../host/facts.js";
 import { packageRoot } from "../host/guest-files.js";
-import { isAlive, ownIdentity, statFields, type ProcessIdentity } from "../sdk/process-identity.js";
+import { identityOf, isAlive, ownIdentity, type ProcessIdentity } from "../sdk/process-identity.js";
 import { CLONE_NEWNET, enterNamespace, unshare } from "../sys/namespaces.js";
 import { setLimits } from "./cgroup-limits.js";
 import { cgroupPaths, checkCgroups, joinCgroups, makeCgroups, removeCgroups } from "./cgroups.js";
@@ -30,7 +29,6 @@ export const CREATE_OPTIONS = {
   values: ["bundle|b", "console-socket", "pid-file", "preserve-fds"],
   flags: ["no-pivot", "no-new-keyring"],
 };
-const START_TICKS_FIELD = 19;
 /** From SIGKILL to the monitor's end, `ms`. */
 const END_LIMIT_MS = 10_000;
 
@@ -116,7 +114,7 @@ export async function createContainer(
       terminal: consoleSocket === undefined ? undefined : openConsole(consoleSocket),
       isDetached: !(hasTerminal && isForeground),
     });
-    const monitor = identityOf(child);
+    const monitor = monitorOf(child);
     record = { ...record, monitor };
     container.write(record);
     joinCgroups(cgroups, monitor.pid);
@@ -202,10 +200,10 @@ function spawnMonitor(container: Container, { terminal, isDetached }: MonitorStr
 }
 
 /** Throws HostError for a process that could not be made. */
-function identityOf({ pid }: ChildProcess): ProcessIdentity {
+function monitorOf({ pid }: ChildProcess): ProcessIdentity {
   if (pid === undefined)
     throw new HostError(`The monitor ${runtimeProgram()} cannot be started`, { cure: "make build" });
-  return { pid, startTicks: Number(statFields(pid)?.[START_TICKS_FIELD] ?? 0), boot: bootId() };
+  return identityOf(pid);
 }
 
 export function runtimeProgram(): string {

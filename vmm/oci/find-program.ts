@@ -4,6 +4,7 @@ import { lstatSync, readlinkSync, statSync, type Stats } from "node:fs";
 import { isAbsolute, join, posix } from "node:path";
 import { ConfigError } from "../errors.js";
 import { execFailure } from "./exec-failure.js";
+import { mayChangeFiles } from "./hooks.js";
 import type { OciSpec } from "./runtime-spec.js";
 
 /** path_resolution(7) */
@@ -17,7 +18,7 @@ type Found = Stats | "unknown" | undefined;
 export function checkProgram({ process, mounts = [], hooks }: OciSpec, rootfs: string): void {
   const [name = ""] = process?.args ?? [];
   const cwd = process?.cwd ?? "/";
-  if (name === "" || mayPutFiles(hooks)) return;
+  if (name === "" || mayChangeFiles(hooks)) return;
   const covered = mounts.map(({ destination }) => posix.join("/", destination));
   const candidates = name.includes("/") ? [posix.resolve(cwd, name)] : inPath(name, process?.env ?? []);
   if (candidates === undefined) return;
@@ -32,12 +33,6 @@ export function checkProgram({ process, mounts = [], hooks }: OciSpec, rootfs: s
     if (name.includes("/") || !found.isDirectory()) [errno, isFolder] = ["EACCES", found.isDirectory()];
   }
   throw new ConfigError([execFailure(name, errno, isFolder) ?? errno]);
-}
-
-/** A hook may put the program there; Docker's own, of every container, only connects networks. */
-function mayPutFiles(hooks: OciSpec["hooks"]): boolean {
-  const before = ["prestart", "createRuntime", "createContainer", "startContainer"] as const;
-  return before.some((kind) => (hooks?.[kind] ?? []).some(({ args = [] }) => !args.includes("libnetwork-setkey")));
 }
 
 /** Undefined where the program's own search decides. */

@@ -4,6 +4,7 @@ import { existsSync, lstatSync, statfsSync, statSync } from "node:fs";
 import { isAbsolute, join, posix } from "node:path";
 import { NAMESPACES, steps } from "../agent/container-request.js";
 import { ConfigError } from "../errors.js";
+import { DEFAULT_PERIOD_US } from "./cgroup-limits.js";
 import { mountFlags, type MountFlags } from "./mount-options.js";
 import { hostNameOf, refusedOfHost } from "./of-the-host.js";
 import type { PodRole } from "./pod.js";
@@ -15,8 +16,6 @@ export const ROOT_NAME = "root";
 const GROUP_IN_GUEST = "container";
 /** Its limit of tasks, in a guest that has one. */
 export const TASK_LIMIT_IN_GUEST = `/sys/fs/cgroup/${GROUP_IN_GUEST}/pids.max`;
-/** Linux: scheduler/sched-bwc.rst */
-const DEFAULT_PERIOD_US = 100_000;
 const SHM = "/dev/shm";
 /** Where the guest has what a pod's containers share as /dev/shm. */
 export const POD_MEMORY = "/.vmlet/shm";

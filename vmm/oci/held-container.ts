@@ -14,9 +14,10 @@ import { Workload } from "../sdk/workload.js";
 import { ProgramTemplate } from "../snapshot/program-template.js";
 import type { OpenSnapshot } from "../snapshot/restore.js";
 import { templatePath } from "../snapshot/template.js";
+import { mayChangeFiles } from "./hooks.js";
 import { REMOVAL_REQUESTS, removeInterfaces } from "./network/guest-network.js";
 import { processOptions } from "./process-options.js";
-import type { OciHook, OciProcess, OciSpec } from "./runtime-spec.js";
+import type { OciProcess, OciSpec } from "./runtime-spec.js";
 
 /** From the guest's start to where it is saved, `ms`. */
 const LIMIT_MS = 300_000;
@@ -25,8 +26,6 @@ const MAX_WORDS_BYTES = 60_000;
 const HOSTNAME = "HOSTNAME=";
 /** In the place of a name of the same length. */
 const PLACEHOLDER = "x";
-/** Argument by which an engine's hook is known to make the network, and to leave files alone. */
-const NETWORK_HOOK = "libnetwork-setkey";
 
 export interface ContainerStart {
   readonly spec: OciSpec;
@@ -151,10 +150,7 @@ function canBeHeld({ spec, process, steps }: ContainerStart): boolean {
   const places = [...args, ...env.filter((word) => word !== `${HOSTNAME}${name}`)];
   if (name !== "" && places.some((word) => word.includes(name))) return false;
   if (name !== "" && steps.filter((word) => word.includes(name)).length > 1) return false;
-  // They may change the container's files until its program begins.
-  const { createRuntime = [], createContainer = [], startContainer = [], prestart = [] } = spec.hooks ?? {};
-  const hooks: readonly OciHook[] = [...createRuntime, ...createContainer, ...startContainer, ...prestart];
-  return hooks.every(({ args: words = [] }) => words[0] === NETWORK_HOOK);
+  return !mayChangeFiles(spec.hooks);
 }
 
 function placeholder(name: string): string {

@@ -6,8 +6,9 @@ import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { HostError } from "../errors.js";
 import type { Context } from "./context.js";
+import { killProcess } from "./kill-process.js";
 import { messageOf } from "./log.js";
-import type { HookKind, OciHook } from "./runtime-spec.js";
+import type { HookKind, OciHook, OciSpec } from "./runtime-spec.js";
 import { stateOf, type Container, type ContainerRecord, type ContainerStatus } from "./state.js";
 
 /** Of what a hook says, for an error. */
@@ -15,6 +16,16 @@ const MAX_CHARS = 1024;
 /** What a hook has written before its end has been read by then, `ms`. */
 const DRAIN_MS = 50;
 const HOOK_FILE = /^hook-\d+\.json$/;
+
+/** First argument of Docker's own hook, which every container of its has: it connects networks, and leaves files alone. */
+const NETWORK_HOOK = "libnetwork-setkey";
+
+/** Until its program begins, a hook may change the container's files. */
+export function mayChangeFiles(hooks: OciSpec["hooks"] = {}): boolean {
+  const { prestart = [], createRuntime = [], createContainer = [], startContainer = [] } = hooks;
+  const all: readonly OciHook[] = [...prestart, ...createRuntime, ...createContainer, ...startContainer];
+  return all.some(({ args = [] }) => args[0] !== NETWORK_HOOK);
+}
 
 /** Files that are standard input of a hook that runs, or ran when who had started it was killed. */
 export function hookFiles({ folder }: Container): string[] {
@@ -89,7 +100,7 @@ function endOf(child: ChildProcess, path: string, timeout: number | undefined): 
         ? undefined
         : setTimeout(() => {
             isLate = true;
-            killGroup(child);
+            if (child.pid !== undefined) killProcess(-child.pid);
           }, timeout * 1000);
     const done = (why: string | undefined): void => {
       clearTimeout(timer);
@@ -111,15 +122,6 @@ function endOf(child: ChildProcess, path: string, timeout: number | undefined): 
       else done(code === null ? `ended by ${String(signal)}` : `exit status ${String(code)}`);
     });
   });
-}
-
-function killGroup({ pid }: ChildProcess): void {
-  if (pid === undefined) return;
-  try {
-    process.kill(-pid, "SIGKILL");
-  } catch {
-    // It has ended by itself.
-  }
 }
 
 /** It may say as much as it likes. */

@@ -3,6 +3,7 @@
 import { readFileSync, readdirSync, statSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { isAlive, statFields, type ProcessIdentity } from "../sdk/process-identity.js";
+import { killProcess } from "./kill-process.js";
 import { MONITOR_COMMAND, type Container } from "./state.js";
 
 const LOOK_MS = 5;
@@ -55,12 +56,4 @@ function livingProcesses(isWanted: (pid: number) => boolean): number[] {
         return false;
       }
     });
-}
-
-export function killProcess(pid: number): void {
-  try {
-    process.kill(pid, "SIGKILL");
-  } catch {
-    // It has ended by itself.
-  }
 }

@@ -8,6 +8,7 @@ import {
   MIN_RUN_MEMORY_MIB,
 } from "../config/defaults.js";
 import { ConfigError } from "../errors.js";
+import { DEFAULT_PERIOD_US } from "./cgroup-limits.js";
 import { GUEST_OWN_MIB, podResources, podSize } from "./pod-size.js";
 import type { PodRole } from "./pod.js";
 import type { OciResources, OciSpec } from "./runtime-spec.js";
@@ -15,8 +16,6 @@ import type { OciResources, OciSpec } from "./runtime-spec.js";
 export const MEMORY_ANNOTATION = "io.vmlet.memory-mib";
 export const CPUS_ANNOTATION = "io.vmlet.cpus";
 const MIB = 1024 * 1024;
-/** Linux: scheduler/sched-bwc.rst */
-const DEFAULT_PERIOD_US = 100_000;
 
 export interface MachineSize {
   readonly memoryMib: number;

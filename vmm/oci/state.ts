@@ -4,7 +4,7 @@ import { mkdirSync, openSync, readFileSync, readdirSync, renameSync, rmSync, sta
 import { basename, dirname, join } from "node:path";
 import { ConfigError, HostError } from "../errors.js";
 import { errnoText } from "../host/errno-text.js";
-import { isAlive, type ProcessIdentity } from "../sdk/process-identity.js";
+import { isAlive, isSame, type ProcessIdentity } from "../sdk/process-identity.js";
 import type { CgroupPaths } from "./cgroups.js";
 import { ID } from "./container-id.js";
 import type { SharedPath } from "./guest-setup.js";
@@ -160,7 +160,7 @@ export class Container {
   /** What `creator` has made of it; one that was removed meanwhile, and made again by somebody else, stays. Throws HostError. */
   removeUnfinished(creator: ProcessIdentity): void {
     const other = (readOwn(join(this.folder, RECORD)) as Partial<ContainerRecord> | undefined)?.creator;
-    const isOthers = other !== undefined && (other.pid !== creator.pid || other.startTicks !== creator.startTicks);
+    const isOthers = other !== undefined && !isSame(other, creator);
     if (!isOthers) this.remove();
   }
 

@@ -10,7 +10,15 @@ export interface ProcessIdentity {
 }
 
 export function ownIdentity(): ProcessIdentity {
-  return { pid: process.pid, startTicks: startTicks(process.pid) ?? 0, boot: bootId() };
+  return identityOf(process.pid);
+}
+
+export function identityOf(pid: number): ProcessIdentity {
+  return { pid, startTicks: startTicks(pid) ?? 0, boot: bootId() };
+}
+
+export function isSame(one: ProcessIdentity, other: ProcessIdentity): boolean {
+  return one.pid === other.pid && one.startTicks === other.startTicks && one.boot === other.boot;
 }
 
 export function isAlive({ pid, startTicks: ticks, boot }: ProcessIdentity): boolean {

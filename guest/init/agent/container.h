@@ -247,16 +247,11 @@ static long set_oom_score(int score)
 {
 	static char number[16];
 	char *at = number;
-	long fd = call3(open, "/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC, 0), result;
 
-	if (fd < 0)
-		return fd;
 	if (score < 0)
 		*at++ = '-';
 	append_number(at, number + sizeof(number), (unsigned)(score < 0 ? -score : score));
-	result = call3(write, fd, number, length_of(number));
-	call1(close, fd);
-	return result < 0 ? result : 0;
+	return write_text("/proc/self/oom_score_adj", number);
 }
 
 /* Before it becomes another user: what it may never have again. */

@@ -105,11 +105,11 @@ static long limit_cgroup(const char *file, const char *value)
 	static char path[MAX_PATH + 32];
 	const char *end = path + sizeof(path);
 
-	for (const char *c = file; *c; c++)
-		if (*c == '/' || length_of(file) > 63)
-			return -EINVAL;
-	if (!cgroup_folder[0])
+	if (!cgroup_folder[0] || length_of(file) > 63)
 		return -EINVAL;
+	for (const char *c = file; *c; c++)
+		if (*c == '/')
+			return -EINVAL;
 	hand_down(file);
 	append(append(path, end, cgroup_folder), end, file);
 	return write_text(path, value);

@@ -95,8 +95,8 @@ export class GuestNetwork {
   }
 }
 
-function textOf(resolvConf: string | undefined): string {
-  return resolvConf !== undefined && existsSync(resolvConf) ? readFileSync(resolvConf, "utf8") : "";
+function textOf(path: string | undefined): string {
+  return path !== undefined && existsSync(path) ? readFileSync(path, "utf8") : "";
 }
 
 /** Requests to the agent for each interface that goes. */

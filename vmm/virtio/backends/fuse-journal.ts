@@ -1,7 +1,7 @@
 // What a guest has looked up and opened in a shared folder, so that another server can be brought to know the same: from what
 // virtiofsd says of its work. Its numbers for nodes and handles follow from the order of the requests alone, and the answers
 // tell whether they did. Linux: include/uapi/linux/fuse.h.
-import { lstatSync } from "node:fs";
+import { lstatSync, type BigIntStats } from "node:fs";
 import { join } from "node:path";
 import { FUSE_IN_HEADER_BYTES, FUSE_OUT_HEADER_BYTES } from "../../../devices/virtio/fs/constants.js";
 
@@ -135,8 +135,7 @@ function withFingerprints(entries: JournalEntry[], folder: string): JournalEntry
     if (stat === undefined) return undefined;
     // Whatever else it is, the guest asks again; but it has the bytes of these.
     if (!stat.isSymbolicLink() && !opened.has(entry.node)) continue;
-    const { ino, size, mtimeNs, ctimeNs, mode, uid, gid } = stat;
-    entry.file = [ino, size, mtimeNs, ctimeNs, mode, uid, gid].join(" ");
+    entry.file = fingerprint(stat);
   }
   return entries;
 }
@@ -186,13 +185,26 @@ export function isAsBefore(entry: JournalEntry | undefined, answer: Uint8Array):
   }
 }
 
+type Identifying = "ino" | "size" | "mtimeNs" | "ctimeNs" | "mode" | "uid" | "gid";
+
+function fingerprint({ ino, size, mtimeNs, ctimeNs, mode, uid, gid }: Pick<BigIntStats, Identifying>): Fingerprint {
+  return [ino, size, mtimeNs, ctimeNs, mode, uid, gid].join(" ");
+}
+
 /** struct fuse_attr */
 function fingerprintOf(attr: Buffer): Fingerprint {
-  const second = (at: number, nanosecond: number): bigint =>
-    attr.readBigInt64LE(at) * 1_000_000_000n + BigInt(attr.readUInt32LE(nanosecond));
-  const [ino, size] = [attr.readBigUInt64LE(0), attr.readBigUInt64LE(8)];
-  const [mode, uid, gid] = [60, 68, 72].map((at) => attr.readUInt32LE(at));
-  return [ino, size, second(32, 52), second(40, 56), mode, uid, gid].join(" ");
+  const number = (at: number): bigint => BigInt(attr.readUInt32LE(at));
+  const time = (second: number, nanosecond: number): bigint =>
+    attr.readBigInt64LE(second) * 1_000_000_000n + number(nanosecond);
+  return fingerprint({
+    ino: attr.readBigUInt64LE(0),
+    size: attr.readBigUInt64LE(8),
+    mtimeNs: time(32, 52),
+    ctimeNs: time(40, 56),
+    mode: number(60),
+    uid: number(68),
+    gid: number(72),
+  });
 }
 
 /** As it is kept. */

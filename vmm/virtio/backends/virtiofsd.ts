@@ -138,7 +138,7 @@ export function startVirtiofsd(folder: VirtiofsdFolder, isJournaled = false): Vi
  */
 export function endVirtiofsd({ socket, vhost, wordsFd, journalFd, process: child }: Virtiofsd): void {
   vhost.close();
-  for (const fd of [socket, wordsFd, ...(journalFd === undefined ? [] : [journalFd])]) closeDescriptor(fd);
+  closeAll(socket, wordsFd, journalFd);
   endProcess(child);
 }
 
@@ -225,6 +225,10 @@ function cureFor({ capabilities }: VirtiofsdHost, folder: VirtiofsdFolder): stri
   return needsMounts(folder) ? `${rights}; a read-only folder, or a file, needs Linux 5.12 or newer` : rights;
 }
 
+function closeAll(...descriptors: readonly (number | undefined)[]): void {
+  for (const fd of descriptors) if (fd !== undefined) closeDescriptor(fd);
+}
+
 /** Starts it, and does not wait for it. */
 function launch([program = "", ...args]: readonly string[], folder: string, isJournaled: boolean): Virtiofsd {
   const [socket, listener] = connectedPair();
@@ -237,7 +241,7 @@ function launch([program = "", ...args]: readonly string[], folder: string, isJo
     child = spawn(program, args, { stdio: ["ignore", "ignore", journalFd ?? childWords, listener], detached: true });
   } catch (error) {
     vhost.close();
-    for (const fd of [socket, wordsFd, ...(journalFd === undefined ? [] : [journalFd])]) closeDescriptor(fd);
+    closeAll(socket, wordsFd, journalFd);
     throw error;
   } finally {
     closeDescriptor(listener);
