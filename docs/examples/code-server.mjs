@@ -6,6 +6,7 @@ import { ExecError, VmPool } from "vmlet";
 
 const [port, image, ...interpreter] = process.argv.slice(2);
 const MAX_CODE_BYTES = 2 ** 20;
+const timeoutMs = Number(process.env.TIMEOUT_MS ?? 5000);
 const pool = new VmPool({ image }, { size: 2 });
 
 async function run(request, signal) {
@@ -16,7 +17,7 @@ async function run(request, signal) {
   const vm = await pool.take();
   try {
     await vm.files.write("/tmp/code", Buffer.concat(chunks), { signal });
-    const limits = { timeoutMs: 5000, maxOutputBytes: MAX_CODE_BYTES, signal };
+    const limits = { timeoutMs, maxOutputBytes: MAX_CODE_BYTES, signal };
     const { exitCode, stdout, stderr } = await vm.exec([...interpreter, "/tmp/code"], limits);
     return { status: 200, exitCode, stdout, stderr };
   } catch (error) {

@@ -6,6 +6,8 @@ import { join } from "node:path";
 import { ExecError, Vm } from "vmlet";
 
 const [image, folder, workers] = process.argv.slice(2);
+/** Of a test. */
+const timeoutMs = Number(process.env.TIMEOUT_MS ?? 5000);
 const tests = (await readdir(folder)).filter((name) => name.endsWith(".test")).sort();
 const saved = await mkdtemp(join(tmpdir(), "prepared-"));
 const results = [];
@@ -14,7 +16,7 @@ async function work() {
   const vm = await Vm.restore(join(saved, "vm"));
   try {
     for (let test; (test = tests.shift()) !== undefined;) {
-      const options = { cwd: "/tests", mergeOutput: true, timeoutMs: 5000 };
+      const options = { cwd: "/tests", mergeOutput: true, timeoutMs };
       const { exitCode, stdout } = await vm.exec(["sh", test], options).catch(timedOut);
       results.push({ test, exitCode, stdout });
     }

@@ -18,7 +18,7 @@ const DUKTAPE = "/usr/bin/duk";
 /** Of a boot on a host that is busy with other tests. */
 const LIMIT_MS = 240_000;
 /** Of a program: its first output may take seconds where the tests of three lanes share two processors. */
-const TIMEOUT_MS = 15_000;
+const TIMEOUT_MS = 20_000;
 
 interface Answer {
   readonly exitCode?: number;
