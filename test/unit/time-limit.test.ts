@@ -31,6 +31,8 @@ describe("time limit", () => {
     const say = (line: string): void => void said.push(line);
     assert.equal(timeLimit("the start", 120_000, 1, say), 120_000);
     assert.equal(timeLimit("the start", 120_000, 1.4, say), 120_000);
+    // Longer, but nothing to wait for.
+    assert.equal(timeLimit("the end of a command", 1000, 3.21, say), 3300);
     assert.deepEqual(said, []);
     assert.equal(timeLimit("the start", 120_000, 3.21, say), 385_200);
     assert.equal(timeLimit("a sign of life", 60_000, 3.21, say), 192_600);

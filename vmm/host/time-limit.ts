@@ -9,8 +9,10 @@ const USUAL_TURN_MS = 2;
 const TURNS = 7;
 /** Guest kernel instructions a second on the software KVM that the limits were chosen on, in millions. */
 const USUAL_MIPS = 1.6;
-/** Less than this is noise. */
+/** Less than this is noise ... */
 const WORTH_A_WORD = 1.5;
+/** ... and so is a wait that is over before a person would ask, `ms`. */
+const LONG_MS = 10_000;
 
 function turnMs(): number {
   const started = performance.now();
@@ -46,7 +48,7 @@ export function stretchInSilence(): void {
   hasSpoken = true;
 }
 
-/** `usualMs`, or more where the host is slower; says so the first time. `what` as in "the lab's start". */
+/** `usualMs`, or more where the host is slower; says so the first time that it makes somebody wait. `what` as in "the lab's start". */
 export function timeLimit(
   what: string,
   usualMs: number,
@@ -55,7 +57,7 @@ export function timeLimit(
 ): number {
   if (slowness < WORTH_A_WORD) return usualMs;
   const limit = Math.ceil((usualMs * slowness) / 100) * 100;
-  if (!hasSpoken) {
+  if (!hasSpoken && limit >= LONG_MS) {
     hasSpoken = true;
     const times = slowness.toFixed(1);
     const seconds = (ms: number): string => String(Math.round(ms / 1000));
