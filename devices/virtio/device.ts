@@ -62,8 +62,8 @@ export interface ActivationContext {
   readonly features: bigint;
   /** One a queue; those that the driver did not set up are stopped, hence always empty. */
   readonly queues: readonly Queue[];
-  /** Used buffer notification: after a `publishUsed` that says so. */
-  interrupt(): void;
+  /** Used buffer notification of one of `queues`: after a `publishUsed` that says so. */
+  interrupt(queue: Queue): void;
   /** The configuration space has changed: counts its generation up and notifies the driver (§2.5). */
   configChanged(): void;
   /** Runs the device's `onAvailable` now, and handles its errors: for timers, files, sockets. */

@@ -70,7 +70,7 @@ export function serveQueue(
       result = step(turn);
       turn.step();
     }
-    if (queue.publishUsed()) context.interrupt();
+    if (queue.publishUsed()) context.interrupt(queue);
     if (result !== "empty") return result === "done";
   } while (queue.resumeNotifications());
   return false;

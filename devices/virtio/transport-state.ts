@@ -1,4 +1,4 @@
-// The registers of a saved virtio-mmio window, checked: nothing is taken that no driver could have brought about.
+// The registers of a saved transport, checked: nothing is taken that no driver could have brought about.
 import { hex64, StateError, type NumberLimits, type StateReader } from "../state.js";
 import {
   VIRTIO_CONFIG_S_FEATURES_OK,
@@ -10,6 +10,7 @@ import { hasFeature } from "./features.js";
 import type { QueueIndices } from "./queue.js";
 import { isReachable, STATUS_DRIVER_OK } from "./status.js";
 
+/** What all transports have. */
 export interface TransportState {
   readonly status: number;
   readonly needsReset: boolean;
@@ -17,7 +18,6 @@ export interface TransportState {
   readonly driverFeaturesSel: number;
   readonly driverFeatures: bigint;
   readonly queueSel: number;
-  readonly interruptStatus: number;
   readonly configGeneration: number;
   /** What lies behind QueueSel, one a queue; queue-registers.ts checks them. */
   readonly queues: readonly StateReader[];
@@ -30,12 +30,24 @@ const U16: NumberLimits = { minimum: 0, maximum: 0xffff };
 const U32: NumberLimits = { minimum: 0, maximum: 0xffff_ffff };
 const INTERRUPT_STATUS: NumberLimits = { minimum: 0, maximum: VIRTIO_MMIO_INT_VRING | VIRTIO_MMIO_INT_CONFIG };
 
+const FIELDS = [
+  ...["status", "needsReset", "deviceFeaturesSel", "driverFeaturesSel", "driverFeatures", "queueSel"],
+  ...["configGeneration", "queues", "rings"],
+];
+
+/** A virtio-mmio window's. */
+export interface MmioState extends TransportState {
+  readonly interruptStatus: number;
+}
+
 /** Of a device with so many queues that offers these features. */
-export function readTransportState(state: StateReader, queues: number, offered: bigint): TransportState {
-  state.only([
-    ...["status", "needsReset", "deviceFeaturesSel", "driverFeaturesSel", "driverFeatures", "queueSel"],
-    ...["interruptStatus", "configGeneration", "queues", "rings"],
-  ]);
+export function readMmioState(state: StateReader, queues: number, offered: bigint): MmioState {
+  state.only([...FIELDS, "interruptStatus"]);
+  const interruptStatus = state.integer("interruptStatus", INTERRUPT_STATUS);
+  return { ...readCommon(state, queues, offered), interruptStatus };
+}
+
+function readCommon(state: StateReader, queues: number, offered: bigint): TransportState {
   const status = state.integer("status", { minimum: 0, maximum: 0xff });
   if (!isReachable(status)) throw state.at("status").wrong("a status that a driver can have come to");
   const needsReset = state.boolean("needsReset");
@@ -49,7 +61,6 @@ export function readTransportState(state: StateReader, queues: number, offered: 
     driverFeaturesSel: state.integer("driverFeaturesSel", U32),
     driverFeatures,
     queueSel: state.integer("queueSel", U32),
-    interruptStatus: state.integer("interruptStatus", INTERRUPT_STATUS),
     configGeneration: state.integer("configGeneration", U32),
     queues: state.list("queues", queues),
     isLive,

@@ -52,7 +52,7 @@ export class EchoDevice implements VirtioDevice {
         queue.pushUsed(chain.head, bytes.length);
         this.counters.chains++;
       }
-      if (queue.publishUsed()) context.interrupt();
+      if (queue.publishUsed()) context.interrupt(queue);
       if (budget === 0) return true;
     } while (queue.resumeNotifications());
     return false;

@@ -156,7 +156,7 @@ export class BalloonDevice implements VirtioDevice {
     if (session?.statistics === undefined || session.statistics.isStopped || head === undefined) return false;
     this.#statisticsHead = undefined;
     session.statistics.pushUsed(head, 0);
-    if (session.statistics.publishUsed()) session.context.interrupt();
+    if (session.statistics.publishUsed()) session.context.interrupt(session.statistics);
     return true;
   }
 

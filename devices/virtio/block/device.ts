@@ -237,7 +237,7 @@ export class BlockDevice implements VirtioDevice {
   /** Serves a few requests, and publishes their answers together. */
   #serveBatch(session: Session): Step {
     const result = this.#serveSome(session);
-    if (session.queue.publishUsed()) session.context.interrupt();
+    if (session.queue.publishUsed()) session.context.interrupt(session.queue);
     return result;
   }
 
@@ -287,7 +287,7 @@ export class BlockDevice implements VirtioDevice {
       const status = error === 0 ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR;
       session.context.memory.writeU8(request.statusGpa, status);
       session.queue.pushUsed(request.head, usedLength(request.type, request.writableBytes, status));
-      if (session.queue.publishUsed()) session.context.interrupt();
+      if (session.queue.publishUsed()) session.context.interrupt(session.queue);
     }
     if (this.#isHeld) {
       this.#isHeld = false;

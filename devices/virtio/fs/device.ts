@@ -102,7 +102,7 @@ export class FsDevice implements VirtioDevice {
   }
 
   relayInterrupts(isOn: boolean): void {
-    this.#backend.relay(isOn ? () => this.#context?.interrupt() : undefined);
+    this.#backend.relay(isOn ? () => this.#interruptRequests() : undefined);
   }
 
   queueStopped(queueIndex: number): void {
@@ -140,6 +140,11 @@ export class FsDevice implements VirtioDevice {
     this.queueMaxSizes.forEach((_, queueIndex) => {
       this.#backend.stopQueue(queueIndex);
     });
+  }
+
+  #interruptRequests(): void {
+    const queue = this.#context?.queues[FS_REQUEST_QUEUE];
+    if (queue !== undefined) this.#context?.interrupt(queue);
   }
 
   #serveElsewhere({ features, queues }: ActivationContext, session?: FsSession): void {

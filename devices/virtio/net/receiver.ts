@@ -66,7 +66,7 @@ export class Receiver {
     if (this.#delayed === 0 || this.#queue.isStopped) return;
     this.#throttle.charge(this.#delayed - VIRTIO_NET_HDR_SIZE);
     this.#deliver();
-    if (this.#queue.publishUsed()) this.#context.interrupt();
+    if (this.#queue.publishUsed()) this.#context.interrupt(this.#queue);
   }
 
   /** Receives until frames, buffers or the turn run out; true if there may be more right now. */
@@ -78,7 +78,7 @@ export class Receiver {
     }
     if (this.#throttle.isWaiting()) return false;
     const isCutOff = this.#receiveSome();
-    if (this.#queue.publishUsed()) this.#context.interrupt();
+    if (this.#queue.publishUsed()) this.#context.interrupt(this.#queue);
     return isCutOff;
   }
 
@@ -147,7 +147,7 @@ export class Receiver {
       }
       if (this.#hasEnough()) return true;
       // What is there now has to be used again before more can come: the driver must get an interrupt.
-      if (queue.publishUsed()) this.#context.interrupt();
+      if (queue.publishUsed()) this.#context.interrupt(queue);
     } while (queue.resumeNotifications());
     // Half the queue and still too little: this driver will never have more at once.
     return this.#held.count > 0 && 2 * this.#held.count >= queue.size;

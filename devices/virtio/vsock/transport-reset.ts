@@ -57,7 +57,7 @@ export class TransportReset {
     this.holdsPackets = true;
     this.#availableBefore = queue.notifyOfNext();
     this.#cancelWait = this.#loop.after(PATIENCE_MS, () => this.#release(flow));
-    if (queue.publishUsed()) context.interrupt();
+    if (queue.publishUsed()) context.interrupt(queue);
   }
 
   /** The driver begins anew, and has no connections. */

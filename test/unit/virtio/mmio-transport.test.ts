@@ -215,7 +215,7 @@ describe("mmio-transport", () => {
     m.device.events.length = 0;
     m.loop.settle();
     context?.serve(0);
-    context?.interrupt();
+    if (context?.queues[0] !== undefined) context.interrupt(context.queues[0]);
     context?.configChanged();
     context?.fail("late");
     context?.queues[0]?.pushUsed(0, 1);
@@ -305,7 +305,8 @@ describe("mmio-transport", () => {
     m.driver.start();
     const before = m.driver.read(VIRTIO_MMIO_CONFIG_GENERATION);
     m.device.context?.configChanged();
-    m.device.context?.interrupt();
+    const { context } = m.device;
+    if (context?.queues[0] !== undefined) context.interrupt(context.queues[0]);
     assert.equal(m.driver.read(VIRTIO_MMIO_CONFIG_GENERATION), before + 1);
     assert.equal(m.driver.read(VIRTIO_MMIO_INTERRUPT_STATUS), VIRTIO_MMIO_INT_CONFIG | VIRTIO_MMIO_INT_VRING);
     m.driver.write(VIRTIO_MMIO_INTERRUPT_ACK, VIRTIO_MMIO_INT_VRING);
