@@ -7,6 +7,7 @@ import {
   VIRTIO_MMIO_INT_VRING,
 } from "./constants.js";
 import { hasFeature } from "./features.js";
+import { VIRTIO_MSI_NO_VECTOR, VIRTIO_PCI_ISR_CONFIG, VIRTIO_PCI_ISR_QUEUE } from "./pci-constants.js";
 import type { QueueIndices } from "./queue.js";
 import { isReachable, STATUS_DRIVER_OK } from "./status.js";
 
@@ -45,6 +46,27 @@ export function readMmioState(state: StateReader, queues: number, offered: bigin
   state.only([...FIELDS, "interruptStatus"]);
   const interruptStatus = state.integer("interruptStatus", INTERRUPT_STATUS);
   return { ...readCommon(state, queues, offered), interruptStatus };
+}
+
+/** A PCI function's. */
+export interface PciState extends TransportState {
+  readonly isr: number;
+  readonly configVector: number;
+  /** One a queue. */
+  readonly queueVectors: readonly number[];
+}
+
+/** As readMmioState, with so many vectors. */
+export function readPciState(state: StateReader, queues: number, offered: bigint, vectors: number): PciState {
+  state.only([...FIELDS, "isr", "configVector", "queueVectors"]);
+  const readVector = (value: StateReader): number =>
+    value.value === VIRTIO_MSI_NO_VECTOR ? VIRTIO_MSI_NO_VECTOR : value.asInteger({ minimum: 0, maximum: vectors - 1 });
+  return {
+    ...readCommon(state, queues, offered),
+    isr: state.integer("isr", { minimum: 0, maximum: VIRTIO_PCI_ISR_QUEUE | VIRTIO_PCI_ISR_CONFIG }),
+    configVector: readVector(state.at("configVector")),
+    queueVectors: state.list("queueVectors", queues).map(readVector),
+  };
 }
 
 function readCommon(state: StateReader, queues: number, offered: bigint): TransportState {

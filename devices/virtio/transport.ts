@@ -136,7 +136,7 @@ export abstract class VirtioTransport {
   abstract restore(state: StateReader, deviceState: StateReader): void;
 
   /** What all transports save. */
-  protected saveCommon() {
+  protected saveCommon(): State {
     return {
       status: this.#status,
       needsReset: this.#needsReset,

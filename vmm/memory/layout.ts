@@ -65,6 +65,12 @@ export const VIRTIO_MMIO_GPA = 0xc000_1000;
 export const VIRTIO_MMIO_LENGTH = PAGE_SIZE;
 /** The command's channel (devices/pseudo/command-channel.ts): memory, if a command wants it. */
 export const COMMAND_CHANNEL_GPA = 0xc010_0000;
+/** PCI: what base address registers below 4 GiB may be set to, if there is a bus. Big ones find room, too: 256 MiB at 0xd000_0000. */
+export const PCI_WINDOW_GPA = 0xc800_0000;
+export const PCI_WINDOW_LENGTH = 384 * MIB;
+/** PCI: configuration space as memory (ECAM), 1 MiB a bus. There is room for 256 buses. */
+export const PCI_ECAM_GPA = 0xe000_0000;
+export const PCI_ECAM_LENGTH = 1 * MIB;
 export const IO_APIC_GPA = 0xfec0_0000;
 export const LOCAL_APIC_GPA = 0xfee0_0000;
 /** Intel only: page for the identity map that VT-x needs for real mode. */
@@ -75,6 +81,18 @@ export const KVM_TSS_GPA = 0xfffb_d000;
 // == RAM above 4 GiB: what does not fit below the hole =========================
 
 export const HIGH_MEMORY_GPA = 0x1_0000_0000;
+
+// == PCI above RAM: what base address registers of 64 bits may be set to =======
+
+/** Processors with 36 address bits reach all of it, unless there is very much RAM. */
+export const PCI_HIGH_WINDOW_LENGTH = 32 * GIB;
+const PCI_HIGH_WINDOW_ALIGNMENT = 8 * GIB;
+
+/** Where it begins, with so many bytes of RAM. */
+export function pciHighWindowGpa(memorySize: number): number {
+  const end = HIGH_MEMORY_GPA + Math.max(0, memorySize - MMIO_HOLE_GPA);
+  return Math.ceil(end / PCI_HIGH_WINDOW_ALIGNMENT) * PCI_HIGH_WINDOW_ALIGNMENT;
+}
 
 // == Ports =====================================================================
 
@@ -94,6 +112,8 @@ export const ACPI_RESET_PORT = 0x606;
 export const ACPI_PM_TIMER_PORT = 0x608;
 /** ACPI general-purpose event block: status (1 byte), enable (1 byte). */
 export const ACPI_GPE0_PORT = 0x60c;
+/** PCI configuration mechanism 1: address (4 bytes), data (4 bytes). */
+export const PCI_CONFIG_PORT = 0xcf8;
 
 // == Interrupts (GSI) ==========================================================
 
