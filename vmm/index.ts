@@ -1,5 +1,6 @@
 // The public door: everything that a program may use, and nothing else.
 import { dirname } from "node:path";
+import { PciDevices } from "./virtio/pci-devices.js";
 import { allOpeners } from "./virtio/attach/all.js";
 import { checkVmHost } from "./machine/arguments.js";
 import { integerProblem } from "./config/check.js";
@@ -21,7 +22,7 @@ import { OpenSnapshot } from "./snapshot/restore.js";
 
 export type ReceiveOptions = Omit<ReceiverOptions, "build">;
 
-const support = deviceSupport(allOpeners);
+const support = deviceSupport(allOpeners, PciDevices);
 const MAX_THREADS = 1024;
 
 /** A snapshot that has been read and checked: any number of VMs go on from it. */

@@ -66,6 +66,8 @@ export interface VirtioPciOptions extends TransportOptions {
   readonly address: number;
   /** Sends an interrupt now. */
   readonly send: (message: MsiMessage) => void;
+  /** A driver uses the device, from now on. */
+  readonly used?: () => void;
   /** The vector's message may be another one, or there is none. */
   readonly vectorChanged?: (vector: number) => void;
 }

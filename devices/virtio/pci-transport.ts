@@ -69,10 +69,13 @@ const WIDTHS: Readonly<Record<number, AccessSize>> = {
 
 export interface PciTransportOptions extends TransportOptions {
   readonly msix: Msix;
+  /** A driver uses the device, from now on. */
+  readonly used?: () => void;
 }
 
 export class PciTransport extends VirtioTransport implements BusDevice {
   readonly #msix: Msix;
+  readonly #used: (() => void) | undefined;
   /** Why the driver is to look, while it has not enabled MSI-X: it reads that and clears it. */
   #isr = 0;
   #configVector = VIRTIO_MSI_NO_VECTOR;
@@ -81,6 +84,7 @@ export class PciTransport extends VirtioTransport implements BusDevice {
   constructor(options: PciTransportOptions) {
     super(options);
     this.#msix = options.msix;
+    this.#used = options.used;
     this.#queueVectors = this.queues.map(() => VIRTIO_MSI_NO_VECTOR);
   }
 
@@ -151,7 +155,7 @@ export class PciTransport extends VirtioTransport implements BusDevice {
   }
 
   protected override beforeLive(): void {
-    // Nothing is noted while MSI-X is on.
+    this.#used?.();
   }
 
   #takeIsr(): number {

@@ -29,6 +29,7 @@ const FULL: VmConfig = {
   smt: true,
   hugePages: "none",
   nested: false,
+  pci: false,
   cpuTemplate: "T2",
   protocol: "auto",
   quiet: true,

@@ -93,7 +93,7 @@ describe("updates of devices", () => {
     const updates = new DeviceUpdates(config, host, (task) => {
       task();
     });
-    const [transport] = host.transports;
+    const [transport] = host.registers;
     assert.ok(transport !== undefined);
     const driver = new VirtioDriver(transport, memory);
     const capacity = (): number =>

@@ -33,6 +33,7 @@ export interface BootOptions {
   readonly accel: AcceleratorChoice;
   readonly protocol: BootProtocol;
   readonly nested: boolean;
+  readonly pci: boolean;
   readonly cpuTemplate: string | undefined;
   readonly disks: readonly DiskConfig[];
   readonly nets: readonly NetConfig[];
@@ -64,6 +65,7 @@ export const BOOT_FLAGS = {
   accel: { type: "string" },
   protocol: { type: "string" },
   nested: { type: "boolean" },
+  pci: { type: "boolean" },
   "cpu-template": { type: "string" },
   disk: { type: "string", multiple: true },
   net: { type: "string", multiple: true },
@@ -93,6 +95,9 @@ export function parseBoot(argv: readonly string[]): BootOptions {
   if (values["no-initrd"] === true && values.initrd !== undefined) {
     throw new UsageError(`vmlet boot: --no-initrd and --initrd ${values.initrd} contradict each other`);
   }
+  if (values.pci === true && values.kernel === undefined) {
+    throw new UsageError("vmlet boot: --pci needs a --kernel with PCI: vmlet's own have none");
+  }
   if (command[0] === "") throw new UsageError("vmlet boot: the COMMAND after -- begins with an empty word");
   return {
     kernel: values.kernel,
@@ -105,6 +110,7 @@ export function parseBoot(argv: readonly string[]): BootOptions {
     accel: oneOf("--accel", values.accel ?? "auto", ACCELERATORS),
     protocol: oneOf("--protocol", values.protocol ?? "auto", PROTOCOLS),
     nested: values.nested ?? false,
+    pci: values.pci ?? false,
     cpuTemplate: values["cpu-template"],
     disks: (values.disk ?? []).map(parseDisk),
     nets: (values.net ?? []).map(parseNet),

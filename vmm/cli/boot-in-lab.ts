@@ -74,6 +74,7 @@ function labArguments(options: BootOptions, config: ResolvedConfig): string[] {
   argv.push("--bare-cmdline", "--cmdline", config.cmdline);
   argv.push("--memory", String(config.memoryMib), "--cpus", String(config.cpus), "--protocol", config.protocol);
   if (config.nested) argv.push("--nested");
+  if (config.pci) argv.push("--pci");
   if (config.cpuTemplate !== undefined) {
     argv.push("--cpu-template", isTemplateFile(config) ? CPU_TEMPLATE : config.cpuTemplate);
   }

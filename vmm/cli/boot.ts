@@ -144,6 +144,7 @@ function vmConfig(options: BootOptions) {
     memoryMib: options.memoryMib,
     cpus: options.cpus,
     nested: options.nested,
+    pci: options.pci,
     cpuTemplate: options.cpuTemplate,
     protocol: options.protocol,
     quiet: options.quiet,

@@ -81,6 +81,7 @@ Options:
                          emulated host with AMD-V; lab-intel: with VT-x, slower
       --protocol NAME    entry of an ELF kernel: auto (default), linux64, pvh
       --nested           show the guest VT-x or AMD-V
+      --pci              virtio devices on a PCI bus, as stock kernels want them
       --cpu-template NAME
                          show the guest a part of the processor: T2, T2S, T2CL
                          (Intel), T2A (AMD), or a file; its snapshots then go on

@@ -59,7 +59,7 @@ export interface GuestRun {
 /** The result is the process's exit code. */
 export async function runGuest(run: GuestRun): Promise<number> {
   const { config, progress, atSnapshotPoint } = run;
-  const support = deviceCount(config) === 0 ? undefined : await import("../virtio/device-support.js");
+  const support = deviceCount(config) === 0 && !config.pci ? undefined : await import("../virtio/device-support.js");
   const deviceSupport = await support?.loadDeviceSupport(config);
   let signal: number | undefined;
   let terminal: Terminal | CommandInput | undefined;

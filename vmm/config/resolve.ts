@@ -40,6 +40,7 @@ export const VM_SCHEMA = {
     smt: { type: "boolean" },
     hugePages: { enum: ["none", "transparent", "2M"] },
     nested: { type: "boolean" },
+    pci: { type: "boolean" },
     cpuTemplate: {
       type: "string",
       title: "CPU template (cpuTemplate)",
@@ -91,12 +92,16 @@ export function resolveConfig(given: VmConfig): ResolvedConfig {
   if (count > MAX_VIRTIO_DEVICES) {
     problems.push(`Number of devices ${String(count)} is more than ${String(MAX_VIRTIO_DEVICES)}`);
   }
-  const interrupts = interruptProblem(count, config.cmdline ?? "");
+  // On a PCI bus none of them needs a line.
+  const interrupts = config.pci === true ? undefined : interruptProblem(count, config.cmdline ?? "");
   if (interrupts !== undefined) problems.push(interrupts);
   const machine = { cpus, smt, memoryMib, hugePages };
   problems.push(...machineProblems(machine, { cpus: CPUS_TITLE, memoryMib: MEMORY_TITLE }));
   if (hugePages !== "none" && devices.shares.length > 0) {
     problems.push(`Folders can be shared only with memory of ordinary pages (hugePages ${hugePages})`);
+  }
+  if (config.pci === true && devices.shares.length > 0) {
+    problems.push("Folders can be shared only with devices that are not on a PCI bus (pci)");
   }
   if (problems.length > 0) throw new ConfigError(problems);
 
@@ -115,6 +120,7 @@ export function resolveConfig(given: VmConfig): ResolvedConfig {
     smt,
     hugePages,
     nested: config.nested ?? false,
+    pci: config.pci ?? false,
     cpuTemplate: config.cpuTemplate,
     protocol,
     ...devices,

@@ -37,6 +37,8 @@ export interface VmConfig {
   readonly hugePages?: HugePages | undefined;
   /** Show the guest vmx or svm. */
   readonly nested?: boolean | undefined;
+  /** Virtio devices are on a PCI bus, as functions, and not where virtio-mmio has them; the kernel needs drivers for that. */
+  readonly pci?: boolean | undefined;
   /** What the guest is shown of the processor: a template's name, or a file's path. */
   readonly cpuTemplate?: string | undefined;
   /** Entry protocol of an ELF kernel. */
@@ -76,6 +78,7 @@ export interface ResolvedConfig {
   readonly smt: boolean;
   readonly hugePages: HugePages;
   readonly nested: boolean;
+  readonly pci: boolean;
   readonly cpuTemplate: string | undefined;
   readonly protocol: BootProtocol;
   readonly disks: readonly ResolvedDisk[];

@@ -10,6 +10,7 @@ import {
   KVM_GET_IRQCHIP,
   KVM_GET_PIT2,
   KVM_IOEVENTFD,
+  KVM_IOEVENTFD_FLAG_DEASSIGN,
   KVM_IRQFD,
   KVM_IRQ_LINE,
   KVM_MSR_EXIT_REASON_FILTER,
@@ -22,6 +23,7 @@ import {
   KVM_SET_PIT2,
   KVM_SET_TSS_ADDR,
   KVM_SET_USER_MEMORY_REGION,
+  KVM_SIGNAL_MSI,
   KVM_X86_SET_MSR_FILTER,
   SIZEOF_KVM_CLOCK_DATA,
   SIZEOF_KVM_COALESCED_MMIO_ZONE,
@@ -30,6 +32,7 @@ import {
   SIZEOF_KVM_IOEVENTFD,
   SIZEOF_KVM_IRQCHIP,
   SIZEOF_KVM_IRQFD,
+  SIZEOF_KVM_MSI,
   SIZEOF_KVM_MSR_FILTER,
   SIZEOF_KVM_PIT_CONFIG,
   SIZEOF_KVM_PIT_STATE2,
@@ -41,12 +44,13 @@ import {
   kvm_ioeventfd,
   kvm_irqchip,
   kvm_irqfd,
+  kvm_msi,
   kvm_msr_filter,
   kvm_msr_filter_range,
   kvm_pit_config,
   kvm_userspace_memory_region as region,
 } from "../sys/kvm-abi.js";
-import { ioctl, ioctlStruct } from "../sys/ioctl-calls.js";
+import { ioctl, ioctlStruct, ioctlStructRaw } from "../sys/ioctl-calls.js";
 import { mmapAnonymous, munmap, viewMemory } from "../sys/memory.js";
 import type { MemoryRegion } from "../memory/guest-memory.js";
 import { PAGE_SIZE } from "../memory/layout.js";
@@ -125,6 +129,23 @@ export class VmFd {
     argument.setInt32(kvm_ioeventfd.fd, eventfd, true);
     argument.setUint32(kvm_ioeventfd.flags, flags, true);
     ioctlStruct(this.fd, "KVM_IOEVENTFD", KVM_IOEVENTFD, argument);
+  }
+
+  /** Undoes connectIoeventfd without flags. */
+  disconnectIoeventfd(eventfd: number, address: number, length: number): void {
+    this.connectIoeventfd(eventfd, address, length, KVM_IOEVENTFD_FLAG_DEASSIGN);
+  }
+
+  /**
+   * A message-signalled interrupt, from any thread. What it says is the guest's choice: one that no processor takes, or that
+   * KVM refuses, is lost, as on a PC.
+   */
+  signalMsi(addressLow: number, addressHigh: number, data: number): void {
+    const argument = structure(SIZEOF_KVM_MSI);
+    argument.setUint32(kvm_msi.address_lo, addressLow, true);
+    argument.setUint32(kvm_msi.address_hi, addressHigh, true);
+    argument.setUint32(kvm_msi.data, data, true);
+    ioctlStructRaw(this.fd, KVM_SIGNAL_MSI, argument);
   }
 
   /** Whoever writes to `eventfd`, in any process, sends an edge to the interrupt line. */

@@ -16,7 +16,7 @@ import type { DeviceSupport } from "../virtio/device-support.js";
 import type { CpuTemplate } from "../x86/cpu-template.js";
 import type { CpuidEntry } from "../x86/cpuid.js";
 import type { KernelFormat } from "../x86/kernel.js";
-import { virtioRanges } from "../x86/virtio-ranges.js";
+import { deviceAddresses } from "../x86/virtio-ranges.js";
 import { BootMemory } from "./boot-memory.js";
 import { createMachine, type Machine, type SavedMachine } from "./create.js";
 import { checkCpuTemplate, checkHost } from "./host-check.js";
@@ -113,7 +113,8 @@ export function checkGuest(config: ResolvedConfig): void {
     undo.add(() => {
       memory.unmap();
     });
-    writeTables(config, virtioRanges(deviceCount(config)), memory, loadImages(config, memory, images));
+    const addresses = deviceAddresses(deviceCount(config), config.pci, memory.size);
+    writeTables(config, addresses, memory, loadImages(config, memory, images));
   } finally {
     undo.run();
   }
@@ -134,7 +135,8 @@ function prepare(
   { known, deviceSupport }: BuildOptions,
   cpuTemplate?: CpuTemplate,
 ) {
-  if (deviceSupport === undefined && deviceCount(config) > 0) throw new Error("Devices without device support");
+  if (deviceSupport === undefined && (deviceCount(config) > 0 || config.pci))
+    throw new Error("Devices without device support");
   const hostSides = new UndoStack();
   undo.all.add(() => {
     hostSides.run();
@@ -153,7 +155,7 @@ function prepare(
     quirks,
     cpuTemplate,
     factories,
-    ranges: virtioRanges(factories.length),
+    addresses: deviceAddresses(factories.length, config.pci, config.memoryMib * MIB),
     deviceSupport,
     hostSides,
   };
@@ -179,11 +181,11 @@ function build(config: ResolvedConfig, undo: Undo, bootMemory: BootMemory, optio
     bootMemory.closeFiles();
   });
   const host = prepare(config, undo, options, templateOf(config, options));
-  const { quirks, ranges } = host;
+  const { quirks, addresses } = host;
   const { memory, loaded: linux } = bootMemory.load();
   const cmdline =
     quirks === undefined ? config.cmdline : `${softwareKvmCmdline(quirks.tscKhz, options)} ${config.cmdline}`;
-  writeTables({ ...config, cmdline }, ranges, memory, linux);
+  writeTables({ ...config, cmdline }, addresses, memory, linux);
   options.readKernel?.(images.kernel.chunks());
   const command = config.commandChannel ? CommandPages.map() : undefined;
   unmapLater(undo.all, command);

@@ -45,7 +45,7 @@ export function captureVm(parts: LiveParts, run: VmRun): Capture {
     cpu,
     // Of the host that it was booted on, wherever it has been since.
     native: quirks === undefined ? [] : (saved?.native ?? nativeCpuid()),
-    legacy: saveLegacy(run.machine.shared),
+    legacy: saveLegacy(run.machine.shared, config.pci),
     devices: run.devices?.save() ?? {},
     channel: run.command?.save() ?? null,
     memory,

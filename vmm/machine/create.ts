@@ -13,7 +13,14 @@ import type { VmFd } from "../kvm/vm-fd.js";
 import { loadVm, type VmState } from "../kvm/vm-state.js";
 import type { CommandPages } from "../memory/command-pages.js";
 import type { MappedGuestMemory } from "../memory/guest-memory.js";
-import { ACPI_SCI_GSI, KVM_IDENTITY_MAP_GPA, KVM_TSS_GPA, RTC_GSI, SERIAL0_PORT } from "../memory/layout.js";
+import {
+  ACPI_SCI_GSI,
+  KVM_IDENTITY_MAP_GPA,
+  KVM_TSS_GPA,
+  PCI_CONFIG_PORT,
+  RTC_GSI,
+  SERIAL0_PORT,
+} from "../memory/layout.js";
 import { WrittenPages } from "../memory/written-pages.js";
 import { eventfd } from "../sys/events.js";
 import {
@@ -31,11 +38,12 @@ import { VmShared } from "../vcpu/shared.js";
 import type { DeviceFactory } from "../virtio/device-host.js";
 import type { DeviceParts, DeviceSupport } from "../virtio/device-support.js";
 import { RegisterPages } from "../virtio/register-pages.js";
-import type { VirtioMmioRange } from "../x86/acpi/dsdt.js";
 import { throughTemplate, type CpuTemplate } from "../x86/cpu-template.js";
 import { guestCpuid, type CpuidEntry } from "../x86/cpuid.js";
 import { wireLocalInterrupts } from "../x86/lapic.js";
 import { bootMsrs } from "../x86/msrs.js";
+import { pciRanges } from "../x86/pci-host-bridge.js";
+import type { DeviceAddresses } from "../x86/virtio-ranges.js";
 import { DEVICE_WORDS } from "./thread-machine.js";
 import { closeDescriptor } from "../sys/descriptors.js";
 
@@ -78,15 +86,16 @@ export interface MachineInputs {
   readonly command: CommandPages | undefined;
   /** What the vCPUs and interrupt controllers go on with; undefined to boot. */
   readonly saved: SavedMachine | undefined;
-  /** Devices whose host sides are open, and where their registers lie: as many of both. */
+  /** Devices whose host sides are open, and where they lie. */
   readonly factories: readonly DeviceFactory[];
-  readonly ranges: readonly VirtioMmioRange[];
+  readonly addresses: DeviceAddresses;
   readonly deviceSupport: DeviceSupport | undefined;
 }
 
 /** Throws KvmIoctlError or HostError; `undo` receives the functions that remove each part, in order. */
 export function createMachine(inputs: MachineInputs, undo: (unmake: () => void) => void): Machine {
-  const { system, quirks, memory, command, saved, factories, ranges, deviceSupport } = inputs;
+  const { system, quirks, memory, command, saved, factories, addresses, deviceSupport } = inputs;
+  const { ranges, pci: bridge } = addresses;
   const vm = system.createVm();
   undo(() => {
     vm.close();
@@ -113,10 +122,12 @@ export function createMachine(inputs: MachineInputs, undo: (unmake: () => void) 
     registers: pages?.words(index) ?? new Int32Array(0),
   }));
   const hasIoeventfd = system.checkExtension(KVM_CAP_IOEVENTFD) > 0;
-  const ioEvents = hasIoeventfd ? deviceSupport?.createEvents(vm, ranges) : undefined;
+  const ioEvents = hasIoeventfd && bridge === undefined ? deviceSupport?.createEvents(vm, ranges) : undefined;
   const coalescesSerial = system.checkExtension(KVM_CAP_COALESCED_PIO) > 0;
   // Only the transmitter: reads still exit, and find the writes before them in the ring.
   if (coalescesSerial) vm.coalescePortWrites(SERIAL0_PORT, 1);
+  // What comes there is only kept until the access behind it, which exits.
+  if (coalescesSerial && bridge !== undefined) vm.coalescePortWrites(PCI_CONFIG_PORT, 4);
 
   const mmapSize = system.vcpuMmapSize();
   const { vcpus, cpuids } = createVcpus(inputs, vm, mmapSize, undo);
@@ -140,6 +151,7 @@ export function createMachine(inputs: MachineInputs, undo: (unmake: () => void) 
     deviceSupport,
     devices,
     ioEvents,
+    pci: bridge === undefined ? undefined : { vm, bridge, hasDoorbells: hasIoeventfd },
     command,
     quirks,
     rtcInterrupt: pulsed(vm, RTC_GSI),
@@ -154,7 +166,8 @@ export function createMachine(inputs: MachineInputs, undo: (unmake: () => void) 
       vmFd: vm.fd,
       doorbellFd,
       coalescesSerial,
-      virtioDevices: devices.length,
+      virtioRanges: bridge === undefined ? ranges.map(({ gpa, length }) => ({ gpa, length })) : pciRanges(bridge),
+      hasPci: bridge !== undefined,
       commandChannelGpa: command?.region.gpa ?? 0,
       isRestored: saved !== undefined,
       quirks,
@@ -172,7 +185,7 @@ function pulsed(vm: VmFd, gsi: number): InterruptLine {
 
 /** Every slot before the irqchip: afterwards each costs a grace period of the host's kernel. */
 function setMemory(
-  { system, quirks, memory, command, ranges }: MachineInputs,
+  { system, quirks, memory, command, addresses: { ranges } }: MachineInputs,
   vm: VmFd,
   undo: (unmake: () => void) => void,
 ): RegisterPages | undefined {

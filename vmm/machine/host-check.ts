@@ -10,6 +10,7 @@ import {
   KVM_CAP_IRQFD,
   KVM_CAP_MAX_VCPUS,
   KVM_CAP_PIT2,
+  KVM_CAP_SIGNAL_MSI,
   KVM_CAP_USER_MEMORY,
 } from "../sys/kvm-abi.js";
 import { templateProblem, throughTemplate, type CpuTemplate } from "../x86/cpu-template.js";
@@ -41,6 +42,11 @@ export function checkHost(system: KvmSystem, config: ResolvedConfig): void {
   if (config.nested && !offersVirtualization(system.supportedCpuid())) {
     throw new HostError("This KVM shows no guest VT-x or AMD-V: --nested is not possible", {
       cure: "load kvm_intel or kvm_amd with nested=1, or use --accel lab",
+    });
+  }
+  if (config.pci && system.checkExtension(KVM_CAP_SIGNAL_MSI) <= 0) {
+    throw new HostError("This KVM lacks KVM_CAP_SIGNAL_MSI: devices on a PCI bus could not interrupt the guest", {
+      cure: "leave --pci out, or use --accel lab",
     });
   }
   if (config.memoryMib > UNLIMITED_MEMORY_MIB) {

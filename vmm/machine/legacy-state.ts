@@ -6,17 +6,22 @@ import { restoreRtc, saveRtc } from "../../devices/legacy/rtc-state.js";
 import { restoreSerial, saveSerial } from "../../devices/legacy/serial-state.js";
 import type { State, StateReader } from "../../devices/state.js";
 import { MILESTONE_COMMAND_END, MILESTONE_COMMAND_START, MILESTONE_INIT, type VmShared } from "../vcpu/shared.js";
-import { acpiPmWords, i8042Words, rtcWords, serialWords } from "./thread-machine.js";
+import { restorePciConfigPorts, savePciConfigPorts } from "../../devices/pci/config-ports.js";
+import { acpiPmWords, i8042Words, pciConfigWords, rtcWords, serialWords } from "./thread-machine.js";
 
 const MILESTONES = { init: MILESTONE_INIT, commandStart: MILESTONE_COMMAND_START, commandEnd: MILESTONE_COMMAND_END };
 
+/** Devices that not every machine has. */
+const OPTIONAL = ["keyboard", "pciConfig"];
+
 /** While no vCPU runs. */
-export function saveLegacy(shared: VmShared): State {
+export function saveLegacy(shared: VmShared, hasPci = false): State {
   return {
     serial: saveSerial(serialWords(shared)),
     rtc: saveRtc(rtcWords(shared)),
     acpiPm: saveAcpiPm(acpiPmWords(shared)),
     ...(hasKeyboard(i8042Words(shared)) ? { keyboard: saveKeyboard(i8042Words(shared)) } : {}),
+    ...(hasPci ? { pciConfig: savePciConfigPorts(pciConfigWords(shared)) } : {}),
     bootTimer: {
       ...Object.fromEntries(
         Object.entries(MILESTONES).map(([name, code]) => [name, shared.milestone(code) !== undefined]),
@@ -29,9 +34,11 @@ export function saveLegacy(shared: VmShared): State {
 /** Throws StateError. What the guest has reached before, it has reached now. */
 export function restoreLegacy(shared: VmShared, state: StateReader): void {
   const fields = ["serial", "rtc", "acpiPm", "bootTimer"];
-  const hasOne = state.names(fields.length + 1).includes("keyboard");
-  state.only(hasOne ? [...fields, "keyboard"] : fields);
-  if (hasOne) restoreKeyboard(i8042Words(shared), state.at("keyboard"));
+  const names = state.names(fields.length + OPTIONAL.length);
+  const more = OPTIONAL.filter((name) => names.includes(name));
+  state.only([...fields, ...more]);
+  if (more.includes("keyboard")) restoreKeyboard(i8042Words(shared), state.at("keyboard"));
+  if (more.includes("pciConfig")) restorePciConfigPorts(pciConfigWords(shared), state.at("pciConfig"));
   restoreSerial(serialWords(shared), state.at("serial"));
   restoreRtc(rtcWords(shared), state.at("rtc"));
   restoreAcpiPm(acpiPmWords(shared), state.at("acpiPm"));

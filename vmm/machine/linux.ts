@@ -7,7 +7,6 @@ import type { VcpuFd } from "../kvm/vcpu-fd.js";
 import { e820Entries } from "../memory/e820.js";
 import type { MappedGuestMemory } from "../memory/guest-memory.js";
 import { FileImage, type FileStamp } from "../x86/file-image.js";
-import type { VirtioMmioRange } from "../x86/acpi/dsdt.js";
 import { writeAcpiTables } from "../x86/acpi/tables.js";
 import { writeBootParams } from "../x86/boot-params.js";
 import { checkCmdline, writeCmdline } from "../x86/cmdline.js";
@@ -19,7 +18,7 @@ import { writePageTables } from "../x86/page-tables.js";
 import { writeStartInfo } from "../x86/pvh.js";
 import { entryCode, entryRegs, setEntrySregs } from "../x86/regs.js";
 import { setGeneration } from "./generation-id.js";
-import { virtioParameters } from "../x86/virtio-ranges.js";
+import { virtioParameters, type DeviceAddresses } from "../x86/virtio-ranges.js";
 import { checkInitrd } from "../x86/wrong-image.js";
 
 export interface LinuxImages {
@@ -86,16 +85,16 @@ export function loadImages(
 /** The command line and every table. Throws ConfigError. */
 export function writeTables(
   config: ResolvedConfig,
-  virtio: readonly VirtioMmioRange[],
+  { ranges: virtio, pci }: DeviceAddresses,
   memory: MappedGuestMemory,
   { kernel, initrd }: LoadedImages,
 ): void {
   // Our words first: after a "--" of the user's the kernel reads no more parameters.
   const cmdline = [...virtioParameters(virtio), config.cmdline].join(" ");
   writeCmdline(memory, checkCmdline(cmdline, kernel.cmdlineMax));
-  const e820 = e820Entries(memory.size);
+  const e820 = e820Entries(memory.size, pci?.ecam);
   writeMpTable(memory, config.cpus);
-  const rsdpGpa = writeAcpiTables(memory, { cpus: config.cpus, virtio, keyboard: config.keyboard });
+  const rsdpGpa = writeAcpiTables(memory, { cpus: config.cpus, virtio, keyboard: config.keyboard, pci });
   setGeneration(memory);
   writeGdt(memory, entryCode(kernel.format));
   if (kernel.format === "elf-pvh") {

@@ -9,6 +9,7 @@ import { I8042, I8042_LENGTH, I8042_WORDS } from "../../devices/legacy/i8042.js"
 import { Serial } from "../../devices/legacy/serial.js";
 import { SERIAL_WORDS } from "../../devices/legacy/serial-words.js";
 import { BootTimer } from "../../devices/pseudo/boot-timer.js";
+import { PCI_CONFIG_PORTS_LENGTH, PCI_CONFIG_WORDS, PciConfigPorts } from "../../devices/pci/config-ports.js";
 import { Bus } from "../vcpu/bus.js";
 import type { KvmRun } from "../kvm/kvm-run.js";
 import { VmFd } from "../kvm/vm-fd.js";
@@ -19,13 +20,12 @@ import {
   BOOT_TIMER_LENGTH,
   I8042_DATA_PORT,
   KEYBOARD_GSI,
+  PCI_CONFIG_PORT,
   RTC_INDEX_PORT,
   SERIAL0_GSI,
   SERIAL0_PORT,
   SERIAL_LENGTH,
   VIRTIO_GSIS,
-  VIRTIO_MMIO_GPA,
-  VIRTIO_MMIO_LENGTH,
 } from "../memory/layout.js";
 import { KVM_EXIT_INTR } from "../sys/kvm-abi.js";
 import { Fixups } from "../fixups/fixups.js";
@@ -37,14 +37,15 @@ import type { ExitObserver } from "../vcpu/loop.js";
 import type { MachineDescriptor } from "../vcpu/messages.js";
 import { RegisterCalls } from "../virtio/register-calls.js";
 import { CMPXCHG16B_LOCK, COALESCED_LOCK, VmShared, type Outcome } from "../vcpu/shared.js";
-import { VIRTIO_PORT_WORDS, VirtioPort } from "../virtio/virtio-port.js";
+import { OwnerPort, VIRTIO_PORT_WORDS, VirtioPort } from "../virtio/virtio-port.js";
 
 // Where each device's words lie in the shared memory.
 const SERIAL_AT = 0;
 const RTC_AT = SERIAL_AT + SERIAL_WORDS;
 const ACPI_PM_AT = RTC_AT + RTC_WORDS;
 const I8042_AT = ACPI_PM_AT + ACPI_PM_WORDS;
-const VIRTIO_AT = I8042_AT + I8042_WORDS;
+const PCI_CONFIG_AT = I8042_AT + I8042_WORDS;
+const VIRTIO_AT = PCI_CONFIG_AT + PCI_CONFIG_WORDS;
 /** Words of all devices together. */
 export const DEVICE_WORDS = VIRTIO_AT + VIRTIO_GSIS.length * VIRTIO_PORT_WORDS;
 
@@ -66,6 +67,11 @@ export function acpiPmWords(shared: VmShared): SharedWords {
 /** The words of the keyboard controller. */
 export function i8042Words(shared: VmShared): SharedWords {
   return shared.deviceWords(I8042_AT, I8042_WORDS);
+}
+
+/** The words of PCI's configuration mechanism 1. */
+export function pciConfigWords(shared: VmShared): SharedWords {
+  return shared.deviceWords(PCI_CONFIG_AT, PCI_CONFIG_WORDS);
 }
 
 /** The words of the real-time clock. */
@@ -98,8 +104,8 @@ export class ThreadMachine implements ExitObserver {
   #answeredQuestion = 0;
 
   /**
-   * `vcpu` is vCPU `index`, which this thread runs or (the main thread) may run. `virtio`: the devices
-   * themselves, on the main thread, which owns them, and which hears of an interrupt that is raised there.
+   * `vcpu` is vCPU `index`, which this thread runs or (the main thread) may run. `virtio`: what answers in each of the
+   * ranges of virtio devices, on the main thread, which owns them, and which hears of an interrupt that is raised there.
    */
   constructor(
     descriptor: MachineDescriptor,
@@ -181,10 +187,16 @@ export class ThreadMachine implements ExitObserver {
         descriptor.commandChannelGpa,
       ),
     );
-    const devices = virtio ?? this.#virtioPorts(descriptor.virtioDevices);
-    devices.forEach((device, i) => {
-      this.mmio.attach(VIRTIO_MMIO_GPA + i * VIRTIO_MMIO_LENGTH, VIRTIO_MMIO_LENGTH, device);
+    const devices = virtio ?? this.#virtioPorts(descriptor);
+    descriptor.virtioRanges.forEach(({ gpa, length }, i) => {
+      const device = devices[i];
+      if (device !== undefined) this.mmio.attach(gpa, length, device);
     });
+    const [ecam] = devices;
+    if (descriptor.hasPci && ecam !== undefined) {
+      const ports = new PciConfigPorts(pciConfigWords(this.shared), ecam);
+      this.pio.attach(PCI_CONFIG_PORT, PCI_CONFIG_PORTS_LENGTH, ports);
+    }
     if (descriptor.coalescesSerial) {
       this.#ring = new CoalescedRing(run, this.shared.words, COALESCED_LOCK, this.pio);
     }
@@ -251,14 +263,13 @@ export class ThreadMachine implements ExitObserver {
     if (vcpu.isHaltedForever()) this.shared.answerHalted(this.#index, question);
   }
 
-  #virtioPorts(count: number): BusDevice[] {
+  #virtioPorts({ virtioRanges, hasPci }: MachineDescriptor): BusDevice[] {
     const wakeOwner = (): void => {
       this.kicker.wakeMain();
     };
     const calls = new RegisterCalls(this.shared, this.#index, wakeOwner);
-    return Array.from(
-      { length: count },
-      (_, device) => new VirtioPort(device, virtioWords(this.shared, device), calls, wakeOwner),
+    return virtioRanges.map((_, index) =>
+      hasPci ? new OwnerPort(index, calls) : new VirtioPort(index, virtioWords(this.shared, index), calls, wakeOwner),
     );
   }
 

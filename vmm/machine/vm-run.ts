@@ -156,7 +156,7 @@ export class VmRun {
         this.#threads.wake();
       },
     });
-    this.machine = new ThreadMachine(parts.descriptor, 0, boot, this.devices?.transports ?? [], () => {
+    this.machine = new ThreadMachine(parts.descriptor, 0, boot, this.devices?.registers ?? [], () => {
       this.#threads.wake();
     });
     if (parts.config.keyboard) plugKeyboard(i8042Words(shared));

@@ -11,14 +11,16 @@ export interface E820Entry {
   readonly type: typeof E820_TYPE_RAM | typeof E820_TYPE_RESERVED;
 }
 
-/** Entries in ascending order for `memorySize` bytes of RAM. */
-export function e820Entries(memorySize: number): E820Entry[] {
+/** Entries in ascending order for `memorySize` bytes of RAM; `ecam`: where configuration space of PCI lies, if there is a bus. */
+export function e820Entries(memorySize: number, ecam?: { readonly gpa: number; readonly length: number }): E820Entry[] {
   const lowEnd = Math.min(memorySize, MMIO_HOLE_GPA);
   const entries: E820Entry[] = [
     { gpa: 0, size: EBDA_GPA, type: E820_TYPE_RAM },
     { gpa: EBDA_GPA, size: HIGH_RAM_GPA - EBDA_GPA, type: E820_TYPE_RESERVED },
     { gpa: HIGH_RAM_GPA, size: lowEnd - HIGH_RAM_GPA, type: E820_TYPE_RAM },
   ];
+  // Linux believes in it only where it is reserved.
+  if (ecam !== undefined) entries.push({ gpa: ecam.gpa, size: ecam.length, type: E820_TYPE_RESERVED });
   if (memorySize > lowEnd) entries.push({ gpa: HIGH_MEMORY_GPA, size: memorySize - lowEnd, type: E820_TYPE_RAM });
   return entries;
 }

@@ -29,3 +29,10 @@ export function ioctlRaw(fd: number, request: number, argument: number): number 
   const result = ioctlNumber(fd, request, argument);
   return result < 0 ? -koffi.errno() : result;
 }
+
+/** As ioctlRaw, on a structure of the size that `request` encodes. */
+export function ioctlStructRaw(fd: number, request: number, structure: ArrayBufferView): number {
+  // SAFETY: as ioctlStruct.
+  const result = ioctlBuffer(fd, request, structure);
+  return result < 0 ? -koffi.errno() : result;
+}

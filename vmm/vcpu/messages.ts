@@ -25,8 +25,9 @@ export interface MachineDescriptor {
   readonly doorbellFd: number;
   /** True if KVM holds writes of the serial port's THR back in the ring. */
   readonly coalescesSerial: boolean;
-  /** Number of virtio-mmio devices. */
-  readonly virtioDevices: number;
+  /** Where the owner of the virtio devices answers: a range a device, or, with a bus, those of the PCI host bridge. */
+  readonly virtioRanges: readonly { readonly gpa: number; readonly length: number }[];
+  readonly hasPci: boolean;
   /** Where the command's channel is; 0 without one. */
   readonly commandChannelGpa: number;
   /** The vCPUs go on with saved state instead of entering a kernel. */

@@ -55,7 +55,7 @@ const SLOT_FIXUPS = SLOT_EXITS + EXIT_REASONS;
 const FIXUPS = 16;
 /** Its access to a device that another thread owns: virtio/register-calls.ts. */
 const SLOT_CALL = SLOT_FIXUPS + FIXUPS;
-const REGISTER_CALL_WORDS = 3;
+const REGISTER_CALL_WORDS = 5;
 const SLOT_WORDS = SLOT_CALL + REGISTER_CALL_WORDS;
 
 /** A vCPU slot's states, in the order in which they follow each other. */

@@ -1,12 +1,13 @@
 // Owns the virtio devices of a VM, on the main thread: makes them, answers what vCPU threads ask
 // for them, and has their queues served when the guest notifies. DESIGN.md, "Threads".
-import type { InterruptLine, SharedWords } from "../../devices/contracts.js";
+import type { BusDevice, InterruptLine, SharedWords } from "../../devices/contracts.js";
 import { StateError, type State, type StateReader } from "../../devices/state.js";
 import type { HintingStatus } from "../../devices/virtio/balloon/hinting.js";
 import type { BalloonStatistics } from "../../devices/virtio/balloon/statistics.js";
 import type { ConsoleHost } from "../../devices/virtio/console/backend.js";
 import type { Counters, VirtioDevice } from "../../devices/virtio/device.js";
 import { MmioTransport } from "../../devices/virtio/mmio-transport.js";
+import type { TransportOptions, VirtioTransport } from "../../devices/virtio/transport.js";
 import type { EventLoop } from "../../devices/virtio/event-loop.js";
 import type { RateLimiterConfig } from "../../devices/virtio/rate-limiter.js";
 import type { ResolvedConfig } from "../config/types.js";
@@ -130,6 +131,21 @@ export interface HostedDevice {
   readonly registers: Int32Array;
 }
 
+/** A device where a driver finds it, and how it is saved there. */
+export interface PlacedDevice {
+  readonly transport: VirtioTransport;
+  save(): State;
+  /** As VirtioTransport.restore. */
+  restore(state: StateReader, deviceState: StateReader): void;
+}
+
+/** Where devices are, if not each in a range of virtio-mmio. */
+export interface DevicePlaces {
+  /** What answers in the machine's ranges. */
+  readonly registers: readonly BusDevice[];
+  place(options: TransportOptions, device: number): PlacedDevice;
+}
+
 /** Available buffer notifications that reach this thread without an exit of the vCPU. */
 export interface NotificationEvents {
   /** From now on, a write of `queueIndex` to QueueNotify of device `device` calls back. */
@@ -154,11 +170,15 @@ export interface DeviceHostOptions {
   readonly metadata?: (() => unknown) | undefined;
   /** Undefined where KVM has none: then every notification is an exit. */
   readonly events: NotificationEvents | undefined;
+  readonly places?: DevicePlaces | undefined;
 }
 
 export class DeviceHost {
   /** One for each device, in their order. */
-  readonly transports: readonly MmioTransport[];
+  readonly transports: readonly VirtioTransport[];
+  /** What answers in the machine's ranges of virtio devices. */
+  readonly registers: readonly BusDevice[];
+  readonly #placed: readonly PlacedDevice[];
   /** Of the devices of which a VM has one at most. */
   readonly controls: Readonly<Pick<DeviceControls, "console" | "balloon">>;
   /** By the device's name. */
@@ -183,35 +203,46 @@ export class DeviceHost {
     };
     this.#factories = devices.map(({ factory }) => factory);
     this.#words = devices.map((_, device) => words(device));
-    this.transports = devices.map(
-      ({ factory, interrupt, connectInterrupt, registers }, device) =>
-        new MmioTransport({
-          device: factory.create({
-            memory,
-            loop,
-            guard,
-            isMainPhase: () => loop.isMainPhase,
-            report,
-            consoleHost,
-            metadata,
-            events: {
-              connectKick: (queueIndex, fd) => events?.connectTo(device, queueIndex, fd),
-              connectInterrupt: (fd) => connectInterrupt?.(fd),
-            },
-            expose: (exposed) => {
-              this.#controls.set(factory.name, exposed);
-              const { console, balloon } = exposed;
-              Object.assign(single, console !== undefined && { console }, balloon !== undefined && { balloon });
-            },
-          }),
+    const windows: BusDevice[] = [];
+    this.#placed = devices.map(({ factory, interrupt, connectInterrupt, registers }, device) => {
+      const transportOptions = {
+        device: factory.create({
           memory,
-          interrupt,
-          registers,
           loop,
+          guard,
+          isMainPhase: () => loop.isMainPhase,
           report,
+          consoleHost,
+          metadata,
+          events: {
+            connectKick: (queueIndex, fd) => events?.connectTo(device, queueIndex, fd),
+            connectInterrupt: (fd) => connectInterrupt?.(fd),
+          },
+          expose: (exposed) => {
+            this.#controls.set(factory.name, exposed);
+            const { console, balloon } = exposed;
+            Object.assign(single, console !== undefined && { console }, balloon !== undefined && { balloon });
+          },
         }),
-    );
-    this.#calls = devices.length === 0 ? [] : Array.from({ length: vcpus }, (_, vcpu) => shared.registerCall(vcpu));
+        memory,
+        loop,
+        report,
+      };
+      if (options.places !== undefined) return options.places.place(transportOptions, device);
+      const transport = new MmioTransport({ ...transportOptions, interrupt, registers });
+      windows.push(transport);
+      return {
+        transport,
+        save: () => transport.save(),
+        restore: (state: StateReader, deviceState: StateReader) => {
+          transport.restore(state, deviceState);
+        },
+      };
+    });
+    this.transports = this.#placed.map(({ transport }) => transport);
+    this.registers = options.places?.registers ?? windows;
+    this.#calls =
+      this.registers.length === 0 ? [] : Array.from({ length: vcpus }, (_, vcpu) => shared.registerCall(vcpu));
     this.#loop = loop;
     this.#events = events;
   }
@@ -226,7 +257,7 @@ export class DeviceHost {
     this.#loop.guard(() => {
       // Notifications first: a thread that has notified and then asks, say, for a reset, means this order.
       for (let device = 0; device < this.transports.length; device++) this.#servePending(device);
-      for (const words of this.#calls) answerRegisterCall(words, this.transports);
+      for (const words of this.#calls) answerRegisterCall(words, this.registers);
     });
   }
 
@@ -298,14 +329,14 @@ export class DeviceHost {
       throw new DiskError(this.#flushFailure.message, { cause: this.#flushFailure });
     }
     return Object.fromEntries(
-      this.transports.map((transport, index) => {
-        const { device } = transport;
+      this.#placed.map((placed, index) => {
+        const { device } = placed.transport;
         const factory = this.#factories[index];
         const why = device.whyNotSaved?.();
         if (why !== undefined) throw notSaved(factory?.name ?? "", why);
         const state: State = {
           type: device.deviceType,
-          transport: transport.save(),
+          transport: placed.save(),
           device: device.save(),
           host: factory?.identity?.() ?? null,
         };
@@ -320,18 +351,18 @@ export class DeviceHost {
    */
   restore(states: StateReader): void {
     states.only(this.#factories.map(({ name }) => name));
-    this.transports.forEach((transport, index) => {
+    this.#placed.forEach((placed, index) => {
       const factory = this.#factories[index];
       const state = states.at(factory?.name ?? "");
       state.only(["type", "transport", "device", "host"]);
-      const { deviceType } = transport.device;
+      const { deviceType } = placed.transport.device;
       if (state.integer("type", { minimum: 0, maximum: 0xffff_ffff }) !== deviceType) {
         throw state.at("type").wrong(`the type of this device, ${String(deviceType)}`);
       }
       const host = state.at("host");
       if (factory?.checkIdentity !== undefined) factory.checkIdentity(host);
       else if (!host.isNull) throw new StateError(host.path, "is given for a device that has none");
-      transport.restore(state.at("transport"), state.at("device"));
+      placed.restore(state.at("transport"), state.at("device"));
     });
   }
 

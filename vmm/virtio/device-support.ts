@@ -7,6 +7,7 @@ import type { ConsoleHost } from "../../devices/virtio/console/backend.js";
 import type { ResolvedConfig } from "../config/types.js";
 import { loadOpeners, openDevices, type DeviceOpeners } from "./openers.js";
 import { IoEvents } from "./ioevents.js";
+import type { PciDevices, PciParts } from "./pci-devices.js";
 import type { VmFd } from "../kvm/vm-fd.js";
 import type { MappedGuestMemory } from "../memory/guest-memory.js";
 import type { VmShared } from "../vcpu/shared.js";
@@ -22,8 +23,10 @@ export interface DeviceParts {
     readonly connectInterrupt: (fd: number) => void;
     readonly registers: Int32Array;
   }[];
-  /** Undefined where KVM has no ioeventfd. */
+  /** Undefined where KVM has no ioeventfd, and with a PCI bus, which has its own. */
   readonly ioEvents: IoEvents | undefined;
+  /** The bus that they are on; undefined without one. */
+  readonly pci: PciParts | undefined;
 }
 
 /** What the devices want of the VM around them. */
@@ -42,7 +45,16 @@ export interface DeviceHostHooks extends DeviceLoopHooks {
   metadata(): unknown;
 }
 
-function createHost(parts: DeviceParts, hooks: DeviceHostHooks): DeviceHost {
+type PciDevicesClass = typeof PciDevices;
+
+function createHost(parts: DeviceParts, hooks: DeviceHostHooks, Places: PciDevicesClass | undefined): DeviceHost {
+  if (parts.pci !== undefined && Places === undefined) throw new Error("A PCI bus, and nothing that makes one");
+  const places =
+    parts.pci === undefined || Places === undefined
+      ? undefined
+      : new Places(parts.pci, () => {
+          hooks.interruptRaised();
+        });
   return new DeviceHost({
     devices: parts.devices.map(({ factory, interrupt, connectInterrupt, registers }) => ({
       factory,
@@ -65,25 +77,28 @@ function createHost(parts: DeviceParts, hooks: DeviceHostHooks): DeviceHost {
     },
     consoleHost: hooks.consoleHost,
     metadata: () => hooks.metadata(),
-    events: parts.ioEvents,
+    events: places?.doorbells ?? parts.ioEvents,
+    places,
   });
 }
 
 export interface DeviceSupport {
   openDevices(config: ResolvedConfig, undo: (close: () => void) => void): DeviceFactory[];
-  readonly createHost: typeof createHost;
+  createHost(parts: DeviceParts, hooks: DeviceHostHooks): DeviceHost;
   createEvents(vm: VmFd, ranges: readonly VirtioMmioRange[]): IoEvents;
 }
 
-export function deviceSupport(openers: DeviceOpeners): DeviceSupport {
+/** `places` makes the PCI bus of a configuration that asks for one. */
+export function deviceSupport(openers: DeviceOpeners, places?: PciDevicesClass): DeviceSupport {
   return {
     openDevices: (config, undo) => openDevices(openers, config, undo),
-    createHost,
+    createHost: (parts, hooks) => createHost(parts, hooks, places),
     createEvents: (vm, ranges) => new IoEvents(vm, ranges),
   };
 }
 
 /** With the kinds of devices that the configuration asks for. */
 export async function loadDeviceSupport(config: ResolvedConfig): Promise<DeviceSupport> {
-  return deviceSupport(await loadOpeners(config));
+  const places = config.pci ? (await import("./pci-devices.js")).PciDevices : undefined;
+  return deviceSupport(await loadOpeners(config), places);
 }

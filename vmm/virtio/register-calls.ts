@@ -7,15 +7,17 @@ import type { VmShared } from "../vcpu/shared.js";
 
 // Words of a slot: the REGISTER_CALL_WORDS of VmShared.registerCall.
 const STATE = 0;
-/** Device, direction, size and offset in one word. */
+/** Device, direction and size in one word. */
 const ACCESS = 1;
 const VALUE = 2;
+/** Offset, in two words: windows of PCI are large. */
+const OFFSET_LOW = 3;
+const OFFSET_HIGH = 4;
 
 const IDLE = 0;
 const ASKED = 1;
 const ANSWERED = 2;
 
-const OFFSET_MASK = 0xfff;
 const SIZE_SHIFT = 12;
 const SIZE_MASK = 0x7;
 const IS_WRITE = 1 << 15;
@@ -37,16 +39,18 @@ export class RegisterCalls {
   }
 
   read(device: number, offset: number, size: AccessSize): number {
-    return this.#call((device << DEVICE_SHIFT) | (size << SIZE_SHIFT) | offset, 0);
+    return this.#call((device << DEVICE_SHIFT) | (size << SIZE_SHIFT), offset, 0);
   }
 
   write(device: number, offset: number, size: AccessSize, value: number): void {
-    this.#call((device << DEVICE_SHIFT) | IS_WRITE | (size << SIZE_SHIFT) | offset, value);
+    this.#call((device << DEVICE_SHIFT) | IS_WRITE | (size << SIZE_SHIFT), offset, value);
   }
 
-  #call(access: number, value: number): number {
+  #call(access: number, offset: number, value: number): number {
     const words = this.#words;
     words[ACCESS] = access;
+    words[OFFSET_LOW] = offset | 0;
+    words[OFFSET_HIGH] = Math.floor(offset / 2 ** 32);
     words[VALUE] = value | 0;
     Atomics.store(words, STATE, ASKED);
     this.#wakeOwner();
@@ -67,7 +71,7 @@ export function answerRegisterCall(words: SharedWords, devices: readonly BusDevi
   if (Atomics.load(words, STATE) !== ASKED) return;
   const access = words[ACCESS] ?? 0;
   const device = devices[access >>> DEVICE_SHIFT];
-  const offset = access & OFFSET_MASK;
+  const offset = ((words[OFFSET_LOW] ?? 0) >>> 0) + (words[OFFSET_HIGH] ?? 0) * 2 ** 32;
   const size = ((access >>> SIZE_SHIFT) & SIZE_MASK) as AccessSize;
   if ((access & IS_WRITE) !== 0) device?.write(offset, size, (words[VALUE] ?? 0) >>> 0);
   else words[VALUE] = (device?.read(offset, size) ?? 0) | 0;

@@ -44,3 +44,25 @@ export class VirtioPort implements BusDevice {
     }
   }
 }
+
+/** A range in which only the owner answers, PCI's, as a vCPU thread serves it. */
+export class OwnerPort implements BusDevice {
+  readonly name: string;
+  readonly #range: number;
+  readonly #calls: RegisterCalls;
+
+  /** `range` counts the ranges. */
+  constructor(range: number, calls: RegisterCalls) {
+    this.name = `pci-range${String(range)}`;
+    this.#range = range;
+    this.#calls = calls;
+  }
+
+  read(offset: number, size: AccessSize): number {
+    return this.#calls.read(this.#range, offset, size);
+  }
+
+  write(offset: number, size: AccessSize, value: number): void {
+    this.#calls.write(this.#range, offset, size, value);
+  }
+}

@@ -1,6 +1,20 @@
-// Where the virtio-mmio devices are, and the parameters that tell a kernel without ACPI.
+// Where virtio devices are: on a PCI bus, or each in a range of virtio-mmio; and the parameters that tell a kernel without
+// ACPI of the latter.
 import { VIRTIO_GSIS, VIRTIO_MMIO_GPA, VIRTIO_MMIO_LENGTH } from "../memory/layout.js";
 import type { VirtioMmioRange } from "./acpi/dsdt.js";
+import { pciHostBridge, type PciHostBridge } from "./pci-host-bridge.js";
+
+/** One of both. */
+export interface DeviceAddresses {
+  /** Of virtio-mmio. */
+  readonly ranges: readonly VirtioMmioRange[];
+  readonly pci: PciHostBridge | undefined;
+}
+
+/** Of `count` devices of a machine with so many bytes of RAM. */
+export function deviceAddresses(count: number, hasPci: boolean, memorySize: number): DeviceAddresses {
+  return hasPci ? { ranges: [], pci: pciHostBridge(memorySize) } : { ranges: virtioRanges(count), pci: undefined };
+}
 
 /** At most MAX_VIRTIO_DEVICES; config/resolve.ts checks that. */
 export function virtioRanges(count: number): VirtioMmioRange[] {

@@ -110,6 +110,23 @@ export function memory32(base: number, length: number): number[] {
   return [0x86, 9, 0, 1, ...bytesOf(base, 4), ...bytesOf(length, 4)];
 }
 
+const ADDRESS_DECODED_FIXED = 0b1100;
+const MEMORY_READ_WRITE = 1;
+const BUS_NUMBERS = 2;
+
+/** §6.4.3.5 address space descriptor of 32 or 64 bits: memory that a bridge hands on. */
+export function addressSpace(base: number, length: number, width: 4 | 8): number[] {
+  const words = [0, base, base + length - 1, 0, length].flatMap((value) => bytesOf(value, width));
+  const tag = width === 4 ? 0x87 : 0x8a;
+  return [tag, ...bytesOf(3 + words.length, 2), 0, ADDRESS_DECODED_FIXED, MEMORY_READ_WRITE, ...words];
+}
+
+/** §6.4.3.5.3 address space descriptor of 16 bits: the buses behind a bridge. */
+export function busNumbers(first: number, last: number): number[] {
+  const words = [0, first, last, 0, last - first + 1].flatMap((value) => bytesOf(value, 2));
+  return [0x88, ...bytesOf(3 + words.length, 2), BUS_NUMBERS, ADDRESS_DECODED_FIXED, 0, ...words];
+}
+
 /** §6.4.3.6 extended interrupt descriptor: consumer, edge-triggered, active high, exclusive. */
 export function interrupt(gsi: number): number[] {
   return [0x89, 6, 0, 0b0011, 1, ...bytesOf(gsi, 4)];

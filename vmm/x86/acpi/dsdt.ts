@@ -11,6 +11,7 @@ import {
   SERIAL0_PORT,
   SERIAL_LENGTH,
 } from "../../memory/layout.js";
+import type { PciHostBridge } from "../pci-host-bridge.js";
 import {
   device,
   eisaId,
@@ -27,6 +28,7 @@ import {
   scope,
   text,
 } from "./aml.js";
+import { pciDevices } from "./pci.js";
 
 /** The registers of a virtio-mmio device as Linux's virtio_mmio driver finds it (LNRO0005). */
 export interface VirtioMmioRange {
@@ -41,7 +43,7 @@ const GENERATION_COUNTER = "VM_Gen_Counter";
 const GENERATION_CHANGED = 0x80;
 
 /** The definition block, without its table header. */
-export function dsdtBody(ranges: readonly VirtioMmioRange[], hasKeyboard = false): Uint8Array {
+export function dsdtBody(ranges: readonly VirtioMmioRange[], hasKeyboard = false, pci?: PciHostBridge): Uint8Array {
   const serial = device(
     "COM1",
     named("_HID", eisaId("PNP0501")),
@@ -66,6 +68,7 @@ export function dsdtBody(ranges: readonly VirtioMmioRange[], hasKeyboard = false
       named("_CRS", resources(memory32(gpa, length), interrupt(gsi))),
     ),
   );
+  const bus = pci === undefined ? [] : pciDevices(pci);
   const generation = device(
     "VGEN",
     named("_HID", text("VMLT0001")),
@@ -81,7 +84,7 @@ export function dsdtBody(ranges: readonly VirtioMmioRange[], hasKeyboard = false
   const sleep = named("\\_S5", pack(integer(ACPI_SLEEP_TYPE_S5), integer(0), integer(0), integer(0)));
   return Uint8Array.from([
     ...sleep,
-    ...scope("\\_SB", serial, clock, ...(hasKeyboard ? [keyboard] : []), generation, ...virtio),
+    ...scope("\\_SB", serial, clock, ...(hasKeyboard ? [keyboard] : []), generation, ...virtio, ...bus),
     ...scope("\\_GPE", changed),
   ]);
 }

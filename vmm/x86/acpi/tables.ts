@@ -1,4 +1,4 @@
-// RSDP, XSDT, FADT, FACS, MADT and DSDT, laid out from ACPI_GPA with the RSDP first.
+// RSDP, XSDT, FADT, FACS, MADT, DSDT and, with a PCI bus, MCFG, laid out from ACPI_GPA with the RSDP first.
 // ACPI 6.4 chapter 5. Full (not hardware-reduced) ACPI: Linux keeps the 8259A and the PIT.
 import type { GuestMemory } from "../../../devices/contracts.js";
 import { ConfigError } from "../../errors.js";
@@ -17,7 +17,9 @@ import {
 import { GPE0_LENGTH } from "../../../devices/legacy/acpi-pm.js";
 import { ioApicId } from "../mptable.js";
 import { checksum, putAscii } from "../table-bytes.js";
+import type { PciHostBridge } from "../pci-host-bridge.js";
 import { dsdtBody, type VirtioMmioRange } from "./dsdt.js";
+import { mcfgBody } from "./pci.js";
 
 const HEADER_LENGTH = 36;
 const RSDP_LENGTH = 36;
@@ -50,6 +52,8 @@ export interface AcpiConfig {
   readonly virtio: readonly VirtioMmioRange[];
   /** There is one behind the i8042. */
   readonly keyboard?: boolean;
+  /** There is a bus. */
+  readonly pci?: PciHostBridge | undefined;
 }
 
 /** Writes all tables; the result is the RSDP's address. */
@@ -65,8 +69,9 @@ export function writeAcpiTables(memory: GuestMemory, config: AcpiConfig): number
 }
 
 /** The image of all tables from ACPI_GPA on. */
-export function acpiTables({ cpus, virtio, keyboard = false }: AcpiConfig): Uint8Array {
-  const dsdt = table("DSDT", 2, dsdtBody(virtio, keyboard));
+export function acpiTables({ cpus, virtio, keyboard = false, pci }: AcpiConfig): Uint8Array {
+  const dsdt = table("DSDT", 2, dsdtBody(virtio, keyboard, pci));
+  const mcfg = pci === undefined ? undefined : table("MCFG", 1, mcfgBody(pci));
   const madt = table("APIC", 5, madtBody(cpus));
   // The FACS wants 64 bytes of alignment; the others get it too, for a readable dump.
   let next = ACPI_GPA + 64;
@@ -80,7 +85,8 @@ export function acpiTables({ cpus, virtio, keyboard = false }: AcpiConfig): Uint
   const fadt = table("FACP", 6, fadtBody(facsAt, dsdtAt, keyboard));
   const fadtAt = place(fadt.length);
   const madtAt = place(madt.length);
-  const xsdt = table("XSDT", 1, pointers([fadtAt, madtAt]));
+  const mcfgAt = mcfg === undefined ? [] : [place(mcfg.length)];
+  const xsdt = table("XSDT", 1, pointers([fadtAt, madtAt, ...mcfgAt]));
   const xsdtAt = place(xsdt.length);
 
   const image = new Uint8Array(next - ACPI_GPA);
@@ -92,6 +98,7 @@ export function acpiTables({ cpus, virtio, keyboard = false }: AcpiConfig): Uint
   put(dsdtAt, dsdt);
   put(fadtAt, fadt);
   put(madtAt, madt);
+  for (const at of mcfgAt) put(at, mcfg ?? new Uint8Array(0));
   put(xsdtAt, xsdt);
   return image;
 }

@@ -1,0 +1,60 @@
+// Virtio devices on the PCI root bus: who lies where, how they interrupt, their doorbells. Loaded only for a VM with a bus.
+import type { BusDevice } from "../../devices/contracts.js";
+import { hostBridge } from "../../devices/pci/host-bridge.js";
+import { VIRTIO_PCI_BAR_LENGTH, VirtioPciFunction } from "../../devices/virtio/pci-function.js";
+import type { TransportOptions } from "../../devices/virtio/transport.js";
+import type { VmFd } from "../kvm/vm-fd.js";
+import { PciRootBus } from "../pci/root-bus.js";
+import type { PciHostBridge } from "../x86/pci-host-bridge.js";
+import type { PlacedDevice } from "./device-host.js";
+import { PciDoorbells } from "./pci-doorbells.js";
+
+/** What createMachine has made for them. */
+export interface PciParts {
+  readonly vm: VmFd;
+  readonly bridge: PciHostBridge;
+  /** KVM has ioeventfds. */
+  readonly hasDoorbells: boolean;
+}
+
+export class PciDevices {
+  readonly bus: PciRootBus;
+  /** What answers in each of pciRanges. */
+  readonly registers: readonly BusDevice[];
+  /** Undefined where KVM has none: then every notification is an exit. */
+  readonly doorbells: PciDoorbells | undefined;
+  readonly #parts: PciParts;
+  readonly #interruptRaised: () => void;
+
+  constructor(parts: PciParts, interruptRaised: () => void) {
+    const { window, highWindow } = parts.bridge;
+    this.#parts = parts;
+    this.#interruptRaised = interruptRaised;
+    this.bus = new PciRootBus([window, highWindow]);
+    this.bus.attach(0, hostBridge());
+    this.registers = [this.bus.ecam, ...this.bus.windows.map(({ device }) => device)];
+    this.doorbells = parts.hasDoorbells ? new PciDoorbells(parts.vm) : undefined;
+  }
+
+  /** Device `device` of the configuration is device `device` + 1 of the bus. */
+  place(options: TransportOptions, device: number): PlacedDevice {
+    const fn = new VirtioPciFunction({
+      ...options,
+      address: this.#parts.bridge.window.gpa + device * VIRTIO_PCI_BAR_LENGTH,
+      send: ({ addressLow, addressHigh, data }) => {
+        this.#parts.vm.signalMsi(addressLow, addressHigh, data);
+        this.#interruptRaised();
+      },
+      used: () => this.doorbells?.used(device),
+    });
+    fn.barPlaced = (_, gpa) => this.doorbells?.placed(device, gpa);
+    this.bus.attach(device + 1, fn);
+    return {
+      transport: fn.transport,
+      save: () => fn.save(),
+      restore: (state, deviceState) => {
+        fn.restoreWith(state, deviceState);
+      },
+    };
+  }
+}
