@@ -17,6 +17,7 @@ import {
 } from "../../devices/virtio/constants.js";
 import { SERIAL0_PORT, VIRTIO_MMIO_GPA } from "../../vmm/memory/layout.js";
 import type { TestSegment } from "./bytes-image.js";
+import { asm } from "./mini-kernel.js";
 
 const DATA = 17 * 2 ** 20;
 const USED = DATA + 0x200;
@@ -37,12 +38,14 @@ export interface MiniRings {
 const LOW_RINGS: MiniRings = { gpa: DATA, headerGpa: DATA + 0x300 };
 const AVAILABLE_OFFSET = 0x100;
 const STATUS_OFFSET = 0x310;
+export const MINI_DESCRIPTORS_GPA = LOW_RINGS.gpa;
+export const MINI_AVAILABLE_GPA = LOW_RINGS.gpa + AVAILABLE_OFFSET;
+export const MINI_USED_GPA = USED;
 
 const u32 = (value: number): number[] => [0, 8, 16, 24].map((shift) => (value >>> shift) & 0xff);
 
-/** mov eax, register; mov dword [rax], value */
 export function writeRegister(offset: number, value: number): number[] {
-  return [0xb8, ...u32(VIRTIO_MMIO_GPA + offset), 0xc7, 0x00, ...u32(value)];
+  return asm.store(VIRTIO_MMIO_GPA + offset, 4, value);
 }
 
 /** Prints `count` bytes from `gpa`, each read on its own: mov eax, gpa; mov al, [rax]; mov edx, port; out dx, al */
@@ -53,21 +56,9 @@ function printBytes(gpa: number, count: number): number[] {
   ]).flat();
 }
 
-/** Prints a register's bytes: mov eax, register; mov eax, [rax]; mov edx, port; 4 times out and shr eax, 8 */
+/** Prints a register's bytes. */
 export function printRegister(offset: number): number[] {
-  const out = [0xee, 0xc1, 0xe8, 8];
-  return [
-    0xb8,
-    ...u32(VIRTIO_MMIO_GPA + offset),
-    0x8b,
-    0x00,
-    0xba,
-    ...u32(SERIAL0_PORT),
-    ...out,
-    ...out,
-    ...out,
-    ...out,
-  ];
+  return asm.printWord(VIRTIO_MMIO_GPA + offset);
 }
 
 /** A request to read sector 0, `count` times over, ready in the rings. */
@@ -114,9 +105,16 @@ export function startDisk({ gpa } = LOW_RINGS): number[] {
 export function readDisk(length: number, requests = 1): number[] {
   return [
     ...writeRegister(VIRTIO_MMIO_QUEUE_NOTIFY, 0),
+    ...waitForDisk(length, requests),
+    ...writeRegister(VIRTIO_MMIO_INTERRUPT_ACK, 1),
+  ];
+}
+
+/** Waits until `requests` are used, prints the first `length` bytes that came. */
+export function waitForDisk(length: number, requests = 1): number[] {
+  return [
     // mov eax, used; back: pause; cmp word [rax+2], requests; jne back
     ...[0xb8, ...u32(USED), 0xf3, 0x90, 0x66, 0x83, 0x78, 0x02, requests, 0x75, 0xf7],
     ...printBytes(BUFFER, length),
-    ...writeRegister(VIRTIO_MMIO_INTERRUPT_ACK, 1),
   ];
 }

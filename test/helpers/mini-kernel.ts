@@ -14,6 +14,12 @@ export const COUNTED_GPA = 20 * 2 ** 20;
 
 const u32 = (value: number): number[] => [0, 8, 16, 24].map((shift) => (value >>> shift) & 0xff);
 
+/** mov edx, port; 4 times out dx, al and shr eax, 8 */
+function printEax(): number[] {
+  const out = [0xee, 0xc1, 0xe8, 8];
+  return [0xba, ...u32(SERIAL0_PORT), ...out, ...out, ...out, ...out];
+}
+
 /** Machine code by what it does; 64-bit mode. */
 export const asm = {
   /** mov edx, port; mov al, value; out dx, al */
@@ -27,6 +33,18 @@ export const asm = {
     ...[0xc7, 0x40, 0x04, ...u32(status)],
     ...[0xc7, 0x40, 0x08, ...u32(1)],
   ],
+  /** mov edx, port; mov eax, value; out dx, eax */
+  outWord: (port: number, value: number): number[] => [0xba, ...u32(port), 0xb8, ...u32(value), 0xef],
+  /** mov eax, gpa; mov [rax], value */
+  store: (gpa: number, size: 1 | 2 | 4, value: number): number[] => [
+    ...[0xb8, ...u32(gpa)],
+    ...(size === 1 ? [0xc6] : size === 2 ? [0x66, 0xc7] : [0xc7]),
+    ...[0x00, ...u32(value).slice(0, size)],
+  ],
+  /** mov eax, gpa; mov eax, [rax]; its four bytes go to the transmitter */
+  printWord: (gpa: number): number[] => [0xb8, ...u32(gpa), 0x8b, 0x00, ...printEax()],
+  /** mov edx, port; in eax, dx; the same */
+  printPortWord: (port: number): number[] => [0xba, ...u32(port), 0xed, ...printEax()],
   reset: (): number[] => asm.out(I8042_COMMAND_PORT, 0xfe),
   /** cli; hlt; jmp back */
   haltForEver: (): number[] => [0xfa, 0xf4, 0xeb, 0xfd],
