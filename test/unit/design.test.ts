@@ -41,6 +41,7 @@ describe("docs: DESIGN", () => {
       [layout.RTC_INDEX_PORT, "devices/legacy/cmos-rtc.ts", layout.RTC_GSI],
       [layout.SERIAL0_PORT, "devices/legacy/serial.ts", layout.SERIAL0_GSI],
       [layout.ACPI_PM1A_EVT_PORT, "devices/legacy/acpi-pm.ts", layout.ACPI_SCI_GSI],
+      [layout.PCI_CONFIG_PORT, "devices/pci/config-ports.ts", undefined],
     ]);
   });
 

@@ -95,9 +95,6 @@ export function parseBoot(argv: readonly string[]): BootOptions {
   if (values["no-initrd"] === true && values.initrd !== undefined) {
     throw new UsageError(`vmlet boot: --no-initrd and --initrd ${values.initrd} contradict each other`);
   }
-  if (values.pci === true && values.kernel === undefined) {
-    throw new UsageError("vmlet boot: --pci needs a --kernel with PCI: vmlet's own have none");
-  }
   if (command[0] === "") throw new UsageError("vmlet boot: the COMMAND after -- begins with an empty word");
   return {
     kernel: values.kernel,

@@ -19,6 +19,7 @@ import { changeRootArguments, checkUserWords, chooseInitrd } from "./root-disk.j
 import { print, say } from "../host/say.js";
 import { expectedBoot, showBooting } from "./boot-progress.js";
 import { Vm } from "../machine/vm.js";
+import { UsageError } from "./usage-error.js";
 
 const NUL = Buffer.alloc(1);
 /** The word of the kernel command line that has the command for vmlet's init. */
@@ -33,6 +34,9 @@ export async function boot(argv: readonly string[], { isRehearsal = false } = {}
     return 0;
   }
   if (options.configFile !== undefined) return bootConfigured(options, options.configFile);
+  if (options.pci && options.kernel === undefined) {
+    throw new UsageError("vmlet boot: --pci needs a --kernel with PCI: vmlet's own have none");
+  }
   checkUserWords(options);
   const resolved = resolveConfig(vmConfig(options));
   await checkOutputs({ ...options, vsock: options.vsock?.path }, [
