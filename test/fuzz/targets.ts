@@ -10,6 +10,7 @@ import { mmdsTarget } from "./targets/mmds.js";
 import { netTarget } from "./targets/net.js";
 import { cpuTarget } from "./targets/cpu.js";
 import { fixupsTarget } from "./targets/fixups.js";
+import { pciTarget } from "./targets/pci.js";
 import { queueTarget } from "./targets/queue.js";
 import { rngTarget } from "./targets/rng.js";
 import { stateTarget } from "./targets/state.js";
@@ -19,6 +20,7 @@ import { vsockTarget } from "./targets/vsock.js";
 export const FUZZ_TARGETS: readonly FuzzTarget[] = [
   queueTarget,
   transportTarget,
+  pciTarget,
   blockTarget,
   slowBlockTarget,
   rngTarget,

@@ -10,6 +10,11 @@ echo "boot $((boots + 1)), init is $(cat /proc/1/comm), root is $(sed -n 's/.* \
 poweroff
 `;
 const VIRTIO_MODULES = ["virtio_ring", "virtio", "virtio_mmio", "virtio_blk"];
+/** Those of a guest whose devices are on a PCI bus; in the order in which they depend on each other. */
+export const PCI_MODULES = [
+  ...["virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci"],
+  ...["virtio_blk", "failover", "net_failover", "virtio_net", "virtio_balloon"],
+];
 /** In the order in which they depend on each other; the processor decides about the last. */
 export const NESTED_MODULES = [...VIRTIO_MODULES, "irqbypass", "kvm", "kvm-amd"];
 
@@ -30,7 +35,8 @@ export function makeRootDisk(folder: string): string {
 
 /** The package's initramfs and a second archive with modules of the Debian kernel that the lab boots. */
 export function withDebianModules(kernel: string, folder: string): string {
-  return addDebianModules(kernel, folder, "debian-initramfs.cpio", VIRTIO_MODULES);
+  const modules = [...new Set([...VIRTIO_MODULES, ...PCI_MODULES])];
+  return addDebianModules(kernel, folder, "debian-initramfs.cpio", modules);
 }
 
 /** The same with what it takes to run guests in the guest. */

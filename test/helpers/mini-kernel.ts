@@ -45,6 +45,8 @@ export const asm = {
   printWord: (gpa: number): number[] => [0xb8, ...u32(gpa), 0x8b, 0x00, ...printEax()],
   /** mov edx, port; in eax, dx; the same */
   printPortWord: (port: number): number[] => [0xba, ...u32(port), 0xed, ...printEax()],
+  /** mov edx, LSR; back: in al, dx; test al, 1; jz back */
+  waitForInput: (): number[] => [0xba, ...u32(SERIAL0_PORT + 5), 0xec, 0xa8, 0x01, 0x74, 0xfb],
   reset: (): number[] => asm.out(I8042_COMMAND_PORT, 0xfe),
   /** cli; hlt; jmp back */
   haltForEver: (): number[] => [0xfa, 0xf4, 0xeb, 0xfd],

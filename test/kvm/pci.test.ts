@@ -16,8 +16,16 @@ import {
   VIRTIO_PCI_COMMON_STATUS,
 } from "../../devices/virtio/pci-constants.js";
 import { DEVICE_OFFSET, NOTIFY_OFFSET, STRUCTURES_LENGTH } from "../../devices/virtio/pci-transport.js";
-import { createVm, type StartOptions, type VmConfig, type VmExit } from "../../vmm/index.js";
+import {
+  createSnapshot,
+  createVm,
+  openSnapshot,
+  type StartOptions,
+  type VmConfig,
+  type VmExit,
+} from "../../vmm/index.js";
 import { LOCAL_APIC_GPA, PCI_CONFIG_PORT, PCI_ECAM_GPA, PCI_WINDOW_GPA } from "../../vmm/memory/layout.js";
+import { collectOutput } from "../helpers/collected-output.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
 import {
   MINI_AVAILABLE_GPA,
@@ -166,6 +174,52 @@ describe("kvm: pci", function () {
       assert.equal(exit.devices["vda"]?.["notifications"], 1);
     });
   }
+
+  it("a guest that is saved goes on with its device where it has put it, vectors and doorbells included", async () => {
+    const code = [
+      enableApic(),
+      asm.store(FUNCTION + 0x10, 4, MOVED),
+      drive(MOVED),
+      asm.outWord(PCI_CONFIG_PORT, 0x8000_0810),
+      asm.print("!"),
+      asm.waitForInput(),
+      readTheDisk(MOVED, TEXT.length),
+      printWaiting(),
+      asm.printPortWord(PCI_CONFIG_PORT + 4),
+      asm.powerOff(0),
+      asm.haltForEver(),
+    ];
+    const kernel = miniKernelWith(readRequests(), code);
+    const saved = mkdtempSync(join(tmpdir(), "vmlet-test-"));
+    const config = { kernel: kernel.path, memoryMib: 32, disks: [{ path: image }], pci: true };
+    try {
+      const output = collectOutput();
+      const vm = createVm(config, output.host);
+      const ran = vm.start({ threads: "threads" });
+      await output.until(1);
+      await createSnapshot(vm, saved, { resume: false });
+      vm.stop();
+      await ran;
+      await vm.close();
+      for (const threads of ["main-first", "threads"] as const) {
+        const snapshot = openSnapshot(saved);
+        const later = collectOutput();
+        const again = snapshot.restore(later.host);
+        const end = again.start({ threads });
+        again.input(Buffer.from("x"));
+        assert.equal((await end).outcome, "poweroff");
+        await again.close();
+        snapshot.close();
+        const bytes = later.bytes();
+        assert.equal(bytes.subarray(0, TEXT.length).toString("latin1"), TEXT);
+        assert.equal(bytes.readUInt32LE(TEXT.length), 1 << (VECTOR & 31));
+        assert.equal(bytes.readUInt32LE(TEXT.length + 4), MOVED + 4, "the ports' address, and the range's");
+      }
+    } finally {
+      rmSync(saved, { recursive: true });
+      kernel.remove();
+    }
+  });
 
   it("messages that no processor can take are lost, and nothing else happens", async () => {
     const wrong = [
