@@ -185,7 +185,7 @@ export const run: Bench = {
     const why = whyNoDocker();
     const docker =
       why === undefined
-        ? await openDocker(["--add-runtime", `${RUNTIME}=${resolve("dist/vmlet-runtime.js")}`])
+        ? await openDocker(["--add-runtime", `${RUNTIME}=${resolve("dist/vmlet-runtime")}`])
         : undefined;
     try {
       const measurements = await measureAll(folder, docker, context);

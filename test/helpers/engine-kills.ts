@@ -120,7 +120,7 @@ export class EngineKills {
   async #deleteByForce(): Promise<void> {
     const { root } = this.#places;
     for (const id of existsSync(root) ? readdirSync(root) : []) {
-      await this.#call(resolve("dist/vmlet-runtime.js"), "--root", root, "delete", "--force", id);
+      await this.#call(resolve("dist/vmlet-runtime"), "--root", root, "delete", "--force", id);
     }
     this.#kill(VICTIMS.shim);
     for (const id of this.#bundles()) rmSync(join(this.#tasks, id), { recursive: true, force: true });
@@ -196,7 +196,7 @@ export class EngineKills {
       ],
       ...["--data-root", join(this.folder, "data"), "--exec-root", join(this.folder, "exec")],
       ...["--pidfile", join(this.folder, "pid"), "--host", this.#host],
-      ...["--add-runtime", `vmlet=${resolve("dist/vmlet-runtime.js")}`],
+      ...["--add-runtime", `vmlet=${resolve("dist/vmlet-runtime")}`],
     ];
     for (const begun = performance.now(); performance.now() - begun < START_LIMIT_MS;) {
       // It gives up where its containerd takes long to look after what is left, and is started again.

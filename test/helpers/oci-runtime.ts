@@ -6,7 +6,7 @@ import { isRoot } from "../../bench/ladder/detect.js";
 import { whyNoBusybox } from "./busybox-image.js";
 import { whyNoKvm } from "./kvm-guard.js";
 
-export const RUNTIME = resolve("dist/vmlet-runtime.js");
+export const RUNTIME = resolve("dist/vmlet-runtime");
 /** Of a boot on a host that is busy with other tests, `ms`. */
 export const RUNTIME_LIMIT_MS = 240_000;
 

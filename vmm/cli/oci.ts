@@ -39,7 +39,7 @@ export function oci([command, ...argv]: readonly string[]): number {
   if (!isEngine(engine) || another !== undefined) {
     throw new UsageError(`vmlet oci install: give one of ${ENGINES.join(", ")}`);
   }
-  const program = resolve(values.program ?? join(packageRoot(), "dist/vmlet-runtime.js"));
+  const program = resolve(values.program ?? join(packageRoot(), "dist/vmlet-runtime"));
   const plan = planInstallation(engine, program, values.config === undefined ? undefined : resolve(values.config));
   for (const line of missingFor(program)) say(`missing: ${line}`);
   if (plan.isDone) {

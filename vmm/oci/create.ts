@@ -14,6 +14,7 @@ import { onlyWord, parseOptions } from "./command-line.js";
 import { openConsole, type Console } from "./console.js";
 import type { Context } from "./context.js";
 import { checkProgram } from "./find-program.js";
+import { writeFrontFile } from "./front-file.js";
 import { guestSetup, rootfs } from "./guest-setup.js";
 import { hooksOfTheEnd, runHooks } from "./hooks.js";
 import { endProcess } from "./left-processes.js";
@@ -126,6 +127,7 @@ export async function createContainer(
     if (pidFile !== undefined) writePidFile(pidFile, monitor.pid);
     const created = { ...base, monitor };
     container.write(created);
+    writeFrontFile(container, created);
     return { record: created, monitor: child };
   } catch (error) {
     if (record.monitor !== undefined) await endProcess(record.monitor, END_LIMIT_MS);

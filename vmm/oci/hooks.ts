@@ -27,6 +27,10 @@ export function mayChangeFiles(hooks: OciSpec["hooks"] = {}): boolean {
   return all.some(({ args = [] }) => args[0] !== NETWORK_HOOK);
 }
 
+export function hasHooks(hooks: ContainerRecord["hooks"], kinds: readonly HookKind[]): boolean {
+  return kinds.some((kind) => (hooks[kind] ?? []).length > 0);
+}
+
 /** Files that are standard input of a hook that runs, or ran when who had started it was killed. */
 export function hookFiles({ folder }: Container): string[] {
   return readdirSync(folder)

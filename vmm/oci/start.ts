@@ -3,15 +3,19 @@ import { ConfigError, HostError } from "../errors.js";
 import { onlyWord, parseOptions } from "./command-line.js";
 import type { Context } from "./context.js";
 import { runHooks } from "./hooks.js";
-import { askMonitor } from "./monitor-messages.js";
+import { askMonitor, type MonitorReply } from "./monitor-messages.js";
 import { sendSignal } from "./signal.js";
 import { containerOf, type Container } from "./state.js";
 
 const SIGKILL = 9;
 
 export async function start({ global, log, argv }: Context): Promise<number> {
-  const { words } = parseOptions(argv, {});
-  await startContainer(log, containerOf(global.root, onlyWord(words, "start")));
+  // Of the runtime's front, which has asked the monitor already: that one's answer.
+  const { options, words } = parseOptions(argv, { values: ["answer"] });
+  const container = containerOf(global.root, onlyWord(words, "start"));
+  const answer = options.value("answer");
+  if (answer === undefined) await startContainer(log, container);
+  else checkReply(JSON.parse(answer) as MonitorReply);
   return 0;
 }
 
@@ -36,12 +40,17 @@ export async function startContainer(log: Context["log"], container: Container):
     throw error;
   }
   const reply = await askMonitor(container, record, { start: true });
-  if (reply === undefined) throw new HostError("the container's monitor has ended before its program had begun");
-  if ("error" in reply) throw new HostError(reply.error);
+  checkReply(reply);
   try {
     await runHooks("poststart", container, record, "running");
   } catch (error) {
     // runtime.md: the container goes on.
     log.warn((error as Error).message);
   }
+}
+
+/** Throws HostError. */
+function checkReply(reply: MonitorReply | undefined): void {
+  if (reply === undefined) throw new HostError("the container's monitor has ended before its program had begun");
+  if ("error" in reply) throw new HostError(reply.error);
 }

@@ -15,6 +15,7 @@ export const DEFAULT_ROOT = "/run/vmlet-runtime";
 const RECORD = "state.json";
 const PHASE = "phase.json";
 const CONFIG = "config.json";
+const FRONT = "front";
 
 export type ContainerStatus = "creating" | "created" | "running" | "paused" | "stopped";
 
@@ -142,6 +143,11 @@ export class Container {
     this.#write(CONFIG, spec);
   }
 
+  /** As front-file.ts has it. */
+  writeFront(text: string): void {
+    this.#writeText(FRONT, text);
+  }
+
   /** Throws ConfigError for a container that has not been created to its end. */
   get config(): OciSpec {
     const spec = readOwn(join(this.folder, CONFIG)) as OciSpec | undefined;
@@ -185,9 +191,13 @@ export class Container {
   #folderFd: number | undefined;
 
   #write(name: string, value: unknown): void {
+    this.#writeText(name, JSON.stringify(value));
+  }
+
+  #writeText(name: string, text: string): void {
     const path = join(this.folder, name);
     try {
-      writeFileSync(`${path}.new`, JSON.stringify(value), { mode: 0o600 });
+      writeFileSync(`${path}.new`, text, { mode: 0o600 });
       renameSync(`${path}.new`, path);
     } catch (error) {
       throw this.#inWords(error);

@@ -89,7 +89,7 @@ function installedRuntimes(): [string, string][] {
 }
 
 export function vmletRuntime(): string {
-  return join(packageRoot(), "dist/vmlet-runtime.js");
+  return join(packageRoot(), "dist/vmlet-runtime");
 }
 
 /** Name and program (or, of a shim, its type) of each runtime of the engine that runs here, or would be started. */
