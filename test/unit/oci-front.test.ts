@@ -1,13 +1,24 @@
 // Needs: gcc. The runtime's front: what it does by itself, and what it leaves to Node. A container's monitor is a socket of this
 // process's; dist/vmlet-runtime.js, a program that prints what it was given.
 import assert from "node:assert/strict";
-import { execFileSync, spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { execFileSync, spawn, spawnSync, type ChildProcessByStdio } from "node:child_process";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { createServer, type Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Readable } from "node:stream";
 import { frontText } from "../../vmm/oci/front-file.js";
 import { Container, type ContainerRecord } from "../../vmm/oci/state.js";
+import { processes } from "../helpers/container-leftovers.js";
 import { ownIdentity, type ProcessIdentity } from "../../vmm/sdk/process-identity.js";
 
 interface Outcome {
@@ -31,7 +42,15 @@ describe("the runtime's front", function () {
     execFileSync("gcc", [...flags, "-o", front, "vmm/oci/front/front.c"]);
     const told =
       "[process.argv.slice(2),process.env.NODE_EXTRA_CA_CERTS??'',process.env.VMLET_SIGIGN,process.execArgv]";
-    writeFileSync(join(folder, "vmlet-runtime.js"), `console.log(JSON.stringify(${told}));process.exitCode=42;\n`);
+    const early = "process.argv[2]==='monitor'";
+    const monitor =
+      "fs.writeFileSync(process.argv[3]+'.told',`${process.argv.slice(2)} in ${process.cwd()}`);" +
+      "fs.readSync(Number(process.env.VMLET_EARLY_MONITOR),Buffer.alloc(1));fs.writeFileSync(process.argv[3]+'.left','')";
+    const print = `console.log(JSON.stringify(${told}));process.exitCode=42`;
+    writeFileSync(
+      join(folder, "vmlet-runtime.js"),
+      `const fs=require("node:fs");if(${early}){${monitor}}else{${print}; setTimeout(()=>0,Number(process.env.STAYS??0))}\n`,
+    );
   });
 
   beforeEach(() => {
@@ -47,11 +66,14 @@ describe("the runtime's front", function () {
     rmSync(folder, { recursive: true });
   });
 
-  const call = async (...words: readonly string[]): Promise<Outcome> => {
-    const child = spawn(front, words, {
+  const begin = (words: readonly string[], stays = 0): ChildProcessByStdio<null, Readable, null> =>
+    spawn(front, words, {
       stdio: ["ignore", "pipe", "inherit"],
-      env: { ...process.env, NODE_EXTRA_CA_CERTS: "/none" },
+      env: { ...process.env, NODE_EXTRA_CA_CERTS: "/none", STAYS: String(stays) },
     });
+
+  const call = async (...words: readonly string[]): Promise<Outcome> => {
+    const child = begin(words);
     let text = "";
     child.stdout.setEncoding("utf8").on("data", (chunk: string) => (text += chunk));
     const status = await new Promise<number | null>((resolve) => child.once("close", resolve));
@@ -216,13 +238,46 @@ describe("the runtime's front", function () {
     assert.ok(existsSync(join(root, "target")) && existsSync(join(folder, "outside")));
   });
 
+  it("starts a monitor beside create, which ends with that if it is not admitted", async () => {
+    const words = ["--root", root, "create", "-b", "/bundle", "--pid-file=/none", "one"];
+    const { node = [] } = await call(...words);
+    assert.deepEqual(node.slice(0, -1), words);
+    assert.match(node.at(-1) ?? "", /^--early-monitor=\d+,\d+$/);
+    const create = begin([...words.slice(0, -1), "two"], 60_000);
+    const told = join(root, "two.told");
+    for (let turn = 0; turn < 1000 && !existsSync(told); turn++) await new Promise((done) => setTimeout(done, 10));
+    assert.equal(readFileSync(told, "utf8"), `monitor,${join(root, "two")} in /`);
+    const alive = (): string[] => processes(join(root, "two"));
+    assert.equal(alive().length, 1);
+    create.kill("SIGKILL");
+    for (let turn = 0; turn < 1000 && alive().length > 0; turn++) await new Promise((done) => setTimeout(done, 10));
+    assert.deepEqual(alive(), []);
+    assert.ok(!existsSync(join(root, "two.left")));
+  });
+
+  it("leaves the monitor to create where it has a terminal, and where its words are not plain", async () => {
+    mkdirSync(join(root, "there"));
+    for (const words of [
+      ["create", "--console-socket", "/none", "one"],
+      ["create", "--what", "one"],
+      ["create", "--", "one"],
+      ["create", "one", "two"],
+      ["create", "there"],
+      ["create", "-b"],
+    ]) {
+      assert.deepEqual(await call("--root", root, ...words), ofNode("--root", root, ...words));
+    }
+    const crooked = join(root, "..") + "/./state";
+    assert.deepEqual(await call("--root", crooked, "create", "one"), ofNode("--root", crooked, "create", "one"));
+  });
+
   it("gives Node every other command as it is", async () => {
     for (const words of [
       [],
       ["--version"],
       ["--root"],
       ["--root", root, "state", "one"],
-      ["--root", root, "create", "--bundle", "a b", "--", "one"],
+      ["--root", root, "exec", "--detach", "one", "sh", "-c", "a b"],
       ["--rootless", "true", "--root", root, "delete", "--force", "none"],
       ["--log-format", "xml", "--root", root, "delete", "--force", "none"],
       ["--root", root, "delete", "--help"],

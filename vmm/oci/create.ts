@@ -7,12 +7,14 @@ import { steps } from "../agent/container-request.js";
 import { ConfigError, HostError } from "../errors.js";
 import { packageRoot } from "../host/guest-files.js";
 import { identityOf, isAlive, ownIdentity, type ProcessIdentity } from "../sdk/process-identity.js";
-import { CLONE_NEWNET, enterNamespace, unshare } from "../sys/namespaces.js";
+import { CLONE_NEWNET, enterNamespace } from "../sys/namespaces.js";
 import { setLimits } from "./cgroup-limits.js";
 import { cgroupPaths, checkCgroups, joinCgroups, makeCgroups, removeCgroups } from "./cgroups.js";
 import { onlyWord, parseOptions } from "./command-line.js";
 import { openConsole, type Console } from "./console.js";
 import type { Context } from "./context.js";
+import { admit, earlyMonitor, type EarlyMonitor } from "./early-monitor.js";
+import { enterNetwork } from "./enter-network.js";
 import { checkProgram } from "./find-program.js";
 import { writeFrontFile } from "./front-file.js";
 import { guestSetup, rootfs } from "./guest-setup.js";
@@ -27,7 +29,7 @@ import { compileSeccomp } from "./seccomp/compile.js";
 import { containerOf, MONITOR_COMMAND, type Container, type ContainerRecord } from "./state.js";
 
 export const CREATE_OPTIONS = {
-  values: ["bundle|b", "console-socket", "pid-file", "preserve-fds"],
+  values: ["bundle|b", "console-socket", "pid-file", "preserve-fds", "early-monitor"],
   flags: ["no-pivot", "no-new-keyring"],
 };
 /** From SIGKILL to the monitor's end, `ms`. */
@@ -39,11 +41,14 @@ export interface CreateOptions {
   readonly pidFile: string | undefined;
   /** This process's streams are the container's, its terminal too, and it waits for the end. */
   readonly isForeground?: boolean;
+  /** One that the front has started; otherwise it is started here. */
+  readonly early?: EarlyMonitor | undefined;
 }
 
 export interface CreatedContainer {
   readonly record: ContainerRecord;
-  readonly monitor: ChildProcess;
+  /** Undefined for one that the front has started. */
+  readonly monitor: ChildProcess | undefined;
 }
 
 export async function create({ global, log, argv }: Context): Promise<number> {
@@ -56,6 +61,7 @@ export async function create({ global, log, argv }: Context): Promise<number> {
     bundle: resolve(options.value("bundle") ?? "."),
     consoleSocket: options.value("console-socket"),
     pidFile: options.value("pid-file"),
+    early: earlyMonitor(options.value("early-monitor")),
   });
   return 0;
 }
@@ -64,7 +70,7 @@ export async function create({ global, log, argv }: Context): Promise<number> {
 export async function createContainer(
   { global, log }: Pick<Context, "global" | "log">,
   container: Container,
-  { bundle, consoleSocket, pidFile, isForeground = false }: CreateOptions,
+  { bundle, consoleSocket, pidFile, isForeground = false, early }: CreateOptions,
 ): Promise<CreatedContainer> {
   refuseRootless();
   const spec = readConfig(bundle);
@@ -111,14 +117,18 @@ export async function createContainer(
     container.keepConfig(spec);
     makeCgroups(cgroups);
     setLimits(cgroups, size.resources, size.limitBytes);
-    const child = startMonitor(container, spec, {
-      terminal: consoleSocket === undefined ? undefined : openConsole(consoleSocket),
-      isDetached: !(hasTerminal && isForeground),
-    });
-    const monitor = monitorOf(child);
+    const child =
+      early === undefined
+        ? startMonitor(container, spec, {
+            terminal: consoleSocket === undefined ? undefined : openConsole(consoleSocket),
+            isDetached: !(hasTerminal && isForeground),
+          })
+        : undefined;
+    const monitor = monitorOf(child ?? early);
     record = { ...record, monitor };
     container.write(record);
     joinCgroups(cgroups, monitor.pid);
+    if (early !== undefined) admit(early, networkPath(spec));
     for (const kind of ["prestart", "createRuntime", "createContainer"] as const) {
       await runHooks(kind, container, record, "creating");
     }
@@ -153,32 +163,20 @@ function filterSteps({ linux }: OciSpec, log: Context["log"]): readonly string[]
   return steps.filter(flags, program);
 }
 
+function networkPath({ linux }: OciSpec): string {
+  return linux?.namespaces?.find(({ type }) => type === "network")?.path ?? "";
+}
+
 /** In the container's network namespace from its first moment on. */
 function startMonitor(container: Container, spec: OciSpec, streams: MonitorStreams): ChildProcess {
-  const path = spec.linux?.namespaces?.find(({ type }) => type === "network")?.path ?? "";
   const own = openSync("/proc/thread-self/ns/net", "r");
   try {
-    if (path === "") unshare(CLONE_NEWNET);
-    else enterNetwork(path);
+    enterNetwork(networkPath(spec));
     return spawnMonitor(container, streams);
   } finally {
     enterNamespace(own, CLONE_NEWNET);
     closeSync(own);
     streams.terminal?.close();
-  }
-}
-
-function enterNetwork(path: string): void {
-  let fd: number;
-  try {
-    fd = openSync(path, "r");
-  } catch (error) {
-    throw new ConfigError([`linux.namespaces: network ${path}: ${(error as NodeJS.ErrnoException).code ?? ""}`]);
-  }
-  try {
-    enterNamespace(fd, CLONE_NEWNET);
-  } finally {
-    closeSync(fd);
   }
 }
 
@@ -202,7 +200,8 @@ function spawnMonitor(container: Container, { terminal, isDetached }: MonitorStr
 }
 
 /** Throws HostError for a process that could not be made. */
-function monitorOf({ pid }: ChildProcess): ProcessIdentity {
+function monitorOf(child: { readonly pid?: number | undefined } | undefined): ProcessIdentity {
+  const pid = child?.pid;
   if (pid === undefined)
     throw new HostError(`The monitor ${runtimeProgram()} cannot be started`, { cure: "make build" });
   return identityOf(pid);

@@ -15,29 +15,30 @@ const SIGKILL = 9;
 
 export async function run({ global, log, argv }: Context): Promise<number> {
   const { options, words } = parseOptions(argv, {
-    values: CREATE_OPTIONS.values,
+    values: CREATE_OPTIONS.values.filter((name) => name !== "early-monitor"),
     flags: [...CREATE_OPTIONS.flags, "detach|d", "keep", "no-subreaper"],
   });
   const container = containerOf(global.root, onlyWord(words, "run"));
   const isDetached = options.has("detach");
-  const { monitor } = await createContainer({ global, log }, container, {
+  const created = await createContainer({ global, log }, container, {
     bundle: resolve(options.value("bundle") ?? "."),
     consoleSocket: options.value("console-socket"),
     pidFile: options.value("pid-file"),
     isForeground: !isDetached,
   });
+  const { monitor } = created;
   // "exit" comes once, whether or not anybody waits for it by then.
   const ended = new Promise<number>((done) => {
-    monitor.once("exit", (code) => {
+    monitor?.once("exit", (code) => {
       done(code ?? EXIT_SIGNAL_BASE + SIGKILL);
     });
   });
   const restore = isDetached || options.value("console-socket") !== undefined ? () => undefined : makeRaw(STDIN);
-  const release = isDetached ? () => undefined : forwardSignals(monitor.pid ?? 0);
+  const release = isDetached ? () => undefined : forwardSignals(monitor?.pid ?? 0);
   try {
     await startContainer(log, container);
     if (isDetached) return 0;
-    monitor.ref();
+    monitor?.ref();
     return await ended;
   } finally {
     release();

@@ -35,6 +35,14 @@ struct container {
 	char text[MAX_FILE];
 };
 
+static bool is_in(const char *const *names, const char *name, size_t length)
+{
+	for (; *names; names++)
+		if (strlen(*names) == length && memcmp(*names, name, length) == 0)
+			return true;
+	return false;
+}
+
 /* vmm/oci/container-id.ts, but shorter. */
 static bool is_name(const char *id)
 {

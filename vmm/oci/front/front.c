@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "container.h"
+#include "create.h"
 #include "delete.h"
 #include "launch.h"
 #include "monitor.h"
@@ -29,14 +30,6 @@ struct command {
 	char **words;
 	int count;
 };
-
-static bool is_in(const char *const *names, const char *name, size_t length)
-{
-	for (; *names; names++)
-		if (strlen(*names) == length && memcmp(*names, name, length) == 0)
-			return true;
-	return false;
-}
 
 /* False: not for the front. */
 static bool parse(int argc, char **argv, struct command *command)
@@ -111,7 +104,7 @@ static bool kill_command(const struct command *command)
 	       strcmp(reply, REPLY_OK) == 0;
 }
 
-/* `words` is what Node is to be called with if it is not done. */
+/* `answer`: of a monitor that has been asked, and has not started it. */
 static bool start_command(const struct command *command, char **answer)
 {
 	struct container container;
@@ -156,15 +149,20 @@ static bool delete_command(const struct command *command)
 int main(int argc, char **argv)
 {
 	struct command command;
+	char *option = NULL;
 	char *answer = NULL;
 
 	if (parse(argc, argv, &command)) {
 		if (strcmp(command.name, "start") == 0 && start_command(&command, &answer))
 			return 0;
+		if (answer)
+			option = "--answer";
 		if (strcmp(command.name, "kill") == 0 && kill_command(&command))
 			return 0;
 		if (strcmp(command.name, "delete") == 0 && delete_command(&command))
 			return 0;
+		if (strcmp(command.name, "create") == 0)
+			option = start_monitor(argv[0], command.root, command.words, command.count);
 	}
-	return become_node(argc, argv, answer);
+	return become_node(argc, argv, option, answer);
 }

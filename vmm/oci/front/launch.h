@@ -27,8 +27,8 @@ static void keep_ignored_signals(void)
 	setenv("VMLET_SIGIGN", line, 1);
 }
 
-/* Returns an exit code if that cannot be. `answer`: what the monitor has said to `start`. */
-static int become_node(int argc, char **argv, char *answer)
+/* Returns an exit code if that cannot be. `option` and `value`, or NULL: what Node is told beside the words. */
+static int become_node(int argc, char **argv, char *option, char *value)
 {
 	static char *flags[] = {"node", NODE_FLAGS "--"};
 	const int flag_count = sizeof(flags) / sizeof(*flags);
@@ -48,10 +48,10 @@ static int become_node(int argc, char **argv, char *answer)
 	words[count++] = path;
 	for (int i = 1; i < argc; i++)
 		words[count++] = argv[i];
-	if (answer) {
-		words[count++] = "--answer";
-		words[count++] = answer;
-	}
+	if (option)
+		words[count++] = option;
+	if (value)
+		words[count++] = value;
 	keep_ignored_signals();
 	unsetenv("NODE_EXTRA_CA_CERTS");
 	execvp("node", words);
