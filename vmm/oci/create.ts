@@ -14,7 +14,7 @@ import { onlyWord, parseOptions } from "./command-line.js";
 import { openConsole, type Console } from "./console.js";
 import type { Context } from "./context.js";
 import { admit, earlyMonitor, type EarlyMonitor } from "./early-monitor.js";
-import { enterNetwork } from "./enter-network.js";
+import { enterNetwork, networkPath } from "./enter-network.js";
 import { checkProgram } from "./find-program.js";
 import { writeFrontFile } from "./front-file.js";
 import { guestSetup, rootfs } from "./guest-setup.js";
@@ -161,10 +161,6 @@ function filterSteps({ linux }: OciSpec, log: Context["log"]): readonly string[]
   const { flags, program, unknown } = compileSeccomp(config);
   if (unknown.length > 0) log.debug(`linux.seccomp: no system calls: ${unknown.join(", ")}`);
   return steps.filter(flags, program);
-}
-
-function networkPath({ linux }: OciSpec): string {
-  return linux?.namespaces?.find(({ type }) => type === "network")?.path ?? "";
 }
 
 /** In the container's network namespace from its first moment on. */

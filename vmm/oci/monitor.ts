@@ -13,7 +13,7 @@ import { joinCgroups } from "./cgroups.js";
 import { listenForCommands, watchCreate, type Controlled } from "./control.js";
 import { awaitAdmission } from "./early-monitor.js";
 import { EarlySignals } from "./early-signals.js";
-import { enterNetwork } from "./enter-network.js";
+import { enterNetwork, networkPath } from "./enter-network.js";
 import { startFailure } from "./exec-failure.js";
 import { POD_MEMORY, podMemory, SHARE_IN_GUEST } from "./guest-setup.js";
 import { raiseOutOfMemory } from "./out-of-memory.js";
@@ -83,6 +83,7 @@ class Life implements Controlled {
   #prepared: Promise<void> | undefined;
   /** The VM whose interfaces have been made what the namespace's are. */
   #connection: { readonly workload: Workload; readonly resolver: Promise<Resolver> } | undefined;
+  #hasOwnNetwork = false;
   /** The first VM has not been the right one. */
   #isLater = false;
 
@@ -97,6 +98,7 @@ class Life implements Controlled {
 
   /** The VM, so that `start` finds it ready. */
   begin(): void {
+    this.#hasOwnNetwork = networkPath(this.#container.config) === "";
     holdTerminal();
     makeShare(this.#container.share, this.#record.shared, this.#record.role.kind === "sandbox");
     watchCreate(this.#container, this.#record, {
@@ -136,7 +138,8 @@ class Life implements Controlled {
     this.#abort.abort(new Error("the container has ended"));
     const workload = await this.#workload?.catch(() => undefined);
     await workload?.leave();
-    this.#network.close();
+    // Each interface that is removed has to be waited for, 10 ms and more; those of a namespace of its own go with that.
+    if (!this.#hasOwnNetwork) this.#network.close();
     if (workload?.hasKilledForMemory === true) await raiseOutOfMemory(this.#record.cgroups);
     rmSync(join(this.#container.folder, NETWORK_STATE), { force: true });
   }

@@ -4,12 +4,13 @@ import { closeSync, openSync } from "node:fs";
 import { RouteSocket } from "../../sys/netlink.js";
 import { CLONE_NEWNET, enterNamespace } from "../../sys/namespaces.js";
 import { removeTap } from "../../virtio/backends/tap-interface.js";
+import { networkPath } from "../enter-network.js";
 import type { Container, NetworkState } from "../state.js";
 import { removeRedirect } from "./redirect.js";
 
 /** `text`: a NetworkState. Throws what the kernel refuses. */
 export function removeLeft(container: Container, text: string): void {
-  const path = container.config.linux?.namespaces?.find(({ type }) => type === "network")?.path ?? "";
+  const path = networkPath(container.config);
   // A namespace of the monitor's own has ended with it.
   if (path === "") return;
   let fd: number;
