@@ -42,10 +42,10 @@ describe("the runtime's front", function () {
     execFileSync("gcc", [...flags, "-o", front, "vmm/oci/front/front.c"]);
     const told =
       "[process.argv.slice(2),process.env.NODE_EXTRA_CA_CERTS??'',process.env.VMLET_SIGIGN,process.execArgv]";
-    const early = "process.argv[2]==='monitor'";
+    const early = "['monitor','relay'].includes(process.argv[2])";
     const monitor =
       "fs.writeFileSync(process.argv[3]+'.told',`${process.argv.slice(2)} in ${process.cwd()}`);" +
-      "fs.readSync(Number(process.env.VMLET_EARLY_MONITOR),Buffer.alloc(1));fs.writeFileSync(process.argv[3]+'.left','')";
+      "fs.readSync(Number(process.env.VMLET_EARLY),Buffer.alloc(1));fs.writeFileSync(process.argv[3]+'.left','')";
     const print = `console.log(JSON.stringify(${told}));process.exitCode=42`;
     writeFileSync(
       join(folder, "vmlet-runtime.js"),
@@ -134,7 +134,7 @@ describe("the runtime's front", function () {
     const asked = await listen(make("one"), '{"error":"no such \\"file\\""}');
     assert.deepEqual(
       await call("--root", root, "start", "one"),
-      ofNode("--root", root, "start", "one", "--answer", '{"error":"no such \\"file\\""}\n'),
+      ofNode("--root", root, "start", "--answer", '{"error":"no such \\"file\\""}\n', "one"),
     );
     assert.equal(asked.length, 1);
   });
@@ -241,8 +241,11 @@ describe("the runtime's front", function () {
   it("starts a monitor beside create, which ends with that if it is not admitted", async () => {
     const words = ["--root", root, "create", "-b", "/bundle", "--pid-file=/none", "one"];
     const { node = [] } = await call(...words);
-    assert.deepEqual(node.slice(0, -1), words);
-    assert.match(node.at(-1) ?? "", /^--early-monitor=\d+,\d+$/);
+    assert.deepEqual(
+      node.filter((word) => !word.startsWith("--early=")),
+      words,
+    );
+    assert.match(node[3] ?? "", /^--early=\d+,\d+$/);
     const create = begin([...words.slice(0, -1), "two"], 60_000);
     const told = join(root, "two.told");
     for (let turn = 0; turn < 1000 && !existsSync(told); turn++) await new Promise((done) => setTimeout(done, 10));
@@ -253,6 +256,21 @@ describe("the runtime's front", function () {
     for (let turn = 0; turn < 1000 && alive().length > 0; turn++) await new Promise((done) => setTimeout(done, 10));
     assert.deepEqual(alive(), []);
     assert.ok(!existsSync(join(root, "two.left")));
+  });
+
+  it("starts a relay beside a detached exec", async () => {
+    make("one");
+    const words = ["--root", root, "exec", "-d", "--process", "/none", "--pid-file", "/none", "one", "sh", "-d"];
+    const { node = [] } = await call(...words);
+    assert.match(node[3] ?? "", /^--early=\d+,\d+$/);
+    assert.deepEqual(
+      node.filter((word) => !word.startsWith("--early=")),
+      words,
+    );
+    for (const options of [[], ["-d", "--console-socket", "/none"], ["-d", "-t"]]) {
+      const others = ["--root", root, "exec", ...options, "one", "sh", "-d"];
+      assert.deepEqual(await call(...others), ofNode(...others));
+    }
   });
 
   it("leaves the monitor to create where it has a terminal, and where its words are not plain", async () => {

@@ -113,6 +113,7 @@ const outputs = [
   },
   { entry: "vmm/cli/runtime.ts", file: "dist/runtime.js", plugins: [lazyNode] },
   { entry: "vmm/cli/runtime-vm.ts", file: "dist/runtime-vm.js", plugins: [lazyNode] },
+  { entry: "vmm/cli/runtime-relay.ts", file: "dist/runtime-relay.js", plugins: [lazyNode] },
   { entry: "vmm/machine/vcpu-worker.ts", file: "dist/vcpu-worker.js" },
   { entry: "vmm/index.ts", file: "dist/index.js", lineLimit: LIBRARY_LINE },
   { entry: "bench/ladder/cli.ts", file: "dist/ladder.js" },
@@ -182,8 +183,8 @@ const IS_ABOUT_VMS = `${VMS}.includes(process.argv[2])`;
 /** Both have a VM in their process. */
 const IS_RUN = '["run", "monitor"].includes(process.argv[2])';
 const IS_RESTORED = '(process.argv.includes("--from-template") || process.argv[3] === "restore")';
-// vmm/cli/runtime-vm.ts
-const IS_RUNTIME_VM = '["monitor", "relay"].includes(process.argv[2])';
+// vmm/cli/runtime-vm.ts, runtime-relay.ts
+const RUNTIME = '"/runtime" + ({ monitor: "-vm", relay: "-relay" }[process.argv[2]] ?? "")';
 const programs = [
   {
     file: "dist/vmlet.js",
@@ -192,8 +193,8 @@ const programs = [
   },
   {
     file: "dist/vmlet-runtime.js",
-    program: `(${IS_RUNTIME_VM} ? "/runtime-vm.js" : "/runtime.js")`,
-    cache: `(${IS_RUNTIME_VM} ? "/runtime-vm.cache" : "/runtime.cache")`,
+    program: `${RUNTIME} + ".js"`,
+    cache: `${RUNTIME} + ".cache"`,
   },
   {
     file: "dist/vmlet-firecracker.js",
@@ -235,7 +236,17 @@ function canOpenKvm() {
 
 // With what a boot calls, where this host can boot a guest; with everything otherwise, which is
 // longer to read by 3 ms. Without functions that are needed, a boot would compile for 4 ms.
-for (const cache of ["cli", "restored", "run", "vms", "firecracker", "firecracker-vm", "runtime", "runtime-vm"])
+for (const cache of [
+  "cli",
+  "restored",
+  "run",
+  "vms",
+  "firecracker",
+  "firecracker-vm",
+  "runtime",
+  "runtime-vm",
+  "runtime-relay",
+])
   rmSync(`dist/${cache}.cache`, { force: true });
 const makeCache = (...which) =>
   spawnSync(process.execPath, [...V8_FLAGS, "vmm/bundle/code-cache.mjs", ...which], {
@@ -247,7 +258,7 @@ const allOf = (name) => {
   const { status, stderr } = makeCache("all", `dist/${name}.cache`, `dist/${name}.js`);
   if (status !== 0) throw new Error(`The code cache could not be made: ${stderr}`);
 };
-for (const name of ["vms", "runtime", "runtime-vm"]) allOf(name);
+for (const name of ["vms", "runtime", "runtime-vm", "runtime-relay"]) allOf(name);
 const booted = makeCache("booted");
 if (booted.status !== 0) {
   if (canOpenKvm()) console.error(`The start is slower: no guest could be booted for its code cache: ${booted.stderr}`);

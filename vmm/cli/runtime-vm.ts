@@ -1,20 +1,12 @@
-// The entry of the processes that vmlet-runtime's commands start: the one that has a container's VM, and one for each further
-// program in it.
+// The entry of the process that vmlet-runtime's create starts: the one that has a container's VM.
+import { monitor } from "../oci/monitor.js";
 import { stretchInSilence } from "../host/time-limit.js";
 import { exitNow } from "../sys/exit.js";
 import { runProcess } from "./process.js";
-import { UsageError } from "./usage-error.js";
 
 // Standard error is the container's.
 stretchInSilence();
-void runProcess(async ([command, folder = "", order = ""], end) => {
+void runProcess(([, folder = ""], end) => {
   end.exit = exitNow;
-  switch (command) {
-    case "monitor":
-      return (await import("../oci/monitor.js")).monitor(folder);
-    case "relay":
-      return (await import("../oci/relay.js")).relay(folder, order);
-    default:
-      throw new UsageError(`Unknown command ${JSON.stringify(command)}`);
-  }
+  return monitor(folder);
 });

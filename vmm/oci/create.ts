@@ -13,7 +13,7 @@ import { cgroupPaths, checkCgroups, joinCgroups, makeCgroups, removeCgroups } fr
 import { onlyWord, parseOptions } from "./command-line.js";
 import { openConsole, type Console } from "./console.js";
 import type { Context } from "./context.js";
-import { admit, earlyMonitor, type EarlyMonitor } from "./early-monitor.js";
+import { admit, EARLY_OPTION, earlyProcess, type EarlyProcess } from "./early-process.js";
 import { enterNetwork, networkPath } from "./enter-network.js";
 import { checkProgram } from "./find-program.js";
 import { writeFrontFile } from "./front-file.js";
@@ -29,7 +29,7 @@ import { compileSeccomp } from "./seccomp/compile.js";
 import { containerOf, MONITOR_COMMAND, type Container, type ContainerRecord } from "./state.js";
 
 export const CREATE_OPTIONS = {
-  values: ["bundle|b", "console-socket", "pid-file", "preserve-fds", "early-monitor"],
+  values: ["bundle|b", "console-socket", "pid-file", "preserve-fds", EARLY_OPTION],
   flags: ["no-pivot", "no-new-keyring"],
 };
 /** From SIGKILL to the monitor's end, `ms`. */
@@ -42,7 +42,7 @@ export interface CreateOptions {
   /** This process's streams are the container's, its terminal too, and it waits for the end. */
   readonly isForeground?: boolean;
   /** One that the front has started; otherwise it is started here. */
-  readonly early?: EarlyMonitor | undefined;
+  readonly early?: EarlyProcess | undefined;
 }
 
 export interface CreatedContainer {
@@ -61,7 +61,7 @@ export async function create({ global, log, argv }: Context): Promise<number> {
     bundle: resolve(options.value("bundle") ?? "."),
     consoleSocket: options.value("console-socket"),
     pidFile: options.value("pid-file"),
-    early: earlyMonitor(options.value("early-monitor")),
+    early: earlyProcess(options.value(EARLY_OPTION)),
   });
   return 0;
 }

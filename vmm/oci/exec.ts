@@ -11,6 +11,7 @@ import { parseOptions, type Options } from "./command-line.js";
 import { openConsole } from "./console.js";
 import type { Context } from "./context.js";
 import { runtimeProgram, writePidFile } from "./create.js";
+import { admit, EARLY_OPTION, earlyProcess, type EarlyProcess } from "./early-process.js";
 import { checkedProcess, readJson } from "./read-config.js";
 import type { OciProcess } from "./runtime-spec.js";
 import { containerOf, type Container } from "./state.js";
@@ -23,7 +24,7 @@ const MAX_REPORT = 65_536;
 const OPTIONS = {
   values: [
     ...["console-socket", "cwd", "env|e", "user|u", "additional-gids|g", "process|p", "pid-file", "process-label"],
-    ...["apparmor", "cap|c", "preserve-fds", "cgroup"],
+    ...["apparmor", "cap|c", "preserve-fds", "cgroup", EARLY_OPTION],
   ],
   flags: ["tty|t", "detach|d", "no-new-privs", "ignore-paused"],
 };
@@ -89,12 +90,14 @@ function wantedProcess(options: Options, command: readonly string[], container: 
 }
 
 async function run(container: Container, wanted: OciProcess, options: Options): Promise<number> {
+  const early = earlyProcess(options.value(EARLY_OPTION));
+  if (early !== undefined) return runEarly(container, wanted, options, early);
   const isDetached = options.has("detach");
   const consoleSocket = options.value("console-socket");
   if (wanted.terminal === true && isDetached && consoleSocket === undefined) {
     throw new ConfigError(["cannot allocate tty if runc will detach without setting console socket"]);
   }
-  const order = join(container.folder, `exec-${String(process.pid)}.json`);
+  const order = orderOf(container);
   writeFileSync(order, JSON.stringify(wanted), { mode: 0o600 });
   const terminal = wanted.terminal === true && consoleSocket !== undefined ? openConsole(consoleSocket) : undefined;
   const stream = terminal?.slave;
@@ -128,6 +131,28 @@ async function run(container: Container, wanted: OciProcess, options: Options): 
     terminal?.close();
     rmSync(order, { force: true });
   }
+}
+
+/** By a relay that the front has started: one that is detached, without a terminal. */
+function runEarly(container: Container, wanted: OciProcess, options: Options, early: EarlyProcess): number {
+  if (wanted.terminal === true) {
+    throw new ConfigError(["cannot allocate tty if runc will detach without setting console socket"]);
+  }
+  const order = orderOf(container);
+  writeFileSync(order, JSON.stringify(wanted), { mode: 0o600 });
+  try {
+    admit(early);
+    const pidFile = options.value("pid-file");
+    if (pidFile !== undefined) writePidFile(pidFile, early.pid);
+    return 0;
+  } finally {
+    rmSync(order, { force: true });
+  }
+}
+
+/** The file by which the relay is told what to start: the front knows its name, too. */
+function orderOf({ folder }: Container): string {
+  return join(folder, `exec-${String(process.pid)}.json`);
 }
 
 async function reportOf(stream: NodeJS.ReadableStream): Promise<string> {

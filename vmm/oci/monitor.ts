@@ -11,7 +11,7 @@ import type { VmSpec } from "../sdk/vm-spec.js";
 import { Workload } from "../sdk/workload.js";
 import { joinCgroups } from "./cgroups.js";
 import { listenForCommands, watchCreate, type Controlled } from "./control.js";
-import { awaitAdmission } from "./early-monitor.js";
+import { isAdmitted } from "./early-process.js";
 import { EarlySignals } from "./early-signals.js";
 import { enterNetwork, networkPath } from "./enter-network.js";
 import { startFailure } from "./exec-failure.js";
@@ -36,7 +36,7 @@ const NO_SUID_DEV_EXEC = 2 | 4 | 8;
 /** The result is the process's exit code. */
 export async function monitor(folder: string): Promise<number> {
   const container = Container.at(resolve(folder));
-  if (!awaitAdmission(enterNetwork)) return EXIT_FAILURE;
+  if (!isAdmitted(enterNetwork)) return EXIT_FAILURE;
   // Before anything else has been started: threads and programs are in it from their beginning.
   const record = container.known;
   joinCgroups(record.cgroups, process.pid);

@@ -5,6 +5,7 @@ import { steps } from "../agent/container-request.js";
 import { EXIT_SIGNAL_BASE } from "../host/exit-codes.js";
 import { connectAgent } from "../sdk/agent-socket.js";
 import { ownIdentity } from "../sdk/process-identity.js";
+import { awaitTurn, type Turn } from "./early-process.js";
 import { startFailure } from "./exec-failure.js";
 import { REPORT_FD } from "./exec.js";
 import { messageOf } from "./log.js";
@@ -14,14 +15,18 @@ import { AGENT_SOCKET, Container } from "./state.js";
 
 const SIGKILL = 9;
 const EXIT_FAILURE = 255;
+const OK = "ok";
 
 /** The result is the process's exit code. */
 export async function relay(folder: string, order: string): Promise<number> {
+  const turn = awaitTurn();
+  if (turn === "gone") return EXIT_FAILURE;
+  const report = turn === undefined ? reportByDescriptor : reportTo(turn);
   const container = Container.at(folder);
   const own = join(folder, `relay-${String(process.pid)}.json`);
   try {
     writeFileSync(own, JSON.stringify(ownIdentity()), { mode: 0o600 });
-    return await relayIn(container, order);
+    return await relayIn(container, order, report);
   } catch (error) {
     // The container has been removed meanwhile, or the disk is full.
     report(messageOf(error));
@@ -31,7 +36,7 @@ export async function relay(folder: string, order: string): Promise<number> {
   }
 }
 
-async function relayIn(container: Container, order: string): Promise<number> {
+async function relayIn(container: Container, order: string, report: Report): Promise<number> {
   let program: StandardProgram;
   try {
     const process = JSON.parse(readFileSync(order, "utf8")) as OciProcess;
@@ -51,7 +56,7 @@ async function relayIn(container: Container, order: string): Promise<number> {
     report(startFailure(error).replaceAll("\n", "; "));
     return EXIT_FAILURE;
   }
-  report("ok");
+  report(OK);
   try {
     return (await program.ended).exitCode;
   } catch {
@@ -60,7 +65,16 @@ async function relayIn(container: Container, order: string): Promise<number> {
   }
 }
 
-function report(line: string): void {
+/** How the start has gone: "ok", or a line that says why not. */
+type Report = (line: string) => void;
+
+function reportTo(turn: Turn): Report {
+  return (line) => {
+    turn.answer(line === OK ? { ok: true } : { error: line });
+  };
+}
+
+function reportByDescriptor(line: string): void {
   try {
     writeSync(REPORT_FD, `${line}\n`);
     closeSync(REPORT_FD);

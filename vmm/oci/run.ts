@@ -5,6 +5,7 @@ import { makeRaw } from "../sys/terminal.js";
 import { onlyWord, parseOptions } from "./command-line.js";
 import type { Context } from "./context.js";
 import { CREATE_OPTIONS, createContainer } from "./create.js";
+import { EARLY_OPTION } from "./early-process.js";
 import { deleteContainer } from "./delete.js";
 import { forwardSignals } from "./forward-signals.js";
 import { startContainer } from "./start.js";
@@ -15,7 +16,7 @@ const SIGKILL = 9;
 
 export async function run({ global, log, argv }: Context): Promise<number> {
   const { options, words } = parseOptions(argv, {
-    values: CREATE_OPTIONS.values.filter((name) => name !== "early-monitor"),
+    values: CREATE_OPTIONS.values.filter((name) => name !== EARLY_OPTION),
     flags: [...CREATE_OPTIONS.flags, "detach|d", "keep", "no-subreaper"],
   });
   const container = containerOf(global.root, onlyWord(words, "run"));

@@ -8,8 +8,8 @@
 #include <string.h>
 
 #include "container.h"
-#include "create.h"
 #include "delete.h"
+#include "early.h"
 #include "launch.h"
 #include "monitor.h"
 
@@ -151,6 +151,7 @@ int main(int argc, char **argv)
 	struct command command;
 	char *option = NULL;
 	char *answer = NULL;
+	int at = 0;
 
 	if (parse(argc, argv, &command)) {
 		if (strcmp(command.name, "start") == 0 && start_command(&command, &answer))
@@ -163,6 +164,9 @@ int main(int argc, char **argv)
 			return 0;
 		if (strcmp(command.name, "create") == 0)
 			option = start_monitor(argv[0], command.root, command.words, command.count);
+		if (strcmp(command.name, "exec") == 0)
+			option = start_relay(argv[0], command.root, command.words, command.count);
+		at = (int)(command.words - argv) - 1;
 	}
-	return become_node(argc, argv, option, answer);
+	return become_node(argc, argv, at, option, answer);
 }

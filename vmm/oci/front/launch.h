@@ -27,8 +27,8 @@ static void keep_ignored_signals(void)
 	setenv("VMLET_SIGIGN", line, 1);
 }
 
-/* Returns an exit code if that cannot be. `option` and `value`, or NULL: what Node is told beside the words. */
-static int become_node(int argc, char **argv, char *option, char *value)
+/* Returns an exit code if that cannot be. `option` and `value`, or NULL: what Node is told beside the words, behind argv[at]. */
+static int become_node(int argc, char **argv, int at, char *option, char *value)
 {
 	static char *flags[] = {"node", NODE_FLAGS "--"};
 	const int flag_count = sizeof(flags) / sizeof(*flags);
@@ -46,12 +46,13 @@ static int become_node(int argc, char **argv, char *option, char *value)
 	for (int i = 0; i < flag_count; i++)
 		words[count++] = flags[i];
 	words[count++] = path;
-	for (int i = 1; i < argc; i++)
+	for (int i = 1; i < argc; i++) {
 		words[count++] = argv[i];
-	if (option)
-		words[count++] = option;
-	if (value)
-		words[count++] = value;
+		if (i == at && option)
+			words[count++] = option;
+		if (i == at && value)
+			words[count++] = value;
+	}
 	keep_ignored_signals();
 	unsetenv("NODE_EXTRA_CA_CERTS");
 	execvp("node", words);
