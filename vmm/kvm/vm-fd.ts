@@ -12,12 +12,16 @@ import {
   KVM_IOEVENTFD,
   KVM_IOEVENTFD_FLAG_DEASSIGN,
   KVM_IRQFD,
+  KVM_IRQFD_FLAG_DEASSIGN,
   KVM_IRQ_LINE,
+  KVM_IRQ_ROUTING_IRQCHIP,
+  KVM_IRQ_ROUTING_MSI,
   KVM_MSR_EXIT_REASON_FILTER,
   KVM_MSR_FILTER_WRITE,
   KVM_PIT_SPEAKER_DUMMY,
   KVM_REGISTER_COALESCED_MMIO,
   KVM_SET_CLOCK,
+  KVM_SET_GSI_ROUTING,
   KVM_SET_IDENTITY_MAP_ADDR,
   KVM_SET_IRQCHIP,
   KVM_SET_PIT2,
@@ -32,6 +36,8 @@ import {
   SIZEOF_KVM_IOEVENTFD,
   SIZEOF_KVM_IRQCHIP,
   SIZEOF_KVM_IRQFD,
+  SIZEOF_KVM_IRQ_ROUTING,
+  SIZEOF_KVM_IRQ_ROUTING_ENTRY,
   SIZEOF_KVM_MSI,
   SIZEOF_KVM_MSR_FILTER,
   SIZEOF_KVM_PIT_CONFIG,
@@ -43,6 +49,10 @@ import {
   kvm_enable_cap,
   kvm_ioeventfd,
   kvm_irqchip,
+  kvm_irq_routing,
+  kvm_irq_routing_entry,
+  kvm_irq_routing_irqchip,
+  kvm_irq_routing_msi,
   kvm_irqfd,
   kvm_msi,
   kvm_msr_filter,
@@ -51,6 +61,7 @@ import {
   kvm_userspace_memory_region as region,
 } from "../sys/kvm-abi.js";
 import { ioctl, ioctlStruct, ioctlStructRaw } from "../sys/ioctl-calls.js";
+import { EINVAL, systemCallError } from "../sys/errno.js";
 import { mmapAnonymous, munmap, viewMemory } from "../sys/memory.js";
 import type { MemoryRegion } from "../memory/guest-memory.js";
 import { PAGE_SIZE } from "../memory/layout.js";
@@ -58,6 +69,14 @@ import { VcpuFd } from "./vcpu-fd.js";
 import { closeDescriptor } from "../sys/descriptors.js";
 
 const MSR_BITMAP_BITS = 64;
+
+/** Where an interrupt's number leads: to a pin of a chip, or to processors. */
+export type GsiRoute = { readonly gsi: number } & (
+  | { readonly chip: number; readonly pin: number }
+  | {
+      readonly message: { readonly addressLow: number; readonly addressHigh: number; readonly data: number };
+    }
+);
 
 function structure(size: number): DataView<ArrayBuffer> {
   return new DataView(new ArrayBuffer(size));
@@ -154,6 +173,41 @@ export class VmFd {
     argument.setInt32(kvm_irqfd.fd, eventfd, true);
     argument.setUint32(kvm_irqfd.gsi, gsi, true);
     ioctlStruct(this.fd, "KVM_IRQFD", KVM_IRQFD, argument);
+  }
+
+  disconnectIrqfd(eventfd: number, gsi: number): void {
+    const argument = structure(SIZEOF_KVM_IRQFD);
+    argument.setInt32(kvm_irqfd.fd, eventfd, true);
+    argument.setUint32(kvm_irqfd.gsi, gsi, true);
+    argument.setUint32(kvm_irqfd.flags, KVM_IRQFD_FLAG_DEASSIGN, true);
+    ioctlStruct(this.fd, "KVM_IRQFD", KVM_IRQFD, argument);
+  }
+
+  /**
+   * Replaces what each interrupt line leads to, those of KVM's own chips included. False, and nothing has changed, if there is
+   * a message that KVM does not take.
+   */
+  trySetGsiRouting(routes: readonly GsiRoute[]): boolean {
+    const argument = structure(SIZEOF_KVM_IRQ_ROUTING + SIZEOF_KVM_IRQ_ROUTING_ENTRY * routes.length);
+    argument.setUint32(kvm_irq_routing.nr, routes.length, true);
+    routes.forEach((route, index) => {
+      const at = kvm_irq_routing.entries + SIZEOF_KVM_IRQ_ROUTING_ENTRY * index;
+      const union = at + kvm_irq_routing_entry.u;
+      argument.setUint32(at + kvm_irq_routing_entry.gsi, route.gsi, true);
+      if ("chip" in route) {
+        argument.setUint32(at + kvm_irq_routing_entry.type, KVM_IRQ_ROUTING_IRQCHIP, true);
+        argument.setUint32(union + kvm_irq_routing_irqchip.irqchip, route.chip, true);
+        argument.setUint32(union + kvm_irq_routing_irqchip.pin, route.pin, true);
+      } else {
+        argument.setUint32(at + kvm_irq_routing_entry.type, KVM_IRQ_ROUTING_MSI, true);
+        argument.setUint32(union + kvm_irq_routing_msi.address_lo, route.message.addressLow, true);
+        argument.setUint32(union + kvm_irq_routing_msi.address_hi, route.message.addressHigh, true);
+        argument.setUint32(union + kvm_irq_routing_msi.data, route.message.data, true);
+      }
+    });
+    const result = ioctlStructRaw(this.fd, KVM_SET_GSI_ROUTING, argument);
+    if (result < 0 && result !== -EINVAL) throw systemCallError("KVM_SET_GSI_ROUTING");
+    return result >= 0;
   }
 
   /** Port writes to the range go to the ring in the vCPU mapping and exit only when it is full. */

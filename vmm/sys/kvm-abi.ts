@@ -206,6 +206,17 @@ export const SIZEOF_KVM_IRQFD = 32;
 export const kvm_irqfd = { fd: 0, gsi: 4, flags: 8, resamplefd: 12 } as const;
 export const KVM_IRQFD_FLAG_DEASSIGN = 1 << 0;
 
+/** Of KVM_SET_GSI_ROUTING, before its entries. */
+export const SIZEOF_KVM_IRQ_ROUTING = 8;
+export const kvm_irq_routing = { nr: 0, flags: 4, entries: 8 } as const;
+export const SIZEOF_KVM_IRQ_ROUTING_ENTRY = 48;
+export const kvm_irq_routing_entry = { gsi: 0, type: 4, flags: 8, u: 16 } as const;
+export const KVM_IRQ_ROUTING_IRQCHIP = 1;
+export const KVM_IRQ_ROUTING_MSI = 2;
+/** In `u` of an entry. */
+export const kvm_irq_routing_irqchip = { irqchip: 0, pin: 4 } as const;
+export const kvm_irq_routing_msi = { address_lo: 0, address_hi: 4, data: 8 } as const;
+
 export const SIZEOF_KVM_MSI = 32;
 export const kvm_msi = { address_lo: 0, address_hi: 4, data: 8, flags: 12 } as const;
 
@@ -412,6 +423,7 @@ export const KVM_CREATE_IRQCHIP = IO(KVMIO, 0x60);
 export const KVM_IRQ_LINE = IOW(KVMIO, 0x61, SIZEOF_KVM_IRQ_LEVEL);
 export const KVM_REGISTER_COALESCED_MMIO = IOW(KVMIO, 0x67, SIZEOF_KVM_COALESCED_MMIO_ZONE);
 export const KVM_UNREGISTER_COALESCED_MMIO = IOW(KVMIO, 0x68, SIZEOF_KVM_COALESCED_MMIO_ZONE);
+export const KVM_SET_GSI_ROUTING = IOW(KVMIO, 0x6a, SIZEOF_KVM_IRQ_ROUTING);
 export const KVM_IRQFD = IOW(KVMIO, 0x76, SIZEOF_KVM_IRQFD);
 export const KVM_CREATE_PIT2 = IOW(KVMIO, 0x77, SIZEOF_KVM_PIT_CONFIG);
 export const KVM_IOEVENTFD = IOW(KVMIO, 0x79, SIZEOF_KVM_IOEVENTFD);
