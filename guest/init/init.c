@@ -17,7 +17,7 @@
  *   ip=CLIENT:...         the network (network.h)
  *
  * As an ordinary process, `init agent FD FD` is the agent that reads the one descriptor and writes the other, and `init agent
- * vsock:PORT` or `init agent /dev/NAME` the one of that link.
+ * vsock:PORT` or `init agent /dev/NAME` the one of that link; `init connect PORT` is a connection (connect.h).
  *
  * The monitor listens at one MMIO page (timer.h).
  */
@@ -25,6 +25,7 @@
 
 #include "channel.h"
 #include "cmdline.h"
+#include "connect.h"
 #include "execute.h"
 #include "image.h"
 #include "network.h"
@@ -110,6 +111,10 @@ __attribute__((used)) static void start(long *stack)
 {
 	char **words = (char **)(stack + 1);
 
+	unsigned port;
+
+	if (call0(getpid) != 1 && stack[0] == 3 && is_same(words[1], "connect") && read_number(words[2], &port) && port < 65536)
+		call1(exit_group, run_connection(port));
 	if (call0(getpid) != 1)
 		call1(exit_group, run_agent_as_process(stack[0], words));
 	run_as_init();

@@ -31,6 +31,10 @@ export class AgentProgram {
     this.#wrapper = wrapper;
   }
 
+  get path(): string {
+    return this.#path;
+  }
+
   /** Why it cannot be had, or undefined. */
   build(): string | undefined {
     if (spawnSync("gcc", ["--version"]).status !== 0) return "no gcc";

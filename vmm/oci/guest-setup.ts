@@ -4,7 +4,7 @@ import { existsSync, lstatSync, statfsSync, statSync } from "node:fs";
 import { isAbsolute, join, posix } from "node:path";
 import { NAMESPACES, steps } from "../agent/container-request.js";
 import { ConfigError } from "../errors.js";
-import { DEFAULT_PERIOD_US } from "./cgroup-limits.js";
+import { groupOf } from "./guest-group.js";
 import { mountFlags, type MountFlags } from "./mount-options.js";
 import { hostNameOf, refusedOfHost } from "./of-the-host.js";
 import type { PodRole } from "./pod.js";
@@ -13,9 +13,6 @@ import type { OciDevice, OciMount, OciSpec } from "./runtime-spec.js";
 /** Where the guest has what is shared. */
 export const SHARE_IN_GUEST = "/.vmlet/share";
 export const ROOT_NAME = "root";
-const GROUP_IN_GUEST = "container";
-/** Its limit of tasks, in a guest that has one. */
-export const TASK_LIMIT_IN_GUEST = `/sys/fs/cgroup/${GROUP_IN_GUEST}/pids.max`;
 const SHM = "/dev/shm";
 /** Where the guest has what a pod's containers share as /dev/shm. */
 export const POD_MEMORY = "/.vmlet/shm";
@@ -259,31 +256,6 @@ function namespacesOf({ linux }: OciSpec, { kind }: PodRole): Pick<GuestSetup, "
     namespaces: bits(known.filter((one) => !isJoined(one))) | NAMESPACES.mount,
     joined: bits(known.filter(isJoined)),
   };
-}
-
-/**
- * Made only where there is something to limit: on a host that emulates the guest's kernel it takes its time. Memory and
- * processors of a container alone are the VM's.
- */
-function groupOf({ linux }: OciSpec, { kind }: PodRole, id: string): readonly string[] {
-  const { memory, cpu, pids } = linux?.resources ?? {};
-  const isMember = kind === "container";
-  const limits = [
-    ["pids.max", pids?.limit ?? 0, ""],
-    ["memory.max", isMember ? (memory?.limit ?? 0) : 0, ""],
-    [
-      "cpu.max",
-      isMember ? (cpu?.quota ?? 0) : 0,
-      ` ${String((cpu?.period ?? 0) > 0 ? cpu?.period : DEFAULT_PERIOD_US)}`,
-    ],
-  ] as const;
-  const held = limits.filter(([, value]) => value > 0);
-  if (held.length === 0) return [];
-  const name = isMember ? `pod-${id.replaceAll("+", "_")}` : GROUP_IN_GUEST;
-  return [
-    ...steps.cgroup(name),
-    ...held.flatMap(([file, value, more]) => steps.cgroupLimit(file, `${String(value)}${more}`)),
-  ];
 }
 
 function refusals({ linux = {} }: OciSpec, { kind }: PodRole): string[] {

@@ -16,9 +16,11 @@ import { EarlySignals } from "./early-signals.js";
 import { enterNetwork, networkPath } from "./enter-network.js";
 import { startFailure } from "./exec-failure.js";
 import { POD_MEMORY, podMemory, SHARE_IN_GUEST } from "./guest-setup.js";
+import { removeGroup } from "./guest-group.js";
 import { raiseOutOfMemory } from "./out-of-memory.js";
 import type { MonitorReply, MonitorRequest } from "./monitor-messages.js";
 import { GuestNetwork, type Resolver } from "./network/guest-network.js";
+import { shareLoopback, type LoopbackPorts } from "./network/loopback.js";
 import { leaveShare, removeShare } from "./pod-share.js";
 import type { OciSpec } from "./runtime-spec.js";
 import { makeShare } from "./share.js";
@@ -79,6 +81,7 @@ class Life implements Controlled {
   #program: StandardProgram | undefined;
   #early: EarlySignals | undefined;
   #guestPid = 0;
+  #loopback: LoopbackPorts | undefined;
   #isStarting = false;
   #prepared: Promise<void> | undefined;
   /** The VM whose interfaces have been made what the namespace's are. */
@@ -138,9 +141,12 @@ class Life implements Controlled {
     this.#abort.abort(new Error("the container has ended"));
     const workload = await this.#workload?.catch(() => undefined);
     await workload?.leave();
+    this.#loopback?.close();
     // Each interface that is removed has to be waited for, 10 ms and more; those of a namespace of its own go with that.
     if (!this.#hasOwnNetwork) this.#network.close();
-    if (workload?.hasKilledForMemory === true) await raiseOutOfMemory(this.#record.cgroups);
+    // Of a pod's containers each tells for itself.
+    const isPod = this.#record.role.kind === "sandbox";
+    if (workload?.hasKilledForMemory === true && !isPod) await raiseOutOfMemory(this.#record.cgroups);
     rmSync(join(this.#container.folder, NETWORK_STATE), { force: true });
   }
 
@@ -257,11 +263,12 @@ class Life implements Controlled {
     const folder = join(this.#container.share, id);
     const names = leaveShare(folder);
     const workload = await this.#workload;
-    const files = workload === undefined ? undefined : new Agent(workload.agent).files;
+    const agent = workload === undefined ? undefined : new Agent(workload.agent);
     try {
       // By the guest, which then asks the file server to let go of them.
-      for (const name of names) await files?.remove(posix.join(SHARE_IN_GUEST, id, name));
-      await files?.remove(posix.join(SHARE_IN_GUEST, id));
+      for (const name of names) await agent?.files.remove(posix.join(SHARE_IN_GUEST, id, name));
+      await agent?.files.remove(posix.join(SHARE_IN_GUEST, id));
+      if (agent !== undefined) await removeGroup(agent, id);
     } catch {
       removeShare(folder, names);
     }
@@ -336,6 +343,7 @@ class Life implements Controlled {
         });
       }
       shareAgent(this.#container.shortPath(AGENT_SOCKET), workload.agent);
+      if (this.#record.role.kind === "sandbox") this.#loopback = shareLoopback(new Agent(workload.agent));
       this.#container.writePhase({ status: "running", guestPid: this.#guestPid });
       answer({ ok: true });
       program.onEnd(this.#end);

@@ -1,6 +1,7 @@
 // The process that stands for a container of a pod on the host: its VM is that of the pod's sandbox, in which it has its program.
 // Its streams are the program's, and so is its exit code.
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { Agent } from "../agent/agent.js";
 import type { AgentConnection } from "../agent/connection.js";
 import { HostError } from "../errors.js";
@@ -9,7 +10,9 @@ import { connectAgent } from "../sdk/agent-socket.js";
 import { watchCreate, type Controlled } from "./control.js";
 import { EarlySignals } from "./early-signals.js";
 import { startFailure } from "./exec-failure.js";
+import { hasKilledInGroup } from "./guest-group.js";
 import type { MonitorReply, MonitorRequest } from "./monitor-messages.js";
+import { raiseOutOfMemory } from "./out-of-memory.js";
 import { joinShare } from "./pod-share.js";
 import { holdTerminal, StandardProgram } from "./standard-program.js";
 import { AGENT_SOCKET, type Container, type ContainerRecord } from "./state.js";
@@ -18,6 +21,8 @@ const SIGKILL = 9;
 const EXIT_FAILURE = 1;
 /** From SIGKILL to the program's end, in a guest that works, `ms`. */
 const KILL_LIMIT_MS = 5000;
+/** For one file of the guest's, `ms`. */
+const LOOK_LIMIT_MS = 2000;
 
 export class PodMember implements Controlled {
   readonly #container: Container;
@@ -57,8 +62,19 @@ export class PodMember implements Controlled {
   }
 
   async leave(): Promise<void> {
+    const isOutOfMemory = await this.#hasRunOutOfMemory();
     this.#agent?.close();
-    return Promise.resolve();
+    if (isOutOfMemory) await raiseOutOfMemory(this.#record.cgroups);
+  }
+
+  /** By the limit of its own that the guest's kernel keeps. */
+  async #hasRunOutOfMemory(): Promise<boolean> {
+    const limit = this.#container.config.linux?.resources?.memory?.limit ?? 0;
+    if (this.#agent === undefined || limit <= 0) return false;
+    const answer = hasKilledInGroup(new Agent(this.#agent), this.#container.id).catch(() => false);
+    // A guest that does not answer has ended, or is about to.
+    const late = sleep(LOOK_LIMIT_MS, false, { ref: false });
+    return Promise.race([answer, late]);
   }
 
   async answer(request: MonitorRequest, reply: (reply: MonitorReply) => void): Promise<void> {

@@ -9,6 +9,7 @@ import {
   CLONE_NEWNS,
   copyMount,
   enterNamespace,
+  makeCopyPrivate,
   makeCopyReadonly,
   MNT_DETACH,
   mount,
@@ -46,10 +47,11 @@ export function joinShare(pid: number, folder: string, shared: readonly SharedPa
   }
 }
 
-function place(target: string, { isFile, isReadonly }: SharedPath, fd: number): void {
+function place(target: string, { isFile, isReadonly, follows }: SharedPath, fd: number): void {
   if (isFile) closeSync(openSync(target, "w"));
   else mkdirSync(target);
   // Before it is anywhere: what becomes of a mount later is nothing to its copies in other namespaces.
+  if (follows !== true) makeCopyPrivate(fd);
   if (isReadonly) makeCopyReadonly(fd);
   attachMount(fd, target);
 }

@@ -7,7 +7,7 @@ import { setLimits } from "./cgroup-limits.js";
 import { oomKills, statistics } from "./cgroup-statistics.js";
 import { onlyWord, parseOptions, type Options } from "./command-line.js";
 import type { Context } from "./context.js";
-import { TASK_LIMIT_IN_GUEST } from "./guest-setup.js";
+import { TASK_LIMIT_IN_GUEST } from "./guest-group.js";
 import { checkedResources, readJson } from "./read-config.js";
 import type { OciResources } from "./runtime-spec.js";
 import { AGENT_SOCKET, containerOf, type Container } from "./state.js";

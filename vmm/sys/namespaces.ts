@@ -53,16 +53,22 @@ const MOUNT_ATTR_RDONLY = 1n;
 /** struct mount_attr: attr_set, attr_clr, propagation, userns_fd. */
 const MOUNT_ATTR_BYTES = 32;
 
-function setReadonly(fd: number, path: string, flags: number): number {
+function setAttributes(
+  fd: number,
+  path: string,
+  flags: number,
+  { set = 0n, propagation = 0 }: { readonly set?: bigint; readonly propagation?: number },
+): number {
   const attributes = new DataView(new ArrayBuffer(MOUNT_ATTR_BYTES));
-  attributes.setBigUint64(0, MOUNT_ATTR_RDONLY, true);
+  attributes.setBigUint64(0, set, true);
+  attributes.setBigUint64(16, BigInt(propagation), true);
   // SAFETY: the size of struct mount_attr, read during the call only.
   return nativeSyscall(SYS_MOUNT_SETATTR, fd, path, flags, attributes, MOUNT_ATTR_BYTES);
 }
 
 /** What is mounted at the path, and below it, cannot be written to by way of it. Throws SystemCallError. */
 export function makeReadonly(path: string): void {
-  if (setReadonly(AT_FDCWD, path, AT_RECURSIVE) >= 0) return;
+  if (setAttributes(AT_FDCWD, path, AT_RECURSIVE, { set: MOUNT_ATTR_RDONLY }) >= 0) return;
   if (koffi.errno() !== ENOSYS) throw systemCallError("mount_setattr");
   // Before Linux 5.12: the mount alone.
   mount("none", path, "", MS_BIND | MS_REMOUNT | MS_RDONLY);
@@ -88,7 +94,16 @@ export function copyMount(path: string): number {
 
 /** The same for what `copyMount` has given. Throws SystemCallError; ENOSYS before Linux 5.12. */
 export function makeCopyReadonly(fd: number): void {
-  if (setReadonly(fd, "", AT_EMPTY_PATH | AT_RECURSIVE) < 0) throw systemCallError("mount_setattr");
+  if (setAttributes(fd, "", AT_EMPTY_PATH | AT_RECURSIVE, { set: MOUNT_ATTR_RDONLY }) < 0) {
+    throw systemCallError("mount_setattr");
+  }
+}
+
+/** What is mounted elsewhere later is not seen in what `copyMount` has given. Throws SystemCallError; ENOSYS before Linux 5.12. */
+export function makeCopyPrivate(fd: number): void {
+  if (setAttributes(fd, "", AT_EMPTY_PATH | AT_RECURSIVE, { propagation: MS_PRIVATE }) < 0) {
+    throw systemCallError("mount_setattr");
+  }
 }
 
 /** Mounts what `copyMount` has given. Throws SystemCallError. */

@@ -108,6 +108,24 @@ function bindAndListen(path: string): number {
   }
 }
 
+/** struct sockaddr_in: 127.0.0.1, any port. */
+const LOOPBACK_ADDRESS = Uint8Array.from([AF_INET, 0, 0, 0, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
+
+/** A TCP socket that listens at some port of the loopback, in the network namespace of this thread. Throws SystemCallError. */
+export function listenLoopback(): number {
+  const fd = nativeSocket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) throw systemCallError("socket");
+  try {
+    // SAFETY: as above.
+    if (nativeBind(fd, LOOPBACK_ADDRESS, LOOPBACK_ADDRESS.length) < 0) throw systemCallError("bind");
+    if (nativeListen(fd, BACKLOG) < 0) throw systemCallError("listen");
+    return fd;
+  } catch (error) {
+    closeDescriptor(fd);
+    throw error;
+  }
+}
+
 /** A connection to the program that listens at `path`; it never waits. */
 export function connectUnix(path: string): number {
   const address = unixAddress(path);
