@@ -91,7 +91,7 @@ firecracker-sdk: setup guest build ## firecracker-go-sdk's own tests against vml
 oci-validation: setup guest build ## The OCI runtime validation suite against vmlet-runtime; root, Go, minutes on a host that does nothing else
 	@.ci/oci-validation
 
-cri: setup guest build ## a pod by crictl and a containerd of its own; root, Go, containerd, minutes
+cri: setup guest build ## a pod by crictl and a containerd of its own, and critest; root, Go, containerd, minutes
 	@.ci/cri
 
 fuzz: types ## the guest's side at random, for longer than the tests do; FUZZ="--seed N --iters N"
