@@ -67,6 +67,7 @@ describe("boot: the npm package", function () {
       "DESIGN.md",
       "LICENSE",
       "README.md",
+      "SECURITY.md",
       "docs",
       "recipes",
       "vmm",

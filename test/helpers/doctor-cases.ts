@@ -384,6 +384,14 @@ export const CASES: readonly Case[] = [
     status: "note",
   },
   {
+    code: "jail",
+    when: "the kernel has no filters",
+    host: { files: { "/proc/sys/kernel/seccomp/actions_avail": undefined } },
+    detail: /no filters of system calls/,
+    cure: /CONFIG_SECCOMP_FILTER/,
+    status: "note",
+  },
+  {
     code: "guest",
     when: "it cannot be built",
     host: { guest: { isBuilt: false, missingPackages: ["flex", "bison"] } },

@@ -24,6 +24,7 @@ const USUAL: Tree = {
   "/proc/meminfo": "MemTotal: 16000000 kB\nMemAvailable: 8000000 kB\n",
   "/proc/self/status":
     "VmSize: 900000 kB\nUid:\t1000\t1000\t1000\t1000\nGid:\t1000\t1000\t1000\t1000\nGroups:\t105 1000\nCapEff:\t0000000000000000\nSeccomp:\t0\n",
+  "/proc/sys/kernel/seccomp/actions_avail": "kill_process kill_thread trap errno user_notif trace log allow",
   "/proc/self/cgroup": "0::/user.slice\n",
   "/proc/self/limits":
     "Max address space         unlimited            unlimited            bytes\nMax locked memory         unlimited            unlimited            bytes\n",
@@ -61,6 +62,7 @@ export interface Fixture {
   readonly cpuid?: Readonly<Record<number, Partial<CpuidRegisters>>>;
   readonly msrs?: Readonly<Record<number, bigint>>;
   readonly log?: string;
+  readonly landlockAbi?: number;
   /** Programs that are not there. */
   readonly without?: readonly string[];
 }
@@ -111,6 +113,7 @@ export function fixtureHost(fixture: Fixture = {}): HostView {
     cpuid: (leaf) => ({ eax: 0, ebx: 0, ecx: 0, edx: 0, ...cpuid[leaf] }),
     msr: (index) => msrs[index],
     kernelLog: () => log,
+    landlockAbi: fixture.landlockAbi ?? 7,
     findProgram: (name) => (without.includes(name) ? undefined : `/usr/bin/${name}`),
   };
 }

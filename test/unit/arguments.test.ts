@@ -44,6 +44,7 @@ const VALUES: Readonly<Record<string, string>> = {
   report: "r",
   metrics: "m",
   control: "c",
+  jail: "on",
   "config-file": "f",
 };
 

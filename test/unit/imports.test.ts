@@ -42,6 +42,7 @@ const FLOORS: readonly (readonly string[])[] = [
   ["vcpu/"],
   ["fixups/"],
   ["kvm/", "x86/", "memory/"],
+  ["jail/"],
   ["sys/"],
   ["host/"],
   ["config/"],

@@ -6,6 +6,7 @@ import type { NetConfig } from "../config/nets.js";
 import type { BootProtocol, ConsoleKind } from "../config/types.js";
 import type { ShareConfig } from "../config/shares.js";
 import type { VsockConfig } from "../config/vsock.js";
+import type { JailMode } from "../machine/seal.js";
 import { ACCELERATORS, type AcceleratorChoice } from "../lab/accelerator.js";
 import { LAB_CPUS, type LabCpu } from "../lab/cpu.js";
 import { parseBalloon } from "./balloon-argument.js";
@@ -20,6 +21,7 @@ import { parseVsock } from "./vsock-argument.js";
 const PROTOCOLS: readonly BootProtocol[] = ["auto", "linux64", "pvh"];
 const MIB = 2 ** 20;
 const COMMAND_HINT = '; a COMMAND follows "--"';
+const JAIL_MODES: readonly JailMode[] = ["off", "on", "strict"];
 const CONSOLES: readonly ConsoleKind[] = ["serial", "virtio"];
 
 export interface BootOptions {
@@ -45,6 +47,7 @@ export interface BootOptions {
   readonly report: string | undefined;
   readonly metrics: string | undefined;
   readonly control: string | undefined;
+  readonly jail: JailMode;
   readonly fromTemplate: boolean;
   /** Of Firecracker's form. */
   readonly configFile: string | undefined;
@@ -77,6 +80,7 @@ export const BOOT_FLAGS = {
   report: { type: "string" },
   metrics: { type: "string" },
   control: { type: "string" },
+  jail: { type: "string" },
   "from-template": { type: "boolean" },
   "config-file": { type: "string" },
   quiet: { type: "boolean", short: "q" },
@@ -119,6 +123,7 @@ export function parseBoot(argv: readonly string[]): BootOptions {
     report: values.report,
     metrics: values.metrics,
     control: values.control,
+    jail: oneOf("--jail", values.jail ?? "off", JAIL_MODES),
     fromTemplate: values["from-template"] ?? false,
     configFile: values["config-file"],
     quiet: values.quiet ?? false,

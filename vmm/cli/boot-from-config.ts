@@ -15,7 +15,7 @@ import { parseBoot, type BootOptions } from "./arguments.js";
 import { UsageError } from "./usage-error.js";
 
 /** What else may be given: what is no part of the machine. */
-const BESIDES = ["configFile", "report", "metrics", "control", "accel", "quiet", "help"];
+const BESIDES = ["configFile", "report", "metrics", "control", "jail", "accel", "quiet", "help"];
 
 /** Throws UsageError for options that the file has. */
 export function checkBesides(options: BootOptions): void {

@@ -46,6 +46,7 @@ export async function boot(argv: readonly string[], { isRehearsal = false } = {}
   ]);
   const choice = await chooseOrExplain(options.accel);
   const config = withFittingKernel(options, resolved, choice);
+  await checkJailed(options, config, choice);
   if (choice.kind === "kvm" && config.nets.length > 0) (await import("./rights.js")).checkRights(config.nets);
   if (!existsSync(config.kernel) || (config.initrd !== undefined && !existsSync(config.initrd))) {
     await (await import("../host/first-use.js")).buildMissing([config.kernel, config.initrd]);
@@ -69,8 +70,13 @@ async function bootConfigured(options: BootOptions, path: string): Promise<numbe
   const choice = await chooseOrExplain(options.accel);
   const quirks = choice.kind === "kvm" ? choice.quirks : undefined;
   const { config, openCpuTemplate } = await configuredBoot(path, choice.kind === "lab" || quirks !== undefined);
+  await checkJailed(options, config, choice);
   if (choice.kind === "lab") return inLab(options, config, choice);
   return run(options, config, quirks, false, openCpuTemplate);
+}
+
+async function checkJailed(options: BootOptions, config: ResolvedConfig, choice: Choice): Promise<void> {
+  if (options.jail !== "off") (await import("./jail.js")).checkJail(options, config, choice.kind === "lab");
 }
 
 async function inLab(
@@ -104,6 +110,7 @@ async function run(
     runsCommand: config.cmdline.includes(COMMAND_WORD),
     kernel,
     isRehearsal,
+    jail: options.jail,
     progress: await showBooting(config.memoryMib),
     make: (host, deviceSupport) =>
       Vm.build(config, host, {

@@ -104,6 +104,8 @@ Options:
                          snapshot create
       --config-file FILE the machine as Firecracker's configuration file has it,
                          in place of all options about it
+      --jail MODE        walls around vmlet itself while the guest runs: off
+                         (default), on, or strict: no thread begins later
   -q, --quiet            keep the kernel's log off the console
   -h, --help             print this text
 
@@ -173,6 +175,7 @@ Exit status:
   73     a file cannot be written        104    the guest did what no machine
   74     output was lost (disk full)            answers
   128+N  signal N ended vmlet            105    every vCPU halted for ever
+                                         148    a call that --jail refuses
 
 Examples:
   vmlet boot

@@ -113,23 +113,38 @@ export function makeReport(
 export const REPORT_BEGIN = '{\n  "vmlet":';
 
 /** Writes the report; the result is the exit code that it holds: the guest's own says more than a full disk. */
-export async function writeReport(path: string, report: Report): Promise<number> {
-  return writeWhole("--report", path, `${JSON.stringify(report, null, 2)}\n`, report.exit_code);
+export async function writeReport(path: string, report: Report, file = openWhole("--report", path)): Promise<number> {
+  return file.write(`${JSON.stringify(report, null, 2)}\n`, report.exit_code);
 }
 
-/** Writes a file that is complete when the guest has ended; the result is `exitCode`, or the one for a file that cannot be written. */
+/** The same for any content; the result is `exitCode`, or the one for a file that cannot be written. */
 export async function writeWhole(
   option: string,
   path: string,
   content: string | Uint8Array,
   exitCode: number,
 ): Promise<number> {
+  return openWhole(option, path).write(content, exitCode);
+}
+
+/** A file that is complete when the guest has ended. */
+export interface WholeFile {
+  /** The result is `exitCode`, or the one for a file that cannot be written. */
+  write(content: string | Uint8Array, exitCode: number): Promise<number>;
+}
+
+/** It is empty from now on. */
+export function openWhole(option: string, path: string): WholeFile {
   const problem: string[] = [];
   const file = new OutputFile(path, { failed: (why) => problem.push(why) });
-  await file.close(content);
-  if (file.lost === 0) return exitCode;
-  say(
-    `${option} ${path}: cannot be written: ${problem[0] ?? "it takes too long"}; the guest has ended with ${String(exitCode)}`,
-  );
-  return exitCode === 0 ? EXIT_CANNOT_WRITE : exitCode;
+  return {
+    write: async (content, exitCode) => {
+      await file.close(content);
+      if (file.lost === 0) return exitCode;
+      say(
+        `${option} ${path}: cannot be written: ${problem[0] ?? "it takes too long"}; the guest has ended with ${String(exitCode)}`,
+      );
+      return exitCode === 0 ? EXIT_CANNOT_WRITE : exitCode;
+    },
+  };
 }

@@ -7,6 +7,7 @@ import { wasIgnored } from "../host/inherited-signals.js";
 import { say } from "../host/say.js";
 import { OutputWriter } from "../host/standard-output.js";
 import type { VmHost } from "../machine/host-callbacks.js";
+import type { JailMode } from "../machine/seal.js";
 import type { Vm } from "../machine/vm.js";
 import type { VmExit } from "../machine/vm-exit.js";
 import { onEndSignals, onPauseSignals, PAUSE_SIGNALS } from "../sys/end-signals.js";
@@ -24,6 +25,7 @@ const STDIN = 0;
 const STDOUT = 1;
 const STDERR = 2;
 const SIGPIPE = 13;
+const SIGSYS = 31;
 
 export interface GuestRun {
   readonly config: ResolvedConfig;
@@ -52,13 +54,16 @@ export interface GuestRun {
   make(host: VmHost, deviceSupport: DeviceSupport | undefined): Vm;
   /** The guest waits where a snapshot may be taken. */
   readonly atSnapshotPoint?: (vm: Vm, report: (line: string) => void) => Promise<void>;
+  /** The process is to be sealed before the guest runs. */
+  readonly jail?: JailMode;
   /** Comes when all else is made: the guest runs once this has resolved. */
   readonly beforeStart?: () => Promise<void>;
 }
 
 /** The result is the process's exit code. */
 export async function runGuest(run: GuestRun): Promise<number> {
-  const { config, progress, atSnapshotPoint } = run;
+  const { config, progress, atSnapshotPoint, jail = "off" } = run;
+  const isJailed = jail !== "off";
   const support = deviceCount(config) === 0 && !config.pci ? undefined : await import("../virtio/device-support.js");
   const deviceSupport = await support?.loadDeviceSupport(config);
   let signal: number | undefined;
@@ -72,7 +77,8 @@ export async function runGuest(run: GuestRun): Promise<number> {
       signal ??= number;
       stop();
     },
-    { except: PAUSE_SIGNALS },
+    // A refused call in the jail is a SIGSYS, too.
+    { except: isJailed ? [...PAUSE_SIGNALS, SIGSYS] : PAUSE_SIGNALS },
   );
   const controls = new GuestControls();
   const report = (line: string): void => {
@@ -172,6 +178,7 @@ export async function runGuest(run: GuestRun): Promise<number> {
   try {
     control = run.outputs.control === undefined ? undefined : await openControl(run.outputs.control, controls);
     await run.beforeStart?.();
+    const file = isJailed ? await (await import("./jail.js")).closeJail(jail, config, run.outputs.report) : undefined;
     const ended = vm.start({ threads: "main-first" });
     controls.begin(
       vm,
@@ -199,7 +206,8 @@ export async function runGuest(run: GuestRun): Promise<number> {
     if (run.outputs.report !== undefined) {
       const { makeReport, writeReport } = await import("./report.js");
       const kernel = { format: vm.kernelFormat, hash: run.kernel };
-      return await writeReport(run.outputs.report, makeReport(config, kernel, exit, exitCode, run.snapshot));
+      const content = makeReport(config, kernel, exit, exitCode, run.snapshot);
+      return await writeReport(run.outputs.report, content, file);
     }
     return exitCode;
   } finally {

@@ -14,6 +14,7 @@ import {
 import { deviceCgroup, deviceNodev, lsmApparmor, lsmOther, lsmSelinux, seccomp } from "./checks/forbidden.js";
 import { kvmCapabilities, kvmOpen, kvmQuirks, kvmSpeed } from "./checks/kvm-api.js";
 import { kvmBusy, kvmModule, kvmNotBuilt, kvmNotLoaded } from "./checks/kvm-module.js";
+import { jail } from "./checks/jail.js";
 import { hugePages, memoryCgroup, memoryFree, memoryRlimit } from "./checks/memory.js";
 import { hostGvisor, hostUserModeLinux, hostWsl1 } from "./checks/odd-hosts.js";
 import { nestedOff } from "./checks/nested.js";
@@ -31,7 +32,7 @@ export const CHECKS: readonly Check[] = [
   ...[deviceGroup, deviceLogin, deviceMode, deviceNodev, deviceCgroup, lsmApparmor, lsmSelinux, lsmOther],
   ...[kvmOpen, seccomp, kvmBusy, kvmCapabilities, kvmSpeed, kvmQuirks],
   ...[memoryFree, memoryCgroup, memoryRlimit, hugePages],
-  ...[tap, shares, cgroups, containers, guest, lab, intelLab],
+  ...[tap, shares, jail, cgroups, containers, guest, lab, intelLab],
 ];
 
 /** Only with --passthrough. */

@@ -76,6 +76,8 @@ export interface HostView {
   readonly msr: (index: number) => bigint | undefined;
   /** The kernel's log, or undefined where it may not be read. */
   readonly kernelLog: () => string | undefined;
+  /** What the kernel's Landlock can do; 0 without it. */
+  readonly landlockAbi: number;
   /** Absolute path of a program in the PATH. */
   readonly findProgram: (name: string) => string | undefined;
 }

@@ -13,6 +13,7 @@ import {
 import { ALL_TARGETS, missingPackages } from "../host/first-use.js";
 import { defaultInitrd, defaultKernel, fastKernel } from "../host/guest-files.js";
 import { findProgram } from "../host/programs.js";
+import { landlockAbi } from "../jail/landlock.js";
 import { cpuid } from "../sys/cpuid.js";
 import type { FileFacts, GuestView, HostFiles, HostView } from "./host-view.js";
 import { viewKvm } from "./kvm-view.js";
@@ -100,6 +101,7 @@ export function thisHost(): HostView {
     cpuid: (leaf) => orUndefined(() => cpuid(leaf)),
     msr: readMsr,
     kernelLog,
+    landlockAbi: landlockAbi(),
     findProgram,
   };
 }

@@ -20,3 +20,5 @@ export const EXIT_GUEST = 104;
 /** Every vCPU has halted for ever, without an interrupt controller that could wake it. */
 export const EXIT_HALTED = 105;
 export const EXIT_SIGNAL_BASE = 128;
+/** The monitor has made a system call that the jail refuses. Firecracker's number for it. */
+export const EXIT_JAIL = 148;

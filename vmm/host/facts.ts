@@ -21,8 +21,14 @@ function exists(path: string): boolean {
   return statSync(path, { throwIfNoEntry: false }) !== undefined;
 }
 
-/** The vendor part of KVM that is loaded; "kvm" for one that this program does not know. */
-export function acceleratorKind(has: (path: string) => boolean = exists): AcceleratorKind {
+let ownKind: AcceleratorKind | undefined;
+
+/** The vendor part of KVM that is loaded; "kvm" for one that this program does not know. This host's is looked up once. */
+export function acceleratorKind(has?: (path: string) => boolean): AcceleratorKind {
+  return has === undefined ? (ownKind ??= kindWhere(exists)) : kindWhere(has);
+}
+
+function kindWhere(has: (path: string) => boolean): AcceleratorKind {
   for (const [name, kind] of MODULES) if (has(`/sys/module/${name}`)) return kind;
   return has("/dev/kvm") ? "kvm" : "none";
 }
@@ -37,7 +43,14 @@ export function isInLab(): boolean {
   return process.env["VMLET_IN_LAB"] === "1";
 }
 
+let ownFacts: HostFacts | undefined;
+
+/** Looked up once. */
 export function hostFacts(): HostFacts {
+  return (ownFacts ??= readFacts());
+}
+
+function readFacts(): HostFacts {
   const cpuinfo = readFileSync("/proc/cpuinfo", "latin1");
   const cpu = /^model name\s*:\s*(.*)$/m.exec(cpuinfo)?.[1] ?? "unknown";
   return { cpu, kernel: release(), node: process.version };

@@ -10,8 +10,7 @@ import {
   type VcpuTurn,
   type VcpuTurnReport,
 } from "../vcpu/messages.js";
-
-const WORKER_URL = new URL("./vcpu-worker.js", import.meta.url);
+import { THREAD_URL, threadCode } from "./thread-code.js";
 
 export interface TurnOptions {
   readonly machine: MachineDescriptor;
@@ -52,7 +51,11 @@ export class VcpuThread {
   /** `lost`: the thread is no more. */
   constructor(lost: (thread: VcpuThread) => void) {
     // With none of this process's flags: a program given as text has one (--input-type) that no file may have.
-    this.#worker = new Worker(WORKER_URL, { stdout: false, stderr: false, execArgv: [] });
+    const code = threadCode();
+    // What a thread would print goes to the process's own streams, which ask for things when they are made: not once it is sealed.
+    const isQuiet = code !== undefined;
+    const options = { stdout: isQuiet, stderr: isQuiet, execArgv: [] };
+    this.#worker = code === undefined ? new Worker(THREAD_URL, options) : new Worker(code, { ...options, eval: true });
     this.#worker.on("message", ({ turn, message }: VcpuTurnReport) => {
       this.#beReady();
       const open = this.#open.get(turn);

@@ -49,6 +49,8 @@ export interface Koffi {
 export type { PollHandle };
 
 const PACKAGE = "@koromix/koffi-linux-x64";
+/** Property of the global object: where it was found, for a thread that cannot look (vmm/machine/thread-code.ts). */
+export const KOFFI_PATH = Symbol.for("vmlet.koffi");
 
 /** Where Node would look first for the package, too, without the time to read its description. */
 function findNearby(file: string): string | undefined {
@@ -59,13 +61,15 @@ function findNearby(file: string): string | undefined {
   }
 }
 
-function loadNative(): Koffi {
+function loadNative(): { readonly native: Koffi; readonly path: string } {
   const failures: unknown[] = [];
+  const known = (globalThis as { readonly [KOFFI_PATH]?: string })[KOFFI_PATH];
   for (const file of ["linux_x64/koffi.node", "musl_x64/koffi.node"]) {
     const module = { exports: {} };
     try {
-      process.dlopen(module, findNearby(file) ?? createRequire(import.meta.url).resolve(`${PACKAGE}/${file}`));
-      return module.exports as Koffi;
+      const path = known ?? findNearby(file) ?? createRequire(import.meta.url).resolve(`${PACKAGE}/${file}`);
+      process.dlopen(module, path);
+      return { native: module.exports as Koffi, path };
     } catch (error) {
       failures.push(error);
     }
@@ -76,7 +80,9 @@ function loadNative(): Koffi {
   });
 }
 
-export const koffi = loadNative();
+const loaded = loadNative();
+export const koffi = loaded.native;
+export const koffiPath = loaded.path;
 /** The C library that node itself is linked to. */
 export const libc = koffi.load(null);
 

@@ -55,6 +55,11 @@ export function setDefaultAction(signal: number): void {
   setAction(signal, SIG_DFL);
 }
 
+/** Machine code at `address`, in memory that is never unmapped, is the signal's handler from now on. */
+export function setHandler(signal: number, address: number): void {
+  setAction(signal, BigInt(address));
+}
+
 /** The machine code, with data at its place in the same page; exported for tests. */
 export function handlerCode(): {
   readonly code: Uint8Array;

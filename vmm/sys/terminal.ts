@@ -5,6 +5,7 @@
 import { wasIgnored } from "../host/inherited-signals.js";
 import { systemCallError } from "./errno.js";
 import { lazy } from "./koffi.js";
+import { processSeal } from "./process-seal.js";
 import { catchSignals, setDefaultAction } from "./signals.js";
 
 const SIGCONT = 18;
@@ -53,6 +54,12 @@ function read(fd: number): DataView | undefined {
   const state = new DataView(new ArrayBuffer(SIZEOF_TERMIOS));
   // SAFETY: the size of struct termios, used during this call only; so below.
   return nativeTcgetattr(fd, state) < 0 ? undefined : state;
+}
+
+/** The terminal's state as struct termios of the C library, which begins as the kernel's does; undefined if `fd` is none. */
+export function readTerminal(fd: number): Uint8Array | undefined {
+  const state = read(fd);
+  return state === undefined ? undefined : new Uint8Array(state.buffer);
 }
 
 function write(fd: number, state: DataView): void {
@@ -147,7 +154,7 @@ export class RawTerminal {
     this.#releaseSignals();
     if (!wasIgnored(SIGTSTP)) setDefaultAction(SIGTSTP);
     // It returns after SIGCONT; at once in a job that nobody could continue.
-    process.kill(group ? 0 : process.pid, SIGTSTP);
+    process.kill(group && !processSeal.isSealed ? 0 : process.pid, SIGTSTP);
     this.#watchSignals();
     this.#settle();
   }

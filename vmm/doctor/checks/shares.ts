@@ -4,7 +4,7 @@ import { here, type Check } from "../checks.js";
 import { CAP_SYS_ADMIN, identity } from "../identity.js";
 
 /** Settings that keep an ordinary user from user namespaces, with the value that does. */
-const FORBIDDEN = [
+export const NO_USER_NAMESPACES = [
   ["user.max_user_namespaces", "0", "15000"],
   ["kernel.unprivileged_userns_clone", "0", "1"],
   ["kernel.apparmor_restrict_unprivileged_userns", "1", "0"],
@@ -22,7 +22,9 @@ export const shares: Check = {
       return { status: "note", title, detail, cure: install, commands: [here(install)] };
     }
     const isFree = identity(files).has(CAP_SYS_ADMIN);
-    const obstacle = FORBIDDEN.find(([name, value]) => files.read(`/proc/sys/${name.replaceAll(".", "/")}`) === value);
+    const obstacle = NO_USER_NAMESPACES.find(
+      ([name, value]) => files.read(`/proc/sys/${name.replaceAll(".", "/")}`) === value,
+    );
     if (isFree || obstacle === undefined) return { status: "ok", title, detail: VIRTIOFSD };
     const [name, value, other] = obstacle;
     const command = `sudo sysctl -w ${name}=${other}`;

@@ -1,0 +1,221 @@
+// Needs: a /dev/kvm of any kind, root, and `make build`. The jail from inside, by an attacker who owns the monitor's process
+// (test/programs/attack.cjs): what is refused, by which call and on which thread; the same without a jail, where it goes through.
+import assert from "node:assert/strict";
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { MetricsLine } from "../../vmm/cli/metrics.js";
+import type { Report } from "../../vmm/cli/report.js";
+import { koffiPath } from "../../vmm/sys/koffi.js";
+import { whyNoKvm } from "../helpers/kvm-guard.js";
+import { asm, miniKernel, type MiniKernel } from "../helpers/mini-kernel.js";
+import { bootWords, run, start, type Ended } from "../helpers/program.js";
+import { skip } from "../helpers/skip.js";
+
+const EACCES = "EACCES";
+
+interface Try {
+  /** What the line of `strict` names. */
+  readonly call: string;
+  readonly thread?: string;
+  /** Where `on` answers with an error: that, or the call that it comes to instead. */
+  readonly on?: string;
+  /** The error that both answer with. */
+  readonly always?: string;
+}
+
+const TRIES: Readonly<Record<string, Try>> = {
+  "a file is read": { call: "openat", on: EACCES },
+  "a file is opened by another call": { call: "open", on: "errno 13" },
+  "a file is opened by openat2": { call: "openat2" },
+  "a file is made": { call: "creat" },
+  "a file gets other rights": { call: "chmod" },
+  "a file is renamed": { call: "rename" },
+  "a file is removed": { call: "unlink" },
+  "a folder is made": { call: "mkdir" },
+  "a link is made": { call: "symlink" },
+  "memory of another process is opened": { call: "openat", on: EACCES },
+  "memory of another process is read": { call: "process_vm_readv" },
+  "a control group is read": { call: "openat", on: EACCES },
+  "a descriptor of another process is taken": { call: "pidfd_open" },
+  "a process is forked": { call: "fork" },
+  "a process is cloned": { call: "clone" },
+  "a program is started": { call: "openat", on: "socketpair is refused" },
+  "this program becomes another": { call: "execve" },
+  "another process is signalled": { call: "kill" },
+  "all processes are signalled": { call: "kill" },
+  "a thread of another process is signalled": { call: "tgkill" },
+  "a signal is queued": { call: "rt_tgsigqueueinfo" },
+  "another process is traced": { call: "ptrace" },
+  "a socket is made": { call: "socket" },
+  "a pair of sockets is made": { call: "socketpair" },
+  "memory that is a file is made": { call: "memfd_create" },
+  "a file becomes memory": { call: "mmap" },
+  "machine code becomes memory": { call: "mmap" },
+  "capabilities are set": { call: "capset" },
+  "a user is set": { call: "setuid" },
+  "a namespace is entered": { call: "unshare" },
+  "something is mounted": { call: "mount" },
+  "the root is changed": { call: "chroot" },
+  "a key is looked for": { call: "keyctl" },
+  "a program for the kernel is loaded": { call: "bpf" },
+  "page faults are taken": { call: "userfaultfd" },
+  "another ring of requests is made": { call: "io_uring_setup", always: "errno 38" },
+  "the log of the kernel is read": { call: "syslog" },
+  "a VM is made": { call: "ioctl" },
+  "the terminal is typed into": { call: "ioctl" },
+  "limits are raised": { call: "prlimit64" },
+  "another filter is installed": { call: "prctl" },
+  "dumps are allowed": { call: "prctl" },
+  // Numbers of 32 bits are others: its getpid is writev here.
+  "a call goes another way, of 32 bits": { call: "writev" },
+  "a call goes another way, of x32": { call: "unknown" },
+  "the handler of refused calls is taken away": { call: "socket" },
+  "another thread makes a socket": { call: "socket", thread: "node" },
+};
+
+const EXIT_JAIL = 148;
+
+describe("kvm: jail", function () {
+  this.timeout(120_000);
+  let folder = "";
+  let kernel: MiniKernel;
+  const names = Object.keys(TRIES);
+
+  before(function () {
+    const reason = process.getuid?.() === 0 ? whyNoKvm() : "no root, whose rights an attacker would have";
+    if (reason !== undefined) skip(this, reason);
+    folder = mkdtempSync(join(tmpdir(), "vmlet-jail-"));
+    kernel = miniKernel(asm.print("up\n"), asm.spin());
+  });
+
+  after(() => {
+    if (folder === "") return;
+    kernel.remove();
+    rmSync(folder, { recursive: true });
+  });
+
+  /** Its memory: 8 bytes at an address that is mapped in every program of ours. */
+  function addressOf(pid: number): string {
+    const [line = ""] = readFileSync(`/proc/${String(pid)}/maps`, "latin1").split("\n");
+    return String(Number(`0x${line.split("-")[0] ?? ""}`));
+  }
+
+  async function attack(mode: string, names: readonly string[]): Promise<Ended> {
+    const victim = start(["sleep", "1000"]);
+    const file = join(folder, "file");
+    writeFileSync(file, "");
+    const env = {
+      ...process.env,
+      NODE_OPTIONS: `--require ${resolve("test/programs/attack.cjs")}`,
+      VMLET_KOFFI: koffiPath,
+      VMLET_ATTACKS: JSON.stringify(names),
+      VMLET_VICTIM: String(victim.pid),
+      VMLET_ADDRESS: addressOf(victim.pid),
+      VMLET_FILE: file,
+    };
+    const ended = await run(bootWords(kernel.path, "--quiet", "--jail", mode), { env }, 100_000);
+    victim.child.kill("SIGKILL");
+    await victim.ended;
+    return ended;
+  }
+
+  it("without a jail, all of it goes through: these tries can fail", async () => {
+    const { status, stdout, stderr } = await attack("off", names);
+    assert.deepEqual(
+      stdout.trim().split("\n"),
+      names.map((name) => `${name}: reached`),
+      stderr,
+    );
+    assert.equal(status, 0);
+    for (const made of ["file.folder", "file.link"]) rmSync(join(folder, made), { recursive: true });
+  });
+
+  const refused = (call: string, thread = "main"): Ended => ({
+    status: EXIT_JAIL,
+    stdout: "",
+    stderr: `vmlet: the jail has ended this VM: system call ${call}, thread ${thread}\n`,
+  });
+  const answered = (name: string, answer: string): Ended => ({ status: 0, stdout: `${name}: ${answer}\n`, stderr: "" });
+
+  for (const name of names) {
+    const { call, thread, on, always } = TRIES[name] ?? { call: "" };
+    it(`${name}: ${call} is refused`, async () => {
+      const strict = await attack("strict", [name]);
+      assert.deepEqual(strict, always === undefined ? refused(call, thread) : answered(name, always));
+      if (on !== undefined) {
+        const [other, isRefused] = on.split(" is ");
+        const expected = isRefused === "refused" ? refused(other ?? "", thread) : answered(name, on);
+        assert.deepEqual(await attack("on", [name]), expected);
+      }
+      for (const made of ["file.new", "file.folder", "file.link"]) assert.ok(!existsSync(join(folder, made)), made);
+    });
+  }
+
+  it("a process that is sealed goes on with what it has open: output, metrics, a report, threads that begin later", async () => {
+    const [metrics, report] = [join(folder, "metrics"), join(folder, "report")];
+    const guest = miniKernel(asm.print("up\n"), asm.milestone(123), asm.spin());
+    try {
+      for (const mode of ["on", "strict"]) {
+        const words = bootWords(
+          guest.path,
+          "--quiet",
+          "--jail",
+          mode,
+          "--cpus",
+          "2",
+          "--metrics",
+          metrics,
+          "--report",
+          report,
+        );
+        const vm = start(words, {}, 100_000);
+        await vm.until("up");
+        // Until a thread of its own runs each vCPU, and two lines of metrics are there.
+        while (readFileSync(metrics, "utf8").split("\n").length < 5 && vm.child.exitCode === null) await sleep(200);
+        for (const thread of readdirSync(`/proc/${String(vm.pid)}/task`)) {
+          const state = readFileSync(`/proc/${String(vm.pid)}/task/${thread}/status`, "latin1");
+          for (const [field, value] of [
+            ["NoNewPrivs", "1"],
+            ["Seccomp", "2"],
+            ["CapPrm", "0"],
+            ["CapEff", "0"],
+            ["CapBnd", "0"],
+          ] as const) {
+            const found = new RegExp(`^${field}:\\s*(\\w+)$`, "m").exec(state)?.[1] ?? "";
+            assert.equal(Number(`0x${found}`), Number(value), `${mode}: ${field} of thread ${thread}`);
+          }
+        }
+        vm.child.kill("SIGTERM");
+        const { status, stderr } = await vm.ended;
+        assert.deepEqual([status, stderr], [143, ""], mode);
+        assert.equal((JSON.parse(readFileSync(report, "utf8")) as Report).exit_code, 143);
+        const last = readFileSync(metrics, "utf8").trim().split("\n").at(-1) ?? "";
+        const line = JSON.parse(last) as MetricsLine;
+        assert.ok(line.state === "ended" && line.memory_resident_bytes > 2 ** 20 && line.lost_lines === 0, last);
+      }
+    } finally {
+      guest.remove();
+    }
+  });
+
+  it("a guest's own status is the exit code", async () => {
+    const guest = miniKernel(asm.print("up\n"), asm.powerOff(7), asm.haltForEver());
+    for (const mode of ["on", "strict"]) {
+      const { status, stdout, stderr } = await run(bootWords(guest.path, "--quiet", "--jail", mode), {}, 100_000);
+      assert.deepEqual([status, stdout, stderr], [7, "up\n", ""]);
+    }
+    guest.remove();
+  });
+
+  it("what it does not go with is said before anything is made", async () => {
+    const control = join(folder, "control");
+    const { status, stderr } = await run(
+      bootWords(kernel.path, "--jail", "on", "--control", control, "--share", folder),
+    );
+    assert.equal(status, 64);
+    assert.equal(stderr, "vmlet: vmlet boot: --jail on does not go with --control, --share\n");
+    assert.ok(!existsSync(control));
+  });
+});

@@ -1,0 +1,126 @@
+// Needs: nothing; a C compiler for the numbers. Which system calls a sealed monitor may make: the filter as the kernel runs it.
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { allowedCalls, type Phase } from "../../vmm/jail/allowed.js";
+import { SECCOMP_RET_TRAP, compileFilter } from "../../vmm/jail/filter.js";
+import { refusalCode } from "../../vmm/jail/refusal.js";
+import { SYSTEM_CALLS, numberOf } from "../../vmm/jail/system-calls.js";
+import { runFilter } from "../helpers/bpf-machine.js";
+import { skip } from "../helpers/skip.js";
+
+const ALLOW = 0x7fff_0000;
+const ERRNO = 0x0005_0000;
+const EACCES = 13;
+const ENOSYS = 38;
+const PID = 1234;
+const THREAD = 0x003d_0f00n;
+
+describe("jail: filter", () => {
+  const programs: Readonly<Record<Phase, Uint8Array>> = {
+    running: compileFilter(allowedCalls("running", PID)),
+    complete: compileFilter(allowedCalls("complete", PID)),
+  };
+  const answer = (phase: Phase, name: string, ...given: readonly (number | bigint)[]): number =>
+    runFilter(programs[phase], { number: numberOf(name), arguments: given.map(BigInt) });
+  const inBoth = (expected: number, name: string, ...given: readonly (number | bigint)[]): void => {
+    for (const phase of ["running", "complete"] as const)
+      assert.equal(answer(phase, name, ...given), expected, `${phase} ${name}`);
+  };
+
+  it("the numbers of system calls are the C library's", function () {
+    const { status, stdout } = spawnSync("cc", ["-E", "-dM", "-include", "asm/unistd_64.h", "-xc", "/dev/null"], {
+      encoding: "utf8",
+    });
+    if (status !== 0) skip(this, "no C compiler");
+    const found = [...stdout.matchAll(/^#define __NR_(\w+) (\d+)$/gm)];
+    assert.ok(found.length > 300);
+    for (const [, name = "", number] of found) {
+      // Of a header that is newer than the list.
+      if (Number(number) < SYSTEM_CALLS.length && SYSTEM_CALLS[Number(number)] !== undefined)
+        assert.equal(numberOf(name), Number(number), name);
+    }
+  });
+
+  it("a call of another architecture is trapped, whatever its number", () => {
+    for (const architecture of [0x4000_0003, 0xc000_00b7]) {
+      for (let number = 0; number < SYSTEM_CALLS.length; number++) {
+        assert.equal(runFilter(programs.running, { number, architecture }), SECCOMP_RET_TRAP);
+      }
+    }
+    for (const number of [0x4000_0000, 0x4000_0001, 0x4000_0000 + 39, 0xffff_ffff]) {
+      assert.equal(runFilter(programs.running, { number }), SECCOMP_RET_TRAP);
+    }
+  });
+
+  it("what opens, makes or starts something is in no list", () => {
+    const words = `execve execveat fork vfork ptrace process_vm_readv process_vm_writev socket socketpair connect bind listen accept
+      accept4 sendmsg sendto creat unlink unlinkat rename renameat renameat2 link linkat symlink symlinkat mkdir mkdirat rmdir mknod
+      mknodat chmod fchmod fchmodat chown fchown lchown truncate mount umount2 pivot_root chroot open_tree move_mount fsopen
+      unshare setns setuid setgid setresuid setgroups capset keyctl add_key request_key bpf perf_event_open userfaultfd
+      memfd_create memfd_secret open_by_handle_at openat2 pidfd_open pidfd_getfd pidfd_send_signal tkill rt_sigqueueinfo
+      rt_tgsigqueueinfo kexec_load init_module finit_module seccomp personality setrlimit setpriority sched_setscheduler
+      sched_setaffinity ioperm iopl swapon reboot sethostname acct quotactl syslog dup2 dup3 sendfile splice vmsplice tee
+      process_madvise io_uring_enter io_uring_register shmget shmat semget msgget mq_open inotify_init1 fanotify_init
+      modify_ldt arch_prctl setxattr fsetxattr utimensat landlock_create_ruleset landlock_restrict_self mseal`;
+    for (const name of words.split(/\s+/)) inBoth(SECCOMP_RET_TRAP, name, 0, 0, 0);
+  });
+
+  it("paths are errors while threads are still to begin, and trapped then", () => {
+    for (const name of ["open", "openat", "access", "faccessat2", "stat", "lstat", "newfstatat", "readlink"]) {
+      assert.equal(answer("running", name), ERRNO | EACCES, name);
+      assert.equal(answer("complete", name), SECCOMP_RET_TRAP, name);
+    }
+  });
+
+  it("a thread may begin while that is so, a process never", () => {
+    const VFORK = 0x4000n | 0x100n | 17n;
+    const NEW_USER = 0x1000_0000n;
+    assert.equal(answer("running", "clone", THREAD), ALLOW);
+    assert.equal(answer("running", "clone", THREAD | 0x0040_0000n), ALLOW);
+    assert.equal(answer("complete", "clone", THREAD), SECCOMP_RET_TRAP);
+    for (const flags of [17n, VFORK, THREAD & ~0x10000n, THREAD | NEW_USER, THREAD | 0x2000n, 0n])
+      inBoth(SECCOMP_RET_TRAP, "clone", flags);
+    inBoth(ERRNO | ENOSYS, "clone3");
+  });
+
+  it("signals go to this process alone", () => {
+    for (const name of ["kill", "tgkill"]) {
+      inBoth(ALLOW, name, PID, 40);
+      for (const pid of [0, -1, 1, PID + 1, -PID]) inBoth(SECCOMP_RET_TRAP, name, pid, 40);
+    }
+  });
+
+  it("memory comes from no file, and is not made executable with it", () => {
+    inBoth(ALLOW, "mmap", 0, 4096, 3, 0x22, -1);
+    inBoth(SECCOMP_RET_TRAP, "mmap", 0, 4096, 7, 0x22, -1);
+    inBoth(SECCOMP_RET_TRAP, "mmap", 0, 4096, 4, 0x22, -1);
+    inBoth(SECCOMP_RET_TRAP, "mmap", 0, 4096, 1, 2, 5);
+    inBoth(SECCOMP_RET_TRAP, "mmap", 0, 4096, 3, 1, 5);
+  });
+
+  it("limits can be read and not set: the whole pointer counts", () => {
+    inBoth(ALLOW, "prlimit64", 0, 7, 0, 0x7fff_0000_0000n);
+    inBoth(SECCOMP_RET_TRAP, "prlimit64", 0, 7, 0x7fff_0000_1000n, 0);
+    inBoth(SECCOMP_RET_TRAP, "prlimit64", 0, 7, 0x7fff_0000_0000n, 0);
+  });
+
+  it("ioctl: requests of a VM that runs, by number; nothing that makes one or types into a terminal", () => {
+    const [RUN, CREATE_VM, CREATE_VCPU, SET_MEMORY, ENABLE_CAP] = [0xae80, 0xae01, 0xae41, 0x4020_ae46, 0x4068_aea3];
+    inBoth(ALLOW, "ioctl", 3, RUN);
+    // The kernel looks at the lower half alone.
+    inBoth(ALLOW, "ioctl", 3, 0x5_0000_0000n + BigInt(RUN));
+    const TIOCSTI = 0x5412;
+    const TIOCLINUX = 0x541c;
+    for (const request of [CREATE_VM, CREATE_VCPU, SET_MEMORY, ENABLE_CAP, TIOCSTI, TIOCLINUX])
+      inBoth(SECCOMP_RET_TRAP, "ioctl", 3, request);
+  });
+
+  it("the handler of refused calls stays, and whoever takes it away hears that it has gone", () => {
+    inBoth(ERRNO, "rt_sigaction", 31);
+    for (const signal of [1, 30, 32, 40, 64]) inBoth(ALLOW, "rt_sigaction", signal);
+  });
+
+  it("its code has room before the texts that follow it", () => {
+    assert.ok(refusalCode(2 ** 22).length < 0x200);
+  });
+});

@@ -1,0 +1,148 @@
+// What a sealed monitor may still ask of the kernel: descriptors that are open, memory, its own threads, clocks, and the requests that a
+// running VM makes of KVM. No list of what is dangerous: what is not here is refused. Found by running the tests under strace, on Node 20.
+import {
+  KVM_GET_CLOCK,
+  KVM_GET_DEBUGREGS,
+  KVM_GET_IRQCHIP,
+  KVM_GET_LAPIC,
+  KVM_GET_MP_STATE,
+  KVM_GET_MSRS,
+  KVM_GET_PIT2,
+  KVM_GET_REGS,
+  KVM_GET_SREGS,
+  KVM_GET_TSC_KHZ,
+  KVM_GET_VCPU_EVENTS,
+  KVM_GET_XCRS,
+  KVM_GET_XSAVE,
+  KVM_GET_XSAVE2,
+  KVM_IOEVENTFD,
+  KVM_IRQFD,
+  KVM_IRQ_LINE,
+  KVM_KVMCLOCK_CTRL,
+  KVM_NMI,
+  KVM_RUN,
+  KVM_SET_CLOCK,
+  KVM_SET_DEBUGREGS,
+  KVM_SET_FPU,
+  KVM_SET_GUEST_DEBUG,
+  KVM_SET_LAPIC,
+  KVM_SET_MP_STATE,
+  KVM_SET_MSRS,
+  KVM_SET_REGS,
+  KVM_SET_SREGS,
+  KVM_SET_VCPU_EVENTS,
+  KVM_SET_XCRS,
+  KVM_SET_XSAVE,
+  KVM_SIGNAL_MSI,
+  KVM_TRANSLATE,
+} from "../sys/kvm-abi.js";
+import type { Rule } from "./filter.js";
+
+const EACCES = 13;
+const ENOSYS = 38;
+
+/** Of a VM that runs: nothing that makes another one, or shows a guest other memory. */
+const KVM_REQUESTS = [
+  ...[KVM_RUN, KVM_GET_REGS, KVM_SET_REGS, KVM_GET_SREGS, KVM_SET_SREGS, KVM_GET_MP_STATE, KVM_SET_MP_STATE],
+  ...[KVM_GET_MSRS, KVM_SET_MSRS, KVM_SET_FPU, KVM_GET_XSAVE, KVM_SET_XSAVE, KVM_GET_XSAVE2, KVM_GET_XCRS],
+  ...[KVM_SET_XCRS, KVM_GET_LAPIC, KVM_SET_LAPIC, KVM_GET_DEBUGREGS, KVM_SET_DEBUGREGS, KVM_GET_VCPU_EVENTS],
+  ...[KVM_SET_VCPU_EVENTS, KVM_SET_GUEST_DEBUG, KVM_GET_TSC_KHZ, KVM_KVMCLOCK_CTRL, KVM_TRANSLATE, KVM_NMI],
+  ...[KVM_IRQFD, KVM_IOEVENTFD, KVM_IRQ_LINE, KVM_SIGNAL_MSI, KVM_GET_IRQCHIP, KVM_GET_PIT2, KVM_GET_CLOCK],
+  KVM_SET_CLOCK,
+];
+
+// asm-generic/ioctls.h. Without TIOCSTI, which types into the user's terminal.
+const TCGETS = 0x5401;
+const TCSETS = 0x5402;
+const TIOCGPGRP = 0x540f;
+const TIOCGWINSZ = 0x5413;
+const FIONBIO = 0x5421;
+/** linux/if_tun.h: what a driver of a network device has agreed to. */
+const TUNSETOFFLOAD = 0x4004_54d0;
+const DESCRIPTOR_REQUESTS = [TCGETS, TCSETS, TIOCGPGRP, TIOCGWINSZ, FIONBIO, TUNSETOFFLOAD];
+
+// fcntl.h.
+const F_GETFD = 1;
+const F_SETFD = 2;
+const F_GETFL = 3;
+const F_SETFL = 4;
+const F_OFD_GETLK = 36;
+const F_OFD_SETLK = 37;
+
+const PROT_EXEC = 4;
+const MAP_ANONYMOUS = 0x20;
+
+// linux/prctl.h.
+const PR_SET_NAME = 15;
+const PR_GET_NAME = 16;
+/** A name for anonymous memory, which C libraries give to what they allocate. */
+const PR_SET_VMA = 0x5356_4d41;
+
+const SIGSYS = 31;
+/** All signals but SIGSYS, whose handler ends the VM. */
+const OTHER_SIGNALS = Array.from({ length: 64 }, (_, at) => at + 1).filter((signal) => signal !== SIGSYS);
+
+/** CLONE_VM | FS | FILES | SIGHAND | THREAD | SYSVSEM | SETTLS | PARENT_SETTID | CHILD_CLEARTID: a thread of this process. */
+const THREAD_FLAGS = 0x003d_0f00;
+/** musl sets it, too; it means nothing. */
+const CLONE_DETACHED = 0x0040_0000;
+
+function base(pid: number): Rule[] {
+  return [
+    { calls: ["ioctl"], when: [{ argument: 1, values: [...KVM_REQUESTS, ...DESCRIPTOR_REQUESTS] }] },
+    { calls: ["read", "write", "readv", "writev", "pread64", "pwrite64", "preadv", "pwritev", "preadv2", "pwritev2"] },
+    { calls: ["lseek", "fsync", "fdatasync", "fallocate", "ftruncate", "fstat", "close"] },
+    { calls: ["poll", "ppoll", "epoll_wait", "epoll_pwait", "epoll_ctl", "eventfd2", "pipe2", "epoll_create1"] },
+    {
+      calls: ["fcntl"],
+      when: [{ argument: 1, values: [F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_OFD_GETLK, F_OFD_SETLK] }],
+    },
+    { calls: ["futex", "sched_yield", "membarrier", "rseq", "set_robust_list", "set_tid_address", "restart_syscall"] },
+    // V8 makes its machine code executable by mprotect. No file becomes memory any more.
+    {
+      calls: ["mmap"],
+      when: [
+        { argument: 3, mask: MAP_ANONYMOUS, values: [MAP_ANONYMOUS] },
+        { argument: 2, mask: PROT_EXEC, values: [0] },
+      ],
+    },
+    { calls: ["munmap", "mremap", "mprotect", "madvise", "brk", "pkey_alloc", "pkey_free", "pkey_mprotect"] },
+    { calls: ["clock_gettime", "clock_getres", "clock_nanosleep", "nanosleep", "gettimeofday", "time"] },
+    { calls: ["timer_create", "timer_settime", "timer_gettime", "timer_delete"] },
+    { calls: ["getrandom", "getpid", "gettid", "getppid", "getuid", "geteuid", "getgid", "getegid", "getpgrp"] },
+    { calls: ["capget", "uname", "sysinfo", "getcpu", "sched_getaffinity", "getrusage", "getrlimit"] },
+    { calls: ["prlimit64"], when: [{ argument: 2, values: [0], isWide: true }] },
+    { calls: ["rt_sigaction"], when: [{ argument: 0, values: OTHER_SIGNALS }] },
+    // Node gives every signal its default action when it ends: it hears that it has.
+    { calls: ["rt_sigaction"], when: [{ argument: 0, values: [SIGSYS] }], errno: 0 },
+    { calls: ["rt_sigprocmask", "rt_sigreturn", "sigaltstack"] },
+    // Signals for this process alone.
+    { calls: ["tgkill", "kill"], when: [{ argument: 0, values: [pid] }] },
+    { calls: ["prctl"], when: [{ argument: 0, values: [PR_SET_NAME, PR_GET_NAME, PR_SET_VMA] }] },
+    { calls: ["exit", "exit_group"] },
+    // Whoever gets this asks another way: statx for fstat, clone3 for clone.
+    { calls: ["statx", "clone3", "io_uring_setup"], errno: ENOSYS },
+  ];
+}
+
+/** What begins a thread, and what Node and V8 look for then: they do without. */
+const THREAD_START: readonly Rule[] = [
+  { calls: ["clone"], when: [{ argument: 0, mask: ~CLONE_DETACHED, values: [THREAD_FLAGS] }] },
+  // Node does not begin a thread without the name of the current folder.
+  { calls: ["getcwd"] },
+  {
+    calls: ["openat", "open", "access", "faccessat", "faccessat2", "readlink", "newfstatat", "stat", "lstat"],
+    errno: EACCES,
+  },
+];
+
+/**
+ * - `running`: for a process whose vCPU threads are still to start. Files cannot be opened, and the attempt is an error.
+ * - `complete`: for one that has all its threads.
+ */
+export type Phase = "running" | "complete";
+
+/** `pid` is this process's. */
+export function allowedCalls(phase: Phase, pid: number): Rule[] {
+  return [...base(pid), ...(phase === "running" ? THREAD_START : [])];
+}

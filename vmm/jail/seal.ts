@@ -1,0 +1,81 @@
+// The seal: what a monitor does between the last thing that it opens and the guest's first instruction. From then on the process has no
+// capability, reaches no path (Landlock, where the kernel has it) and makes no system call but those of allowed.ts. Nothing
+// takes it back.
+import { HostError } from "../errors.js";
+import { closeDescriptor } from "../sys/descriptors.js";
+import { systemCallError } from "../sys/errno.js";
+import { mmapAnonymous, munmap, viewMemory } from "../sys/memory.js";
+import { processSeal } from "../sys/process-seal.js";
+import { rawCall } from "../sys/raw-call.js";
+import { allowedCalls, type Phase } from "./allowed.js";
+import { callOnEveryThread } from "./every-thread.js";
+import { compileFilter } from "./filter.js";
+import { emptyRuleset, SYS_LANDLOCK_RESTRICT_SELF } from "./landlock.js";
+import { endAtRefusal } from "./refusal.js";
+
+const SYS_CAPSET = 126;
+const SYS_PRCTL = 157;
+const SYS_SECCOMP = 317;
+const PR_CAPBSET_DROP = 24;
+const PR_SET_NO_NEW_PRIVS = 38;
+/** CAP_LAST_CAP can grow so far: a capability is a bit of 64. */
+const CAPABILITIES = 64;
+const LINUX_CAPABILITY_VERSION_3 = 0x2008_0522;
+
+const SECCOMP_SET_MODE_FILTER = 1;
+/** For all threads. */
+const SECCOMP_FILTER_FLAG_TSYNC = 1;
+/** Without the mitigation that some kernels add to a filter, which slows down all that a process does. */
+const SECCOMP_FILTER_FLAG_SPEC_ALLOW = 4;
+const SIZEOF_SOCK_FPROG = 16;
+
+/** Throws SystemCallError or HostError; a process that has got so far and no further is not to run a guest. */
+export function sealProcess(phase: Phase): void {
+  if (process.arch !== "x64") throw new HostError("The jail knows the system calls of x86-64 alone");
+  const program = compileFilter(allowedCalls(phase, process.pid));
+  endAtRefusal();
+  const ruleset = emptyRuleset();
+  dropRights(ruleset);
+  if (ruleset !== undefined) closeDescriptor(ruleset);
+  installFilter(program);
+  processSeal.isSealed = true;
+}
+
+function dropRights(ruleset: number | undefined): void {
+  // struct __user_cap_header_struct, and two of __user_cap_data_struct, all of them empty.
+  const address = mmapAnonymous(64);
+  new Uint32Array(viewMemory(address, 64))[0] = LINUX_CAPABILITY_VERSION_3;
+  const needed = [
+    { what: "prctl(PR_SET_NO_NEW_PRIVS)", number: SYS_PRCTL, arguments: [PR_SET_NO_NEW_PRIVS, 1] },
+    ...(ruleset === undefined
+      ? []
+      : [{ what: "landlock_restrict_self", number: SYS_LANDLOCK_RESTRICT_SELF, arguments: [ruleset, 0] }]),
+    { what: "capset", number: SYS_CAPSET, arguments: [address, address + 8] },
+  ];
+  // Before the capabilities: it takes one. A user has none, and gets none either; the kernel knows fewer than there is room for.
+  const bounding = Array.from({ length: CAPABILITIES }, (_, capability) => ({
+    number: SYS_PRCTL,
+    arguments: [PR_CAPBSET_DROP, capability],
+  }));
+  const failures = callOnEveryThread([...bounding, ...needed]).slice(CAPABILITIES);
+  munmap(address, 64);
+  for (const [at, { what }] of needed.entries()) {
+    if (failures[at] !== 0) throw new HostError(`The jail cannot be closed: ${what} is refused`);
+  }
+}
+
+function installFilter(program: Uint8Array): void {
+  const length = SIZEOF_SOCK_FPROG + program.length;
+  const address = mmapAnonymous(length);
+  const memory = viewMemory(address, length);
+  const header = new DataView(memory);
+  header.setUint16(0, program.length / 8, true);
+  header.setBigUint64(8, BigInt(address + SIZEOF_SOCK_FPROG), true);
+  new Uint8Array(memory).set(program, SIZEOF_SOCK_FPROG);
+  const flags = SECCOMP_FILTER_FLAG_TSYNC | SECCOMP_FILTER_FLAG_SPEC_ALLOW;
+  // SAFETY: struct sock_fprog and what it points to, read during the call only.
+  const result = rawCall(SYS_SECCOMP, SECCOMP_SET_MODE_FILTER, flags, address);
+  if (result < 0) throw systemCallError("seccomp", -result);
+  if (result > 0) throw new HostError(`The jail cannot be closed: thread ${String(result)} has a filter of its own`);
+  munmap(address, length);
+}

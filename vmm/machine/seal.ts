@@ -1,0 +1,30 @@
+// The step between a VM that is built and its first instruction, for a process that is to be sealed (vmm/jail): what comes later is there.
+// `on` starts as fast as a process that is not: threads begin later, from code that has been read. `strict` has all of them before,
+// so that the process makes no thread either.
+import { stat } from "node:fs";
+import { sealProcess } from "../jail/seal.js";
+import { openThreadCode } from "./thread-code.js";
+
+/** Walls around the monitor itself. */
+export type JailMode = "off" | "on" | "strict";
+
+/**
+ * For the process of one VM with so many vCPUs, after everything else has been opened. The vCPU threads' program has to be a bundle's for
+ * `on`. Throws SystemCallError, or HostError where the host does not allow it: the guest is not to run then.
+ */
+export async function sealVm(mode: Exclude<JailMode, "off">, vcpus: number): Promise<void> {
+  if (mode === "on") {
+    openThreadCode();
+    sealProcess("running");
+    return;
+  }
+  const { pool } = await import("./threads.js");
+  await pool.warm(vcpus);
+  // Node's own threads all begin at their first work.
+  await new Promise<void>((resolve) => {
+    stat("/", () => {
+      resolve();
+    });
+  });
+  sealProcess("complete");
+}
