@@ -16,6 +16,7 @@ export function checkJail(options: BootOptions, config: ResolvedConfig, isInLab:
     [isInLab, "the lab (--accel)"],
     [options.control !== undefined, "--control"],
     [options.fromTemplate, "--from-template"],
+    [config.pci, "--pci"],
     [config.vsock !== undefined, "--vsock"],
     [config.shares.length > 0, "--share"],
     [config.nets.some(({ user }) => user !== undefined), "--net user"],
