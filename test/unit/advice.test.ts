@@ -12,6 +12,7 @@ import { ConfigError, HostError } from "../../vmm/errors.js";
 import { nameUnemulated } from "../../vmm/fixups/unemulated.js";
 import { availableMemoryMib } from "../../vmm/host/available-memory.js";
 import { freshPath, shellWord } from "../../vmm/host/shell-word.js";
+import { KVM_CAP_SIGNAL_MSI } from "../../vmm/sys/kvm-abi.js";
 import type { KvmSystem } from "../../vmm/kvm/system.js";
 import { checkHost } from "../../vmm/machine/host-check.js";
 import { openTap } from "../../vmm/virtio/backends/tap-interface.js";
@@ -169,6 +170,16 @@ describe("a KVM is asked before it is relied on", () => {
     for (const leaves of shown) {
       assert.doesNotThrow(() => checkHost(system(leaves), config({ nested: true })));
     }
+  });
+
+  it("--pci where no message can be sent", () => {
+    const lacking = {
+      supportedCpuid: () => [],
+      checkExtension: (capability: number) => (capability === KVM_CAP_SIGNAL_MSI ? 0 : 64),
+    } as unknown as KvmSystem;
+    assert.throws(() => checkHost(lacking, config({ pci: true })), /lacks KVM_CAP_SIGNAL_MSI/);
+    assert.doesNotThrow(() => checkHost(lacking, config({})));
+    assert.doesNotThrow(() => checkHost(system({}), config({ pci: true })));
   });
 
   it("more memory than its addresses reach", () => {

@@ -11,6 +11,7 @@ import {
   parseStats,
 } from "../../vmm/cli/arguments.js";
 import { parseBench } from "../../bench/ladder/options.js";
+import { boot } from "../../vmm/cli/boot.js";
 import { parseBytes, parseWhole } from "../../vmm/cli/numbers.js";
 import { parsePlain } from "../../vmm/cli/parse-options.js";
 import { UsageError } from "../../vmm/cli/usage-error.js";
@@ -192,6 +193,14 @@ describe("arguments: plain ones are read without Node's parser", () => {
       assert.deepEqual(ours.given, given, args.join(" "));
     }
     assert.ok(plain > 5000, `only ${String(plain)} were plain`);
+  });
+
+  it("--pci without a kernel that has a driver for it is refused before anything is looked for", async () => {
+    await assert.rejects(boot(["--pci"]), (error) => {
+      assert.ok(error instanceof UsageError);
+      assert.match(error.message, /^vmlet boot: --pci needs a --kernel with PCI/);
+      return true;
+    });
   });
 
   it("what people write is plain", () => {

@@ -6,6 +6,8 @@ import { E820_TYPE_RESERVED, e820Entries } from "../../vmm/memory/e820.js";
 import * as layout from "../../vmm/memory/layout.js";
 import { writeAcpiTables } from "../../vmm/x86/acpi/tables.js";
 import {
+  addressSpace,
+  busNumbers,
   device,
   eisaId,
   integer,
@@ -24,11 +26,12 @@ import {
 import { boot_params, setup_header, writeBootParams } from "../../vmm/x86/boot-params.js";
 import { checkCmdline, writeCmdline } from "../../vmm/x86/cmdline.js";
 import { mpFloatingPointer, mpTable, writeMpTable } from "../../vmm/x86/mptable.js";
+import { pciHostBridge } from "../../vmm/x86/pci-host-bridge.js";
 import { writePageTables } from "../../vmm/x86/page-tables.js";
 import { hvm_start_info, writeStartInfo } from "../../vmm/x86/pvh.js";
 import { FakeMemory } from "../helpers/fake-memory.js";
 
-const { MIB } = layout;
+const { GIB, MIB } = layout;
 const sum = (bytes: Uint8Array): number => bytes.reduce((total, byte) => (total + byte) & 0xff, 0);
 const ascii = (bytes: Uint8Array): string => Buffer.from(bytes).toString("latin1");
 
@@ -244,6 +247,48 @@ describe("acpi", () => {
       }
       assert.ok(end <= layout.ACPI_GPA + layout.ACPI_CAPACITY);
     }
+  });
+
+  it("with a PCI bus, MCFG and the DSDT say where it is, and its configuration space is reserved twice", () => {
+    for (const memorySize of [128 * MIB, 5 * GIB]) {
+      const own = new FakeMemory(2 * MIB);
+      const pci = pciHostBridge(memorySize);
+      const at = writeAcpiTables(own, { cpus: 1, virtio: [], pci });
+      const xsdt = Number(own.readU64(at + 24));
+      assert.equal(own.readU32(xsdt + 4), 36 + 3 * 8);
+      const [fadt, mcfg] = [Number(own.readU64(xsdt + 36)), Number(own.readU64(xsdt + 52))];
+      assert.deepEqual([ascii(own.slice(mcfg, 4)), own.readU32(mcfg + 4)], ["MCFG", 60]);
+      assert.equal(sum(own.slice(mcfg, 60)), 0);
+      // Base address, segment, first and last bus.
+      assert.equal(Number(own.readU64(mcfg + 44)), layout.PCI_ECAM_GPA);
+      assert.deepEqual([...own.slice(mcfg + 52, 8)], [0, 0, 0, 0, 0, 0, 0, 0]);
+      const dsdtAt = Number(own.readU64(fadt + 140));
+      const dsdt = Buffer.from(own.slice(dsdtAt, own.readU32(dsdtAt + 4)));
+      assert.equal(sum(dsdt), 0);
+      const has = (bytes: readonly number[]): boolean => dsdt.includes(Buffer.from(bytes));
+      assert.ok(has(named("_HID", eisaId("PNP0A08"))) && has(named("_CID", eisaId("PNP0A03"))));
+      assert.ok(has(addressSpace(layout.PCI_WINDOW_GPA, layout.PCI_WINDOW_LENGTH, 4)));
+      const { gpa, length } = pci.highWindow;
+      assert.ok(has(addressSpace(gpa, length, 8)));
+      const ram = e820Entries(memorySize, pci.ecam);
+      const end = Math.max(...ram.map((entry) => entry.gpa + entry.size));
+      assert.ok(gpa >= end && gpa >= 4 * GIB && gpa + length <= 2 ** 36, `0x${gpa.toString(16)}`);
+      assert.ok(ram.some((entry) => entry.gpa === layout.PCI_ECAM_GPA && entry.type === E820_TYPE_RESERVED));
+      assert.ok(has(memory32(layout.PCI_ECAM_GPA, layout.PCI_ECAM_LENGTH)));
+    }
+  });
+
+  it("descriptors of address space are as long as they say (ACPI 6.4 §6.4.3.5)", () => {
+    assert.deepEqual(busNumbers(0, 0), [0x88, 13, 0, 2, 0b1100, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0]);
+    const low = Buffer.from(addressSpace(0xc800_0000, 0x1800_0000, 4));
+    assert.deepEqual([low.length, low[0], low.readUInt16LE(1)], [26, 0x87, 23]);
+    assert.deepEqual(
+      [low.readUInt32LE(10), low.readUInt32LE(14), low.readUInt32LE(22)],
+      [0xc800_0000, 0xdfff_ffff, 0x1800_0000],
+    );
+    const high = Buffer.from(addressSpace(8 * GIB, 32 * GIB, 8));
+    assert.deepEqual([high.length, high[0], high.readUInt16LE(1)], [46, 0x8a, 43]);
+    assert.deepEqual([high.readBigUInt64LE(14), high.readBigUInt64LE(22)], [0x2_0000_0000n, 0x9_ffff_ffffn]);
   });
 
   it("the DSDT has the VM's generation as drivers look for it, in a reserved page of its own, and the event's method", () => {

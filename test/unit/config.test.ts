@@ -21,6 +21,14 @@ describe("config", () => {
     assert.match(resolveConfig({ kernel: "k", quiet: true, cmdline: "x" }).cmdline, /quiet loglevel=1 x$/);
   });
 
+  it("on a PCI bus devices need no lines, and folders are not there", () => {
+    const disks = Array.from({ length: 12 }, (_, index) => ({ path: `disk-${String(index)}` }));
+    assert.throws(() => resolveConfig({ kernel: "k", disks, cmdline: "noapic" }), /interrupt lines for 9/);
+    assert.equal(resolveConfig({ kernel: "k", disks, cmdline: "noapic", pci: true }).pci, true);
+    const shares = [{ path: "/tmp" }];
+    assert.throws(() => resolveConfig({ kernel: "k", shares, pci: true }), /not on a PCI bus \(pci\)/);
+  });
+
   it("reports all problems at once, each with value and limit", () => {
     const config = { kernel: "", memoryMib: 3, cpus: 0, protocol: "efi", colour: 1 } as unknown as VmConfig;
     assert.throws(
