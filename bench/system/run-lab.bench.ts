@@ -31,6 +31,10 @@ const WARM_UPS = 4;
 /** A machine of one's own for less than five containers. */
 const LIMIT = 5;
 const FOLDER = "/tmp/bench";
+/** It can only be read there: what lies in it is linked to from a folder in its place. */
+const LAB_LIB = "/usr/lib";
+/** What virtiofsd is started by; those of busybox do less. */
+const UTIL_LINUX = ["/usr/bin/setpriv", "/usr/bin/unshare"];
 const LAB_RUNTIME = `${LAB_PACKAGE}/dist/vmlet-runtime`;
 const LIBRARIES = "/input/bench/lib";
 
@@ -41,7 +45,7 @@ function inputs(folder: string, runc: string): LabInput[] {
   copyFileSync(BUSYBOX, join(root, "bin/true"));
   const image = join(folder, "image.tar");
   execFileSync("tar", ["-C", root, "-cf", image, "."]);
-  const programs = [runc, ...(existsSync(VIRTIOFSD) ? [VIRTIOFSD] : [])];
+  const programs = [runc, ...(existsSync(VIRTIOFSD) ? [VIRTIOFSD, ...UTIL_LINUX] : [])];
   const linked = programs.flatMap((path) => execFileSync("ldd", [path], { encoding: "utf8" }).match(/\/\S+/g) ?? []);
   const libraries = [...new Set(linked)];
   return [
@@ -63,9 +67,14 @@ cp -r /input/bench/root ${FOLDER}/root
 cd ${FOLDER}
 LD_LIBRARY_PATH=${LIBRARIES} /input/bench/runc spec
 sed -i 's/"terminal": true/"terminal": false/; s#"rootfs"#"root"#; s#"sh"#"/bin/true"#' config.json
+mkdir /tmp/lib
+mount -o bind ${LAB_LIB} /tmp/lib
+mount -t tmpfs none ${LAB_LIB}
+for path in /tmp/lib/*; do ln -s $path ${LAB_LIB}; done
 mkdir -p ${dirname(VIRTIOFSD)}
 [ ! -e /input/bench/virtiofsd ] || cp /input/bench/virtiofsd ${VIRTIOFSD}
 cat >${FOLDER}/life <<'END'
+export PATH=/input/bench:$PATH
 id=$1; shift
 "$@" create --bundle ${FOLDER} --pid-file ${FOLDER}/pid $id </dev/null >/dev/null || exit 1
 read -r pid <${FOLDER}/pid
