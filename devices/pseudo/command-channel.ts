@@ -19,7 +19,7 @@ export const CHANNEL_INPUT_TAIL = 0x0c;
 export const CHANNEL_INPUT_END = 0x10;
 /** Written by the guest: CHANNEL_CLOSED and the others. */
 export const CHANNEL_STATE = 0x14;
-/** 1: the guest sleeps until there is input, its end, or room for output; CHANNEL_WAITS_FOR_INPUT: not for room. */
+/** 1: the guest sleeps until there is input, its end, or room for output; or one of CHANNEL_WAITS_FOR_…. */
 export const CHANNEL_GUEST_WAITS = 0x18;
 /** The layout's number, by which an init of another version knows that this is not for it. */
 export const CHANNEL_VERSION = 0x1c;
@@ -31,12 +31,19 @@ export const CHANNEL_GUEST_LOOKS = 0x24;
 /** As CHANNEL_OUTPUT_HEAD and CHANNEL_OUTPUT_TAIL, of standard error. */
 export const CHANNEL_ERROR_HEAD = 0x28;
 export const CHANNEL_ERROR_TAIL = 0x2c;
+/** 1: ring when there is output, or standard error: all has been taken. The guest writes 0 when it rings. */
+export const CHANNEL_OUTPUT_ASKED = 0x30;
+export const CHANNEL_ERROR_ASKED = 0x34;
 
 /** In the control page: what a guest that goes on from a snapshot is told (restore-block.ts). */
 export const CHANNEL_NOTICE = 0x100;
 
-export const CHANNEL_LAYOUT = 2;
+export const CHANNEL_LAYOUT = 3;
+export const CHANNEL_WAITS_FOR_ALL = 1;
+/** Not for room. */
 export const CHANNEL_WAITS_FOR_INPUT = 2;
+/** Neither for room nor for what only says that more may be sent. */
+export const CHANNEL_WAITS_FOR_REQUESTS = 3;
 /** No init has come yet, or it knows no channel. */
 export const CHANNEL_CLOSED = 0;
 export const CHANNEL_OPEN = 1;
@@ -44,9 +51,22 @@ export const CHANNEL_OPEN = 1;
 export const CHANNEL_INPUT_CLOSED = 2;
 
 export const CHANNEL_CONTROL_BYTES = 0x1000;
-export const CHANNEL_RING_BYTES = 0x2_0000;
+export const CHANNEL_RING_BYTES = 0x10_0000;
+/** What a guest of a template is told may be so long (restore-block.ts). */
+export const CHANNEL_BLOCK_BYTES = 0x2_0000;
+/** Of output at once, so that the guest goes on filling the ring while they are written. */
+const PIECE_BYTES = CHANNEL_RING_BYTES / 4;
 /** The control page, the rings of output, input and error. */
 export const CHANNEL_BYTES = CHANNEL_CONTROL_BYTES + 3 * CHANNEL_RING_BYTES;
+
+/** From here on output is not left to gather. */
+const MUCH_BYTES = 0x1_0000;
+const NOTHING = new Uint8Array(0);
+
+/** "later": whoever waits for requests alone need not be woken. "more": the rest follows at once. */
+export type InputUrgency = "now" | "later" | "more";
+/** Who is woken, up to which of CHANNEL_WAITS_FOR_…. */
+const WOKEN = { now: CHANNEL_WAITS_FOR_REQUESTS, later: CHANNEL_WAITS_FOR_INPUT, more: 0 } as const;
 
 /** Standard output and standard error. */
 export type CommandOutput = 1 | 2;
@@ -57,14 +77,16 @@ class OutputRing {
   readonly #bytes: Uint8Array;
   readonly #head: number;
   readonly #tail: number;
+  readonly #asked: number;
   /** Taken so far, kept here: the guest cannot move it. */
   taken = 0;
 
-  constructor(words: Int32Array, bytes: Uint8Array, head: number, tail: number) {
+  constructor(words: Int32Array, bytes: Uint8Array, head: number, tail: number, asked: number) {
     this.#words = words;
     this.#bytes = bytes;
     this.#head = head / 4;
     this.#tail = tail / 4;
+    this.#asked = asked / 4;
   }
 
   /** What waits, `bytes`; more than the ring has room for is nonsense. */
@@ -72,9 +94,15 @@ class OutputRing {
     return (Atomics.load(this.#words, this.#head) - this.taken) >>> 0;
   }
 
-  peek(): Uint8Array {
+  /** A view of the first `used` bytes, as far as they lie together, up to PIECE_BYTES. */
+  peek(used: number): Uint8Array {
     const start = (this.taken >>> 0) % CHANNEL_RING_BYTES;
-    return this.#bytes.slice(start, Math.min(start + this.used, CHANNEL_RING_BYTES));
+    return this.#bytes.subarray(start, Math.min(start + Math.min(used, PIECE_BYTES), CHANNEL_RING_BYTES));
+  }
+
+  /** From now on the guest rings when there is something. */
+  ask(): void {
+    Atomics.store(this.#words, this.#asked, 1);
   }
 
   consume(length: number): void {
@@ -111,10 +139,11 @@ export class CommandChannel {
     this.#output = output;
     this.#input = input;
     this.#outputs = {
-      1: new OutputRing(words, output, CHANNEL_OUTPUT_HEAD, CHANNEL_OUTPUT_TAIL),
-      2: new OutputRing(words, error, CHANNEL_ERROR_HEAD, CHANNEL_ERROR_TAIL),
+      1: new OutputRing(words, output, CHANNEL_OUTPUT_HEAD, CHANNEL_OUTPUT_TAIL, CHANNEL_OUTPUT_ASKED),
+      2: new OutputRing(words, error, CHANNEL_ERROR_HEAD, CHANNEL_ERROR_TAIL, CHANNEL_ERROR_ASKED),
     };
     this.#store(CHANNEL_VERSION, CHANNEL_LAYOUT);
+    for (const ring of Object.values(this.#outputs)) ring.ask();
   }
 
   /**
@@ -123,7 +152,7 @@ export class CommandChannel {
    */
   putRestoreBlock(block: Uint8Array): boolean {
     const hasCommand = this.#load(CHANNEL_OUTPUT_HEAD) !== 0 || this.#load(CHANNEL_INPUT_TAIL) !== 0;
-    if (!this.isOpen || hasCommand || block.length > CHANNEL_RING_BYTES) return false;
+    if (!this.isOpen || hasCommand || block.length > CHANNEL_BLOCK_BYTES) return false;
     this.#output.set(block);
     return true;
   }
@@ -146,26 +175,44 @@ export class CommandChannel {
     return this.#load(CHANNEL_STATE) !== CHANNEL_INPUT_CLOSED;
   }
 
-  /** A copy of what waits of an output, as far as it lies together; empty if there is none. */
+  /** Some of what waits of an output, up to PIECE_BYTES that lie together; empty if there is none. */
   peekOutput(output: CommandOutput = 1): Uint8Array {
-    if (this.#words === undefined) return new Uint8Array(0);
+    return Uint8Array.prototype.slice.call(this.viewOutput(output));
+  }
+
+  /** The same as a view: the guest can change the bytes until they are consumed, and does afterwards. */
+  viewOutput(output: CommandOutput = 1): Uint8Array {
+    if (this.#words === undefined) return NOTHING;
     const ring = this.#outputs[output];
-    const { used } = ring;
+    let { used } = ring;
+    if (used === 0) {
+      // The guest changes its count and then looks at the word; we write the word and then look at the count.
+      ring.ask();
+      ({ used } = ring);
+    }
     // More than there is room for is nonsense; taken for an amount, it would be up to 4 GiB of it.
     if (used > CHANNEL_RING_BYTES) this.#isBroken = true;
-    return this.#isBroken || used === 0 ? new Uint8Array(0) : ring.peek();
+    return this.#isBroken || used === 0 ? NOTHING : ring.peek(used);
+  }
+
+  /** So much waits that it is worth writing, without waiting for more. */
+  hasMuch(output: CommandOutput = 1): boolean {
+    return this.#words !== undefined && this.#outputs[output].used >= MUCH_BYTES;
   }
 
   /** The first `length` bytes of what `peekOutput` has shown are written. */
   consumeOutput(length: number, output: CommandOutput = 1): void {
     if (length === 0 || this.#words === undefined) return;
-    this.#outputs[output].consume(length);
-    // A wake-up costs the guest an interrupt and more.
-    if (this.#load(CHANNEL_GUEST_WAITS) !== CHANNEL_WAITS_FOR_INPUT) this.#wakeIfWaiting();
+    const ring = this.#outputs[output];
+    ring.consume(length);
+    // A wake-up costs the guest an interrupt and more: it comes when there is room for many pieces.
+    if (ring.used <= CHANNEL_RING_BYTES / 2) this.#wakeIfWaiting(CHANNEL_WAITS_FOR_ALL);
   }
 
-  /** Input for the command: how many bytes fitted. After a refusal `takeRoom` becomes true some time. */
-  putInput(bytes: Uint8Array): number {
+  /**
+   * Input for the command: how many bytes fitted. After a refusal `takeRoom` becomes true some time.
+   */
+  putInput(bytes: Uint8Array, urgency: InputUrgency = "now"): number {
     if (this.#words === undefined) return 0;
     // What nobody reads is taken and dropped, as a pipe's last reader would have done to its writer.
     if (!this.takesInput) return bytes.length;
@@ -176,14 +223,14 @@ export class CommandChannel {
       // The guest may have made room before it could see that.
       taken += this.#fill(bytes.subarray(taken));
     }
-    if (taken > 0) this.#wakeIfWaiting();
+    if (taken > 0) this.#wakeIfWaiting(WOKEN[urgency]);
     return taken;
   }
 
   /** There is no input after what was put. */
   endInput(): void {
     this.#store(CHANNEL_INPUT_END, 1);
-    this.#wakeIfWaiting();
+    this.#wakeIfWaiting(CHANNEL_WAITS_FOR_REQUESTS);
   }
 
   /** True once after a refusal, when half of the ring is empty. */
@@ -215,7 +262,10 @@ export class CommandChannel {
     this.#outputs[1].taken = outputTail;
     this.#outputs[2].taken = errorTail;
     this.#inputHead = inputHead;
-    for (const ring of Object.values(this.#outputs)) ring.store();
+    for (const ring of Object.values(this.#outputs)) {
+      ring.store();
+      ring.ask();
+    }
     this.#store(CHANNEL_INPUT_HEAD, inputHead);
   }
 
@@ -242,11 +292,12 @@ export class CommandChannel {
 
   /**
    * The guest sets the word and then looks once more before it sleeps; we change what it waits for and then look
-   * at the word. Both sides' accesses are full barriers, so one of the two sees the other's.
+   * at the word. `most`: of CHANNEL_WAITS_FOR_…, the last that is meant. Both sides' accesses are full barriers, so one of the two sees the other's.
    */
-  #wakeIfWaiting(): void {
+  #wakeIfWaiting(most: number): void {
     const words = this.#words;
-    if (words !== undefined && Atomics.exchange(words, CHANNEL_GUEST_WAITS / 4, 0) !== 0) this.#wake();
+    if (words === undefined || Atomics.load(words, CHANNEL_GUEST_WAITS / 4) >>> 0 > most) return;
+    if (Atomics.exchange(words, CHANNEL_GUEST_WAITS / 4, 0) !== 0) this.#wake();
   }
 
   #load(offset: number): number {

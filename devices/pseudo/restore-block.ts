@@ -1,6 +1,6 @@
 // What a guest that begins with a template is told: who it is now, and its command. It lies at the beginning of the
 // command channel's ring of output, in which nothing is before a command has run. guest/init/template.h reads it.
-import { CHANNEL_RING_BYTES } from "./command-channel.js";
+import { CHANNEL_BLOCK_BYTES } from "./command-channel.js";
 
 // Offsets in the block, `bytes`.
 const LENGTH = 0;
@@ -52,7 +52,7 @@ export function encodeRestoreBlock(block: RestoreBlock): Uint8Array | undefined 
   const { command, variables = [], hostName = "", folder, terminal, holdsProgram = false } = block;
   const strings = [Buffer.from(hostName), folder ?? new Uint8Array(0), ...command, ...variables];
   const length = strings.reduce((sum, string) => sum + string.length + 1, STRINGS);
-  if (length > CHANNEL_RING_BYTES || command.length > MAX_STRINGS || variables.length > MAX_STRINGS) return undefined;
+  if (length > CHANNEL_BLOCK_BYTES || command.length > MAX_STRINGS || variables.length > MAX_STRINGS) return undefined;
   const bytes = new Uint8Array(length);
   const view = new DataView(bytes.buffer);
   view.setUint32(LENGTH, length, true);

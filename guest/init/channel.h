@@ -9,20 +9,29 @@
 #include <asm/ioctls.h>
 #include <asm/poll.h>
 #include <asm/signal.h>
+#include <linux/fcntl.h>
 #include <linux/mman.h>
 #include <linux/sched.h>
 
 #include "syscall.h"
 
-#define CHANNEL_LAYOUT 2
+#define CHANNEL_LAYOUT 3
 #define CHANNEL_CONTROL_BYTES 0x1000
-#define CHANNEL_RING_BYTES 0x20000
+#define CHANNEL_RING_BYTES 0x100000
 #define CHANNEL_BYTES (CHANNEL_CONTROL_BYTES + 3 * CHANNEL_RING_BYTES)
+/* What a guest of a template is told, and what a short command needs of a ring: its pages are there before. */
+#define CHANNEL_BLOCK_BYTES 0x20000
 #define CHANNEL_OPEN 1
 #define CHANNEL_INPUT_CLOSED 2
 /* Values of `guest_waits`. */
 #define CHANNEL_WAITS_FOR_ALL 1
 #define CHANNEL_WAITS_FOR_INPUT 2
+/* What only says that more may be sent can wait, too. */
+#define CHANNEL_WAITS_FOR_REQUESTS 3
+
+/* Of a pipe, unless somebody asks for more; and what is asked for once that much has waited in one. */
+#define PIPE_BYTES 65536
+#define LARGE_PIPE_BYTES (1 << 20)
 
 /* A look at the rings without being woken: nobody else shall read the terminal, but somebody may, ms. */
 #define LOOK_MS 1000
@@ -39,6 +48,8 @@ struct channel {
 	volatile unsigned looks;
 	/* Of standard error. */
 	volatile unsigned error_head, error_tail;
+	/* The monitor has taken all of an output, and sleeps until the bell. */
+	volatile unsigned output_asked, error_asked;
 };
 
 /* In the control page: what a guest that goes on from a snapshot is told, whatever it was doing (template.h). */
@@ -59,6 +70,14 @@ static char *output_ring, *input_ring, *error_ring;
 static long wake_up = -1;
 /* The monitor's register. */
 static volatile unsigned *doorbell;
+
+/* A program that writes or reads much need not give way for every piece. */
+static void enlarge_pipe(long fd, int *is_large)
+{
+	if (!*is_large)
+		call3(fcntl, fd, F_SETPIPE_SZ, LARGE_PIPE_BYTES);
+	*is_large = 1;
+}
 
 /* Maps the channel at `gpa`, which the monitor has named; false if there is none that we know. */
 static int open_channel(unsigned gpa, volatile unsigned *bell)

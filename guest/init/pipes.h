@@ -25,10 +25,11 @@
 /* Standard output and standard error: our end of the pipe, -1 once it is closed, and where its bytes go. */
 static struct outlet {
 	long pipe;
-	int is_ready;
+	int is_ready, is_large;
 	struct ring ring;
 } outlets[OUTPUTS];
 static long pipe_input = -1;
+static struct ring input;
 
 static void close_pipe(long *fd)
 {
@@ -43,11 +44,6 @@ static void close_input(void)
 	close_pipe(&pipe_input);
 	channel->state = CHANNEL_INPUT_CLOSED;
 	*doorbell = 1;
-}
-
-static unsigned input_waiting(void)
-{
-	return channel->input_head - channel->input_tail;
 }
 
 /* One read of what the command has written, at most `limit` bytes; the count, 0 if there is nothing now. */
@@ -69,7 +65,9 @@ static unsigned move_output(struct outlet *outlet, unsigned limit)
 	if (count <= 0)
 		return 0;
 	*outlet->ring.head = head + (unsigned)count;
-	*doorbell = 1;
+	tell_of_output(&outlet->ring);
+	if (count >= PIPE_BYTES)
+		enlarge_pipe(outlet->pipe, &outlet->is_large);
 	return (unsigned)count;
 }
 
@@ -86,31 +84,30 @@ static unsigned move_outputs(void)
 /* One write of what has come for the command. */
 static unsigned move_input(void)
 {
-	unsigned end, waiting, at = channel->input_tail % CHANNEL_RING_BYTES;
+	static int is_large;
+	struct part parts[2];
+	unsigned end, waiting;
 
 	if (pipe_input < 0)
 		return 0;
 	/* In this order: the monitor writes the last count before the end. */
 	end = channel->input_end;
-	waiting = input_waiting();
+	waiting = ring_used(&input);
 	if (!waiting) {
 		if (end)
 			close_pipe(&pipe_input);
 		return 0;
 	}
-	if (waiting > CHANNEL_RING_BYTES - at)
-		waiting = CHANNEL_RING_BYTES - at;
-	long count = call3(write, pipe_input, input_ring + at, waiting);
+	long count = call3(writev, pipe_input, parts, ring_parts(&input, *input.tail, waiting, parts));
 
 	if (count == -EPIPE)
 		close_input();
 	if (count <= 0)
 		return 0;
-	channel->input_tail += (unsigned)count;
-	/* Pairs with the monitor's: it says that it waits, and then looks once more for room. */
-	__sync_synchronize();
-	if (channel->monitor_waits)
-		*doorbell = 1;
+	*input.tail += (unsigned)count;
+	tell_of_room(&input);
+	if ((unsigned)count < waiting)
+		enlarge_pipe(pipe_input, &is_large);
 	return (unsigned)count;
 }
 
@@ -119,14 +116,14 @@ static int must_be_woken(void)
 	for (int i = 0; i < OUTPUTS; i++)
 		if (outlets[i].pipe >= 0 && !ring_room(&outlets[i].ring))
 			return 1;
-	return pipe_input >= 0 && !channel->input_end && !input_waiting();
+	return pipe_input >= 0 && !channel->input_end && !ring_used(&input);
 }
 
 /* Sleeps until a pipe is ready, the monitor wakes us or a signal comes, which is taken in here and nowhere else. */
 static void wait_for_bytes(int is_busy)
 {
 	static char dropped[256];
-	struct poll_fd fds[OUTPUTS + 3], *input = fds + OUTPUTS, *woken = input + 1, *children = woken + 1;
+	struct poll_fd fds[OUTPUTS + 3], *reader = fds + OUTPUTS, *woken = reader + 1, *children = woken + 1;
 	struct timespec64 time = { 0, 0 };
 	int waits = 0;
 
@@ -139,7 +136,7 @@ static void wait_for_bytes(int is_busy)
 	for (int i = 0; i < OUTPUTS; i++)
 		fds[i] = (struct poll_fd){ ring_room(&outlets[i].ring) ? (int)outlets[i].pipe : -1, POLLIN, 0 };
 	/* Without an event asked for, the end of the last reader is told all the same. */
-	*input = (struct poll_fd){ (int)pipe_input, pipe_input >= 0 && input_waiting() ? POLLOUT : 0, 0 };
+	*reader = (struct poll_fd){ (int)pipe_input, pipe_input >= 0 && ring_used(&input) ? POLLOUT : 0, 0 };
 	*woken = (struct poll_fd){ (int)wake_up, POLLIN, 0 };
 	*children = (struct poll_fd){ (int)child_signals, POLLIN, 0 };
 	if (waits) {
@@ -159,7 +156,7 @@ static void wait_for_bytes(int is_busy)
 		if ((fds[i].revents & (POLLIN | POLLHUP)) == POLLHUP)
 			outlets[i].pipe = -1;
 	}
-	if (input->revents & POLLERR)
+	if (reader->revents & POLLERR)
 		close_input();
 	if (!woken->revents)
 		return;
@@ -242,10 +239,10 @@ static void look_at_children(long command, struct command_state *state)
 	}
 }
 
-static struct outlet new_outlet(long pipe, char *ring, volatile unsigned *head, volatile unsigned *tail)
+static struct outlet new_outlet(long pipe, struct ring ring)
 {
 	call3(fcntl, pipe, F_SETFL, O_NONBLOCK);
-	return (struct outlet){ pipe, 0, { ring, head, tail } };
+	return (struct outlet){ pipe, 0, 0, ring };
 }
 
 /* Runs the command between pipes, and moves what goes through them, until it has ended. Its exit status. */
@@ -286,8 +283,9 @@ static int run_with_pipes(void)
 	call1(close, error[1]);
 	pipe_input = in[1];
 	call3(fcntl, pipe_input, F_SETFL, O_NONBLOCK);
-	outlets[0] = new_outlet(out[0], output_ring, &channel->output_head, &channel->output_tail);
-	outlets[1] = new_outlet(error[0], error_ring, &channel->error_head, &channel->error_tail);
+	outlets[0] = new_outlet(out[0], ring_of_output());
+	outlets[1] = new_outlet(error[0], ring_of_error());
+	input = ring_of_input();
 	while (command > 0) {
 		/* Before the command gets what was sent to this guest, and not to the one that was saved. */
 		struct restore_block *notice = has_notice();

@@ -257,14 +257,14 @@ static char **wait_in_template(volatile unsigned *snapshot, const char *terminal
 	/* Its memory is there, so that no page of it need be looked for then; and init has gone to sleep. */
 	for (unsigned i = 0; i < BLOCK_STRINGS; i += 512)
 		*(char *volatile *)&restored_words[i] = 0, *(char *volatile *)&restored_variables[i] = 0;
-	for (unsigned i = 0; i < CHANNEL_RING_BYTES; i += 4096)
+	for (unsigned i = 0; i < CHANNEL_BLOCK_BYTES; i += 4096)
 		(void)*(volatile char *)(output_ring + i);
 	prepare_to_become_another();
 	call2(nanosleep, &moment, 0);
 	*snapshot = 1;
 	const char *end = output_ring + block->length;
 
-	if (block->length < sizeof(*block) || block->length > CHANNEL_RING_BYTES)
+	if (block->length < sizeof(*block) || block->length > CHANNEL_BLOCK_BYTES)
 		return 0;
 	if (!take_strings(names, 2, &at, end) || !take_strings(restored_words, block->arguments, &at, end) ||
 	    !take_strings(restored_variables, block->variables, &at, end))

@@ -170,11 +170,11 @@ export class AgentProcess {
   async hello(): Promise<void> {
     const { type, stream, payload } = await this.nextBut(CREDIT);
     assert.deepEqual([type, stream, payload.length], [HELLO, 0, 16]);
-    assert.deepEqual([payload.readUInt32LE(0), payload.readUInt16LE(4), payload.readUInt32LE(8)], [MAGIC, 1, 256]);
+    assert.deepEqual([payload.readUInt32LE(0), payload.readUInt16LE(4), payload.readUInt32LE(8)], [MAGIC, 2, 256]);
     this.nonce = payload.readUInt32LE(12);
   }
 
-  answer(nonce = this.nonce, version = 1): void {
+  answer(nonce = this.nonce, version = 2): void {
     this.send(0, HELLO, pack(MAGIC, version, 0, nonce));
   }
 

@@ -14,7 +14,7 @@ import { whyNoKvm } from "../helpers/kvm-guard.js";
 import { asm, miniKernel, type MiniKernel } from "../helpers/mini-kernel.js";
 import { skip } from "../helpers/skip.js";
 
-const HELLO = Buffer.from(JSON.stringify({ format: "vmlet migration", version: 1, vmlet: "test" }));
+const HELLO = Buffer.from(JSON.stringify({ format: "vmlet migration", version: 2, vmlet: "test" }));
 const NOTHING = Buffer.alloc(0);
 const NOISE_CASES = 60;
 

@@ -139,8 +139,8 @@ describe("kvm: snapshots that are refused", function () {
       writeFileSync(stateFile(), changed);
       refused(/damaged: its checksum is another|is not the state file|is cut|has version/);
     }
-    writeFileSync(stateFile(), bytes.toString("latin1").replace('"version":1', '"version":2'), "latin1");
-    refused(/has version 2; this program reads version 1$/);
+    writeFileSync(stateFile(), bytes.toString("latin1").replace('"version":2', '"version":3'), "latin1");
+    refused(/has version 3; this program reads version 2$/);
   });
 
   it("a memory file that is cut, longer, another snapshot's, missing, or no file", () => {

@@ -148,8 +148,8 @@ describe("agent connection", () => {
     const peer = new AgentPeer();
     const connection = new AgentConnection(peer);
     const { log } = open(connection, STAT);
-    peer.send(0, frames.HELLO, encodeHello({ streams: 1, nonce: 1 }, 2));
-    assert.match(connection.error?.message ?? "", /version 2 .* this vmlet 1/);
+    peer.send(0, frames.HELLO, encodeHello({ streams: 1, nonce: 1 }, 3));
+    assert.match(connection.error?.message ?? "", /version 3 .* this vmlet 2/);
     assert.equal(connection.error?.reason, "version");
     assert.deepEqual(log, ["lost version"]);
     await assert.rejects(connection.ready, { code: "ERR_AGENT", reason: "version" });
@@ -291,11 +291,18 @@ describe("agent connection", () => {
   });
 });
 
+/** So many bytes of stream 1, in frames that are as large as they may be. */
+function sendData(peer: AgentPeer, bytes: number): void {
+  for (let left = bytes; left > 0; left -= frames.MAX_PAYLOAD) {
+    peer.send(1, frames.DATA, Buffer.alloc(Math.min(left, frames.MAX_PAYLOAD)));
+  }
+}
+
 describe("agent windows", () => {
   it("the host sends no more than the credit, and goes on with what comes", () => {
     const { peer, connection } = connect();
     const { stream, log } = open(connection, COMMAND);
-    const content = Buffer.alloc(100_000, 1);
+    const content = Buffer.alloc(WINDOW + 100_000, 1);
     const sent = (): number => peer.sent(frames.DATA).reduce((sum, { payload }) => sum + payload.length, 0);
     assert.equal(stream.write(content), WINDOW);
     assert.equal(stream.write(content), 0);
@@ -312,16 +319,16 @@ describe("agent windows", () => {
     const { peer, connection } = connect();
     const { stream } = open(connection, COMMAND);
     peer.started(1);
-    peer.send(1, frames.DATA, Buffer.alloc(40_000));
-    peer.send(1, frames.DATA2, Buffer.alloc(60_000));
+    for (let i = 0; i < 3; i++) peer.send(1, frames.DATA, Buffer.alloc(60_000));
+    for (let i = 0; i < 3; i++) peer.send(1, frames.DATA2, Buffer.alloc(60_000));
     assert.equal(peer.sent(frames.CREDIT).length, 0);
-    stream.consumed(1, 10_000);
+    stream.consumed(1, 100_000);
     assert.equal(peer.sent(frames.CREDIT).length, 0);
-    stream.consumed(1, 10_000);
-    assert.deepEqual(peer.last.payload, u32(1, 20_000));
-    stream.consumed(2, 60_000);
-    assert.deepEqual(peer.last.payload, u32(2, 60_000));
-    peer.send(1, frames.DATA, Buffer.alloc(WINDOW - 20_000));
+    stream.consumed(1, 60_000);
+    assert.deepEqual(peer.last.payload, u32(1, 160_000));
+    stream.consumed(2, 180_000);
+    assert.deepEqual(peer.last.payload, u32(2, 180_000));
+    sendData(peer, WINDOW - 20_000);
     assert.equal(connection.error, undefined);
     peer.send(1, frames.DATA, Buffer.alloc(1));
     assert.equal(reasonOf(connection), "protocol");
@@ -337,7 +344,7 @@ describe("agent windows", () => {
     const before = peer.bytesWritten;
     assert.equal(a.stream.write(Buffer.alloc(10_000)), 0);
     assert.equal(b.stream.write(Buffer.alloc(10_000)), 0);
-    for (let i = 0; i < 4; i++) peer.send(1, frames.DATA, Buffer.alloc(16_384));
+    sendData(peer, WINDOW);
     const late = open(connection, STAT);
     assert.equal(peer.bytesWritten, before);
     peer.drain();
@@ -361,7 +368,7 @@ describe("agent windows", () => {
     stream.cancel();
     stream.cancel();
     assert.equal(peer.sent(frames.CANCEL).length, 1);
-    for (let i = 0; i < 20; i++) peer.send(1, frames.DATA, Buffer.alloc(16_384));
+    for (let i = 0; i < 20; i++) sendData(peer, WINDOW / 4);
     assert.equal(connection.error, undefined);
     peer.exit(1, 0, 9);
     assert.deepEqual(log, ["started 42", "end 1", "end 2", "done 000000000900000000000000"]);
@@ -413,7 +420,7 @@ describe("agent connection, a guest that lies", () => {
       "data above the credit",
       READ,
       (p) => {
-        p.send(1, frames.DATA, data(WINDOW));
+        sendData(p, WINDOW);
         p.send(1, frames.DATA, data(1));
       },
       /the credit is 0/,

@@ -2,8 +2,10 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import {
+  CHANNEL_BLOCK_BYTES,
   CHANNEL_BYTES,
   CHANNEL_CONTROL_BYTES,
+  CHANNEL_ERROR_ASKED,
   CHANNEL_ERROR_HEAD,
   CHANNEL_ERROR_TAIL,
   CHANNEL_GUEST_WAITS,
@@ -14,11 +16,15 @@ import {
   CHANNEL_LAYOUT,
   CHANNEL_MONITOR_WAITS,
   CHANNEL_OPEN,
+  CHANNEL_OUTPUT_ASKED,
   CHANNEL_OUTPUT_HEAD,
   CHANNEL_OUTPUT_TAIL,
   CHANNEL_RING_BYTES,
   CHANNEL_STATE,
   CHANNEL_VERSION,
+  CHANNEL_WAITS_FOR_ALL,
+  CHANNEL_WAITS_FOR_INPUT,
+  CHANNEL_WAITS_FOR_REQUESTS,
   CommandChannel,
   type CommandOutput,
 } from "../../devices/pseudo/command-channel.js";
@@ -70,14 +76,14 @@ const pattern = (length: number): Uint8Array => Uint8Array.from({ length }, (_, 
 describe("command channel", () => {
   it("every byte of both outputs comes in order, over the end of the ring, and neither in the other", () => {
     const r = rig();
-    const sent = { 1: pattern(1_000_000), 2: pattern(700_000).reverse() };
+    const sent = { 1: pattern(2_500_000), 2: pattern(1_700_000).reverse() };
     const seen = { 1: [] as number[], 2: [] as number[] };
     const at = { 1: 0, 2: 0 };
     while (at[1] < sent[1].length || at[2] < sent[2].length) {
       for (const output of [1, 2] as const) {
-        at[output] += r.write(sent[output].subarray(at[output], at[output] + 50_000), output);
+        at[output] += r.write(sent[output].subarray(at[output], at[output] + 150_000), output);
         for (let bytes = r.channel.peekOutput(output); bytes.length > 0; bytes = r.channel.peekOutput(output)) {
-          seen[output].push(...bytes);
+          for (const byte of bytes) seen[output].push(byte);
           r.channel.consumeOutput(bytes.length, output);
         }
       }
@@ -96,19 +102,19 @@ describe("command channel", () => {
 
   it("every byte of input comes in order; a full ring refuses, and asks once half of it is free", () => {
     const r = rig();
-    const sent = pattern(500_000);
+    const sent = pattern(2_500_000);
     const seen: number[] = [];
     let at = r.channel.putInput(sent);
     assert.equal(at, CHANNEL_RING_BYTES);
     assert.equal(r.get(CHANNEL_MONITOR_WAITS), 1);
-    seen.push(...r.read(CHANNEL_RING_BYTES / 2 - 1));
+    for (const byte of r.read(CHANNEL_RING_BYTES / 2 - 1)) seen.push(byte);
     assert.equal(r.channel.takeRoom(), false);
     seen.push(...r.read(1));
     assert.equal(r.channel.takeRoom(), true);
     assert.deepEqual([r.channel.takeRoom(), r.get(CHANNEL_MONITOR_WAITS)], [false, 0]);
     while (seen.length < sent.length) {
       at += r.channel.putInput(sent.subarray(at));
-      seen.push(...r.read(30_000));
+      for (const byte of r.read(130_000)) seen.push(byte);
     }
     assert.deepEqual(Uint8Array.from(seen), sent);
     assert.equal(r.get(CHANNEL_INPUT_END), 0);
@@ -136,6 +142,67 @@ describe("command channel", () => {
     }
   });
 
+  it("what only says that more may be sent wakes nobody who has enough; what goes on at once, nobody", () => {
+    const r = rig();
+    for (const [waits, urgency, wakes] of [
+      [CHANNEL_WAITS_FOR_REQUESTS, "more", 0],
+      [CHANNEL_WAITS_FOR_REQUESTS, "later", 0],
+      [CHANNEL_WAITS_FOR_REQUESTS, "now", 1],
+      [CHANNEL_WAITS_FOR_INPUT, "more", 0],
+      [CHANNEL_WAITS_FOR_INPUT, "later", 1],
+      [CHANNEL_WAITS_FOR_ALL, "later", 1],
+      [0xffff_ffff, "now", 0],
+    ] as const) {
+      r.count.wakes = 0;
+      r.set(CHANNEL_GUEST_WAITS, waits);
+      assert.equal(r.channel.putInput(Uint8Array.of(1), urgency), 1);
+      assert.equal(r.count.wakes, wakes, `${String(waits)} ${urgency}`);
+    }
+  });
+
+  it("a guest whose ring is full is woken when half of it is free, and not for each piece; one that waits for input is not", () => {
+    const r = rig();
+    assert.equal(r.write(new Uint8Array(CHANNEL_RING_BYTES)), CHANNEL_RING_BYTES);
+    r.set(CHANNEL_GUEST_WAITS, CHANNEL_WAITS_FOR_ALL);
+    r.channel.consumeOutput(CHANNEL_RING_BYTES / 2 - 1);
+    assert.equal(r.count.wakes, 0);
+    r.channel.consumeOutput(1);
+    assert.equal(r.count.wakes, 1);
+    r.set(CHANNEL_GUEST_WAITS, CHANNEL_WAITS_FOR_INPUT);
+    r.channel.consumeOutput(1);
+    assert.equal(r.count.wakes, 1);
+  });
+
+  it("the guest is asked to ring once an output is empty, and what it puts meanwhile is seen", () => {
+    const r = rig();
+    assert.deepEqual([r.get(CHANNEL_OUTPUT_ASKED), r.get(CHANNEL_ERROR_ASKED)], [1, 1], "from the beginning");
+    r.set(CHANNEL_OUTPUT_ASKED, 0);
+    r.write(Uint8Array.of(1, 2));
+    assert.equal(r.channel.viewOutput().length, 2);
+    assert.equal(r.get(CHANNEL_OUTPUT_ASKED), 0, "it is being written: whoever writes it looks again");
+    r.channel.consumeOutput(2);
+    assert.equal(r.channel.viewOutput().length, 0);
+    assert.equal(r.get(CHANNEL_OUTPUT_ASKED), 1);
+  });
+
+  it("a copy stays as it was, a view does not; a piece is a part of the ring", () => {
+    const r = rig();
+    r.write(Uint8Array.of(1, 2, 3));
+    const [copy, view] = [r.channel.peekOutput(), r.channel.viewOutput()];
+    new Uint8Array(r.memory)[CHANNEL_CONTROL_BYTES] = 9;
+    assert.deepEqual(
+      [[...copy], [...view]],
+      [
+        [1, 2, 3],
+        [9, 2, 3],
+      ],
+    );
+    r.write(new Uint8Array(CHANNEL_RING_BYTES));
+    assert.equal(r.channel.viewOutput().length, CHANNEL_RING_BYTES / 4);
+    assert.equal(r.channel.hasMuch(), true);
+    assert.equal(r.channel.hasMuch(2), false);
+  });
+
   it("is closed until the guest's init opens it, and then says whether somebody reads the input", () => {
     const r = rig();
     assert.deepEqual([r.get(CHANNEL_VERSION), r.channel.isOpen], [CHANNEL_LAYOUT, false]);
@@ -144,7 +211,7 @@ describe("command channel", () => {
     assert.equal(r.channel.putInput(pattern(CHANNEL_RING_BYTES + 1)), CHANNEL_RING_BYTES);
     r.set(CHANNEL_STATE, CHANNEL_INPUT_CLOSED);
     assert.deepEqual([r.channel.isOpen, r.channel.takesInput, r.channel.takeRoom()], [true, false, true]);
-    assert.equal(r.channel.putInput(pattern(1_000_000)), 1_000_000, "dropped, and no more is asked for");
+    assert.equal(r.channel.putInput(pattern(2_000_000)), 2_000_000, "dropped, and no more is asked for");
   });
 
   it("counts that no guest can have give no output, and no more than the ring has room for", () => {
@@ -197,6 +264,10 @@ describe("command channel", () => {
       CHANNEL_LAYOUT,
       CHANNEL_CONTROL_BYTES,
       CHANNEL_RING_BYTES,
+      CHANNEL_BLOCK_BYTES,
+      CHANNEL_WAITS_FOR_ALL,
+      CHANNEL_WAITS_FOR_INPUT,
+      CHANNEL_WAITS_FOR_REQUESTS,
       CHANNEL_OPEN,
       CHANNEL_INPUT_CLOSED,
     })) {
@@ -206,7 +277,7 @@ describe("command channel", () => {
     assert.deepEqual(
       fields.flatMap(([, names = ""]) => names.split(", ")),
       ["output_head", "output_tail", "input_head", "input_tail", "input_end", "state", "guest_waits", "version"].concat(
-        ["monitor_waits", "looks", "error_head", "error_tail"],
+        ["monitor_waits", "looks", "error_head", "error_tail", "output_asked", "error_asked"],
       ),
     );
   });

@@ -35,7 +35,8 @@ import {
   pack,
 } from "../helpers/agent-process.js";
 
-const WINDOW = 65_536;
+const WINDOW = 524_288;
+const FRAME = 65_536;
 const TO_THE_END = 0xffff_ffff_ffff_ffffn;
 const [STAT, LIST, READ, WRITE, MKDIR, REMOVE] = [0x20, 0x21, 0x22, 0x23, 0x24, 0x25];
 const [RENAME, LINK, READLINK, SETATTR, MKNOD] = [0x26, 0x27, 0x28, 0x29, 0x2a];
@@ -81,7 +82,7 @@ describe("guest: the agent and its files", () => {
     agent.send(9, WRITE, pack(flags, mode, process.getuid?.() ?? 0, process.getgid?.() ?? 0, offset, name));
     let allowed = WINDOW;
     for (let sent = 0; sent < bytes.length;) {
-      const count = Math.min(allowed, bytes.length - sent);
+      const count = Math.min(allowed, bytes.length - sent, FRAME);
       if (count > 0) {
         agent.send(9, DATA, bytes.subarray(sent, sent + count));
         sent += count;
@@ -127,7 +128,7 @@ describe("guest: the agent and its files", () => {
   });
 
   it("a file is read within its window, beside other requests, and given up by CANCEL", async () => {
-    writeFileSync(at("zeroes"), Buffer.alloc(300_000));
+    writeFileSync(at("zeroes"), Buffer.alloc(2_000_000));
     agent.send(5, READ, pack(0, 0n, TO_THE_END, at("zeroes")));
     let length = 0;
     while (length < WINDOW) length += (await agent.next()).payload.length;

@@ -10,6 +10,7 @@ import {
   CLOSED,
   CREDIT,
   DATA,
+  DATA2,
   DONE,
   END,
   EXEC,
@@ -27,7 +28,8 @@ import {
   pack,
 } from "../helpers/agent-process.js";
 
-const WINDOW = 65_536;
+const WINDOW = 524_288;
+const FRAME = 65_536;
 const TERMINAL = 1;
 const NO_INPUT = 2;
 const MERGED = 4;
@@ -68,6 +70,11 @@ describe("guest: the agent and its commands", () => {
     assert.deepEqual([pong.type, pong.payload.toString()], [PONG, "still there"]);
   }
 
+  function sendAll(bytes: Buffer): void {
+    for (let at = 0; at < bytes.length; at += FRAME) agent.send(1, DATA, bytes.subarray(at, at + FRAME));
+    agent.send(1, END);
+  }
+
   it("a command's words, its bytes and its status are exact, and its ends come in order", async () => {
     const words = ["printf", "%s|", "a b", "", "\\", "\xe9\xff", "x".repeat(5000)];
     const printed = await agent.run(words);
@@ -83,8 +90,8 @@ describe("guest: the agent and its commands", () => {
     assert.deepEqual([merged.output.toString(), merged.error.length], ["a\nb\nc\n", 0]);
   });
 
-  it("two MiB of any bytes go in and come out, within the windows of both", async () => {
-    const bytes = randomBytes(2 << 20);
+  it("64 MiB of any bytes go in and come out, within the windows of both", async () => {
+    const bytes = randomBytes(64 << 20);
     agent.send(1, EXEC, exec(["cat"]));
     let sent = 0;
     let allowed = WINDOW;
@@ -116,7 +123,7 @@ describe("guest: the agent and its commands", () => {
   });
 
   it("without credit no more than a window comes, and the rest waits in the command", async () => {
-    agent.send(1, EXEC, exec(["sh", "-c", "head -c 200000 /dev/zero; echo end >&2"]));
+    agent.send(1, EXEC, exec(["sh", "-c", "head -c 2000000 /dev/zero; echo end >&2"]));
     assert.equal((await agent.next()).type, STARTED);
     let length = 0;
     while (length < WINDOW) {
@@ -129,8 +136,16 @@ describe("guest: the agent and its commands", () => {
     agent.send(1, CREDIT, credit(1, 7));
     assert.equal((await agent.next()).payload.length, 7);
     agent.send(1, CREDIT, credit(1, WINDOW));
-    const rest = await agent.finish(1);
-    assert.deepEqual([rest.output.length, rest.error.toString()], [200_000 - WINDOW - 7, "end\n"]);
+    let [rest, error] = [0, ""];
+    for (let type = 0; type !== DONE;) {
+      const next = await agent.next();
+      type = next.type;
+      if (type === DATA2) error += next.payload.toString();
+      if (type !== DATA) continue;
+      rest += next.payload.length;
+      agent.send(1, CREDIT, credit(1, next.payload.length));
+    }
+    assert.deepEqual([rest, error], [2_000_000 - WINDOW - 7, "end\n"]);
   });
 
   it("a command that does not read holds a window of input, and gets all of it when it does", async () => {
@@ -138,13 +153,11 @@ describe("guest: the agent and its commands", () => {
     agent.send(1, EXEC, exec(["sh", "-c", "read line; sha256sum"]));
     assert.equal((await agent.next()).type, STARTED);
     const first = Buffer.concat([Buffer.from("go\n"), bytes.subarray(3)]);
-    agent.send(1, DATA, first);
-    agent.send(1, END);
+    sendAll(first);
     const { output } = await agent.finish(1);
     assert.equal(output.toString().slice(0, 64), sha(first.subarray(3)));
     agent.send(1, EXEC, exec(["sleep", "60"]));
-    agent.send(1, DATA, bytes);
-    agent.send(1, END);
+    sendAll(bytes);
     assert.equal((await agent.nextBut(CREDIT)).type, STARTED);
     await pings();
     agent.send(1, CANCEL);
@@ -324,18 +337,21 @@ describe("guest: the agent and its commands", () => {
 
   it("what breaks the protocol ends all that runs, and the conversation begins anew", async () => {
     const wrong: [string, Buffer][] = [
-      ["too long", frame(3, DATA, Buffer.alloc(WINDOW + 1))],
+      ["too long", frame(3, DATA, Buffer.alloc(FRAME + 1))],
       ["unknown type", frame(3, 0x7e)],
       ["a frame of the agent's", frame(3, STARTED, pack(1))],
       ["bytes that are to be zero", Buffer.from([0, 0, 0, 0, 1, 0, 0, 0, DATA, 0, 1, 0])],
       ["a stream's number", frame(0x8000_0000, EXEC, exec(["true"]))],
       ["a number in use", frame(1, EXEC, exec(["true"]))],
       ["a request without a stream", frame(0, EXEC, exec(["true"]))],
-      ["more than the window", Buffer.concat(Array.from({ length: 3 }, () => frame(1, DATA, Buffer.alloc(WINDOW))))],
+      [
+        "more than the window",
+        Buffer.concat(Array.from({ length: 4 * (WINDOW / FRAME) }, () => frame(1, DATA, Buffer.alloc(FRAME)))),
+      ],
       ["more credit than a window", frame(1, CREDIT, credit(1, 1))],
       ["credit for nothing", frame(1, CREDIT, credit(3, 1))],
       ["a long ping", frame(0, PING, Buffer.alloc(65))],
-      ["another host", frame(0, HELLO, pack(0x414c4d56, 1, 0, 0))],
+      ["another host", frame(0, HELLO, pack(0x414c4d56, 2, 0, 0))],
     ];
     for (const [what, bytes] of wrong) {
       agent.send(1, EXEC, exec(["sleep", "1000"]));
@@ -361,7 +377,7 @@ describe("guest: the agent and its commands", () => {
     agent.answer(agent.nonce ^ 1);
     agent.send(0, PING);
     assert.equal(await agent.silence(), 0);
-    agent.answer(agent.nonce, 2);
+    agent.answer(agent.nonce, 1);
     await agent.hello();
     agent.write(randomBytes(11));
     agent.answer();

@@ -32,7 +32,12 @@ import {
   UART_RX,
   UART_SCR,
 } from "../../devices/legacy/serial.js";
-import { CHANNEL_BYTES, CHANNEL_CONTROL_BYTES, CommandChannel } from "../../devices/pseudo/command-channel.js";
+import {
+  CHANNEL_BYTES,
+  CHANNEL_CONTROL_BYTES,
+  CHANNEL_RING_BYTES,
+  CommandChannel,
+} from "../../devices/pseudo/command-channel.js";
 import { StateReader, type State } from "../../devices/state.js";
 import { restoreLegacy, saveLegacy } from "../../vmm/machine/legacy-state.js";
 import { DEVICE_WORDS, rtcWords, serialWords } from "../../vmm/machine/thread-machine.js";
@@ -230,7 +235,7 @@ describe("command channel: state", function () {
     const control = new Uint32Array(memory, 0, CHANNEL_CONTROL_BYTES / 4);
     const channel = new CommandChannel(memory, () => undefined);
     control[5] = 1;
-    assert.equal(channel.putInput(new Uint8Array(200_000).fill(7)), 131_072);
+    assert.equal(channel.putInput(new Uint8Array(CHANNEL_RING_BYTES + 1).fill(7)), CHANNEL_RING_BYTES);
     control[0] = 10;
     channel.consumeOutput(4);
     const state = channel.save();
@@ -241,10 +246,10 @@ describe("command channel: state", function () {
     assert.equal(other.peekOutput().length, 6);
     assert.equal(other.putInput(Uint8Array.of(1)), 0);
     assert.equal(other.takeRoom(), false);
-    new Uint32Array(copy)[3] = 131_072;
+    new Uint32Array(copy)[3] = CHANNEL_RING_BYTES;
     assert.equal(other.takeRoom(), true);
     assert.equal(other.putInput(Uint8Array.of(9)), 1);
-    assert.equal(new Uint8Array(copy)[CHANNEL_CONTROL_BYTES + 131_072], 9);
+    assert.equal(new Uint8Array(copy)[CHANNEL_CONTROL_BYTES + CHANNEL_RING_BYTES], 9);
   });
 
   it("every field that is missing, unknown, of another type or off its limits is refused with its path", () => {
@@ -252,7 +257,7 @@ describe("command channel: state", function () {
     assertMutationsRefused(channel.save(), "state", (changed) => {
       const other = new CommandChannel(new ArrayBuffer(CHANNEL_BYTES), () => undefined);
       other.restore(new StateReader(changed, "state"));
-      assert.ok(other.peekOutput().length <= 131_072);
+      assert.ok(other.peekOutput().length <= CHANNEL_RING_BYTES);
       assert.ok(other.putInput(new Uint8Array(4)) <= 4);
     });
   });

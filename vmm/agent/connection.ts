@@ -224,9 +224,12 @@ export class AgentConnection implements StreamCarrier {
     if (this.#error !== undefined) return;
     let takesMore: boolean;
     if (payload === undefined || payload.length <= SMALL) {
-      takesMore = this.#transport.write(frames.encodeFrame(stream, type, payload));
+      takesMore = this.#transport.write(
+        frames.encodeFrame(stream, type, payload),
+        type === frames.CREDIT ? "later" : "now",
+      );
     } else {
-      this.#transport.write(frames.encodeHeader(stream, type, payload.length));
+      this.#transport.write(frames.encodeHeader(stream, type, payload.length), "more");
       takesMore = this.#transport.write(payload);
     }
     if (!takesMore) this.#isBlocked = true;

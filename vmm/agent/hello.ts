@@ -2,7 +2,7 @@
 import { AgentError } from "../errors.js";
 
 export const MAGIC = 0x414c_4d56;
-export const VERSION = 1;
+export const VERSION = 2;
 const HELLO_BYTES = 16;
 /** What the protocol allows at once, whatever the agent says. */
 export const MAX_STREAMS = 256;

@@ -4,7 +4,7 @@ import { AgentError } from "../errors.js";
 import * as frames from "./frames.js";
 
 /** What may be under way in each direction of a stream, `bytes`. */
-export const WINDOW = 65_536;
+export const WINDOW = 524_288;
 /** Of one DATA frame, so that streams take turns on a slow line. */
 const MAX_PIECE = 32_768;
 /** Credit is given back in pieces of at least this. */

@@ -30,6 +30,7 @@ export async function guestInLab([config]: readonly string[]): Promise<number> {
   const agent = new OutputWriter(STDOUT, events);
   const console = new OutputWriter(STDERR, events);
   const host: VmHost = {
+    takesViews: true,
     output: (bytes, done) => {
       console.write(bytes, done);
     },

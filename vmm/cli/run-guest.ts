@@ -105,6 +105,7 @@ export async function runGuest(run: GuestRun): Promise<number> {
     });
   const outputs = { 1: writerOf(STDOUT, "standard output"), 2: writerOf(STDERR, "standard error") };
   const host: VmHost = {
+    takesViews: true,
     output: (bytes, done) => {
       progress?.done();
       outputs[1].write(bytes, done);

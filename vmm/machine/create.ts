@@ -54,6 +54,8 @@ export interface Machine extends DeviceParts {
   readonly cpuids: readonly (readonly CpuidEntry[])[];
   readonly vcpus: readonly VcpuFd[];
   readonly descriptor: MachineDescriptor;
+  /** Of KVM: a write of the guest signals an eventfd. */
+  readonly hasIoeventfd: boolean;
   /** Undefined without devices. */
   readonly deviceSupport: DeviceSupport | undefined;
   /** What the monitor writes to RAM. */
@@ -152,6 +154,7 @@ export function createMachine(inputs: MachineInputs, undo: (unmake: () => void) 
     devices,
     ioEvents,
     pci: bridge === undefined ? undefined : { vm, bridge, hasDoorbells: hasIoeventfd },
+    hasIoeventfd,
     command,
     quirks,
     rtcInterrupt: pulsed(vm, RTC_GSI),

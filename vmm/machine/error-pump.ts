@@ -7,7 +7,7 @@ import type { HostCallbacks } from "./host-callbacks.js";
 const PIECES_A_TURN = 16;
 const STANDARD_ERROR = 2;
 
-type ErrorHost = Pick<HostCallbacks, "commandError" | "takesCommandError" | "keepsCommandOutput">;
+type ErrorHost = Pick<HostCallbacks, "commandError" | "takesCommandError" | "keepsCommandOutput" | "takesViews">;
 
 export class ErrorPump {
   readonly #host: ErrorHost;
@@ -37,7 +37,9 @@ export class ErrorPump {
         });
         return;
       }
-      const bytes = this.#command.peekOutput(STANDARD_ERROR);
+      const bytes = this.#host.takesViews
+        ? this.#command.viewOutput(STANDARD_ERROR)
+        : this.#command.peekOutput(STANDARD_ERROR);
       if (bytes.length === 0) {
         this.giveUp();
         return;

@@ -11,6 +11,11 @@ export interface VmHost {
   commandError?(bytes: Uint8Array, done: () => void): void;
   /** What comes by the command's channel stays there, for whoever goes on from a snapshot of the guest. */
   readonly keepsCommandOutput?: boolean;
+  /**
+   * What is handed out of the command's channel may be a view of memory that the guest can change until `done` is called, and
+   * does afterwards: for a host that only writes it somewhere. Otherwise it is a copy.
+   */
+  readonly takesViews?: boolean;
   /** The guest has room for input again, after `input` took less than it was given. */
   inputRoom?(): void;
   /** The guest's init has said that it is there (devices/pseudo/boot-timer.ts), at `ns` of CLOCK_MONOTONIC. */
@@ -56,6 +61,10 @@ export class HostCallbacks {
 
   get keepsCommandOutput(): boolean {
     return this.#host.keepsCommandOutput === true;
+  }
+
+  get takesViews(): boolean {
+    return this.#host.takesViews === true;
   }
 
   commandOutput(bytes: Uint8Array, done: () => void): void {

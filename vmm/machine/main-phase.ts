@@ -47,6 +47,8 @@ export interface MainPhaseOptions {
   readonly pump: OutputPump;
   /** Does what the doorbell asks for. */
   readonly service: () => void;
+  /** Notifications come to this thread as events from now on. */
+  readonly connectEvents: () => void;
   readonly tripleFault: (registers: string) => void;
   readonly failed: (error: unknown) => void;
 }
@@ -77,7 +79,7 @@ export class MainPhase {
       const hasSuccessor = await this.#turns();
       alarm.clear();
       if (devices !== undefined) devices.isMainPhase = false;
-      if (hasSuccessor) devices?.connectEvents();
+      if (hasSuccessor) this.#options.connectEvents();
       isHandedOver = hasSuccessor;
     } catch (error) {
       this.#options.failed(error);

@@ -25,7 +25,13 @@ export interface OutputPumpOptions {
   readonly shared: VmShared;
   readonly host: Pick<
     HostCallbacks,
-    "output" | "commandOutput" | "takesCommandOutput" | "commandError" | "takesCommandError" | "keepsCommandOutput"
+    | "output"
+    | "commandOutput"
+    | "takesCommandOutput"
+    | "commandError"
+    | "takesCommandError"
+    | "keepsCommandOutput"
+    | "takesViews"
   >;
   readonly watcher: ConsoleWatcher;
   readonly command: CommandChannel | undefined;
@@ -185,15 +191,18 @@ export class OutputPump {
   #peekCommand(): CommandPiece {
     const { host, command } = this.#options;
     if (command === undefined || host.keepsCommandOutput) return NOTHING;
-    const bytes = command.peekOutput();
+    const peek = (output: CommandOutput): Uint8Array =>
+      host.takesViews ? command.viewOutput(output) : command.peekOutput(output);
+    const bytes = peek(1);
     if (bytes.length > 0 || host.takesCommandError) return { bytes, output: 1 };
-    return { bytes: command.peekOutput(2), output: 2 };
+    return { bytes: peek(2), output: 2 };
   }
 
   /** What has come meanwhile is to be written at once, not after some more has gathered. */
   #wantsMore(): boolean {
-    const { shared } = this.#options;
-    return !shared.isGathering() || shared.outputIsHigh() || this.#console.isHigh || this.#waiters.length > 0;
+    const { shared, command } = this.#options;
+    if (!shared.isGathering() || shared.outputIsHigh() || this.#console.isHigh || this.#waiters.length > 0) return true;
+    return command?.hasMuch(1) === true || command?.hasMuch(2) === true;
   }
 
   #releaseConsole(): void {

@@ -2,10 +2,12 @@
 // doorbell asks for, watchers, failures, the end. What a caller may do when is vm.ts's matter.
 import { plugKeyboard } from "../../devices/legacy/i8042.js";
 import { isRtcInterruptUp } from "../../devices/legacy/rtc-state.js";
-import { CommandChannel } from "../../devices/pseudo/command-channel.js";
+import { BOOT_TIMER_CHANNEL, CommandChannel } from "../../devices/pseudo/command-channel.js";
 import { VcpuExitError } from "../errors.js";
+import { BOOT_TIMER_GPA } from "../memory/layout.js";
 import { installKickHandler } from "../sys/kick.js";
 import { drainEventfd, pollReadable, type PollHandle } from "../sys/events.js";
+import { KVM_IOEVENTFD_FLAG_DATAMATCH } from "../sys/kvm-abi.js";
 import { ThreadAlarm } from "../sys/thread-alarm.js";
 import { errorOfFailure } from "../vcpu/failure.js";
 import type { VcpuFailure, VcpuTripleFault } from "../vcpu/messages.js";
@@ -180,7 +182,7 @@ export class VmRun {
       if (this.#parts.saved !== undefined) this.#goOn();
       if (threads === "main-first") await this.#runMainFirst();
       else {
-        this.devices?.connectEvents();
+        this.#connectEvents();
         await this.#threads.schedule();
       }
     } catch (error) {
@@ -338,6 +340,16 @@ export class VmRun {
     this.#kickNoMore();
   }
 
+  /** Not before this thread has stopped to run a vCPU. */
+  #connectEvents(): void {
+    this.devices?.connectEvents();
+    const { command, descriptor, hasIoeventfd, vm } = this.#parts;
+    if (command === undefined || !hasIoeventfd) return;
+    // Init's bell ends in the kernel, and the guest goes on at once.
+    const register = BOOT_TIMER_GPA + BOOT_TIMER_CHANNEL;
+    vm.connectIoeventfd(descriptor.doorbellFd, register, 4, KVM_IOEVENTFD_FLAG_DATAMATCH, 1n);
+  }
+
   async #runMainFirst(): Promise<void> {
     const [vcpu] = this.#parts.vcpus;
     if (vcpu === undefined) return;
@@ -352,6 +364,9 @@ export class VmRun {
       pump: this.#pump,
       service: () => {
         this.#service();
+      },
+      connectEvents: () => {
+        this.#connectEvents();
       },
       tripleFault: (registers) => {
         this.#faultRegisters = registers;

@@ -19,6 +19,7 @@
 //
 // A paused VM is as a running one, but that `pause` does nothing and `resume` lets it go on.
 // A guest ends when it likes, so what it might still have taken is dropped after its end, and is no error.
+import type { InputUrgency } from "../../devices/pseudo/command-channel.js";
 import { encodeRestoreBlock, type RestoreBlock } from "../../devices/pseudo/restore-block.js";
 import type { HintingStatus } from "../../devices/virtio/balloon/hinting.js";
 import type { RateLimiterConfig } from "../../devices/virtio/rate-limiter.js";
@@ -301,6 +302,14 @@ export class Vm {
   commandInput(bytes: Uint8Array): number {
     checkBytes(bytes);
     return this.#life.hasGuest ? (this.#run.command?.putInput(bytes) ?? 0) : 0;
+  }
+
+  /**
+   * As `commandInput`, for what the guest's agent need not be woken for at once.
+   * @internal
+   */
+  agentInput(bytes: Uint8Array, urgency: InputUrgency): number {
+    return this.#life.hasGuest ? (this.#run.command?.putInput(bytes, urgency) ?? 0) : 0;
   }
 
   /** The command finds the end of its input after what it was given. */

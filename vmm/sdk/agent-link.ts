@@ -60,9 +60,9 @@ export class AgentLink {
   }
 
   /** The agent of the machine, which has not started. What is asked of it waits until it is there. */
-  connect(vm: Pick<Vm, "commandInput" | "input">, options: ConnectionOptions = {}): Agent {
+  connect(vm: Pick<Vm, "agentInput" | "commandInput" | "input">, options: ConnectionOptions = {}): Agent {
     this.#transport.connect({
-      commandInput: (bytes) => (this.#way === "terminal" ? vm.input(bytes) : vm.commandInput(bytes)),
+      agentInput: (bytes, urgency) => (this.#way === "terminal" ? vm.input(bytes) : vm.agentInput(bytes, urgency)),
     });
     return new Agent(new AgentConnection(this.#transport, options));
   }

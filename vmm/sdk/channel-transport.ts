@@ -1,8 +1,8 @@
 // The agent's bytes by the command channel of a VM in this process.
-import type { AgentTransport } from "../agent/transport.js";
+import type { AgentTransport, WriteUrgency } from "../agent/transport.js";
 import type { Vm } from "../machine/vm.js";
 
-type Channel = Pick<Vm, "commandInput">;
+type Channel = Pick<Vm, "agentInput">;
 
 export class ChannelTransport implements AgentTransport {
   onBytes: ((bytes: Uint8Array) => void) | undefined;
@@ -18,13 +18,13 @@ export class ChannelTransport implements AgentTransport {
     this.#channel = channel;
   }
 
-  write(bytes: Uint8Array): boolean {
+  write(bytes: Uint8Array, urgency: WriteUrgency = "now"): boolean {
     if (this.#isClosed) return true;
     if (this.#pending.length > 0) {
       this.#pending.push(bytes.slice());
       return false;
     }
-    const taken = this.#channel?.commandInput(bytes) ?? 0;
+    const taken = this.#channel?.agentInput(bytes, urgency) ?? 0;
     if (taken === bytes.length) return true;
     this.#pending.push(bytes.slice(taken));
     return false;
@@ -44,7 +44,7 @@ export class ChannelTransport implements AgentTransport {
   roomAvailable(): void {
     while (this.#pending.length > 0) {
       const [first = new Uint8Array()] = this.#pending;
-      const taken = this.#channel?.commandInput(first) ?? 0;
+      const taken = this.#channel?.agentInput(first, "now") ?? 0;
       if (taken < first.length) {
         this.#pending[0] = first.subarray(taken);
         return;

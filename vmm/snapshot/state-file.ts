@@ -10,7 +10,7 @@ export const STATE_FORMAT = "vmlet snapshot";
 /** What every state file begins with. */
 export const STATE_FILE_BEGIN = `{"format":"${STATE_FORMAT}",`;
 /** Counts up when a file can no longer be read by the program before. */
-export const STATE_VERSION = 1;
+export const STATE_VERSION = 2;
 /** More than any guest needs; a file that claims more is not read. `bytes`. */
 export const MAX_STATE_BYTES = 64 * 2 ** 20;
 const MAX_HEAD_BYTES = 256;

@@ -19,7 +19,7 @@ static void wait_for_snapshot(void)
 
 	warm_up();
 	make_spare();
-	for (unsigned i = 0; i < CHANNEL_RING_BYTES; i += 4096)
+	for (unsigned i = 0; i < CHANNEL_BLOCK_BYTES; i += 4096)
 		(void)*(volatile char *)(output_ring + i), (void)*(volatile char *)(input_ring + i);
 	prepare_to_become_another();
 	nonce = TEMPLATE_NONCE;

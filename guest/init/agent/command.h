@@ -15,6 +15,8 @@
 #include "stream.h"
 
 #define MAX_SIGNAL 64
+/* Then others have their turn. */
+#define DATA_FRAMES_A_TURN 8
 
 struct terminal_size {
 	unsigned short rows, columns, x_pixels, y_pixels;
@@ -172,6 +174,8 @@ static int take_command_input(struct stream *stream, const struct part *parts, i
 		written = 0;
 	if (written > 0)
 		give_credit(stream, (unsigned)written);
+	if ((unsigned long)written < length)
+		enlarge_pipe(stream->input, &stream->has_large_input);
 	return (unsigned long)written == length || keep_in_buffer(stream, parts, count, (size_t)written);
 }
 
@@ -238,8 +242,11 @@ static void end_output(struct stream *stream, long *fd, enum frame_type type)
 }
 
 /* Moves what one descriptor gives. `left` bounds it once the process has ended. */
-static void move_command_output(struct stream *stream, long *fd, enum frame_type type, unsigned *credit, int *left)
+static void move_command_output(struct stream *stream, long *fd, enum frame_type type, unsigned *credit, int *left,
+				int *is_large)
 {
+	int frames = 0;
+
 	for (;;) {
 		long count = pour(stream, *fd, type, credit, stream->has_process_ended && left ? (unsigned long)*left : WINDOW);
 
@@ -251,7 +258,9 @@ static void move_command_output(struct stream *stream, long *fd, enum frame_type
 		}
 		if (count <= 0)
 			break;
-		if (!stream->has_process_ended)
+		if (count == FRAME_PAYLOAD)
+			enlarge_pipe(*fd, is_large);
+		if (!stream->has_process_ended && (count < FRAME_PAYLOAD || ++frames == DATA_FRAMES_A_TURN))
 			return;
 		if (left && (*left -= (int)count) == 0)
 			break;
@@ -277,9 +286,11 @@ static void finish_command(struct stream *stream)
 		}
 	}
 	if (stream->output >= 0)
-		move_command_output(stream, &stream->output, FRAME_DATA, &stream->out_credit, is_terminal ? 0 : &stream->output_left);
+		move_command_output(stream, &stream->output, FRAME_DATA, &stream->out_credit, is_terminal ? 0 : &stream->output_left,
+				    &stream->has_large_output);
 	if (stream->error >= 0)
-		move_command_output(stream, &stream->error, FRAME_DATA2, &stream->error_credit, &stream->error_left);
+		move_command_output(stream, &stream->error, FRAME_DATA2, &stream->error_credit, &stream->error_left,
+				    &stream->has_large_error);
 	if (stream->output >= 0 || stream->error >= 0)
 		return;
 	struct exec_result result = { (unsigned)(stream->status >> 8) & 0xff, (unsigned)stream->status & 0x7f, 0 };
@@ -303,9 +314,11 @@ static void serve_command(struct stream *stream)
 	}
 	if (!stream->has_process_ended) {
 		if (stream->output >= 0 && (stream->ready & READY_OUTPUT))
-			move_command_output(stream, &stream->output, FRAME_DATA, &stream->out_credit, &stream->output_left);
+			move_command_output(stream, &stream->output, FRAME_DATA, &stream->out_credit, &stream->output_left,
+					    &stream->has_large_output);
 		if (stream->error >= 0 && (stream->ready & READY_ERROR))
-			move_command_output(stream, &stream->error, FRAME_DATA2, &stream->error_credit, &stream->error_left);
+			move_command_output(stream, &stream->error, FRAME_DATA2, &stream->error_credit, &stream->error_left,
+					    &stream->has_large_error);
 	} else {
 		finish_command(stream);
 	}

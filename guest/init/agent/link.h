@@ -60,8 +60,8 @@ static void link_over_channel(void)
 {
 	link.kind = LINK_CHANNEL;
 	link.state = LINK_UP;
-	link.output = (struct ring){ output_ring, &channel->output_head, &channel->output_tail };
-	link.input = (struct ring){ input_ring, &channel->input_head, &channel->input_tail };
+	link.output = ring_of_output();
+	link.input = ring_of_input();
 	call3(madvise, channel, CHANNEL_BYTES, MADV_DONTFORK);
 }
 
@@ -70,8 +70,8 @@ static int make_own_rings(void)
 {
 	char *memory = new_memory(2 * RING_BYTES);
 
-	link.output = (struct ring){ memory, &link.counts[0], &link.counts[1] };
-	link.input = (struct ring){ memory + RING_BYTES, &link.counts[2], &link.counts[3] };
+	link.output = (struct ring){ memory, &link.counts[0], &link.counts[1], 0 };
+	link.input = (struct ring){ memory + RING_BYTES, &link.counts[2], &link.counts[3], 0 };
 	return memory != 0;
 }
 
@@ -200,13 +200,10 @@ static void flush_link(void)
 	struct part parts[2];
 
 	if (link.kind == LINK_CHANNEL) {
-		if (link.has_taken && !link.has_put) {
-			/* Pairs with the monitor's: it says that it waits, and then looks once more for room. */
-			__sync_synchronize();
-			link.has_put = channel->monitor_waits != 0;
-		}
+		if (link.has_taken)
+			tell_of_room(&link.input);
 		if (link.has_put)
-			*doorbell = 1;
+			tell_of_output(&link.output);
 		link.has_put = link.has_taken = 0;
 		return;
 	}

@@ -1,13 +1,13 @@
-/* The agent's protocol, version 1: docs/agent-protocol.md. vmm/agent/ is the other end. */
+/* The agent's protocol, version 2: docs/agent-protocol.md. vmm/agent/ is the other end. */
 #ifndef VMLET_AGENT_PROTOCOL_H
 #define VMLET_AGENT_PROTOCOL_H
 
 #define AGENT_MAGIC 0x414c4d56U
-#define AGENT_VERSION 1
+#define AGENT_VERSION 2
 #define FRAME_PAYLOAD 65536U
 #define FRAME_HEADER 12U
 /* Bytes of DATA, and of DATA2, that may be sent before more credit comes. */
-#define WINDOW 65536U
+#define WINDOW 524288U
 #define MAX_STREAMS 256
 #define LAST_STREAM 0x7fffffffU
 #define MAX_PING 64

@@ -11,6 +11,8 @@ struct ring {
 	char *bytes;
 	/* Counts of bytes since the start, put and taken. One of the two may be another's, and say anything. */
 	volatile unsigned *head, *tail;
+	/* The other side sleeps until it is told that something has been put; 0 if that is no word of the ring's. */
+	volatile unsigned *asked;
 };
 
 struct part {
@@ -30,6 +32,26 @@ static unsigned ring_room(const struct ring *ring)
 	return RING_BYTES - ring_used(ring);
 }
 
+/* After something has been put. */
+static void tell_of_output(const struct ring *ring)
+{
+	/* Pairs with the monitor's: it says that it sleeps, and then looks once more. */
+	__sync_synchronize();
+	if (!*ring->asked)
+		return;
+	*ring->asked = 0;
+	*doorbell = 1;
+}
+
+/* After something has been taken: not for every piece, a half is worth the monitor's while. */
+static void tell_of_room(const struct ring *ring)
+{
+	/* Pairs with the monitor's: it says that it waits, and then looks once more for room. */
+	__sync_synchronize();
+	if (channel->monitor_waits && ring_used(ring) <= RING_BYTES / 2)
+		*doorbell = 1;
+}
+
 /* The memory of `length` bytes from the count `at` on, which are one part or two; how many. */
 static int ring_parts(const struct ring *ring, unsigned at, unsigned length, struct part *parts)
 {
@@ -40,6 +62,21 @@ static int ring_parts(const struct ring *ring, unsigned at, unsigned length, str
 	parts[0] = (struct part){ ring->bytes + start, first };
 	parts[1] = (struct part){ ring->bytes, length - first };
 	return first < length ? 2 : 1;
+}
+
+static struct ring ring_of_output(void)
+{
+	return (struct ring){ output_ring, &channel->output_head, &channel->output_tail, &channel->output_asked };
+}
+
+static struct ring ring_of_error(void)
+{
+	return (struct ring){ error_ring, &channel->error_head, &channel->error_tail, &channel->error_asked };
+}
+
+static struct ring ring_of_input(void)
+{
+	return (struct ring){ input_ring, &channel->input_head, &channel->input_tail, 0 };
 }
 
 static void ring_write(const struct ring *ring, unsigned at, const void *bytes, unsigned length)

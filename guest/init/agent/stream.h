@@ -47,6 +47,8 @@ struct stream {
 	unsigned char waits_for_word, has_begun, has_process_ended, is_cancelled, has_sent_end, has_sent_end2, is_drained;
 	/* The last byte that a terminal was given ends a line. */
 	unsigned char is_line_open;
+	/* Its pipes have been made larger. */
+	int has_large_input, has_large_output, has_large_error;
 	/* -1 if closed. `input` is what is written to, `output` and `error` what is read from. */
 	long report, input, output, error, terminal;
 	/* What the command had written before its end, and has not been read yet. */
@@ -199,6 +201,8 @@ static unsigned data_limit(unsigned credit)
 {
 	unsigned room = ring_room(&link.output);
 
+	if (credit > FRAME_PAYLOAD)
+		credit = FRAME_PAYLOAD;
 	if (credit && room <= CONTROL_ROOM + FRAME_HEADER) {
 		is_output_blocked = 1;
 		return 0;

@@ -98,6 +98,18 @@ static unsigned long next_deadline(void)
 	return next;
 }
 
+/* Somebody may not send what he has. */
+static int is_credit_needed(void)
+{
+	for (unsigned i = 0; i < streams_end; i++) {
+		struct stream *stream = &agent->streams[i];
+
+		if (stream->kind != STREAM_FREE && (!stream->out_credit || !stream->error_credit))
+			return 1;
+	}
+	return 0;
+}
+
 /* True if the rings have changed since `input` and `output` were the counts of what is done. */
 static int has_ring_changed(unsigned input, unsigned output)
 {
@@ -118,7 +130,9 @@ static void wait_for_work(unsigned input, unsigned output)
 		count = add_poll(count, wake_up, POLLIN, MAX_STREAMS, 1);
 		if (!is_busy) {
 			/* Pairs with the monitor's: it changes a count, and then looks whether we wait. */
-			channel->guest_waits = is_output_blocked ? CHANNEL_WAITS_FOR_ALL : CHANNEL_WAITS_FOR_INPUT;
+			channel->guest_waits = is_output_blocked    ? CHANNEL_WAITS_FOR_ALL :
+					       is_credit_needed() ? CHANNEL_WAITS_FOR_INPUT :
+								    CHANNEL_WAITS_FOR_REQUESTS;
 			__sync_synchronize();
 			is_busy = has_ring_changed(input, output);
 			unsigned long look = wake_up >= 0 ? look_ms : LOOK_BLINDLY_MS;

@@ -67,7 +67,7 @@ function payloadOf(random: Random, type: number): Buffer {
       return Buffer.concat([u32(random.value()), bytes(random, random.below(40))]);
     case frames.DATA:
     case frames.DATA2:
-      return bytes(random, random.oneIn(6) ? random.below(WINDOW) : random.below(3000));
+      return bytes(random, random.oneIn(6) ? random.below(frames.MAX_PAYLOAD) : random.below(3000));
     case frames.SIGNAL:
     case frames.RESIZE:
       return u32(random.value());

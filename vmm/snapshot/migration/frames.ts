@@ -5,7 +5,7 @@
 import { createHash } from "node:crypto";
 
 /** Counts up when an end can no longer speak with the one before. */
-export const MIGRATION_VERSION = 1;
+export const MIGRATION_VERSION = 2;
 export const MIGRATION_FORMAT = "vmlet migration";
 
 export type Side = "sender" | "receiver";
