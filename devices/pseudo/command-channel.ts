@@ -205,6 +205,8 @@ export class CommandChannel {
     if (length === 0 || this.#words === undefined) return;
     const ring = this.#outputs[output];
     ring.consume(length);
+    // Whoever has written it may look again only after a while.
+    if (ring.used === 0) ring.ask();
     // A wake-up costs the guest an interrupt and more: it comes when there is room for many pieces.
     if (ring.used <= CHANNEL_RING_BYTES / 2) this.#wakeIfWaiting(CHANNEL_WAITS_FOR_ALL);
   }

@@ -264,6 +264,8 @@ static int run_with_pipes(void)
 	open_child_signals();
 	open_urandom();
 	channel->state = CHANNEL_OPEN;
+	/* Its pages would be copied to the command, which needs no more than what a template's guest is told. */
+	call3(madvise, output_ring + CHANNEL_BLOCK_BYTES, 3 * CHANNEL_RING_BYTES - CHANNEL_BLOCK_BYTES, MADV_DONTFORK);
 	long command = call0(fork);
 
 	if (command == 0) {
