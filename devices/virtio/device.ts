@@ -17,7 +17,7 @@ export interface VirtioDevice {
   readonly queueMaxSizes: readonly number[];
   readonly counters: Counters;
   /**
-   * Another process serves the queues, and nobody tells the transport of used buffers: InterruptStatus says so from
+   * Another process, or the host's kernel, may serve the queues, and nobody tells the transport of used buffers: InterruptStatus says so from
    * DRIVER_OK to the reset, and a driver that looks in vain finds its rings empty.
    */
   readonly isServedElsewhere?: boolean;
@@ -33,6 +33,11 @@ export interface VirtioDevice {
   onAvailable(queueIndex: number): boolean;
   /** Of one that is served elsewhere: its interrupts come through the transport, and through this thread, or do so no more. */
   relayInterrupts?(isOn: boolean): void;
+  /**
+   * Somebody follows which pages of memory change, or does so no more: only this process may write to them meanwhile, which
+   * tells of it.
+   */
+  followPages?(isOn: boolean): void;
   /** The driver has stopped this queue of a live device: nothing of it is touched any more. */
   queueStopped?(queueIndex: number): void;
   /**

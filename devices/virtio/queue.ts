@@ -23,6 +23,12 @@ export interface QueueAddresses {
   readonly usedGpa: number;
 }
 
+/** A queue as somebody else takes it up, who serves it in the device's place. */
+export interface ServedQueue extends QueueAddresses {
+  /** Entry of the available ring that it begins with, modulo 2^16. */
+  readonly nextAvailable: number;
+}
+
 export interface QueueFeatures {
   /** VIRTIO_RING_F_EVENT_IDX was negotiated. */
   readonly eventIndex: boolean;
@@ -85,6 +91,11 @@ export class Queue {
   /** Where a saved queue goes on, once all is published; the `held` chains taken last and not given back come again. */
   indices(held: number): QueueIndices {
     return { nextAvailable: (this.#nextAvailable - held) & 0xffff, nextUsed: this.#nextUsed };
+  }
+
+  /** For whoever serves it from here on; undefined if it is stopped. */
+  served(): ServedQueue | undefined {
+    return this.#isStopped ? undefined : { ...this.addresses, nextAvailable: this.#nextAvailable };
   }
 
   /**

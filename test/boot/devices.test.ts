@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import type { MetricsLine } from "../../vmm/cli/metrics.js";
 import { guestRunner, whyNoBoot, type GuestRunner } from "../helpers/guest-runner.js";
 import { skip } from "../helpers/skip.js";
-import { tapProblem } from "../helpers/tap-guard.js";
+import { tapProblem, vhostProblem } from "../helpers/tap-guard.js";
 
 const SOCKET = "/tmp/vmlet-test.sock";
 const HOST = "172.31.249.1";
@@ -25,16 +25,20 @@ describe("boot: devices", function () {
     boot = `timeout 120 $VMLET boot --accel kvm --quiet --kernel ${vmlinux} --initrd ${initramfs}`;
   });
 
-  for (const cpus of [1, 2]) {
-    it(`network, ${String(cpus)} vCPU: pings and TCP both ways over a TAP interface that goes with the VM`, async function () {
-      const problem = guest.isLab ? undefined : tapProblem();
+  for (const [cpus, vhost] of [
+    [1, "off"],
+    [1, "on"],
+    [2, "on"],
+  ] as const) {
+    it(`network, ${String(cpus)} vCPU, vhost ${vhost}: pings and TCP both ways over a TAP interface that goes with the VM`, async function () {
+      const problem = guest.isLab ? undefined : (tapProblem() ?? (vhost === "on" ? vhostProblem() : undefined));
       if (problem !== undefined) skip(this, problem);
       const script = `ip link set eth0 up && ip addr add ${GUEST}/24 dev eth0
         ping -c 2 ${HOST} | grep -o '2 packets received'
         nc ${HOST} 7001 </dev/null >/tmp/a; md5sum </tmp/a
         head -c ${String(TRANSFER)} /dev/urandom >/tmp/b; md5sum </tmp/b; nc ${HOST} 7002 </tmp/b
         nc ${HOST} 7003 </dev/null; cat /sys/class/net/eth0/address /sys/class/net/eth0/mtu`;
-      const net = `tap=auto,ip=${HOST}/24,mac=52:54:00:00:00:07,mtu=1400`;
+      const net = `tap=auto,ip=${HOST}/24,mac=52:54:00:00:00:07,mtu=1400,vhost=${vhost}`;
       const { stdout } = await guest.shell(`
         node ${guest.files.programs}/net-peer.mjs ${GUEST} ${String(TRANSFER)} >/tmp/peer & peer=$!
         ${boot} --cpus ${String(cpus)} --net ${net} --report /tmp/report -- sh -c "${script}" </dev/null; echo "status $?"

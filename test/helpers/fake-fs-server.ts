@@ -1,5 +1,6 @@
 // A server of a shared folder that serves nothing, and remembers what it is told.
-import type { FsBackend, FsSession, ServedQueue } from "../../devices/virtio/fs/backend.js";
+import type { FsBackend, FsSession } from "../../devices/virtio/fs/backend.js";
+import type { ServedQueue } from "../../devices/virtio/queue.js";
 
 export class FakeFsServer implements FsBackend {
   onLost: (() => void) | undefined;

@@ -48,7 +48,14 @@ const FULL: VmConfig = {
     },
   ],
   nets: [
-    { tap: "auto", mac: "52:54:00:12:34:56", mtu: 1500, hostAddress: "172.16.0.1/24", rateLimiter: limiter() },
+    {
+      tap: "auto",
+      mac: "52:54:00:12:34:56",
+      mtu: 1500,
+      hostAddress: "172.16.0.1/24",
+      vhost: "off",
+      rateLimiter: limiter(),
+    },
     {
       user: {
         forwards: [{ protocol: "udp", hostAddress: "0.0.0.0", hostPort: 1, guestPort: 65535 }],
@@ -148,7 +155,14 @@ const WRONG_FOR_MOST: readonly (readonly [what: string, value: unknown, isRight:
   ["true", true, (schema) => typeOf(schema) === "boolean"],
   ["a number as text", "3", (schema) => "pattern" in schema && new RegExp(schema.pattern, "u").test("3")],
   ["empty text", "", (schema) => "pattern" in schema && new RegExp(schema.pattern, "u").test("")],
-  ["the word off", "off", (schema) => "pattern" in schema && new RegExp(schema.pattern, "u").test("off")],
+  [
+    "the word off",
+    "off",
+    (schema) =>
+      "pattern" in schema
+        ? new RegExp(schema.pattern, "u").test("off")
+        : "enum" in schema && schema.enum.includes("off"),
+  ],
   ["an empty list", [], (schema) => typeOf(schema) === "array"],
   ["an array without a prototype", Object.setPrototypeOf([], null), (schema) => typeOf(schema) === "array"],
   ["an empty object", {}, (schema) => "required" in schema && schema.required.length === 0],
@@ -329,7 +343,7 @@ describe("config: every field", () => {
           'Memory (memoryMib) "128" is not a whole number from 16 to 1048576 MiB',
           'nested "no" is not true or false',
           "disks (an object) is not a list",
-          "Network device 1 null is not a plain object with tap, user, mac, mtu, hostAddress, mmds, rateLimiter, rxRateLimiter, txRateLimiter",
+          "Network device 1 null is not a plain object with tap, user, mac, mtu, hostAddress, mmds, vhost, rateLimiter, rxRateLimiter, txRateLimiter",
           'Network device 2: tap 5 is not a name of 1 to 15 characters, or "auto"',
           "Network device 3: rateLimiter.bandwidth null is not a plain object with size, oneTimeBurst, refillTimeMs",
           "Socket device (a list) is not a plain object with cid, path",

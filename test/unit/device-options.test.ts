@@ -70,7 +70,7 @@ describe("device options: configuration", () => {
       'Network device 1: mac "01:00:00:00:00:01" is not an address of one interface, such as 52:54:00:12:34:56',
       "Network device 1: mtu 67 is not a whole number from 68 to 65535 bytes",
       'Network device 1: hostAddress "172.16.0.256/24" is not an IPv4 address of a host with a prefix from 1 to 32, such as 172.16.0.1/24',
-      'Network device 2: unknown option "color"; known are tap, user, mac, mtu, hostAddress, mmds, rateLimiter, rxRateLimiter, txRateLimiter',
+      'Network device 2: unknown option "color"; known are tap, user, mac, mtu, hostAddress, mmds, vhost, rateLimiter, rxRateLimiter, txRateLimiter',
       'Network device 2: hostAddress "10.0.0.1/33" is not an IPv4 address of a host with a prefix from 1 to 32, such as 172.16.0.1/24',
       "Socket device: context id 2 is not a whole number from 3 to 4294967294",
       'Socket device: path "" is not a path',
@@ -314,6 +314,22 @@ describe("device options: limits, metadata service, and what a restore changes",
     assert.deepEqual(problemsOf({ nets: [{ tap: "a", rateLimiter: limiter(1), rxRateLimiter: limiter(2) }] }), [
       "Network device 1: rateLimiter is for both directions; give it or one for a direction, not both",
     ]);
+  });
+
+  it("vhost is for interfaces whose frames nobody here has to see; without a word, where it can be had", () => {
+    assert.deepEqual(
+      resolve({ nets: [{ tap: "a" }, { tap: "b", vhost: "on" }, { user: {} }] }).nets.map(({ vhost }) => vhost),
+      ["auto", "on", "off"],
+    );
+    const reasons = [
+      [{ user: {}, vhost: "on" }, "a network in user mode has no interface for it"],
+      [{ tap: "a", mmds: true, vhost: "on" }, "the metadata service is served by this process"],
+      [{ tap: "a", rateLimiter: limiter(1), vhost: "on" }, "a rate limiter is this process's"],
+      [{ tap: "a", txRateLimiter: limiter(1), vhost: "on" }, "a rate limiter is this process's"],
+    ] as const;
+    for (const [net, why] of reasons) {
+      assert.deepEqual(problemsOf({ nets: [net] }), [`Network device 1: vhost is on, but ${why}`]);
+    }
   });
 
   it("an entropy device with a limit is there, unless that is denied", () => {

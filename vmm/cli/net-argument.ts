@@ -1,10 +1,10 @@
 // --net tap=auto|NAME[,ip=ADDRESS/PREFIX] or --net user[,forward=[ADDRESS:]PORT:PORT[/udp]]...[,host=off],
-// each with [,mac=ADDRESS][,mtu=BYTES][,bw=SIZE][,ops=N].
-import type { NetConfig } from "../config/nets.js";
+// each with [,mac=ADDRESS][,mtu=BYTES][,bw=SIZE][,ops=N]; tap with [,vhost=auto|off|on].
+import type { NetConfig, VhostChoice } from "../config/nets.js";
 import type { PortForward, UserNetConfig } from "../config/user-net.js";
 import { RateLimitWords, readSpec, specError } from "./spec.js";
 
-const KEYS = "user, tap=, mac=, mtu=, ip=, forward=, host=, bw=, ops=";
+const KEYS = "user, tap=, mac=, mtu=, ip=, vhost=, forward=, host=, bw=, ops=";
 
 type Writable<Type> = { -readonly [Key in keyof Type]: Type[Key] };
 
@@ -25,6 +25,7 @@ export function parseNet(text: string): NetConfig {
       else if (word.key === "mac") net.mac = word.text();
       else if (word.key === "mtu") net.mtu = word.number();
       else if (word.key === "ip") net.hostAddress = word.text();
+      else if (word.key === "vhost") net.vhost = word.text() as VhostChoice;
       else if (word.key === "forward") forwards.push(parseForward(word.text(), text));
       else if (word.key === "host") user.reachesHost = word.isOn();
       else return limits.take(word);

@@ -7,6 +7,9 @@ import { RATE_LIMITER_SCHEMA } from "./rate-limiter.js";
 import { IPV4_PATTERN } from "./schema.js";
 import { resolveUserNet, USER_NET_SCHEMA, type ResolvedUserNet, type UserNetConfig } from "./user-net.js";
 
+const VHOST_CHOICES = ["auto", "off", "on"] as const;
+export type VhostChoice = (typeof VHOST_CHOICES)[number];
+
 /** A virtio network device on a TAP interface of the host, or in user mode: eth0, eth1, … in the order given. */
 export interface NetConfig {
   /** "auto": a new interface that goes with the VM (root rights). Else the name of one that exists. */
@@ -21,6 +24,11 @@ export interface NetConfig {
   readonly hostAddress?: string | undefined;
   /** It leads to the guest's metadata service, too (`mmds`). */
   readonly mmds?: boolean | undefined;
+  /**
+   * The host kernel's vhost-net moves the frames of a TAP interface, and this process sees none of them: "on" wants it, "auto",
+   * the default, takes it where the host has it and nothing needs to see them.
+   */
+  readonly vhost?: VhostChoice | undefined;
   /** For each direction by itself; in its place, one for what the guest receives and one for what it sends. */
   readonly rateLimiter?: RateLimiterConfig | undefined;
   readonly rxRateLimiter?: RateLimiterConfig | undefined;
@@ -36,6 +44,7 @@ export interface ResolvedNet {
   readonly mtu: number | undefined;
   readonly hostAddress: { readonly address: string; readonly prefixLength: number } | undefined;
   readonly mmds: boolean;
+  readonly vhost: VhostChoice;
   readonly rxRateLimiter: RateLimiterConfig | undefined;
   readonly txRateLimiter: RateLimiterConfig | undefined;
 }
@@ -69,6 +78,7 @@ export const NET_SCHEMA = {
       "x-expected": "an IPv4 address of a host with a prefix from 1 to 32, such as 172.16.0.1/24",
     },
     mmds: { type: "boolean" },
+    vhost: { enum: VHOST_CHOICES },
     rateLimiter: RATE_LIMITER_SCHEMA,
     rxRateLimiter: RATE_LIMITER_SCHEMA,
     txRateLimiter: RATE_LIMITER_SCHEMA,
@@ -107,6 +117,7 @@ const NO_NET: ResolvedNet = {
   mtu: undefined,
   hostAddress: undefined,
   mmds: false,
+  vhost: "off",
   rxRateLimiter: undefined,
   txRateLimiter: undefined,
 };
@@ -133,6 +144,16 @@ function resolveNet(net: CheckedNet, where: string, problems: string[]): Resolve
   if (rateLimiter !== undefined && (net.rxRateLimiter ?? net.txRateLimiter) !== undefined) {
     problems.push(`${where}: rateLimiter is for both directions; give it or one for a direction, not both`);
   }
+  if (net.vhost === "on") {
+    const needs = isUser
+      ? "a network in user mode has no interface for it"
+      : net.mmds === true
+        ? "the metadata service is served by this process"
+        : (rxRateLimiter ?? txRateLimiter) === undefined
+          ? undefined
+          : "a rate limiter is this process's";
+    if (needs !== undefined) problems.push(`${where}: vhost is on, but ${needs}`);
+  }
   const [address = "", prefix = ""] = net.hostAddress?.split("/") ?? [];
   return {
     tap,
@@ -141,6 +162,7 @@ function resolveNet(net: CheckedNet, where: string, problems: string[]): Resolve
     mtu,
     hostAddress: net.hostAddress === undefined ? undefined : { address, prefixLength: Number(prefix) },
     mmds: net.mmds ?? false,
+    vhost: net.vhost ?? (isUser ? "off" : "auto"),
     rxRateLimiter,
     txRateLimiter,
   };

@@ -41,6 +41,8 @@ export function vmConfig(settings: Settings, { isSoftwareKvm }: ConfigOptions): 
     nets: nets.map((net) => ({
       ...netConfig(net),
       mmds: mmdsConfig?.network_interfaces.includes(net.iface_id) ?? false,
+      // Its metrics count every frame.
+      vhost: "off" as const,
     })),
     mmds: mmdsConfig === undefined ? undefined : mmds(mmdsConfig),
     vsock: vsock === undefined ? undefined : { cid: vsock.guest_cid, path: vsock.uds_path },

@@ -13,6 +13,8 @@ export interface WatchedMemory {
   /** RAM; each region in the slot of its index. */
   readonly memory: { readonly regions: readonly MemoryRegion[]; readonly size: number };
   readonly written: Pick<WrittenPages, "isWatched" | "moveTo">;
+  /** Pages change by the guest and this process alone while it is on. */
+  readonly follow: (isOn: boolean) => void;
 }
 
 /** One who follows; a bit a page, by its place in RAM as one piece. */
@@ -77,6 +79,7 @@ export class PageWatches {
     const { memory, written } = this.#watched;
     const bytes = this.#words * WORD_BYTES;
     const address = mmapAnonymous(bytes);
+    this.#watched.follow(true);
     try {
       // SAFETY: as many bytes as are mapped; no use of the view comes after #end.
       this.#answer = { address, words: new Uint32Array(viewMemory(address, bytes)) };
@@ -86,6 +89,7 @@ export class PageWatches {
       written.isWatched = false;
       this.#answer = undefined;
       munmap(address, bytes);
+      this.#watched.follow(false);
       throw error;
     }
     // What was noted in an earlier watch's time.
@@ -95,6 +99,7 @@ export class PageWatches {
   #end(): void {
     this.#watched.written.isWatched = false;
     this.#log(false);
+    this.#watched.follow(false);
     if (this.#answer !== undefined) munmap(this.#answer.address, this.#words * WORD_BYTES);
     this.#answer = undefined;
   }

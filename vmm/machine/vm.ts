@@ -235,7 +235,11 @@ export class Vm {
    */
   watchPages(): PageWatch {
     if (!this.#life.hasGuest) throw this.#life.refuse("watchPages");
-    return (this.#watches ??= new PageWatches(this.#parts)).watch();
+    return (this.#watches ??= this.#followPages()).watch();
+  }
+
+  #followPages(): PageWatches {
+    return new PageWatches({ ...this.#parts, follow: (isOn) => this.#run.devices?.followPages(isOn) });
   }
 
   async #pause(): Promise<void> {

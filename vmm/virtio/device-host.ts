@@ -287,6 +287,13 @@ export class DeviceHost {
     });
   }
 
+  /** Somebody follows which pages of RAM change, or does so no more: nobody writes to them then but the guest and this process. */
+  followPages(isOn: boolean): void {
+    this.#loop.guard(() => {
+      for (const { device } of this.transports) device.followPages?.(isOn);
+    });
+  }
+
   /** Of the device of that name; undefined without one. */
   controlsOf(name: string): Readonly<DeviceControls> | undefined {
     return this.#controls.get(name);

@@ -1,12 +1,6 @@
 // What the file system device wants of the host: a server that takes its requests from the queues in guest
 // memory itself, and answers there.
-import type { QueueAddresses } from "../queue.js";
-
-/** A queue as its server takes it up. */
-export interface ServedQueue extends QueueAddresses {
-  /** Entry of the available ring that it begins with, modulo 2^16. */
-  readonly nextAvailable: number;
-}
+import type { ServedQueue } from "../queue.js";
 
 /** What another server can be asked for again, so that the driver does not notice that it is another. */
 export interface FsSession {

@@ -149,9 +149,7 @@ export class FsDevice implements VirtioDevice {
 
   #serveElsewhere({ features, queues }: ActivationContext, session?: FsSession): void {
     this.#isServed = true;
-    const served = queues.map((queue) =>
-      queue.isStopped ? undefined : { ...queue.addresses, nextAvailable: queue.indices(0).nextAvailable },
-    );
+    const served = queues.map((queue) => queue.served());
     this.#backend.start(features, served, session);
   }
 

@@ -1,6 +1,7 @@
 // The host's side of a network device, as the device wants it: whole Ethernet frames, each behind
 // a struct virtio_net_hdr (virtio 1.2 §5.1.6), straight from and to guest memory. Nothing throws.
 import type { Segments } from "../segments.js";
+import type { NetVhost } from "./vhost.js";
 
 /** What the guest's driver is able to finish in a frame that it receives. */
 export interface GuestOffloads {
@@ -14,6 +15,8 @@ export interface GuestOffloads {
 export interface NetBackend {
   /** It fills in checksums, segments large frames of the guest and may send large ones itself. */
   readonly canOffload: boolean;
+  /** Serves the queues where nobody has to look at the frames. */
+  readonly vhost?: NetVhost | undefined;
   /** Comes before the first frame: 0 or an error number. */
   setGuestOffloads(offloads: GuestOffloads): number;
   /** True if the frame, with its header, was for the backend itself: it is done with, and no limit counts it. */

@@ -1,11 +1,12 @@
 // Network device: features, configuration, life cycle. virtio 1.2 §5.1.
+// A kernel's vhost-net serves the queues while it may: not while the VM is saved, or somebody limits or follows what moves.
 // Left out on purpose: control queue, several queue pairs, UFO and USO, hash reports, filters
 // (the host's bridge or firewall filters).
 import type { AccessSize } from "../../contracts.js";
 import type { State, StateReader } from "../../state.js";
 import { ConfigSpace } from "../config-space.js";
 import { VIRTIO_ID_NET } from "../constants.js";
-import type { ActivationContext, VirtioDevice } from "../device.js";
+import type { ActivationContext, Counters, VirtioDevice } from "../device.js";
 import type { EventLoop } from "../event-loop.js";
 import { featureSet, hasFeature } from "../features.js";
 import { LimitedReport } from "../limited-report.js";
@@ -36,11 +37,12 @@ import {
   VIRTIO_NET_HDR_SIZE,
   VIRTIO_NET_S_LINK_UP,
 } from "./constants.js";
-import { netCounters } from "./counters.js";
+import { netCounters, type NetCounters } from "./counters.js";
 import { MAC_ADDRESS_BYTES } from "./mac-address.js";
 import { Receiver } from "./receiver.js";
 import { restoreNet, saveNet, type NetThrottles } from "./state.js";
 import { Transmitter } from "./transmitter.js";
+import type { NetMoved } from "./vhost.js";
 
 const QUEUE_SIZE = 256;
 
@@ -70,6 +72,9 @@ export interface NetDeviceOptions {
   readonly report: (line: string) => void;
 }
 
+/** Why the device serves its queues itself, though there is somebody who could. */
+type Reason = "quiet" | "relay" | "pages" | "limits" | "link" | "refused";
+
 /** What exists between DRIVER_OK and reset. */
 interface Session {
   readonly context: ActivationContext;
@@ -83,7 +88,8 @@ export class NetDevice implements VirtioDevice {
   readonly deviceType = VIRTIO_ID_NET;
   readonly offeredFeatures: bigint;
   readonly queueMaxSizes = [QUEUE_SIZE, QUEUE_SIZE];
-  readonly counters = { ...netCounters() };
+  readonly isServedElsewhere: boolean;
+  readonly #counters: NetCounters & Counters = { ...netCounters() };
   readonly #backend: NetBackend;
   readonly #config: ConfigSpace;
   readonly #mtu: number;
@@ -95,6 +101,9 @@ export class NetDevice implements VirtioDevice {
   /** The link has come back with a restore, and the driver does not know. */
   #hasNewLink = false;
   #session: Session | undefined;
+  readonly #reasons = new Set<Reason>();
+  /** While vhost-net has the queues: what the interface had moved when it was looked at last. */
+  #counted: NetMoved | undefined;
 
   constructor(options: NetDeviceOptions) {
     const { backend, mac, mtu, loop } = options;
@@ -103,6 +112,7 @@ export class NetDevice implements VirtioDevice {
     }
     this.name = options.name;
     this.#backend = backend;
+    this.isServedElsewhere = backend.vhost !== undefined;
     this.#mtu = mtu ?? DEFAULT_MTU;
     const always = [VIRTIO_NET_F_MAC, VIRTIO_NET_F_STATUS, VIRTIO_NET_F_MRG_RXBUF];
     const offloads = backend.canOffload ? OFFLOAD_FEATURES : [];
@@ -120,16 +130,23 @@ export class NetDevice implements VirtioDevice {
     this.#report = new LimitedReport(loop, options.report);
   }
 
+  get counters(): NetCounters & Counters {
+    this.#countMoved();
+    return this.#counters;
+  }
+
   /** Plugs the cable in or pulls it out; frames that the guest sends without it are dropped. */
   setLink(isUp: boolean): void {
     if (isUp === this.#isLinkUp) return;
     this.#isLinkUp = isUp;
     this.#config.setU16(VIRTIO_NET_CONFIG_STATUS, isUp ? VIRTIO_NET_S_LINK_UP : 0);
     if (this.#session?.hasStatus === true) this.#session.context.configChanged();
+    this.#serveItself("link", !isUp);
   }
 
   /** Buckets that are not given stay as they are. */
   updateRateLimiters({ rx, tx }: { readonly rx?: RateLimiterConfig; readonly tx?: RateLimiterConfig }): void {
+    this.#serveItself("limits", true);
     if (rx !== undefined) this.#throttles.rx.update(rx);
     if (tx !== undefined) this.#throttles.tx.update(tx);
   }
@@ -160,7 +177,7 @@ export class NetDevice implements VirtioDevice {
         queue: receiveq,
         backend: this.#backend,
         throttle: this.#throttles.rx,
-        counters: this.counters,
+        counters: this.#counters,
         isMergeable: hasFeature(features, VIRTIO_NET_F_MRG_RXBUF),
         maxFrameBytes: VIRTIO_NET_HDR_SIZE + frameBytes,
         onError: (code) => this.#onError("Receiving", code),
@@ -170,19 +187,36 @@ export class NetDevice implements VirtioDevice {
         queue: transmitq,
         backend: this.#backend,
         throttle: this.#throttles.tx,
-        counters: this.counters,
+        counters: this.#counters,
         isLinkUp: () => this.#isLinkUp,
         onError: (code) => this.#onError("Sending", code),
       }),
     };
     // Frames may wait already; the first look also starts the watch.
-    context.serve(NET_RECEIVEQ);
+    if (!this.#enterKernel(this.#session)) this.#serveAll(this.#session);
     if (this.#hasNewLink && this.#session.hasStatus) context.configChanged();
     this.#hasNewLink = false;
   }
 
   quiesce(): void {
+    this.#serveItself("quiet", true);
     this.#session?.receiver.quiesce();
+  }
+
+  unquiesce(): void {
+    this.#serveItself("quiet", false);
+  }
+
+  relayInterrupts(isOn: boolean): void {
+    this.#serveItself("relay", isOn);
+  }
+
+  followPages(isOn: boolean): void {
+    this.#serveItself("pages", isOn);
+  }
+
+  queueStopped(queueIndex: number): void {
+    this.#backend.vhost?.stopQueue(queueIndex);
   }
 
   /** Held buffers come again, with what a backend has put into them of a frame that has not ended: it is lost. */
@@ -199,9 +233,12 @@ export class NetDevice implements VirtioDevice {
     const { mac, isLinkUp } = restoreNet(state, this.#throttles);
     if (!this.#isMacOwn) this.#setMac(mac);
     this.#hasNewLink = !isLinkUp;
+    // A restored device is quiet until it is told otherwise.
+    this.#reasons.add("quiet");
   }
 
   reset(): void {
+    this.#leaveKernel();
     this.#backend.unwatch();
     this.#throttles.rx.cancel();
     this.#throttles.tx.cancel();
@@ -211,7 +248,76 @@ export class NetDevice implements VirtioDevice {
   onAvailable(queueIndex: number): boolean {
     const session = this.#session;
     if (session === undefined) return false;
+    if (this.#counted !== undefined) {
+      this.#backend.vhost?.kick(queueIndex);
+      return false;
+    }
     return queueIndex === NET_RECEIVEQ ? session.receiver.serve() : session.transmitter.serve();
+  }
+
+  /** One more reason to do so, or one less. */
+  #serveItself(reason: Reason, isOn: boolean): void {
+    if (isOn) this.#reasons.add(reason);
+    else this.#reasons.delete(reason);
+    const session = this.#session;
+    if (session === undefined) return;
+    if (isOn && this.#counted !== undefined) {
+      this.#leaveKernel();
+      for (const queue of session.context.queues) queue.takeOver();
+      this.#serveAll(session);
+    } else if (!isOn) {
+      this.#enterKernel(session);
+    }
+  }
+
+  /** True if vhost-net has the queues. */
+  #enterKernel({ context, receiver }: Session): boolean {
+    const { vhost } = this.#backend;
+    if (this.#counted !== undefined) return true;
+    if (vhost === undefined || this.#reasons.size > 0) return false;
+    receiver.leave();
+    const moved = vhost.moved();
+    const error = vhost.start(
+      context.features,
+      context.queues.map((queue) => queue.served()),
+    );
+    if (error === 0) {
+      this.#counted = moved;
+      return true;
+    }
+    this.#hearNotifications();
+    this.#reasons.add("refused");
+    this.#report.line(`${this.name}: vhost-net does not serve it: ${this.#backend.explain(error)}`);
+    return false;
+  }
+
+  #leaveKernel(): void {
+    if (this.#counted === undefined) return;
+    this.#hearNotifications();
+    this.#countMoved();
+    this.#counted = undefined;
+  }
+
+  /** What moves past this device is counted when somebody asks. */
+  #countMoved(): void {
+    const { vhost } = this.#backend;
+    if (this.#counted === undefined || vhost === undefined) return;
+    const [before, now] = [this.#counted, vhost.moved()];
+    this.#counters.rxFrames += now.rxFrames - before.rxFrames;
+    this.#counters.rxBytes += now.rxBytes - before.rxBytes;
+    this.#counters.txFrames += now.txFrames - before.txFrames;
+    this.#counters.txBytes += now.txBytes - before.txBytes;
+    this.#counted = now;
+  }
+
+  #hearNotifications(): void {
+    this.#backend.vhost?.stop((queueIndex) => this.#session?.context.serve(queueIndex));
+  }
+
+  #serveAll({ context }: Session): void {
+    context.queues.forEach((_, queueIndex) => {
+      context.serve(queueIndex);
+    });
   }
 
   get #mac(): Uint8Array {

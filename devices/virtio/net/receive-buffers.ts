@@ -67,6 +67,12 @@ export class ReceiveBuffers {
     return chains;
   }
 
+  /** Gives all of them back as they were taken: the next to serve the queue finds them again. */
+  putBack(queue: Queue): void {
+    for (; this.count > 0; this.count--) queue.putBack();
+    this.segments.clear();
+  }
+
   /** The field is ours even where the backend writes the rest of the header (§5.1.6.4.1). */
   #writeNumBuffers(chains: number): void {
     const { gpas, lengths } = this.segments;

@@ -69,6 +69,12 @@ export class Receiver {
     if (this.#queue.publishUsed()) this.#context.interrupt(this.#queue);
   }
 
+  /** Somebody else serves the queue from here on: buffers that are held are in it again. */
+  leave(): void {
+    this.quiesce();
+    this.#held.putBack(this.#queue);
+  }
+
   /** Receives until frames, buffers or the turn run out; true if there may be more right now. */
   serve(): boolean {
     if (this.#queue.isStopped) {

@@ -3,7 +3,7 @@ import type { NetBackend } from "../../../devices/virtio/net/backend.js";
 import { NetDevice } from "../../../devices/virtio/net/device.js";
 import type { ResolvedMmds } from "../../config/mmds.js";
 import type { ResolvedNet } from "../../config/nets.js";
-import type { DeviceFactory, DeviceOpener } from "../device-host.js";
+import type { DeviceFactory, DeviceOpener, DirectEvents } from "../device-host.js";
 import type { Guard } from "../guard.js";
 import type { MappedGuestMemory } from "../../memory/guest-memory.js";
 import { randomBytes } from "../../sys/random.js";
@@ -20,6 +20,7 @@ export interface NetSide {
     readonly memory: MappedGuestMemory;
     readonly ended: (why: string) => void;
     readonly guard: Guard;
+    readonly events: DirectEvents;
   }): NetBackend & { close(): void };
 }
 
@@ -61,10 +62,11 @@ function attachNet(
     name,
     hearsHost: true,
     create: (services) => {
-      const { memory, loop, guard, report, expose } = services;
+      const { memory, loop, guard, report, expose, events } = services;
       const backend = side.createBackend({
         memory,
         guard,
+        events,
         ended: (why) => {
           report(`${name}: ${why}`);
           device.setLink(false);

@@ -1,14 +1,44 @@
-// The host's side of a network device: a TAP interface.
+// The host's side of a network device: a TAP interface, and the kernel's vhost-net behind it where it is wanted.
 import { closeSync } from "node:fs";
+import type { ResolvedNet } from "../../config/nets.js";
+import { HostError } from "../../errors.js";
 import { TapBackend } from "../backends/tap.js";
 import { openTap } from "../backends/tap-interface.js";
+import { openVhostNet, VhostNet } from "../backends/vhost-net.js";
 import type { NetSideOpener } from "./nets.js";
 
-export const openTapSide: NetSideOpener = ({ tap = "", mtu, hostAddress }) => {
-  const opened = openTap({ name: tap, mtu, hostAddress });
+export const openTapSide: NetSideOpener = (net) => {
+  const { tap = "", mtu, hostAddress } = net;
+  const vhostFd = openVhost(net);
+  let opened: ReturnType<typeof openTap>;
+  try {
+    opened = openTap({ name: tap, mtu, hostAddress });
+  } catch (error) {
+    if (vhostFd !== undefined) closeSync(vhostFd);
+    throw error;
+  }
   return {
     mtu,
-    close: () => closeSync(opened.fd),
-    createBackend: ({ memory, ended, guard }) => new TapBackend(opened, memory, ended, guard),
+    close: () => {
+      if (vhostFd !== undefined) closeSync(vhostFd);
+      closeSync(opened.fd);
+    },
+    createBackend: ({ memory, ended, guard, events }) => {
+      const vhost = vhostFd === undefined ? undefined : new VhostNet(vhostFd, opened, { memory, events, guard });
+      return new TapBackend(opened, memory, ended, guard, undefined, vhost);
+    },
   };
 };
+
+/** Throws HostError where it is asked for and not there. */
+function openVhost({ vhost, mmds, rxRateLimiter, txRateLimiter }: ResolvedNet): number | undefined {
+  if (vhost === "on") return openVhostNet();
+  // Frames that somebody has to look at do not go past this process.
+  if (vhost === "off" || mmds || rxRateLimiter !== undefined || txRateLimiter !== undefined) return undefined;
+  try {
+    return openVhostNet();
+  } catch (error) {
+    if (error instanceof HostError) return undefined;
+    throw error;
+  }
+}

@@ -2,7 +2,8 @@
 // interrupts the guest, through descriptors that KVM has, too: nothing of a request passes through this process.
 import { readFileSync } from "node:fs";
 import { FS_REQUEST_QUEUE } from "../../../devices/virtio/fs/constants.js";
-import type { FsBackend, FsSession, ServedQueue } from "../../../devices/virtio/fs/backend.js";
+import type { FsBackend, FsSession } from "../../../devices/virtio/fs/backend.js";
+import type { ServedQueue } from "../../../devices/virtio/queue.js";
 import { SnapshotError } from "../../errors.js";
 import type { MappedGuestMemory } from "../../memory/guest-memory.js";
 import { closeDescriptor } from "../../sys/descriptors.js";

@@ -12,6 +12,7 @@ import { gatherVectors, type HostAddresses } from "./host-vectors.js";
 import { unguarded, type Guard } from "../guard.js";
 import { ReadableWatch, type PollFunction } from "./readable-watch.js";
 import type { TapInterface } from "./tap-interface.js";
+import type { VhostNet } from "./vhost-net.js";
 
 // linux/if_tun.h: what a frame that is read may leave undone.
 const TUNSETOFFLOAD = IOW(0x54, 208, 4);
@@ -29,6 +30,7 @@ function isGone(result: number): boolean {
 
 export class TapBackend implements NetBackend {
   readonly canOffload = true;
+  readonly vhost: VhostNet | undefined;
   readonly #tap: TapInterface;
   readonly #memory: HostAddresses;
   readonly #vectors = new IoVectors(IOV_MAX);
@@ -42,14 +44,16 @@ export class TapBackend implements NetBackend {
   readonly #ended: (why: string) => void;
   #hasEnded = false;
 
-  /** `ended` takes the reason why nothing comes any more. */
+  /** `ended` takes the reason why nothing comes any more; `vhost` is closed with the interface. */
   constructor(
     tap: TapInterface,
     memory: HostAddresses,
     ended: (why: string) => void,
     guard: Guard = unguarded,
     poll?: PollFunction,
+    vhost?: VhostNet,
   ) {
+    this.vhost = vhost;
     this.#tap = tap;
     this.#memory = memory;
     this.#ended = ended;
@@ -122,6 +126,7 @@ export class TapBackend implements NetBackend {
 
   /** Lets the interface go; one that was made for this guest disappears. */
   close(): void {
+    this.vhost?.close();
     this.#watch.close();
     closeSync(this.#tap.fd);
     munmap(this.#restAddress, REST_LENGTH);

@@ -1,6 +1,6 @@
 // The front end of vhost-user over a socket: tells the process at the other end where a guest's queues are, and waits for
 // it only where it answers with a number. Whoever does not answer in time is given up.
-import type { ServedQueue } from "../../../devices/virtio/fs/backend.js";
+import type { ServedQueue } from "../../../devices/virtio/queue.js";
 import type { MappedGuestMemory } from "../../memory/guest-memory.js";
 import { MessageSender, receiveAll } from "../../sys/messages.js";
 import {
