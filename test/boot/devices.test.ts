@@ -53,9 +53,11 @@ describe("boot: devices", function () {
       const { devices } = JSON.parse(stdout.slice(stdout.indexOf("{"), stdout.lastIndexOf("}") + 1)) as {
         devices: { net0: Record<string, number> };
       };
-      const { rx_bytes = 0, tx_bytes = 0, rx_errors, tx_errors, failures } = devices.net0;
+      const { rx_bytes = 0, tx_bytes = 0, rx_errors, tx_errors, failures, notifications = 0 } = devices.net0;
       assert.ok(rx_bytes > TRANSFER && tx_bytes > TRANSFER);
       assert.deepEqual([rx_errors, tx_errors, failures], [0, 0, 0]);
+      // Frames that the host's kernel moves wake nobody here, but those of a guest that has been idle.
+      if (vhost === "on") assert.ok(notifications < 50, stdout);
       assert.equal(lines.at(-2), "0", "the interface is still there");
     });
   }
