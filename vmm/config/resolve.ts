@@ -72,7 +72,7 @@ export function resolveConfig(given: VmConfig): ResolvedConfig {
   const { kernel = "", initrd, protocol = "auto", console = "serial" } = config;
   const { memoryMib = DEFAULT_MEMORY_MIB, cpus = DEFAULT_CPUS, smt = false, hugePages = "none" } = config;
   const isMemoryWrong = problems.some((problem) => problem.startsWith(MEMORY_TITLE));
-  const nets = resolveNets(config.nets ?? [], problems);
+  const nets = resolveNets(config.nets ?? [], config.pci === true, problems);
   const devices = {
     disks: resolveDisks(config.disks ?? [], problems),
     nets,
