@@ -38,6 +38,8 @@ export class Chromium {
     const flags = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe"];
     this.#child = spawn(path, [...flags, `--user-data-dir=${this.#folder}`, "about:blank"], {
       stdio: ["ignore", "ignore", "ignore", "pipe", "pipe"],
+      // Its helpers are of the same process group, and end with it.
+      detached: true,
     });
     this.#commands = this.#child.stdio[READ_BY_CHROMIUM] as Writable;
     let text = "";
@@ -80,9 +82,13 @@ export class Chromium {
 
   async close(): Promise<void> {
     const ended = new Promise((resolve) => this.#child.once("close", resolve));
-    this.#child.kill("SIGKILL");
-    await ended;
-    rmSync(this.#folder, { recursive: true, force: true, maxRetries: 5 });
+    const { pid, exitCode, signalCode } = this.#child;
+    if (pid !== undefined && exitCode === null && signalCode === null) {
+      process.kill(-pid, "SIGKILL");
+      await ended;
+    }
+    // A helper that has just been killed may still be writing.
+    rmSync(this.#folder, { recursive: true, force: true, maxRetries: 20 });
   }
 
   #receive(message: Message): void {

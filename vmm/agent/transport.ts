@@ -13,7 +13,8 @@ export type WriteUrgency = "now" | "later" | "more";
 export interface AgentTransport {
   /**
    * Takes all of `bytes`, whatever it answers; keeps no view of them. False: no more for now, please, until `onDrain`.
-   * What is written although it has answered false is small, and bounded.    */
+   * What is written although it has answered false is small, and bounded.
+   */
   write(bytes: Uint8Array, urgency?: WriteUrgency): boolean;
   /** Nothing is called back after this. May be called twice. */
   close(): void;
