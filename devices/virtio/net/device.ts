@@ -73,7 +73,7 @@ export interface NetDeviceOptions {
 }
 
 /** Why the device serves its queues itself, though there is somebody who could. */
-type Reason = "quiet" | "relay" | "pages" | "limits" | "link" | "refused";
+type Reason = "quiet" | "pages" | "limits" | "link" | "refused";
 
 /** What exists between DRIVER_OK and reset. */
 interface Session {
@@ -208,7 +208,7 @@ export class NetDevice implements VirtioDevice {
   }
 
   relayInterrupts(isOn: boolean): void {
-    this.#serveItself("relay", isOn);
+    this.#backend.vhost?.relay(isOn ? this.#relayInterrupt : undefined);
   }
 
   followPages(isOn: boolean): void {
@@ -254,6 +254,12 @@ export class NetDevice implements VirtioDevice {
     }
     return queueIndex === NET_RECEIVEQ ? session.receiver.serve() : session.transmitter.serve();
   }
+
+  readonly #relayInterrupt = (): void => {
+    const { context } = this.#session ?? {};
+    const queue = context?.queues[NET_RECEIVEQ];
+    if (queue !== undefined) context?.interrupt(queue);
+  };
 
   /** One more reason to do so, or one less. */
   #serveItself(reason: Reason, isOn: boolean): void {

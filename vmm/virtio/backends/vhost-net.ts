@@ -82,7 +82,11 @@ export class VhostNet implements NetVhost {
   readonly #features: bigint;
   readonly #kickFds: readonly number[];
   readonly #kickWatches: readonly ReadableWatch[];
+  /** The guest's interrupt. */
   readonly #callFd: number;
+  /** In its place while this thread relays; made when first wanted, and watched for good. */
+  #relay: { readonly fd: number; readonly watch: ReadableWatch } | undefined;
+  #used: (() => void) | undefined;
   readonly #serves = new Array<boolean>(QUEUES).fill(false);
   #isWired = false;
   #lastMoved: NetMoved = { rxFrames: 0, rxBytes: 0, txFrames: 0, txBytes: 0 };
@@ -140,6 +144,15 @@ export class VhostNet implements NetVhost {
     return this.#lastMoved;
   }
 
+  relay(used: (() => void) | undefined): void {
+    if ((used === undefined) === (this.#used === undefined)) return;
+    this.#used = used;
+    // Returns when what was being signalled is.
+    this.#serves.forEach((isServed, index) => {
+      if (isServed) this.#setCall(index);
+    });
+  }
+
   kick(queueIndex: number): void {
     const fd = this.#kickFds[queueIndex];
     if (fd !== undefined) signalEventfd(fd);
@@ -167,6 +180,8 @@ export class VhostNet implements NetVhost {
     for (const watch of this.#kickWatches) watch.close();
     closeSync(this.#fd);
     closeSync(this.#countsFd);
+    this.#relay?.watch.close();
+    if (this.#relay !== undefined) closeDescriptor(this.#relay.fd);
     for (const fd of [...this.#kickFds, this.#callFd]) closeDescriptor(fd);
   }
 
@@ -206,8 +221,26 @@ export class VhostNet implements NetVhost {
     setAddress(vhost_vring_addr.used_user_addr, usedGpa);
     setAddress(vhost_vring_addr.avail_user_addr, availableGpa);
     ioctlStruct(fd, "VHOST_SET_VRING_ADDR", VHOST_SET_VRING_ADDR, address);
-    ioctlStruct(fd, "VHOST_SET_VRING_CALL", VHOST_SET_VRING_CALL, Int32Array.of(index, this.#callFd));
+    this.#setCall(index);
     ioctlStruct(fd, "VHOST_SET_VRING_KICK", VHOST_SET_VRING_KICK, Int32Array.of(index, kickFd));
+  }
+
+  #setCall(index: number): void {
+    const callFd = this.#used === undefined ? this.#callFd : (this.#relay ??= this.#makeRelay()).fd;
+    ioctlStruct(this.#fd, "VHOST_SET_VRING_CALL", VHOST_SET_VRING_CALL, Int32Array.of(index, callFd));
+  }
+
+  #makeRelay() {
+    const fd = eventfd();
+    const watch = new ReadableWatch(fd, this.#services.guard);
+    let last = this.#used;
+    watch.start(() => {
+      drainEventfd(fd);
+      // What was signalled before the kernel heard that it is no more relayed is relayed, too.
+      last = this.#used ?? last;
+      last?.();
+    });
+    return { fd, watch };
   }
 
   #setBackend(index: number, fd: number): void {
