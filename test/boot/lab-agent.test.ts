@@ -6,6 +6,7 @@ import { resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { missingLabPrograms } from "../../vmm/lab/programs.js";
 import { LabSession } from "../../vmm/lab/session.js";
+import { WINDOW } from "../../vmm/agent/stream.js";
 import { PROGRAM } from "../helpers/program.js";
 import { skip } from "../helpers/skip.js";
 
@@ -74,7 +75,7 @@ describe("boot: commands in the lab", function () {
       },
     });
     // Of what nobody reads, at most a window is on its way.
-    assert.ok(atPause !== undefined && whilePaused <= 65_536, String(whilePaused));
+    assert.ok(atPause !== undefined && whilePaused <= WINDOW, String(whilePaused));
     const expected = createHash("sha256").update(input).digest("hex");
     assert.deepEqual([status, length, hash.digest("hex")], [0, input.length, expected]);
   });
