@@ -1,6 +1,7 @@
 // All tests but those on VT-x, in three processes at once: the files that share the lab, whose emulated host is
-// slow and alone in its process, most of those that boot guests on this host, and everything else. The output of one waits
-// until the one before has ended, so that all can be read; the last lines name what failed and count all.
+// slow and alone in its process, most of those that boot guests on this host, and everything else. What needs the host for itself
+// follows when they have ended. The output of one waits until the one before has ended, so that all can be read; the last
+// lines name what failed and count all.
 //   node build/test/run.js [FILE...]
 import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -16,8 +17,11 @@ const SHARES_LAB = "helpers/guest-runner.js";
 /** Boots in the lane of everything else, so that all lanes end at about the same time: the last lines of a run say when they did. */
 const WITH_OTHERS = /\/boot\/(?:command|cpu-models|image|lab-state|ordinary-user|package|user-net)\.test\.js$/;
 
-/** The same in the lane of the lab, with an engine whose containers boot on this host. */
-const WITH_LAB = /\/boot\/oci-docker\.test\.js$/;
+/**
+ * Twenty guests at once, which a software KVM emulates: beside other tests, the ticks of their clocks leave them no time for
+ * anything else.
+ */
+const ALONE = /\/boot\/oci-docker\.test\.js$/;
 
 interface LaneFiles {
   readonly name: string;
@@ -34,7 +38,7 @@ function allTests(): string[] {
 }
 
 function lanes(files: readonly string[]): LaneFiles[] {
-  const inLab = files.filter((file) => readFileSync(file, "utf8").includes(SHARES_LAB) || WITH_LAB.test(file));
+  const inLab = files.filter((file) => readFileSync(file, "utf8").includes(SHARES_LAB));
   const booting = files.filter((file) => !inLab.includes(file) && file.includes("/boot/") && !WITH_OTHERS.test(file));
   const others = files.filter((file) => !inLab.includes(file) && !booting.includes(file));
   return [
@@ -45,12 +49,26 @@ function lanes(files: readonly string[]): LaneFiles[] {
 }
 
 const folder = mkdtempSync(join(tmpdir(), "vmlet-tests-"));
-const files = process.argv.slice(2);
+const given = process.argv.slice(2);
+const files = given.length === 0 ? allTests() : given;
+const alone = files.filter((file) => ALONE.test(file));
+const running: { readonly lane: Lane; readonly ended: Promise<number> }[] = [];
+const times: { name: string; ms: number }[] = [];
 const started = performance.now();
-const running = lanes(files.length === 0 ? allTests() : files).map((lane, index) => {
-  const shown = new Lane(lane.name, lane.files, folder, index > 0);
-  return { lane: shown, ended: shown.ended.then(() => performance.now() - started) };
-});
+
+function begin({ name, files }: LaneFiles): void {
+  const lane = new Lane(name, files, folder, running.length > 0);
+  running.push({ lane, ended: lane.ended.then(() => performance.now() - started) });
+}
+
+/** Once all others have ended. */
+function beginLast(): void {
+  if (times.length < running.length || alone.length === 0) return;
+  begin({ name: "tests that need this host for themselves", files: alone.splice(0) });
+}
+
+for (const lane of lanes(files.filter((file) => !alone.includes(file)))) begin(lane);
+beginLast();
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
   process.once(signal, () => {
     console.log(
@@ -64,11 +82,11 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
   });
 }
 
-const times: { name: string; ms: number }[] = [];
 for (const { lane, ended } of running) {
   console.log(`\n== ${lane.name}`);
   lane.show();
   times.push({ name: lane.name, ms: await ended });
+  beginLast();
 }
 const total = addCounts(running.map(({ lane }) => lane.counts));
 rmSync(folder, { recursive: true, force: true });
