@@ -165,7 +165,9 @@ export class VmRun {
     if (parts.saved !== undefined) {
       restoreLegacy(shared, parts.saved.legacy);
       this.devices?.restore(parts.saved.devices);
-      this.command?.restore(parts.saved.channel);
+      const { channel } = parts.saved;
+      if (this.command !== undefined) this.command.restore(channel);
+      else if (!channel.isNull) throw channel.wrong("null, as of a guest without a command channel");
     }
     this.#haltWatcher = new HaltWatcher(shared, this.machine.kicker, vcpus);
   }
