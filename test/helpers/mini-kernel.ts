@@ -43,6 +43,11 @@ export const asm = {
   ],
   /** mov eax, gpa; mov eax, [rax]; its four bytes go to the transmitter */
   printWord: (gpa: number): number[] => [0xb8, ...u32(gpa), 0x8b, 0x00, ...printEax()],
+  /** Reads the word until it is not 0, `looks` times at most. mov ecx, looks; back: mov eax, gpa; mov eax, [rax]; test; jnz out; dec ecx; jnz back */
+  waitForWord: (gpa: number, looks: number): number[] => [
+    ...[0xb9, ...u32(looks), 0xb8, ...u32(gpa), 0x8b, 0x00],
+    ...[0x85, 0xc0, 0x75, 0x04, 0xff, 0xc9, 0x75, 0xf1],
+  ],
   /** mov edx, port; in eax, dx; the same */
   printPortWord: (port: number): number[] => [0xba, ...u32(port), 0xed, ...printEax()],
   /** mov edx, LSR; back: in al, dx; test al, 1; jz back */

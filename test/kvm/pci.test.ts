@@ -70,8 +70,9 @@ function readTheDisk(bar: number, length: number): number[] {
   return [...asm.store(bar + NOTIFY_OFFSET, 2, 0), ...waitForDisk(length)];
 }
 
-/** Interrupts that wait at the local APIC, of the vectors around VECTOR: bit 1 is VECTOR. */
-const printWaiting = (): number[] => asm.printWord(LOCAL_APIC_GPA + 0x200 + 0x10 * (VECTOR >> 5));
+/** Interrupts that wait at the local APIC, of the vectors around VECTOR: bit 1 is VECTOR. One may be behind the used buffer. */
+const WAITING_GPA = LOCAL_APIC_GPA + 0x200 + 0x10 * (VECTOR >> 5);
+const printWaiting = (): number[][] => [asm.waitForWord(WAITING_GPA, 200_000), asm.printWord(WAITING_GPA)];
 const enableApic = (): number[] => asm.store(LOCAL_APIC_GPA + 0xf0, 4, 0x1ff);
 
 describe("kvm: pci", function () {
@@ -142,7 +143,7 @@ describe("kvm: pci", function () {
         enableApic(),
         drive(PCI_WINDOW_GPA),
         readTheDisk(PCI_WINDOW_GPA, TEXT.length),
-        printWaiting(),
+        ...printWaiting(),
         asm.powerOff(0),
         asm.haltForEver(),
       ];
@@ -184,7 +185,7 @@ describe("kvm: pci", function () {
       asm.print("!"),
       asm.waitForInput(),
       readTheDisk(MOVED, TEXT.length),
-      printWaiting(),
+      ...printWaiting(),
       asm.printPortWord(PCI_CONFIG_PORT + 4),
       asm.powerOff(0),
       asm.haltForEver(),
