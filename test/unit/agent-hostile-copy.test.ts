@@ -18,6 +18,7 @@ import { AgentConnection } from "../../vmm/agent/connection.js";
 import { copyOut, type CopyOutOptions, type CopyReport } from "../../vmm/agent/copy.js";
 import { GuestFiles } from "../../vmm/agent/files.js";
 import * as frames from "../../vmm/agent/frames.js";
+import { WINDOW } from "../../vmm/agent/stream.js";
 import { AgentPeer, u32 } from "../helpers/agent-peer.js";
 
 const FOLDER = 0o040_755;
@@ -82,7 +83,7 @@ class LyingPeer extends AgentPeer {
         const content = guest.reads?.(path);
         if (content === undefined) this.send(stream, frames.FAILED, u32(2));
         else if (content === "endless") {
-          this.#credit.set(stream, 65_536);
+          this.#credit.set(stream, WINDOW);
           this.#endless.add(stream);
           this.#more(stream);
         } else this.#content(stream, content, stat(FILE));

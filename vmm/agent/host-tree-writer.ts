@@ -143,7 +143,10 @@ export class HostTreeWriter {
       if (this.bytes > this.#options.maxBytes) {
         throw new ConfigError([`The guest's files have more than ${String(this.#options.maxBytes)} bytes (maxBytes)`]);
       }
-      if (!isHole(chunk)) await writeAll(handle, chunk, at);
+      for (let from = 0; from < chunk.length; from += ZEROES.length) {
+        const piece = chunk.subarray(from, from + ZEROES.length);
+        if (!isHole(piece)) await writeAll(handle, piece, at + from);
+      }
       at += chunk.length;
     }
     await handle.truncate(at);
@@ -187,12 +190,9 @@ function timesOf({ mtimeNs }: TreeEntry): Times {
   return { atime: mtime, mtime };
 }
 
+/** Of at most as many bytes as ZEROES has. */
 function isHole(chunk: Uint8Array): boolean {
-  return (
-    chunk.length >= HOLE &&
-    chunk.length <= ZEROES.length &&
-    ZEROES.compare(chunk, 0, chunk.length, 0, chunk.length) === 0
-  );
+  return chunk.length >= HOLE && ZEROES.compare(chunk, 0, chunk.length, 0, chunk.length) === 0;
 }
 
 async function writeAll(handle: FileHandle, chunk: Uint8Array, at: number): Promise<void> {
