@@ -14,6 +14,7 @@ import type { Guard } from "../guard.js";
 import { decodeJournal, encodeEntry, encodeJournal, isAsBefore, journalOf } from "./fuse-journal.js";
 import { ReadableWatch } from "./readable-watch.js";
 import { SessionPage } from "./session-page.js";
+import { UsedNotification } from "./used-notification.js";
 import { endVirtiofsd, readWords, type Virtiofsd } from "./virtiofsd.js";
 
 /** Queues of the device. */
@@ -35,11 +36,7 @@ export class SharedFolder implements FsBackend {
   readonly #server: Virtiofsd;
   readonly #services: SharedFolderServices;
   readonly #kickFds: readonly number[];
-  /** The guest's interrupt. */
-  readonly #callFd: number;
-  /** In its place while this thread relays; made when first wanted. */
-  #relay: { readonly fd: number; readonly watch: ReadableWatch } | undefined;
-  #used: (() => void) | undefined;
+  readonly #call: UsedNotification;
   readonly #serves = new Array<boolean>(QUEUES).fill(false);
   readonly #endWatch: ReadableWatch;
   readonly #wordsWatch: ReadableWatch;
@@ -54,7 +51,7 @@ export class SharedFolder implements FsBackend {
     this.#services = services;
     const { guard } = services;
     this.#kickFds = Array.from({ length: QUEUES }, () => eventfd());
-    this.#callFd = eventfd();
+    this.#call = new UsedNotification(guard);
     this.#endWatch = new ReadableWatch(server.socket, guard);
     this.#wordsWatch = new ReadableWatch(server.wordsFd, guard);
     this.#endWatch.start(() => {
@@ -85,7 +82,7 @@ export class SharedFolder implements FsBackend {
         const kickFd = this.#kickFds[index];
         if (queue === undefined || kickFd === undefined) return;
         this.#serves[index] = true;
-        vhost.startQueue(index, queue, { kickFd, callFd: this.#currentCallFd }, this.#services.memory);
+        vhost.startQueue(index, queue, { kickFd, callFd: this.#call.fd }, this.#services.memory);
       });
     });
   }
@@ -113,9 +110,8 @@ export class SharedFolder implements FsBackend {
   }
 
   relay(used: (() => void) | undefined): void {
-    if ((used === undefined) === (this.#used === undefined) || this.#state !== "alive") return;
-    this.#used = used;
-    const fd = this.#currentCallFd;
+    if (this.#state !== "alive" || !this.#call.relay(used)) return;
+    const { fd } = this.#call;
     this.#ask(() => {
       const { vhost } = this.#server;
       this.#serves.forEach((isServed, index) => {
@@ -142,27 +138,9 @@ export class SharedFolder implements FsBackend {
     if (this.#state === "alive") this.#endServer();
     this.#state = "closed";
     for (const watch of this.#kickWatches) watch.close();
-    this.#relay?.watch.close();
-    if (this.#relay !== undefined) closeDescriptor(this.#relay.fd);
-    for (const fd of [...this.#kickFds, this.#callFd]) closeDescriptor(fd);
+    this.#call.close();
+    for (const fd of this.#kickFds) closeDescriptor(fd);
     this.#page.close();
-  }
-
-  get #currentCallFd(): number {
-    return this.#used === undefined ? this.#callFd : (this.#relay ??= this.#makeRelay()).fd;
-  }
-
-  /** Watched for good: what was signalled before the server heard that it is no more relayed is relayed, too. */
-  #makeRelay() {
-    const fd = eventfd();
-    const watch = new ReadableWatch(fd, this.#services.guard);
-    let last = this.#used;
-    watch.start(() => {
-      drainEventfd(fd);
-      last = this.#used ?? last;
-      last?.();
-    });
-    return { fd, watch };
   }
 
   /** The server answers as the one before it. */
@@ -186,7 +164,7 @@ export class SharedFolder implements FsBackend {
     this.#kickFds.forEach((fd, queueIndex) => {
       events.connectKick(queueIndex, fd);
     });
-    events.connectInterrupt(this.#callFd);
+    events.connectInterrupt(this.#call.interruptFd);
   }
 
   /** A server that takes no message has gone, or is as good as that. */

@@ -34,6 +34,7 @@ import type { DirectEvents } from "../device-host.js";
 import type { Guard } from "../guard.js";
 import { ReadableWatch } from "./readable-watch.js";
 import type { TapInterface } from "./tap-interface.js";
+import { UsedNotification } from "./used-notification.js";
 
 const VHOST_NET_DEVICE = "/dev/vhost-net";
 /** What each interface of this network namespace has moved, a line each. proc(5). */
@@ -82,11 +83,7 @@ export class VhostNet implements NetVhost {
   readonly #features: bigint;
   readonly #kickFds: readonly number[];
   readonly #kickWatches: readonly ReadableWatch[];
-  /** The guest's interrupt. */
-  readonly #callFd: number;
-  /** In its place while this thread relays; made when first wanted, and watched for good. */
-  #relay: { readonly fd: number; readonly watch: ReadableWatch } | undefined;
-  #used: (() => void) | undefined;
+  readonly #call: UsedNotification;
   readonly #serves = new Array<boolean>(QUEUES).fill(false);
   #isWired = false;
   #lastMoved: NetMoved = { rxFrames: 0, rxBytes: 0, txFrames: 0, txBytes: 0 };
@@ -102,7 +99,7 @@ export class VhostNet implements NetVhost {
     ioctlStruct(fd, "VHOST_SET_MEM_TABLE", VHOST_SET_MEM_TABLE, memoryTable(services.memory.regions));
     this.#kickFds = Array.from({ length: QUEUES }, () => eventfd());
     this.#kickWatches = this.#kickFds.map((kickFd) => new ReadableWatch(kickFd, services.guard));
-    this.#callFd = eventfd();
+    this.#call = new UsedNotification(services.guard);
   }
 
   start(features: bigint, queues: readonly (ServedQueue | undefined)[]): number {
@@ -145,8 +142,7 @@ export class VhostNet implements NetVhost {
   }
 
   relay(used: (() => void) | undefined): void {
-    if ((used === undefined) === (this.#used === undefined)) return;
-    this.#used = used;
+    if (!this.#call.relay(used)) return;
     // Returns when what was being signalled is.
     this.#serves.forEach((isServed, index) => {
       if (isServed) this.#setCall(index);
@@ -180,9 +176,8 @@ export class VhostNet implements NetVhost {
     for (const watch of this.#kickWatches) watch.close();
     closeSync(this.#fd);
     closeSync(this.#countsFd);
-    this.#relay?.watch.close();
-    if (this.#relay !== undefined) closeDescriptor(this.#relay.fd);
-    for (const fd of [...this.#kickFds, this.#callFd]) closeDescriptor(fd);
+    this.#call.close();
+    for (const fd of this.#kickFds) closeDescriptor(fd);
   }
 
   #countsLine(): string | undefined {
@@ -202,7 +197,7 @@ export class VhostNet implements NetVhost {
     this.#kickFds.forEach((fd, queueIndex) => {
       events.connectKick(queueIndex, fd);
     });
-    events.connectInterrupt(this.#callFd);
+    events.connectInterrupt(this.#call.interruptFd);
   }
 
   /** The transport has checked that the queue lies in RAM. */
@@ -226,21 +221,7 @@ export class VhostNet implements NetVhost {
   }
 
   #setCall(index: number): void {
-    const callFd = this.#used === undefined ? this.#callFd : (this.#relay ??= this.#makeRelay()).fd;
-    ioctlStruct(this.#fd, "VHOST_SET_VRING_CALL", VHOST_SET_VRING_CALL, Int32Array.of(index, callFd));
-  }
-
-  #makeRelay() {
-    const fd = eventfd();
-    const watch = new ReadableWatch(fd, this.#services.guard);
-    let last = this.#used;
-    watch.start(() => {
-      drainEventfd(fd);
-      // What was signalled before the kernel heard that it is no more relayed is relayed, too.
-      last = this.#used ?? last;
-      last?.();
-    });
-    return { fd, watch };
+    ioctlStruct(this.#fd, "VHOST_SET_VRING_CALL", VHOST_SET_VRING_CALL, Int32Array.of(index, this.#call.fd));
   }
 
   #setBackend(index: number, fd: number): void {
