@@ -19,9 +19,9 @@ const WITH_OTHERS = /\/boot\/(?:command|cpu-models|image|lab-state|ordinary-user
 
 /**
  * Twenty guests at once, which a software KVM emulates: beside other tests, the ticks of their clocks leave them no time for
- * anything else.
+ * anything else. And what engines ask of several containers one after another: it takes long enough alone.
  */
-const ALONE = /\/boot\/oci-docker\.test\.js$/;
+const ALONE = /\/boot\/oci-(?:containerd|docker)\.test\.js$/;
 
 interface LaneFiles {
   readonly name: string;
