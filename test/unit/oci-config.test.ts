@@ -11,6 +11,7 @@ import { isHandled } from "../../vmm/oci/early-signals.js";
 import { guestSetup } from "../../vmm/oci/guest-setup.js";
 import { machineSize } from "../../vmm/oci/machine-size.js";
 import { mountFlags } from "../../vmm/oci/mount-options.js";
+import { hasMountsBelow } from "../../vmm/oci/mounts-below.js";
 import { readConfig } from "../../vmm/oci/read-config.js";
 import { refuseRootless } from "../../vmm/oci/rootless.js";
 import type { OciSpec } from "../../vmm/oci/runtime-spec.js";
@@ -224,6 +225,25 @@ describe("oci config", () => {
       [flags, isBind, isRecursive, propagation, data],
       [2 | 8, true, true, (1 << 18) | 16384, "size=1m,mode=755"],
     );
+  });
+
+  it("a read-only bind without what is below it, and with it; what is mounted below a folder", () => {
+    const read = (options: readonly string[]): readonly boolean[] => {
+      const { isRecursive, isReadonly, isReadonlyBelow } = mountFlags(options);
+      return [isRecursive, isReadonly, isReadonlyBelow];
+    };
+    assert.deepEqual(read(["bind", "ro"]), [false, true, false]);
+    assert.deepEqual(read(["rbind", "ro"]), [true, true, false]);
+    assert.deepEqual(read(["rbind", "rro"]), [true, true, true]);
+    assert.deepEqual(read(["rbind", "rro", "rrw"]), [true, false, false]);
+    const at = (point: string): string => `22 1 0:21 / ${point} rw shared:7 - tmpfs tmpfs rw\n`;
+    const mounts = at("/") + at(bundle) + at(`${bundle}2/x`);
+    assert.equal(hasMountsBelow(bundle, mounts), false);
+    assert.equal(hasMountsBelow("/", mounts), true);
+    assert.equal(hasMountsBelow(bundle, mounts + at(`${bundle}/a`)), true);
+    const spaced = join(bundle, "with space");
+    mkdirSync(spaced);
+    assert.equal(hasMountsBelow(spaced, at(`${bundle}/with\\040space/a`)), true);
   });
 
   it("the VM is as large as its limit, or as an annotation says", () => {

@@ -182,20 +182,31 @@ describe("oci pods", () => {
       const shared = [
         { source, name: "root", isFile: false, isReadonly: false },
         { source: join(source, "file"), name: "v1", isFile: true, isReadonly: true },
+        { source, name: "v2", isFile: false, isReadonly: true },
+        { source, name: "v3", isFile: false, isReadonly: true, isReadonlyBelow: true },
+        { source, name: "v4", isFile: false, isReadonly: false, isAlone: true },
       ];
       const join1 = [
         `const { joinShare } = await import(${JSON.stringify(POD_SHARE)});`,
         `joinShare(${String(owner.pid)}, ${JSON.stringify(join(share, "c1"))}, ${JSON.stringify(shared)});`,
       ].join("\n");
-      const argv = ["--input-type=module", "-e", join1];
-      const { status, stderr } = spawnSync(process.execPath, argv, { encoding: "utf8", timeout: LIMIT_MS });
+      const mounting = 'mount -t tmpfs below "$1" && exec "$2" --input-type=module -e "$3"';
+      const argv = ["-m", "sh", "-c", mounting, "sh", join(source, "below"), process.execPath, join1];
+      const { status, stderr } = spawnSync("unshare", argv, { encoding: "utf8", timeout: LIMIT_MS });
       assert.deepEqual([status, stderr], [0, ""]);
       assert.equal(
         look(`cd ${share}/c1; ls root; cat v1; echo x >v1 2>/dev/null || echo kept`),
         "below\nfile\nof the host\nkept\n",
       );
+      // What is mounted below is read-only only where it is said.
+      const places = "v2/no v2/below/yes v3/no v3/below/no v4/yes v4/below/yes";
+      assert.equal(
+        look(`cd ${share}/c1; for f in ${places}; do { echo x >$f; } 2>/dev/null && echo $f; done; ls root/below`),
+        "v2/below/yes\nv4/yes\nv4/below/yes\nyes\n",
+      );
+      assert.equal(spawnSync("rm", [join(source, "yes"), join(source, "below/yes")], { timeout: LIMIT_MS }).status, 0);
       owner.stdin.write("go\n");
-      assert.equal(String((await once(owner.stdout, "data"))[0]), "root v1\n");
+      assert.equal(String((await once(owner.stdout, "data"))[0]), "root v1 v2 v3 v4\n");
       assert.equal(look(`ls ${share}; grep -c ${share}/ /proc/self/mounts`), "0\n");
       // Of the host's nothing has been unmounted or removed.
       assert.equal(spawnSync("ls", [source], { encoding: "utf8", timeout: LIMIT_MS }).stdout, "below\nfile\n");

@@ -6,6 +6,7 @@ import { NAMESPACES, steps } from "../agent/container-request.js";
 import { ConfigError } from "../errors.js";
 import { groupOf } from "./guest-group.js";
 import { mountFlags, type MountFlags } from "./mount-options.js";
+import { hasMountsBelow } from "./mounts-below.js";
 import { hostNameOf, refusedOfHost } from "./of-the-host.js";
 import type { PodRole } from "./pod.js";
 import type { OciDevice, OciMount, OciSpec } from "./runtime-spec.js";
@@ -34,7 +35,11 @@ export interface SharedPath {
   /** In the share. */
   readonly name: string;
   readonly isFile: boolean;
+  /** Without what is mounted below it. */
+  readonly isAlone?: boolean;
   readonly isReadonly: boolean;
+  /** So is what is mounted below it. */
+  readonly isReadonlyBelow?: boolean;
   /** What the host mounts in it later is seen: of a volume with "slave" or "shared". */
   readonly follows?: boolean;
 }
@@ -183,9 +188,15 @@ function bindSteps(
   if (stat.isCharacterDevice() || stat.isBlockDevice()) return `mount ${target}: ${path} is a device of the host's`;
   const isFile = !stat.isDirectory();
   const name = `v${String(index)}`;
+  const { isReadonly, isReadonlyBelow } = flags;
+  const isAlone = !flags.isRecursive;
+  const follows = isFollowing(flags.propagation);
+  // In the guest all of the volume is one mount. Where something below may be written to, only the host keeps the rest.
+  const isKeptByHost = isReadonly && !isReadonlyBelow && !isFile && (follows || (!isAlone && hasMountsBelow(path)));
+  const guestFlags = MS_REC | (isKeptByHost ? flags.flags & ~MS_RDONLY : flags.flags);
   return {
-    shared: { source: path, name, isFile, isReadonly: flags.isReadonly, follows: isFollowing(flags.propagation) },
-    steps: [...steps.bind(posix.join(folder, name).slice(1), target, MS_REC | flags.flags, isFile), ...propagation],
+    shared: { source: path, name, isFile, isAlone, isReadonly, isReadonlyBelow, follows },
+    steps: [...steps.bind(posix.join(folder, name).slice(1), target, guestFlags, isFile), ...propagation],
     ...(lstatSync(path).isSocket()
       ? { warning: `mount ${target}: nobody listens in the VM at a socket of the host's: ${path}` }
       : {}),

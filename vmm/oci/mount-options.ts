@@ -70,7 +70,7 @@ const PROPAGATION: Readonly<Record<string, number>> = {
   unbindable: MS_UNBINDABLE,
   runbindable: MS_UNBINDABLE | MS_REC,
 };
-/** For the mount and all that is mounted below it: mount_setattr(2). In a VM there is nothing below but the host's own mounts. */
+/** For the mount and all that is mounted below it: mount_setattr(2). In a VM there is nothing below but what the host has there. */
 const RECURSIVE =
   /^r(ro|rw|nosuid|suid|nodev|dev|noexec|exec|nodiratime|diratime|relatime|norelatime|noatime|atime|strictatime|nostrictatime|nosymfollow|symfollow)$/;
 
@@ -84,6 +84,8 @@ export interface MountFlags {
   readonly isBind: boolean;
   readonly isRecursive: boolean;
   readonly isReadonly: boolean;
+  /** So is what is mounted below. */
+  readonly isReadonlyBelow: boolean;
   /** 0: as it is. */
   readonly propagation: number;
   /** For the file system. */
@@ -93,9 +95,11 @@ export interface MountFlags {
 export function mountFlags(options: readonly string[] = []): MountFlags {
   let flags = 0;
   let propagation = 0;
+  let isReadonlyBelow = false;
   const data: string[] = [];
   for (const word of options) {
     const option = RECURSIVE.test(word) ? word.slice(1) : word;
+    if (word === "rro" || word === "rrw") isReadonlyBelow = word === "rro";
     if (Object.hasOwn(SET, option)) flags |= SET[option] ?? 0;
     else if (Object.hasOwn(CLEAR, option)) flags &= ~(CLEAR[option] ?? 0);
     else if (Object.hasOwn(PROPAGATION, option)) propagation = PROPAGATION[option] ?? 0;
@@ -107,6 +111,7 @@ export function mountFlags(options: readonly string[] = []): MountFlags {
     isBind: (flags & MS_BIND) !== 0,
     isRecursive: (flags & MS_REC) !== 0,
     isReadonly: (flags & MS_RDONLY) !== 0,
+    isReadonlyBelow,
     propagation,
     data: data.join(","),
   };

@@ -30,7 +30,9 @@ export function joinShare(pid: number, folder: string, shared: readonly SharedPa
     // Copies of a slave are slaves: what is unmounted from them later stays mounted here.
     unshare(CLONE_FS | CLONE_NEWNS);
     mount("none", "/", "", MS_REC | MS_SLAVE);
-    for (const path of shared) copies.push({ path, fd: forPath(path.source, () => copyMount(path.source)) });
+    for (const path of shared) {
+      copies.push({ path, fd: forPath(path.source, () => copyMount(path.source, path.isAlone !== true)) });
+    }
     const namespace = openSync(`/proc/${String(pid)}/ns/mnt`, "r");
     try {
       enterNamespace(namespace, CLONE_NEWNS);
@@ -47,12 +49,12 @@ export function joinShare(pid: number, folder: string, shared: readonly SharedPa
   }
 }
 
-function place(target: string, { isFile, isReadonly, follows }: SharedPath, fd: number): void {
+function place(target: string, { isFile, isReadonly, isReadonlyBelow, follows }: SharedPath, fd: number): void {
   if (isFile) closeSync(openSync(target, "w"));
   else mkdirSync(target);
   // Before it is anywhere: what becomes of a mount later is nothing to its copies in other namespaces.
   if (follows !== true) makeCopyPrivate(fd);
-  if (isReadonly) makeCopyReadonly(fd);
+  if (isReadonly) makeCopyReadonly(fd, isReadonlyBelow === true);
   attachMount(fd, target);
 }
 

@@ -39,15 +39,18 @@ export function makeShare(folder: string, shared: readonly SharedPath[], isOpen:
   for (const path of shared) bind(folder, path);
 }
 
-function bind(folder: string, { source, name, isFile, isReadonly, follows }: SharedPath): void {
+function bind(
+  folder: string,
+  { source, name, isFile, isAlone, isReadonly, isReadonlyBelow, follows }: SharedPath,
+): void {
   const target = join(folder, name);
   try {
     if (isFile) closeSync(openSync(target, "w"));
     else mkdirSync(target);
-    mount(source, target, "", MS_BIND | MS_REC);
+    mount(source, target, "", isAlone === true ? MS_BIND : MS_BIND | MS_REC);
     // An engine that copies files mounts the volumes in the root for a moment: a guest would lose its own at these places.
     if (follows !== true) mount("none", target, "", MS_REC | MS_PRIVATE);
-    if (isReadonly) makeReadonly(target);
+    if (isReadonly) makeReadonly(target, isReadonlyBelow === true);
   } catch (error) {
     throw new HostError(`${source} cannot be given to the VM: ${(error as Error).message}`, { cause: error });
   }

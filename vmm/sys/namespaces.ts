@@ -66,9 +66,14 @@ function setAttributes(
   return nativeSyscall(SYS_MOUNT_SETATTR, fd, path, flags, attributes, MOUNT_ATTR_BYTES);
 }
 
-/** What is mounted at the path, and below it, cannot be written to by way of it. Throws SystemCallError. */
-export function makeReadonly(path: string): void {
-  if (setAttributes(AT_FDCWD, path, AT_RECURSIVE, { set: MOUNT_ATTR_RDONLY }) >= 0) return;
+/** Of a call that takes AT_RECURSIVE for what is mounted below. */
+function depth(isRecursive: boolean): number {
+  return isRecursive ? AT_RECURSIVE : 0;
+}
+
+/** What is mounted at the path cannot be written to by way of it; `isRecursive`: nor what is mounted below. Throws SystemCallError. */
+export function makeReadonly(path: string, isRecursive: boolean): void {
+  if (setAttributes(AT_FDCWD, path, depth(isRecursive), { set: MOUNT_ATTR_RDONLY }) >= 0) return;
   if (koffi.errno() !== ENOSYS) throw systemCallError("mount_setattr");
   // Before Linux 5.12: the mount alone.
   mount("none", path, "", MS_BIND | MS_REMOUNT | MS_RDONLY);
@@ -82,19 +87,19 @@ const OPEN_TREE_CLOEXEC = 0o2_000_000;
 const MOVE_MOUNT_F_EMPTY_PATH = 4;
 
 /**
- * A copy of what is mounted at the path and below it, which is mounted nowhere yet: a descriptor, for `attachMount` in whichever
+ * A copy of what is mounted at the path, with `isRecursive` and below it, which is mounted nowhere yet: a descriptor, for `attachMount` in whichever
  * namespace. Throws SystemCallError; ENOSYS before Linux 5.2.
  */
-export function copyMount(path: string): number {
-  const flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE;
+export function copyMount(path: string, isRecursive: boolean): number {
+  const flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | depth(isRecursive);
   const fd = nativeSyscall(SYS_OPEN_TREE, AT_FDCWD, path, flags, null, 0);
   if (fd < 0) throw systemCallError("open_tree");
   return fd;
 }
 
-/** The same for what `copyMount` has given. Throws SystemCallError; ENOSYS before Linux 5.12. */
-export function makeCopyReadonly(fd: number): void {
-  if (setAttributes(fd, "", AT_EMPTY_PATH | AT_RECURSIVE, { set: MOUNT_ATTR_RDONLY }) < 0) {
+/** As `makeReadonly`, of what `copyMount` has given. Throws SystemCallError; ENOSYS before Linux 5.12. */
+export function makeCopyReadonly(fd: number, isRecursive: boolean): void {
+  if (setAttributes(fd, "", AT_EMPTY_PATH | depth(isRecursive), { set: MOUNT_ATTR_RDONLY }) < 0) {
     throw systemCallError("mount_setattr");
   }
 }
