@@ -228,14 +228,14 @@ describe("oci config", () => {
   });
 
   it("a read-only bind without what is below it, and with it; what is mounted below a folder", () => {
-    const read = (options: readonly string[]): readonly boolean[] => {
+    const depthOf = (options: readonly string[]): readonly boolean[] => {
       const { isRecursive, isReadonly, isReadonlyBelow } = mountFlags(options);
       return [isRecursive, isReadonly, isReadonlyBelow];
     };
-    assert.deepEqual(read(["bind", "ro"]), [false, true, false]);
-    assert.deepEqual(read(["rbind", "ro"]), [true, true, false]);
-    assert.deepEqual(read(["rbind", "rro"]), [true, true, true]);
-    assert.deepEqual(read(["rbind", "rro", "rrw"]), [true, false, false]);
+    assert.deepEqual(depthOf(["bind", "ro"]), [false, true, false]);
+    assert.deepEqual(depthOf(["rbind", "ro"]), [true, true, false]);
+    assert.deepEqual(depthOf(["rbind", "rro"]), [true, true, true]);
+    assert.deepEqual(depthOf(["rbind", "rro", "rrw"]), [true, false, false]);
     const at = (point: string): string => `22 1 0:21 / ${point} rw shared:7 - tmpfs tmpfs rw\n`;
     const mounts = at("/") + at(bundle) + at(`${bundle}2/x`);
     assert.equal(hasMountsBelow(bundle, mounts), false);
@@ -244,6 +244,15 @@ describe("oci config", () => {
     const spaced = join(bundle, "with space");
     mkdirSync(spaced);
     assert.equal(hasMountsBelow(spaced, at(`${bundle}/with\\040space/a`)), true);
+    // In the guest it is one mount: that one is read-only only if all of it is.
+    const words = (source: string, options: readonly string[]): string => {
+      const mount = { destination: "/host", type: "bind", source, options };
+      return guestSetup(read({ ...PLAIN, mounts: [mount] }), bundle).steps.join(" ");
+    };
+    assert.ok(words("/", ["rbind", "ro"]).includes("b .vmlet/share/v1 /host 16384 d"));
+    assert.ok(words("/", ["rbind", "rro"]).includes("b .vmlet/share/v1 /host 16385 d"));
+    assert.ok(words("/", ["bind", "ro"]).includes("b .vmlet/share/v1 /host 16385 d"));
+    assert.ok(words(bundle, ["rbind", "ro", "rslave"]).includes("b .vmlet/share/v1 /host 16384 d"));
   });
 
   it("the VM is as large as its limit, or as an annotation says", () => {
