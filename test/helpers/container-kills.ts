@@ -20,6 +20,9 @@ import {
 import { RUNTIME, whyNoContainers } from "./oci-runtime.js";
 
 const COMMAND_LIMIT_MS = 120_000;
+/** From the end of `delete --force` to that of what the kernel has killed with its parent, on a host that is busy. */
+const SETTLE_MS = 5000;
+const LOOK_MS = 20;
 
 /** Who is killed, and when: from the beginning of the command that it belongs to. */
 const VICTIMS: readonly { readonly name: string; readonly withinMs: number }[] = [
@@ -91,8 +94,17 @@ export class ContainerKills {
       why = [String(error)];
     }
     const { status, said } = await this.#ended(this.#begin("delete", "--force", id));
-    const left = [...why, ...leftovers(this.#places)];
+    const left = [...why, ...(await this.#settled())];
     return { what, left: status === 0 ? left : [`delete --force: ${String(status)}: ${said}`, ...left] };
+  }
+
+  /** A process that was told to end with its command may still wait for a processor. */
+  async #settled(): Promise<string[]> {
+    for (const begun = performance.now(); ;) {
+      const left = leftovers(this.#places);
+      if (left.every((line) => !line.startsWith("process ")) || performance.now() - begun > SETTLE_MS) return left;
+      await sleep(LOOK_MS);
+    }
   }
 
   /** What the test itself has made. */
