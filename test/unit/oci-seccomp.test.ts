@@ -74,6 +74,16 @@ describe("oci: seccomp", function () {
     assert.match(run(masked, call.replace("VALUE", "0x1f")).stdout, / 7$/);
   });
 
+  it("calls that the guest's kernel does not have fail as there, and cost a filter nothing", () => {
+    const refuse = { names: ["mkdir", "mkdirat"], action: "SCMP_ACT_ERRNO" };
+    const all = allowBut(refuse);
+    const one = { ...all, architectures: ["SCMP_ARCH_X86_64"] };
+    assert.equal(compileSeccomp(all).program.length, compileSeccomp(one).program.length);
+    const x32 = "print syscall(0x40000000 + 39), ' ', $!+0";
+    assert.equal(run({ ...all, architectures: [...(all.architectures ?? []), "SCMP_ARCH_X32"] }, x32).stdout, "-1 38");
+    assert.equal(run(one, x32).signal, SIGSYS);
+  });
+
   it("what is refused by default is refused, and only what a rule allows goes on", () => {
     const all = run(
       {

@@ -21,10 +21,7 @@ export interface FilterCondition {
 
 type Bound = ReturnType<ReturnType<typeof koffi.load>["func"]>;
 
-function bind(): Record<
-  "init" | "resolve" | "addRule" | "addArchitecture" | "setAttribute" | "export" | "release",
-  Bound
-> {
+function bind(): Record<"init" | "resolve" | "addRule" | "setAttribute" | "export" | "release", Bound> {
   let library;
   try {
     library = koffi.load(LIBRARY);
@@ -35,13 +32,14 @@ function bind(): Record<
     init: library.func("seccomp_init", "int64_t", ["uint"]),
     resolve: library.func("seccomp_syscall_resolve_name", "int", ["str"]),
     addRule: library.func("seccomp_rule_add_array", "int", ["int64_t", "uint", "int", "uint", "void *"]),
-    addArchitecture: library.func("seccomp_arch_add", "int", ["int64_t", "uint"]),
     setAttribute: library.func("seccomp_attr_set", "int", ["int64_t", "int", "uint"]),
     export: library.func("seccomp_export_bpf", "int", ["int64_t", "int"]),
     release: library.func("seccomp_release", "void", ["int64_t"]),
   };
 }
 
+const SCMP_FLTATR_ACT_BADARCH = 2;
+const SCMP_ACT_ERRNO = 0x0005_0000;
 const SCMP_FLTATR_CTL_OPTIMIZE = 8;
 /** A search by halves in place of one call after the other. */
 const OPTIMIZE_TREE = 2;
@@ -58,10 +56,10 @@ export class SeccompFilter {
     this.#library.setAttribute(this.#context, SCMP_FLTATR_CTL_OPTIMIZE, OPTIMIZE_TREE);
   }
 
-  /** SCMP_ARCH_…; one that is there already stays. */
-  addArchitecture(architecture: number): void {
-    const result = this.#library.addArchitecture(this.#context, architecture);
-    if (result < 0 && result !== -EEXIST) throw refused("seccomp_arch_add", result);
+  /** Calls of others than x86-64 fail with `errno`; otherwise they kill the thread. */
+  refuseOtherArchitectures(errno: number): void {
+    const result = this.#library.setAttribute(this.#context, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_ERRNO | errno);
+    if (result < 0) throw refused("seccomp_attr_set of SCMP_FLTATR_ACT_BADARCH", result);
   }
 
   /** False if no system call has that name. */

@@ -1,7 +1,7 @@
 // linux.seccomp of config.json as a program for the guest's kernel. OCI runtime-spec, "Seccomp".
 import { ConfigError } from "../../errors.js";
 import { SeccompFilter, type FilterCondition } from "../../sys/seccomp.js";
-import { ACTIONS, ARCHITECTURES, FLAGS, OPERATORS } from "./names.js";
+import { ACTIONS, FLAGS, OPERATORS, SECCOMP_ARCHITECTURES } from "./names.js";
 
 export interface SeccompArgument {
   readonly index: number;
@@ -35,6 +35,9 @@ export interface SeccompProgram {
 }
 
 const EPERM = 1;
+const ENOSYS = 38;
+/** The guest's kernel has no other system calls than these: no 32-bit ones, no x32. */
+const NATIVE = "SCMP_ARCH_X86_64";
 const MAX_ERRNO = 0xffff;
 const MAX_INDEX = 5;
 
@@ -109,8 +112,8 @@ export function compileSeccomp(config: SeccompConfig): SeccompProgram {
   try {
     for (const name of config.architectures ?? []) {
       if (!/^SCMP_ARCH_[A-Z0-9_]+$/.test(name)) problem(`architectures: ${name} is no architecture`);
-      const architecture = Object.hasOwn(ARCHITECTURES, name) ? ARCHITECTURES[name] : undefined;
-      if (architecture !== undefined) filter.addArchitecture(architecture);
+      // Not one more in the filter: the guest's kernel reads all of it each time a program starts.
+      if (name !== NATIVE && SECCOMP_ARCHITECTURES.includes(name)) filter.refuseOtherArchitectures(ENOSYS);
     }
     const unknown = new Set<string>();
     for (const [at, { names, action, errnoRet, args }] of (config.syscalls ?? []).entries()) {

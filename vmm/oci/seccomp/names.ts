@@ -20,12 +20,6 @@ export const OPERATORS: Readonly<Record<string, number>> = {
   SCMP_CMP_GT: 6,
   SCMP_CMP_MASKED_EQ: 7,
 };
-/** Those that the guest's kernel can run programs of; others never come there. */
-export const ARCHITECTURES: Readonly<Record<string, number>> = {
-  SCMP_ARCH_X86_64: 0xc000_003e,
-  SCMP_ARCH_X86: 0x4000_0003,
-  SCMP_ARCH_X32: 0x4000_003e,
-};
 export const FLAGS: Readonly<Record<string, number>> = {
   SECCOMP_FILTER_FLAG_TSYNC: 1,
   SECCOMP_FILTER_FLAG_LOG: 2,
@@ -34,5 +28,6 @@ export const FLAGS: Readonly<Record<string, number>> = {
 
 export const SECCOMP_ACTIONS = Object.keys(ACTIONS);
 export const SECCOMP_OPERATORS = Object.keys(OPERATORS);
-export const SECCOMP_ARCHITECTURES = Object.keys(ARCHITECTURES);
+/** Of this processor. */
+export const SECCOMP_ARCHITECTURES: readonly string[] = ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"];
 export const SECCOMP_FLAGS = Object.keys(FLAGS);
