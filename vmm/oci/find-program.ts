@@ -15,24 +15,39 @@ const ANY_EXECUTE = 0o111;
 type Found = Stats | "unknown" | undefined;
 
 /** Throws ConfigError for a program that is certainly not there, or no program. */
-export function checkProgram({ process, mounts = [], hooks }: OciSpec, rootfs: string): void {
+export function checkProgram(spec: OciSpec, rootfs: string): void {
+  const found = search(spec, rootfs);
+  if (!("errno" in found)) return;
+  const [name = ""] = spec.process?.args ?? [];
+  throw new ConfigError([execFailure(name, found.errno, found.isFolder) ?? found.errno]);
+}
+
+/** The program's file, links followed; undefined where only the guest can tell. */
+export function programFile(spec: OciSpec, rootfs: string): Stats | undefined {
+  const found = search(spec, rootfs);
+  return "file" in found ? found.file : undefined;
+}
+
+type Search =
+  { readonly file: Stats | undefined } | { readonly errno: "ENOENT" | "EACCES"; readonly isFolder: boolean };
+
+function search({ process, mounts = [], hooks }: OciSpec, rootfs: string): Search {
   const [name = ""] = process?.args ?? [];
   const cwd = process?.cwd ?? "/";
-  if (name === "" || mayChangeFiles(hooks)) return;
+  if (name === "" || mayChangeFiles(hooks)) return { file: undefined };
   const covered = mounts.map(({ destination }) => posix.join("/", destination));
   const candidates = name.includes("/") ? [posix.resolve(cwd, name)] : inPath(name, process?.env ?? []);
-  if (candidates === undefined) return;
-  let errno = "ENOENT";
-  let isFolder = false;
+  if (candidates === undefined) return { file: undefined };
+  let refusal: Search = { errno: "ENOENT", isFolder: false };
   for (const path of candidates) {
     const found = inRoot(rootfs, path, covered);
-    if (found === "unknown") return;
+    if (found === "unknown") return { file: undefined };
     if (found === undefined) continue;
-    if (found.isFile() && (found.mode & ANY_EXECUTE) !== 0) return;
+    if (found.isFile() && (found.mode & ANY_EXECUTE) !== 0) return { file: found };
     // A shell goes on looking for another, and remembers this one.
-    if (name.includes("/") || !found.isDirectory()) [errno, isFolder] = ["EACCES", found.isDirectory()];
+    if (name.includes("/") || !found.isDirectory()) refusal = { errno: "EACCES", isFolder: found.isDirectory() };
   }
-  throw new ConfigError([execFailure(name, errno, isFolder) ?? errno]);
+  return refusal;
 }
 
 /** Undefined where the program's own search decides. */

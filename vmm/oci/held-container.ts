@@ -15,6 +15,7 @@ import { ProgramTemplate } from "../snapshot/program-template.js";
 import type { OpenSnapshot } from "../snapshot/restore.js";
 import { templatePath } from "../snapshot/template.js";
 import { mayChangeFiles } from "./hooks.js";
+import { programFile } from "./find-program.js";
 import { REMOVAL_REQUESTS, removeInterfaces } from "./network/guest-network.js";
 import { processOptions } from "./process-options.js";
 import type { OciProcess, OciSpec } from "./runtime-spec.js";
@@ -54,7 +55,7 @@ export class HeldContainer {
     const config = guestConfig(start.vm, hostQuirks());
     const request = encodeExec(this.#process.args, this.#options());
     const command = this.#process.args.map((word) => Buffer.from(word));
-    const variables = [request, ...(start.isNetworkless ? [Buffer.from("no network")] : [])];
+    const variables = [request, programOf(start), ...(start.isNetworkless ? [Buffer.from("no network")] : [])];
     this.#template = new ProgramTemplate(templatePath(config), { command, variables }, config.shares);
   }
 
@@ -82,6 +83,16 @@ export class HeldContainer {
       // Such as one whose root lacks the places of its mounts: the next one will be no other.
       if (!signal.aborted) this.#template.giveUp();
       return undefined;
+    }
+  }
+
+  /** A guest has gone on from it, or has found other files than it was made with. */
+  served(isAsBefore: boolean): void {
+    try {
+      if (isAsBefore) this.#template.accepted();
+      else this.#template.refused();
+    } catch {
+      // A cache that can only be read, or of which somebody removes what is old.
     }
   }
 
@@ -132,6 +143,12 @@ export class HeldContainer {
     const around = { steps: this.#steps, made, size: undefined, noInput };
     return { ...processOptions(this.#process, around), hold: true, wait: true };
   }
+}
+
+/** Images of which each has a program of that name, but not the same: they are of two kinds. */
+function programOf({ spec, vm }: ContainerStart): Buffer {
+  const file = programFile(spec, vm.source);
+  return Buffer.from(file === undefined ? "" : [file.ino, file.size, file.mtimeMs].join(" "));
 }
 
 function tapsOf({ network }: VmSpec): number {

@@ -167,19 +167,24 @@ class Life implements Controlled {
     const steps = [...group, ...this.#record.steps, ...filter];
     const isNetworkless = this.#network.seemsNone(this.#sourceOf(HOSTS), spec.hostname);
     const start = { spec, process, steps, made, noInput: isNullInput(), isNetworkless, vm: this.#vmSpec() };
+    let held: HeldContainer | undefined;
+    let isOpen = false;
     try {
-      const held = HeldContainer.of(start);
+      held = HeldContainer.of(start);
       const snapshot = await held?.open(this.#abort.signal);
       if (held === undefined || snapshot === undefined) return undefined;
+      isOpen = true;
       const vm = { ...start.vm, hostName: spec.hostname === "" ? undefined : spec.hostname };
       const workload = await Workload.start(vm, { log: () => undefined, held: snapshot }, this.#abort.signal);
+      held.served(true);
       const program = new StandardProgram(workload.agent, process, { steps, made, heldOn: held.stream });
       this.#held.set(workload, { program, isNetworkless });
       return workload;
     } catch (error) {
+      if (!(error instanceof VmmError)) throw error;
       // Its files are not what they were, or somebody removes what is kept.
-      if (error instanceof VmmError) return undefined;
-      throw error;
+      if (isOpen && !this.#abort.signal.aborted) held?.served(false);
+      return undefined;
     }
   }
 

@@ -1,7 +1,7 @@
 // Templates of programs: where a command comes again, its guest goes on from behind the command's exec. What fork, exec and
 // the end of the process before cost the guest's kernel has been paid for then, which is most of a short command's time on a
 // KVM that emulates that kernel. Each is a differential snapshot that lies over its template.
-import { closeSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { RestoreBlock } from "../../devices/pseudo/restore-block.js";
 import type { ResolvedShare } from "../config/shares.js";
@@ -19,6 +19,8 @@ import { markUsed, openIfReady, programsPath, removeAllBut } from "./template.js
 const MAX_PROGRAMS = 64;
 const PRIVATE_FOLDER = 0o700;
 const GIVEN_UP = "given-up";
+/** The last guest that would have gone on from it found other files. */
+const REFUSED = "refused";
 
 /** What decides which program is loaded, and what it finds. */
 export type ProgramStart = Pick<RestoreBlock, "command" | "variables" | "folder" | "hostName">;
@@ -84,6 +86,30 @@ export class ProgramTemplate {
 
   get isGivenUp(): boolean {
     return existsSync(join(this.#path, GIVEN_UP));
+  }
+
+  /** It has served. */
+  accepted(): void {
+    rmSync(join(this.#path, REFUSED), { force: true });
+  }
+
+  /**
+   * The files are not those that it was made with. Once, that may be somebody who has changed his own; the second time in a row
+   * they are nobody's any more, and the next one of its kind makes it anew. Throws SnapshotError if there can be no lock.
+   */
+  refused(): void {
+    const lock = tryLock(this.#path);
+    if (lock === undefined) return;
+    try {
+      if (existsSync(join(this.#path, REFUSED))) {
+        rmSync(this.#path, { recursive: true, force: true });
+        makeFolder(this.#path);
+      } else if (existsSync(this.#path)) {
+        writeFileSync(join(this.#path, REFUSED), "");
+      }
+    } finally {
+      closeSync(lock);
+    }
   }
 
   /** Made now if there is none, in a guest that ends then. Throws SnapshotError, and what a restore throws. */
