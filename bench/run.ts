@@ -16,6 +16,7 @@ import { image } from "./system/image.bench.js";
 import { lab } from "./system/lab.bench.js";
 import { memory } from "./system/memory.bench.js";
 import { migrate } from "./system/migrate.bench.js";
+import { oci } from "./system/oci.bench.js";
 import { run } from "./system/run.bench.js";
 import { runLab } from "./system/run-lab.bench.js";
 import { shares } from "./system/shares.bench.js";
@@ -39,6 +40,7 @@ const BENCHES: readonly Bench[] = [
   migrate,
   run,
   runLab,
+  oci,
   shares,
   streams,
   softwareKvm,

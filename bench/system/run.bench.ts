@@ -1,12 +1,11 @@
-// Programs in VMs: `vmlet run`, and a container as a VM, as a whole process beside `docker run` and `runc run` of the same image; a command in a VM that
+// Programs in VMs: `vmlet run` as a whole process beside `docker run` and `runc run` of the same image; a command in a VM that
 // runs, beside what the guest itself needs for it; bytes through a command's output and input, and what the VM's process keeps.
-import { execFileSync, spawnSync } from "node:child_process";
-import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { openDocker, whyNoDocker, type DockerHost } from "../../test/helpers/docker-host.js";
 import { shareProblem } from "../../test/helpers/share-guard.js";
-import { findProgram } from "../../vmm/host/programs.js";
 import { Vm } from "../../vmm/index.js";
 import {
   atMost,
@@ -22,54 +21,25 @@ import {
   type Variant,
 } from "../harness.js";
 import { acceleratorInWords } from "../stamp.js";
+import { makeRoot, runcVariant, WALL, wholeProcess } from "./whole-process.js";
 
-const BUSYBOX = "/bin/busybox";
 const APPLETS = ["sh", "true", "cat", "dd"];
 const RUN = "vmlet run IMAGE true";
 const VOLUME = "vmlet run --volume IMAGE true";
 const DOCKER = "docker run IMAGE true";
-const DOCKER_VMLET = "docker run --runtime=vmlet IMAGE true";
 const RUNC = "runc run true";
 const EXEC = "vm.exec true";
 const INSIDE = "the guest's own fork and exec of true";
 const OUT = "bytes out of a command";
 const IN = "bytes into a command";
-const WALL = "whole_process_ms";
 const TIME = "time_ms";
 const SPEED = "speed_mib_per_s";
 const KEPT = "kept_mib";
-const RUNTIME = "vmlet";
-/** Of a boot; of a template; of a program's template; a run. */
-const WARM_UPS = 4;
 const FORKS = 10;
 const STREAM_MIB = 8;
 const MIB = 2 ** 20;
 /** Between two commands: the agent makes itself ready for the next, `ms`. */
 const PAUSE_MS = 200;
-
-function makeRoot(folder: string): string {
-  const root = join(folder, "root");
-  for (const name of ["bin", "etc", "proc", "sys", "dev", "tmp"]) mkdirSync(join(root, name), { recursive: true });
-  copyFileSync(BUSYBOX, join(root, "bin/busybox"));
-  for (const name of APPLETS) symlinkSync("busybox", join(root, "bin", name));
-  return root;
-}
-
-function wallMs(argv: readonly string[]): number {
-  const [program = "", ...words] = argv;
-  const began = performance.now();
-  const { status, stderr } = spawnSync(program, words, { encoding: "utf8", stdio: ["ignore", "ignore", "pipe"] });
-  const ms = performance.now() - began;
-  if (status !== 0) throw new Error(`${program} has ended with ${String(status)}: ${stderr}`);
-  return ms;
-}
-
-function wholeProcess(name: string, argv: (round: number) => readonly string[]): Variant {
-  let round = 0;
-  const turn = (): { [WALL]: number } => ({ [WALL]: wallMs(argv(round++)) });
-  for (let warmUp = 0; warmUp < WARM_UPS; warmUp++) turn();
-  return { name, turn };
-}
 
 /** A folder of its own each time. */
 function volumeVariants(folder: string, image: string): Variant[] {
@@ -82,25 +52,6 @@ function volumeVariants(folder: string, image: string): Variant[] {
       return [resolve("dist/vmlet.js"), "run", "--quiet", "--volume", `${shared}:/data`, image, "true"];
     }),
   ];
-}
-
-function runcVariant(folder: string, root: string): Variant {
-  if (findProgram("runc") === undefined) {
-    return { name: RUNC, turn: () => Promise.reject(new Error("runc is not installed")) };
-  }
-  const bundle = join(folder, "bundle");
-  mkdirSync(bundle);
-  execFileSync("runc", ["spec"], { cwd: bundle });
-  const path = join(bundle, "config.json");
-  const config = JSON.parse(readFileSync(path, "utf8")) as {
-    process: { terminal: boolean; args: string[] };
-    root: { path: string };
-  };
-  config.process.terminal = false;
-  config.process.args = ["true"];
-  config.root.path = root;
-  writeFileSync(path, JSON.stringify(config));
-  return wholeProcess(RUNC, (round) => ["runc", "run", "--bundle", bundle, `vmlet-bench-${String(round)}`]);
 }
 
 function commands(vm: Vm): Variant[] {
@@ -147,25 +98,19 @@ function commands(vm: Vm): Variant[] {
 }
 
 async function measureAll(folder: string, docker: DockerHost | undefined, context: BenchContext) {
-  const root = makeRoot(folder);
+  const root = makeRoot(folder, APPLETS);
   const image = join(folder, "image.tar");
   execFileSync("tar", ["-C", root, "-cf", image, "."]);
   context.progress("the guests that later ones go on from boot");
   const list = [
     wholeProcess(RUN, () => [resolve("dist/vmlet.js"), "run", "--quiet", image, "true"]),
     ...volumeVariants(folder, image),
-    runcVariant(folder, root),
+    runcVariant(RUNC, folder, root),
   ];
   if (docker !== undefined) {
     docker.importTree(root, "vmlet-bench-run");
-    const words = (...options: readonly string[]): string[] => [
-      ...docker.client,
-      ...["run", "--rm", "--network", "none", ...options, "vmlet-bench-run", "true"],
-    ];
-    list.push(
-      wholeProcess(DOCKER, () => words()),
-      wholeProcess(DOCKER_VMLET, () => words(`--runtime=${RUNTIME}`)),
-    );
+    const words = [...docker.client, "run", "--rm", "--network", "none", "vmlet-bench-run", "true"];
+    list.push(wholeProcess(DOCKER, () => words));
   }
   const vm = await Vm.start({ image });
   try {
@@ -183,10 +128,7 @@ export const run: Bench = {
     const state = process.env["VMLET_STATE"];
     process.env["VMLET_STATE"] = join(folder, "state");
     const why = whyNoDocker();
-    const docker =
-      why === undefined
-        ? await openDocker(["--add-runtime", `${RUNTIME}=${resolve("dist/vmlet-runtime")}`])
-        : undefined;
+    const docker = why === undefined ? await openDocker() : undefined;
     try {
       const measurements = await measureAll(folder, docker, context);
       const failures: Failure[] = [
@@ -210,7 +152,6 @@ function targetsOf(measured: Pick<BenchResult, "series" | "failures">): Target[]
     targets.push(ratioAtMost(name, samplesOf(measured, one, metric), samplesOf(measured, other, metric), limit));
   };
   ratio("vmlet run of an image, of docker run's time", RUN, DOCKER, WALL, 1);
-  ratio("docker run with vmlet as its runtime, of docker run's time", DOCKER_VMLET, DOCKER, WALL, 2);
   ratio("a command in a VM that runs, of the guest's own time for it", EXEC, INSIDE, TIME, 1);
   for (const name of [OUT, IN]) {
     if (hasSeries(measured, name, KEPT)) {
@@ -223,7 +164,7 @@ function targetsOf(measured: Pick<BenchResult, "series" | "failures">): Target[]
 function notes(): string[] {
   return [
     `/dev/kvm of this host: ${acceleratorInWords()}. An image of Debian's static busybox, 512 MiB, no network.`,
-    "vmlet run, and Docker's container in a VM, go on from a guest in which true is loaded: this command has come before.",
+    "vmlet run goes on from a guest in which true is loaded: this command has come before.",
     "On a KVM that emulates the guest's kernel, a pipe inside the guest is as slow as one to the host.",
   ];
 }
