@@ -77,6 +77,8 @@ export interface Capability {
   readonly body: Uint8Array;
   /** Bits that the guest may write, each from the capability's start. */
   readonly writable?: readonly { readonly offset: number; readonly size: AccessSize; readonly bits: number }[];
+  /** Where it lies; by default behind the one before. */
+  readonly at?: number;
 }
 
 export interface FunctionOptions {
@@ -95,6 +97,10 @@ export interface FunctionOptions {
     readonly bar: number;
     readonly tableOffset: number;
     readonly pbaOffset: number;
+    /** By default that of the table. */
+    readonly pbaBar?: number;
+    /** Where the capability lies; by default first of all. */
+    readonly at?: number;
   };
 }
 
@@ -193,7 +199,8 @@ export class EmulatedFunction implements PciFunction {
     if (msix !== undefined) all.unshift(msixCapability(msix));
     let link = PCI_CAPABILITY_LIST;
     let at = PCI_STD_HEADER_SIZEOF;
-    for (const { id, body, writable = [] } of all) {
+    for (const { id, body, writable = [], at: given } of all) {
+      at = given ?? at;
       if (id === PCI_CAP_ID_MSIX) this.#msixAt = at;
       this.lastCapability = at;
       this.config.set(link, [at]);
@@ -226,16 +233,24 @@ export class EmulatedFunction implements PciFunction {
   }
 }
 
-function msixCapability({ msix, bar, tableOffset, pbaOffset }: NonNullable<FunctionOptions["msix"]>): Capability {
+function msixCapability({
+  msix,
+  bar,
+  tableOffset,
+  pbaOffset,
+  pbaBar = bar,
+  at,
+}: NonNullable<FunctionOptions["msix"]>): Capability {
   const body = new DataView(new ArrayBuffer(PCI_CAP_MSIX_SIZEOF - 2));
   body.setUint16(0, msix.vectors - 1, true);
   // Offsets are multiples of eight; below them stands which range.
   body.setUint32(2, tableOffset + bar, true);
-  body.setUint32(6, pbaOffset + bar, true);
+  body.setUint32(6, pbaOffset + pbaBar, true);
   const bits = PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL;
   return {
     id: PCI_CAP_ID_MSIX,
     body: new Uint8Array(body.buffer),
     writable: [{ offset: PCI_MSIX_FLAGS, size: 2, bits }],
+    ...(at !== undefined && { at }),
   };
 }

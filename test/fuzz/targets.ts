@@ -1,6 +1,7 @@
 // Every fuzzer of the tree, by name.
 import type { FuzzTarget } from "./target.js";
 import { agentTarget, relayTarget } from "./targets/agent.js";
+import { assignedTarget } from "./targets/assigned.js";
 import { balloonTarget } from "./targets/balloon.js";
 import { blockTarget, slowBlockTarget } from "./targets/block.js";
 import { consoleTarget } from "./targets/console.js";
@@ -21,6 +22,7 @@ export const FUZZ_TARGETS: readonly FuzzTarget[] = [
   queueTarget,
   transportTarget,
   pciTarget,
+  assignedTarget,
   blockTarget,
   slowBlockTarget,
   rngTarget,

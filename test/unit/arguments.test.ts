@@ -42,6 +42,7 @@ const VALUES: Readonly<Record<string, string>> = {
   console: "serial",
   balloon: "1",
   share: "s",
+  vfio: "01:00.0",
   report: "r",
   metrics: "m",
   control: "c",

@@ -36,7 +36,7 @@ describe("config", () => {
       (error) => {
         assert.ok(error instanceof errors.ConfigError);
         assert.deepEqual(error.problems, [
-          'Unknown option "colour"; known are kernel, initrd, cmdline, bareCmdline, memoryMib, cpus, smt, hugePages, nested, pci, cpuTemplate, protocol, quiet, disks, nets, mmds, vsock, console, rng, rngRateLimiter, balloon, shares, keyboard, commandChannel',
+          'Unknown option "colour"; known are kernel, initrd, cmdline, bareCmdline, memoryMib, cpus, smt, hugePages, nested, pci, cpuTemplate, protocol, quiet, disks, nets, mmds, vsock, console, rng, rngRateLimiter, balloon, shares, vfio, keyboard, commandChannel',
           'kernel "" is not a path',
           "Memory (memoryMib) 3 is not a whole number from 16 to 1048576 MiB",
           "Number of vCPUs (cpus) 0 is not a whole number from 1 to 32",

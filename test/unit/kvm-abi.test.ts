@@ -1,10 +1,11 @@
-// Needs: gcc and Debian's linux-libc-dev. Every number of kvm-abi.ts and vhost-abi.ts against the C compiler's.
+// Needs: gcc and Debian's linux-libc-dev. Every number of kvm-abi.ts, vfio-abi.ts and vhost-abi.ts against the C compiler's.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as kvm from "../../vmm/sys/kvm-abi.js";
+import * as vfio from "../../vmm/sys/vfio-abi.js";
 import * as vhost from "../../vmm/sys/vhost-abi.js";
 
 /** Members of kvm_run's exit union, and the nested structures of others, as C spells them. */
@@ -32,7 +33,7 @@ function member(structure: string, field: string): string {
 
 /** C expression and expected value of everything that the module exports. */
 function expectations(): [name: string, expression: string, value: number][] {
-  return Object.entries({ ...kvm, ...vhost }).flatMap(([name, value]): [string, string, number][] => {
+  return Object.entries({ ...kvm, ...vfio, ...vhost }).flatMap(([name, value]): [string, string, number][] => {
     if (typeof value === "object") {
       return Object.entries(value).map(([field, offset]) => [
         `${name}.${field}`,
@@ -59,6 +60,7 @@ describe("kvm-abi", () => {
         "#include <stddef.h>",
         "#include <stdio.h>",
         "#include <linux/kvm.h>",
+        "#include <linux/vfio.h>",
         "#include <linux/vhost.h>",
         "int main(void) {",
         ...lines,

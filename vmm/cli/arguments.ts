@@ -36,6 +36,7 @@ export interface BootOptions {
   readonly protocol: BootProtocol;
   readonly nested: boolean;
   readonly pci: boolean;
+  readonly vfio: readonly string[];
   readonly cpuTemplate: string | undefined;
   readonly disks: readonly DiskConfig[];
   readonly nets: readonly NetConfig[];
@@ -69,6 +70,7 @@ export const BOOT_FLAGS = {
   protocol: { type: "string" },
   nested: { type: "boolean" },
   pci: { type: "boolean" },
+  vfio: { type: "string", multiple: true },
   "cpu-template": { type: "string" },
   disk: { type: "string", multiple: true },
   net: { type: "string", multiple: true },
@@ -112,6 +114,7 @@ export function parseBoot(argv: readonly string[]): BootOptions {
     protocol: oneOf("--protocol", values.protocol ?? "auto", PROTOCOLS),
     nested: values.nested ?? false,
     pci: values.pci ?? false,
+    vfio: (values.vfio ?? []).map(parseVfio),
     cpuTemplate: values["cpu-template"],
     disks: (values.disk ?? []).map(parseDisk),
     nets: (values.net ?? []).map(parseNet),
@@ -136,6 +139,7 @@ export function parseBoot(argv: readonly string[]): BootOptions {
 export const LAB_FLAGS = {
   cpu: { type: "string" },
   model: { type: "string" },
+  nvme: { type: "string" },
   help: { type: "boolean", short: "h" },
 } as const;
 
@@ -146,17 +150,20 @@ export function parseLab(argv: readonly string[]): {
   help: boolean;
   cpu: LabCpu;
   model: string | undefined;
+  nvme: string | undefined;
   command: string[];
 } {
   const [args, command] = split(argv);
   const { values } = parseOptions(args, LAB_FLAGS, "vmlet lab");
   const cpu = oneOf("--cpu", values.cpu ?? "amd", LAB_CPUS);
-  const { model } = values;
+  const { model, nvme } = values;
   if (model !== undefined && !MODEL.test(model)) {
     throw new UsageError(`--model ${JSON.stringify(model)} is not a processor's name, such as EPYC or Opteron_G3`);
   }
   if (model !== undefined && cpu !== "amd") throw new UsageError("--model is for --cpu amd: Bochs has one processor");
-  return { help: values.help ?? false, cpu, model, command };
+  if (nvme === "") throw new UsageError("--nvme is empty: give the path of a disk's file");
+  if (nvme !== undefined && cpu !== "amd") throw new UsageError("--nvme is for --cpu amd: Bochs has no IOMMU");
+  return { help: values.help ?? false, cpu, model, nvme, command };
 }
 
 /** As Node's parseArgs takes them. */
@@ -233,6 +240,12 @@ export function parseMemory(text: string): number {
   const mib = bytes / MIB;
   if (!Number.isInteger(mib)) throw new UsageError(`--memory ${text}: not a whole number of MiB`);
   return mib;
+}
+
+/** The rest is said of a configuration. */
+function parseVfio(text: string): string {
+  if (text === "") throw new UsageError('--vfio "": give the address of a PCI device, such as 0000:01:00.1');
+  return text;
 }
 
 function parseCount(flag: string, text: string): number {

@@ -54,11 +54,12 @@ function isTemplateFile<Config extends ResolvedConfig>(
 }
 
 /** The lab is a host of its own: an interface or a socket of it would lead nowhere. */
-function refuseHostDevices({ configFile, control }: BootOptions, { nets, vsock, shares }: ResolvedConfig): void {
+function refuseHostDevices({ configFile, control }: BootOptions, { nets, vsock, shares, vfio }: ResolvedConfig): void {
   const given = [
     ...(nets.length > 0 ? [configFile === undefined ? "--net" : "network-interfaces"] : []),
     ...(vsock === undefined ? [] : [configFile === undefined ? "--vsock" : "vsock"]),
     ...(shares.length > 0 ? ["--share"] : []),
+    ...(vfio.length > 0 ? ["--vfio"] : []),
     ...(control === undefined ? [] : ["--control"]),
   ];
   if (given.length === 0) return;

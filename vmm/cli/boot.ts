@@ -37,6 +37,12 @@ export async function boot(argv: readonly string[], { isRehearsal = false } = {}
   if (options.pci && options.kernel === undefined) {
     throw new UsageError("vmlet boot: --pci needs a --kernel with PCI: vmlet's own have none");
   }
+  if (options.vfio.length > 0 && options.kernel === undefined) {
+    throw new UsageError("vmlet boot: --vfio needs a --kernel with PCI and the device's driver: vmlet's own have none");
+  }
+  if (options.vfio.length > 0 && options.fromTemplate) {
+    throw new UsageError("vmlet boot: --vfio and --from-template contradict each other: such a guest cannot be saved");
+  }
   checkUserWords(options);
   const resolved = resolveConfig(vmConfig(options));
   await checkOutputs({ ...options, vsock: options.vsock?.path }, [
@@ -156,6 +162,7 @@ function vmConfig(options: BootOptions) {
     cpus: options.cpus,
     nested: options.nested,
     pci: options.pci,
+    vfio: options.vfio.map((device) => ({ device })),
     cpuTemplate: options.cpuTemplate,
     protocol: options.protocol,
     quiet: options.quiet,

@@ -82,6 +82,8 @@ Options:
       --protocol NAME    entry of an ELF kernel: auto (default), linux64, pvh
       --nested           show the guest VT-x or AMD-V
       --pci              virtio devices on a PCI bus, as stock kernels want them
+      --vfio DEVICE      a PCI device of this host for the guest alone, such as
+                         0000:01:00.1, on a PCI bus; repeatable
       --cpu-template NAME
                          show the guest a part of the processor: T2, T2S, T2CL
                          (Intel), T2A (AMD), or a file; its snapshots then go on
@@ -278,7 +280,7 @@ More: lab.md, ci.md; "vmlet --help" says where.
 
 export const LAB_HELP = `Runs a command in the lab, an emulated host with its own KVM.
 
-Usage: vmlet lab [--cpu amd|intel] [--model NAME] [-- COMMAND...]
+Usage: vmlet lab [--cpu amd|intel] [--model NAME] [--nvme FILE] [-- COMMAND...]
 
 Options:
       --cpu CPU          amd (default): QEMU emulates AMD-V, up in seconds;
@@ -287,6 +289,8 @@ Options:
       --model NAME       an AMD processor that QEMU knows, such as EPYC or
                          Opteron_G3, not all that QEMU can emulate: to try what
                          goes on there; such a lab boots each time
+      --nvme FILE        an IOMMU, and FILE as an NVMe disk with virtual
+                         functions: devices for --vfio; it boots each time
   -h, --help             print this text
 
 Without COMMAND, a shell. It starts in /input/vmlet, where the package lies,

@@ -13,7 +13,7 @@ import { print } from "../host/say.js";
 const LAB_MEMORY_MIB = 1536;
 
 export async function lab(argv: readonly string[]): Promise<number> {
-  const { help, cpu, model, command } = parseLab(argv);
+  const { help, cpu, model, nvme, command } = parseLab(argv);
   if (help) {
     print((await import("./help.js")).LAB_HELP);
     return 0;
@@ -23,6 +23,7 @@ export async function lab(argv: readonly string[]): Promise<number> {
     {
       cpu,
       ...(model === undefined ? {} : { model }),
+      nvmeDisk: nvme,
       packageRoot: packageRoot(),
       memoryMib: LAB_MEMORY_MIB,
       cpus: Math.max(2, availableParallelism()),

@@ -2,6 +2,7 @@
 // Paths are absolute, and the command line is whole.
 import { resolve } from "node:path";
 import { CPU_TEMPLATE_NAMES, type CpuTemplateName } from "./defaults.js";
+import { ConfigError } from "../errors.js";
 import { resolveConfig } from "./resolve.js";
 import type { ResolvedNet } from "./nets.js";
 import type { ResolvedShare } from "./shares.js";
@@ -9,7 +10,7 @@ import type { ResolvedConfig, VmConfig } from "./types.js";
 
 /** As plain data: fields that are undefined are left out. */
 export function describeConfig(config: ResolvedConfig): VmConfig {
-  const { kernel, initrd, disks, nets, vsock, cpuTemplate, shares, ...rest } = config;
+  const { kernel, initrd, disks, nets, vsock, cpuTemplate, shares, vfio, ...rest } = config;
   const described: VmConfig = {
     ...rest,
     bareCmdline: true,
@@ -20,6 +21,7 @@ export function describeConfig(config: ResolvedConfig): VmConfig {
     nets: nets.map(describeNet),
     vsock: vsock === undefined ? undefined : { ...vsock, path: resolve(vsock.path) },
     shares: shares.length === 0 ? undefined : shares.map(describeShare),
+    vfio: vfio.length === 0 ? undefined : vfio.map((device) => ({ device })),
   };
   return JSON.parse(JSON.stringify(described)) as VmConfig;
 }
@@ -35,6 +37,8 @@ function isTemplateName(cpuTemplate: string | undefined): cpuTemplate is CpuTemp
 /** What was described, again. Throws ConfigError for what cannot be. */
 export function resolveDescribed(described: VmConfig): ResolvedConfig {
   const config = resolveConfig(described);
+  // Nobody has saved such a guest; and no file has a say in which devices of this host are given away.
+  if (config.vfio.length > 0) throw new ConfigError(["A saved guest has no assigned devices (vfio)"]);
   // It is whole: what the devices add to one is in it already.
   return { ...config, cmdline: described.cmdline ?? "" };
 }

@@ -22,6 +22,7 @@ import { PATH_SCHEMA } from "./schema.js";
 import { resolveShares, SHARES_SCHEMA } from "./shares.js";
 import type { ResolvedConfig, VmConfig } from "./types.js";
 import { userNetParameters } from "./user-net.js";
+import { resolveVfio, VFIO_SCHEMA } from "./vfio.js";
 import { resolveVsock, VSOCK_SCHEMA } from "./vsock.js";
 
 const MEMORY_TITLE = "Memory (memoryMib)";
@@ -58,6 +59,7 @@ export const VM_SCHEMA = {
     rngRateLimiter: RATE_LIMITER_SCHEMA,
     balloon: BALLOON_SCHEMA,
     shares: SHARES_SCHEMA,
+    vfio: VFIO_SCHEMA,
     keyboard: { type: "boolean" },
     commandChannel: { type: "boolean" },
   },
@@ -72,7 +74,9 @@ export function resolveConfig(given: VmConfig): ResolvedConfig {
   const { kernel = "", initrd, protocol = "auto", console = "serial" } = config;
   const { memoryMib = DEFAULT_MEMORY_MIB, cpus = DEFAULT_CPUS, smt = false, hugePages = "none" } = config;
   const isMemoryWrong = problems.some((problem) => problem.startsWith(MEMORY_TITLE));
-  const nets = resolveNets(config.nets ?? [], config.pci === true, problems);
+  const vfio = resolveVfio(config.vfio ?? [], config.balloon !== undefined, problems);
+  const pci = config.pci === true || vfio.length > 0;
+  const nets = resolveNets(config.nets ?? [], pci, problems);
   const devices = {
     disks: resolveDisks(config.disks ?? [], problems),
     nets,
@@ -93,14 +97,14 @@ export function resolveConfig(given: VmConfig): ResolvedConfig {
     problems.push(`Number of devices ${String(count)} is more than ${String(MAX_VIRTIO_DEVICES)}`);
   }
   // On a PCI bus none of them needs a line.
-  const interrupts = config.pci === true ? undefined : interruptProblem(count, config.cmdline ?? "");
+  const interrupts = pci ? undefined : interruptProblem(count, config.cmdline ?? "");
   if (interrupts !== undefined) problems.push(interrupts);
   const machine = { cpus, smt, memoryMib, hugePages };
   problems.push(...machineProblems(machine, { cpus: CPUS_TITLE, memoryMib: MEMORY_TITLE }));
   if (hugePages !== "none" && devices.shares.length > 0) {
     problems.push(`Folders can be shared only with memory of ordinary pages (hugePages ${hugePages})`);
   }
-  if (config.pci === true && devices.shares.length > 0) {
+  if (pci && devices.shares.length > 0) {
     problems.push("Folders can be shared only with devices that are not on a PCI bus (pci)");
   }
   if (problems.length > 0) throw new ConfigError(problems);
@@ -120,10 +124,11 @@ export function resolveConfig(given: VmConfig): ResolvedConfig {
     smt,
     hugePages,
     nested: config.nested ?? false,
-    pci: config.pci ?? false,
+    pci,
     cpuTemplate: config.cpuTemplate,
     protocol,
     ...devices,
+    vfio,
     keyboard: config.keyboard ?? false,
     commandChannel: config.commandChannel ?? false,
   };

@@ -6,6 +6,7 @@ import type { MmdsConfig, ResolvedMmds } from "./mmds.js";
 import type { RateLimiterConfig } from "../../devices/virtio/rate-limiter.js";
 import type { NetConfig, ResolvedNet } from "./nets.js";
 import type { ResolvedShare, ShareConfig } from "./shares.js";
+import type { VfioConfig } from "./vfio.js";
 import type { ResolvedVsock, VsockConfig } from "./vsock.js";
 
 /** How an ELF kernel that offers both is entered. */
@@ -62,6 +63,8 @@ export interface VmConfig {
   readonly balloon?: BalloonConfig | undefined;
   /** Folders of this host that the guest can mount. */
   readonly shares?: readonly ShareConfig[] | undefined;
+  /** PCI devices of this host that the guest is given; it has a PCI bus then, and its kernel needs drivers. */
+  readonly vfio?: readonly VfioConfig[] | undefined;
   /** A keyboard behind the i8042 controller, for `Vm.pressCtrlAltDel`; its driver may look for it for a while. */
   readonly keyboard?: boolean | undefined;
   /** Bytes to and from the command that vmlet's init runs (`vmlet.exec=`) take a channel of their own, not the terminal. */
@@ -90,6 +93,8 @@ export interface ResolvedConfig {
   readonly rngRateLimiter: RateLimiterConfig | undefined;
   readonly balloon: ResolvedBalloon | undefined;
   readonly shares: readonly ResolvedShare[];
+  /** Addresses of PCI devices of this host. */
+  readonly vfio: readonly string[];
   readonly keyboard: boolean;
   readonly commandChannel: boolean;
 }

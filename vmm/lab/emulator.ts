@@ -35,6 +35,11 @@ export interface LabOptions extends MachineSize {
   /** The package's program is to be there for `isVmlet` commands, if need be in front of the inputs. */
   readonly needsVmlet?: boolean;
   readonly disks?: readonly LabDisk[];
+  /**
+   * A file as an NVMe disk with virtual functions, behind an IOMMU: what a guest can be given as a device. Such a lab boots, and
+   * is not saved.
+   */
+  readonly nvmeDisk?: string | undefined;
 }
 
 /** Disks that come and go; the numbers go on behind those of LabOptions.disks, and none comes twice. */

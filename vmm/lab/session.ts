@@ -124,7 +124,7 @@ export class LabSession {
     EMULATORS[cpu].check(options);
     const base = await labBase(options.packageRoot, cpu);
     abort?.throwIfAborted();
-    if (cpu !== "amd" || options.model !== undefined || !useSavedState)
+    if (cpu !== "amd" || options.model !== undefined || options.nvmeDisk !== undefined || !useSavedState)
       return LabSession.#begin(options, base, undefined, start);
     const state: StateOrReason = await savedState(options, base, start);
     if ("why" in state) {

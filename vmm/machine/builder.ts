@@ -142,6 +142,7 @@ function prepare(
     hostSides.run();
   });
   const factories = deviceSupport?.openDevices(config, (close) => hostSides.add(close)) ?? [];
+  const assigned = deviceSupport?.openAssigned(config, (close) => hostSides.add(close));
   const system = KvmSystem.open();
   undo.files.add(() => {
     system.close();
@@ -155,6 +156,7 @@ function prepare(
     quirks,
     cpuTemplate,
     factories,
+    assigned,
     addresses: deviceAddresses(factories.length, config.pci, config.memoryMib * MIB),
     deviceSupport,
     hostSides,

@@ -35,6 +35,7 @@ import {
 } from "../sys/kvm-abi.js";
 import type { MachineDescriptor } from "../vcpu/messages.js";
 import { VmShared } from "../vcpu/shared.js";
+import type { AssignedDevices } from "../pci/vfio/assigned-devices.js";
 import type { DeviceFactory } from "../virtio/device-host.js";
 import type { DeviceParts, DeviceSupport } from "../virtio/device-support.js";
 import { RegisterPages } from "../virtio/register-pages.js";
@@ -90,6 +91,8 @@ export interface MachineInputs {
   readonly saved: SavedMachine | undefined;
   /** Devices whose host sides are open, and where they lie. */
   readonly factories: readonly DeviceFactory[];
+  /** Devices of the host that are open, too. */
+  readonly assigned: AssignedDevices | undefined;
   readonly addresses: DeviceAddresses;
   readonly deviceSupport: DeviceSupport | undefined;
 }
@@ -153,7 +156,10 @@ export function createMachine(inputs: MachineInputs, undo: (unmake: () => void) 
     deviceSupport,
     devices,
     ioEvents,
-    pci: bridge === undefined ? undefined : { vm, bridge, hasDoorbells: hasIoeventfd },
+    pci:
+      bridge === undefined
+        ? undefined
+        : { vm, bridge, hasDoorbells: hasIoeventfd, assigned: inputs.assigned, firstSlot: firstFreeSlot(memory) },
     hasIoeventfd,
     command,
     quirks,
@@ -184,6 +190,11 @@ function pulsed(vm: VmFd, gsi: number): InterruptLine {
       vm.pulseIrqLine(gsi);
     },
   };
+}
+
+/** Behind those of setMemory. */
+function firstFreeSlot({ regions }: MappedGuestMemory): number {
+  return regions.length + 2;
 }
 
 /** Every slot before the irqchip: afterwards each costs a grace period of the host's kernel. */

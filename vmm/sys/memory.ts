@@ -39,8 +39,8 @@ export function mmapHugePages(length: number): number {
 }
 
 /** Shared mapping of a file descriptor, such as a vCPU's kvm_run. */
-export function mmapFile(fd: number, length: number): number {
-  return map(length, PROT_READ | PROT_WRITE, MAP_SHARED, fd);
+export function mmapFile(fd: number, length: number, offset = 0): number {
+  return map(length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, offset);
 }
 
 /**

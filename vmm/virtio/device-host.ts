@@ -143,6 +143,10 @@ export interface PlacedDevice {
 export interface DevicePlaces {
   /** What answers in the machine's ranges. */
   readonly registers: readonly BusDevice[];
+  /** As DeviceHost.relayInterrupts, for what is there besides virtio devices. */
+  relayInterrupts(isOn: boolean): void;
+  /** Why the guest cannot be saved, whatever its virtio devices are; undefined if it can. */
+  whyNotSaved(): string | undefined;
   place(options: TransportOptions, device: number): PlacedDevice;
 }
 
@@ -179,6 +183,7 @@ export class DeviceHost {
   /** What answers in the machine's ranges of virtio devices. */
   readonly registers: readonly BusDevice[];
   readonly #placed: readonly PlacedDevice[];
+  readonly #places: DevicePlaces | undefined;
   /** Of the devices of which a VM has one at most. */
   readonly controls: Readonly<Pick<DeviceControls, "console" | "balloon">>;
   /** By the device's name. */
@@ -245,6 +250,7 @@ export class DeviceHost {
       this.registers.length === 0 ? [] : Array.from({ length: vcpus }, (_, vcpu) => shared.registerCall(vcpu));
     this.#loop = loop;
     this.#events = events;
+    this.#places = options.places;
   }
 
   /** True while this thread runs a vCPU between the turns of its event loop. */
@@ -284,6 +290,7 @@ export class DeviceHost {
   relayInterrupts(isOn: boolean): void {
     this.#loop.guard(() => {
       for (const { device } of this.transports) device.relayInterrupts?.(isOn);
+      this.#places?.relayInterrupts(isOn);
     });
   }
 
@@ -332,6 +339,8 @@ export class DeviceHost {
    * for a device whose state nobody can write down.
    */
   save(): State {
+    const whyNot = this.#places?.whyNotSaved();
+    if (whyNot !== undefined) throw new SnapshotError(`This guest cannot be saved or moved: ${whyNot}`);
     if (this.#flushFailure !== undefined) {
       throw new DiskError(this.#flushFailure.message, { cause: this.#flushFailure });
     }

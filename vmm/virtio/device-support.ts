@@ -9,6 +9,7 @@ import { loadOpeners, openDevices, type DeviceOpeners } from "./openers.js";
 import { IoEvents } from "./ioevents.js";
 import type { PciDevices, PciParts } from "./pci-devices.js";
 import type { VmFd } from "../kvm/vm-fd.js";
+import type { AssignedDevices } from "../pci/vfio/assigned-devices.js";
 import type { MappedGuestMemory } from "../memory/guest-memory.js";
 import type { VmShared } from "../vcpu/shared.js";
 import type { VirtioMmioRange } from "../x86/acpi/dsdt.js";
@@ -46,14 +47,26 @@ export interface DeviceHostHooks extends DeviceLoopHooks {
 }
 
 type PciDevicesClass = typeof PciDevices;
+type AssignedDevicesClass = typeof AssignedDevices;
 
 function createHost(parts: DeviceParts, hooks: DeviceHostHooks, Places: PciDevicesClass | undefined): DeviceHost {
   if (parts.pci !== undefined && Places === undefined) throw new Error("A PCI bus, and nothing that makes one");
+  const loop = new DeviceLoop(hooks);
   const places =
     parts.pci === undefined || Places === undefined
       ? undefined
-      : new Places(parts.pci, () => {
-          hooks.interruptRaised();
+      : new Places(parts.pci, {
+          memory: parts.memory,
+          virtioDevices: parts.devices.length,
+          interruptRaised: () => {
+            hooks.interruptRaised();
+          },
+          guard: (task) => {
+            loop.guard(task);
+          },
+          report: (line) => {
+            hooks.report(line);
+          },
         });
   return new DeviceHost({
     devices: parts.devices.map(({ factory, interrupt, connectInterrupt, registers }) => ({
@@ -71,7 +84,7 @@ function createHost(parts: DeviceParts, hooks: DeviceHostHooks, Places: PciDevic
     shared: hooks.shared,
     vcpus: hooks.vcpus,
     words: (device) => hooks.words(device),
-    loop: new DeviceLoop(hooks),
+    loop,
     report: (line) => {
       hooks.report(line);
     },
@@ -84,14 +97,29 @@ function createHost(parts: DeviceParts, hooks: DeviceHostHooks, Places: PciDevic
 
 export interface DeviceSupport {
   openDevices(config: ResolvedConfig, undo: (close: () => void) => void): DeviceFactory[];
+  /** Undefined if the configuration asks for none. Throws HostError. */
+  openAssigned(config: ResolvedConfig, undo: (close: () => void) => void): AssignedDevices | undefined;
   createHost(parts: DeviceParts, hooks: DeviceHostHooks): DeviceHost;
   createEvents(vm: VmFd, ranges: readonly VirtioMmioRange[]): IoEvents;
 }
 
-/** `places` makes the PCI bus of a configuration that asks for one. */
-export function deviceSupport(openers: DeviceOpeners, places?: PciDevicesClass): DeviceSupport {
+/** `places` makes the PCI bus of a configuration that asks for one, `assigned` opens devices of the host. */
+export function deviceSupport(
+  openers: DeviceOpeners,
+  places?: PciDevicesClass,
+  assigned?: AssignedDevicesClass,
+): DeviceSupport {
   return {
     openDevices: (config, undo) => openDevices(openers, config, undo),
+    openAssigned: ({ vfio }, undo) => {
+      if (vfio.length === 0) return undefined;
+      if (assigned === undefined) throw new Error("Devices of the host, and nothing that opens them");
+      const opened = assigned.open(vfio);
+      undo(() => {
+        opened.close();
+      });
+      return opened;
+    },
     createHost: (parts, hooks) => createHost(parts, hooks, places),
     createEvents: (vm, ranges) => new IoEvents(vm, ranges),
   };
@@ -100,5 +128,7 @@ export function deviceSupport(openers: DeviceOpeners, places?: PciDevicesClass):
 /** With the kinds of devices that the configuration asks for. */
 export async function loadDeviceSupport(config: ResolvedConfig): Promise<DeviceSupport> {
   const places = config.pci ? (await import("./pci-devices.js")).PciDevices : undefined;
-  return deviceSupport(await loadOpeners(config), places);
+  const assigned =
+    config.vfio.length > 0 ? (await import("../pci/vfio/assigned-devices.js")).AssignedDevices : undefined;
+  return deviceSupport(await loadOpeners(config), places, assigned);
 }

@@ -1,10 +1,14 @@
-// Virtio devices on the PCI root bus: who lies where, how they interrupt, their doorbells. Loaded only for a VM with a bus.
+// The PCI root bus of a VM: virtio devices and those of the host that it has, who lies where, how they interrupt, their doorbells.
+// Loaded only for a VM with a bus.
 import type { BusDevice } from "../../devices/contracts.js";
 import { hostBridge } from "../../devices/pci/host-bridge.js";
 import { VIRTIO_PCI_BAR_LENGTH, VirtioPciFunction } from "../../devices/virtio/pci-function.js";
 import type { TransportOptions } from "../../devices/virtio/transport.js";
 import type { VmFd } from "../kvm/vm-fd.js";
+import type { MappedGuestMemory } from "../memory/guest-memory.js";
 import { PciRootBus } from "../pci/root-bus.js";
+import { BarAddresses } from "../pci/vfio/bar-addresses.js";
+import type { AssignedDevices } from "../pci/vfio/assigned-devices.js";
 import type { PciHostBridge } from "../x86/pci-host-bridge.js";
 import type { PlacedDevice } from "./device-host.js";
 import { PciDoorbells } from "./pci-doorbells.js";
@@ -15,6 +19,20 @@ export interface PciParts {
   readonly bridge: PciHostBridge;
   /** KVM has ioeventfds. */
   readonly hasDoorbells: boolean;
+  /** Devices of the host that the guest has; undefined without any. */
+  readonly assigned: AssignedDevices | undefined;
+  /** From here on, numbers of memory slots are free. */
+  readonly firstSlot: number;
+}
+
+/** What it needs of the VM around it. */
+export interface PciSurroundings {
+  readonly memory: MappedGuestMemory;
+  /** Virtio devices on the bus. */
+  readonly virtioDevices: number;
+  readonly interruptRaised: () => void;
+  readonly guard: (task: () => void) => void;
+  readonly report: (line: string) => void;
 }
 
 export class PciDevices {
@@ -26,7 +44,7 @@ export class PciDevices {
   readonly #parts: PciParts;
   readonly #interruptRaised: () => void;
 
-  constructor(parts: PciParts, interruptRaised: () => void) {
+  constructor(parts: PciParts, { memory, virtioDevices, interruptRaised, guard, report }: PciSurroundings) {
     const { window, highWindow } = parts.bridge;
     this.#parts = parts;
     this.#interruptRaised = interruptRaised;
@@ -34,6 +52,28 @@ export class PciDevices {
     this.bus.attach(0, hostBridge());
     this.registers = [this.bus.ecam, ...this.bus.windows.map(({ device }) => device)];
     this.doorbells = parts.hasDoorbells ? new PciDoorbells(parts.vm) : undefined;
+    parts.assigned?.attach({
+      bus: this.bus,
+      vm: parts.vm,
+      regions: memory.regions,
+      addresses: new BarAddresses(window, highWindow, virtioDevices * VIRTIO_PCI_BAR_LENGTH),
+      deviceNumber: virtioDevices + 1,
+      firstSlot: parts.firstSlot,
+      interruptRaised,
+      guard,
+      report,
+    });
+  }
+
+  relayInterrupts(isOn: boolean): void {
+    this.#parts.assigned?.relayInterrupts(isOn);
+  }
+
+  /** Why a guest with this bus cannot be saved; undefined if it can. */
+  whyNotSaved(): string | undefined {
+    return this.#parts.assigned === undefined
+      ? undefined
+      : "it has a device of this host (vfio), whose state nobody can read";
   }
 
   /** Device `device` of the configuration is device `device` + 1 of the bus. */

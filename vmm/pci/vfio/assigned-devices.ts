@@ -1,0 +1,161 @@
+// Devices of the host that a guest is given: opened and checked before there is a VM, put on its bus when there is one, reset and
+// given back at its end. Loaded only for a VM that has some.
+import { AssignedFunction } from "../../../devices/pci/assigned-function.js";
+import {
+  assignedLayout,
+  AssignedLayoutError,
+  pbaLength,
+  type AssignedLayout,
+} from "../../../devices/pci/assigned-layout.js";
+import { PCI_MSIX_ENTRY_SIZE } from "../../../devices/pci/constants.js";
+import { HostError } from "../../errors.js";
+import type { VmFd } from "../../kvm/vm-fd.js";
+import type { MemoryRegion } from "../../memory/guest-memory.js";
+import { MsiRoutes } from "../msi-routes.js";
+import type { PciRootBus } from "../root-bus.js";
+import type { BarAddresses } from "./bar-addresses.js";
+import { BarSlots, SlotNumbers } from "./bar-slots.js";
+import { VfioContainer } from "./container.js";
+import { VfioDevice, type MappedSpan } from "./device.js";
+import { assignableGroup } from "./host-devices.js";
+import { without } from "./regions.js";
+import { AssignedVectors } from "./vectors.js";
+
+/** What they need of the machine. */
+export interface AssignedPlace {
+  readonly bus: PciRootBus;
+  readonly vm: VmFd;
+  /** Guest RAM. */
+  readonly regions: readonly MemoryRegion[];
+  readonly addresses: BarAddresses;
+  /** The first one's on the bus. */
+  readonly deviceNumber: number;
+  /** From here on, numbers of memory slots are free. */
+  readonly firstSlot: number;
+  readonly interruptRaised: () => void;
+  readonly guard: (task: () => void) => void;
+  readonly report: (line: string) => void;
+}
+
+interface Opened {
+  readonly device: VfioDevice;
+  readonly layout: AssignedLayout;
+}
+
+export class AssignedDevices {
+  readonly #container: VfioContainer;
+  readonly #opened: Opened[] = [];
+  readonly #vectors: AssignedVectors[] = [];
+
+  private constructor(container: VfioContainer) {
+    this.#container = container;
+  }
+
+  /** Throws HostError, and leaves nothing behind then. */
+  static open(addresses: readonly string[]): AssignedDevices {
+    // All of them first: what /sys tells needs no rights and opens nothing.
+    const groups = addresses.map((address) => ({ address, group: assignableGroup(address) }));
+    const devices = new AssignedDevices(VfioContainer.open());
+    try {
+      for (const { address, group } of groups) devices.#open(address, group);
+    } catch (error) {
+      devices.close();
+      throw error;
+    }
+    return devices;
+  }
+
+  get count(): number {
+    return this.#opened.length;
+  }
+
+  #open(address: string, group: string): void {
+    const fd = this.#container.openDevice(group, address);
+    const device = VfioDevice.of(address, fd);
+    try {
+      // Whoever had it before has left it in some state.
+      device.reset();
+      const layout = assignedLayout(
+        device.configBytes(),
+        device.bars.map(({ size }) => size),
+      );
+      this.#opened.push({ device, layout });
+    } catch (error) {
+      device.close();
+      if (!(error instanceof AssignedLayoutError)) throw error;
+      throw new HostError(`Assigned device ${address}: it ${error.message}`);
+    }
+  }
+
+  /** Throws HostError if the guest's memory cannot be pinned. */
+  attach(place: AssignedPlace): void {
+    const { bus, vm, regions, addresses, deviceNumber, firstSlot, interruptRaised, guard } = place;
+    this.#container.map(regions);
+    const numbers = new SlotNumbers(firstSlot);
+    const routes = new MsiRoutes(vm);
+    this.#opened.forEach(({ device, layout }, index) => {
+      const vectors = new AssignedVectors({
+        source: device,
+        vectors: layout.msix.vectors,
+        vm,
+        routes,
+        interruptRaised,
+        guard,
+        report: (line) => {
+          place.report(`assigned device ${device.address}: ${line}`);
+        },
+      });
+      this.#vectors.push(vectors);
+      const fn = new AssignedFunction({
+        name: device.address,
+        host: device,
+        layout,
+        msix: vectors.msix,
+        addresses: addresses.place(layout.bars),
+      });
+      const slots = new BarSlots(vm, mapBars(device, layout), numbers);
+      fn.barPlaced = (bar, gpa) => {
+        slots.placed(bar, gpa);
+      };
+      bus.attach(deviceNumber + index, fn);
+    });
+  }
+
+  /** As DeviceHost.relayInterrupts. */
+  relayInterrupts(isOn: boolean): void {
+    for (const vectors of this.#vectors) vectors.relay(isOn);
+  }
+
+  /** The guest runs no more: no device writes to its memory or interrupts it from here on. */
+  close(): void {
+    for (const vectors of this.#vectors.splice(0)) vectors.close();
+    const opened = this.#opened.splice(0);
+    try {
+      for (const { device } of opened) device.reset();
+      this.#container.unmap();
+    } finally {
+      for (const { device } of opened) device.close();
+      this.#container.close();
+    }
+  }
+}
+
+/** What the guest may reach by itself: all but the pages of the MSI-X table and of what is pending. */
+function mapBars(device: VfioDevice, { bars, msix }: AssignedLayout): Map<number, MappedSpan[]> {
+  const trapped = [
+    { bar: msix.bar, offset: msix.tableOffset, length: PCI_MSIX_ENTRY_SIZE * msix.vectors },
+    { bar: msix.pbaBar, offset: msix.pbaOffset, length: pbaLength(msix.vectors) },
+  ];
+  return new Map(
+    bars.map(({ index }) => [
+      index,
+      device.map(
+        index,
+        without(
+          device.bars[index]?.mappable ?? [],
+          trapped.filter(({ bar }) => bar === index),
+        ),
+      ),
+    ]),
+  );
+}
