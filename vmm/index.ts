@@ -241,6 +241,7 @@ export type { MmdsConfig } from "./config/mmds.js";
 export type { NetConfig } from "./config/nets.js";
 export type { PortForward, UserNetConfig } from "./config/user-net.js";
 export type { ShareConfig } from "./config/shares.js";
+export type { VfioConfig } from "./config/vfio.js";
 export type { VsockConfig } from "./config/vsock.js";
 export type { BalloonReport } from "./virtio/device-host.js";
 export type { BootProtocol, ConsoleKind, HugePages, VmConfig } from "./config/types.js";

@@ -1,5 +1,15 @@
 // A host for each diagnosis of the doctor: what is different there, and what the doctor must say.
-import { AMD, INTEL_WITHOUT, IN_VM, KVM_DEVICE, signature, status, type Fixture, type Tree } from "./fixture-host.js";
+import {
+  AMD,
+  INTEL_WITHOUT,
+  IN_VM,
+  KVM_DEVICE,
+  pciDevice,
+  signature,
+  status,
+  type Fixture,
+  type Tree,
+} from "./fixture-host.js";
 
 const NO_MODULE: Tree = { "/sys/module/kvm_intel": undefined, "/sys/module/kvm_intel/parameters/nested": undefined };
 export const NO_KVM: Tree = { ...NO_MODULE, "/dev/kvm": undefined };
@@ -446,5 +456,14 @@ export const CASES: readonly Case[] = [
     detail: /8 MiB/,
     cure: /LimitMEMLOCK/,
     status: "note",
+  },
+  {
+    code: "vfio-devices",
+    when: "this host's drivers have them",
+    host: { files: pciDevice("0000:01:00.0", "5", "nvme") },
+    detail: /^0000:01:00\.0: has the driver nvme, in group 5 alone$/,
+    cure: /give vfio-pci one of them, and all of its group/,
+    status: "note",
+    beside: [],
   },
 ];

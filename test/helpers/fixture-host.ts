@@ -44,6 +44,15 @@ const USUAL: Tree = {
   ),
 };
 
+/** A PCI device in an IOMMU group. */
+export function pciDevice(address: string, group: string, driver?: string): Tree {
+  return {
+    [`/sys/bus/pci/devices/${address}/class`]: "0x010802",
+    [`/sys/bus/pci/devices/${address}/uevent`]: driver === undefined ? "PCI_CLASS=10802" : `DRIVER=${driver}`,
+    [`/sys/kernel/iommu_groups/${group}/devices/${address}/class`]: "0x010802",
+  };
+}
+
 const WORKS: KvmView = {
   failure: undefined,
   capabilities: [{ name: "KVM_CAP_IRQCHIP", present: true, required: true }],

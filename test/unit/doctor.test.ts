@@ -5,6 +5,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { CHECKS, PASSTHROUGH_CHECKS, lookAt } from "../../vmm/doctor/all-checks.js";
+import { vfioDevices } from "../../vmm/doctor/checks/passthrough.js";
 import type { Finding } from "../../vmm/doctor/checks.js";
 import { containerEngine } from "../../vmm/doctor/container.js";
 import { fixScript } from "../../vmm/doctor/fix-script.js";
@@ -12,7 +13,7 @@ import { HYPERVISORS, levelAbove } from "../../vmm/doctor/level-above.js";
 import { filesBelow } from "../../vmm/doctor/this-host.js";
 import { decide } from "../../vmm/doctor/verdict.js";
 import { CASES, NO_KVM, IN_DOCKER, NOT_MEMBER } from "../helpers/doctor-cases.js";
-import { INTEL, IN_VM, fixtureHost, signature, type Fixture, type Tree } from "../helpers/fixture-host.js";
+import { INTEL, IN_VM, fixtureHost, pciDevice, signature, type Fixture, type Tree } from "../helpers/fixture-host.js";
 
 const ALL = [...CHECKS, ...PASSTHROUGH_CHECKS];
 
@@ -35,7 +36,7 @@ describe("doctor: diagnoses", () => {
       assert.equal(found.status, expected);
       for (const text of [found.title, found.detail, found.cure ?? ""]) assert.ok(!text.includes("\n"), text);
       // One cause, one diagnosis: no second one that sends the reader elsewhere.
-      const usual = ["iommu", "vfio", "vfio-memlock", "tap"];
+      const usual = ["iommu", "vfio", "vfio-memlock", "vfio-devices", "tap"];
       const others = problems(findings).filter((other) => other !== code);
       assert.deepEqual(
         others.filter((other) => ![...RESTATE, ...usual, ...beside].includes(other)),
@@ -43,6 +44,26 @@ describe("doctor: diagnoses", () => {
       );
     });
   }
+
+  it("vfio-devices: one that vfio-pci has can be given away, with whom it shares its group", () => {
+    const [finding] = lookAt(
+      fixtureHost({
+        files: {
+          ...pciDevice("0000:01:00.0", "5", "nvme"),
+          ...pciDevice("0000:02:00.0", "6", "vfio-pci"),
+          ...pciDevice("0000:02:00.1", "6"),
+        },
+      }),
+      [vfioDevices],
+    );
+    assert.equal(finding?.status, "ok");
+    assert.equal(
+      finding.detail,
+      "0000:01:00.0: has the driver nvme, in group 5 alone; " +
+        "0000:02:00.0: can be given to a guest, in group 6 with 0000:02:00.1; " +
+        "0000:02:00.1: without a driver, in group 6 with 0000:02:00.0",
+    );
+  });
 
   it("every check that can find a problem is tried above", () => {
     const tried = new Set(CASES.map(({ code }) => code));

@@ -18,7 +18,7 @@ import { jail } from "./checks/jail.js";
 import { hugePages, memoryCgroup, memoryFree, memoryRlimit } from "./checks/memory.js";
 import { hostGvisor, hostUserModeLinux, hostWsl1 } from "./checks/odd-hosts.js";
 import { nestedOff } from "./checks/nested.js";
-import { iommu, vfio, vfioMemlock } from "./checks/passthrough.js";
+import { iommu, vfio, vfioDevices, vfioMemlock } from "./checks/passthrough.js";
 import { cpu, firmwareOff } from "./checks/processor.js";
 import { shares } from "./checks/shares.js";
 import { cgroups, containers, guest, intelLab, lab, tap } from "./checks/surroundings.js";
@@ -36,7 +36,7 @@ export const CHECKS: readonly Check[] = [
 ];
 
 /** Only with --passthrough. */
-export const PASSTHROUGH_CHECKS: readonly Check[] = [iommu, vfio, vfioMemlock];
+export const PASSTHROUGH_CHECKS: readonly Check[] = [iommu, vfio, vfioMemlock, vfioDevices];
 
 export function lookAt(host: HostView, checks: readonly Check[]): Finding[] {
   return checks.flatMap(({ code, look }) => {

@@ -1,8 +1,5 @@
 // Needs: nothing. Devices of the host: their addresses, what /sys says of them, what of their memory a guest may have, and where.
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { resolveConfig } from "../../../vmm/config/resolve.js";
 import { describeConfig, resolveDescribed } from "../../../vmm/config/describe.js";
 import { pciAddress } from "../../../vmm/config/vfio.js";
@@ -48,32 +45,37 @@ describe("vfio: addresses", () => {
 });
 
 describe("vfio: the host's devices", () => {
-  let root = "";
+  const files = new Map<string, string>();
+  const sys = {
+    read: (path: string) => files.get(path),
+    list: (path: string) => [
+      ...new Set(
+        [...files.keys()].flatMap((file) =>
+          file.startsWith(`${path}/`)
+            ? file
+                .slice(path.length + 1)
+                .split("/")
+                .slice(0, 1)
+            : [],
+        ),
+      ),
+    ],
+  };
 
   beforeEach(() => {
-    root = `${mkdtempSync(join(tmpdir(), "vmlet-test-"))}/`;
-  });
-  afterEach(() => {
-    rmSync(root, { recursive: true });
+    files.clear();
   });
 
   function make(address: string, group?: string, driver?: string, classCode = "0x010802"): void {
-    const folder = `${root}sys/bus/pci/devices/${address}`;
-    mkdirSync(folder, { recursive: true });
-    writeFileSync(`${folder}/class`, `${classCode}\n`);
-    if (driver !== undefined) {
-      mkdirSync(`${root}sys/bus/pci/drivers/${driver}`, { recursive: true });
-      symlinkSync(`${root}sys/bus/pci/drivers/${driver}`, `${folder}/driver`);
-    }
-    if (group === undefined) return;
-    const members = `${root}sys/kernel/iommu_groups/${group}/devices`;
-    mkdirSync(`${members}/${address}`, { recursive: true });
-    symlinkSync(`${root}sys/kernel/iommu_groups/${group}`, `${folder}/iommu_group`);
+    const folder = `/sys/bus/pci/devices/${address}`;
+    files.set(`${folder}/class`, classCode);
+    files.set(`${folder}/uevent`, `${driver === undefined ? "" : `DRIVER=${driver}\n`}PCI_CLASS=10802`);
+    if (group !== undefined) files.set(`/sys/kernel/iommu_groups/${group}/devices/${address}/class`, classCode);
   }
 
   function refused(address: string, message: RegExp, cure?: RegExp): void {
     assert.throws(
-      () => assignableGroup(address, root),
+      () => assignableGroup(address, sys),
       (error: Error & { cure?: string }) => {
         assert.match(error.message, message);
         if (cure !== undefined) assert.match(error.cure ?? "", cure);
@@ -86,9 +88,9 @@ describe("vfio: the host's devices", () => {
     make("0000:00:1c.0", "7", "pcieport", "0x060400");
     make("0000:01:00.0", "7");
     make("0000:01:00.1", "7", "vfio-pci");
-    assert.equal(assignableGroup("0000:01:00.1", root), "7");
+    assert.equal(assignableGroup("0000:01:00.1", sys), "7");
     assert.deepEqual(
-      hostDevices(root).map(({ address }) => address),
+      hostDevices(sys).map(({ address }) => address),
       ["0000:01:00.0", "0000:01:00.1"],
     );
   });

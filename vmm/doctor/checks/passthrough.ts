@@ -1,5 +1,5 @@
-// What it takes to hand a device of the host to a guest (doctor --passthrough). vmlet itself cannot do
-// that; other monitors on this host can, and need the same.
+// What it takes to hand a device of the host to a guest (doctor --passthrough): vmlet boot --vfio, or another monitor.
+import { bindCommand, hostDevices, obstacle, VFIO_PCI, type HostDevice } from "../../pci/vfio/host-devices.js";
 import { here, type Check } from "../checks.js";
 import type { HostView } from "../host-view.js";
 import { softLimit } from "./memory.js";
@@ -68,3 +68,40 @@ export const vfioMemlock: Check = {
     };
   },
 };
+
+/** Each device: whether a guest can have it, and with whom it shares its group. */
+export const vfioDevices: Check = {
+  code: "vfio-devices",
+  area: "extra",
+  worst: "note",
+  look: ({ files }) => {
+    const title = "PCI devices";
+    const devices = hostDevices(files);
+    if (devices.length === 0) return { status: "note", title, detail: "there are none that a guest could have" };
+    const free = devices.filter((device) => obstacle(device, files) === undefined);
+    const detail = devices.map((device) => `${device.address}: ${stateOf(device, free.includes(device))}`).join("; ");
+    if (free.length > 0) return { status: "ok", title, detail };
+    const bound = devices.filter(({ group, driver }) => group !== undefined && driver !== VFIO_PCI);
+    return {
+      status: "note",
+      title,
+      detail,
+      ...(bound.length > 0 && {
+        cure: `give ${VFIO_PCI} one of them, and all of its group, as root: --fix has the command of each`,
+        // As comments: who runs them all takes this host's own disk and network away.
+        commands: bound.map((device) => here(`# ${device.address}: sudo sh -c '${bindCommand(device)}'`)),
+      }),
+    };
+  },
+};
+
+function stateOf({ group, driver, companions }: HostDevice, isFree: boolean): string {
+  if (group === undefined) return "in no IOMMU group";
+  const others = companions.length === 0 ? "alone" : `with ${companions.join(", ")}`;
+  const state = isFree
+    ? "can be given to a guest"
+    : driver === undefined
+      ? "without a driver"
+      : `has the driver ${driver}`;
+  return `${state}, in group ${group} ${others}`;
+}

@@ -1,10 +1,10 @@
 // PCI devices of this host as /sys shows them: which IOMMU group each is in, who else is in it, what drives them. A group is
 // handed over whole, because its members can reach each other behind the IOMMU's back.
-import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
-import { basename } from "node:path";
+import { readdirSync, readFileSync } from "node:fs";
 import { HostError } from "../../errors.js";
 
-const DEVICES = "sys/bus/pci/devices";
+const DEVICES = "/sys/bus/pci/devices";
+const GROUPS = "/sys/kernel/iommu_groups";
 /** The driver that hands a device over. */
 export const VFIO_PCI = "vfio-pci";
 /** Drivers that touch nothing of a device: the kernel counts a group with them as free. */
@@ -22,27 +22,37 @@ export interface HostDevice {
   readonly companions: readonly string[];
 }
 
-/** Undefined if there is none. `root` is another one in tests. */
-export function hostDevice(address: string, root = "/"): HostDevice | undefined {
-  const folder = `${root}${DEVICES}/${address}`;
-  if (!existsSync(folder)) return undefined;
-  const group = linkName(`${folder}/iommu_group`);
-  const members = group === undefined ? [] : readdirSync(`${folder}/iommu_group/devices`);
+/** Files below /sys; what cannot be read is undefined or empty. */
+export interface SysFiles {
+  read(path: string): string | undefined;
+  list(path: string): readonly string[];
+}
+
+const SYS: SysFiles = {
+  read: (path) => orElse(() => readFileSync(path, "latin1").trim(), undefined),
+  list: (path) => orElse(() => readdirSync(path), []),
+};
+
+/** Undefined if there is none. */
+export function hostDevice(address: string, files: SysFiles = SYS): HostDevice | undefined {
+  const classCode = files.read(`${DEVICES}/${address}/class`);
+  if (classCode === undefined) return undefined;
+  const group = files.list(GROUPS).find((number) => files.list(`${GROUPS}/${number}/devices`).includes(address));
+  const members = group === undefined ? [] : files.list(`${GROUPS}/${group}/devices`);
   return {
     address,
-    classCode: Number(readFileSync(`${folder}/class`, "latin1")),
-    driver: linkName(`${folder}/driver`),
+    classCode: Number(classCode),
+    driver: /^DRIVER=(.+)$/m.exec(files.read(`${DEVICES}/${address}/uevent`) ?? "")?.[1],
     group,
     companions: members.filter((member) => member !== address).sort(),
   };
 }
 
-/** Addresses of all that are no bridges. */
-export function hostDevices(root = "/"): HostDevice[] {
-  if (!existsSync(`${root}${DEVICES}`)) return [];
-  return readdirSync(`${root}${DEVICES}`)
+/** All that are no bridges. */
+export function hostDevices(files: SysFiles = SYS): HostDevice[] {
+  return [...files.list(DEVICES)]
     .sort()
-    .flatMap((address) => hostDevice(address, root) ?? [])
+    .flatMap((address) => hostDevice(address, files) ?? [])
     .filter((device) => !isBridge(device));
 }
 
@@ -63,7 +73,7 @@ export interface Obstacle {
 }
 
 /** Why the device cannot be given to a guest now; undefined if it can, as far as /sys tells. */
-export function obstacle(device: HostDevice, root = "/"): Obstacle | undefined {
+export function obstacle(device: HostDevice, files = SYS): Obstacle | undefined {
   const { address, group, companions, driver } = device;
   if (isBridge(device))
     return { problem: `${address} is a bridge, not a device that a guest can have`, cure: undefined };
@@ -78,7 +88,7 @@ export function obstacle(device: HostDevice, root = "/"): Obstacle | undefined {
     return { problem: `${problem}; ${VFIO_PCI} must have it`, cure: bindCommand(device) };
   }
   const taken = companions
-    .flatMap((companion) => hostDevice(companion, root) ?? [])
+    .flatMap((companion) => hostDevice(companion, files) ?? [])
     .find((companion) => companion.driver !== undefined && !HARMLESS.includes(companion.driver));
   if (taken === undefined) return undefined;
   return {
@@ -88,14 +98,14 @@ export function obstacle(device: HostDevice, root = "/"): Obstacle | undefined {
 }
 
 /** The group's number. Throws HostError for a device that is not there, or cannot be given to a guest now. */
-export function assignableGroup(address: string, root = "/"): string {
-  const device = hostDevice(address, root);
+export function assignableGroup(address: string, files = SYS): string {
+  const device = hostDevice(address, files);
   if (device === undefined) {
     throw new HostError(`Assigned device ${address}: this host has no such PCI device`, {
       cure: "vmlet doctor --passthrough lists those that it has",
     });
   }
-  const found = obstacle(device, root);
+  const found = obstacle(device, files);
   if (found !== undefined) throw new HostError(`Assigned device ${address}: ${found.problem}`, { cure: found.cure });
   return device.group ?? "";
 }
@@ -104,6 +114,10 @@ function isBridge({ classCode }: HostDevice): boolean {
   return classCode >>> 16 === CLASS_BRIDGE;
 }
 
-function linkName(path: string): string | undefined {
-  return existsSync(path) ? basename(readlinkSync(path)) : undefined;
+function orElse<Value>(action: () => Value, otherwise: Value): Value {
+  try {
+    return action();
+  } catch {
+    return otherwise;
+  }
 }
