@@ -9,6 +9,7 @@ import { LAB_CLI, packageInputs } from "../../vmm/lab/checkout.js";
 import { labBase } from "../../vmm/lab/image.js";
 import { missingLabPrograms } from "../../vmm/lab/programs.js";
 import { LabSession } from "../../vmm/lab/session.js";
+import { withDmaProgram } from "../helpers/guest-programs.js";
 import { skip } from "../helpers/skip.js";
 
 const LIMIT_MS = 900_000;
@@ -37,12 +38,15 @@ describe("boot: vfio", function () {
     truncateSync(nvmeDisk, DISK_BYTES);
     const program = join(folder, "nvme-functions");
     execFileSync("gcc", ["-O1", "-Wall", "-Werror", "-static", "-o", program, "test/programs/nvme-functions.c"]);
+    const dma = join(folder, "dma");
+    execFileSync("gcc", ["-O2", "-Wall", "-Wextra", "-Werror", "-static", "-o", dma, "test/programs/dma.c"]);
     const base = await labBase(packageRoot);
     const inputs = [
       ...packageInputs(packageRoot),
       // It has NVMe's driver built in.
       { from: base.kernel, to: "vmlinuz" },
-      { from: "guest/out/initramfs.cpio", to: "initrd" },
+      { from: withDmaProgram(folder), to: "initrd" },
+      { from: dma, to: "dma" },
       { from: program, to: "nvme-functions" },
     ];
     lab = await LabSession.start({ packageRoot, memoryMib: 1792, cpus: 2, inputs, nvmeDisk });
@@ -137,5 +141,20 @@ describe("boot: vfio", function () {
     assert.deepEqual(after.split("\n"), ["nvme", "vfio", written, pattern, ""], stdout);
     const { exits } = JSON.parse(report) as { exits: { mmio: number } };
     assert.ok(exits.mmio < MAX_MMIO_EXITS, report);
+  });
+
+  it("a guest that has its device write outside of its memory is stopped by the IOMMU: the host's page is unchanged", async () => {
+    const stdout = await shell(`cd /tmp; mkfifo end
+      /input/dma victim <end >page & victim=$!; exec 3>end
+      n=0; until grep -q 0x page || [ $n = 100 ]; do sleep 0.2; n=$((n + 1)); done
+      echo 0000:01:00.2 >/sys/bus/pci/drivers_probe; dmesg -c >/dev/null
+      $BOOT --vfio 01:00.2 -- sh -c "echo 0000:00:01.0 >/sys/bus/pci/drivers/nvme/unbind; dma attack $(cat page)" </dev/null 2>&1; echo "status $?"
+      exec 3>&-; wait $victim; cat page; dmesg | grep -o 'DMA Write.*fault addr [^ ]*' | head -1`);
+    const lines = stdout.trimEnd().split("\n");
+    assert.deepEqual(lines.slice(0, 3), ["outside answered", "inside written", "status 0"], stdout);
+    const [, , , address = "", state, fault] = lines;
+    assert.ok(parseInt(address, 16) >= 2 ** 28, stdout);
+    assert.equal(state, "unchanged");
+    assert.match(fault ?? "", new RegExp(`\\[01:00\\.2\\] fault addr ${address}`));
   });
 });

@@ -45,6 +45,11 @@ export function withShareProgram(folder: string): string {
   return withProgram(folder, "share");
 }
 
+/** The package's initramfs with /bin/dma, in `folder`. */
+export function withDmaProgram(folder: string): string {
+  return withProgram(folder, "dma");
+}
+
 function withProgram(folder: string, name: string): string {
   const root = join(folder, `${name}-root`);
   mkdirSync(join(root, "bin"), { recursive: true });

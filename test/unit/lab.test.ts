@@ -124,7 +124,7 @@ describe("lab: arguments", () => {
   it("--cpu chooses the processor", () => {
     assert.equal(parseLab([]).cpu, "amd");
     assert.deepEqual(parseLab(["--cpu", "intel", "--", "sh"]), {
-      ...{ help: false, cpu: "intel", model: undefined },
+      ...{ help: false, cpu: "intel", model: undefined, nvme: undefined },
       command: ["sh"],
     });
     assert.equal(parseLab(["--model", "Opteron_G3"]).model, "Opteron_G3");
@@ -132,6 +132,12 @@ describe("lab: arguments", () => {
       assert.throws(() => parseLab([`--model=${model}`]), /--model ".*" is not a processor's name/);
     }
     assert.throws(() => parseLab(["--cpu", "intel", "--model", "EPYC"]), /--model is for --cpu amd/);
+    assert.equal(parseLab(["--nvme", "disk.img"]).nvme, "disk.img");
+    assert.throws(
+      () => parseLab(["--cpu", "intel", "--nvme", "disk.img"]),
+      /--nvme is for --cpu amd: Bochs has no IOMMU/,
+    );
+    assert.throws(() => parseLab(["--nvme="]), /--nvme is given an empty value/);
     assert.throws(() => parseLab(["--cpu", "arm"]), /--cpu arm: not one of amd, intel/);
   });
 });

@@ -161,7 +161,6 @@ export function parseLab(argv: readonly string[]): {
     throw new UsageError(`--model ${JSON.stringify(model)} is not a processor's name, such as EPYC or Opteron_G3`);
   }
   if (model !== undefined && cpu !== "amd") throw new UsageError("--model is for --cpu amd: Bochs has one processor");
-  if (nvme === "") throw new UsageError("--nvme is empty: give the path of a disk's file");
   if (nvme !== undefined && cpu !== "amd") throw new UsageError("--nvme is for --cpu amd: Bochs has no IOMMU");
   return { help: values.help ?? false, cpu, model, nvme, command };
 }
