@@ -18,7 +18,8 @@ import { LAB_QEMU, LAB_VMLET, LabHost, OUR_KERNEL } from "./lab-host.js";
 
 const IMAGES: GuestImages = { ...OUR_KERNEL, initrd: "/input/bench/stream-load.cpio", memoryMib: GUEST_MIB };
 const PEER = "/input/bench/stream-peer";
-const MIB = 16;
+/** Enough for JavaScript to be compiled long before the end, `MiB`. */
+const MIB = 128;
 const PORT = "/dev/vport0p1";
 /** Several times what a guest takes, `s`. */
 const LIMIT_S = 300;

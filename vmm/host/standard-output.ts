@@ -3,6 +3,7 @@
 // says so.
 import { write } from "node:fs";
 import { errnoText } from "./errno-text.js";
+import { PipeEnd } from "./pipe-end.js";
 
 const RETRY_MS = 5;
 
@@ -16,12 +17,15 @@ export interface OutputEvents {
 export class OutputWriter {
   readonly #fd: number;
   readonly #events: OutputEvents;
+  /** Who reads a pipe mostly keeps up: no thread of the pool is asked then, whose wake-ups cost more than the bytes. */
+  readonly #pipe: PipeEnd | undefined;
   #lostBytes = 0;
   #hasVanished = false;
 
   constructor(fd: number, events: OutputEvents) {
     this.#fd = fd;
     this.#events = events;
+    this.#pipe = PipeEnd.of(fd);
   }
 
   /** `bytes` that could not be written, but for those to a reader that has gone. */
@@ -29,21 +33,23 @@ export class OutputWriter {
     return this.#lostBytes;
   }
 
-  /** Writes all bytes, or gives them up; `done` in any case. One call at a time. */
+  /** Writes all bytes, or gives them up; `done` in any case, maybe before this returns. One call at a time. */
   write(bytes: Uint8Array, done: () => void): void {
-    if (this.#hasVanished) {
-      done();
-      return;
-    }
+    const written = this.#hasVanished ? bytes.length : (this.#pipe?.write(bytes) ?? 0);
+    if (written === bytes.length) done();
+    else this.#writeWaiting(written === 0 ? bytes : bytes.subarray(written), done);
+  }
+
+  #writeWaiting(bytes: Uint8Array, done: () => void): void {
     write(this.#fd, bytes, 0, bytes.length, null, (error, count) => {
       const code = error?.code;
       if (error === null || code === "EINTR") {
         const written = error === null ? count : 0;
-        if (written < bytes.length) this.write(bytes.subarray(written), done);
+        if (written < bytes.length) this.#writeWaiting(bytes.subarray(written), done);
         else done();
       } else if (code === "EAGAIN") {
         // A terminal that some other program has made non-blocking.
-        setTimeout(() => this.write(bytes, done), RETRY_MS);
+        setTimeout(() => this.#writeWaiting(bytes, done), RETRY_MS);
       } else {
         this.#lose(code ?? String(error), bytes.length);
         done();
@@ -62,10 +68,15 @@ export class OutputWriter {
   }
 }
 
+interface Waiting {
+  readonly bytes: Uint8Array;
+  readonly done: (() => void) | undefined;
+}
+
 /** The same for a sender that does not wait: one write after the other. */
 export class OutputQueue {
   readonly #writer: OutputWriter;
-  readonly #waiting: { readonly bytes: Uint8Array; readonly done: (() => void) | undefined }[] = [];
+  readonly #waiting: Waiting[] = [];
   #isWriting = false;
   #onEmpty: (() => void)[] = [];
 
@@ -85,13 +96,25 @@ export class OutputQueue {
   }
 
   #next(): void {
-    const next = this.#waiting.shift();
-    this.#isWriting = next !== undefined;
-    if (next !== undefined) {
-      this.#writer.write(next.bytes, () => {
-        next.done?.();
-        this.#next();
-      });
-    } else for (const resolve of this.#onEmpty.splice(0)) resolve();
+    for (let next = this.#waiting.shift(); next !== undefined; next = this.#waiting.shift()) {
+      this.#isWriting = true;
+      if (!this.#isWritten(next)) return;
+    }
+    this.#isWriting = false;
+    for (const resolve of this.#onEmpty.splice(0)) resolve();
+  }
+
+  /** False if it goes on later. */
+  #isWritten({ bytes, done }: Waiting): boolean {
+    let isInside = true as boolean;
+    let isDone = false as boolean;
+    this.#writer.write(bytes, () => {
+      isDone = true;
+      done?.();
+      // Inside, the loop in `#next` goes on.
+      if (!isInside) this.#next();
+    });
+    isInside = false;
+    return isDone;
   }
 }
