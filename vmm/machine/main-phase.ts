@@ -29,6 +29,8 @@ const AFTER_RESTORE_MS = 1000;
 const SUCCESSOR_MS = 5000;
 /** How long others on this thread wait for a turn of the event loop, `ms`: devices with input from the host, other VMs. */
 const HOST_TURN_MS = 20;
+/** So many turns then: who has connected is heard in the first, and the first words of a connection in the next one. */
+const HOST_TURNS = 3;
 /** With more vCPUs, their threads are started this long after vCPU 0, `ms`. */
 const SMP_START_MS = 2;
 
@@ -104,8 +106,9 @@ export class MainPhase {
 
   /** True once a successor is ready for the vCPU, false if the guest has ended before. */
   async #turns(): Promise<boolean> {
-    const { machine, vcpus, threads, pump, service } = this.#options;
+    const { machine, vcpus, threads, pump, service, hearsHost } = this.#options;
     const { shared } = machine;
+    const turns = hearsHost ? HOST_TURNS : 1;
     const started = nowMs();
     let smpStarted = vcpus === 1;
     let successorStarted = false;
@@ -123,7 +126,7 @@ export class MainPhase {
       service();
       if (shared.isStopping()) return false;
       // Let signals, standard input and finished writes in.
-      await new Promise((resolve) => setImmediate(resolve));
+      for (let turn = 0; turn < turns; turn++) await new Promise((resolve) => setImmediate(resolve));
       if (pump.isHigh) await pump.written();
       if (shared.isStopping()) return false;
 

@@ -22,7 +22,8 @@ export function listenForCommands(container: Container, controlled: Controlled):
   const server = createServer((socket) => {
     serve(socket, controlled);
   });
-  const removeSocket = listenForOwner(server, { what: "control socket", path: container.shortPath(CONTROL_SOCKET) });
+  const path = container.shortPath(CONTROL_SOCKET);
+  const removeSocket = listenForOwner(server, { what: "control socket", path, interrupts: true });
   // A signal before there is a program ends the container.
   const removeHandlers = onEndSignals((number) => {
     controlled.signal(number);

@@ -8,6 +8,7 @@ import { HostError, SystemCallError } from "../../errors.js";
 import { errnoText } from "../../host/errno-text.js";
 import { shellWord } from "../../host/shell-word.js";
 import { MAX_UNIX_PATH_BYTES } from "../../host/unix-path.js";
+import { kickAtInput } from "../../sys/input-kick.js";
 import { isListening, listenUnix } from "../../sys/sockets.js";
 
 /** open(2): a file without access to what is in it. */
@@ -19,10 +20,15 @@ export interface UnixPath {
   readonly path: string;
   /** `bytes` that other paths made from it are longer. */
   readonly suffixBytes?: number;
+  /** Who connects need not wait until a guest that this thread runs lets it go. */
+  readonly interrupts?: boolean;
 }
 
 /** Listens, or throws HostError. The result removes the socket file, if it is still this one. */
-export function listenAtPath(server: Server, { what, path, suffixBytes = 0 }: UnixPath): () => void {
+export function listenAtPath(
+  server: Server,
+  { what, path, suffixBytes = 0, interrupts = false }: UnixPath,
+): () => void {
   const name = `${what} ${path}`;
   const length = Buffer.byteLength(path);
   if (length === 0 || length + suffixBytes > MAX_UNIX_PATH_BYTES) {
@@ -41,6 +47,7 @@ export function listenAtPath(server: Server, { what, path, suffixBytes = 0 }: Un
     const fd = listenUnix(path);
     // As long as it is open, no other file gets its inode number.
     let own: number | undefined = openSync(path, O_PATH | constants.O_NOFOLLOW);
+    if (interrupts) kickAtInput(fd);
     server.listen({ fd });
     return () => {
       if (own !== undefined) removeOwn(path, own);
