@@ -7,7 +7,7 @@ SOURCES := $(shell find vmm devices bench/ladder -name '*.ts') bench/c-flags.ts 
 # What has failed halfway is not there, and is made again.
 .DELETE_ON_ERROR:
 
-.PHONY: help setup test-setup build guest rootfs pack api-docs boot lab doctor check types lint format imports test test-unit test-kvm test-boot test-vtx soak firecracker-sdk oci-validation cri fuzz mutants bench clean
+.PHONY: help setup test-setup build guest rootfs pack api-docs boot lab doctor check types lint format imports test test-unit test-kvm test-boot test-vtx test-vfio soak firecracker-sdk oci-validation cri fuzz mutants bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
@@ -81,6 +81,9 @@ test-boot: test-setup guest build types ## real kernels, on this host or in the 
 test-vtx: setup guest build types ## real kernels on an interpreted VT-x; minutes
 	@guest/packages --intel
 	@$(MOCHA) --reporter-option need-boot=1,announce=1 'build/test/vtx/**/*.test.js'
+
+test-vfio: setup guest build types ## devices of a lab with an IOMMU, assigned to guests; minutes
+	@$(MOCHA) --reporter-option announce=1 'build/test/vfio/**/*.test.js'
 
 soak: setup guest build types ## guests saved and restored 1,000 times, containers killed 200 times; half an hour; SOAK=N for N times
 	@SOAK=$(SOAK) $(MOCHA) --reporter-option announce=1 'build/test/soak/**/*.test.js'

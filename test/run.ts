@@ -1,4 +1,4 @@
-// All tests but those on VT-x, in three processes at once: the files that share the lab, whose emulated host is
+// All tests but those on VT-x and those of assigned devices, in three processes at once: the files that share the lab, whose emulated host is
 // slow and alone in its process, most of those that boot guests on this host, and everything else. What needs the host for itself
 // follows when they have ended. The output of one waits until the one before has ended, so that all can be read; the last
 // lines name what failed and count all.
@@ -11,7 +11,7 @@ import { Lane } from "./helpers/lane.js";
 
 const TESTS = "build/test";
 /** Folders that are not for this run: they take minutes. */
-const LEFT_OUT = /^(?:vtx|soak)\//;
+const LEFT_OUT = /^(?:vtx|vfio|soak)\//;
 /** What all files that share the lab import. */
 const SHARES_LAB = "helpers/guest-runner.js";
 /** Boots in the lane of everything else, so that all lanes end at about the same time: the last lines of a run say when they did. */

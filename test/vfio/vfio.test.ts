@@ -23,7 +23,7 @@ const MAX_MMIO_EXITS = 500;
 const DEVICES = "/sys/bus/pci/devices";
 const LIMIT_S = 500;
 
-describe("boot: vfio", function () {
+describe("vfio", function () {
   this.timeout(LIMIT_MS);
   let lab: LabSession | undefined;
   let folder = "";
