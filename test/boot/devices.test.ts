@@ -172,7 +172,7 @@ describe("boot: devices", function () {
     assert.ok(inflating.filledAgain - inflating.inflated >= 16, stdout);
     assert.ok(inflating.deflated > 0 && inflating.tellsTotal, stdout);
     assert.ok((inflating.counters["inflatedPages"] ?? 0) >= 64 * 256);
-    assert.ok(reporting.filled - reporting.settled >= 20, stdout);
+    assert.ok(reporting.filled - reporting.settled >= 16, stdout);
     assert.ok((reporting.counters["reportedBytes"] ?? 0) >= 20 * 2 ** 20);
     assert.deepEqual([inflating.counters["hostErrors"], reporting.counters["hostErrors"]], [0, 0]);
   });
