@@ -159,7 +159,13 @@ export function createMachine(inputs: MachineInputs, undo: (unmake: () => void) 
     pci:
       bridge === undefined
         ? undefined
-        : { vm, bridge, hasDoorbells: hasIoeventfd, assigned: inputs.assigned, firstSlot: firstFreeSlot(memory) },
+        : {
+            vm,
+            bridge,
+            hasDoorbells: hasIoeventfd,
+            assigned: inputs.assigned,
+            firstSlot: slotsBehind(memory).firstFree,
+          },
     hasIoeventfd,
     command,
     quirks,
@@ -192,9 +198,9 @@ function pulsed(vm: VmFd, gsi: number): InterruptLine {
   };
 }
 
-/** Behind those of setMemory. */
-function firstFreeSlot({ regions }: MappedGuestMemory): number {
-  return regions.length + 2;
+/** Numbers of memory slots behind those of RAM. */
+function slotsBehind({ regions: { length } }: MappedGuestMemory) {
+  return { registers: length, command: length + 1, firstFree: length + 2 };
 }
 
 /** Every slot before the irqchip: afterwards each costs a grace period of the host's kernel. */
@@ -205,6 +211,7 @@ function setMemory(
 ): RegisterPages | undefined {
   // As expensive as a slot, for the same reason.
   if (quirks?.syscallStaysInUserMode === true) vm.exitOnMsrWrites([MSR_STAR, MSR_LSTAR, MSR_SYSCALL_MASK]);
+  const slots = slotsBehind(memory);
   memory.regions.forEach((region, slot) => {
     vm.setMemoryRegion(slot, region);
   });
@@ -214,10 +221,10 @@ function setMemory(
       registers.unmap();
     });
     if (system.checkExtension(KVM_CAP_READONLY_MEM) > 0) {
-      vm.setMemoryRegion(memory.regions.length, registers.region, KVM_MEM_READONLY);
+      vm.setMemoryRegion(slots.registers, registers.region, KVM_MEM_READONLY);
     }
   }
-  if (command !== undefined) vm.setMemoryRegion(memory.regions.length + 1, command.region);
+  if (command !== undefined) vm.setMemoryRegion(slots.command, command.region);
   if (system.checkExtension(KVM_CAP_SET_IDENTITY_MAP_ADDR) > 0) vm.setIdentityMapAddress(KVM_IDENTITY_MAP_GPA);
   if (system.checkExtension(KVM_CAP_SET_TSS_ADDR) > 0) vm.setTssAddress(KVM_TSS_GPA);
   return registers;

@@ -13,11 +13,16 @@ export function duplicateOnto(fd: number, onto: number): void {
 const nativeFcntl = lazy("fcntl", "int", ["int", "int", "int"]);
 const F_DUPFD_CLOEXEC = 1030;
 
+/** fcntl(2) with a number for its argument; `name`: the command's, for what is thrown, a SystemCallError. */
+export function fcntl(fd: number, name: string, command: number, value: number): number {
+  const result = uninterrupted(() => nativeFcntl(fd, command, value));
+  if (result < 0) throw systemCallError(name);
+  return result;
+}
+
 /** Another descriptor of the same opening, its locks included; no program that is started gets it. */
 export function duplicate(fd: number): number {
-  const copy = uninterrupted(() => nativeFcntl(fd, F_DUPFD_CLOEXEC, 0));
-  if (copy < 0) throw systemCallError("F_DUPFD_CLOEXEC");
-  return copy;
+  return fcntl(fd, "F_DUPFD_CLOEXEC", F_DUPFD_CLOEXEC, 0);
 }
 
 const nativeClose = lazy("close", "int", ["int"]);

@@ -1,12 +1,11 @@
 // Has the kernel kick a thread when something comes for a descriptor: one that runs a guest sits in KVM_RUN, where no event loop
 // looks. fcntl(2), F_SETSIG and F_SETOWN_EX.
-import { constants } from "node:fs";
+import { fcntl } from "./descriptors.js";
 import { systemCallError, uninterrupted } from "./errno.js";
 import { gettid, installKickHandler, KICK_SIGNAL } from "./kick.js";
 import { lazy } from "./koffi.js";
 
-const nativeFcntlNumber = lazy("fcntl", "int", ["int", "int", "int64_t"]);
-const nativeFcntlPointer = lazy("fcntl", "int", ["int", "int", "void *"]);
+const nativeFcntl = lazy("fcntl", "int", ["int", "int", "void *"]);
 const F_GETFL = 3;
 const F_SETFL = 4;
 const F_SETSIG = 10;
@@ -20,12 +19,7 @@ export function kickAtInput(fd: number): void {
   // struct f_owner_ex: what it is, and its number.
   const owner = Int32Array.of(F_OWNER_TID, gettid());
   // SAFETY: struct f_owner_ex is read during this call only.
-  if (uninterrupted(() => nativeFcntlPointer(fd, F_SETOWN_EX, owner)) < 0) throw systemCallError("F_SETOWN_EX");
-  const set = (command: number, value: number): number => {
-    const result = uninterrupted(() => nativeFcntlNumber(fd, command, value));
-    if (result < 0) throw systemCallError("fcntl");
-    return result;
-  };
-  set(F_SETSIG, KICK_SIGNAL);
-  set(F_SETFL, set(F_GETFL, 0) | O_ASYNC | constants.O_NONBLOCK);
+  if (uninterrupted(() => nativeFcntl(fd, F_SETOWN_EX, owner)) < 0) throw systemCallError("F_SETOWN_EX");
+  fcntl(fd, "F_SETSIG", F_SETSIG, KICK_SIGNAL);
+  fcntl(fd, "F_SETFL", F_SETFL, fcntl(fd, "F_GETFL", F_GETFL, 0) | O_ASYNC);
 }

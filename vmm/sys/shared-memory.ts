@@ -1,12 +1,11 @@
 // Memory that other processes can map, too: memfd_create(2), a file without a name whose size is sealed, so that nobody
 // who has the descriptor can take the pages away from under those who have mapped them.
-import { closeDescriptor } from "./descriptors.js";
+import { closeDescriptor, fcntl } from "./descriptors.js";
 import { systemCallError, uninterrupted } from "./errno.js";
 import { lazy } from "./koffi.js";
 
 const nativeMemfdCreate = lazy("memfd_create", "int", ["str", "uint"]);
 const nativeFtruncate = lazy("ftruncate", "int", ["int", "int64_t"]);
-const nativeFcntlNumber = lazy("fcntl", "int", ["int", "int", "int64_t"]);
 const MFD_CLOEXEC = 1;
 const MFD_ALLOW_SEALING = 2;
 const F_ADD_SEALS = 1033;
@@ -27,9 +26,7 @@ export function sharedMemory(name: string, length: number): number {
   if (fd < 0) throw systemCallError("memfd_create");
   try {
     if (uninterrupted(() => nativeFtruncate(fd, length)) < 0) throw systemCallError("ftruncate");
-    if (nativeFcntlNumber(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW) < 0) {
-      throw systemCallError("F_ADD_SEALS");
-    }
+    fcntl(fd, "F_ADD_SEALS", F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW);
     return fd;
   } catch (error) {
     closeDescriptor(fd);

@@ -1,12 +1,11 @@
 // Sockets that Node does not make: socket(2), socketpair(2), and Unix sockets whose file stays ours to remove.
 import { closeSync, constants, linkSync, openSync, unlinkSync } from "node:fs";
 import { dirname } from "node:path";
-import { closeDescriptor } from "./descriptors.js";
+import { closeDescriptor, fcntl } from "./descriptors.js";
 import { MAX_UNIX_PATH_BYTES } from "../host/unix-path.js";
 import { EAGAIN, systemCallError } from "./errno.js";
 import { koffi, lazy } from "./koffi.js";
 
-const nativeFcntlNumber = lazy("fcntl", "int", ["int", "int", "int64_t"]);
 const nativeSocketpair = lazy("socketpair", "int", ["int", "int", "int", "void *"]);
 const nativeSocket = lazy("socket", "int", ["int", "int", "int"]);
 const AF_INET = 2;
@@ -31,8 +30,9 @@ export function streamPair(): readonly [own: number, other: number] {
   // SAFETY: two ints of this buffer, written during this call only.
   if (nativeSocketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) throw systemCallError("socketpair");
   const [own = -1, other = -1] = pair;
-  if (nativeFcntlNumber(own, F_SETFL, O_NONBLOCK) < 0) {
-    const error = systemCallError("F_SETFL");
+  try {
+    fcntl(own, "F_SETFL", F_SETFL, O_NONBLOCK);
+  } catch (error) {
     for (const fd of pair) closeDescriptor(fd);
     throw error;
   }

@@ -41,11 +41,6 @@ export const vfio_region_info_cap_sparse_mmap = { nr_areas: 8, areas: 16 } as co
 
 export const VFIO_DEVICE_GET_REGION_INFO = IO(VFIO, 108);
 
-export const SIZEOF_VFIO_IRQ_INFO = 16;
-export const vfio_irq_info = { argsz: 0, flags: 4, index: 8, count: 12 } as const;
-
-export const VFIO_DEVICE_GET_IRQ_INFO = IO(VFIO, 109);
-
 /** Without its data, which follow it. */
 export const SIZEOF_VFIO_IRQ_SET = 20;
 export const vfio_irq_set = { argsz: 0, flags: 4, index: 8, start: 12, count: 16 } as const;

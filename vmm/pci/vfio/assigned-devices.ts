@@ -65,10 +65,6 @@ export class AssignedDevices {
     return devices;
   }
 
-  get count(): number {
-    return this.#opened.length;
-  }
-
   #open(address: string, group: string): void {
     const fd = this.#container.openDevice(group, address);
     const device = VfioDevice.of(address, fd);

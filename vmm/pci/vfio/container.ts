@@ -25,6 +25,7 @@ import {
   VFIO_SET_IOMMU,
   VFIO_TYPE1v2_IOMMU,
 } from "../../sys/vfio-abi.js";
+import { structure } from "./structure.js";
 
 const CONTAINER = "/dev/vfio/vfio";
 
@@ -134,13 +135,6 @@ export class VfioContainer {
     this.#groups.clear();
     closeSync(this.#fd);
   }
-}
-
-/** Its first field is its size. */
-function structure(size: number): DataView<ArrayBuffer> {
-  const view = new DataView(new ArrayBuffer(size));
-  view.setUint32(0, size, true);
-  return view;
 }
 
 function openNode(path: string, cureOfAbsence: string): number {

@@ -7,17 +7,14 @@ import { HostError } from "../../errors.js";
 import { ioctl, ioctlStruct } from "../../sys/ioctl-calls.js";
 import { mmapFile, munmap } from "../../sys/memory.js";
 import {
-  SIZEOF_VFIO_IRQ_INFO,
   SIZEOF_VFIO_IRQ_SET,
   SIZEOF_VFIO_REGION_INFO,
   vfio_device_info,
-  vfio_irq_info,
   vfio_irq_set,
   vfio_region_info,
   VFIO_DEVICE_FLAGS_PCI,
   VFIO_DEVICE_FLAGS_RESET,
   VFIO_DEVICE_GET_INFO,
-  VFIO_DEVICE_GET_IRQ_INFO,
   VFIO_DEVICE_GET_REGION_INFO,
   VFIO_DEVICE_RESET,
   VFIO_DEVICE_SET_IRQS,
@@ -28,6 +25,7 @@ import {
   VFIO_PCI_MSIX_IRQ_INDEX,
 } from "../../sys/vfio-abi.js";
 import { readRegionInfo, type RegionInfo, type Span } from "./regions.js";
+import { structure } from "./structure.js";
 
 /** Of struct vfio_device_info, what every kernel knows: newer ones have more behind it. */
 const DEVICE_INFO_BYTES = 16;
@@ -117,14 +115,6 @@ export class VfioDevice implements HostFunction {
     });
   }
 
-  /** MSI-X vectors that it can have. */
-  vectors(): number {
-    const info = structure(SIZEOF_VFIO_IRQ_INFO);
-    info.setUint32(vfio_irq_info.index, VFIO_PCI_MSIX_IRQ_INDEX, true);
-    ioctlStruct(this.#fd, "VFIO_DEVICE_GET_IRQ_INFO", VFIO_DEVICE_GET_IRQ_INFO, info);
-    return info.getUint32(vfio_irq_info.count, true);
-  }
-
   /** Turns MSI-X on, with nobody to signal yet. Throws SystemCallError. */
   enableVectors(count: number): void {
     this.#setEventfds(0, new Array<number>(count).fill(NO_EVENTFD));
@@ -191,13 +181,6 @@ export class VfioDevice implements HostFunction {
       if ((error as NodeJS.ErrnoException).code === undefined) throw error;
     }
   }
-}
-
-/** Its first field is its size. */
-function structure(size: number): DataView<ArrayBuffer> {
-  const view = new DataView(new ArrayBuffer(size));
-  view.setUint32(0, size, true);
-  return view;
 }
 
 function irqSet(dataBytes: number): DataView<ArrayBuffer> {
