@@ -187,7 +187,8 @@ Examples:
   vmlet boot --kernel /boot/vmlinuz-6.1.0-28-cloud-amd64 --memory 512 --cpus 2
   vmlet boot --disk path=root.ext4,root
   vmlet boot --disk path=data.ext4 -- sh -c 'mount /dev/vda /mnt && ls /mnt'
-  vmlet boot --share . -- sh -c 'mkdir /mnt && mount -t virtiofs share0 /mnt && ls /mnt'
+  vmlet boot --share . -- \\
+    sh -c 'mkdir /mnt && mount -t virtiofs share0 /mnt && ls /mnt'
   vmlet boot --net user,forward=8080:80 -- httpd -f
   vmlet boot --net tap=auto,ip=172.16.0.1/24 -- \\
     sh -c 'ip link set eth0 up; ip addr add 172.16.0.2/24 dev eth0; ip addr'
