@@ -10,7 +10,7 @@
 
 #define VIRTUALIZATION_MANAGEMENT 0x1c
 enum resource { QUEUES, INTERRUPTS };
-enum action { ASSIGN = 8, ONLINE = 9 };
+enum action { OFFLINE = 7, ASSIGN = 8, ONLINE = 9 };
 
 static void manage(int fd, unsigned function, enum resource resource, enum action action, unsigned count)
 {
@@ -38,6 +38,8 @@ int main(int argc, char **argv)
 	for (int i = 2; i < argc; i++) {
 		unsigned function = (unsigned)atoi(argv[i]);
 
+		/* One that is online takes no others. */
+		manage(fd, function, QUEUES, OFFLINE, 0);
 		manage(fd, function, INTERRUPTS, ASSIGN, 1);
 		manage(fd, function, QUEUES, ASSIGN, 2);
 		manage(fd, function, QUEUES, ONLINE, 0);
