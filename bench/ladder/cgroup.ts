@@ -81,17 +81,26 @@ export function createGroup(folders: readonly GroupFolder[]): void {
   }
 }
 
-/** Removes a group with all groups in it; one with processes stays. */
+/** How often, and after how long, a group is tried again whose processes are ending, `ms`. */
+const REMOVAL_TRIES = 100;
+const REMOVAL_PAUSE_MS = 20;
+
+/** Removes a group with all groups in it; one whose processes do not end in 2 s stays. */
 export function removeGroupTree(folder: string): void {
   if (statSync(folder, { throwIfNoEntry: false }) === undefined) return;
   for (const entry of readdirSync(folder, { withFileTypes: true })) {
     if (entry.isDirectory()) removeGroupTree(join(folder, entry.name));
   }
-  try {
-    rmdirSync(folder);
-  } catch (error) {
-    // The group's last process is still ending: the sweep at the end, or that of the next run, removes it.
-    if ((error as NodeJS.ErrnoException).code !== "EBUSY") throw error;
+  for (let tries = 1; ; tries++) {
+    try {
+      rmdirSync(folder);
+      return;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EBUSY") throw error;
+      // The sweep of the next run removes it.
+      if (tries === REMOVAL_TRIES) return;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, REMOVAL_PAUSE_MS);
+    }
   }
 }
 

@@ -15,7 +15,7 @@ import { checkWritable } from "../../vmm/cli/output-paths.js";
 import { formatColumns } from "../table.js";
 import { formatChanges } from "./compare.js";
 import { offerPackages } from "./install.js";
-import { runLadder } from "./ladder.js";
+import { LeftBehindError, runLadder } from "./ladder.js";
 import { markdownOf } from "./markdown.js";
 import { BENCH_HELP, parseBench, type BenchOptions } from "./options.js";
 import { planFor } from "./plan.js";
@@ -131,7 +131,10 @@ async function measure(
     return await publish(options, result, old);
   } catch (error) {
     line.clear();
-    if (signal !== undefined) return EXIT_SIGNAL_BASE + signal;
+    if (signal !== undefined) {
+      if (error instanceof LeftBehindError) say(error.message);
+      return EXIT_SIGNAL_BASE + signal;
+    }
     if (
       error instanceof UsageError ||
       error instanceof CannotWrite ||

@@ -155,9 +155,25 @@ export async function runLadder(run: Run): Promise<LadderResult> {
     }
     return current();
   } finally {
-    for (const rungRun of rungRuns.values()) await rungRun.close();
-    workspace.close();
+    await closeAll([...rungRuns.values(), workspace]);
   }
+}
+
+/** What a run has made could not be removed; it replaces the error that ended the run. */
+export class LeftBehindError extends Error {}
+
+/** One that cannot be closed does not keep the others, of which the last is the run's folder, from being closed. */
+export async function closeAll(all: readonly { close(): void | Promise<void> }[]): Promise<void> {
+  const errors: unknown[] = [];
+  for (const one of all) {
+    try {
+      await one.close();
+    } catch (error) {
+      errors.push(error);
+    }
+  }
+  if (errors.length > 0)
+    throw new LeftBehindError(`cleaning up: ${errors.map(message).join("; ")}`, { cause: errors[0] });
 }
 
 /** What only a stage of the interrupted run has found out. */

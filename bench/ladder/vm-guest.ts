@@ -3,7 +3,7 @@
 import { join } from "node:path";
 import { packageRoot } from "../../vmm/host/guest-files.js";
 import { OWN_KERNEL_CMDLINE, QUIET_CMDLINE } from "../../vmm/config/defaults.js";
-import { acceleratorKind, hasHardwareVirtualization } from "../../vmm/host/facts.js";
+import { acceleratorKind, hasHardwareVirtualization, isInLab } from "../../vmm/host/facts.js";
 
 export function vmKernel(): string {
   return join(packageRoot(), "guest/out/default/vmlinux");
@@ -23,6 +23,13 @@ export function vmCmdline([file = "", ...argv]: readonly string[], ending: Endin
   const exec = Buffer.from([file, first, ...argv].join("\0")).toString("base64url");
   const words = ending === "t" ? OWN_KERNEL_CMDLINE.replace("reboot=k", "reboot=t") : OWN_KERNEL_CMDLINE;
   return `${words} ${QUIET_CMDLINE} vmlet.exec=${exec} vmlet.tty=raw`;
+}
+
+/** What executes the kernel code of vmlet's guests, in words. */
+export function guestAccelerator(): string {
+  const kind = acceleratorKind();
+  if (!hasHardwareVirtualization(kind)) return "software KVM";
+  return isInLab() ? `lab (${kind} emulated by QEMU TCG)` : "hardware";
 }
 
 /** Why a monitor that needs VT-x or AMD-V cannot run, or undefined. */

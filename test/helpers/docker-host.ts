@@ -1,5 +1,5 @@
 // Docker for a test: an engine of our own (that of the ladder), and images that need no registry.
-import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, statfsSync, symlinkSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { isRoot, program } from "../../bench/ladder/detect.js";
 import { startEngine } from "../../bench/ladder/rungs/docker-engine.js";
@@ -26,20 +26,11 @@ export function whyNoDocker(): string | undefined {
   return missing.length === 0 ? undefined : `not installed: ${missing.join(", ")} (Debian: docker.io gcc cpio)`;
 }
 
-/** Of struct statfs: linux/magic.h. */
-const OVERLAYFS_SUPER_MAGIC = 0x794c7630;
-
-/** An overlay on an overlay, as in a container, does not work. */
-export function storageDriver(folder: string): string {
-  const knowsOverlay = readFileSync("/proc/filesystems", "latin1").includes("overlay");
-  return knowsOverlay && statfsSync(folder).type !== OVERLAYFS_SUPER_MAGIC ? "overlay2" : "vfs";
-}
-
 /** `options`: of the engine. */
 export async function openDocker(options: readonly string[] = []): Promise<DockerHost> {
   const workspace = await openWorkspace(new AbortController().signal);
   try {
-    const engine = await startEngine(workspace, program("docker"), storageDriver(workspace.folder), options);
+    const engine = await startEngine(workspace, program("docker"), options);
     const client = [program("docker"), ...engine.host];
     return {
       client,

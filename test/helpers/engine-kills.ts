@@ -17,7 +17,7 @@ import {
   temporaryFiles,
   type ContainerPlaces,
 } from "./container-leftovers.js";
-import { storageDriver } from "./docker-host.js";
+import { storageDriver } from "../../bench/ladder/rungs/docker-engine.js";
 
 interface Answer {
   readonly status: number | null;

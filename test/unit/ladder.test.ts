@@ -24,6 +24,7 @@ import {
 } from "../../bench/ladder/cgroup.js";
 import { formatDuration } from "../../bench/ladder/figures.js";
 import { entering, type Joint } from "../../bench/ladder/network.js";
+import { closeAll, LeftBehindError } from "../../bench/ladder/ladder.js";
 import { markdownOf } from "../../bench/ladder/markdown.js";
 import { planFor } from "../../bench/ladder/plan.js";
 import type { OpenRung, Rung } from "../../bench/ladder/rung.js";
@@ -103,6 +104,21 @@ describe("ladder: control groups", () => {
       topGroups({ kind: "v2", memory: undefined, cpu: undefined, unified: tree, mounts: [tree] }),
       new Set(),
     );
+  });
+});
+
+describe("ladder: cleaning up", () => {
+  it("what cannot be closed does not keep the rest from it, and is said", async () => {
+    const closed: string[] = [];
+    const good = (name: string): { close(): void } => ({ close: () => void closed.push(name) });
+    const bad = { close: () => Promise.reject(new Error("kill ESRCH")) };
+    await assert.rejects(
+      closeAll([good("first"), bad, good("folder")]),
+      (error) => error instanceof LeftBehindError && error.message === "cleaning up: kill ESRCH",
+    );
+    assert.deepEqual(closed, ["first", "folder"]);
+    await closeAll([good("last")]);
+    assert.deepEqual(closed, ["first", "folder", "last"]);
   });
 });
 

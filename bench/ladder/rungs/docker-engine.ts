@@ -1,6 +1,6 @@
 // Docker's engine: the one that runs here, or one of the benchmark's own, which all rungs of Docker share.
 import { spawn, spawnSync, type ChildProcess } from "node:child_process";
-import { existsSync, mkdirSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, statfsSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { packageRoot } from "../../../vmm/host/guest-files.js";
@@ -24,13 +24,20 @@ export interface Engine {
   stop(): Promise<void>;
 }
 
-/** Below the launcher, which ends it if we die. "vfs" works on every file system, and copies every layer whole. `more`: options. */
-export async function startEngine(
-  workspace: Workspace,
-  client: string,
-  storageDriver = "vfs",
-  more: readonly string[] = [],
-): Promise<Engine> {
+/** Of struct statfs: linux/magic.h. */
+const OVERLAYFS_SUPER_MAGIC = 0x794c7630;
+
+/**
+ * What Docker takes itself, whose containers have an image's files in common. An overlay on an overlay, as in a container,
+ * does not work; "vfs" does everywhere, and copies every layer whole for each container.
+ */
+export function storageDriver(folder: string): "overlay2" | "vfs" {
+  const knowsOverlay = /^nodev\toverlay$/m.test(readFileSync("/proc/filesystems", "latin1"));
+  return knowsOverlay && statfsSync(folder).type !== OVERLAYFS_SUPER_MAGIC ? "overlay2" : "vfs";
+}
+
+/** Below the launcher, which ends it if we die. `more`: options. */
+export async function startEngine(workspace: Workspace, client: string, more: readonly string[] = []): Promise<Engine> {
   const folder = join(workspace.folder, "docker");
   mkdirSync(folder);
   const socket = `unix://${join(folder, "socket")}`;
@@ -39,7 +46,7 @@ export async function startEngine(
   const bridge = workspace.network.joints.bridge?.device ?? "none";
   const flags = [
     ...["--iptables=false", "--ip6tables=false", "--ip-forward=false", "--userland-proxy=false", `--bridge=${bridge}`],
-    ...[`--storage-driver=${storageDriver}`, "--log-level=error"],
+    ...[`--storage-driver=${storageDriver(workspace.folder)}`, "--log-level=error"],
     ...["--data-root", join(folder, "data"), "--exec-root", join(folder, "exec"), "--pidfile", pidFile, "-H", socket],
     ...more,
   ];
@@ -58,7 +65,7 @@ export async function startEngine(
   const stop = async (): Promise<void> => {
     const pid = /"pid":(\d+)/.exec(said)?.[1];
     // SIGTERM lets it unmount and clean up; the launcher would kill it before that.
-    if (pid !== undefined && child.exitCode === null) process.kill(Number(pid), "SIGTERM");
+    if (pid !== undefined && child.exitCode === null) terminate(Number(pid));
     await Promise.race([ended, delay(ENGINE_STOPS_MS)]);
     child.stdin.end();
     await ended;
@@ -74,6 +81,15 @@ export async function startEngine(
     await delay(POLL_MS);
   }
   return { host, process: child, stop };
+}
+
+/** Ctrl-C reaches the launcher, too: it may have ended the engine, and we have not heard of it yet. */
+function terminate(pid: number): void {
+  try {
+    process.kill(pid, "SIGTERM");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
+  }
 }
 
 /** The runtimes that an engine of the benchmark's own is given: name and program, for those that are installed. */
@@ -154,7 +170,7 @@ async function openEngine(workspace: Workspace): Promise<Omit<SharedEngine, "lea
   const runtimes = installedRuntimes().flatMap(([name, path]) => ["--add-runtime", `${name}=${path}`]);
   const engine: Engine = isRunning
     ? { host: [], stop: () => Promise.resolve() }
-    : await startEngine(workspace, client, "vfs", runtimes);
+    : await startEngine(workspace, client, runtimes);
   const image = `${workspace.run}:1`;
   try {
     const archive = join(workspace.folder, "docker-root.tar");

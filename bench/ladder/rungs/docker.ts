@@ -8,6 +8,7 @@ import { CONTAINER_TIMEOUT_MS, CPUS, MEMORY_MIB, VM_TIMEOUT_MS } from "../limits
 import type { OpenRung, Rung } from "../rung.js";
 import { tryProgram } from "../run-program.js";
 import type { Workspace } from "../workspace.js";
+import { guestAccelerator } from "../vm-guest.js";
 import { joinEngine, runtimesHere } from "./docker-engine.js";
 
 async function open(workspace: Workspace, runtime?: string): Promise<OpenRung> {
@@ -63,9 +64,11 @@ interface RuntimeRung {
   readonly cure: string;
   /** Why it cannot run although the engine knows it. */
   readonly whyNot?: () => string | undefined;
+  /** What executes its guests' kernel code, in words. */
+  readonly accelerator?: () => string;
 }
 
-function runtimeRung({ name, adds, pattern, cure, whyNot }: RuntimeRung): Rung {
+function runtimeRung({ name, adds, pattern, cure, whyNot, accelerator }: RuntimeRung): Rung {
   /** Its name in the engine's list. */
   const known = (): { readonly isRunning: boolean; readonly runtime: string | undefined } => {
     const { isRunning, runtimes } = runtimesHere(hostProgram("docker"));
@@ -88,7 +91,10 @@ function runtimeRung({ name, adds, pattern, cure, whyNot }: RuntimeRung): Rung {
       const reason = whyNot?.();
       return reason === undefined ? { version: `${engine.version}, --runtime=${runtime}` } : { missing: reason };
     },
-    open: (workspace) => open(workspace, known().runtime),
+    open: async (workspace) => ({
+      ...(await open(workspace, known().runtime)),
+      ...(accelerator === undefined ? {} : { accelerator }),
+    }),
   };
 }
 
@@ -101,6 +107,7 @@ export const dockerVmlet: Rung = runtimeRung({
     if (!existsSync("/dev/kvm")) return "there is no /dev/kvm";
     return existsSync(VIRTIOFSD) ? undefined : "virtiofsd is not installed (Debian: qemu-system-common)";
   },
+  accelerator: guestAccelerator,
 });
 
 export const dockerRunsc: Rung = runtimeRung({

@@ -9,6 +9,7 @@ import { defaultKernel, fastKernel, packageRoot } from "../../../vmm/host/guest-
 import { timeLimit } from "../../../vmm/host/time-limit.js";
 import { MEMORY_MIB, VM_TIMEOUT_MS } from "../limits.js";
 import type { OpenRung, Rung } from "../rung.js";
+import { guestAccelerator } from "../vm-guest.js";
 import type { Workspace } from "../workspace.js";
 import { detectVmlet } from "./vmlet.js";
 
@@ -46,7 +47,7 @@ async function open(workspace: Workspace): Promise<OpenRung> {
   }
   return {
     command: ({ program: inside }) => [workspace.ask, socket, ...inside],
-    accelerator: () => (isHardware ? "hardware" : "software KVM"),
+    accelerator: guestAccelerator,
     ...(child.pid === undefined ? {} : { engine: child.pid }),
     close: stop,
   };
