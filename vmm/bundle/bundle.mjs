@@ -11,6 +11,7 @@ import {
   chmodSync,
   constants,
   copyFileSync,
+  mkdirSync,
   readFileSync,
   readdirSync,
   renameSync,
@@ -119,6 +120,8 @@ const outputs = [
   { entry: "bench/ladder/cli.ts", file: "dist/ladder.js" },
 ];
 
+// What a plugin writes may be the first that is ready.
+mkdirSync("dist", { recursive: true });
 await Promise.all(
   outputs.map(({ entry, contents, file, plugins = [], lineLimit }) =>
     build({
