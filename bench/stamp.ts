@@ -35,7 +35,12 @@ const IN_WORDS: Readonly<Record<AcceleratorKind, string>> = {
 
 export function acceleratorInWords(): string {
   const kind = acceleratorKind();
-  return isInLab() && hasHardwareVirtualization(kind) ? `the lab (${kind} emulated by QEMU TCG)` : IN_WORDS[kind];
+  return isInLab() && hasHardwareVirtualization(kind) ? `the ${labInWords(kind)}` : IN_WORDS[kind];
+}
+
+/** `kind`: what the lab's own /dev/kvm is. */
+export function labInWords(kind: string): string {
+  return `lab (${kind} emulated by QEMU TCG)`;
 }
 
 function git(...argv: readonly string[]): string | undefined {

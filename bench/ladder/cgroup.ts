@@ -81,24 +81,23 @@ export function createGroup(folders: readonly GroupFolder[]): void {
   }
 }
 
-/** How often, and after how long, a group is tried again whose processes are ending, `ms`. */
-const REMOVAL_TRIES = 100;
+/** Until a group is tried again whose processes are ending, `ms`. */
 const REMOVAL_PAUSE_MS = 20;
 
-/** Removes a group with all groups in it; one whose processes do not end in 2 s stays. */
-export function removeGroupTree(folder: string): void {
+/** Removes a group with all groups in it; one that still has processes at `deadline` (performance.now(), `ms`) stays. */
+export function removeGroupTree(folder: string, deadline = 0): void {
   if (statSync(folder, { throwIfNoEntry: false }) === undefined) return;
   for (const entry of readdirSync(folder, { withFileTypes: true })) {
-    if (entry.isDirectory()) removeGroupTree(join(folder, entry.name));
+    if (entry.isDirectory()) removeGroupTree(join(folder, entry.name), deadline);
   }
-  for (let tries = 1; ; tries++) {
+  for (;;) {
     try {
       rmdirSync(folder);
       return;
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== "EBUSY") throw error;
-      // The sweep of the next run removes it.
-      if (tries === REMOVAL_TRIES) return;
+      // The sweep at the end, or that of the next run, removes it.
+      if (performance.now() >= deadline) return;
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, REMOVAL_PAUSE_MS);
     }
   }

@@ -3,6 +3,7 @@
 import { join } from "node:path";
 import { packageRoot } from "../../vmm/host/guest-files.js";
 import { OWN_KERNEL_CMDLINE, QUIET_CMDLINE } from "../../vmm/config/defaults.js";
+import { labInWords } from "../stamp.js";
 import { acceleratorKind, hasHardwareVirtualization, isInLab } from "../../vmm/host/facts.js";
 
 export function vmKernel(): string {
@@ -29,7 +30,7 @@ export function vmCmdline([file = "", ...argv]: readonly string[], ending: Endin
 export function guestAccelerator(): string {
   const kind = acceleratorKind();
   if (!hasHardwareVirtualization(kind)) return "software KVM";
-  return isInLab() ? `lab (${kind} emulated by QEMU TCG)` : "hardware";
+  return isInLab() ? labInWords(kind) : "hardware";
 }
 
 /** Why a monitor that needs VT-x or AMD-V cannot run, or undefined. */

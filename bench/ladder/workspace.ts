@@ -34,6 +34,8 @@ import { runProgram } from "./run-program.js";
 const PREFIX = "vmlet-ladder-";
 /** Groups that engines make for themselves and leave; removed if they were not there before and are empty. */
 const ENGINE_GROUPS = ["docker", "lxc.pivot", "libpod_parent"];
+/** For the last processes of a run's control groups to end, `ms`, all groups together. */
+const GROUPS_END_MS = 2000;
 const PROBE_SOURCES = ["probe.c", "runtime.c", "processor.c", "kernel.c", "storage.c", "network.c", "isolation.c"];
 /** The probe uses 8 MiB of it. */
 const DISK_BYTES = 64 * 2 ** 20;
@@ -156,10 +158,11 @@ export async function openWorkspace(signal: AbortSignal): Promise<Workspace> {
   let network: Network | undefined;
   const close = (): void => {
     network?.close();
+    const deadline = performance.now() + GROUPS_END_MS;
     for (const group of isRoot() ? topGroups(cgroups) : []) {
       const name = basename(group);
       const isEngines = ENGINE_GROUPS.some((known) => name.startsWith(known));
-      if (name.startsWith(run) || (isEngines && !groupsBefore.has(group))) removeGroupTree(group);
+      if (name.startsWith(run) || (isEngines && !groupsBefore.has(group))) removeGroupTree(group, deadline);
     }
     removeFolder(folder);
     removeRunFolders();

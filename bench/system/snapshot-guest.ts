@@ -3,8 +3,6 @@
 import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { setFlagsFromString } from "node:v8";
-import { runInNewContext } from "node:vm";
 import {
   createSnapshot,
   createVm,
@@ -15,6 +13,7 @@ import {
   type VmHost,
 } from "../../vmm/index.js";
 import type { Sample } from "../harness.js";
+import { collectGarbage } from "./garbage.js";
 import { GUEST_MIB, cmdline } from "./guest.js";
 
 /** A guest's kernel may be emulated, on a busy machine, `ms`. */
@@ -150,8 +149,7 @@ export async function saveGuest(kernel: string): Promise<SavedGuest> {
 
 /** `MiB` of this process, without what its heap could give up. */
 export function ownMemory(): { readonly pss: number; readonly private: number } {
-  setFlagsFromString("--expose-gc");
-  (runInNewContext("gc") as () => void)();
+  collectGarbage();
   const text = readFileSync("/proc/self/smaps_rollup", "utf8");
   const mib = (key: string): number => Number(new RegExp(`^${key}:\\s+(\\d+) kB`, "m").exec(text)?.[1] ?? 0) / 1024;
   return { pss: mib("Pss"), private: mib("Private_Clean") + mib("Private_Dirty") };

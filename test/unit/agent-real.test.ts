@@ -7,10 +7,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import { setFlagsFromString } from "node:v8";
-import { runInNewContext } from "node:vm";
 import type { ExecError } from "../../vmm/errors.js";
 import type { Agent } from "../../vmm/agent/agent.js";
+import { collectGarbage } from "../../bench/system/garbage.js";
 import { AgentProgram, type RealAgent } from "../helpers/real-agent.js";
 import { skip } from "../helpers/skip.js";
 
@@ -407,10 +406,6 @@ describe("agent, the real one", () => {
 
 /** `bytes`, without those that nobody holds any more. */
 function arrayBuffersInUse(): number {
-  setFlagsFromString("--expose-gc");
-  const collect = runInNewContext("gc") as () => void;
-  // The second one waits until what the first one has found is freed.
-  collect();
-  collect();
+  collectGarbage();
   return process.memoryUsage().arrayBuffers;
 }

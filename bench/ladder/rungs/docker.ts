@@ -91,10 +91,7 @@ function runtimeRung({ name, adds, pattern, cure, whyNot, accelerator }: Runtime
       const reason = whyNot?.();
       return reason === undefined ? { version: `${engine.version}, --runtime=${runtime}` } : { missing: reason };
     },
-    open: async (workspace) => ({
-      ...(await open(workspace, known().runtime)),
-      ...(accelerator === undefined ? {} : { accelerator }),
-    }),
+    open: async (workspace) => ({ ...(await open(workspace, known().runtime)), accelerator }),
   };
 }
 

@@ -10,6 +10,7 @@ import { CPUS, MEMORY_MIB, VM_TIMEOUT_MS } from "../limits.js";
 import type { Workspace } from "../workspace.js";
 import { whyNoHardware } from "../vm-guest.js";
 import type { Sample } from "../../harness.js";
+import { labInWords } from "../../stamp.js";
 
 /** A stock kernel unpacks itself and needs more. */
 const DEBIAN_MEMORY_MIB = 256;
@@ -63,7 +64,7 @@ function open(workspace: Workspace, options: readonly string[], memoryMib: numbe
     ended: (name) => {
       const report = JSON.parse(readFileSync(join(workspace.folder, `${name}.json`), "utf8")) as Report;
       const { kind, lab } = report.accelerator;
-      accelerator = lab ? `lab (${kind} emulated by QEMU TCG)` : (ACCELERATORS[kind] ?? kind);
+      accelerator = lab ? labInWords(kind) : (ACCELERATORS[kind] ?? kind);
       return phases(report);
     },
     remove: (names) => {
