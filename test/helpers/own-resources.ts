@@ -7,7 +7,7 @@ export interface OwnResources {
   /** What the descriptors lead to, in order of the names. */
   readonly descriptors: readonly string[];
   readonly threads: number;
-  /** Mappings of KVM, and large anonymous ones that are not the heap's: guest memory. */
+  /** Mappings of KVM, and large anonymous ones that are not the heap's or malloc's: guest memory. */
   readonly vmMappings: number;
   /** POSIX timers. */
   readonly timers: number;
@@ -27,17 +27,36 @@ function targetOf(fd: string): string {
   }
 }
 
-/** MAP_NORESERVE shows as "nr" in smaps. */
-function vmMappings(): number {
+interface Mapping {
+  readonly start: number;
+  readonly end: number;
+  readonly access: string;
+  readonly text: string;
+}
+
+function mappings(): readonly Mapping[] {
   return readFileSync("/proc/self/smaps", "utf8")
     .split(/^(?=[\da-f]+-[\da-f]+ )/m)
-    .filter((mapping) => {
-      const [start = "", end = ""] = (/^([\da-f]+)-([\da-f]+)/.exec(mapping) ?? []).slice(1);
-      const isLarge = Number.parseInt(end, 16) - Number.parseInt(start, 16) >= GUEST_BYTES;
-      return (
-        mapping.includes("anon_inode:kvm") || (isLarge && / rw-p .*\n/.test(mapping) && /VmFlags:.* nr /.test(mapping))
-      );
-    }).length;
+    .map((text) => {
+      const [start = "", end = "", access = ""] = (/^([\da-f]+)-([\da-f]+) (\S+)/.exec(text) ?? []).slice(1);
+      return { start: Number.parseInt(start, 16), end: Number.parseInt(end, 16), access, text };
+    });
+}
+
+/** glibc's malloc has such an area for some threads, which it makes accessible from its start as far as it needs. */
+const ARENA_BYTES = 64 * 2 ** 20;
+
+function isArena({ start, end }: Mapping, next: Mapping | undefined): boolean {
+  return start % ARENA_BYTES === 0 && next?.start === end && next.access === "---p" && next.end === start + ARENA_BYTES;
+}
+
+/** MAP_NORESERVE shows as "nr" in smaps. */
+function vmMappings(): number {
+  return mappings().filter((mapping, index, all) => {
+    const { start, end, access, text } = mapping;
+    const isLarge = end - start >= GUEST_BYTES && access === "rw-p" && /VmFlags:.* nr /.test(text);
+    return text.includes("anon_inode:kvm") || (isLarge && !isArena(mapping, all[index + 1]));
+  }).length;
 }
 
 export function ownResources(): OwnResources {
