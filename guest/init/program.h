@@ -85,9 +85,20 @@ static void warm_program(long pid)
 		warm_file(call3(open, loader, O_RDONLY | O_CLOEXEC, 0));
 }
 
+/* The tasks of the program that is held, opened while nobody waits for it. */
+static struct {
+	long pid, fd;
+} held_tasks;
+
+static long open_tasks(long pid)
+{
+	return open_of_process(pid, "/task", O_RDONLY | O_DIRECTORY);
+}
+
 /* What is to be changed of a container that goes on in another guest: its name, where its program has it. */
 struct held_name {
-	long memory, names;
+	/* The program's memory and its namespace, and that of this process, opened while nobody waits. */
+	long memory, names, own;
 	unsigned long at;
 	size_t length;
 };
@@ -98,7 +109,8 @@ struct held_name {
 static struct held_name find_name(long pid, long memory, unsigned long random)
 {
 	static char words[WORDS_BYTES], variable[] = "HOSTNAME=";
-	struct held_name found = { memory, open_of_process(pid, "/ns/uts", O_RDONLY), 0, 0 };
+	struct held_name found = { memory, open_of_process(pid, "/ns/uts", O_RDONLY),
+				   call3(open, "/proc/self/ns/uts", O_RDONLY | O_CLOEXEC, 0), 0, 0 };
 	long length = call4(pread64, memory, words, sizeof(words), random);
 	const long name = sizeof(variable) - 1;
 
@@ -119,11 +131,9 @@ static struct held_name find_name(long pid, long memory, unsigned long random)
 /* The guest has the name already; the container may have names of its own. */
 static void rename_held(const struct held_name *held, const char *name)
 {
-	long own = held->names < 0 ? -1 : call3(open, "/proc/self/ns/uts", O_RDONLY | O_CLOEXEC, 0);
-
-	if (own >= 0 && call2(setns, held->names, CLONE_NEWUTS) == 0) {
+	if (held->names >= 0 && held->own >= 0 && call2(setns, held->names, CLONE_NEWUTS) == 0) {
 		call2(sethostname, name, length_of(name));
-		call2(setns, own, CLONE_NEWUTS);
+		call2(setns, held->own, CLONE_NEWUTS);
 	}
 	if (held->at && length_of(name) == held->length)
 		call4(pwrite64, held->memory, name, held->length, held->at);
@@ -141,7 +151,7 @@ static void let_answers_expire(void)
  * goes on from it, it gets other random bytes; a container's, its name. */
 static void hold_program(long pid, volatile unsigned *snapshot, int is_container)
 {
-	struct held_name name = { -1, -1, 0, 0 };
+	struct held_name name = { -1, -1, -1, 0, 0 };
 
 	if (root_kind != ROOT_INITRAMFS && !is_container)
 		warm_program(pid);
@@ -151,6 +161,8 @@ static void hold_program(long pid, volatile unsigned *snapshot, int is_container
 	if (random && memory >= 0) {
 		map_program(open_of_process(pid, "/maps", O_RDONLY), memory, random);
 		prepare_to_become_another();
+		held_tasks.pid = pid;
+		held_tasks.fd = open_tasks(pid);
 		if (is_container) {
 			name = find_name(pid, memory, random);
 			let_answers_expire();
@@ -194,10 +206,11 @@ static void begin_watched(long pid)
 static int has_one_thread(long pid)
 {
 	struct statx about;
-	long fd = open_of_process(pid, "/task", O_RDONLY | O_DIRECTORY);
+	long fd = pid == held_tasks.pid ? held_tasks.fd : open_tasks(pid);
 	long result = fd < 0 ? fd : call5(statx, fd, "", AT_EMPTY_PATH_, STATX_NLINK, &about);
 
-	call1(close, fd);
+	if (pid != held_tasks.pid)
+		call1(close, fd);
 	return result == 0 && about.stx_nlink == 3;
 }
 

@@ -237,7 +237,7 @@ static int hear_of_start(struct stream *stream)
 
 static void end_output(struct stream *stream, long *fd, enum frame_type type)
 {
-	close_descriptor(fd);
+	close_later(fd);
 	send_end(stream, type);
 }
 
@@ -280,9 +280,9 @@ static void finish_command(struct stream *stream)
 		if (!is_terminal) {
 			if (stream->output >= 0 &&
 			    (call3(ioctl, stream->output, FIONREAD, &stream->output_left) != 0 || !stream->output_left))
-				close_descriptor(&stream->output);
+				close_later(&stream->output);
 			if (stream->error >= 0 && (call3(ioctl, stream->error, FIONREAD, &stream->error_left) != 0 || !stream->error_left))
-				close_descriptor(&stream->error);
+				close_later(&stream->error);
 		}
 	}
 	if (stream->output >= 0)
@@ -357,7 +357,9 @@ static void let_begin(struct stream *stream)
 {
 	stream->waits_for_word = 0;
 	stream->has_begun = 1;
-	stream->ready |= READY_REPORT;
+	/* Before it takes the processor: whoever waits for its start need not wait for more. */
+	hear_of_start(stream);
+	flush_link();
 	begin_watched(stream->pid);
 }
 

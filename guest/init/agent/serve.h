@@ -269,6 +269,7 @@ static int serve_agent(void)
 		wants_spare |= serve_streams();
 		kill_sessions();
 		flush_link();
+		close_leavings();
 		if (asked_off || asked_reboot || is_leaving)
 			return leaving_status;
 		if (link.state != before)

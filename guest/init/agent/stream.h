@@ -129,13 +129,32 @@ static void drop_buffer(struct stream *stream)
 	stream->buffer_head = stream->buffer_tail = 0;
 }
 
+/* What nobody waits for: closed once the host has been told all that there is to tell. */
+static long leavings[32];
+static unsigned leavings_count;
+
+static void close_later(long *fd)
+{
+	if (*fd >= 0 && leavings_count < sizeof(leavings) / sizeof(leavings[0]))
+		leavings[leavings_count++] = *fd;
+	else
+		close_descriptor(fd);
+	*fd = -1;
+}
+
+static void close_leavings(void)
+{
+	while (leavings_count > 0)
+		call1(close, leavings[--leavings_count]);
+}
+
 static void close_stream(struct stream *stream)
 {
-	close_descriptor(&stream->report);
-	close_descriptor(&stream->input);
-	close_descriptor(&stream->output);
-	close_descriptor(&stream->error);
-	close_descriptor(&stream->terminal);
+	close_later(&stream->report);
+	close_later(&stream->input);
+	close_later(&stream->output);
+	close_later(&stream->error);
+	close_later(&stream->terminal);
 	drop_buffer(stream);
 	stream->kind = STREAM_FREE;
 	while (streams_end > 0 && agent->streams[streams_end - 1].kind == STREAM_FREE)
