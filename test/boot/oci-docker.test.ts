@@ -309,7 +309,7 @@ describe("oci runtime with Docker", function () {
     const one = async (index: number): Promise<string> => {
       const child = spawn(
         program,
-        [...client, "run", ...options, IMAGE, "sh", "-c", "read words; echo $words; exit 6"],
+        [...client, "run", ...options, IMAGE, "sh", "-c", 'read words; printf %s "$words"; exit 6'],
         {
           timeout: LIMIT_MS,
         },
@@ -317,9 +317,9 @@ describe("oci runtime with Docker", function () {
       let said = "";
       for (const stream of [child.stdout, child.stderr])
         stream.setEncoding("latin1").on("data", (text: string) => (said += text));
-      child.stdin.end(`of ${String(index)}\n`);
+      child.stdin.end(`of ${String(index)}`);
       const status = await new Promise((done) => child.once("close", done));
-      return `${said.trimEnd()}: ${String(status)}`;
+      return `${said}: ${String(status)}`;
     };
     // It has come before, as most have that come in numbers, so that its guest is kept: twenty that begin from nothing at once
     // can keep two processors of a software KVM busy with timer interrupts alone.
