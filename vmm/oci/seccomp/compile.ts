@@ -1,6 +1,7 @@
 // linux.seccomp of config.json as a program for the guest's kernel. OCI runtime-spec, "Seccomp".
 import { ConfigError } from "../../errors.js";
 import { SeccompFilter, type FilterCondition } from "../../sys/seccomp.js";
+import { shorten } from "./shorten.js";
 import { ACTIONS, FLAGS, OPERATORS, SECCOMP_ARCHITECTURES } from "./names.js";
 
 export interface SeccompArgument {
@@ -126,7 +127,7 @@ export function compileSeccomp(config: SeccompConfig): SeccompProgram {
         for (const rule of rules(conditions)) if (!filter.addRule(name, number, rule)) unknown.add(name);
       }
     }
-    return { flags, program: filter.program(), unknown: [...unknown] };
+    return { flags, program: shorten(filter.program()), unknown: [...unknown] };
   } finally {
     filter.close();
   }
