@@ -184,10 +184,11 @@ static int set_rlimits(const struct exec_limit *limits, unsigned count)
 	return 0;
 }
 
-/* `is_exact`: the groups are those that are given, and no others. */
-static int become_user(struct user *user, const char *text, const unsigned *groups, unsigned count, int is_exact)
+/* `is_exact`: the groups are those that are given, and no others; `needs_home`: where the user is at home is asked for, too. */
+static int become_user(struct user *user, const char *text, const unsigned *groups, unsigned count, int is_exact,
+		       int needs_home)
 {
-	const char *missing = resolve_user(user, text);
+	const char *missing = is_exact ? resolve_exactly(user, text, needs_home) : resolve_user(user, text);
 	long result;
 
 	if (missing)
@@ -321,7 +322,9 @@ static int become_command(struct start *start)
 		make_folders(strings.folder);
 	append(user.home, user.home + MAX_PATH, ROOT_HOME);
 	if (strings.user[0]) {
-		if ((status = become_user(&user, strings.user, groups, request->groups, is_container)))
+		int needs_home = !strings.folder[0] || !has_variable(strings.variables, "HOME=");
+
+		if ((status = become_user(&user, strings.user, groups, request->groups, is_container, needs_home)))
 			return status;
 	} else if (request->groups) {
 		long result = call2(setgroups, request->groups, groups);

@@ -16,6 +16,7 @@
 #include "../syscall.h"
 #include "../text.h"
 #include "namespaces.h"
+#include "nodes.h"
 #include "protocol.h"
 #include "seccomp.h"
 
@@ -24,8 +25,6 @@
 #define LAST_CAPABILITY 63
 #define READ_ONLY_AGAIN (MS_BIND | MS_REMOUNT | MS_RDONLY)
 #define UNMASKABLE "/dev/null"
-
-static void make_folders(const char *path);
 
 /* What there is a place for it at: a folder, or an empty file. */
 static void make_place(const char *path, int is_file)
@@ -57,14 +56,23 @@ static unsigned number_of(const char *text)
 	return value;
 }
 
+/* The place is looked for only where the kernel has not found it. */
+static long mount_at(const char *source, const char *target, const char *type, unsigned flags, const char *data, int is_file)
+{
+	long result = call5(mount, source, target, type, flags, data);
+
+	if (result != -ENOENT)
+		return result;
+	make_place(target, is_file);
+	return call5(mount, source, target, type, flags, data);
+}
+
 /* What the mount has of its own, such as read-only, takes another call for a bind. */
 static long bind(const char *source, const char *target, unsigned flags, int is_file)
 {
 	unsigned more = flags & ~(unsigned)(MS_BIND | MS_REC);
-	long result;
+	long result = mount_at(source, target, 0, MS_BIND | (flags & MS_REC), 0, is_file);
 
-	make_place(target, is_file);
-	result = call5(mount, source, target, 0, MS_BIND | (flags & MS_REC), 0);
 	return result == 0 && more ? call5(mount, 0, target, 0, MS_BIND | MS_REMOUNT | more, 0) : result;
 }
 
@@ -101,13 +109,8 @@ static long make_device(char **operands)
 		*colon++ = 0;
 	uid = number_of(operands[4]);
 	gid = number_of(colon);
-	make_place(operands[0], 1);
-	call1(unlink, operands[0]);
 	/* A share takes none: the guest's own is lent. */
-	if (call3(mknod, operands[0], mode, device) != 0)
-		return bind(operands[0] + 1, operands[0], 0, 1);
-	call2(chmod, operands[0], mode & 07777);
-	return call3(chown, operands[0], uid, gid);
+	return make_node(operands[0], mode, device, uid, gid) == 0 ? 0 : bind(operands[0] + 1, operands[0], 0, 1);
 }
 
 /* In the guest's own /proc, which lies below the current folder. */
@@ -154,15 +157,12 @@ static long take_step(char letter, char **operands, const char *terminal)
 	case 'b':
 		return bind(operands[0], operands[1], number_of(operands[2]), operands[3][0] == 'f');
 	case 'm':
-		make_place(operands[2], 0);
-		return call5(mount, operands[1], operands[2], operands[0], number_of(operands[3]),
-			     operands[4][0] ? operands[4] : 0);
+		return mount_at(operands[1], operands[2], operands[0], number_of(operands[3]),
+				operands[4][0] ? operands[4] : 0, 0);
 	case 'p':
 		return call5(mount, 0, operands[0], 0, number_of(operands[1]), 0);
 	case 'l':
-		make_place(operands[1], 1);
-		call1(unlink, operands[1]);
-		return call2(symlink, operands[0], operands[1]);
+		return make_link(operands[0], operands[1]);
 	case 'n':
 		return make_device(operands);
 	case 'r':
@@ -211,13 +211,17 @@ static const char *name_of(char letter, char **operands)
 	return operands[letter == 'm' ? 2 : letter == 'b' || letter == 'l' ? 1 : 0];
 }
 
+static int is_of_node(char letter)
+{
+	return letter == 'n' || letter == 'l';
+}
+
 static int is_of_cgroup(char letter)
 {
 	return letter == 'g' || letter == 'q';
 }
 
-/* From the step at `*next` on; without a terminal's name: those of the control group alone, as far as they come first. */
-static int take_steps(char **steps, unsigned count, unsigned *next, const char *terminal)
+static int take_each(char **steps, unsigned count, unsigned *next, const char *terminal)
 {
 	static char text[64] = "cannot set up the container (step x): ";
 	unsigned at = *next;
@@ -231,6 +235,8 @@ static int take_steps(char **steps, unsigned count, unsigned *next, const char *
 
 		if (count - at <= operands)
 			return refuse_with(-EINVAL, "the request is not a valid one", "");
+		if (!is_of_node(letter))
+			forget_parent();
 		long result = take_step(letter, steps + at + 1, terminal);
 
 		if (result != 0) {
@@ -241,6 +247,19 @@ static int take_steps(char **steps, unsigned count, unsigned *next, const char *
 		at += operands + 1;
 	}
 	return 0;
+}
+
+/* From the step at `*next` on; without a terminal's name: those of the control group alone, as far as they come first. */
+static int take_steps(char **steps, unsigned count, unsigned *next, const char *terminal)
+{
+	/* A node gets the mode that is asked for at once. */
+	long mask = terminal ? call1(umask, 0) : 0;
+	int status = take_each(steps, count, next, terminal);
+
+	forget_parent();
+	if (terminal)
+		call1(umask, mask);
+	return status;
 }
 
 static long set_oom_score(int score)

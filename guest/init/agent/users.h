@@ -210,4 +210,25 @@ static const char *resolve_user(struct user *user, const char *text)
 	return 0;
 }
 
+/* UID:GID as they are, and in no group. The lists are files of the container's: through a share, each takes its time. */
+static const char *resolve_exactly(struct user *user, const char *text, int needs_home)
+{
+	static char number[MAX_NAME];
+	unsigned uid, gid;
+	size_t length = 0;
+
+	for (; text[length] && text[length] != ':' && length < MAX_NAME - 1; length++)
+		number[length] = text[length];
+	number[length] = 0;
+	if (text[length] != ':' || !read_number(number, &uid) || !read_number(text + length + 1, &gid))
+		return resolve_user(user, text);
+	user->home[0] = user->name[0] = 0;
+	user->group_count = 0;
+	if (needs_home)
+		find_user(user, number);
+	user->uid = uid;
+	user->gid = gid;
+	return 0;
+}
+
 #endif
