@@ -5,7 +5,8 @@
 //   node build/test/run.js [FILE...]
 import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, relative } from "node:path";
+import { testsToRunAgain, withThoseAlone } from "./helpers/alone.js";
 import { addCounts, closingLine, failsForWantOfBoot, timeLines } from "./helpers/counts.js";
 import { Lane } from "./helpers/lane.js";
 
@@ -56,9 +57,10 @@ const running: { readonly lane: Lane; readonly ended: Promise<number> }[] = [];
 const times: { name: string; ms: number }[] = [];
 const started = performance.now();
 
-function begin({ name, files }: LaneFiles): void {
-  const lane = new Lane(name, files, folder, running.length > 0);
+function begin({ name, files }: LaneFiles, titles?: readonly string[]): Lane {
+  const lane = new Lane(name, files, folder, running.length > 0, titles);
   running.push({ lane, ended: lane.ended.then(() => performance.now() - started) });
+  return lane;
 }
 
 /** Once all others have ended. */
@@ -88,12 +90,20 @@ for (const { lane, ended } of running) {
   times.push({ name: lane.name, ms: await ended });
   beginLast();
 }
-const total = addCounts(running.map(({ lane }) => lane.counts));
+let total = addCounts(running.map(({ lane }) => lane.counts));
+for (const [file, titles] of testsToRunAgain(total, (name) => ALONE.test(name))) {
+  const name = `tests that failed beside others: ${relative("", file)}`;
+  console.log(`\n== ${name}`);
+  const lane = begin({ name, files: [file] }, titles);
+  lane.show();
+  await lane.ended;
+  total = withThoseAlone(total, file, lane.counts);
+}
 rmSync(folder, { recursive: true, force: true });
 if (failsForWantOfBoot(total)) total.failed++;
 console.log();
 for (const line of timeLines(times, total)) console.log(line);
 for (const retried of total.secondTries) console.log(retried);
-for (const failure of total.failures) console.log(failure);
+for (const { text } of total.failures) console.log(text);
 console.log(closingLine(total));
 if (total.failed > 0) process.exitCode = 1;

@@ -4,11 +4,17 @@ const FAILURE_LINES = 12;
 const FAILURE_COLUMNS = 200;
 const SLOWEST_FILES = 5;
 
+export interface Failure {
+  /** What failed, and how: the last lines of a long run are what is looked at first. */
+  readonly text: string;
+  /** Of a test that has failed by itself; not of a hook, nor of a process that ended. */
+  readonly test?: { readonly file: string; readonly title: string };
+}
+
 export interface Counts {
   passed: number;
   failed: number;
-  /** What failed, and how: the last lines of a long run are what is looked at first. */
-  failures: string[];
+  failures: Failure[];
   /** What passed at its second try only, and how it had failed: to be looked into. */
   secondTries: string[];
   skipped: number;

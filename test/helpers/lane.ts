@@ -30,10 +30,16 @@ export class Lane {
   readonly #done: Counts[] = [];
   #isEnding = false;
   readonly #hungBefore = new Set<string>();
+  readonly #choice: readonly string[];
 
-  /** `folder`: for the file in which the process says how far it is; `isHeld`: its output waits for show(). */
-  constructor(name: string, files: readonly string[], folder: string, isHeld: boolean) {
+  /**
+   * `folder`: for the file in which the process says how far it is; `isHeld`: its output waits for show(); `titles`: only these
+   * tests, each once.
+   */
+  constructor(name: string, files: readonly string[], folder: string, isHeld: boolean, titles?: readonly string[]) {
     this.name = name;
+    // On a host with other work, an emulated processor can stand still; what fails twice is a failure.
+    this.#choice = titles === undefined ? ["--retries", "1"] : ["--grep", patternOf(titles)];
     this.#statePath = join(folder, `${name.replaceAll(/\W/g, "-")}.json`);
     this.#held = isHeld ? [] : undefined;
     this.ended = this.#run(files);
@@ -124,7 +130,7 @@ export class Lane {
     const isLast = this.#hungBefore.has(file) || index === -1;
     this.#hungBefore.add(file);
     const outcome: Counts = isLast
-      ? { ...NOTHING, failed: 1, failures: [`failed: ${line}`] }
+      ? { ...NOTHING, failed: 1, failures: [{ text: `failed: ${line}` }] }
       : { ...NOTHING, secondTries: [`at its second try: ${line}`] };
     this.#done.push(state?.countsOfEndedFiles ?? NOTHING, outcome);
     this.#print(`      ${isLast ? "given up" : "once more"}: ${line}\n`);
@@ -134,9 +140,9 @@ export class Lane {
   #start(files: readonly string[]): ChildProcess {
     const color = process.stdout.isTTY ? ["--color"] : [];
     const reporter = ["--reporter", "build/test/helpers/reporter.js", "--reporter-option", `state=${this.#statePath}`];
-    // On a host with other work, an emulated processor can stand still; what fails twice is a failure.
-    const limit = ["--timeout", String(USUAL_LIMIT_MS), "--retries", "1"];
-    const argv = ["node_modules/mocha/bin/mocha.js", "--no-config", ...limit, ...color, ...reporter, ...files];
+    const limit = ["--timeout", String(USUAL_LIMIT_MS)];
+    const options = ["--no-config", ...limit, ...this.#choice, ...color, ...reporter];
+    const argv = ["node_modules/mocha/bin/mocha.js", ...options, ...files];
     const [name = "", value] = this.#mark.split("=");
     const child = spawn(process.execPath, argv, {
       stdio: ["ignore", "pipe", "pipe"],
@@ -156,4 +162,8 @@ export class Lane {
     if (this.#held === undefined) process.stdout.write(text);
     else this.#held.push(Buffer.from(text));
   }
+}
+
+function patternOf(titles: readonly string[]): string {
+  return `^(?:${titles.map((title) => title.replaceAll(/[$()*+.?[\\\]^{|}]/g, "\\$&")).join("|")})$`;
 }

@@ -6,7 +6,7 @@ import mocha from "mocha";
 import { relative } from "node:path";
 import { timeLimit } from "../../vmm/host/time-limit.js";
 import { bootedGuests } from "./booted.js";
-import { closingLine, failsForWantOfBoot, failureLines, type Counts } from "./counts.js";
+import { closingLine, failsForWantOfBoot, failureLines, type Counts, type Failure } from "./counts.js";
 import { LaneReport } from "./lane-report.js";
 import { runningDetail } from "./running.js";
 import { skipReason } from "./skip.js";
@@ -39,7 +39,7 @@ class VmletReporter extends mocha.reporters.Spec {
     super(runner, options);
     const { "need-boot": needBoot, announce, state: stateFile, ...rest } = (options.reporterOptions ?? {}) as Options;
     const stillRunningMs = Number(rest["still-running"] ?? STILL_RUNNING_MS);
-    const failed: string[] = [];
+    const failed: Failure[] = [];
     const retried: string[] = [];
     const files: Record<string, number> = {};
     const countsNow = (): Counts => {
@@ -87,7 +87,12 @@ class VmletReporter extends mocha.reporters.Spec {
     runner.on(EVENT_HOOK_BEGIN, begin);
     runner.on(EVENT_TEST_END, end);
     runner.on(EVENT_HOOK_END, end);
-    runner.on(EVENT_TEST_FAIL, (test, error: unknown) => failed.push(failureLines(test.fullTitle(), error)));
+    runner.on(EVENT_TEST_FAIL, (test: mocha.Test | mocha.Hook, error: unknown) => {
+      const text = failureLines(test.fullTitle(), error);
+      const { type, file } = test as { readonly type?: string; readonly file?: string };
+      const isTest = type === "test" && file !== undefined;
+      failed.push({ text, ...(isTest ? { test: { file, title: test.fullTitle() } } : {}) });
+    });
     runner.on(EVENT_TEST_RETRY, (test: mocha.Test, error: unknown) => {
       end();
       retried.push(failureLines(test.fullTitle(), error, "at its second try"));

@@ -69,6 +69,36 @@ describe("test run: lanes, one last line", function () {
     assert.match(stdout, /\nat its second try: stumbles\n {4}of a moment\n2 passed/);
   });
 
+  it("what fails twice beside others and passes alone passes, and is named at the end; what fails alone, too, is a failure", () => {
+    const disturbed = `let isLeft = false;
+      describe("a file", () => {
+        it("leaves something", () => { isLeft = true; });
+        it("is (dis)turbed? [$1]", () => { if (isLeft) throw new Error("by what is left"); });
+      });\n`;
+    const { status, stdout, last } = run([booted, disturbed]);
+    assert.deepEqual([status, last], [0, "3 passed, 0 failed, 0 skipped"], stdout);
+    assert.match(
+      stdout,
+      /\npassed alone, not beside others; it failed: a file is \(dis\)turbed\? \[\$1\]\n {4}by what is left\n3 passed/,
+    );
+    const fails = 'it("fails", () => { throw new Error("on purpose"); });\n';
+    const other = run([booted, disturbed + fails]);
+    assert.deepEqual([other.status, other.last], [1, "2 passed, 2 failed, 0 skipped"], other.stdout);
+    assert.match(other.stdout, /\nfailed: fails\n {4}on purpose\nfailed: a file is .*\n.*\n2 passed/);
+  });
+
+  it("many failures are not run again, nor are hooks", () => {
+    const fails = Array.from({ length: 9 }, (_, n) => `it("${String(n)}", () => { throw new Error("on purpose"); });`);
+    const { last, stdout } = run([booted, fails.join("\n")]);
+    assert.equal(last, "1 passed, 9 failed, 0 skipped", stdout);
+    assert.doesNotMatch(stdout, /failed beside others/);
+    const hook =
+      'describe("a file", () => { before(() => { throw new Error("on purpose"); }); it("never", () => undefined); });\n';
+    const other = run([booted, hook]);
+    assert.equal(other.last, "1 passed, 1 failed, 0 skipped", other.stdout);
+    assert.doesNotMatch(other.stdout, /failed beside others/);
+  });
+
   it("a lane whose process dies is a failure", () => {
     const { status, stdout, last } = run([booted, `${SHARES_LAB}it("dies", () => process.exit(0));\n`]);
     assert.deepEqual([status, last], [1, "1 passed, 1 failed, 0 skipped"], stdout);
