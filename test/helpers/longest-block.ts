@@ -1,7 +1,10 @@
 // How long this process's event loop is kept from a timer at most. Processor time of this thread is counted: on a busy host a
 // clock would count others' work, too.
+import { hostSlowness } from "../../vmm/host/time-limit.js";
 import { lazy } from "../../vmm/sys/koffi.js";
 
+/** On a usual host, processor time, `ms`. */
+const LONGEST_BLOCK_MS = 10;
 /** time.h */
 const CLOCK_THREAD_CPUTIME_ID = 3;
 const nativeClock = lazy("clock_gettime", "int", ["int", "void *"]);
@@ -31,4 +34,9 @@ export async function longestBlock(task: () => Promise<unknown>): Promise<number
     turn();
   }
   return longest;
+}
+
+/** What an event loop may be kept from its timers on this host, `ms`. */
+export function longestBlockMs(): number {
+  return LONGEST_BLOCK_MS * hostSlowness();
 }
