@@ -9,7 +9,7 @@ import { Vm, VmPool, type VmmError } from "../../vmm/index.js";
 import { countBoot } from "../helpers/booted.js";
 import { makeBusyboxImage, whyNoBusybox } from "../helpers/busybox-image.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
-import { useManyVms } from "../helpers/many-vms.js";
+import { childrenOfThis, useManyVms } from "../helpers/many-vms.js";
 import { PROGRAM } from "../helpers/program.js";
 import { skip } from "../helpers/skip.js";
 
@@ -31,6 +31,15 @@ describe("boot: VMs in every state", function () {
     process.env["VMLET_STATE"] = join(folder, "state");
     image = makeBusyboxImage(folder, ["/usr/bin/duk"]);
   });
+
+  // One that has failed leaves none to those behind it.
+  const opened: Vm[] = [];
+  const own = async (starting: Promise<Vm>): Promise<Vm> => {
+    const vm = await starting;
+    opened.push(vm);
+    return vm;
+  };
+  afterEach(() => Promise.all(opened.splice(0).map((vm) => vm.close())));
 
   after(() => {
     process.env = environment;
@@ -77,7 +86,7 @@ describe("boot: VMs in every state", function () {
   }
 
   it("closed: what was under way ends with an error, what comes later is refused, a second close is none", async () => {
-    const vm = await Vm.start({ image });
+    const vm = await own(Vm.start({ image }));
     countBoot();
     const pending = [
       vm.exec(["sleep", "1000"]).result(),
@@ -97,7 +106,7 @@ describe("boot: VMs in every state", function () {
   });
 
   it("its process is killed: the same, with the signal as its end, and nothing of it is left", async () => {
-    const vm = await Vm.start({ image });
+    const vm = await own(Vm.start({ image }));
     const pending = assert.rejects(vm.exec(["sleep", "1000"]), { code: "ERR_AGENT" });
     await vm.exec(["true"]);
     process.kill(pidOf(vm), "SIGKILL");
@@ -113,13 +122,13 @@ describe("boot: VMs in every state", function () {
     const saved = join(folder, "saved");
     // Nearly as much as a command of the agent's may have, and more than a line of most files.
     const big = { A: "a".repeat(30_000), B: "\u{e9}\n".repeat(9000) };
-    const vm = await Vm.start({ image, env: big });
+    const vm = await own(Vm.start({ image, env: big }));
     await vm.files.write("/tmp/kept", "kept");
     await vm.snapshot(saved, { stop: true });
     await assert.rejects(vm.snapshot(join(folder, "never")), { code: "ERR_VM_STATE" });
     await vm.ended;
     await assertOver(vm);
-    const another = await Vm.restore(saved, { hostName: "another" });
+    const another = await own(Vm.restore(saved, { hostName: "another" }));
     assert.equal(await another.files.readText("/tmp/kept"), "kept");
     assert.equal((await another.exec(["hostname"], { cleanEnv: true })).stdout, "another\n");
     // They are its own still.
@@ -137,32 +146,44 @@ describe("boot: VMs in every state", function () {
   });
 
   it("paused, twice, and all at once: each call has its turn", async () => {
-    const vm = await Vm.start({ image });
-    try {
-      await vm.pause();
-      await vm.pause();
-      const waiting = vm.exec(["echo", "late"]).result();
-      const startedMs = performance.now();
-      const isLate = { code: "ERR_EXEC", isTimeout: true };
-      await Promise.all([
-        assert.rejects(async () => vm.exec(["true"], { timeoutMs: 50 }), isLate),
-        assert.rejects(vm.exec(["true"], { timeoutMs: 50 }).process(), isLate),
-        assert.rejects(vm.guest.waitForPort(9, { timeoutMs: 50 }), { errnoName: "ETIMEDOUT" }),
-        assert.rejects(vm.files.read("/etc/passwd", { signal: AbortSignal.timeout(50) }), { name: "TimeoutError" }),
-      ]);
-      assert.ok(performance.now() - startedMs < timeLimit("four refusals", 3000));
-      const copy = await vm.clone();
-      await copy.resume();
-      assert.equal((await copy.exec(["echo", "copy"])).stdout, "copy\n");
-      await copy.close();
-      await vm.resume();
-      await vm.resume();
-      assert.equal((await waiting).stdout, "late\n");
-      const saved = join(folder, "at-once");
-      await Promise.all([vm.pause(), vm.snapshot(saved), vm.resume(), vm.exec(["true"]), vm.pause(), vm.resume()]);
-      assert.equal((await vm.exec(["echo", "on"])).stdout, "on\n");
-    } finally {
-      await vm.close();
+    const vm = await own(Vm.start({ image }));
+    await vm.pause();
+    await vm.pause();
+    const waiting = vm.exec(["echo", "late"]).result();
+    const startedMs = performance.now();
+    const isLate = { code: "ERR_EXEC", isTimeout: true };
+    await Promise.all([
+      assert.rejects(async () => vm.exec(["true"], { timeoutMs: 50 }), isLate),
+      assert.rejects(vm.exec(["true"], { timeoutMs: 50 }).process(), isLate),
+      assert.rejects(vm.guest.waitForPort(9, { timeoutMs: 50 }), { errnoName: "ETIMEDOUT" }),
+      assert.rejects(vm.files.read("/etc/passwd", { signal: AbortSignal.timeout(50) }), { name: "TimeoutError" }),
+    ]);
+    assert.ok(performance.now() - startedMs < timeLimit("four refusals", 3000));
+    const copy = await own(vm.clone());
+    await copy.resume();
+    assert.equal((await copy.exec(["echo", "copy"])).stdout, "copy\n");
+    await copy.close();
+    await vm.resume();
+    await vm.resume();
+    assert.equal((await waiting).stdout, "late\n");
+    const saved = join(folder, "at-once");
+    await Promise.all([vm.pause(), vm.snapshot(saved), vm.resume(), vm.exec(["true"]), vm.pause(), vm.resume()]);
+    assert.equal((await vm.exec(["echo", "on"])).stdout, "on\n");
+    await vm.close();
+    assert.deepEqual(records(), []);
+  });
+
+  it("given up while it starts, at any moment: nothing is left once that is known", async () => {
+    const startedMs = performance.now();
+    await (await own(Vm.start({ image }))).close();
+    const usualMs = performance.now() - startedMs;
+    for (const part of [0, 0.1, 0.3, 0.5, 0.7, 0.9, 1]) {
+      const signal = AbortSignal.timeout(Math.round(part * usualMs));
+      // The last ones may be there before.
+      const vm = await own(Vm.start({ image, signal })).catch((error: unknown) => error as Error);
+      if (vm instanceof Vm) await vm.close();
+      else assert.equal(vm.name, "TimeoutError", String(part));
+      assert.deepEqual([records(), childrenOfThis()], [[], []], String(part));
     }
   });
 
@@ -173,13 +194,13 @@ describe("boot: VMs in every state", function () {
     await assert.rejects(bad.take(), { code: "ERR_IMAGE" });
     await assert.rejects(bad.filled(), { code: "ERR_IMAGE" });
     await Promise.all([bad.close(), bad.close()]);
-    const pool = new VmPool({ image }, { size: 1 });
+    await using pool = new VmPool({ image }, { size: 1 });
     const abort = new AbortController();
     const [first, given] = [pool.take(), pool.take({ signal: abort.signal })];
     abort.abort(new Error("enough"));
     await assert.rejects(given, /enough/);
     await assert.rejects(pool.take({ signal: abort.signal }), /enough/);
-    const vm = await first;
+    const vm = await own(first);
     await pool.filled();
     assert.equal(pool.ready, 1);
     // One that ends while it waits is replaced before anybody asks.
@@ -190,7 +211,7 @@ describe("boot: VMs in every state", function () {
     const isAnother = (): boolean => pool.ready === 1 && !records().includes(waits);
     while (!isAnother() && performance.now() < limitMs) await new Promise((done) => setTimeout(done, 20));
     assert.equal(pool.ready, 1);
-    const second = await pool.take();
+    const second = await own(pool.take());
     assert.notEqual(second.id, waits);
     const late = assert.rejects(pool.take(), { code: "ERR_VM_STATE" });
     await Promise.all([pool.close(), pool.close()]);

@@ -33,10 +33,15 @@ export async function useManyVms(image: string, count: number): Promise<void> {
 
 async function held(): Promise<Held> {
   const resources = await settledResources();
+  return { ...resources, children: childrenOfThis() };
+}
+
+/** The command lines of this process's children, each behind its pid. */
+export function childrenOfThis(): string[] {
   const pids = readFileSync(`/proc/self/task/${String(process.pid)}/children`, "latin1")
     .split(" ")
     .filter(Boolean);
-  return { ...resources, children: pids.map(commandLine).filter((line) => line !== "") };
+  return pids.map(commandLine).filter((line) => line !== "");
 }
 
 function commandLine(pid: string): string {

@@ -13,6 +13,8 @@ import { errorOf, LineReader, REPORT_FD, type MonitorOrder, type MonitorReport }
 export const MONITOR_COMMAND = "monitor";
 const SIGNAL_BASE = 128;
 const MAX_REPORT = 1024 * 1024;
+/** From the word that it is to end to its process's end, `ms`. */
+export const END_LIMIT_MS = 20_000;
 
 export interface LaunchHooks {
   readonly onNotice?: ((line: string) => void) | undefined;
@@ -71,6 +73,11 @@ export async function launchVm(order: MonitorOrder, hooks: LaunchHooks = {}): Pr
     hooks.signal?.throwIfAborted();
     return { id, restored, process: child, ended };
   } catch (error) {
+    // Whoever hears of it finds nothing left.
+    child.stdin?.destroy();
+    const timer = setTimeout(() => child.kill("SIGKILL"), END_LIMIT_MS);
+    await ended.catch(() => undefined);
+    clearTimeout(timer);
     hooks.signal?.throwIfAborted();
     throw error;
   } finally {

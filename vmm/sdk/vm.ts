@@ -12,7 +12,7 @@ import { inspectSnapshot } from "../snapshot/inspect.js";
 import { connectAgent } from "./agent-socket.js";
 import { request } from "./control-client.js";
 import { Execution, type ExecOptions } from "./execution.js";
-import { launchVm, type LaunchedVm } from "./launch.js";
+import { END_LIMIT_MS, launchVm, type LaunchedVm } from "./launch.js";
 import { mergedEnv, planVm } from "./plan.js";
 import { newVmId, StateFolder, VmFolder, vmNameProblem } from "./state-folder.js";
 import { vmStatistics, type VmUsage } from "./vm-usage.js";
@@ -46,8 +46,6 @@ export interface VmEnd {
 const SIGNAL_BASE = 128;
 /** Between the refusal of one of its sockets and the end of another, `ms`. */
 const LAST_WORD_MS = 200;
-/** From the word that it is to end to its process's end, `ms`. */
-const END_LIMIT_MS = 20_000;
 
 export class Vm {
   readonly id: string;
