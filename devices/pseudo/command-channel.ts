@@ -165,6 +165,14 @@ export class CommandChannel {
     return true;
   }
 
+  /** What the guest has written and nobody has taken is dropped: it was meant for whoever had this guest before. */
+  dropOutput(): void {
+    for (const output of [1, 2] as const) {
+      const { used } = this.#outputs[output];
+      if (used <= CHANNEL_RING_BYTES) this.consumeOutput(used, output);
+    }
+  }
+
   /** The guest's init uses the channel. */
   get isOpen(): boolean {
     return this.#load(CHANNEL_STATE) !== CHANNEL_CLOSED;

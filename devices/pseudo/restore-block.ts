@@ -21,6 +21,7 @@ const STRINGS = PROGRAM_RANDOM + PROGRAM_RANDOM_BYTES;
 
 const FLAG_TERMINAL = 1;
 const FLAG_PROGRAM = 2;
+const FLAG_OTHER_HOST = 4;
 /** Of either list: as many as init has room for. */
 export const MAX_STRINGS = 2048;
 
@@ -37,6 +38,8 @@ export interface RestoreBlock {
   readonly terminal?: { readonly rows: number; readonly columns: number } | undefined;
   /** The guest comes to a second point for a snapshot: the command's program is loaded, and has not begun. */
   readonly holdsProgram?: boolean;
+  /** The guest was saved in the midst of what it did: what lies in the rings was said to another monitor, and by it. */
+  readonly hasOtherHost?: boolean;
   /** Not 0, and another one in every guest. */
   readonly generation: number;
   /** `ns` since 1970. */
@@ -49,7 +52,7 @@ export interface RestoreBlock {
 
 /** Undefined if it does not fit. */
 export function encodeRestoreBlock(block: RestoreBlock): Uint8Array | undefined {
-  const { command, variables = [], hostName = "", folder, terminal, holdsProgram = false } = block;
+  const { command, variables = [], hostName = "", folder, terminal } = block;
   const strings = [Buffer.from(hostName), folder ?? new Uint8Array(0), ...command, ...variables];
   const length = strings.reduce((sum, string) => sum + string.length + 1, STRINGS);
   if (length > CHANNEL_BLOCK_BYTES || command.length > MAX_STRINGS || variables.length > MAX_STRINGS) return undefined;
@@ -58,7 +61,7 @@ export function encodeRestoreBlock(block: RestoreBlock): Uint8Array | undefined 
   view.setUint32(LENGTH, length, true);
   view.setUint32(ARGUMENTS, command.length, true);
   view.setUint32(VARIABLES, variables.length, true);
-  view.setUint32(FLAGS, (terminal === undefined ? 0 : FLAG_TERMINAL) | (holdsProgram ? FLAG_PROGRAM : 0), true);
+  view.setUint32(FLAGS, flagsOf(block), true);
   view.setUint16(ROWS, terminal?.rows ?? 0, true);
   view.setUint16(COLUMNS, terminal?.columns ?? 0, true);
   view.setUint32(GENERATION, block.generation, true);
@@ -72,4 +75,12 @@ export function encodeRestoreBlock(block: RestoreBlock): Uint8Array | undefined 
     at += string.length + 1;
   }
   return bytes;
+}
+
+function flagsOf({ terminal, holdsProgram = false, hasOtherHost = false }: RestoreBlock): number {
+  return (
+    (terminal === undefined ? 0 : FLAG_TERMINAL) |
+    (holdsProgram ? FLAG_PROGRAM : 0) |
+    (hasOtherHost ? FLAG_OTHER_HOST : 0)
+  );
 }

@@ -24,6 +24,8 @@
 #define BLOCK_TERMINAL 1
 /* The command is to stop behind its exec (program.h). */
 #define BLOCK_PROGRAM 2
+/* What lies in the rings was said to another monitor, also where the guest waits in a template. */
+#define BLOCK_OTHER_HOST 4
 #define BLOCK_STRINGS 2048
 #define CLOCK_REALTIME 0
 #define WARM_STARTS 3
@@ -224,9 +226,13 @@ static void warm_up(void)
 	}
 }
 
+/* The agent is to leave its host, whatever it was doing when it heard of another. */
+static int has_other_host;
+
 /* This guest, or another of the same snapshot, goes on: it has to become one of its own. */
 static void become_another(struct restore_block *told)
 {
+	has_other_host |= told->flags & BLOCK_OTHER_HOST;
 	reseed(told->seed);
 	set_clock(told->seconds, told->nanoseconds);
 	if (told->strings[0])

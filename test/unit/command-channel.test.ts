@@ -214,6 +214,29 @@ describe("command channel", () => {
     assert.equal(r.channel.putInput(pattern(2_000_000)), 2_000_000, "dropped, and no more is asked for");
   });
 
+  it("what was meant for another monitor is dropped, of both outputs, over the end of the ring, and nothing after it", () => {
+    const { channel, write, get, set } = rig();
+    write(Buffer.alloc(CHANNEL_RING_BYTES));
+    channel.consumeOutput(CHANNEL_RING_BYTES);
+    write(Buffer.alloc(CHANNEL_RING_BYTES, "x"));
+    write(Buffer.from("old error"), 2);
+    channel.dropOutput();
+    assert.deepEqual([channel.peekOutput(1).length, channel.peekOutput(2).length], [0, 0]);
+    assert.equal(get(CHANNEL_OUTPUT_TAIL), 2 * CHANNEL_RING_BYTES);
+    write(Buffer.from("new"));
+    write(Buffer.from("new error"), 2);
+    assert.deepEqual(
+      [channel.peekOutput(1), channel.peekOutput(2)].map((bytes) => Buffer.from(bytes).toString()),
+      ["new", "new error"],
+    );
+    // Nonsense stays nonsense.
+    set(CHANNEL_ERROR_HEAD, get(CHANNEL_ERROR_TAIL) + CHANNEL_RING_BYTES + 1);
+    channel.dropOutput();
+    assert.equal(channel.peekOutput(2).length, 0);
+    write(Buffer.from("more"), 2);
+    assert.equal(channel.peekOutput(2).length, 0);
+  });
+
   it("counts that no guest can have give no output, and no more than the ring has room for", () => {
     for (const output of [1, 2] as const) {
       for (const head of [CHANNEL_RING_BYTES + 1, 0x8000_0000, 0xffff_ffff]) {

@@ -54,12 +54,19 @@ describe("restore-block", () => {
     assert.equal(Buffer.from(bytes.subarray(88)).toString("latin1"), "one\0/tmp\0echo\0a b\0TERM=xterm\0");
   });
 
-  it("flags: a terminal, a program that is to be held at its start", () => {
+  it("flags: a terminal, a program that is to be held at its start, another host", () => {
     const flags = (block: Partial<RestoreBlock>): number | undefined =>
       encodeRestoreBlock({ ...BLOCK, ...block })?.[12];
     assert.deepEqual(
-      [{ terminal: undefined }, {}, { holdsProgram: true }, { terminal: undefined, holdsProgram: true }].map(flags),
-      [0, 1, 3, 2],
+      [
+        { terminal: undefined },
+        {},
+        { holdsProgram: true },
+        { terminal: undefined, holdsProgram: true },
+        { terminal: undefined, hasOtherHost: true },
+        { holdsProgram: true, hasOtherHost: true },
+      ].map(flags),
+      [0, 1, 3, 2, 4, 7],
     );
   });
 

@@ -282,6 +282,7 @@ export class Vm {
     if (this.#life.state !== "built") throw this.#life.refuse("tellIdentity");
     this.#changeGeneration();
     const bytes = encodeRestoreBlock({ ...identity, command: [] });
+    if (identity.hasOtherHost === true) this.#run.command?.dropOutput();
     return bytes !== undefined && this.#run.command?.putNotice(bytes) === true;
   }
 

@@ -225,6 +225,8 @@ interface Origin {
   readonly snapshot: OpenSnapshot | undefined;
   /** What is to be mounted has been, before the snapshot was made. */
   readonly isSetUp: boolean;
+  /** It was saved in the midst of a conversation with another monitor. */
+  readonly hasOtherHost?: boolean;
   readonly connection: ConnectionOptions;
   readonly start: ProgramStart;
   /** Where its program is kept for the next time. */
@@ -242,7 +244,8 @@ async function originOf(
     return { snapshot: open, isSetUp: true, connection: { isGreeted: true }, start: PLAIN_START };
   }
   if (snapshot !== undefined) {
-    return { snapshot: OpenSnapshot.open(snapshot), isSetUp: true, connection: {}, start: PLAIN_START };
+    const saved = OpenSnapshot.open(snapshot);
+    return { snapshot: saved, isSetUp: true, hasOtherHost: true, connection: {}, start: PLAIN_START };
   }
   if (!canBeTemplate(spec)) {
     hooks.boots?.();
@@ -272,7 +275,7 @@ async function programOf(
 }
 
 function makeVm(
-  { snapshot }: Origin,
+  { snapshot, hasOtherHost = false }: Origin,
   spec: VmSpec,
   config: ResolvedConfig,
   host: VmHost,
@@ -281,7 +284,7 @@ function makeVm(
   if (snapshot === undefined) return { vm: Vm.build(config, host, options), snapshot };
   try {
     const vm = snapshot.restore(host, options);
-    vm.tellIdentity({ ...freshIdentity(), hostName: spec.hostName });
+    vm.tellIdentity({ ...freshIdentity(), hostName: spec.hostName, hasOtherHost });
     return { vm, snapshot };
   } catch (error) {
     snapshot.close();

@@ -198,9 +198,12 @@ static void become_another_if_told(void)
 {
 	struct restore_block *notice = link.kind == LINK_CHANNEL ? has_notice() : 0;
 
-	if (!notice)
+	if (notice)
+		become_another(notice);
+	/* Where it was told before it served anybody, that host may have spoken. */
+	else if (!has_other_host)
 		return;
-	become_another(notice);
+	has_other_host = 0;
 	leave_host();
 }
 
