@@ -153,6 +153,21 @@ describe("boot: from a template", function () {
     }
   });
 
+  it("the end of what a command reads comes as soon as that of one that writes meanwhile", async () => {
+    const shortest = async (command: readonly string[], output: string): Promise<number> => {
+      const times: number[] = [];
+      // It is kept the second time.
+      for (let time = 1; time <= 7; time++) {
+        const startedMs = performance.now();
+        assert.deepEqual(await run([], command, "one\n"), { status: 0, stdout: output, stderr: "" });
+        if (time > 2) times.push(performance.now() - startedMs);
+      }
+      return Math.min(...times);
+    };
+    const [writes, waits] = [await shortest(["cat"], "one\n"), await shortest(["wc", "-l"], "1\n")];
+    assert.ok(waits - writes < 600, `${String(waits)} ms, beside ${String(writes)}`);
+  });
+
   it("who sits at a terminal gets a shell on it, and every key reaches it", async () => {
     const env = { ...process.env, VMLET_CACHE: join(folder, "cache"), TERM: "xterm" };
     const line = `stty rows 30 cols 90; ${PROGRAM} boot --from-template --accel kvm --quiet`;

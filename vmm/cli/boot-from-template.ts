@@ -48,13 +48,15 @@ export async function bootFromTemplate(options: BootOptions, config: ResolvedCon
     kernel: undefined,
     progress: undefined,
   };
+  // The end of what it reads comes apart from the bytes, when the guest may wait for nothing else.
+  const hearsOwner = control !== undefined || run.readsInput;
   const ready = program?.open();
   if (ready !== undefined) {
     return runGuest({
       ...run,
       snapshot: ready.id,
       make: (host, deviceSupport) => {
-        const vm = ready.restore(host, { known, deviceSupport, hearsOwner: control !== undefined });
+        const vm = ready.restore(host, { known, deviceSupport, hearsOwner });
         becomeAnother(vm);
         return vm;
       },
@@ -69,7 +71,7 @@ export async function bootFromTemplate(options: BootOptions, config: ResolvedCon
     holdsInput: holdsProgram,
     snapshot: template.id,
     make: (host, deviceSupport) => {
-      const vm = template.restore(host, { known, deviceSupport, hearsOwner: control !== undefined });
+      const vm = template.restore(host, { known, deviceSupport, hearsOwner });
       vm.giveCommand({ ...block, holdsProgram });
       return vm;
     },

@@ -76,8 +76,7 @@ async function run(
       runsCommand: false,
       kernel: { sha256: "sha256" in kernel ? (kernel.sha256 ?? "") : "", ms: 0 },
       progress: undefined,
-      make: (host, deviceSupport) =>
-        guest.restore(host, { known: { quirks }, deviceSupport, hearsOwner: control !== undefined }),
+      make: (host, deviceSupport) => guest.restore(host, { known: { quirks }, deviceSupport, hearsOwner: true }),
       beforeStart: async () => {
         await guest.takeOver();
         isOurs = true;

@@ -44,7 +44,7 @@ async function restoreInto(options: RestoreOptions, snapshot: OpenSnapshot): Pro
     progress: undefined,
     make: (host, deviceSupport) => {
       const known = { quirks: choice.quirks };
-      const vm = snapshot.restore(host, { known, deviceSupport, hearsOwner: control !== undefined }, options.overrides);
+      const vm = snapshot.restore(host, { known, deviceSupport, hearsOwner: true }, options.overrides);
       becomeAnother(vm, options.overrides);
       return vm;
     },

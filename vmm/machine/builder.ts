@@ -69,7 +69,7 @@ export interface BuildOptions {
   readonly bootMemory?: BootMemory | undefined;
   /** Takes all of the kernel's file as it is when it is booted, a piece at a time. */
   readonly readKernel?: ((pieces: Iterable<Uint8Array>) => void) | undefined;
-  /** The caller waits for requests, too: a guest that begins on its thread leaves it often. */
+  /** The caller waits for requests or input, too: a guest that begins on its thread leaves it often. */
   readonly hearsOwner?: boolean;
   /** A snapshot may be made of it, and go on much later. */
   readonly mayBeSaved?: boolean;
