@@ -404,7 +404,7 @@ export const CASES: readonly Case[] = [
   {
     code: "guest",
     when: "it cannot be built",
-    host: { guest: { isBuilt: false, missingPackages: ["flex", "bison"] } },
+    host: { guest: { hasInitramfs: false, kernels: ["fast"], missingPackages: ["flex", "bison"] } },
     detail: /not built yet.*flex, bison/,
     cure: /apt-get install .*flex bison/,
     status: "note",

@@ -118,7 +118,7 @@ export function fixtureHost(fixture: Fixture = {}): HostView {
     },
     environment,
     kvm: { ...WORKS, ...failed, ...fixture.kvm },
-    guest: fixture.guest ?? { isBuilt: true, missingPackages: [] },
+    guest: fixture.guest ?? { hasInitramfs: true, kernels: ["default", "fast"], missingPackages: [] },
     cpuid: (leaf) => ({ eax: 0, ebx: 0, ecx: 0, edx: 0, ...cpuid[leaf] }),
     msr: (index) => msrs[index],
     kernelLog: () => log,

@@ -65,6 +65,20 @@ describe("doctor: diagnoses", () => {
     );
   });
 
+  it("guest: built is what one kind of host needs, and what is not there is said", () => {
+    const told = (kernels: readonly ("default" | "fast")[], hasInitramfs = true): string[] =>
+      lookAt(fixtureHost({ guest: { hasInitramfs, kernels, missingPackages: [] } }), CHECKS)
+        .filter(({ code }) => code === "guest")
+        .map(({ status: s, detail }) => `${s}: ${detail}`);
+    assert.deepEqual(told(["default", "fast"]), ["ok: kernels and initramfs are built"]);
+    const other = "are built; the other kernel is built where it is needed";
+    assert.deepEqual(told(["fast"]), [`ok: initramfs and the kernel for software KVMs ${other}`]);
+    assert.deepEqual(told(["default"]), [`ok: initramfs and the kernel for hardware KVM and the lab ${other}`]);
+    for (const some of [told([]), told(["fast"], false)]) {
+      assert.deepEqual(some, ["ok: the first boot builds it, once, in some minutes"]);
+    }
+  });
+
   it("every check that can find a problem is tried above", () => {
     const tried = new Set(CASES.map(({ code }) => code));
     const untried = ALL.filter(({ worst, code }) => worst !== "ok" && !tried.has(code)).map(({ code }) => code);

@@ -60,8 +60,10 @@ export interface KvmView {
 
 /** The guest that the package brings as sources. */
 export interface GuestView {
-  readonly isBuilt: boolean;
-  /** Debian packages that building it lacks; empty if it is built. */
+  readonly hasInitramfs: boolean;
+  /** Those that are built. A host needs one of them. */
+  readonly kernels: readonly ("default" | "fast")[];
+  /** Debian packages that building it lacks; empty if a guest is built. */
   readonly missingPackages: readonly string[];
 }
 

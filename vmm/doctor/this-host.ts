@@ -88,8 +88,11 @@ function readMsr(index: number): bigint | undefined {
 }
 
 function viewGuest(): GuestView {
-  const isBuilt = [defaultKernel(), fastKernel(), defaultInitrd()].every((path) => existsSync(path));
-  return { isBuilt, missingPackages: isBuilt ? [] : missingPackages(ALL_TARGETS) };
+  const hasInitramfs = existsSync(defaultInitrd());
+  const paths = { default: defaultKernel(), fast: fastKernel() };
+  const kernels = (["default", "fast"] as const).filter((name) => existsSync(paths[name]));
+  const isBuilt = hasInitramfs && kernels.length > 0;
+  return { hasInitramfs, kernels, missingPackages: isBuilt ? [] : missingPackages(ALL_TARGETS) };
 }
 
 export function thisHost(): HostView {

@@ -57,13 +57,25 @@ export const tap: Check = {
   },
 };
 
+const KERNELS = {
+  default: "the kernel for hardware KVM and the lab",
+  fast: "the kernel for software KVMs",
+};
+
 export const guest: Check = {
   code: "guest",
   area: "extra",
   worst: "note",
-  look: ({ guest: { isBuilt, missingPackages } }) => {
+  look: ({ guest: { hasInitramfs, kernels, missingPackages } }) => {
     const title = "Guest";
-    if (isBuilt) return { status: "ok", title, detail: "kernels and initramfs are built" };
+    const [one, another] = kernels;
+    if (hasInitramfs && one !== undefined) {
+      const detail =
+        another === undefined
+          ? `initramfs and ${KERNELS[one]} are built; the other kernel is built where it is needed`
+          : "kernels and initramfs are built";
+      return { status: "ok", title, detail };
+    }
     if (missingPackages.length === 0) {
       return { status: "ok", title, detail: "the first boot builds it, once, in some minutes" };
     }
