@@ -106,6 +106,8 @@ describe("kvm: jail", function () {
     const victim = start(["sleep", "1000"]);
     const file = join(folder, "file");
     writeFileSync(file, "");
+    // Of a try that has failed.
+    for (const made of ["file.folder", "file.link"]) rmSync(join(folder, made), { recursive: true, force: true });
     const env = {
       ...process.env,
       NODE_OPTIONS: `--require ${resolve("test/programs/attack.cjs")}`,
