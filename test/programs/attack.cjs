@@ -30,6 +30,7 @@ const victim = Number(process.env.VMLET_VICTIM);
 const victimFolder = `/proc/${victim}`;
 const file = process.env.VMLET_FILE;
 const AT_FDCWD = -100;
+const EINTR = 4;
 const [EPERM, ENOENT, E2BIG, EFAULT, EINVAL, ENOTTY, ENOSYS] = [1, 2, 7, 14, 22, 25, 38];
 const kvm = fs.openSync("/dev/kvm", "r+");
 const errno = () => koffi.exports.errno();
@@ -91,7 +92,7 @@ const ATTACKS = {
   "a VM is made": () => {
     let result = raw(16, kvm, 0xae01, 0);
     // KVM gives up making one when a signal comes, and says EINTR.
-    for (let tries = 0; Number(result) === -4 && tries < 20; tries++) result = raw(16, kvm, 0xae01, 0);
+    for (let tries = 0; result < 0 && errno() === EINTR && tries < 20; tries++) result = raw(16, kvm, 0xae01, 0);
     return result;
   },
   "the terminal is typed into": () => looked(raw(16, zeroFd, 0x5412, page), ENOTTY),
