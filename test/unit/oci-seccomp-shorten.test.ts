@@ -1,7 +1,8 @@
 // Needs: libseccomp2. The filter in ranges says of every call what libseccomp's own says of it.
 import assert from "node:assert/strict";
 import { SeccompFilter, type FilterCondition } from "../../vmm/sys/seccomp.js";
-import { INSTRUCTION_BYTES, shorten } from "../../vmm/oci/seccomp/shorten.js";
+import { shorten } from "../../vmm/oci/seccomp/shorten.js";
+import { SIZEOF_SOCK_FILTER } from "../../vmm/sys/sock-filter.js";
 
 const ALLOW = 0x7fff_0000;
 const KILL = 0x8000_0000;
@@ -41,8 +42,8 @@ function call(number: number, architecture: number, first = 0n, second = 0n): Bu
 function run(program: Buffer, data: Buffer): number {
   let accumulator = 0;
   for (let at = 0; ; at++) {
-    assert.ok((at + 1) * INSTRUCTION_BYTES <= program.length, "it ends with an action");
-    const from = at * INSTRUCTION_BYTES;
+    assert.ok((at + 1) * SIZEOF_SOCK_FILTER <= program.length, "it ends with an action");
+    const from = at * SIZEOF_SOCK_FILTER;
     const k = program.readUInt32LE(from + 4);
     const jump = (is: boolean): number => program[from + (is ? 2 : 3)] ?? 0;
     switch (program.readUInt16LE(from)) {
@@ -143,9 +144,9 @@ describe("oci: a shorter filter", function () {
     const long = compile(ALLOW, [{ name: "mkdir", action: errno(1) }]);
     const other = Buffer.from(long);
     // JSET on the number
-    other.writeUInt16LE(0x45, 3 * INSTRUCTION_BYTES);
+    other.writeUInt16LE(0x45, 3 * SIZEOF_SOCK_FILTER);
     assert.equal(shorten(other), other);
-    const noArchitecture = long.subarray(INSTRUCTION_BYTES);
+    const noArchitecture = long.subarray(SIZEOF_SOCK_FILTER);
     assert.equal(shorten(noArchitecture), noArchitecture);
   });
 });

@@ -1,6 +1,18 @@
 // A list of system calls as a program of the classic BPF for seccomp(2): which may be made, with which arguments, and what becomes of
 // the others. linux/seccomp.h, linux/filter.h. The kernel remembers which calls need no look at arguments, so that the order of
 // the list matters for the others alone.
+import {
+  AND,
+  AUDIT_ARCH_X86_64,
+  encodeProgram,
+  JUMP_IF_EQUAL,
+  JUMP_IF_GREATER_OR_EQUAL,
+  LOAD_WORD,
+  MAX_JUMP,
+  RETURN,
+  SECCOMP_DATA,
+  type SockFilter,
+} from "../sys/sock-filter.js";
 import { numberOf } from "./system-calls.js";
 
 /** The call is not made: the thread gets SIGSYS. */
@@ -8,23 +20,9 @@ export const SECCOMP_RET_TRAP = 0x0003_0000;
 const SECCOMP_RET_ERRNO = 0x0005_0000;
 const SECCOMP_RET_ALLOW = 0x7fff_0000;
 
-const AUDIT_ARCH_X86_64 = 0xc000_003e;
 /** Numbers of the x32 ABI have this bit. */
 const X32_SYSCALL_BIT = 0x4000_0000;
 
-// struct seccomp_data.
-const NR = 0;
-const ARCH = 4;
-const ARGS = 16;
-
-// Codes of linux/bpf_common.h, as whole instructions.
-const LOAD_WORD = 0x20;
-const AND = 0x54;
-const JUMP_IF_EQUAL = 0x15;
-const JUMP_IF_GREATER_OR_EQUAL = 0x35;
-const RETURN = 0x06;
-
-const SIZEOF_SOCK_FILTER = 8;
 /** BPF_MAXINSNS. */
 const MOST_INSTRUCTIONS = 4096;
 
@@ -57,7 +55,7 @@ interface Instruction {
 const step = (code: number, k: number): Instruction => ({ code, k, ifSo: 0, ifNot: 0 });
 
 function conditionCode({ argument, mask, values, isWide = false }: Condition): Instruction[] {
-  const low = ARGS + 8 * argument;
+  const low = SECCOMP_DATA.args + 8 * argument;
   const wide = isWide
     ? [step(LOAD_WORD, low + 4), { ...step(JUMP_IF_EQUAL, 0), ifNot: "miss" } satisfies Instruction]
     : [];
@@ -73,7 +71,7 @@ function ruleCode(number: number, { when = [], errno }: Rule): Instruction[] {
   const action = errno === undefined ? SECCOMP_RET_ALLOW : SECCOMP_RET_ERRNO | errno;
   const body = [...when.flatMap(conditionCode), step(RETURN, action)];
   // Behind a look at arguments, the number has to be there again for the next rule.
-  const tail = when.length === 0 ? [] : [step(LOAD_WORD, NR)];
+  const tail = when.length === 0 ? [] : [step(LOAD_WORD, SECCOMP_DATA.nr)];
   const whole: Instruction[] = [
     { code: JUMP_IF_EQUAL, k: number, ifSo: 0, ifNot: body.length + tail.length },
     ...body,
@@ -90,23 +88,20 @@ function ruleCode(number: number, { when = [], errno }: Rule): Instruction[] {
 /** struct sock_filter, 8 bytes each. Calls of another architecture, and all that no rule allows, are trapped. */
 export function compileFilter(rules: readonly Rule[]): Uint8Array {
   const program: Instruction[] = [
-    step(LOAD_WORD, ARCH),
+    step(LOAD_WORD, SECCOMP_DATA.arch),
     { code: JUMP_IF_EQUAL, k: AUDIT_ARCH_X86_64, ifSo: 1, ifNot: 0 },
     step(RETURN, SECCOMP_RET_TRAP),
-    step(LOAD_WORD, NR),
+    step(LOAD_WORD, SECCOMP_DATA.nr),
     { code: JUMP_IF_GREATER_OR_EQUAL, k: X32_SYSCALL_BIT, ifSo: 0, ifNot: 1 },
     step(RETURN, SECCOMP_RET_TRAP),
     ...rules.flatMap((rule) => rule.calls.flatMap((call) => ruleCode(numberOf(call), rule))),
     step(RETURN, SECCOMP_RET_TRAP),
   ];
   if (program.length > MOST_INSTRUCTIONS) throw new Error(`A filter of ${String(program.length)} instructions`);
-  const bytes = new DataView(new ArrayBuffer(SIZEOF_SOCK_FILTER * program.length));
-  for (const [at, { code, k, ifSo, ifNot }] of program.entries()) {
-    if (ifSo === "miss" || ifNot === "miss" || Math.max(ifSo, ifNot) > 0xff) throw new Error("A jump too far");
-    bytes.setUint16(SIZEOF_SOCK_FILTER * at, code, true);
-    bytes.setUint8(SIZEOF_SOCK_FILTER * at + 2, ifSo);
-    bytes.setUint8(SIZEOF_SOCK_FILTER * at + 3, ifNot);
-    bytes.setUint32(SIZEOF_SOCK_FILTER * at + 4, k, true);
-  }
-  return new Uint8Array(bytes.buffer);
+  return encodeProgram(
+    program.map(({ code, k, ifSo, ifNot }): SockFilter => {
+      if (ifSo === "miss" || ifNot === "miss" || Math.max(ifSo, ifNot) > MAX_JUMP) throw new Error("A jump too far");
+      return { code, k, ifSo, ifNot };
+    }),
+  );
 }

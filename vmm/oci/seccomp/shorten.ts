@@ -2,28 +2,23 @@
 // of numbers do. A kernel that is emulated reads a filter for a tenth of a second per hundred instructions, at each start.
 // Linux: networking/filter.rst, "BPF engine and instruction set"; struct seccomp_data.
 
-/** struct sock_filter, `bytes`. */
-export const INSTRUCTION_BYTES = 8;
-const LD_ABS = 0x20;
-const RET = 0x06;
-const JA = 0x05;
-const JEQ = 0x15;
-const JGT = 0x25;
-const JGE = 0x35;
-const AND = 0x54;
-const OFFSET_NUMBER = 0;
-const OFFSET_ARCHITECTURE = 4;
-/** AUDIT_ARCH_X86_64 */
-const X86_64 = 0xc000_003e;
-const MAX_JUMP = 255;
-const END = 2 ** 32;
+import {
+  AND,
+  AUDIT_ARCH_X86_64,
+  decodeProgram,
+  encodeProgram,
+  JUMP,
+  JUMP_IF_EQUAL,
+  JUMP_IF_GREATER,
+  JUMP_IF_GREATER_OR_EQUAL,
+  LOAD_WORD,
+  MAX_JUMP,
+  RETURN,
+  SECCOMP_DATA,
+  type SockFilter,
+} from "../../sys/sock-filter.js";
 
-interface Instruction {
-  readonly code: number;
-  readonly yes: number;
-  readonly no: number;
-  readonly k: number;
-}
+const END = 2 ** 32;
 
 /** What a call of some number comes to: an action, or the instruction with which the filter asks for more than the number. */
 type Outcome = { readonly action: number } | { readonly from: number };
@@ -36,7 +31,7 @@ interface Range {
 
 /** `program`: struct sock_filter, 8 bytes each. It itself if it is of another form, or no shorter. */
 export function shorten(program: Buffer): Buffer {
-  const all = decode(program);
+  const all = decodeProgram(program);
   const badArchitecture = otherArchitectures(all);
   if (badArchitecture === undefined) return program;
   const ranges = rangesOf(all);
@@ -45,28 +40,20 @@ export function shorten(program: Buffer): Buffer {
   return short !== undefined && short.length < program.length ? short : program;
 }
 
-function decode(program: Buffer): Instruction[] {
-  return Array.from({ length: program.length / INSTRUCTION_BYTES }, (_, at) => {
-    const from = at * INSTRUCTION_BYTES;
-    const [yes = 0, no = 0] = program.subarray(from + 2, from + 4);
-    return { code: program.readUInt16LE(from), yes, no, k: program.readUInt32LE(from + 4) };
-  });
-}
-
 /** The action for calls of every other architecture, which it looks at first. */
-function otherArchitectures(all: readonly Instruction[]): number | undefined {
+function otherArchitectures(all: readonly SockFilter[]): number | undefined {
   const [load, compare] = all;
-  if (load?.code !== LD_ABS || load.k !== OFFSET_ARCHITECTURE) return undefined;
-  if (compare?.code !== JEQ || compare.k !== X86_64) return undefined;
-  const other = all[2 + compare.no];
-  return other?.code === RET ? other.k : undefined;
+  if (load?.code !== LOAD_WORD || load.k !== SECCOMP_DATA.arch) return undefined;
+  if (compare?.code !== JUMP_IF_EQUAL || compare.k !== AUDIT_ARCH_X86_64) return undefined;
+  const other = all[2 + compare.ifNot];
+  return other?.code === RETURN ? other.k : undefined;
 }
 
 /** Where a comparison with the number may change its answer: between two of these all numbers are alike. */
-function rangesOf(all: readonly Instruction[]): Range[] | undefined {
+function rangesOf(all: readonly SockFilter[]): Range[] | undefined {
   const starts = new Set([0]);
   for (const { code, k } of all) {
-    if (code === JEQ || code === JGT || code === JGE) {
+    if (code === JUMP_IF_EQUAL || code === JUMP_IF_GREATER || code === JUMP_IF_GREATER_OR_EQUAL) {
       starts.add(k);
       if (k + 1 < END) starts.add(k + 1);
     }
@@ -86,29 +73,29 @@ function isSame(a: Outcome, b: Outcome): boolean {
 }
 
 /** Of a call of this architecture; undefined if the number is not only compared. */
-function outcomeOf(all: readonly Instruction[], number: number): Outcome | undefined {
+function outcomeOf(all: readonly SockFilter[], number: number): Outcome | undefined {
   let accumulator = 0;
   // Jumps go forward only, so this ends.
   for (let at = 0; at < all.length; at++) {
-    const { code, yes, no, k } = all[at] as Instruction;
+    const { code, ifSo, ifNot, k } = all[at] as SockFilter;
     switch (code) {
-      case LD_ABS:
-        if (k !== OFFSET_NUMBER && k !== OFFSET_ARCHITECTURE) return { from: at };
-        accumulator = k === OFFSET_NUMBER ? number : X86_64;
+      case LOAD_WORD:
+        if (k !== SECCOMP_DATA.nr && k !== SECCOMP_DATA.arch) return { from: at };
+        accumulator = k === SECCOMP_DATA.nr ? number : AUDIT_ARCH_X86_64;
         break;
-      case RET:
+      case RETURN:
         return { action: k };
-      case JA:
+      case JUMP:
         at += k;
         break;
-      case JEQ:
-        at += accumulator === k ? yes : no;
+      case JUMP_IF_EQUAL:
+        at += accumulator === k ? ifSo : ifNot;
         break;
-      case JGT:
-        at += accumulator > k ? yes : no;
+      case JUMP_IF_GREATER:
+        at += accumulator > k ? ifSo : ifNot;
         break;
-      case JGE:
-        at += accumulator >= k ? yes : no;
+      case JUMP_IF_GREATER_OR_EQUAL:
+        at += accumulator >= k ? ifSo : ifNot;
         break;
       default:
         return undefined;
@@ -118,16 +105,16 @@ function outcomeOf(all: readonly Instruction[], number: number): Outcome | undef
 }
 
 /** What can be reached from `entries`, in order; undefined if there is an instruction of another kind. */
-function reachable(all: readonly Instruction[], entries: readonly number[]): number[] | undefined {
+function reachable(all: readonly SockFilter[], entries: readonly number[]): number[] | undefined {
   const isReached = all.map((_, at) => entries.includes(at));
-  for (const [at, { code, yes, no, k }] of all.entries()) {
+  for (const [at, { code, ifSo, ifNot, k }] of all.entries()) {
     if (isReached[at] !== true) continue;
-    if (code === RET) continue;
-    if (code === JA) isReached[at + 1 + k] = true;
-    else if (code === JEQ || code === JGT || code === JGE) {
-      isReached[at + 1 + yes] = true;
-      isReached[at + 1 + no] = true;
-    } else if (code === LD_ABS || code === AND) isReached[at + 1] = true;
+    if (code === RETURN) continue;
+    if (code === JUMP) isReached[at + 1 + k] = true;
+    else if (code === JUMP_IF_EQUAL || code === JUMP_IF_GREATER || code === JUMP_IF_GREATER_OR_EQUAL) {
+      isReached[at + 1 + ifSo] = true;
+      isReached[at + 1 + ifNot] = true;
+    } else if (code === LOAD_WORD || code === AND) isReached[at + 1] = true;
     else return undefined;
   }
   return isReached.flatMap((is, at) => (is ? [at] : []));
@@ -149,19 +136,15 @@ class Assembler {
 
   /** Undefined if a jump is too far. */
   bytes(): Buffer | undefined {
-    const bytes = Buffer.alloc(this.#instructions.length * INSTRUCTION_BYTES);
+    const program: SockFilter[] = [];
     for (const [at, { code, k, yes, no }] of this.#instructions.entries()) {
-      const [far, near] = [yes, no].map((name) => (name === "" ? 0 : (this.#places.get(name) ?? -1) - at - 1));
-      if (far === undefined || near === undefined || far < 0 || near < 0) return undefined;
-      const isJa = code === JA;
-      if (!isJa && (far > MAX_JUMP || near > MAX_JUMP)) return undefined;
-      const from = at * INSTRUCTION_BYTES;
-      bytes.writeUInt16LE(code, from);
-      bytes[from + 2] = isJa ? 0 : far;
-      bytes[from + 3] = isJa ? 0 : near;
-      bytes.writeUInt32LE(isJa ? far : k, from + 4);
+      const [ifSo, ifNot] = [yes, no].map((name) => (name === "" ? 0 : (this.#places.get(name) ?? -1) - at - 1));
+      if (ifSo === undefined || ifNot === undefined || ifSo < 0 || ifNot < 0) return undefined;
+      if (code === JUMP) program.push({ code, k: ifSo, ifSo: 0, ifNot: 0 });
+      else if (Math.max(ifSo, ifNot) > MAX_JUMP) return undefined;
+      else program.push({ code, k, ifSo, ifNot });
     }
-    return bytes;
+    return Buffer.from(encodeProgram(program).buffer);
   }
 }
 
@@ -169,7 +152,7 @@ function nameOf(outcome: Outcome): string {
   return "action" in outcome ? `action ${String(outcome.action)}` : `at ${String(outcome.from)}`;
 }
 
-function assemble(all: readonly Instruction[], ranges: readonly Range[], badArchitecture: number): Buffer | undefined {
+function assemble(all: readonly SockFilter[], ranges: readonly Range[], badArchitecture: number): Buffer | undefined {
   const outcomes = ranges.map(({ outcome }) => outcome);
   const code = reachable(
     all,
@@ -177,23 +160,23 @@ function assemble(all: readonly Instruction[], ranges: readonly Range[], badArch
   );
   if (code === undefined) return undefined;
   const assembler = new Assembler();
-  assembler.add(LD_ABS, OFFSET_ARCHITECTURE);
-  assembler.add(JEQ, X86_64, "number", nameOf({ action: badArchitecture }));
+  assembler.add(LOAD_WORD, SECCOMP_DATA.arch);
+  assembler.add(JUMP_IF_EQUAL, AUDIT_ARCH_X86_64, "number", nameOf({ action: badArchitecture }));
   assembler.name("number");
-  assembler.add(LD_ABS, OFFSET_NUMBER);
+  assembler.add(LOAD_WORD, SECCOMP_DATA.nr);
   search(assembler, ranges);
   for (const at of code) {
-    const { code: operation, yes, no, k } = all[at] as Instruction;
+    const { code: operation, ifSo, ifNot, k } = all[at] as SockFilter;
     const place = (distance: number): string => `at ${String(at + 1 + distance)}`;
     assembler.name(`at ${String(at)}`);
-    if (operation === JA) assembler.add(JA, 0, place(k));
-    else if (operation === RET || operation === LD_ABS || operation === AND) assembler.add(operation, k);
-    else assembler.add(operation, k, place(yes), place(no));
+    if (operation === JUMP) assembler.add(JUMP, 0, place(k));
+    else if (operation === RETURN || operation === LOAD_WORD || operation === AND) assembler.add(operation, k);
+    else assembler.add(operation, k, place(ifSo), place(ifNot));
   }
   const actions = new Set([badArchitecture, ...outcomes.flatMap((one) => ("action" in one ? [one.action] : []))]);
   for (const action of actions) {
     assembler.name(nameOf({ action }));
-    assembler.add(RET, action);
+    assembler.add(RETURN, action);
   }
   return assembler.bytes();
 }
@@ -209,12 +192,12 @@ function search(assembler: Assembler, ranges: readonly Range[]): void {
   const [first] = high;
   if (first === undefined) return;
   if (low.length === 0) {
-    assembler.add(JA, 0, nameOf(first.outcome));
+    assembler.add(JUMP, 0, nameOf(first.outcome));
     return;
   }
   const own = `below ${String(first.start)}`;
   const above = `from ${String(first.start)}`;
-  assembler.add(JGE, first.start, target(high, above), target(low, own));
+  assembler.add(JUMP_IF_GREATER_OR_EQUAL, first.start, target(high, above), target(low, own));
   if (low.length > 1) {
     assembler.name(own);
     search(assembler, low);
