@@ -14,7 +14,7 @@ export const MONITOR_COMMAND = "monitor";
 const SIGNAL_BASE = 128;
 const MAX_REPORT = 1024 * 1024;
 /** From the word that it is to end to its process's end, `ms`. */
-export const END_LIMIT_MS = 20_000;
+const END_LIMIT_MS = 20_000;
 
 export interface LaunchHooks {
   readonly onNotice?: ((line: string) => void) | undefined;
@@ -74,15 +74,20 @@ export async function launchVm(order: MonitorOrder, hooks: LaunchHooks = {}): Pr
     return { id, restored, process: child, ended };
   } catch (error) {
     // Whoever hears of it finds nothing left.
-    child.stdin?.destroy();
-    const timer = setTimeout(() => child.kill("SIGKILL"), END_LIMIT_MS);
-    await ended.catch(() => undefined);
-    clearTimeout(timer);
+    await endMonitor({ process: child, ended });
     hooks.signal?.throwIfAborted();
     throw error;
   } finally {
     hooks.signal?.removeEventListener("abort", stop);
   }
+}
+
+/** Ends the process of a bound VM, and waits until nothing is left of it. */
+export async function endMonitor({ process, ended }: Pick<LaunchedVm, "process" | "ended">): Promise<void> {
+  process.stdin?.destroy();
+  const timer = setTimeout(() => process.kill("SIGKILL"), END_LIMIT_MS).unref();
+  await ended.catch(() => undefined);
+  clearTimeout(timer);
 }
 
 function lost(code: number): never {

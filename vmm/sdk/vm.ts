@@ -12,7 +12,7 @@ import { inspectSnapshot } from "../snapshot/inspect.js";
 import { connectAgent } from "./agent-socket.js";
 import { request } from "./control-client.js";
 import { Execution, type ExecOptions } from "./execution.js";
-import { END_LIMIT_MS, launchVm, type LaunchedVm } from "./launch.js";
+import { endMonitor, launchVm, type LaunchedVm } from "./launch.js";
 import { mergedEnv, planVm } from "./plan.js";
 import { newVmId, StateFolder, VmFolder, vmNameProblem } from "./state-folder.js";
 import { vmStatistics, type VmUsage } from "./vm-usage.js";
@@ -130,8 +130,7 @@ export class Vm {
       await agent.ready;
       return new Vm(spec, launched, agent, folder);
     } catch (error) {
-      launched.process.stdin?.destroy();
-      await launched.ended;
+      await endMonitor(launched);
       signal?.throwIfAborted();
       throw error;
     }
@@ -208,11 +207,7 @@ export class Vm {
 
   async #close(): Promise<void> {
     this.agent.close();
-    const { process, ended } = this.#launched;
-    process.stdin?.destroy();
-    const timer = globalThis.setTimeout(() => process.kill("SIGKILL"), END_LIMIT_MS).unref();
-    await ended.catch(() => undefined);
-    clearTimeout(timer);
+    await endMonitor(this.#launched);
   }
 
   async #save(method: string, folder: string, stop: boolean): Promise<{ id: string; bytes: number }> {
