@@ -11,10 +11,10 @@
 #include "channel.h"
 #include "cmdline.h"
 #include "power.h"
-#include "program.h"
 #include "signals.h"
 #include "template.h"
 #include "terminal.h"
+#include "watch.h"
 
 #define PRIO_PROCESS 0
 /* Of init while it moves bytes: a tenth of a processor, if programs want all of it. */
@@ -212,6 +212,8 @@ struct command_state {
 	int was_held;
 	/* Since the last look at what it has written. */
 	int has_begun;
+	/* The signals that it may still have (watch.h). */
+	unsigned char watched;
 };
 
 /* Reaps what has ended, but nothing behind the command. One that is held begins: it is the only child then; and it is heard of
@@ -225,11 +227,11 @@ static void look_at_children(long command, struct command_state *state)
 			forget_child_signals();
 			hold_program(pid, &timer->snapshot, 0);
 			milestone(MILESTONE_COMMAND_START);
-			begin_watched(pid);
+			state->watched = begin_watched(pid);
 			state->was_held = state->has_begun = 1;
 			return;
 		}
-		if (has_stopped(status) && !is_ending(pid, &status))
+		if (has_stopped(status) && !is_ending(pid, &status, &state->watched))
 			continue;
 		if (pid == command) {
 			state->status = exit_status(status);
@@ -251,7 +253,7 @@ static int run_with_pipes(void)
 	static const unsigned long signals = 1UL << (SIGCHLD - 1) | 1UL << (SIGUSR1 - 1) | 1UL << (SIGUSR2 - 1) |
 					     1UL << (SIGTERM - 1);
 	static const unsigned long none = 0;
-	struct command_state state = { STATUS_CANNOT_RUN, 0, 0, 0 };
+	struct command_state state = { STATUS_CANNOT_RUN, 0, 0, 0, 0 };
 	int in[2], out[2], error[2];
 
 	if (is_template)

@@ -192,41 +192,4 @@ static void begin_program(long pid)
 	call4(ptrace, PTRACE_DETACH, pid, 0, 0);
 }
 
-/* The same, but its end is heard of before its memory is taken apart, which of a large program can take longer than all the
- * rest of a short life. It is watched until anything else happens to it. */
-static void begin_watched(long pid)
-{
-	if (call4(ptrace, PTRACE_SETOPTIONS, pid, 0, PTRACE_O_TRACEEXIT | PTRACE_O_TRACEEXEC) == 0)
-		call4(ptrace, PTRACE_CONT, pid, 0, 0);
-	else
-		begin_program(pid);
-}
-
-/* A folder of /proc has a link for each folder in it, and two of its own. */
-static int has_one_thread(long pid)
-{
-	struct statx about;
-	long fd = pid == held_tasks.pid ? held_tasks.fd : open_tasks(pid);
-	long result = fd < 0 ? fd : call5(statx, fd, "", AT_EMPTY_PATH_, STATX_NLINK, &about);
-
-	if (pid != held_tasks.pid)
-		call1(close, fd);
-	return result == 0 && about.stx_nlink == 3;
-}
-
-/* Of a watched program that has stopped: true if it is about to end, with the status that it will have. Otherwise it goes on
- * unwatched, with the signal that it has got. */
-static int is_ending(long pid, int *status)
-{
-	int event = *status >> 16, signal = event ? 0 : (*status >> 8) & 0xff;
-	unsigned long told = 0;
-
-	if (event == PTRACE_EVENT_EXIT && has_one_thread(pid) && call4(ptrace, PTRACE_GETEVENTMSG, pid, 0, &told) == 0) {
-		*status = (int)told;
-		return 1;
-	}
-	call4(ptrace, PTRACE_DETACH, pid, 0, signal);
-	return 0;
-}
-
 #endif

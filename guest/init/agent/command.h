@@ -8,7 +8,7 @@
 #include <asm/termbits.h>
 #include <linux/fcntl.h>
 
-#include "../program.h"
+#include "../watch.h"
 #include "../world.h"
 #include "session.h"
 #include "spawn.h"
@@ -51,6 +51,17 @@ static long open_terminal_pair(struct stream *stream, char *name, const char *en
 	return stream->input < 0 ? stream->input : 0;
 }
 
+/* Whoever comes now may want to trace what runs. */
+static void stop_watching_all(void)
+{
+	for (unsigned i = 0; i < streams_end; i++) {
+		struct stream *stream = &agent->streams[i];
+
+		if (stream->kind != STREAM_FREE && stream->watched && stream->pid > 0)
+			stop_watching(stream->pid);
+	}
+}
+
 static void start_command(struct stream *stream, const char *payload, unsigned length)
 {
 	const struct exec_request *request = (const struct exec_request *)payload;
@@ -64,6 +75,7 @@ static void start_command(struct stream *stream, const char *payload, unsigned l
 		fail_with(stream, -EOPNOTSUPP, "only over the command channel a program can be held");
 		return;
 	}
+	stop_watching_all();
 	long result = take_newcomer(&newcomer);
 
 	if (result != 0) {
@@ -232,6 +244,11 @@ static int hear_of_start(struct stream *stream)
 	stream->start = 0;
 	stream->has_begun = 1;
 	send_frame(stream->id, FRAME_STARTED, &stream->told_pid, sizeof(stream->told_pid));
+	/* What ends a container ends with its memory, and often the guest. Others are small, or one of many. */
+	if ((stream->flags & EXEC_CONTAINER) && !(stream->flags & EXEC_HOLD) && stream->pid > 0 && !stream->has_process_ended) {
+		stream->watched = watch_program(stream->pid);
+		stream->program = open_of_process(stream->pid, "/exe", O_PATH);
+	}
 	return 1;
 }
 
@@ -360,7 +377,7 @@ static void let_begin(struct stream *stream)
 	/* Before it takes the processor: whoever waits for its start need not wait for more. */
 	hear_of_start(stream);
 	flush_link();
-	begin_watched(stream->pid);
+	stream->watched = begin_watched(stream->pid);
 }
 
 static void signal_command(struct stream *stream, unsigned number, unsigned whom)

@@ -55,6 +55,7 @@ static void let_end(void)
 /* Everything that has ended, orphans too. */
 static void reap(void)
 {
+	unsigned char unknown = 0;
 	int status;
 
 	for (long pid; (pid = call4(wait4, -1, &status, WNOHANG, 0)) > 0;) {
@@ -71,7 +72,7 @@ static void reap(void)
 					call4(ptrace, PTRACE_CONT, pid, 0, signal);
 				continue;
 			}
-			if (!is_ending(pid, &status))
+			if (!is_ending(pid, &status, stream ? &stream->watched : &unknown))
 				continue;
 			let_end();
 			ending = pid;

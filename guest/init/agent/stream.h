@@ -45,12 +45,16 @@ struct stream {
 	long predecessor;
 	int status;
 	unsigned char waits_for_word, has_begun, has_process_ended, is_cancelled, has_sent_end, has_sent_end2, is_drained;
+	/* Its end will be heard of early, and it may have so many signals until then (watch.h); or 0. */
+	unsigned char watched;
 	/* The last byte that a terminal was given ends a line. */
 	unsigned char is_line_open;
 	/* Its pipes have been made larger. */
 	int has_large_input, has_large_output, has_large_error;
 	/* -1 if closed. `input` is what is written to, `output` and `error` what is read from. */
 	long report, input, output, error, terminal;
+	/* What is executed: a shared folder's would be dropped from memory, page by page, before the process has ended. */
+	long program;
 	/* What the command had written before its end, and has not been read yet. */
 	int output_left, error_left;
 	/* Until the command has begun: what its process reads its request from. */
@@ -106,7 +110,8 @@ static struct stream *new_stream(unsigned id, enum stream_kind kind)
 			continue;
 		*stream = (struct stream){ .id = id, .kind = (unsigned char)kind, .in_credit = WINDOW,
 			.out_credit = WINDOW, .error_credit = WINDOW,
-			.report = -1, .input = -1, .output = -1, .error = -1, .terminal = -1 };
+			.report = -1, .input = -1, .output = -1, .error = -1, .terminal = -1,
+			.program = -1 };
 		if (i >= streams_end)
 			streams_end = i + 1;
 		return stream;
@@ -155,6 +160,7 @@ static void close_stream(struct stream *stream)
 	close_later(&stream->output);
 	close_later(&stream->error);
 	close_later(&stream->terminal);
+	close_later(&stream->program);
 	drop_buffer(stream);
 	stream->kind = STREAM_FREE;
 	while (streams_end > 0 && agent->streams[streams_end - 1].kind == STREAM_FREE)
