@@ -227,6 +227,8 @@ class Life implements Controlled {
       main: undefined,
       timeoutMs: 0,
       defaults: { env: [], workingDirectory: "/", user: "" },
+      // The memory of a container alone is the VM's.
+      hasNoMemoryGroups: this.#record.role.kind === "alone",
     };
   }
 

@@ -80,4 +80,6 @@ export interface VmSpec {
   readonly stopTimeoutMs?: number;
   /** In the lab, an emulated host, where this one has no /dev/kvm that could be used. */
   readonly isInLab?: boolean;
+  /** No control group in the guest limits memory. */
+  readonly hasNoMemoryGroups?: boolean;
 }
