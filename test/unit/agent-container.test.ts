@@ -1,7 +1,9 @@
 // Needs: root, gcc, and a static busybox. The guest's real agent, in a root of its own on this host, makes containers: namespaces,
 // their first processes, control groups, and who joins them.
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdirSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
 import { NAMESPACES, steps, type ContainerRequest } from "../../vmm/agent/container-request.js";
 import type { Agent } from "../../vmm/agent/agent.js";
 import type { GuestProcess } from "../../vmm/agent/exec.js";
@@ -17,6 +19,8 @@ for name in sh sleep cat ls kill ps hostname id tty readlink head echo ipcmk; do
 mount -t proc proc proc && mount --rbind /dev dev && mount -t sysfs sysfs sys && pivot_root . old && /bin/busybox umount -l old && exec /init "$@"`;
 const OWN = NAMESPACES.mount | NAMESPACES.pid | NAMESPACES.ipc | NAMESPACES.uts | NAMESPACES.cgroup;
 const BOX = [...steps.enter("/box"), ...steps.mount("proc", "proc", "/proc", 0, "")];
+/** Its end is heard of early. */
+const WATCHED = { steps: BOX, made: OWN, endsGuest: true };
 /** Nobody else's on this host, whose processes the agent sees. */
 const LONG_SLEEP = `sleep ${String(1_000_000 + process.pid)}`;
 const GROUP = `vmlet-test-${String(process.pid)}`;
@@ -41,6 +45,11 @@ describe("agent, containers", () => {
     if (!existsSync(BUSYBOX)) skip(this, `no ${BUSYBOX}`);
     const problem = program.build();
     if (problem !== undefined) skip(this, problem);
+    const programs = join(dirname(program.path), "box/bin");
+    mkdirSync(programs, { recursive: true });
+    const words = ["-O1", "-Wall", "-Werror", "-static", "-pthread", "-o", join(programs, "ends")];
+    const { status, stderr } = spawnSync("gcc", [...words, resolve("test/programs/ends.c")]);
+    assert.equal(status, 0, String(stderr));
     running = program.start();
   });
 
@@ -83,6 +92,44 @@ describe("agent, containers", () => {
     const child = await begin("trap 'exit 5' TERM", { steps: BOX, made: OWN });
     child.kill("SIGTERM");
     assert.deepEqual(await child.exit, { exitCode: 5, signal: null });
+  });
+
+  it("a program whose end is heard of early has the exit code of all its threads", async () => {
+    const ends = (...words: readonly string[]) => agent().run(["ends", ...words], { container: WATCHED });
+    for (let i = 0; i < 5; i++) {
+      const other = await ends("other", "9");
+      assert.deepEqual([other.exitCode, other.signal], [9, null]);
+      const signal = await ends("signal");
+      assert.deepEqual([signal.exitCode, signal.signal], [139, "SIGSEGV"]);
+      // The first thread's end is not the program's.
+      const first = await ends("first", "3");
+      assert.deepEqual([first.exitCode, first.stdout], [3, "later\n"]);
+    }
+  });
+
+  it("a program gets each of its signals, few or many, and one that stops it", async () => {
+    for (const total of [3, 40]) {
+      const child = await agent().exec(["ends", "counting", String(total)], { container: WATCHED });
+      begun.push(child);
+      let said = "";
+      for await (const chunk of child.stdout) {
+        said += String(chunk);
+        const last = said.trim().split("\n").at(-1);
+        if (last === "2") {
+          child.kill("SIGSTOP");
+          child.kill("SIGCONT");
+        }
+        if (last !== String(total)) child.kill("SIGUSR1");
+      }
+      assert.deepEqual(await child.exit, { exitCode: 6, signal: null });
+    }
+  });
+
+  it("whoever comes into a container can trace its program", async () => {
+    const first = await begin("true", WATCHED);
+    const container = { steps: [], join: first.pid, joined: OWN };
+    const { exitCode } = await agent().run(["ends", "tracing", "1"], { container });
+    assert.equal(exitCode, 0);
   });
 
   it("a program with a terminal leads its session as process 1, and ^C is its own", async () => {

@@ -34,6 +34,8 @@ export interface ContainerRequest {
   readonly oomScore?: number | undefined;
   readonly umask?: number | undefined;
   readonly capabilities?: Capabilities | undefined;
+  /** The guest ends with the process: its end is told before its memory is taken apart, and nothing of it can be asked for behind that. */
+  readonly endsGuest?: boolean | undefined;
 }
 
 const BYTES = 72;
@@ -41,6 +43,7 @@ const NO_NEW_PRIVILEGES = 1;
 const OOM_SCORE = 2;
 const UMASK = 4;
 const CAPABILITIES = 8;
+const ENDS_GUEST = 16;
 
 export function encodeContainer(request: ContainerRequest): Buffer {
   const {
@@ -52,13 +55,15 @@ export function encodeContainer(request: ContainerRequest): Buffer {
     oomScore,
     umask,
     capabilities,
+    endsGuest = false,
   } = request;
   const bytes = Buffer.alloc(BYTES);
   bytes.writeUInt32LE(
     (noNewPrivileges ? NO_NEW_PRIVILEGES : 0) |
       (oomScore === undefined ? 0 : OOM_SCORE) |
       (umask === undefined ? 0 : UMASK) |
-      (capabilities === undefined ? 0 : CAPABILITIES),
+      (capabilities === undefined ? 0 : CAPABILITIES) |
+      (endsGuest ? ENDS_GUEST : 0),
     0,
   );
   bytes.writeInt32LE(oomScore ?? 0, 4);

@@ -340,7 +340,11 @@ class Life implements Controlled {
       const held = this.#held.get(workload)?.program;
       const program =
         held ??
-        new StandardProgram(workload.agent, process, { steps: [...group, ...steps, ...filter], made: namespaces });
+        new StandardProgram(workload.agent, process, {
+          steps: [...group, ...steps, ...filter],
+          made: namespaces,
+          endsGuest: this.#record.role.kind === "alone",
+        });
       held?.begin();
       this.#guestPid = await program.started;
       this.#program = program;

@@ -13,6 +13,8 @@ export interface ProcessSurroundings {
   /** Whose namespaces it enters, and which. */
   readonly join?: number;
   readonly joined?: number;
+  /** The guest ends with it. */
+  readonly endsGuest?: boolean;
   /** Its working directory is made if it is not there; default: of one that joins nobody. */
   readonly makeCwd?: boolean;
   /** Of its terminal, where it has one. */
@@ -23,7 +25,7 @@ export interface ProcessSurroundings {
 
 export function processOptions(
   process: OciProcess,
-  { steps, made, join, joined, makeCwd = join === undefined, size, noInput }: ProcessSurroundings,
+  { steps, made, join, joined, endsGuest, makeCwd = join === undefined, size, noInput }: ProcessSurroundings,
 ): CommandOptions {
   const { user, capabilities, oomScoreAdj, noNewPrivileges } = process;
   const container: ContainerRequest = {
@@ -35,6 +37,7 @@ export function processOptions(
     oomScore: oomScoreAdj,
     umask: user.umask,
     capabilities: capabilities === undefined ? undefined : capabilitySets(capabilities),
+    endsGuest,
   };
   const limits = (process.rlimits ?? []).map(({ type, soft, hard }) => [
     type.replace(/^RLIMIT_/, "").toLowerCase() as LimitName,

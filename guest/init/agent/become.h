@@ -32,6 +32,8 @@ struct start {
 	char host_name[80];
 	/* The process that has gone on in the place of the one that was forked: the kernel writes it (namespaces.h). */
 	volatile int successor;
+	/* The guest ends with it: its end is told as soon as that is known. */
+	volatile int ends_guest;
 	struct refusal refusal;
 	char payload[FRAME_PAYLOAD + 1];
 	/* Every string may be empty: one byte of the payload. */
@@ -295,6 +297,7 @@ static int become_command(struct start *start)
 	at = (char *)(groups + request->groups);
 	if (is_container && at + sizeof(container) <= end) {
 		memcpy(&container, at, sizeof(container));
+		start->ends_guest = (container.flags & CONTAINER_ENDS_GUEST) != 0;
 		at += sizeof(container);
 	} else if (is_container) {
 		at = end;

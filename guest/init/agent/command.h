@@ -91,7 +91,7 @@ static void start_command(struct stream *stream, const char *payload, unsigned l
 	stream->output = newcomer.output;
 	stream->error = newcomer.error;
 	stream->start->terminal[0] = 0;
-	stream->start->successor = 0;
+	stream->start->successor = stream->start->ends_guest = 0;
 	if (request->flags & EXEC_TERMINAL) {
 		char *name = stream->start->terminal;
 
@@ -234,6 +234,8 @@ static int hear_of_start(struct stream *stream)
 
 	follow_successor(stream);
 	close_descriptor(&stream->report);
+	int is_watched = stream->start->ends_guest && !(stream->flags & EXEC_HOLD) && !stream->has_process_ended;
+
 	if (count == 1) {
 		send_failure(stream->id, -stream->start->refusal.error, stream->start->refusal.text);
 		leave_start(stream->start);
@@ -244,8 +246,7 @@ static int hear_of_start(struct stream *stream)
 	stream->start = 0;
 	stream->has_begun = 1;
 	send_frame(stream->id, FRAME_STARTED, &stream->told_pid, sizeof(stream->told_pid));
-	/* What ends a container ends with its memory, and often the guest. Others are small, or one of many. */
-	if ((stream->flags & EXEC_CONTAINER) && !(stream->flags & EXEC_HOLD) && stream->pid > 0 && !stream->has_process_ended) {
+	if (is_watched && stream->pid > 0) {
 		stream->watched = watch_program(stream->pid);
 		stream->program = open_of_process(stream->pid, "/exe", O_PATH);
 	}

@@ -92,6 +92,7 @@ struct exec_limit {
 #define CONTAINER_OOM_SCORE 2
 #define CONTAINER_UMASK 4
 #define CONTAINER_CAPABILITIES 8
+#define CONTAINER_ENDS_GUEST 16
 
 /* Behind the groups, with EXEC_CONTAINER. */
 struct exec_container {
