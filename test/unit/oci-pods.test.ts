@@ -85,6 +85,8 @@ describe("oci pods", () => {
       const { memoryMib, cpu } = size({ [name]: JSON.stringify(fields) });
       assert.deepEqual([memoryMib, cpu], [164, { shares: 10 }], name);
     }
+    // CRI-O's word where the kubelet has said nothing.
+    assert.deepEqual(size({ "io.kubernetes.cri-o.PodLinuxResources": "null" }), size({}));
     assert.equal(size({ "io.vmlet.memory-mib": "96", [`${CRI}sandbox-memory`]: String(200 * MIB) }).memoryMib, 96);
     assert.equal(
       size({ [`${CRI}sandbox-cpu-quota`]: "90000000", [`${CRI}sandbox-cpu-period`]: "1000" }).cpus > 0,

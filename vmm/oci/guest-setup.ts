@@ -154,6 +154,8 @@ function mountSteps(mount: OciMount, context: MountContext): MountSteps | string
       return { steps: [...steps.bind("dev/pts", target, 0, false), ...propagation] };
     case "cgroup":
     case "cgroup2":
+      // Engines ask for one that can only be read in every container, and some take a warning for the container's own words.
+      if ((flags.flags & MS_RDONLY) !== 0) return { steps: [] };
       return {
         steps: [],
         warning: `mount ${target}: a VM has no control groups of its host; it is as large as its limits say`,

@@ -43,7 +43,9 @@ function parsed(name: string, text: string): Readonly<Record<string, unknown>> {
   } catch (error) {
     throw new ConfigError([`annotations.${name} is no JSON: ${(error as Error).message}`]);
   }
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+  // CRI-O's word for a pod of which the kubelet has said nothing.
+  if (value === null) return {};
+  if (typeof value === "object" && !Array.isArray(value)) return value as Record<string, unknown>;
   throw new ConfigError([`annotations.${name}: ${text} is not an object`]);
 }
 
