@@ -9,7 +9,7 @@ import { cgroupPaths } from "../../vmm/oci/cgroups.js";
 import { parseCommandLine, parseOptions } from "../../vmm/oci/command-line.js";
 import { isHandled } from "../../vmm/oci/early-signals.js";
 import { guestSetup } from "../../vmm/oci/guest-setup.js";
-import { machineSize } from "../../vmm/oci/machine-size.js";
+import { machineSize, processorsOf } from "../../vmm/oci/machine-size.js";
 import { mountFlags } from "../../vmm/oci/mount-options.js";
 import { hasMountsBelow } from "../../vmm/oci/mounts-below.js";
 import { readConfig } from "../../vmm/oci/read-config.js";
@@ -253,6 +253,11 @@ describe("oci config", () => {
     assert.ok(words("/", ["rbind", "rro"]).includes("b .vmlet/share/v1 /host 16385 d"));
     assert.ok(words("/", ["bind", "ro"]).includes("b .vmlet/share/v1 /host 16385 d"));
     assert.ok(words(bundle, ["rbind", "ro", "rslave"]).includes("b .vmlet/share/v1 /host 16384 d"));
+  });
+
+  it("a second processor that only a quota could use is none where the guest's kernel is emulated", () => {
+    assert.deepEqual([processorsOf(2, {}, false), processorsOf(2, {}, true)], [2, 1]);
+    assert.equal(processorsOf(2, { annotations: { "io.vmlet.cpus": "2" } }, true), 2);
   });
 
   it("the VM is as large as its limit, or as an annotation says", () => {

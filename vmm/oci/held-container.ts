@@ -1,6 +1,7 @@
 // Containers that have come before: their guest is made up to their program's first instruction, and goes on from there. What the
 // mounts, the devices, fork and exec cost the guest's kernel has been paid for then. It holds for containers that are the same but
 // for their host name, as those of one image with one command are; whether their files are, the shared folder's server is asked.
+import { existsSync } from "node:fs";
 import { Agent } from "../agent/agent.js";
 import type { AgentConnection } from "../agent/connection.js";
 import { GuestCommand } from "../agent/command.js";
@@ -61,7 +62,7 @@ export class HeldContainer {
 
   /** Undefined for a container that is none of its kind. Throws as templatePath does. */
   static of(start: ContainerStart): HeldContainer | undefined {
-    return canBeHeld(start) ? new HeldContainer(start) : undefined;
+    return canBeHeld(start) && isGuestBuilt(start) ? new HeldContainer(start) : undefined;
   }
 
   /** Stream of the agent's on which it is held. */
@@ -143,6 +144,12 @@ export class HeldContainer {
     const around = { steps: this.#steps, made, size: undefined, noInput };
     return { ...processOptions(this.#process, around), hold: true, wait: true };
   }
+}
+
+/** What is kept is of a guest that is there; the first container's VM builds it. */
+function isGuestBuilt({ vm }: ContainerStart): boolean {
+  const { kernel, initrd } = guestConfig(vm, hostQuirks());
+  return [kernel, initrd].every((path) => path === undefined || existsSync(path));
 }
 
 /** Images of which each has a program of that name, but not the same: they are of two kinds. */

@@ -60,6 +60,18 @@ function cpusOf({ quota = 0, period = 0 }: { readonly quota?: number; readonly p
   return Math.max(1, Math.min(wanted, MAX_CPUS, availableParallelism()));
 }
 
+/**
+ * Of those, how many the VM gets: one where its kernel is emulated, which takes half a minute to bring up a second, unless an
+ * annotation asks for more.
+ */
+export function processorsOf(
+  cpus: number,
+  { annotations = {} }: Pick<OciSpec, "annotations">,
+  isEmulated: boolean,
+): number {
+  return isEmulated && annotations[CPUS_ANNOTATION] === undefined ? DEFAULT_CPUS : cpus;
+}
+
 function annotated(value: string | undefined, name: string, minimum: number, maximum: number): number | undefined {
   if (value === undefined) return undefined;
   const number = Number(value);

@@ -4,6 +4,7 @@ import { join, posix, resolve } from "node:path";
 import { Agent } from "../agent/agent.js";
 import { NAMESPACES } from "../agent/container-request.js";
 import { HostError, VmmError } from "../errors.js";
+import { hostQuirks } from "../fixups/host-quirks.js";
 import { EXIT_SIGNAL_BASE } from "../host/exit-codes.js";
 import { shareAgent } from "../sdk/agent-socket.js";
 import { GuestControls } from "../sdk/guest-controls.js";
@@ -25,6 +26,7 @@ import { leaveShare, removeShare } from "./pod-share.js";
 import type { OciSpec } from "./runtime-spec.js";
 import { makeShare } from "./share.js";
 import { HeldContainer } from "./held-container.js";
+import { processorsOf } from "./machine-size.js";
 import { holdTerminal, isNullInput, StandardProgram } from "./standard-program.js";
 import { AGENT_SOCKET, Container, NETWORK_STATE, type ContainerRecord } from "./state.js";
 
@@ -214,7 +216,7 @@ class Life implements Controlled {
       source: this.#record.rootfs,
       imageId: undefined,
       memoryMib,
-      cpus,
+      cpus: processorsOf(cpus, this.#container.config, hostQuirks() !== undefined),
       network: { kind: "namespace", taps: this.#network.taps },
       ports: [],
       volumes: [{ hostPath: this.#container.share, guestPath: SHARE_IN_GUEST, isReadonly: false, isFile: false }],
