@@ -6,6 +6,7 @@ import { Agent } from "../agent/agent.js";
 import type { AgentConnection } from "../agent/connection.js";
 import { GuestCommand } from "../agent/command.js";
 import { encodeExec, type CommandOptions } from "../agent/exec-request.js";
+import type { ResolvedConfig } from "../config/types.js";
 import { SnapshotError, VmmError } from "../errors.js";
 import { hostQuirks } from "../fixups/host-quirks.js";
 import { guestConfig } from "../sdk/guest-config.js";
@@ -48,12 +49,11 @@ export class HeldContainer {
   readonly #process: OciProcess;
   readonly #steps: readonly string[];
 
-  private constructor(start: ContainerStart) {
+  private constructor(start: ContainerStart, config: ResolvedConfig) {
     this.#start = start;
     const name = start.spec.hostname ?? "";
     this.#process = withPlaceholder(start.process, name);
     this.#steps = start.steps.map((word) => (word === name && name !== "" ? placeholder(name) : word));
-    const config = guestConfig(start.vm, hostQuirks());
     const request = encodeExec(this.#process.args, this.#options());
     const command = this.#process.args.map((word) => Buffer.from(word));
     const variables = [request, programOf(start), ...(start.isNetworkless ? [Buffer.from("no network")] : [])];
@@ -62,7 +62,9 @@ export class HeldContainer {
 
   /** Undefined for a container that is none of its kind. Throws as templatePath does. */
   static of(start: ContainerStart): HeldContainer | undefined {
-    return canBeHeld(start) && isGuestBuilt(start) ? new HeldContainer(start) : undefined;
+    if (!canBeHeld(start)) return undefined;
+    const config = guestConfig(start.vm, hostQuirks());
+    return isBuilt(config) ? new HeldContainer(start, config) : undefined;
   }
 
   /** Stream of the agent's on which it is held. */
@@ -147,8 +149,7 @@ export class HeldContainer {
 }
 
 /** What is kept is of a guest that is there; the first container's VM builds it. */
-function isGuestBuilt({ vm }: ContainerStart): boolean {
-  const { kernel, initrd } = guestConfig(vm, hostQuirks());
+function isBuilt({ kernel, initrd }: ResolvedConfig): boolean {
   return [kernel, initrd].every((path) => path === undefined || existsSync(path));
 }
 
