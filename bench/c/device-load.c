@@ -1,9 +1,10 @@
 /* The guest's part of the device bench: a static program without a C library, made of this file and
  * bench/ladder/programs/runtime.c.
- *   device-load DISK ADDRESS PEER
- * Reads DISK (O_DIRECT: the guest's page cache has no part in it) and talks TCP with net-peer.c at
- * PEER from eth0, which gets ADDRESS/24. Prints a line `metric value` for each figure, by the guest's
- * monotonic clock, and reboots. "-" for DISK or PEER leaves that half out.
+ *   device-load DISK [NAME ADDRESS PEER]...
+ * Reads DISK (O_DIRECT: the guest's page cache has no part in it), unless it is "-". Then it talks TCP with
+ * net-peer.c at each PEER, by an interface that gets ADDRESS/24: the first by the one whose MAC address
+ * ends in 1, the next by the one with 2. Prints a line `metric value` for each figure, by the guest's
+ * monotonic clock, the network's with NAME before them, and reboots.
  */
 #include <asm/fcntl.h>
 #include <asm/ioctls.h>
@@ -20,16 +21,17 @@
 
 #define MS 1000000ULL
 /* A monitor that starts threads after the boot has done so by then. */
-#define SETTLE_MS 3000
+#define SETTLE_MS 2000
 /* Of each load, before it is measured. The loads with most requests a second come first, because a
  * just-in-time compiler counts calls, not seconds; what a monitor does before that is measured, too. */
-#define WARM_UP_MS 3000
+#define WARM_UP_MS 2000
 #define MEASURE_MS 1000
 
 #define SEQUENTIAL_BYTES (1UL << 20)
 #define RANDOM_BYTES 4096UL
 #define DEPTH 16
 #define PORT 7000
+#define INTERFACES 4
 #define MESSAGE_BYTES (64UL << 10)
 
 static char *buffer;
@@ -182,22 +184,36 @@ static struct sockaddr_in socket_address(const char *text, uint16_t port)
 	};
 }
 
-static void configure(long fd, unsigned long request, struct sockaddr_in address)
+/* By its MAC address: monitors give their devices places in orders of their own. */
+static struct ifreq find_interface(long fd, int number)
 {
 	struct ifreq interface = { .ifr_name = "eth0" };
 
+	for (char i = 0; i < INTERFACES; i++) {
+		interface.ifr_name[3] = (char)('0' + i);
+		if (CALL(__NR_ioctl, fd, SIOCGIFHWADDR, &interface) == 0 &&
+		    interface.ifr_hwaddr.sa_data[5] == number)
+			return interface;
+	}
+	die("no such interface", number);
+}
+
+static void configure(long fd, struct ifreq interface, unsigned long request, struct sockaddr_in address)
+{
 	__builtin_memcpy(&interface.ifr_addr, &address, sizeof address);
 	check("SIOCSIFADDR", CALL(__NR_ioctl, fd, request, &interface));
 }
 
-static void bring_up(const char *own)
+static void bring_up(int number, const char *own)
 {
 	long fd = CALL(__NR_socket, AF_INET, SOCK_DGRAM, 0);
-	struct ifreq interface = { .ifr_name = "eth0" };
 
 	check("socket", fd);
-	configure(fd, SIOCSIFADDR, socket_address(own, 0));
-	configure(fd, SIOCSIFNETMASK, socket_address("255.255.255.0", 0));
+
+	struct ifreq interface = find_interface(fd, number);
+
+	configure(fd, interface, SIOCSIFADDR, socket_address(own, 0));
+	configure(fd, interface, SIOCSIFNETMASK, socket_address("255.255.255.0", 0));
 	interface.ifr_flags = IFF_UP;
 	check("SIOCSIFFLAGS", CALL(__NR_ioctl, fd, SIOCSIFFLAGS, &interface));
 	CALL(__NR_close, fd);
@@ -244,42 +260,49 @@ static uint64_t round_trip(void)
 	return 1;
 }
 
-static void load_network(const char *own, const char *peer)
+static void report_of(const char *name, const char *metric, uint64_t value)
 {
-	bring_up(own);
+	print(name);
+	report(metric, value);
+}
+
+static void load_network(int number, const char *name, const char *own, const char *peer)
+{
+	bring_up(number, own);
 	connect_peer(peer, 'r');
-	report("net_round_trips_first_second_per_s", cold_rate(round_trip));
+	report_of(name, "_round_trips_first_second_per_s", cold_rate(round_trip));
 	CALL(__NR_close, connection);
 	connect_peer(peer, 't');
-	report("net_guest_to_host_kib_s", rate(send_some) / 1024);
+	report_of(name, "_guest_to_host_kib_s", rate(send_some) / 1024);
 	CALL(__NR_close, connection);
 	connect_peer(peer, 's');
-	report("net_host_to_guest_kib_s", rate(receive_some) / 1024);
+	report_of(name, "_host_to_guest_kib_s", rate(receive_some) / 1024);
 	CALL(__NR_close, connection);
 	connect_peer(peer, 'r');
-	report("net_round_trips_per_s", rate(round_trip));
+	report_of(name, "_round_trips_per_s", rate(round_trip));
 	CALL(__NR_close, connection);
 }
 
 static void restart(void)
 {
-	/* What has been printed leaves the serial port first. */
+	/* What has been printed leaves the serial port first, also where it goes there through another process. */
 	CALL(__NR_ioctl, 1, TCSBRK, 1);
+	sleep_ms(SETTLE_MS / 4);
 	CALL(__NR_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_RESTART, 0);
 }
 
 int main(int argc, char **argv)
 {
 	at_end = restart;
-	if (argc != 4)
-		die("usage: device-load DISK ADDRESS PEER", 0);
+	if (argc < 2 || (argc - 2) % 3 != 0)
+		die("usage: device-load DISK [NAME ADDRESS PEER]...", 0);
 	buffer = allocate(SEQUENTIAL_BYTES);
 	for (unsigned long i = 0; i < SEQUENTIAL_BYTES; i++)
 		buffer[i] = (char)i;
 	sleep_ms(SETTLE_MS);
 	if (!is_equal(argv[1], "-"))
 		load_disk(argv[1]);
-	if (!is_equal(argv[3], "-"))
-		load_network(argv[2], argv[3]);
+	for (int number = 1, at = 2; at < argc; number++, at += 3)
+		load_network(number, argv[at], argv[at + 1], argv[at + 2]);
 	return 0;
 }

@@ -34,9 +34,10 @@ export function qemuArguments(
   { kernel, initrd, memoryMib }: GuestImages,
   command: readonly string[],
   cpu = "host",
+  machine = "microvm",
 ): string[] {
   return [
-    ...["-M", "microvm,accel=kvm", "-cpu", cpu, "-m", String(memoryMib), "-nodefaults", "-no-user-config"],
+    ...["-M", `${machine},accel=kvm`, "-cpu", cpu, "-m", String(memoryMib), "-nodefaults", "-no-user-config"],
     ...["-display", "none", "-no-reboot", "-serial", "stdio"],
     ...["-kernel", kernel, "-initrd", initrd, "-append", cmdline(command, "t")],
   ];
