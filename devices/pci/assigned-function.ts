@@ -2,7 +2,7 @@
 // MSI-X table and what is pending; all else in the device's ranges is the device's own, by an access at a time unless
 // somebody has put its memory there.
 import type { AccessSize, BusDevice } from "../contracts.js";
-import { pbaLength, type AssignedLayout } from "./assigned-layout.js";
+import { pbaLength, type AssignedLayout, type MsixPlace } from "./assigned-layout.js";
 import {
   PCI_COMMAND,
   PCI_COMMAND_INTX_DISABLE,
@@ -12,9 +12,13 @@ import {
   PCI_EXP_DEVCAP_FLR,
   PCI_EXP_DEVCTL,
   PCI_EXP_DEVCTL_BCR_FLR,
+  PCI_INTERRUPT_PIN,
   PCI_MSIX_ENTRY_SIZE,
+  PCI_STATUS,
+  PCI_STATUS_INTERRUPT,
 } from "./constants.js";
 import { EmulatedFunction } from "./function.js";
+import type { Msi } from "./msi.js";
 import type { Msix } from "./msix.js";
 
 /** The device itself. `offset` lies within what it has; values are unsigned. */
@@ -27,11 +31,20 @@ export interface HostFunction {
   reset(): void;
 }
 
+/** What takes what the guest's driver says of interrupts. */
+export interface AssignedInterruptParts {
+  readonly msix: Msix | undefined;
+  readonly msi: Msi | undefined;
+  /** The guest lets the device use its line, or no more. */
+  letUseLine(isOn: boolean): void;
+}
+
 export interface AssignedOptions {
   readonly name: string;
   readonly host: HostFunction;
   readonly layout: AssignedLayout;
-  readonly msix: Msix;
+  /** Of the ways to interrupt that the layout has. */
+  readonly interrupts: AssignedInterruptParts;
   /** Where each range lies at first, in the order of the layout's. */
   readonly addresses: readonly number[];
 }
@@ -39,9 +52,10 @@ export interface AssignedOptions {
 export class AssignedFunction extends EmulatedFunction {
   readonly #host: HostFunction;
   readonly #layout: AssignedLayout;
+  readonly #interrupts: AssignedInterruptParts;
   #command: number;
 
-  constructor({ name, host, layout, msix, addresses }: AssignedOptions) {
+  constructor({ name, host, layout, interrupts, addresses }: AssignedOptions) {
     super({
       name,
       vendorId: layout.vendorId,
@@ -53,19 +67,28 @@ export class AssignedFunction extends EmulatedFunction {
       bars: layout.bars.map((bar, at) => ({
         ...bar,
         address: addresses[at] ?? 0,
-        region: region(name, host, layout, msix, bar.index),
+        region: region(name, host, layout, interrupts.msix, bar.index),
       })),
       capabilities: layout.capabilities,
-      msix: { ...layout.msix, msix },
+      ...(layout.msix !== undefined &&
+        interrupts.msix !== undefined && { msix: { ...layout.msix, msix: interrupts.msix } }),
     });
     this.#host = host;
     this.#layout = layout;
-    this.#command = commandOf(0);
+    this.#interrupts = interrupts;
+    // A function that is alone in its device has the first pin.
+    if (layout.hasLine) this.config.set(PCI_INTERRUPT_PIN, [1]);
+    // Its line is nobody's until the guest has written its own command: a driver that uses messages never needs it.
+    this.#command = PCI_COMMAND_MEMORY | PCI_COMMAND_INTX_DISABLE;
     host.writeConfig(PCI_COMMAND, 2, this.#command);
   }
 
   override readConfig(offset: number, size: AccessSize): number {
-    return this.#isThrough(offset, size) ? this.#host.readConfig(offset, size) : super.readConfig(offset, size);
+    if (this.#isThrough(offset, size)) return this.#host.readConfig(offset, size);
+    const value = super.readConfig(offset, size);
+    if (!this.#layout.hasLine || offset > PCI_STATUS || offset + size <= PCI_STATUS) return value;
+    const asks = this.#host.readConfig(PCI_STATUS, 2) & PCI_STATUS_INTERRUPT;
+    return (value | (asks << (8 * (PCI_STATUS - offset)))) >>> 0;
   }
 
   override writeConfig(offset: number, size: AccessSize, value: number): void {
@@ -74,12 +97,14 @@ export class AssignedFunction extends EmulatedFunction {
       return;
     }
     super.writeConfig(offset, size, value);
-    if (this.#asksForReset(offset, size, value)) {
+    const isReset = this.#asksForReset(offset, size, value);
+    if (isReset) {
       this.#host.reset();
       // A reset device masters nothing, whatever the registers said before; nor does the guest's view of it.
       this.config.setU16(PCI_COMMAND, this.config.readU16(PCI_COMMAND) & ~PCI_COMMAND_MASTER);
     }
-    this.#follow();
+    if (this.#layout.msi !== undefined) this.#interrupts.msi?.look(this.config, this.#layout.msi.at);
+    if (isReset || (offset < PCI_STATUS && offset + size > PCI_COMMAND)) this.#follow();
   }
 
   /** The registers of a vendor's own capability, all of the access. */
@@ -96,17 +121,26 @@ export class AssignedFunction extends EmulatedFunction {
     return ((value >>> (8 * (high - offset))) & (PCI_EXP_DEVCTL_BCR_FLR >>> 8)) !== 0;
   }
 
-  /** Whether the device may write to memory is the guest's choice; that its registers answer is not, they are mapped. */
+  /** Whether the device may write to memory or use its line is the guest's choice; that its registers answer is not, they are mapped. */
   #follow(): void {
-    const command = commandOf(this.config.readU16(PCI_COMMAND));
+    const guests = this.config.readU16(PCI_COMMAND);
+    const mayUseLine = this.#layout.hasLine && (guests & PCI_COMMAND_INTX_DISABLE) === 0;
+    const command = PCI_COMMAND_MEMORY | (guests & PCI_COMMAND_MASTER) | (mayUseLine ? 0 : PCI_COMMAND_INTX_DISABLE);
     if (command === this.#command) return;
+    const isLineChanged = ((command ^ this.#command) & PCI_COMMAND_INTX_DISABLE) !== 0;
     this.#command = command;
+    // Somebody listens before the device speaks.
+    if (isLineChanged && mayUseLine) this.#interrupts.letUseLine(true);
     this.#host.writeConfig(PCI_COMMAND, 2, command);
+    if (isLineChanged && !mayUseLine) this.#interrupts.letUseLine(false);
   }
 }
 
-function commandOf(guests: number): number {
-  return PCI_COMMAND_MEMORY | PCI_COMMAND_INTX_DISABLE | (guests & PCI_COMMAND_MASTER);
+function monitorsParts(place: MsixPlace, { vectors, table, pba }: Msix) {
+  return [
+    { bar: place.bar, offset: place.tableOffset, length: PCI_MSIX_ENTRY_SIZE * vectors, device: table },
+    { bar: place.pbaBar, offset: place.pbaOffset, length: pbaLength(vectors), device: pba },
+  ];
 }
 
 /** One range of the device, with the MSI-X table and the pending bits that may lie in it. */
@@ -114,13 +148,12 @@ function region(
   name: string,
   host: HostFunction,
   { msix: place }: AssignedLayout,
-  { vectors, table, pba }: Msix,
+  msix: Msix | undefined,
   index: number,
 ): BusDevice {
-  const parts = [
-    { bar: place.bar, offset: place.tableOffset, length: PCI_MSIX_ENTRY_SIZE * vectors, device: table },
-    { bar: place.pbaBar, offset: place.pbaOffset, length: pbaLength(vectors), device: pba },
-  ].filter(({ bar }) => bar === index);
+  const parts = (place === undefined || msix === undefined ? [] : monitorsParts(place, msix)).filter(
+    ({ bar }) => bar === index,
+  );
   const partAt = (offset: number, size: AccessSize) =>
     parts.find((part) => offset >= part.offset && offset + size <= part.offset + part.length);
   return {

@@ -1,5 +1,5 @@
 // What a guest is shown of a device of the host: read once from the device's configuration space, which is not believed more than
-// it must be. Hidden are I/O ranges, the expansion ROM, INTx and MSI, and all extended capabilities: SR-IOV would make
+// it must be. Hidden are I/O ranges, the expansion ROM and all extended capabilities: SR-IOV would make
 // functions on a bus that is not the guest's. PCI Local Bus 3.0 §6, PCI Express Base 5.0 §7.5.3.
 import {
   PCI_BASE_ADDRESS_0,
@@ -8,6 +8,7 @@ import {
   PCI_BASE_ADDRESS_MEM_TYPE_MASK,
   PCI_BASE_ADDRESS_SPACE_IO,
   PCI_CAP_ID_EXP,
+  PCI_CAP_ID_MSI,
   PCI_CAP_ID_MSIX,
   PCI_CAP_ID_PM,
   PCI_CAP_ID_VNDR,
@@ -28,6 +29,18 @@ import {
   PCI_HEADER_TYPE,
   PCI_HEADER_TYPE_MASK,
   PCI_HEADER_TYPE_NORMAL,
+  PCI_INTERRUPT_PIN,
+  PCI_MSI_ADDRESS_HI,
+  PCI_MSI_ADDRESS_LO,
+  PCI_MSI_DATA_32,
+  PCI_MSI_DATA_64,
+  PCI_MSI_FLAGS,
+  PCI_MSI_FLAGS_64BIT,
+  PCI_MSI_FLAGS_ENABLE,
+  PCI_MSI_FLAGS_QMASK,
+  PCI_MSI_FLAGS_QSIZE,
+  PCI_MSI_SIZEOF_32,
+  PCI_MSI_SIZEOF_64,
   PCI_MSIX_ENTRY_SIZE,
   PCI_MSIX_FLAGS,
   PCI_MSIX_FLAGS_QSIZE,
@@ -53,6 +66,8 @@ import type { Capability } from "./function.js";
 const MIN_BAR_LENGTH = 0x1000;
 /** Its length stands in its third byte. */
 const MIN_VENDOR_LENGTH = 4;
+/** 32 vectors (PCI Local Bus 3.0 §6.8.1.3). */
+const MAX_MSI_EXPONENT = 5;
 /** As many as there is room for. */
 const MAX_CAPABILITIES = (PCI_CFG_SPACE_SIZE - PCI_STD_HEADER_SIZEOF) / 4;
 
@@ -74,6 +89,13 @@ export interface MsixPlace {
   readonly pbaOffset: number;
 }
 
+export interface MsiPlace {
+  /** Of the capability. */
+  readonly at: number;
+  /** 1, 2, 4, 8, 16 or 32. */
+  readonly vectors: number;
+}
+
 export interface AssignedLayout {
   readonly vendorId: number;
   readonly deviceId: number;
@@ -84,7 +106,10 @@ export interface AssignedLayout {
   readonly bars: readonly AssignedBar[];
   /** Without MSI-X. */
   readonly capabilities: readonly Capability[];
-  readonly msix: MsixPlace;
+  readonly msix: MsixPlace | undefined;
+  readonly msi: MsiPlace | undefined;
+  /** It has an interrupt line (INTx), and the host's kernel hands it over. */
+  readonly hasLine: boolean;
   /** Vendor-specific capabilities: registers that are the device's own. */
   readonly through: readonly { readonly offset: number; readonly length: number }[];
   /** Of PCI Express; 0 without. */
@@ -94,19 +119,28 @@ export interface AssignedLayout {
 /** A device that cannot be shown; its message completes "the device …". */
 export class AssignedLayoutError extends Error {}
 
-/**
- * `config`: 256 bytes of configuration space; `barSizes`: `bytes` of the region of each base address register, 0 for one that is
- * not there. Throws AssignedLayoutError.
- */
-export function assignedLayout(config: Uint8Array, barSizes: readonly number[]): AssignedLayout {
+/** What the host's kernel hands over of a device. */
+export interface AssignedParts {
+  /** `bytes` of the region of each base address register, 0 for one that is not there. */
+  readonly barSizes: readonly number[];
+  /** Its interrupt line. */
+  readonly hasLine: boolean;
+  /** At most. */
+  readonly msiVectors: number;
+  readonly msixVectors: number;
+}
+
+/** `config`: 256 bytes of configuration space. Throws AssignedLayoutError. */
+export function assignedLayout(config: Uint8Array, parts: AssignedParts): AssignedLayout {
   const view = new DataView(config.buffer, config.byteOffset, PCI_CFG_SPACE_SIZE);
   const header = view.getUint8(PCI_HEADER_TYPE) & PCI_HEADER_TYPE_MASK;
   if (header !== PCI_HEADER_TYPE_NORMAL) throw new AssignedLayoutError(`has a header of type ${String(header)}, not 0`);
-  const bars = readBars(view, barSizes);
+  const bars = readBars(view, parts.barSizes);
   const found = readCapabilities(view);
-  const msix = found.find(({ id }) => id === PCI_CAP_ID_MSIX);
-  if (msix === undefined) throw new AssignedLayoutError("has no MSI-X, the only interrupts that a guest can be given");
-  const shown = found.flatMap((one) => show(view, one) ?? []);
+  const msix = parts.msixVectors === 0 ? undefined : found.find(({ id }) => id === PCI_CAP_ID_MSIX);
+  const maxMsi = parts.msiVectors;
+  const shown = found.flatMap((one) => show(view, one, maxMsi) ?? []);
+  const msi = shown.find(({ id }) => id === PCI_CAP_ID_MSI);
   return {
     vendorId: view.getUint16(PCI_VENDOR_ID, true),
     deviceId: view.getUint16(PCI_DEVICE_ID, true),
@@ -116,7 +150,9 @@ export function assignedLayout(config: Uint8Array, barSizes: readonly number[]):
     subsystemId: view.getUint16(PCI_SUBSYSTEM_ID, true),
     bars,
     capabilities: shown,
-    msix: readMsix(view, msix, bars),
+    msix: msix === undefined ? undefined : readMsix(view, msix, bars),
+    msi: msi?.at === undefined ? undefined : { at: msi.at, vectors: msiVectors(view, msi.at, maxMsi) },
+    hasLine: parts.hasLine && view.getUint8(PCI_INTERRUPT_PIN) !== 0,
     through: shown
       .filter(({ id }) => id === PCI_CAP_ID_VNDR)
       .map(({ at = 0, body }) => ({ offset: at + 2, length: body.length })),
@@ -178,13 +214,19 @@ function readMsix(view: DataView, { at, end }: Found, bars: readonly AssignedBar
   return { at, vectors, bar: table.bar, tableOffset: table.offset, pbaBar: pba.bar, pbaOffset: pba.offset };
 }
 
+/** That the device has; of which the host may have fewer to give. */
+function msiVectors(view: DataView, at: number, max: number): number {
+  const exponent = (view.getUint16(at + PCI_MSI_FLAGS, true) & PCI_MSI_FLAGS_QMASK) >>> 1;
+  return 2 ** Math.min(exponent, Math.floor(Math.log2(max)), MAX_MSI_EXPONENT);
+}
+
 /** Eight bytes for 64 vectors each. */
 export function pbaLength(vectors: number): number {
   return 8 * Math.ceil(vectors / 64);
 }
 
 /** The capability where the device has it; undefined for one that is hidden, or runs into the next. */
-function show(view: DataView, { id, at, end }: Found): Capability | undefined {
+function show(view: DataView, { id, at, end }: Found, maxMsi: number): Capability | undefined {
   const copy = (length: number): DataView<ArrayBuffer> =>
     new DataView(new Uint8Array(view.buffer, view.byteOffset + at, length).slice().buffer);
   const shown = (bytes: DataView<ArrayBuffer>, writable: Capability["writable"] = []): Capability => ({
@@ -202,6 +244,11 @@ function show(view: DataView, { id, at, end }: Found): Capability | undefined {
       bytes.setUint16(PCI_PM_CTRL, PCI_PM_CTRL_NO_SOFT_RESET, true);
       return shown(bytes, [{ offset: PCI_PM_CTRL, size: 2, bits: PCI_PM_CTRL_STATE_MASK }]);
     }
+    case PCI_CAP_ID_MSI: {
+      const has64Bits = (view.getUint16(at + PCI_MSI_FLAGS, true) & PCI_MSI_FLAGS_64BIT) !== 0;
+      const length = has64Bits ? PCI_MSI_SIZEOF_64 : PCI_MSI_SIZEOF_32;
+      return maxMsi === 0 || room < length ? undefined : showMsi(copy(length), msiVectors(view, at, maxMsi), shown);
+    }
     case PCI_CAP_ID_EXP:
       return room < PCI_EXP_SIZEOF_V1 ? undefined : showExpress(copy(Math.min(room, PCI_EXP_SIZEOF_V2)), shown);
     case PCI_CAP_ID_VNDR:
@@ -209,6 +256,30 @@ function show(view: DataView, { id, at, end }: Found): Capability | undefined {
     default:
       return undefined;
   }
+}
+
+/** Off, as after a reset, and without masks of vectors. */
+function showMsi(
+  bytes: DataView<ArrayBuffer>,
+  vectors: number,
+  shown: (bytes: DataView<ArrayBuffer>, writable: Capability["writable"]) => Capability,
+): Capability {
+  const has64Bits = bytes.byteLength === PCI_MSI_SIZEOF_64;
+  bytes.setUint32(PCI_MSI_ADDRESS_LO, 0, true);
+  bytes.setUint16(PCI_MSI_FLAGS, (has64Bits ? PCI_MSI_FLAGS_64BIT : 0) | (Math.log2(vectors) << 1), true);
+  bytes.setUint16(PCI_MSI_DATA_32, 0, true);
+  const common = [
+    { offset: PCI_MSI_FLAGS, size: 2, bits: PCI_MSI_FLAGS_ENABLE | PCI_MSI_FLAGS_QSIZE },
+    { offset: PCI_MSI_ADDRESS_LO, size: 4, bits: 0xffff_fffc },
+  ] as const;
+  if (!has64Bits) return shown(bytes, [...common, { offset: PCI_MSI_DATA_32, size: 2, bits: 0xffff }]);
+  bytes.setUint32(PCI_MSI_ADDRESS_HI, 0, true);
+  bytes.setUint16(PCI_MSI_DATA_64, 0, true);
+  return shown(bytes, [
+    ...common,
+    { offset: PCI_MSI_ADDRESS_HI, size: 4, bits: 0xffff_ffff },
+    { offset: PCI_MSI_DATA_64, size: 2, bits: 0xffff },
+  ]);
 }
 
 /** On a root bus there is no link: it is an endpoint of the root complex. What drivers set there stays with the function. */

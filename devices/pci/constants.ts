@@ -13,12 +13,15 @@ export const PCI_SUBSYSTEM_VENDOR_ID = 0x2c;
 export const PCI_SUBSYSTEM_ID = 0x2e;
 export const PCI_CAPABILITY_LIST = 0x34;
 export const PCI_INTERRUPT_LINE = 0x3c;
+export const PCI_INTERRUPT_PIN = 0x3d;
 /** Where the header ends. */
 export const PCI_STD_HEADER_SIZEOF = 0x40;
 
 export const PCI_COMMAND_MEMORY = 1 << 1;
 export const PCI_COMMAND_MASTER = 1 << 2;
 export const PCI_COMMAND_INTX_DISABLE = 1 << 10;
+/** The device asks for its interrupt, by its pin. */
+export const PCI_STATUS_INTERRUPT = 1 << 3;
 export const PCI_STATUS_CAP_LIST = 1 << 4;
 
 /** The header of a device, without the bit that says there are more functions. */
@@ -43,9 +46,26 @@ export const PCI_FUNCTIONS = 8;
 // == §6.7, §6.8 capabilities ===================================================
 
 export const PCI_CAP_ID_PM = 0x01;
+export const PCI_CAP_ID_MSI = 0x05;
 export const PCI_CAP_ID_VNDR = 0x09;
 export const PCI_CAP_ID_EXP = 0x10;
 export const PCI_CAP_ID_MSIX = 0x11;
+
+/** Message control of MSI, from the capability's start (§6.8.1). */
+export const PCI_MSI_FLAGS = 2;
+export const PCI_MSI_FLAGS_ENABLE = 1 << 0;
+/** Vectors that the device has, and those that it may use: each a power of two, by its exponent. */
+export const PCI_MSI_FLAGS_QMASK = 7 << 1;
+export const PCI_MSI_FLAGS_QSIZE = 7 << 4;
+export const PCI_MSI_FLAGS_64BIT = 1 << 7;
+export const PCI_MSI_ADDRESS_LO = 4;
+export const PCI_MSI_ADDRESS_HI = 8;
+/** The message's data, where the address has 32 bits, and where it has 64. */
+export const PCI_MSI_DATA_32 = 8;
+export const PCI_MSI_DATA_64 = 12;
+/** Without masks of vectors. */
+export const PCI_MSI_SIZEOF_32 = 10;
+export const PCI_MSI_SIZEOF_64 = 14;
 
 /** Message control of MSI-X, from the capability's start. */
 export const PCI_MSIX_FLAGS = 2;

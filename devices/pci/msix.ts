@@ -20,6 +20,10 @@ export interface MsiMessage {
   readonly data: number;
 }
 
+export function isSameMessage(a: MsiMessage, b: MsiMessage | undefined): boolean {
+  return a.addressLow === b?.addressLow && a.addressHigh === b.addressHigh && a.data === b.data;
+}
+
 export interface MsixOptions {
   /** 1 to 2048. */
   readonly vectors: number;

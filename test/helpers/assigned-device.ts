@@ -1,7 +1,8 @@
 // A device of the host as a guest's bus meets it: configuration space that a test has written, and a note of every access.
 import { AssignedFunction, type HostFunction } from "../../devices/pci/assigned-function.js";
-import { assignedLayout, type AssignedLayout } from "../../devices/pci/assigned-layout.js";
+import { assignedLayout, type AssignedLayout, type AssignedParts } from "../../devices/pci/assigned-layout.js";
 import type { AccessSize } from "../../devices/contracts.js";
+import { Msi } from "../../devices/pci/msi.js";
 import { Msix, type MsiMessage } from "../../devices/pci/msix.js";
 import { BarAddresses } from "../../vmm/pci/vfio/bar-addresses.js";
 import { HIGH_WINDOW, WINDOW } from "./pci-machine.js";
@@ -34,6 +35,8 @@ export function exampleConfig(): Uint8Array {
   capability(PM_AT, 0x01, MSI_AT);
   view.setUint16(PM_AT + 4, 3, true);
   capability(MSI_AT, 0x05, MSIX_AT);
+  // Eight vectors, 64 bits, masks, and on, as a driver of the host may have left it.
+  view.setUint16(MSI_AT + 2, 0x0187, true);
   capability(MSIX_AT, 0x11, EXPRESS_AT);
   view.setUint16(MSIX_AT + 2, VECTORS - 1, true);
   view.setUint32(MSIX_AT + 4, TABLE_OFFSET, true);
@@ -45,8 +48,13 @@ export function exampleConfig(): Uint8Array {
   return new Uint8Array(view.buffer);
 }
 
-/** Sizes of the ranges of `exampleConfig`. */
-export const EXAMPLE_SIZES: readonly number[] = [BAR_LENGTH, 0, 0x400, 0x20, 0, 0];
+/** What the host's kernel hands over of `exampleConfig`. */
+export const EXAMPLE_PARTS: AssignedParts = {
+  barSizes: [BAR_LENGTH, 0, 0x400, 0x20, 0, 0],
+  hasLine: true,
+  msiVectors: 4,
+  msixVectors: VECTORS,
+};
 
 /** Remembers what was asked of it: "config 4 2 = 402", "bar0 1000 4". */
 export class NotingDevice implements HostFunction {
@@ -86,17 +94,26 @@ export interface AssignedRig {
   readonly host: NotingDevice;
   readonly layout: AssignedLayout;
   readonly function: AssignedFunction;
-  readonly msix: Msix;
+  readonly msix: Msix | undefined;
+  readonly msi: Msi | undefined;
   readonly sent: MsiMessage[];
 }
 
-/** Of `exampleConfig`, unless another is given. */
-export function assignedRig(config = exampleConfig(), sizes: readonly number[] = EXAMPLE_SIZES): AssignedRig {
+/** Of `exampleConfig`, unless another is given. Its line is noted in the host's log: "line on", "line off". */
+export function assignedRig(config = exampleConfig(), parts = EXAMPLE_PARTS): AssignedRig {
   const host = new NotingDevice(config);
-  const layout = assignedLayout(config, sizes);
+  const layout = assignedLayout(config, parts);
   const sent: MsiMessage[] = [];
-  const msix = new Msix({ vectors: layout.msix.vectors, send: (message) => sent.push(message) });
+  const send = (message: MsiMessage): void => {
+    sent.push(message);
+  };
+  const msix = layout.msix === undefined ? undefined : new Msix({ vectors: layout.msix.vectors, send });
+  const msi = layout.msi === undefined ? undefined : new Msi({ vectors: layout.msi.vectors, send });
+  const letUseLine = (isOn: boolean): void => {
+    host.log.push(isOn ? "line on" : "line off");
+  };
   const addresses = new BarAddresses(WINDOW, HIGH_WINDOW, 0x1_0000).place(layout.bars);
-  const fn = new AssignedFunction({ name: "0000:01:00.1", host, layout, msix, addresses });
-  return { host, layout, function: fn, msix, sent };
+  const interrupts = { msix, msi, letUseLine };
+  const fn = new AssignedFunction({ name: "0000:01:00.1", host, layout, interrupts, addresses });
+  return { host, layout, function: fn, msix, msi, sent };
 }

@@ -87,7 +87,7 @@ describe("pvh", () => {
 describe("mptable", () => {
   it("the floating pointer and the table add up to zero, one entry a processor", () => {
     const memory = new FakeMemory(2 * MIB);
-    writeMpTable(memory, 3);
+    writeMpTable(memory, 3, false);
     const pointer = memory.slice(layout.MP_FLOATING_POINTER_GPA, 16);
     assert.equal(ascii(pointer.subarray(0, 4)), "_MP_");
     assert.equal(sum(pointer), 0);
@@ -107,7 +107,7 @@ describe("mptable", () => {
   });
 
   it("after the processors: the ISA bus, the I/O APIC, an interrupt a pin, and the local pins", () => {
-    const table = mpTable(2);
+    const table = mpTable(2, false);
     const data = new DataView(table.buffer);
     assert.equal(data.getUint16(4, true), table.length);
     assert.deepEqual([...table.subarray(44, 64)], [0, 0, 0x14, 3, 0, 6, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
@@ -124,9 +124,22 @@ describe("mptable", () => {
     assert.deepEqual([...mpFloatingPointer(0x9_e000).subarray(4, 10)], [0, 0xe0, 9, 0, 1, 4]);
   });
 
+  it("with a PCI bus: that bus first, because Linux takes its number for the bus's own, and a line for the first pin of each device", () => {
+    const table = mpTable(1, true);
+    const rest = table.subarray(44 + 20);
+    assert.equal(ascii(rest.subarray(0, 16)), "\x01\0PCI   \x01\x01ISA   ");
+    const interrupts = Array.from({ length: 16 + 31 }, (_, index) => [
+      ...rest.subarray(24 + 8 * index, 32 + 8 * index),
+    ]);
+    assert.deepEqual(interrupts[15], [3, 0, 0, 0, 1, 15, 1, 15]);
+    assert.deepEqual(interrupts[16], [3, 0, 0, 0, 0, 4 * 1, 1, 17]);
+    assert.deepEqual(interrupts[16 + 30], [3, 0, 0, 0, 0, 4 * 31, 1, 23]);
+    assert.deepEqual([...rest.subarray(24 + 8 * 47)], [4, 3, 0, 0, 1, 0, 0, 0, 4, 1, 0, 0, 1, 0, 0xff, 1]);
+  });
+
   it("the largest number of processors still fits", () => {
     const memory = new FakeMemory(2 * MIB);
-    writeMpTable(memory, MAX_CPUS);
+    writeMpTable(memory, MAX_CPUS, true);
     const at = memory.readU32(layout.MP_FLOATING_POINTER_GPA + 4);
     const size = memory.readU16(at + 4);
     assert.ok(at >= layout.EBDA_GPA && at + size <= layout.LEGACY_HOLE_GPA, `${String(size)} bytes at ${String(at)}`);
@@ -268,6 +281,9 @@ describe("acpi", () => {
       const has = (bytes: readonly number[]): boolean => dsdt.includes(Buffer.from(bytes));
       assert.ok(has(named("_HID", eisaId("PNP0A08"))) && has(named("_CID", eisaId("PNP0A03"))));
       assert.ok(has(addressSpace(layout.PCI_WINDOW_GPA, layout.PCI_WINDOW_LENGTH, 4)));
+      // Devices 1 and 31, any function, INTA#, at the I/O APIC itself: its inputs 17 and 23.
+      assert.ok(has([0x12, 11, 4, 0x0c, 0xff, 0xff, 1, 0, 0, 0, 0x0a, 17]));
+      assert.ok(has([0x12, 11, 4, 0x0c, 0xff, 0xff, 31, 0, 0, 0, 0x0a, 23]));
       const { gpa, length } = pci.highWindow;
       assert.ok(has(addressSpace(gpa, length, 8)));
       const ram = e820Entries(memorySize, pci.ecam);

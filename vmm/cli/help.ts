@@ -290,8 +290,9 @@ Options:
       --model NAME       an AMD processor that QEMU knows, such as EPYC or
                          Opteron_G3, not all that QEMU can emulate: to try what
                          goes on there; such a lab boots each time
-      --nvme FILE        an IOMMU, and FILE as an NVMe disk with virtual
-                         functions: devices for --vfio; it boots each time
+      --nvme FILE        devices for --vfio: an IOMMU, FILE as an NVMe disk with
+                         virtual functions, two network cards on one wire, a
+                         SATA controller; it boots each time
   -h, --help             print this text
 
 Without COMMAND, a shell. It starts in /input/vmlet, where the package lies,

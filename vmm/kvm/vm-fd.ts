@@ -13,6 +13,7 @@ import {
   KVM_IOEVENTFD_FLAG_DEASSIGN,
   KVM_IRQFD,
   KVM_IRQFD_FLAG_DEASSIGN,
+  KVM_IRQFD_FLAG_RESAMPLE,
   KVM_IRQ_LINE,
   KVM_IRQ_ROUTING_IRQCHIP,
   KVM_IRQ_ROUTING_MSI,
@@ -172,6 +173,16 @@ export class VmFd {
     const argument = structure(SIZEOF_KVM_IRQFD);
     argument.setInt32(kvm_irqfd.fd, eventfd, true);
     argument.setUint32(kvm_irqfd.gsi, gsi, true);
+    ioctlStruct(this.fd, "KVM_IRQFD", KVM_IRQFD, argument);
+  }
+
+  /** Of a line that stays raised until the guest has acknowledged it: then KVM lowers it, and signals `acknowledged`. */
+  connectResamplingIrqfd(raised: number, acknowledged: number, gsi: number): void {
+    const argument = structure(SIZEOF_KVM_IRQFD);
+    argument.setInt32(kvm_irqfd.fd, raised, true);
+    argument.setUint32(kvm_irqfd.gsi, gsi, true);
+    argument.setUint32(kvm_irqfd.flags, KVM_IRQFD_FLAG_RESAMPLE, true);
+    argument.setInt32(kvm_irqfd.resamplefd, acknowledged, true);
     ioctlStruct(this.fd, "KVM_IRQFD", KVM_IRQFD, argument);
   }
 

@@ -38,6 +38,13 @@ const IOMMU_MACHINE = [
 const NVME_CONTROLLER =
   "nvme,serial=vmlet,id=nvme0,bus=nvme-port,subsys=nvme-subsystem,sriov_max_vfs=4,sriov_vq_flexible=8,sriov_vi_flexible=4," +
   "max_ioqpairs=26,msix_qsize=20";
+/** Behind the disk's. */
+const FIRST_CARD_SLOT = 2;
+/** It interrupts by MSI; its disk keeps nothing and reads as zeroes. */
+const AHCI_CONTROLLER = [
+  ...["-device", "ich9-ahci,id=ahci,addr=0xe", "-drive", "driver=null-co,size=64M,read-zeroes=on,if=none,id=zeroes"],
+  ...["-device", "ide-hd,drive=zeroes,bus=ahci.0"],
+];
 /** What QEMU finds as its descriptors. */
 const AGENT_FD = 3;
 const MONITOR_FD = 4;
@@ -93,6 +100,18 @@ function nvmeArguments({ nvmeDisk }: LabOptions): string[] {
     ...["-device", "pcie-root-port,id=nvme-port,chassis=1,slot=1", "-device", "nvme-subsys,id=nvme-subsystem"],
     ...["-drive", `file=${quoteComma(nvmeDisk)},format=raw,if=none,id=nvme-drive`, "-device", NVME_CONTROLLER],
     ...["-device", "nvme-ns,drive=nvme-drive,bus=nvme0,nsid=1,shared=on"],
+    ...[0, 1].flatMap(networkCard),
+    ...AHCI_CONTROLLER,
+  ];
+}
+
+/** A whole card for a guest; all of them are on one wire, which leads nowhere else. */
+function networkCard(index: number): string[] {
+  const [wire, port, slot] = [`wire${String(index)}`, `card-port${String(index)}`, String(FIRST_CARD_SLOT + index)];
+  return [
+    ...["-netdev", `hubport,hubid=0,id=${wire}`],
+    ...["-device", `pcie-root-port,id=${port},chassis=${slot},slot=${slot}`],
+    ...["-device", `e1000e,netdev=${wire},bus=${port}`],
   ];
 }
 

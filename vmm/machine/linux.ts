@@ -93,7 +93,7 @@ export function writeTables(
   const cmdline = [...virtioParameters(virtio), config.cmdline].join(" ");
   writeCmdline(memory, checkCmdline(cmdline, kernel.cmdlineMax));
   const e820 = e820Entries(memory.size, pci?.ecam);
-  writeMpTable(memory, config.cpus);
+  writeMpTable(memory, config.cpus, config.pci);
   const rsdpGpa = writeAcpiTables(memory, { cpus: config.cpus, virtio, keyboard: config.keyboard, pci });
   setGeneration(memory);
   writeGdt(memory, entryCode(kernel.format));

@@ -185,6 +185,8 @@ export class Vm {
     this.#held = held;
     try {
       await before;
+      // Before anything stands still: an assigned device would go on meanwhile.
+      this.#run.devices?.checkSaveable();
       await this.pause();
       return await task(this.capture());
     } finally {

@@ -128,3 +128,12 @@ export const GSI_COUNT = 24;
  * I/O APIC (`noapic`) has too, because no device of a PC is here that would use them.
  */
 export const VIRTIO_GSIS: readonly number[] = [5, 6, 7, 10, 11, 12, 3, 14, 15, 16, 17, 18, 19, 20];
+
+/** Lines that devices on a PCI bus share (INTx): as on PCs, those that no ISA device has. No virtio device is on one then. */
+const PCI_GSI_FIRST = 16;
+const PCI_GSI_COUNT = 8;
+
+/** The line behind pin INTA# of a device of bus 0. */
+export function pciGsi(device: number): number {
+  return PCI_GSI_FIRST + (device % PCI_GSI_COUNT);
+}

@@ -1,7 +1,7 @@
 // Message-signalled interrupts that do not pass through this process: whoever signals an eventfd (a device of the host, another
 // process, the host's kernel) interrupts the guest, by the message that the guest has chosen. KVM knows such messages by
 // numbers of interrupts behind those of its controllers. KVM api.rst §4.52, §4.75.
-import type { MsiMessage } from "../../devices/pci/msix.js";
+import { isSameMessage, type MsiMessage } from "../../devices/pci/msix.js";
 import type { GsiRoute, VmFd } from "../kvm/vm-fd.js";
 import { GSI_COUNT } from "../memory/layout.js";
 import { KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE } from "../sys/kvm-abi.js";
@@ -44,6 +44,7 @@ export class MsiRoutes {
     const gsi = this.#free.pop() ?? this.#next++;
     let isOn = false;
     const set = (message: MsiMessage | undefined): void => {
+      if (isOn && message !== undefined && isSameMessage(message, this.#messages.get(gsi))) return;
       // Off while the table changes: an old message must not go to where a new one is meant to go.
       if (isOn) this.#vm.disconnectIrqfd(eventfd, gsi);
       isOn = false;

@@ -205,6 +205,7 @@ export const KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK = 1 << 1;
 export const SIZEOF_KVM_IRQFD = 32;
 export const kvm_irqfd = { fd: 0, gsi: 4, flags: 8, resamplefd: 12 } as const;
 export const KVM_IRQFD_FLAG_DEASSIGN = 1 << 0;
+export const KVM_IRQFD_FLAG_RESAMPLE = 1 << 1;
 
 /** Of KVM_SET_GSI_ROUTING, before its entries. */
 export const SIZEOF_KVM_IRQ_ROUTING = 8;

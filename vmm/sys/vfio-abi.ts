@@ -41,11 +41,19 @@ export const vfio_region_info_cap_sparse_mmap = { nr_areas: 8, areas: 16 } as co
 
 export const VFIO_DEVICE_GET_REGION_INFO = IO(VFIO, 108);
 
+export const SIZEOF_VFIO_IRQ_INFO = 16;
+export const vfio_irq_info = { argsz: 0, flags: 4, index: 8, count: 12 } as const;
+export const VFIO_IRQ_INFO_EVENTFD = 1 << 0;
+export const VFIO_IRQ_INFO_AUTOMASKED = 1 << 2;
+
+export const VFIO_DEVICE_GET_IRQ_INFO = IO(VFIO, 109);
+
 /** Without its data, which follow it. */
 export const SIZEOF_VFIO_IRQ_SET = 20;
 export const vfio_irq_set = { argsz: 0, flags: 4, index: 8, start: 12, count: 16 } as const;
 export const VFIO_IRQ_SET_DATA_NONE = 1 << 0;
 export const VFIO_IRQ_SET_DATA_EVENTFD = 1 << 2;
+export const VFIO_IRQ_SET_ACTION_UNMASK = 1 << 4;
 export const VFIO_IRQ_SET_ACTION_TRIGGER = 1 << 5;
 
 export const VFIO_DEVICE_SET_IRQS = IO(VFIO, 110);
@@ -53,7 +61,10 @@ export const VFIO_DEVICE_RESET = IO(VFIO, 111);
 
 /** Those of base address registers are 0 to 5. */
 export const VFIO_PCI_CONFIG_REGION_INDEX = 7;
+export const VFIO_PCI_INTX_IRQ_INDEX = 0;
+export const VFIO_PCI_MSI_IRQ_INDEX = 1;
 export const VFIO_PCI_MSIX_IRQ_INDEX = 2;
+export const VFIO_PCI_ERR_IRQ_INDEX = 3;
 export const VFIO_PCI_REQ_IRQ_INDEX = 4;
 
 export const SIZEOF_VFIO_IOMMU_TYPE1_DMA_MAP = 32;

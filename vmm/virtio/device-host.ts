@@ -334,13 +334,18 @@ export class DeviceHost {
     });
   }
 
+  /** Throws SnapshotError for a guest that cannot be saved in any state of its devices. */
+  checkSaveable(): void {
+    const whyNot = this.#places?.whyNotSaved();
+    if (whyNot !== undefined) throw new SnapshotError(`This guest cannot be saved or moved: ${whyNot}`);
+  }
+
   /**
    * The state of each device, by name; only while quiet. Throws DiskError if a disk could not be flushed, and SnapshotError
    * for a device whose state nobody can write down.
    */
   save(): State {
-    const whyNot = this.#places?.whyNotSaved();
-    if (whyNot !== undefined) throw new SnapshotError(`This guest cannot be saved or moved: ${whyNot}`);
+    this.checkSaveable();
     if (this.#flushFailure !== undefined) {
       throw new DiskError(this.#flushFailure.message, { cause: this.#flushFailure });
     }

@@ -1,6 +1,7 @@
 // MP floating pointer and configuration table, for kernels without ACPI.
 // Intel MultiProcessor Specification 1.4, chapter 4.
 import type { GuestMemory } from "../../devices/contracts.js";
+import { PCI_DEVICES } from "../../devices/pci/constants.js";
 import { ConfigError } from "../errors.js";
 import {
   GSI_COUNT,
@@ -9,6 +10,7 @@ import {
   MP_FLOATING_POINTER_GPA,
   MP_TABLE_CAPACITY,
   MP_TABLE_GPA,
+  pciGsi,
 } from "../memory/layout.js";
 import { checksum, putAscii } from "./table-bytes.js";
 
@@ -29,7 +31,9 @@ const IO_APIC_USABLE = 1;
 const INT = 0;
 const NMI = 1;
 const EXTINT = 3;
-const ISA_BUS = 0;
+/** Linux takes the number of a PCI bus for that bus's own. */
+const PCI_BUS = 0;
+const PINS_OF_A_DEVICE = 4;
 /** Feature bits FPU and APIC, and a family; Linux takes the rest from CPUID. */
 const CPU_SIGNATURE = 0x600;
 const CPU_FEATURES = 0x201;
@@ -40,8 +44,8 @@ export function ioApicId(cpus: number): number {
   return cpus;
 }
 
-/** The configuration table for `cpus` processors with APIC ids from 0. */
-export function mpTable(cpus: number): Uint8Array {
+/** The configuration table for `cpus` processors with APIC ids from 0, and for a machine with or without a PCI bus. */
+export function mpTable(cpus: number, hasPci: boolean): Uint8Array {
   const entries: number[][] = [];
   for (let id = 0; id < cpus; id++) {
     const flags = CPU_ENABLED | (id === 0 ? CPU_BOOT_PROCESSOR : 0);
@@ -56,15 +60,21 @@ export function mpTable(cpus: number): Uint8Array {
       ...u32(0),
     ]);
   }
-  entries.push([ENTRY_BUS, ISA_BUS, ...Buffer.from("ISA   ")]);
+  const isaBus = hasPci ? PCI_BUS + 1 : 0;
+  if (hasPci) entries.push([ENTRY_BUS, PCI_BUS, ...Buffer.from("PCI   ")]);
+  entries.push([ENTRY_BUS, isaBus, ...Buffer.from("ISA   ")]);
   const apic = ioApicId(cpus);
   entries.push([ENTRY_IO_APIC, apic, IO_APIC_VERSION, IO_APIC_USABLE, ...u32(IO_APIC_GPA)]);
   // KVM's default routing: IRQ n at pin n, the timer's too. Above 15, the lines have no ISA name.
-  for (let irq = 0; irq < GSI_COUNT; irq++) {
-    entries.push([ENTRY_IO_INTERRUPT, INT, 0, 0, ISA_BUS, irq, apic, irq]);
+  for (let irq = 0; irq < (hasPci ? pciGsi(0) : GSI_COUNT); irq++) {
+    entries.push([ENTRY_IO_INTERRUPT, INT, 0, 0, isaBus, irq, apic, irq]);
   }
-  entries.push([ENTRY_LOCAL_INTERRUPT, EXTINT, 0, 0, ISA_BUS, 0, 0, 0]);
-  entries.push([ENTRY_LOCAL_INTERRUPT, NMI, 0, 0, ISA_BUS, 0, ALL_APICS, 1]);
+  // Pin INTA# of each device (appendix D.3); the flags of 0 say what its bus does: a level, active low.
+  for (let device = 1; hasPci && device < PCI_DEVICES; device++) {
+    entries.push([ENTRY_IO_INTERRUPT, INT, 0, 0, PCI_BUS, PINS_OF_A_DEVICE * device, apic, pciGsi(device)]);
+  }
+  entries.push([ENTRY_LOCAL_INTERRUPT, EXTINT, 0, 0, isaBus, 0, 0, 0]);
+  entries.push([ENTRY_LOCAL_INTERRUPT, NMI, 0, 0, isaBus, 0, ALL_APICS, 1]);
 
   const body = entries.flat();
   const table = new Uint8Array(HEADER_LENGTH + body.length);
@@ -92,8 +102,8 @@ export function mpFloatingPointer(tableGpa: number): Uint8Array {
   return pointer;
 }
 
-export function writeMpTable(memory: GuestMemory, cpus: number): void {
-  const table = mpTable(cpus);
+export function writeMpTable(memory: GuestMemory, cpus: number, hasPci: boolean): void {
+  const table = mpTable(cpus, hasPci);
   if (table.length > MP_TABLE_CAPACITY) {
     throw new ConfigError([
       `An MP table for ${String(cpus)} vCPUs has ${String(table.length)} bytes, the limit is ${String(MP_TABLE_CAPACITY)}`,

@@ -6,9 +6,10 @@ import { PciRootBus } from "../../../vmm/pci/root-bus.js";
 import {
   assignedRig,
   BAR_LENGTH,
-  EXAMPLE_SIZES,
+  EXAMPLE_PARTS,
   exampleConfig,
   EXPRESS_AT,
+  MSI_AT,
   MSIX_AT,
   PBA_OFFSET,
   PM_AT,
@@ -43,16 +44,15 @@ describe("pci/assigned-function", () => {
     for (let at = fn.readConfig(0x34, 1); at !== 0; at = fn.readConfig(at + 1, 1)) {
       chain.push(`${fn.readConfig(at, 1).toString(16)}@${at.toString(16)}`);
     }
-    assert.deepEqual(chain, ["11@70", "9@40", "1@50", "10@80"]);
+    assert.deepEqual(chain, ["11@70", "9@40", "1@50", "5@58", "10@80"]);
     assert.equal(fn.readConfig(MSIX_AT + 2, 2), VECTORS - 1);
     assert.equal(fn.readConfig(MSIX_AT + 4, 4), TABLE_OFFSET);
     assert.equal(fn.readConfig(MSIX_AT + 8, 4), PBA_OFFSET);
   });
 
-  it("hidden are INTx, MSI, I/O ranges, the link, and all behind 256 bytes", () => {
+  it("hidden are I/O ranges, the link, and all behind 256 bytes", () => {
     const { function: fn, host } = assignedRig();
     host.log.length = 0;
-    assert.equal(fn.readConfig(0x3c, 2), 0);
     assert.equal(fn.readConfig(0x1c, 4), 0);
     assert.equal(fn.readConfig(0x30, 4), 0);
     assert.equal(fn.readConfig(EXPRESS_AT + 2, 2), 0x92);
@@ -61,8 +61,8 @@ describe("pci/assigned-function", () => {
     assert.deepEqual(host.log, []);
   });
 
-  it("the command register: the device's memory always answers and its INTx is off; the guest decides who masters the bus", () => {
-    const { function: fn, host } = assignedRig();
+  it("the command register: the device's memory always answers; the guest decides who masters the bus", () => {
+    const { function: fn, host } = assignedRig(exampleConfig(), { ...EXAMPLE_PARTS, hasLine: false });
     assert.deepEqual(host.log, ["config 4 2 = 402"]);
     fn.writeConfig(PCI_COMMAND, 2, 0x0006);
     fn.writeConfig(PCI_COMMAND, 2, 0x0004);
@@ -70,6 +70,86 @@ describe("pci/assigned-function", () => {
     assert.deepEqual(host.log.slice(1), ["config 4 2 = 406", "config 4 2 = 402"]);
     assert.equal(fn.readConfig(PCI_COMMAND, 2), 0);
     assert.deepEqual(fn.decoded(), []);
+  });
+
+  it("its line: on with the guest's first word that leaves it on, heard before the device has it, and off behind that", () => {
+    const { function: fn, host } = assignedRig();
+    assert.equal(fn.readConfig(0x3c, 2), 0x0100);
+    host.log.length = 0;
+    fn.writeConfig(PCI_COMMAND, 2, 0x0006);
+    fn.writeConfig(PCI_COMMAND, 2, 0x0406);
+    fn.writeConfig(PCI_COMMAND, 2, 0x0402);
+    assert.deepEqual(host.log, ["line on", "config 4 2 = 6", "config 4 2 = 406", "line off", "config 4 2 = 402"]);
+  });
+
+  it("its line that is asked for shows in the status register, at any access", () => {
+    const { function: fn, host } = assignedRig();
+    const before = fn.readConfig(4, 4);
+    host.config[6] = 0xff;
+    assert.equal(fn.readConfig(4, 4), before + 0x8_0000);
+    assert.equal(fn.readConfig(6, 2), (before >>> 16) + 8);
+    assert.equal(fn.readConfig(6, 1), (before >>> 16) + 8);
+    assert.equal(fn.readConfig(5, 2), ((before >>> 8) & 0xffff) + 0x800);
+    assert.equal(fn.readConfig(7, 1), 0);
+    assert.equal(fn.readConfig(4, 2), before & 0xffff);
+  });
+
+  it("a device without a line, or whose line the host does not hand over, has no pin", () => {
+    for (const [config, hasLine] of [
+      [changed((view) => view.setUint8(0x3d, 0)), true],
+      [exampleConfig(), false],
+    ] as const) {
+      const { function: fn, layout } = assignedRig(config, { ...EXAMPLE_PARTS, hasLine });
+      assert.equal(layout.hasLine, false);
+      assert.equal(fn.readConfig(0x3c, 2), 0);
+    }
+  });
+
+  it("MSI: off at first, with the vectors that both have, without masks; each sends the guest's message with its own number", () => {
+    const { function: fn, msi, sent, layout } = assignedRig();
+    assert.deepEqual(layout.msi, { at: MSI_AT, vectors: 4 });
+    assert.equal(fn.readConfig(MSI_AT + 2, 2), 0x84);
+    fn.writeConfig(MSI_AT + 4, 4, 0xfee0_1003);
+    fn.writeConfig(MSI_AT + 8, 4, 1);
+    fn.writeConfig(MSI_AT + 12, 4, 0xffff_4037);
+    msi?.signal(0);
+    assert.deepEqual(sent, []);
+    // Eight, of which it has four.
+    fn.writeConfig(MSI_AT + 2, 2, 0x0031);
+    assert.equal(fn.readConfig(MSI_AT + 2, 2), 0x00b5);
+    for (const vector of [0, 3, 4]) msi?.signal(vector);
+    assert.deepEqual(sent, [
+      { addressLow: 0xfee0_1000, addressHigh: 1, data: 0x4034 },
+      { addressLow: 0xfee0_1000, addressHigh: 1, data: 0x4037 },
+    ]);
+    fn.writeConfig(MSI_AT + 2, 2, 1);
+    assert.deepEqual(msi?.message(0), { addressLow: 0xfee0_1000, addressHigh: 1, data: 0x4037 });
+    assert.equal(msi.message(1), undefined);
+  });
+
+  it("MSI with addresses of 32 bits has its data where such a capability has them", () => {
+    const { function: fn, msi } = assignedRig(changed((view) => view.setUint16(MSI_AT + 2, 0, true)));
+    fn.writeConfig(MSI_AT + 4, 4, 0xfee0_0000);
+    fn.writeConfig(MSI_AT + 8, 2, 0x41);
+    fn.writeConfig(MSI_AT + 2, 2, 1);
+    assert.deepEqual(msi?.message(0), { addressLow: 0xfee0_0000, addressHigh: 0, data: 0x41 });
+  });
+
+  it("a device without any interrupts is shown without any", () => {
+    const {
+      function: fn,
+      layout,
+      msix,
+      msi,
+    } = assignedRig(exampleConfig(), {
+      ...EXAMPLE_PARTS,
+      hasLine: false,
+      msiVectors: 0,
+      msixVectors: 0,
+    });
+    assert.deepEqual([layout.msix, layout.msi, msix, msi], [undefined, undefined, undefined, undefined]);
+    assert.equal(fn.readConfig(0x34, 1), VENDOR_AT);
+    assert.equal(fn.readBar(0, TABLE_OFFSET, 4), 0x5a);
   });
 
   it("a guest that puts the device to sleep puts only its register to sleep", () => {
@@ -97,7 +177,7 @@ describe("pci/assigned-function", () => {
     fn.writeConfig(PCI_COMMAND, 2, 6);
     host.log.length = 0;
     fn.writeConfig(EXPRESS_AT + 8, 2, 0x8010);
-    assert.deepEqual(host.log, ["reset", "config 4 2 = 402"]);
+    assert.deepEqual(host.log, ["reset", "config 4 2 = 2"]);
     assert.equal(fn.readConfig(EXPRESS_AT + 8, 2), 0x10);
     assert.equal(fn.readConfig(PCI_COMMAND, 2), 2);
     fn.writeConfig(EXPRESS_AT + 9, 1, 0x7f);
@@ -113,7 +193,7 @@ describe("pci/assigned-function", () => {
     fn.writeBar(0, TABLE_OFFSET + 28, 4, 0);
     assert.equal(fn.readBar(0, TABLE_OFFSET + 24, 4), 0x41);
     fn.writeConfig(MSIX_AT + 2, 2, 0x8000);
-    msix.signal(1);
+    msix?.signal(1);
     assert.deepEqual(sent, [{ addressLow: 0xfee0_0000, addressHigh: 0, data: 0x41 }]);
     assert.equal(fn.readBar(0, PBA_OFFSET, 4), 0);
     assert.deepEqual(host.log, []);
@@ -152,28 +232,27 @@ describe("pci/assigned-function", () => {
     ]);
   });
 
-  for (const [what, config, sizes, message] of [
-    ["a bridge", changed((view) => view.setUint8(0x0e, 1)), EXAMPLE_SIZES, /has a header of type 1/],
-    ["no capabilities", changed((view) => view.setUint16(6, 0, true)), EXAMPLE_SIZES, /has no MSI-X/],
-    ["a table in no range", changed((view) => view.setUint32(MSIX_AT + 4, 5, true)), EXAMPLE_SIZES, /outside/],
-    ["a table that runs over", changed((view) => view.setUint32(MSIX_AT + 4, 0x3fe0, true)), EXAMPLE_SIZES, /outside/],
-    ["a table far away", changed((view) => view.setUint32(MSIX_AT + 8, 0xffff_fff8, true)), EXAMPLE_SIZES, /outside/],
-    ["no memory", exampleConfig(), [], /outside/],
+  for (const [what, config, parts, message] of [
+    ["a bridge", changed((view) => view.setUint8(0x0e, 1)), EXAMPLE_PARTS, /has a header of type 1/],
+    ["a table in no range", changed((view) => view.setUint32(MSIX_AT + 4, 5, true)), EXAMPLE_PARTS, /outside/],
+    ["a table that runs over", changed((view) => view.setUint32(MSIX_AT + 4, 0x3fe0, true)), EXAMPLE_PARTS, /outside/],
+    ["a table far away", changed((view) => view.setUint32(MSIX_AT + 8, 0xffff_fff8, true)), EXAMPLE_PARTS, /outside/],
+    ["no memory", exampleConfig(), { ...EXAMPLE_PARTS, barSizes: [] }, /outside/],
   ] as const) {
     it(`refused: ${what}`, () => {
-      assert.throws(() => assignedLayout(config, sizes), message);
+      assert.throws(() => assignedLayout(config, parts), message);
     });
   }
 
   it("a list of capabilities that leads in a circle, or one that runs into the next, is cut", () => {
     const circle = assignedLayout(
       changed((view) => view.setUint8(EXPRESS_AT + 1, VENDOR_AT)),
-      EXAMPLE_SIZES,
+      EXAMPLE_PARTS,
     );
-    assert.equal(circle.capabilities.length, 3);
+    assert.equal(circle.capabilities.length, 4);
     const long = assignedLayout(
       changed((view) => view.setUint8(VENDOR_AT + 2, 0xff)),
-      EXAMPLE_SIZES,
+      EXAMPLE_PARTS,
     );
     assert.deepEqual(long.through, [{ offset: VENDOR_AT + 2, length: PM_AT - VENDOR_AT - 2 }]);
   });

@@ -8,18 +8,22 @@ import {
   type AssignedLayout,
 } from "../../../devices/pci/assigned-layout.js";
 import { PCI_MSIX_ENTRY_SIZE } from "../../../devices/pci/constants.js";
-import { HostError } from "../../errors.js";
+import { HostError, SystemCallError } from "../../errors.js";
 import type { VmFd } from "../../kvm/vm-fd.js";
 import type { MemoryRegion } from "../../memory/guest-memory.js";
+import { pciGsi } from "../../memory/layout.js";
+import { EAGAIN } from "../../sys/errno.js";
+import { VFIO_PCI_INTX_IRQ_INDEX, VFIO_PCI_MSI_IRQ_INDEX, VFIO_PCI_MSIX_IRQ_INDEX } from "../../sys/vfio-abi.js";
 import { MsiRoutes } from "../msi-routes.js";
 import type { PciRootBus } from "../root-bus.js";
 import type { BarAddresses } from "./bar-addresses.js";
 import { BarSlots, SlotNumbers } from "./bar-slots.js";
 import { VfioContainer } from "./container.js";
 import { VfioDevice, type MappedSpan } from "./device.js";
+import { DeviceLoss } from "./device-loss.js";
 import { assignableGroup } from "./host-devices.js";
+import { AssignedInterrupts } from "./interrupts.js";
 import { without } from "./regions.js";
-import { AssignedVectors } from "./vectors.js";
 
 /** What they need of the machine. */
 export interface AssignedPlace {
@@ -45,7 +49,9 @@ interface Opened {
 export class AssignedDevices {
   readonly #container: VfioContainer;
   readonly #opened: Opened[] = [];
-  readonly #vectors: AssignedVectors[] = [];
+  /** What stands between a device and the guest. */
+  readonly #attached: { relay?(isOn: boolean): void; close(): void }[] = [];
+  #report: (line: string) => void = () => undefined;
 
   private constructor(container: VfioContainer) {
     this.#container = container;
@@ -71,10 +77,12 @@ export class AssignedDevices {
     try {
       // Whoever had it before has left it in some state.
       device.reset();
-      const layout = assignedLayout(
-        device.configBytes(),
-        device.bars.map(({ size }) => size),
-      );
+      const layout = assignedLayout(device.configBytes(), {
+        barSizes: device.bars.map(({ size }) => size),
+        hasLine: device.interrupts(VFIO_PCI_INTX_IRQ_INDEX) > 0,
+        msiVectors: device.interrupts(VFIO_PCI_MSI_IRQ_INDEX),
+        msixVectors: device.interrupts(VFIO_PCI_MSIX_IRQ_INDEX),
+      });
       this.#opened.push({ device, layout });
     } catch (error) {
       device.close();
@@ -86,27 +94,31 @@ export class AssignedDevices {
   /** Throws HostError if the guest's memory cannot be pinned. */
   attach(place: AssignedPlace): void {
     const { bus, vm, regions, addresses, deviceNumber, firstSlot, interruptRaised, guard } = place;
+    this.#report = place.report;
     this.#container.map(regions);
     const numbers = new SlotNumbers(firstSlot);
     const routes = new MsiRoutes(vm);
     this.#opened.forEach(({ device, layout }, index) => {
-      const vectors = new AssignedVectors({
+      const report = (line: string): void => {
+        place.report(`assigned device ${device.address}: ${line}`);
+      };
+      const gsi = pciGsi(deviceNumber + index);
+      const interrupts = new AssignedInterrupts({
         source: device,
-        vectors: layout.msix.vectors,
+        layout,
+        gsi,
         vm,
         routes,
         interruptRaised,
         guard,
-        report: (line) => {
-          place.report(`assigned device ${device.address}: ${line}`);
-        },
+        report,
       });
-      this.#vectors.push(vectors);
+      this.#attached.push(interrupts, new DeviceLoss(device, guard));
       const fn = new AssignedFunction({
         name: device.address,
         host: device,
         layout,
-        msix: vectors.msix,
+        interrupts,
         addresses: addresses.place(layout.bars),
       });
       const slots = new BarSlots(vm, mapBars(device, layout), numbers);
@@ -119,29 +131,44 @@ export class AssignedDevices {
 
   /** As DeviceHost.relayInterrupts. */
   relayInterrupts(isOn: boolean): void {
-    for (const vectors of this.#vectors) vectors.relay(isOn);
+    for (const part of this.#attached) part.relay?.(isOn);
   }
 
   /** The guest runs no more: no device writes to its memory or interrupts it from here on. */
   close(): void {
-    for (const vectors of this.#vectors.splice(0)) vectors.close();
+    for (const part of this.#attached.splice(0)) part.close();
     const opened = this.#opened.splice(0);
     try {
-      for (const { device } of opened) device.reset();
+      for (const { device } of opened) this.#resetAtEnd(device);
       this.#container.unmap();
     } finally {
       for (const { device } of opened) device.close();
       this.#container.close();
     }
   }
+
+  /** One that is gone cannot be; the others shall be all the same. */
+  #resetAtEnd(device: VfioDevice): void {
+    try {
+      device.reset();
+    } catch (error) {
+      if (!(error instanceof SystemCallError)) throw error;
+      // The host's kernel is taking it away at this moment, and resets it itself.
+      if (error.errno === EAGAIN) return;
+      this.#report(`assigned device ${device.address}: it is not reset (${error.errnoName})`);
+    }
+  }
 }
 
 /** What the guest may reach by itself: all but the pages of the MSI-X table and of what is pending. */
 function mapBars(device: VfioDevice, { bars, msix }: AssignedLayout): Map<number, MappedSpan[]> {
-  const trapped = [
-    { bar: msix.bar, offset: msix.tableOffset, length: PCI_MSIX_ENTRY_SIZE * msix.vectors },
-    { bar: msix.pbaBar, offset: msix.pbaOffset, length: pbaLength(msix.vectors) },
-  ];
+  const trapped =
+    msix === undefined
+      ? []
+      : [
+          { bar: msix.bar, offset: msix.tableOffset, length: PCI_MSIX_ENTRY_SIZE * msix.vectors },
+          { bar: msix.pbaBar, offset: msix.pbaOffset, length: pbaLength(msix.vectors) },
+        ];
   return new Map(
     bars.map(({ index }) => [
       index,

@@ -1,7 +1,8 @@
 // What ACPI says of the PCI host bridge: the device in the DSDT, and the table MCFG. ACPI 6.4 §6.2.2, §6.4.3.5; PCI Firmware 3.3 §4.1.
-// Left out on purpose: _PRT, because every function here has MSI-X; _OSC, because there is nothing to hand over.
+// Left out on purpose: _OSC, because there is nothing to hand over.
 import type { PciHostBridge } from "../pci-host-bridge.js";
-import { PCI_CONFIG_PORT } from "../../memory/layout.js";
+import { PCI_DEVICES } from "../../../devices/pci/constants.js";
+import { PCI_CONFIG_PORT, pciGsi } from "../../memory/layout.js";
 import {
   addressSpace,
   busNumbers,
@@ -11,6 +12,7 @@ import {
   ioPorts,
   memory32,
   named,
+  pack,
   resources,
   type Aml,
 } from "./aml.js";
@@ -38,6 +40,7 @@ export function pciDevices({ ecam, window, highWindow }: PciHostBridge): Aml[] {
           addressSpace(highWindow.gpa, highWindow.length, 8),
         ),
       ),
+      named("_PRT", pack(...Array.from({ length: PCI_DEVICES - 1 }, (_, index) => interruptRoute(index + 1)))),
     ),
     device(
       "ECAM",
@@ -46,6 +49,12 @@ export function pciDevices({ ecam, window, highWindow }: PciHostBridge): Aml[] {
       named("_CRS", resources(memory32(ecam.gpa, ecam.length))),
     ),
   ];
+}
+
+/** ACPI 6.4 §6.2.13: where pin INTA# of any function of the device leads, at the I/O APIC itself. */
+function interruptRoute(number: number): Aml {
+  const anyFunction = 0xffff;
+  return pack(integer(number * 0x1_0000 + anyFunction), integer(0), integer(0), integer(pciGsi(number)));
 }
 
 /** Without its header. */
