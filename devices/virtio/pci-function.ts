@@ -68,8 +68,8 @@ export interface VirtioPciOptions extends TransportOptions {
   readonly send: (message: MsiMessage) => void;
   /** A driver uses the device, from now on. */
   readonly used?: () => void;
-  /** The vector's message may be another one, or there is none. */
-  readonly vectorChanged?: (vector: number) => void;
+  /** What a queue sends, `queueMessage`, may be something else. */
+  readonly messagesChanged?: () => void;
 }
 
 export class VirtioPciFunction extends EmulatedFunction {
@@ -78,10 +78,14 @@ export class VirtioPciFunction extends EmulatedFunction {
   readonly #configWindowAt: number;
 
   constructor(options: VirtioPciOptions) {
-    const { device, address, send, vectorChanged } = options;
+    const { device, address, send, messagesChanged } = options;
     const queues = device.queueMaxSizes.length;
-    const msix = new Msix({ vectors: queues + 1, send, ...(vectorChanged && { changed: vectorChanged }) });
-    const transport = new PciTransport({ ...options, msix });
+    const msix = new Msix({ vectors: queues + 1, send, ...(messagesChanged && { changed: messagesChanged }) });
+    const transport = new PciTransport({
+      ...options,
+      msix,
+      ...(messagesChanged && { vectorsChanged: messagesChanged }),
+    });
     super({
       name: device.name,
       vendorId: PCI_VENDOR_ID_REDHAT_QUMRANET,
@@ -105,6 +109,11 @@ export class VirtioPciFunction extends EmulatedFunction {
     this.transport = transport;
     this.msix = msix;
     this.#configWindowAt = this.lastCapability;
+  }
+
+  /** What interrupts the driver for used buffers of a queue; undefined without a vector, or while that is masked. */
+  queueMessage(queueIndex: number): MsiMessage | undefined {
+    return this.msix.message(this.transport.vectorOf(queueIndex));
   }
 
   /** Through the window in configuration space a driver reaches the structures without their addresses (§4.1.4.9). */

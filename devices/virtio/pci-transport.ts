@@ -71,11 +71,14 @@ export interface PciTransportOptions extends TransportOptions {
   readonly msix: Msix;
   /** A driver uses the device, from now on. */
   readonly used?: () => void;
+  /** A queue may have another vector. */
+  readonly vectorsChanged?: () => void;
 }
 
 export class PciTransport extends VirtioTransport implements BusDevice {
   readonly #msix: Msix;
   readonly #used: (() => void) | undefined;
+  readonly #vectorsChanged: (() => void) | undefined;
   /** Why the driver is to look, while it has not enabled MSI-X: it reads that and clears it. */
   #isr = 0;
   #configVector = VIRTIO_MSI_NO_VECTOR;
@@ -85,6 +88,7 @@ export class PciTransport extends VirtioTransport implements BusDevice {
     super(options);
     this.#msix = options.msix;
     this.#used = options.used;
+    this.#vectorsChanged = options.vectorsChanged;
     this.#queueVectors = this.queues.map(() => VIRTIO_MSI_NO_VECTOR);
   }
 
@@ -130,6 +134,7 @@ export class PciTransport extends VirtioTransport implements BusDevice {
     queueVectors.forEach((vector, queueIndex) => {
       this.#queueVectors[queueIndex] = vector;
     });
+    this.#vectorsChanged?.();
     this.restoreCommon(saved, deviceState);
     // A message may have been on its way when the rest of the machine was saved; one too many does no harm.
     if (saved.isLive) for (const source of [CONFIG_SOURCE, ...this.queues.keys()]) this.owe(source);
@@ -235,6 +240,7 @@ export class PciTransport extends VirtioTransport implements BusDevice {
       case VIRTIO_PCI_COMMON_Q_MSIX:
         if (this.queueSel >= this.queues.length) return false;
         this.#queueVectors[this.queueSel] = this.#allowed(value);
+        this.#vectorsChanged?.();
         return true;
       case VIRTIO_PCI_COMMON_Q_ENABLE:
         return value === 1 && this.#enableSelected();
@@ -289,5 +295,6 @@ export class PciTransport extends VirtioTransport implements BusDevice {
     this.#isr = 0;
     this.#configVector = VIRTIO_MSI_NO_VECTOR;
     this.#queueVectors.fill(VIRTIO_MSI_NO_VECTOR);
+    this.#vectorsChanged?.();
   }
 }

@@ -50,8 +50,8 @@ describe("boot: shared folders", function () {
     readonly ended: Promise<{ status: number | null; stdout: string; stderr: string }>;
   }
 
-  function boot(shares: readonly string[], script: string): Run {
-    const options = shares.flatMap((share) => ["--share", share]);
+  function boot(shares: readonly string[], script: string, more: readonly string[] = []): Run {
+    const options = [...more, ...shares.flatMap((share) => ["--share", share])];
     const argv = ["boot", "--quiet", "--initrd", initrd, ...options, "--", "sh", "-c", script];
     const child = spawn("dist/vmlet.js", argv, {
       stdio: ["ignore", "pipe", "pipe"],
@@ -118,6 +118,28 @@ describe("boot: shared folders", function () {
     const notice = `vmlet: share0: virtiofsd has ended; the folder ${rw} is gone for the guest\n`;
     assert.deepEqual([stdout.split("\n"), stderr, status], [lines, notice, 7]);
     assert.deepEqual([readdirSync(temporary), serversOf(top)], [[], []]);
+    for (const size of SIZES) {
+      const name = String(size);
+      assert.equal(hash(join(rw, "out", name)), hash(join(rw, "in", name)), name);
+    }
+    countBoot();
+  });
+
+  it("on a PCI bus, without a --kernel: the same, and each queue has its interrupt", async () => {
+    const rw = join(top, "pci");
+    mkdirSync(join(rw, "in"), { recursive: true });
+    for (const size of SIZES) writeFileSync(join(rw, `in/${String(size)}`), randomBytes(size));
+    const script = `mkdir -p /rw && mount -t virtiofs share0 /rw || exit 9
+      cp -r /rw/in /rw/out && (cd /rw/in && sha256sum *) >/tmp/in && (cd /rw/out && sha256sum -c -s /tmp/in) && echo copied
+      sed -n 's/^ *[0-9]*: *[1-9][0-9]* *PCI-MSI .*virtio0-requests/requests/p' /proc/interrupts
+      echo dies; while ls /rw/in >/dev/null 2>&1; do sleep 0.1; done; ls /rw 2>&1; exit 7`;
+    const run = boot([rw], script, ["--pci"]);
+    await run.until(/dies/);
+    for (const pid of serversOf(rw)) process.kill(pid, "SIGKILL");
+    const { status, stdout, stderr } = await run.ended;
+    const lines = ["copied", "requests.0", "dies", "ls: /rw: Transport endpoint is not connected", ""];
+    assert.deepEqual([stdout.split("\n"), status], [lines, 7], stderr);
+    assert.match(stderr, /^vmlet: share0: virtiofsd has ended; the folder .* is gone for the guest\n$/);
     for (const size of SIZES) {
       const name = String(size);
       assert.equal(hash(join(rw, "out", name)), hash(join(rw, "in", name)), name);

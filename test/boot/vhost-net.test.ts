@@ -37,28 +37,32 @@ describe("boot: vhost-net", function () {
   const until = (text: string, file: string): string =>
     `n=0; until grep -q "${text}" ${file} || [ $n = 600 ]; do sleep 0.1; n=$((n + 1)); done`;
 
-  for (const [before, after] of [
-    ["on", "on"],
-    ["on", "off"],
-    ["off", "on"],
+  for (const [before, after, where] of [
+    ["on", "on", ""],
+    ["on", "off", ""],
+    ["off", "on", ""],
+    ["on", "on", "--pci"],
   ] as const) {
-    it(`saved with vhost ${before}, in the midst of its frames, a guest goes on with vhost ${after}`, async () => {
-      const { stdout } = await guest.shell(`cd /tmp && rm -rf saved control answers more
-        ${boot} --net tap=${TAP},vhost=${before} --control control -- sh -c '${pings}' </dev/null >answers & pid=$!
+    it(
+      `saved with vhost ${before}, in the midst of its frames, a guest goes on with vhost ${after} ${where}`.trim(),
+      async () => {
+        const { stdout } = await guest.shell(`cd /tmp && rm -rf saved control answers more
+        ${boot} ${where} --net tap=${TAP},vhost=${before} --control control -- sh -c '${pings}' </dev/null >answers & pid=$!
         ${until(`answer ${String(FIRST)}`, "answers")}
         $VMLET snapshot create --stop control saved >/dev/null; echo "created $?"; wait $pid
         timeout 120 $VMLET snapshot restore saved --net net0=tap=${TAP},vhost=${after} --report report </dev/null >more; echo "status $?"
         tail -1 more; grep -c answer more; cat report; rm -rf saved control`);
-      const [created, status, last, count] = stdout.split("\n");
-      assert.deepEqual([created, status, last], ["created 0", "status 0", "over"], stdout);
-      assert.ok(Number(count) > 0 && Number(count) <= ALL - FIRST, stdout);
-      const { devices } = JSON.parse(stdout.slice(stdout.indexOf("{"), stdout.lastIndexOf("}") + 1)) as {
-        devices: { net0: Record<string, number> };
-      };
-      const { rx_frames: received = 0, tx_frames: sent = 0 } = devices.net0;
-      // Some may have been answered before the guest was saved, and said afterwards.
-      assert.ok(2 * received >= Number(count) && 2 * sent >= Number(count), stdout);
-    });
+        const [created, status, last, count] = stdout.split("\n");
+        assert.deepEqual([created, status, last], ["created 0", "status 0", "over"], stdout);
+        assert.ok(Number(count) > 0 && Number(count) <= ALL - FIRST, stdout);
+        const { devices } = JSON.parse(stdout.slice(stdout.indexOf("{"), stdout.lastIndexOf("}") + 1)) as {
+          devices: { net0: Record<string, number> };
+        };
+        const { rx_frames: received = 0, tx_frames: sent = 0 } = devices.net0;
+        // Some may have been answered before the guest was saved, and said afterwards.
+        assert.ok(2 * received >= Number(count) && 2 * sent >= Number(count), stdout);
+      },
+    );
   }
 
   it("without an interface's right, or with limits, the choice is one clear error", async () => {

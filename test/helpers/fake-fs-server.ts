@@ -6,7 +6,7 @@ export class FakeFsServer implements FsBackend {
   onLost: (() => void) | undefined;
   readonly calls: string[] = [];
   queues: readonly (ServedQueue | undefined)[] = [];
-  used: (() => void) | undefined;
+  used: ((queueIndex: number) => void) | undefined;
   notified: ((queueIndex: number) => void) | undefined;
 
   start(features: bigint, queues: readonly (ServedQueue | undefined)[], session?: FsSession): void {
@@ -24,7 +24,7 @@ export class FakeFsServer implements FsBackend {
     this.calls.push(`stop ${String(queueIndex)}`);
   }
 
-  relay(used: (() => void) | undefined): void {
+  relay(used: ((queueIndex: number) => void) | undefined): void {
     this.used = used;
   }
 

@@ -29,6 +29,8 @@ export interface PciMachine<Memory extends GuestMemory = FakeMemory> {
   readonly placed: (number | undefined)[];
   /** What was reported. */
   readonly log: string[];
+  /** What a queue sends may be something else. */
+  messagesChanged: () => void;
 }
 
 export function pciMachine(device: VirtioDevice): PciMachine;
@@ -56,11 +58,16 @@ export function pciMachine(
     address: WINDOW.gpa,
     send: (message) => sent.push(message),
     report: (line) => log.push(line),
+    messagesChanged: () => {
+      machine.messagesChanged();
+    },
   });
   fn.barPlaced = (_, gpa) => placed.push(gpa);
   bus.attach(DEVICE_NUMBER, fn);
   const pci = new PciDriver(bus, DEVICE_NUMBER);
   const registers = new MmioOverPci(pci);
   const driver = new VirtioDriver(registers, memory, heapGpa);
-  return { memory, loop, bus, function: fn, pci, registers, driver, sent, placed, log };
+  const messagesChanged = (): void => undefined;
+  const machine = { memory, loop, bus, function: fn, pci, registers, driver, sent, placed, log, messagesChanged };
+  return machine;
 }

@@ -136,24 +136,26 @@ describe("virtiofsd: a shared folder", () => {
     const server = startVirtiofsd(what, isJournaled);
     const log: string[] = [];
     const wired: string[] = [];
-    let callFd = -1;
+    const callFds: number[] = [];
     /** How often the driver would have been interrupted since this was last asked. */
     const signals = (): number => {
       const count = Buffer.alloc(8);
-      try {
-        return readSync(callFd, count) === 8 ? Number(count.readBigUInt64LE()) : 0;
-      } catch {
-        return 0;
-      }
+      return callFds.reduce((all, fd) => {
+        try {
+          return readSync(fd, count) === 8 ? all + Number(count.readBigUInt64LE()) : all;
+        } catch {
+          return all;
+        }
+      }, 0);
     };
     const backend = new SharedFolder(server, {
       memory,
       guard: unguarded,
       events: {
         connectKick: (queueIndex) => wired.push(`kick ${String(queueIndex)}`),
-        connectInterrupt: (fd) => {
-          wired.push("interrupt");
-          callFd = fd;
+        connectInterrupt: (queueIndex, fd) => {
+          wired.push(`interrupt ${String(queueIndex)}`);
+          callFds.push(fd);
         },
       },
       ended: (why) => log.push(why),
@@ -179,7 +181,7 @@ describe("virtiofsd: a shared folder", () => {
   it("is read and written, and is itself all that can be reached", async () => {
     const { fuse, wired, log } = share();
     assert.equal((await fuse.init()).error, 0);
-    assert.deepEqual(wired, ["kick 0", "kick 1", "interrupt"]);
+    assert.deepEqual(wired, ["kick 0", "kick 1", "interrupt 0", "interrupt 1"]);
     const file = await fuse.lookUp(ROOT, "file");
     assert.equal((await fuse.read(file, 100)).body.toString(), "content");
     assert.equal(await fuse.lookUp(ROOT, "none"), BigInt(ENOENT));
@@ -304,7 +306,7 @@ describe("virtiofsd: a shared folder", () => {
     const after = await saveQuiet(second.machine);
     second.backend.close();
     const third = goOn(after);
-    assert.deepEqual(third.wired, ["kick 0", "kick 1", "interrupt"]);
+    assert.deepEqual(third.wired, ["kick 0", "kick 1", "interrupt 0", "interrupt 1"]);
     const file = await fuse.lookUp(ROOT, "file");
     assert.equal((await fuse.read(file, 100)).body.toString(), "of another folder");
     assert.equal((await fuse.ask(FUSE_OPEN, file, fields(O_WRONLY_TRUNC, 0))).error, EROFS);
@@ -460,7 +462,7 @@ describe("virtiofsd: a shared folder", () => {
       assert.equal((await fuse.init()).error, 0, String(times));
       assert.equal((await fuse.read(await fuse.lookUp(ROOT, "file"), 9)).body.toString(), "content");
     }
-    assert.deepEqual(wired, ["kick 0", "kick 1", "interrupt"]);
+    assert.deepEqual(wired, ["kick 0", "kick 1", "interrupt 0", "interrupt 1"]);
     assert.deepEqual(log, []);
   });
 

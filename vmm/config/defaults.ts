@@ -42,6 +42,9 @@ export const DEFAULT_CMDLINE =
 /** The same for the package's own kernels, which are told less: every word is looked up many times. */
 export const OWN_KERNEL_CMDLINE = "reboot=k panic=-1 tsc=reliable no_timer_check";
 
+/** For a guest without a PCI bus: nobody looks for one. The package's `fast` kernel knows of none and does without the word. */
+export const NO_PCI_CMDLINE = "pci=off";
+
 /** Keeps all but emergencies off the console: each line is serial exits. */
 export const QUIET_CMDLINE = "quiet loglevel=1";
 /** Errors of the kernel, too: that it has killed a program for want of memory, why it has panicked. */

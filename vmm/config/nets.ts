@@ -91,15 +91,8 @@ export const NETS_SCHEMA = { type: "array", items: NET_SCHEMA, maxItems: MAX_VIR
 
 type CheckedNet = Checked<typeof NET_SCHEMA>;
 
-/**
- * Resolves all network devices, on a PCI bus or not; what is wrong with them together goes into `problems`. One that is no object is
- * undefined.
- */
-export function resolveNets(
-  nets: readonly (CheckedNet | undefined)[],
-  isOnPci: boolean,
-  problems: string[],
-): ResolvedNet[] {
+/** Resolves all network devices; what is wrong with them together goes into `problems`. One that is no object is undefined. */
+export function resolveNets(nets: readonly (CheckedNet | undefined)[], problems: string[]): ResolvedNet[] {
   const given = nets.map((net) => net ?? {});
   const named = given.flatMap(({ tap }) => (tap === undefined || tap === "auto" ? [] : [tap]));
   for (const tap of repeated(named)) {
@@ -113,7 +106,7 @@ export function resolveNets(
   }
   return nets.map((net, index) => {
     // One that is not an object has its problem already.
-    return net === undefined ? NO_NET : resolveNet(net, isOnPci, `Network device ${String(index + 1)}`, problems);
+    return net === undefined ? NO_NET : resolveNet(net, `Network device ${String(index + 1)}`, problems);
   });
 }
 
@@ -133,7 +126,7 @@ function repeated(values: readonly string[]): Set<string> {
   return new Set(values.filter((value, at) => values.indexOf(value) !== at));
 }
 
-function resolveNet(net: CheckedNet, isOnPci: boolean, where: string, problems: string[]): ResolvedNet {
+function resolveNet(net: CheckedNet, where: string, problems: string[]): ResolvedNet {
   const { tap, mtu, mac, rateLimiter, rxRateLimiter = rateLimiter, txRateLimiter = rateLimiter } = net;
   const isUser = net.user !== undefined;
   // One of the two may have been given, but wrong.
@@ -154,13 +147,11 @@ function resolveNet(net: CheckedNet, isOnPci: boolean, where: string, problems: 
   if (net.vhost === "on") {
     const needs = isUser
       ? "a network in user mode has no interface for it"
-      : isOnPci
-        ? "it serves no device on a PCI bus"
-        : net.mmds === true
-          ? "the metadata service is served by this process"
-          : (rxRateLimiter ?? txRateLimiter) === undefined
-            ? undefined
-            : "a rate limiter is this process's";
+      : net.mmds === true
+        ? "the metadata service is served by this process"
+        : (rxRateLimiter ?? txRateLimiter) === undefined
+          ? undefined
+          : "a rate limiter is this process's";
     if (needs !== undefined) problems.push(`${where}: vhost is on, but ${needs}`);
   }
   const [address = "", prefix = ""] = net.hostAddress?.split("/") ?? [];
@@ -171,7 +162,7 @@ function resolveNet(net: CheckedNet, isOnPci: boolean, where: string, problems: 
     mtu,
     hostAddress: net.hostAddress === undefined ? undefined : { address, prefixLength: Number(prefix) },
     mmds: net.mmds ?? false,
-    vhost: isUser || isOnPci ? "off" : (net.vhost ?? "auto"),
+    vhost: isUser ? "off" : (net.vhost ?? "auto"),
     rxRateLimiter,
     txRateLimiter,
   };

@@ -10,6 +10,7 @@ import {
   DEFAULT_MEMORY_MIB,
   MAX_MEMORY_MIB,
   MAX_VIRTIO_DEVICES,
+  NO_PCI_CMDLINE,
   QUIET_CMDLINE,
 } from "./defaults.js";
 import { deviceCount, interruptProblem } from "./devices.js";
@@ -76,7 +77,7 @@ export function resolveConfig(given: VmConfig): ResolvedConfig {
   const isMemoryWrong = problems.some((problem) => problem.startsWith(MEMORY_TITLE));
   const vfio = resolveVfio(config.vfio ?? [], config.balloon !== undefined, problems);
   const pci = config.pci === true || vfio.length > 0;
-  const nets = resolveNets(config.nets ?? [], pci, problems);
+  const nets = resolveNets(config.nets ?? [], problems);
   const devices = {
     disks: resolveDisks(config.disks ?? [], problems),
     nets,
@@ -104,12 +105,10 @@ export function resolveConfig(given: VmConfig): ResolvedConfig {
   if (hugePages !== "none" && devices.shares.length > 0) {
     problems.push(`Folders can be shared only with memory of ordinary pages (hugePages ${hugePages})`);
   }
-  if (pci && devices.shares.length > 0) {
-    problems.push("Folders can be shared only with devices that are not on a PCI bus (pci)");
-  }
   if (problems.length > 0) throw new ConfigError(problems);
 
   const parts = config.bareCmdline === true ? [] : [consoleParameter(console), DEFAULT_CMDLINE];
+  if (config.bareCmdline !== true && !pci) parts.push(NO_PCI_CMDLINE);
   // Before the caller's own words, of which the last `root=` and `ip=` count.
   parts.push(...rootParameters(devices.disks));
   parts.push(...userNetParameters(devices.nets));

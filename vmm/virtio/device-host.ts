@@ -78,8 +78,8 @@ export interface DeviceControls {
 export interface DirectEvents {
   /** From now on, a notification of that queue signals the eventfd. Without KVM's help it still comes to the device. */
   connectKick(queueIndex: number, fd: number): void;
-  /** From now on, whoever signals the eventfd interrupts the driver. */
-  connectInterrupt(fd: number): void;
+  /** From now on, whoever signals the eventfd interrupts the driver, for used buffers of that queue. */
+  connectInterrupt(queueIndex: number, fd: number): void;
 }
 
 /** What a device may use of the monitor. */
@@ -148,6 +148,8 @@ export interface DevicePlaces {
   /** Why the guest cannot be saved, whatever its virtio devices are; undefined if it can. */
   whyNotSaved(): string | undefined;
   place(options: TransportOptions, device: number): PlacedDevice;
+  /** As DirectEvents.connectInterrupt, for a device that has been placed. */
+  connectInterrupt(device: number, queueIndex: number, fd: number): void;
 }
 
 /** Available buffer notifications that reach this thread without an exit of the vCPU. */
@@ -221,7 +223,10 @@ export class DeviceHost {
           metadata,
           events: {
             connectKick: (queueIndex, fd) => events?.connectTo(device, queueIndex, fd),
-            connectInterrupt: (fd) => connectInterrupt?.(fd),
+            connectInterrupt: (queueIndex, fd) => {
+              if (options.places === undefined) connectInterrupt?.(fd);
+              else options.places.connectInterrupt(device, queueIndex, fd);
+            },
           },
           expose: (exposed) => {
             this.#controls.set(factory.name, exposed);

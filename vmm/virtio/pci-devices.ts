@@ -6,12 +6,14 @@ import { VIRTIO_PCI_BAR_LENGTH, VirtioPciFunction } from "../../devices/virtio/p
 import type { TransportOptions } from "../../devices/virtio/transport.js";
 import type { VmFd } from "../kvm/vm-fd.js";
 import type { MappedGuestMemory } from "../memory/guest-memory.js";
+import { MsiRoutes } from "../pci/msi-routes.js";
 import { PciRootBus } from "../pci/root-bus.js";
 import { BarAddresses } from "../pci/vfio/bar-addresses.js";
 import type { AssignedDevices } from "../pci/vfio/assigned-devices.js";
 import type { PciHostBridge } from "../x86/pci-host-bridge.js";
 import type { PlacedDevice } from "./device-host.js";
 import { PciDoorbells } from "./pci-doorbells.js";
+import { PciInterrupts } from "./pci-interrupts.js";
 
 /** What createMachine has made for them. */
 export interface PciParts {
@@ -43,6 +45,9 @@ export class PciDevices {
   readonly doorbells: PciDoorbells | undefined;
   readonly #parts: PciParts;
   readonly #interruptRaised: () => void;
+  readonly #interrupts: PciInterrupts;
+  /** By device. */
+  readonly #functions: VirtioPciFunction[] = [];
 
   constructor(parts: PciParts, { memory, virtioDevices, interruptRaised, guard, report }: PciSurroundings) {
     const { window, highWindow } = parts.bridge;
@@ -52,9 +57,13 @@ export class PciDevices {
     this.bus.attach(0, hostBridge());
     this.registers = [this.bus.ecam, ...this.bus.windows.map(({ device }) => device)];
     this.doorbells = parts.hasDoorbells ? new PciDoorbells(parts.vm) : undefined;
+    // KVM has one table of them.
+    const routes = new MsiRoutes(parts.vm);
+    this.#interrupts = new PciInterrupts(routes);
     parts.assigned?.attach({
       bus: this.bus,
       vm: parts.vm,
+      routes,
       regions: memory.regions,
       addresses: new BarAddresses(window, highWindow, virtioDevices * VIRTIO_PCI_BAR_LENGTH),
       deviceNumber: virtioDevices + 1,
@@ -76,6 +85,12 @@ export class PciDevices {
       : "it has a device of this host (vfio), whose state nobody can read";
   }
 
+  connectInterrupt(device: number, queueIndex: number, fd: number): void {
+    const fn = this.#functions[device];
+    if (fn === undefined) throw new Error(`Device ${String(device)} is not on the bus yet`);
+    this.#interrupts.connect(device, queueIndex, fd, (index) => fn.queueMessage(index));
+  }
+
   /** Device `device` of the configuration is device `device` + 1 of the bus. */
   place(options: TransportOptions, device: number): PlacedDevice {
     const fn = new VirtioPciFunction({
@@ -86,7 +101,12 @@ export class PciDevices {
         this.#interruptRaised();
       },
       used: () => this.doorbells?.used(device),
+      messagesChanged: () => {
+        this.#interrupts.messagesChanged(device, messageOf);
+      },
     });
+    const messageOf = (queueIndex: number) => fn.queueMessage(queueIndex);
+    this.#functions[device] = fn;
     fn.barPlaced = (_, gpa) => this.doorbells?.placed(device, gpa);
     this.bus.attach(device + 1, fn);
     return {

@@ -25,7 +25,7 @@ export interface FsBackend {
   /** Of all requests since the session's beginning that have left something with the server; undefined if nobody knows them. */
   journal?(): Uint8Array | undefined;
   /** Used buffers are told to `used` from now on, or to the driver itself again. Nothing of before is still on its way. */
-  relay(used: (() => void) | undefined): void;
+  relay(used: ((queueIndex: number) => void) | undefined): void;
   /** What a driver writes to QueueNotify, and no longer reaches the server, comes here. */
   hearNotifications(notified: (queueIndex: number) => void): void;
 }

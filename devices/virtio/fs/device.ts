@@ -102,7 +102,7 @@ export class FsDevice implements VirtioDevice {
   }
 
   relayInterrupts(isOn: boolean): void {
-    this.#backend.relay(isOn ? () => this.#interruptRequests() : undefined);
+    this.#backend.relay(isOn ? this.#relayInterrupt : undefined);
   }
 
   queueStopped(queueIndex: number): void {
@@ -142,10 +142,10 @@ export class FsDevice implements VirtioDevice {
     });
   }
 
-  #interruptRequests(): void {
-    const queue = this.#context?.queues[FS_REQUEST_QUEUE];
+  readonly #relayInterrupt = (queueIndex: number): void => {
+    const queue = this.#context?.queues[queueIndex];
     if (queue !== undefined) this.#context?.interrupt(queue);
-  }
+  };
 
   #serveElsewhere({ features, queues }: ActivationContext, session?: FsSession): void {
     this.#isServed = true;

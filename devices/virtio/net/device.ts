@@ -255,9 +255,9 @@ export class NetDevice implements VirtioDevice {
     return queueIndex === NET_RECEIVEQ ? session.receiver.serve() : session.transmitter.serve();
   }
 
-  readonly #relayInterrupt = (): void => {
+  readonly #relayInterrupt = (queueIndex: number): void => {
     const { context } = this.#session ?? {};
-    const queue = context?.queues[NET_RECEIVEQ];
+    const queue = context?.queues[queueIndex];
     if (queue !== undefined) context?.interrupt(queue);
   };
 

@@ -20,7 +20,7 @@ export interface NetVhost {
   /** Who serves the queues counts nothing: the interface does. */
   moved(): NetMoved;
   /** Used buffers are told to `used` from now on, or to the driver itself again. Nothing of before is still on its way. */
-  relay(used: (() => void) | undefined): void;
+  relay(used: ((queueIndex: number) => void) | undefined): void;
   /** There may be chains in the queue. */
   kick(queueIndex: number): void;
   /** When this returns, nothing of the queue and its chains is touched any more. Nothing if it does not serve it. */

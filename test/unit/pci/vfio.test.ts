@@ -35,7 +35,6 @@ describe("vfio: addresses", () => {
     refused({ vfio: [{ device: "eth0" }] }, /^ConfigError: Assigned device 1: device "eth0" is neither the address/);
     refused({ vfio: [{ device: "01:00.1" }, { device: "0000:01:00.1" }] }, /0000:01:00\.1 is given more than once/);
     refused({ balloon: { targetMib: 0 } }, /A balloon is of no use beside an assigned device/);
-    refused({ shares: [{ path: "/tmp" }] }, /Folders can be shared only/);
   });
 
   it("a saved configuration gives no device away", () => {

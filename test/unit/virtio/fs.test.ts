@@ -86,10 +86,10 @@ describe("fs: what the server is told", () => {
     const machine = make();
     machine.driver.start();
     machine.device.relayInterrupts(true);
-    machine.server.used?.();
+    machine.server.used?.(1);
     assert.equal(machine.interrupts, 1);
     machine.driver.reset();
-    machine.server.used?.();
+    machine.server.used?.(1);
     assert.equal(machine.interrupts, 1);
     machine.device.relayInterrupts(false);
     assert.equal(machine.server.used, undefined);

@@ -32,7 +32,7 @@ class FakeVhost implements NetVhost {
   notified: ((queueIndex: number) => void) | undefined;
   readonly #memory: FakeMemory;
   readonly #net: MemoryNet;
-  #used: (() => void) | undefined;
+  #used: ((queueIndex: number) => void) | undefined;
   readonly #queues: (Queue | undefined)[] = [];
   readonly #moved = { rxFrames: 1000, rxBytes: 1000, txFrames: 1000, txBytes: 1000 };
 
@@ -84,10 +84,10 @@ class FakeVhost implements NetVhost {
     this.#moved.rxBytes += frame.length - HEADER;
     queue.pushUsed(chain.head, frame.length);
     queue.publishUsed();
-    this.#used?.();
+    this.#used?.(0);
   }
 
-  relay(used: (() => void) | undefined): void {
+  relay(used: ((queueIndex: number) => void) | undefined): void {
     this.#used = used;
   }
 

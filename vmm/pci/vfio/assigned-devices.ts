@@ -14,7 +14,7 @@ import type { MemoryRegion } from "../../memory/guest-memory.js";
 import { pciGsi } from "../../memory/layout.js";
 import { EAGAIN } from "../../sys/errno.js";
 import { VFIO_PCI_INTX_IRQ_INDEX, VFIO_PCI_MSI_IRQ_INDEX, VFIO_PCI_MSIX_IRQ_INDEX } from "../../sys/vfio-abi.js";
-import { MsiRoutes } from "../msi-routes.js";
+import type { MsiRoutes } from "../msi-routes.js";
 import type { PciRootBus } from "../root-bus.js";
 import type { BarAddresses } from "./bar-addresses.js";
 import { BarSlots, SlotNumbers } from "./bar-slots.js";
@@ -29,6 +29,8 @@ import { without } from "./regions.js";
 export interface AssignedPlace {
   readonly bus: PciRootBus;
   readonly vm: VmFd;
+  /** Of the VM: there is one table of messages. */
+  readonly routes: MsiRoutes;
   /** Guest RAM. */
   readonly regions: readonly MemoryRegion[];
   readonly addresses: BarAddresses;
@@ -93,11 +95,10 @@ export class AssignedDevices {
 
   /** Throws HostError if the guest's memory cannot be pinned. */
   attach(place: AssignedPlace): void {
-    const { bus, vm, regions, addresses, deviceNumber, firstSlot, interruptRaised, guard } = place;
+    const { bus, vm, routes, regions, addresses, deviceNumber, firstSlot, interruptRaised, guard } = place;
     this.#report = place.report;
     this.#container.map(regions);
     const numbers = new SlotNumbers(firstSlot);
-    const routes = new MsiRoutes(vm);
     this.#opened.forEach(({ device, layout }, index) => {
       const report = (line: string): void => {
         place.report(`assigned device ${device.address}: ${line}`);

@@ -14,7 +14,7 @@ import type { Guard } from "../guard.js";
 import { decodeJournal, encodeEntry, encodeJournal, isAsBefore, journalOf } from "./fuse-journal.js";
 import { ReadableWatch } from "./readable-watch.js";
 import { SessionPage } from "./session-page.js";
-import { UsedNotification } from "./used-notification.js";
+import { UsedNotifications } from "./used-notification.js";
 import { endVirtiofsd, readWords, type Virtiofsd } from "./virtiofsd.js";
 
 /** Queues of the device. */
@@ -36,7 +36,7 @@ export class SharedFolder implements FsBackend {
   readonly #server: Virtiofsd;
   readonly #services: SharedFolderServices;
   readonly #kickFds: readonly number[];
-  readonly #call: UsedNotification;
+  readonly #calls: UsedNotifications;
   readonly #serves = new Array<boolean>(QUEUES).fill(false);
   readonly #endWatch: ReadableWatch;
   readonly #wordsWatch: ReadableWatch;
@@ -51,7 +51,7 @@ export class SharedFolder implements FsBackend {
     this.#services = services;
     const { guard } = services;
     this.#kickFds = Array.from({ length: QUEUES }, () => eventfd());
-    this.#call = new UsedNotification(guard);
+    this.#calls = new UsedNotifications(QUEUES, guard);
     this.#endWatch = new ReadableWatch(server.socket, guard);
     this.#wordsWatch = new ReadableWatch(server.wordsFd, guard);
     this.#endWatch.start(() => {
@@ -82,7 +82,7 @@ export class SharedFolder implements FsBackend {
         const kickFd = this.#kickFds[index];
         if (queue === undefined || kickFd === undefined) return;
         this.#serves[index] = true;
-        vhost.startQueue(index, queue, { kickFd, callFd: this.#call.fd }, this.#services.memory);
+        vhost.startQueue(index, queue, { kickFd, callFd: this.#calls.fd(index) }, this.#services.memory);
       });
     });
   }
@@ -109,13 +109,12 @@ export class SharedFolder implements FsBackend {
     return entries === undefined ? undefined : encodeJournal(entries);
   }
 
-  relay(used: (() => void) | undefined): void {
-    if (this.#state !== "alive" || !this.#call.relay(used)) return;
-    const { fd } = this.#call;
+  relay(used: ((queueIndex: number) => void) | undefined): void {
+    if (this.#state !== "alive" || !this.#calls.relay(used)) return;
     this.#ask(() => {
       const { vhost } = this.#server;
       this.#serves.forEach((isServed, index) => {
-        if (isServed) vhost.setCall(index, fd);
+        if (isServed) vhost.setCall(index, this.#calls.fd(index));
       });
       const isOver = used === undefined || !this.#serves.includes(true);
       if (!isOver && !vhost.sync(performance.now() + ANSWER_LIMIT_MS)) this.#lose(NO_ANSWER);
@@ -138,7 +137,7 @@ export class SharedFolder implements FsBackend {
     if (this.#state === "alive") this.#endServer();
     this.#state = "closed";
     for (const watch of this.#kickWatches) watch.close();
-    this.#call.close();
+    this.#calls.close();
     for (const fd of this.#kickFds) closeDescriptor(fd);
     this.#page.close();
   }
@@ -164,7 +163,9 @@ export class SharedFolder implements FsBackend {
     this.#kickFds.forEach((fd, queueIndex) => {
       events.connectKick(queueIndex, fd);
     });
-    events.connectInterrupt(this.#call.interruptFd);
+    this.#calls.interruptFds.forEach((fd, queueIndex) => {
+      events.connectInterrupt(queueIndex, fd);
+    });
   }
 
   /** A server that takes no message has gone, or is as good as that. */

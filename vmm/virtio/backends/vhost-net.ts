@@ -34,7 +34,7 @@ import type { DirectEvents } from "../device-host.js";
 import type { Guard } from "../guard.js";
 import { ReadableWatch } from "./readable-watch.js";
 import type { TapInterface } from "./tap-interface.js";
-import { UsedNotification } from "./used-notification.js";
+import { UsedNotifications } from "./used-notification.js";
 
 const VHOST_NET_DEVICE = "/dev/vhost-net";
 /** What each interface of this network namespace has moved, a line each. proc(5). */
@@ -83,7 +83,7 @@ export class VhostNet implements NetVhost {
   readonly #features: bigint;
   readonly #kickFds: readonly number[];
   readonly #kickWatches: readonly ReadableWatch[];
-  readonly #call: UsedNotification;
+  readonly #calls: UsedNotifications;
   readonly #serves = new Array<boolean>(QUEUES).fill(false);
   #isWired = false;
   #lastMoved: NetMoved = { rxFrames: 0, rxBytes: 0, txFrames: 0, txBytes: 0 };
@@ -99,7 +99,7 @@ export class VhostNet implements NetVhost {
     ioctlStruct(fd, "VHOST_SET_MEM_TABLE", VHOST_SET_MEM_TABLE, memoryTable(services.memory.regions));
     this.#kickFds = Array.from({ length: QUEUES }, () => eventfd());
     this.#kickWatches = this.#kickFds.map((kickFd) => new ReadableWatch(kickFd, services.guard));
-    this.#call = new UsedNotification(services.guard);
+    this.#calls = new UsedNotifications(QUEUES, services.guard);
   }
 
   start(features: bigint, queues: readonly (ServedQueue | undefined)[]): number {
@@ -141,8 +141,8 @@ export class VhostNet implements NetVhost {
     return this.#lastMoved;
   }
 
-  relay(used: (() => void) | undefined): void {
-    if (!this.#call.relay(used)) return;
+  relay(used: ((queueIndex: number) => void) | undefined): void {
+    if (!this.#calls.relay(used)) return;
     // Returns when what was being signalled is.
     this.#serves.forEach((isServed, index) => {
       if (isServed) this.#setCall(index);
@@ -176,7 +176,7 @@ export class VhostNet implements NetVhost {
     for (const watch of this.#kickWatches) watch.close();
     closeSync(this.#fd);
     closeSync(this.#countsFd);
-    this.#call.close();
+    this.#calls.close();
     for (const fd of this.#kickFds) closeDescriptor(fd);
   }
 
@@ -197,7 +197,9 @@ export class VhostNet implements NetVhost {
     this.#kickFds.forEach((fd, queueIndex) => {
       events.connectKick(queueIndex, fd);
     });
-    events.connectInterrupt(this.#call.interruptFd);
+    this.#calls.interruptFds.forEach((fd, queueIndex) => {
+      events.connectInterrupt(queueIndex, fd);
+    });
   }
 
   /** The transport has checked that the queue lies in RAM. */
@@ -221,7 +223,7 @@ export class VhostNet implements NetVhost {
   }
 
   #setCall(index: number): void {
-    ioctlStruct(this.#fd, "VHOST_SET_VRING_CALL", VHOST_SET_VRING_CALL, Int32Array.of(index, this.#call.fd));
+    ioctlStruct(this.#fd, "VHOST_SET_VRING_CALL", VHOST_SET_VRING_CALL, Int32Array.of(index, this.#calls.fd(index)));
   }
 
   #setBackend(index: number, fd: number): void {
