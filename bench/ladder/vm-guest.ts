@@ -2,7 +2,7 @@
 // how the guest ends its monitor.
 import { join } from "node:path";
 import { packageRoot } from "../../vmm/host/guest-files.js";
-import { OWN_KERNEL_CMDLINE, QUIET_CMDLINE } from "../../vmm/config/defaults.js";
+import { NO_PCI_CMDLINE, OWN_KERNEL_CMDLINE, QUIET_CMDLINE } from "../../vmm/config/defaults.js";
 import { labInWords } from "../stamp.js";
 import { acceleratorKind, hasHardwareVirtualization, isInLab } from "../../vmm/host/facts.js";
 
@@ -23,7 +23,7 @@ export function vmCmdline([file = "", ...argv]: readonly string[], ending: Endin
   const first = ending === "switch-off" ? "then-switch-off" : "then-reboot";
   const exec = Buffer.from([file, first, ...argv].join("\0")).toString("base64url");
   const words = ending === "t" ? OWN_KERNEL_CMDLINE.replace("reboot=k", "reboot=t") : OWN_KERNEL_CMDLINE;
-  return `${words} ${QUIET_CMDLINE} vmlet.exec=${exec} vmlet.tty=raw`;
+  return `${words} ${NO_PCI_CMDLINE} ${QUIET_CMDLINE} vmlet.exec=${exec} vmlet.tty=raw`;
 }
 
 /** What executes the kernel code of vmlet's guests, in words. */

@@ -196,10 +196,10 @@ describe("arguments: plain ones are read without Node's parser", () => {
     assert.ok(plain > 5000, `only ${String(plain)} were plain`);
   });
 
-  it("--pci without a kernel that has a driver for it is refused before anything is looked for", async () => {
-    await assert.rejects(boot(["--pci"]), (error) => {
+  it("a device of the host beside a template is refused before anything is looked for", async () => {
+    await assert.rejects(boot(["--vfio", "01:00.0", "--from-template"]), (error) => {
       assert.ok(error instanceof UsageError);
-      assert.match(error.message, /^vmlet boot: --pci needs a --kernel with PCI/);
+      assert.match(error.message, /^vmlet boot: --vfio and --from-template contradict each other/);
       return true;
     });
   });

@@ -162,7 +162,9 @@ describe("docs: doctor", () => {
 
 describe("docs: guest/README", () => {
   it("the options that it lists are in the kernels' configurations", () => {
-    const configured = ["base", "containers", "fast"].map((name) => textOf(`guest/kernel/${name}.config`)).join("\n");
+    const configured = ["base", "containers", "fast", "pci"]
+      .map((name) => textOf(`guest/kernel/${name}.config`))
+      .join("\n");
     const table = rows(section("guest/README.md", "Options, by what needs them"));
     const names = table.flatMap(([, text = ""]) =>
       [...text.matchAll(/\b[A-Z][A-Z\d]+(?:_[A-Z\d]+)*\b/g)].map(([name]) => name),

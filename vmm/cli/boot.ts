@@ -1,7 +1,7 @@
 // `vmlet boot`: options -> VM -> exit code. DESIGN.md, "Boot".
 import { existsSync } from "node:fs";
 import { checkGuest, type BuildOptions } from "../machine/builder.js";
-import { OWN_KERNEL_CMDLINE, consoleParameter } from "../config/defaults.js";
+import { NO_PCI_CMDLINE, OWN_KERNEL_CMDLINE, consoleParameter } from "../config/defaults.js";
 import { resolveConfig } from "../config/resolve.js";
 import type { ResolvedConfig } from "../config/types.js";
 import type { Quirks } from "../fixups/quirks.js";
@@ -34,12 +34,6 @@ export async function boot(argv: readonly string[], { isRehearsal = false } = {}
     return 0;
   }
   if (options.configFile !== undefined) return bootConfigured(options, options.configFile);
-  if (options.pci && options.kernel === undefined) {
-    throw new UsageError("vmlet boot: --pci needs a --kernel with PCI: vmlet's own have none");
-  }
-  if (options.vfio.length > 0 && options.kernel === undefined) {
-    throw new UsageError("vmlet boot: --vfio needs a --kernel with PCI and the device's driver: vmlet's own have none");
-  }
   if (options.vfio.length > 0 && options.fromTemplate) {
     throw new UsageError("vmlet boot: --vfio and --from-template contradict each other: such a guest cannot be saved");
   }
@@ -135,10 +129,13 @@ async function run(
  * can serve. A disk's own init may be systemd, which freezes without control groups.
  */
 function withFittingKernel(options: BootOptions, config: ResolvedConfig, choice: Choice): ResolvedConfig {
+  if (options.kernel !== undefined) return config;
   const isEmulated = choice.kind === "kvm" && choice.quirks !== undefined;
   const startsDisksInit = config.initrd === undefined;
-  const canBeFast = config.cpus === 1 && config.protocol !== "pvh" && !startsDisksInit;
-  return isEmulated && options.kernel === undefined && canBeFast ? { ...config, kernel: fastKernel() } : config;
+  const canBeFast = config.cpus === 1 && config.protocol !== "pvh" && !startsDisksInit && !config.pci;
+  if (isEmulated && canBeFast) return { ...config, kernel: fastKernel() };
+  const looksForBus = config.pci || options.bareCmdline;
+  return looksForBus ? config : { ...config, cmdline: `${NO_PCI_CMDLINE} ${config.cmdline}` };
 }
 
 function vmConfig(options: BootOptions) {

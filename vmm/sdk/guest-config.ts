@@ -1,5 +1,5 @@
 // The machine of a VM that runs programs: the package's own kernel and init, the root as its first disk.
-import { consoleParameter, ERRORS_CMDLINE, OWN_KERNEL_CMDLINE } from "../config/defaults.js";
+import { consoleParameter, ERRORS_CMDLINE, NO_PCI_CMDLINE, OWN_KERNEL_CMDLINE } from "../config/defaults.js";
 import { diskName, type DiskConfig } from "../config/disks.js";
 import type { NetConfig } from "../config/nets.js";
 import { resolveConfig } from "../config/resolve.js";
@@ -27,12 +27,14 @@ export function volumeDevice(index: number): string {
  */
 export function guestConfig(spec: VmSpec, quirks: Quirks | undefined, volumeDisks?: readonly string[]): ResolvedConfig {
   const isEmulated = quirks !== undefined;
+  const isFast = isEmulated && spec.cpus === 1;
   const config = resolveConfig({
-    kernel: isEmulated && spec.cpus === 1 ? fastKernel() : defaultKernel(),
+    kernel: isFast ? fastKernel() : defaultKernel(),
     initrd: tinyInitrd(),
     cmdline: [
       consoleParameter("serial"),
       OWN_KERNEL_CMDLINE,
+      ...(isFast ? [] : [NO_PCI_CMDLINE]),
       ERRORS_CMDLINE,
       // An emulated kernel spends a tenth of its time on counting the pages of each group.
       ...(isEmulated && spec.hasNoMemoryGroups === true ? ["cgroup_disable=memory"] : []),
