@@ -10,6 +10,8 @@ import type { NotificationEvents } from "./device-host.js";
 /** What a driver writes: a queue's number, 16 bits (virtio 1.2 §4.1.5.2). */
 const WRITE_BYTES = 2;
 
+type Doorkeeper = Pick<VmFd, "connectIoeventfd" | "disconnectIoeventfd">;
+
 interface Doorbells {
   /** By queue. */
   readonly fds: Map<number, number>;
@@ -19,12 +21,12 @@ interface Doorbells {
 }
 
 export class PciDoorbells implements NotificationEvents {
-  readonly #vm: VmFd;
+  readonly #vm: Doorkeeper;
   readonly #devices: Doorbells[] = [];
   // Keeps the handles: a collected one would never call back.
   readonly #events: { readonly fd: number; readonly poll: PollHandle }[] = [];
 
-  constructor(vm: VmFd) {
+  constructor(vm: Doorkeeper) {
     this.#vm = vm;
   }
 
