@@ -81,7 +81,7 @@ describe("boot: pci", function () {
     const { stdout } = await guest.shell(
       `truncate -s 16M ${DISK}
        timeout 500 $VMLET boot --accel kvm --quiet --pci --kernel ${debianKernel} --initrd ${debianInitramfs} --memory 256 --cpus 2 ` +
-        `--disk path=${DISK} --net tap=auto,ip=${HOST}/24 --balloon 0 --report /tmp/pci-report -- sh -c "$SCRIPT" </dev/null
+        `--disk path=${DISK} --net tap=auto,ip=${HOST}/24,vhost=off --balloon 0 --report /tmp/pci-report -- sh -c "$SCRIPT" </dev/null
        echo "status $?"; cat /tmp/pci-report; rm -f ${DISK} /tmp/pci-report`.replace(
           '"$SCRIPT"',
           `'${script.replaceAll("'", "'\\''")}'`,
