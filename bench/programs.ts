@@ -1,7 +1,7 @@
 // The C programs of bench/c, compiled into bench/out when their source is newer.
 import { execFileSync, spawnSync } from "node:child_process";
 import { copyFileSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import { C_FLAGS, FREESTANDING_FLAGS } from "./c-flags.js";
 
 const SOURCES = "bench/c";
@@ -38,15 +38,15 @@ export function programOfGuests(name: string): string {
   return compile([join(SOURCES, `${name}.c`), GUEST_RUNTIME], name, FREESTANDING_FLAGS);
 }
 
-/** Path of that initramfs, the package's own without `base`, with that program in /bin. */
-export function initramfsWith(name: string, base = "guest/out/initramfs.cpio"): string {
+/** Path of the package's initramfs with that program in /bin. */
+export function initramfsWith(name: string): string {
   const program = programOfGuests(name);
   const root = join(OUTPUT, `${name}-root`);
   mkdirSync(join(root, "bin"), { recursive: true });
   copyFileSync(program, join(root, "bin", name));
   const archive = execFileSync("sh", ["-c", "find . -mindepth 1 | cpio --quiet -o -H newc"], { cwd: root });
-  const initramfs = join(OUTPUT, `${name}-${basename(base)}`);
+  const initramfs = join(OUTPUT, `${name}.cpio`);
   // The kernel unpacks archives that follow each other.
-  writeFileSync(initramfs, Buffer.concat([readFileSync(base), archive]));
+  writeFileSync(initramfs, Buffer.concat([readFileSync("guest/out/initramfs.cpio"), archive]));
   return initramfs;
 }

@@ -2,9 +2,7 @@
 // and guest program (bench/c/device-load.c), the same disk image and TAP interfaces on the same host.
 import { mkdirSync, writeFileSync } from "node:fs";
 import { randomBytes } from "node:crypto";
-import { withDebianModules, PCI_MODULES } from "../../test/helpers/guest-images.js";
 import { EXIT_REBOOT } from "../../vmm/host/exit-codes.js";
-import { labBase } from "../../vmm/lab/image.js";
 import {
   hasSeries,
   measure,
@@ -20,7 +18,7 @@ import {
 } from "../harness.js";
 import { compileProgram, initramfsWith } from "../programs.js";
 import { qemuArguments, vmletArguments, type GuestImages } from "./guest.js";
-import { DEBIAN_KERNEL, LAB_QEMU, LAB_VMLET, LabHost, OUR_KERNEL } from "./lab-host.js";
+import { LAB_QEMU, LAB_VMLET, LabHost, OUR_KERNEL } from "./lab-host.js";
 
 const DISK_MIB = 64;
 const DISK_FILE = "bench/out/device-disk.img";
@@ -71,16 +69,12 @@ const VHOST: Interface = {
   vhost: "on",
 };
 
-/** How the guest finds its devices; Debian's kernel has PCI, ours none. */
+/** How the guest finds its devices. */
 interface Bus {
   readonly images: GuestImages;
   readonly ours: string;
   readonly theirs: string;
-  /** Of what the guest runs. */
-  readonly command: (load: readonly string[]) => readonly string[];
   readonly vmlet: readonly string[];
-  /** vmlet's vhost-net serves a device on it. */
-  readonly hasVhost: boolean;
   /** QEMU's machine, and what else it is told. */
   readonly machine: string;
   readonly qemu: readonly string[];
@@ -92,25 +86,18 @@ const MMIO: Bus = {
   images: { ...OUR_KERNEL, initrd: "/input/bench/device-load.cpio" },
   ours: "vmlet",
   theirs: "QEMU microvm",
-  command: (load) => load,
   vmlet: [],
-  hasVhost: true,
-  // Virtio 1, which its virtio-mmio does not use by itself; and without ACPI, which our kernel does not have, it names the devices
+  // Virtio 1, which its virtio-mmio does not use by itself; and without ACPI, which the kernel does not have, it names the devices
   // on the command line.
   machine: "microvm,acpi=off",
   qemu: ["-global", "virtio-mmio.force-legacy=false"],
   qemuDevice: ["device"],
 };
 const PCI: Bus = {
-  images: { ...DEBIAN_KERNEL, initrd: "/input/bench/device-load-debian.cpio" },
+  images: { ...MMIO.images, hasPci: true },
   ours: "vmlet --pci",
   theirs: "QEMU q35",
-  command: (load) => {
-    const modules = PCI_MODULES.map((name) => `insmod /modules/${name}.ko`).join("; ");
-    return ["sh", "-c", `${modules}; exec ${load.join(" ")}`];
-  },
   vmlet: ["--pci"],
-  hasVhost: false,
   machine: "q35",
   qemu: [],
   // No program of the firmware's for a boot from the network.
@@ -155,10 +142,9 @@ function guest(
   };
 }
 
-function vmlet(host: LabHost, bus: Bus, all: readonly Interface[]): Variant {
-  const interfaces = all.filter(({ vhost }) => bus.hasVhost || vhost === "off");
+function vmlet(host: LabHost, bus: Bus, interfaces: readonly Interface[]): Variant {
   const argv = [
-    ...[...LAB_VMLET, ...vmletArguments(bus.images, bus.command(loadOf(interfaces))), ...bus.vmlet],
+    ...[...LAB_VMLET, ...vmletArguments(bus.images, loadOf(interfaces)), ...bus.vmlet],
     ...["--disk", `path=${DISK},readonly`],
     ...interfaces.flatMap(({ tap, mac, vhost }) => ["--net", `tap=${tap},mac=${mac},vhost=${vhost}`]),
   ];
@@ -175,7 +161,7 @@ function qemu(host: LabHost, bus: Bus, interfaces: readonly Interface[]): Varian
     return ["-device", [`virtio-${name}-${suffix}`, ...all, ...words].join(",")];
   };
   const argv = [
-    ...[LAB_QEMU, ...qemuArguments(bus.images, bus.command(loadOf(interfaces)), "host", bus.machine), ...bus.qemu],
+    ...[LAB_QEMU, ...qemuArguments(bus.images, loadOf(interfaces), "host", bus.machine), ...bus.qemu],
     ...["-drive", `file=${DISK},format=raw,if=none,id=disk,readonly=on,cache=writeback,aio=io_uring`],
     ...device("blk", "drive=disk"),
     ...interfaces.flatMap(({ name, tap, mac, vhost }) => [
@@ -190,13 +176,8 @@ async function run(context: BenchContext): Promise<BenchResult> {
   context.progress("the lab is starting");
   mkdirSync("bench/out", { recursive: true });
   writeFileSync(DISK_FILE, randomBytes(DISK_MIB * 2 ** 20));
-  const { kernel } = await labBase(process.cwd());
   const host = await LabHost.start([
     { from: initramfsWith("device-load"), to: "bench/device-load.cpio" },
-    {
-      from: initramfsWith("device-load", withDebianModules(kernel, "bench/out")),
-      to: "bench/device-load-debian.cpio",
-    },
     { from: compileProgram("net-peer"), to: "bench/net-peer" },
     { from: DISK_FILE, to: "bench/device-disk.img" },
   ]);
@@ -238,7 +219,7 @@ function targets(measured: Measurements): Target[] {
 const NOTES = [
   "In the lab: AMD-V emulated by QEMU TCG, Debian's kernel and its kvm_amd, 2 CPUs. Times are many times those of hardware.",
   "One vCPU; figures by the guest's clock, after a warm-up of each load. The disk is read with O_DIRECT; its image lies in the host's page cache.",
-  "virtio-mmio: vmlet's own kernel on both sides; virtio-pci: Debian's. net_vhost: the guest's second interface, with vhost-net.",
+  "vmlet's own kernel on both sides. net_vhost: the guest's second interface, with vhost-net.",
   "first_second: without any warm-up, as the first requests after the boot meet a monitor.",
   "A target says how many times as much QEMU moves as vmlet does: up to 1 is vmlet's.",
 ];
