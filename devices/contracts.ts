@@ -38,6 +38,8 @@ export interface GuestMemory {
   readU16(gpa: number): number;
   readU32(gpa: number): number;
   readU64(gpa: number): bigint;
+  /** 16 bytes at once, as four numbers of 32 bits: a descriptor of a queue. */
+  read4U32(gpa: number, into: Uint32Array): void;
   writeU8(gpa: number, value: number): void;
   writeU16(gpa: number, value: number): void;
   writeU32(gpa: number, value: number): void;

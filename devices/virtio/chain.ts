@@ -17,6 +17,9 @@ export class DescriptorChain {
   /** Device-writable buffers. */
   readonly writable: Segments;
 
+  /** struct virtq_desc (§2.7.5), as it was when it was read: the address's halves, the length, flags and next. */
+  readonly #descriptor = new Uint32Array(4);
+
   /** `capacity` descriptors: the size of the queue. */
   constructor(capacity: number) {
     this.readable = new Segments(capacity);
@@ -26,6 +29,7 @@ export class DescriptorChain {
   /** Walks the chain from `head` in the table at `tableGpa`, which the caller has checked to be RAM. */
   walk(memory: GuestMemory, tableGpa: number, size: number, head: number, allowIndirect: boolean): void {
     const { readable, writable } = this;
+    const descriptor = this.#descriptor;
     this.head = head;
     readable.clear();
     writable.clear();
@@ -36,10 +40,10 @@ export class DescriptorChain {
     let isWritable = false;
     for (let steps = 0; ;) {
       if (index >= count) throw new QueueError(`Descriptor ${String(index)} is not in a table of ${String(count)}`);
-      const descriptor = table + index * VIRTQ_DESC_SIZE;
-      const gpa = memory.readU32(descriptor) + memory.readU32(descriptor + 4) * 2 ** 32;
-      const length = memory.readU32(descriptor + 8);
-      const flagsAndNext = memory.readU32(descriptor + 12);
+      memory.read4U32(table + index * VIRTQ_DESC_SIZE, descriptor);
+      const gpa = (descriptor[0] ?? 0) + (descriptor[1] ?? 0) * 2 ** 32;
+      const length = descriptor[2] ?? 0;
+      const flagsAndNext = descriptor[3] ?? 0;
 
       if ((flagsAndNext & VIRTQ_DESC_F_INDIRECT) !== 0) {
         if (!allowIndirect) throw new QueueError("Indirect descriptor without VIRTIO_RING_F_INDIRECT_DESC");

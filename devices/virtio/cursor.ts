@@ -2,7 +2,13 @@
 // (virtio 1.2 §2.7.4.1), so nothing may assume that a header lies in one descriptor.
 import type { GuestMemory } from "../contracts.js";
 import { QueueError } from "./queue-error.js";
-import type { Segments } from "./segments.js";
+import { Segments } from "./segments.js";
+
+const NOTHING = new Segments(0);
+
+function tooShort(): QueueError {
+  return new QueueError("Chain is shorter than the request that it holds");
+}
 
 /** A position in a list of segments; one object serves every chain of a queue. */
 class Cursor {
@@ -27,11 +33,26 @@ class Cursor {
 
   /** Moves the next `length` bytes' ranges to the end of `into`, for a backend to fill or to send. */
   take(length: number, into: Segments): void {
+    const { gpas, lengths, count } = this.#segments ?? NOTHING;
+    let index = this.#index;
+    let offset = this.#offset;
+    // In one loop: a long request has hundreds of ranges.
     for (let left = length; left > 0;) {
-      const piece = Math.min(left, this.contiguous());
-      into.append(this.claim(piece), piece);
+      if (index >= count) throw tooShort();
+      const here = (lengths[index] ?? 0) - offset;
+      const piece = Math.min(left, here);
+      into.append((gpas[index] ?? 0) + offset, piece);
       left -= piece;
+      if (piece === here) {
+        index++;
+        offset = 0;
+      } else {
+        offset += piece;
+      }
     }
+    this.#index = index;
+    this.#offset = offset;
+    this.remaining -= length;
   }
 
   skip(length: number): void {
@@ -55,7 +76,7 @@ class Cursor {
   protected contiguous(): number {
     const segments = this.#segments;
     if (segments === undefined || this.#index >= segments.count) {
-      throw new QueueError("Chain is shorter than the request that it holds");
+      throw tooShort();
     }
     return (segments.lengths[this.#index] ?? 0) - this.#offset;
   }

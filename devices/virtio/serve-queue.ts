@@ -23,6 +23,7 @@ export class Turn {
   #amount: number;
   readonly #endMs: number;
   readonly #now: (() => number) | undefined;
+  #hasBegun = false;
 
   /** `now`: monotonic `ms`, a must for limits with `ms`. */
   constructor({ steps, amount = Infinity, ms = Infinity }: TurnLimits, now?: () => number) {
@@ -33,7 +34,9 @@ export class Turn {
   }
 
   get isOver(): boolean {
-    return this.#steps <= 0 || this.#amount <= 0 || (this.#now !== undefined && this.#now() >= this.#endMs);
+    if (this.#steps <= 0 || this.#amount <= 0) return true;
+    // Nobody looks at the clock before the first step: a look costs as much as a small system call.
+    return this.#now !== undefined && this.#hasBegun && this.#now() >= this.#endMs;
   }
 
   /** What is left of the amount. */
@@ -47,6 +50,7 @@ export class Turn {
 
   /** Counts a step. */
   step(): void {
+    this.#hasBegun = true;
     this.#steps--;
   }
 }

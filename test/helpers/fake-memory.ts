@@ -41,6 +41,9 @@ export class FakeMemory implements GuestMemory {
   orU16(gpa: number, bits: number): void {
     this.writeU16(gpa, this.readU16(gpa) | bits);
   }
+  read4U32(gpa: number, into: Uint32Array): void {
+    for (let word = 0; word < 4; word++) into[word] = this.readU32(gpa + 4 * word);
+  }
   writeU8(gpa: number, value: number): void {
     this.#data.setUint8(gpa, value);
   }

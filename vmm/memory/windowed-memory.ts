@@ -104,6 +104,15 @@ export class WindowedMemory implements GuestMemory {
     return data.getBigUint64(gpa - base, true);
   }
 
+  read4U32(gpa: number, into: Uint32Array): void {
+    const { data, gpa: base } = this.#window(gpa, 16);
+    const at = gpa - base;
+    into[0] = data.getUint32(at, true);
+    into[1] = data.getUint32(at + 4, true);
+    into[2] = data.getUint32(at + 8, true);
+    into[3] = data.getUint32(at + 12, true);
+  }
+
   writeU8(gpa: number, value: number): void {
     const { data, gpa: base } = this.#window(gpa, 1);
     data.setUint8(gpa - base, value);
