@@ -269,6 +269,19 @@ describe("windowed memory", () => {
         assert.equal(memory.readU64(gpa), BigInt(gpa) * 0x0101_0101n);
       }
     }
+    const four = new Uint32Array(4);
+    for (const { gpa: start, size } of ranges) {
+      for (let gpa = start; gpa + 16 <= start + size; gpa++) {
+        memory.read4U32(gpa, four);
+        assert.deepEqual(
+          [...four],
+          [0, 4, 8, 12].map((offset) => memory.readU32(gpa + offset)),
+        );
+      }
+      assert.throws(() => {
+        memory.read4U32(start + size - 15, four);
+      }, GuestMemoryError);
+    }
     // A view each 0x100 bytes and the small first one: made once, kept, never longer than asked for.
     assert.equal(views.length, 1 + 6 + 10);
     assert.ok(Math.max(...views) <= 0x110);

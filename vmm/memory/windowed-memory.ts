@@ -14,7 +14,7 @@ export interface RamRange {
 export interface WindowOptions {
   /** `bytes` of the longest view. */
   readonly viewBytes: number;
-  /** `bytes` that a window shares with the next one: even, and no less than the longest number has. */
+  /** `bytes` that a window shares with the next one: even, and no less than the 16 of the longest read. */
   readonly overlapBytes: number;
   /** `bytes` from address 0 that the first view holds until more of the first region is wanted. */
   readonly firstViewBytes?: number;
