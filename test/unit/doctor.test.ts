@@ -5,7 +5,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { CHECKS, PASSTHROUGH_CHECKS, lookAt } from "../../vmm/doctor/all-checks.js";
-import { vfioDevices } from "../../vmm/doctor/checks/passthrough.js";
+import { vfio, vfioDevices } from "../../vmm/doctor/checks/passthrough.js";
 import type { Finding } from "../../vmm/doctor/checks.js";
 import { containerEngine } from "../../vmm/doctor/container.js";
 import { fixScript } from "../../vmm/doctor/fix-script.js";
@@ -63,6 +63,16 @@ describe("doctor: diagnoses", () => {
         "0000:02:00.0: can be given to a guest, in group 6 with 0000:02:00.1; " +
         "0000:02:00.1: without a driver, in group 6 with 0000:02:00.0",
     );
+  });
+
+  it("vfio: by groups, by iommufd, or both", () => {
+    const told = (...paths: readonly string[]): string | undefined =>
+      lookAt(fixtureHost({ files: Object.fromEntries(paths.map((path) => [path, ""])) }), [vfio])[0]?.detail;
+    const groups = ["/dev/vfio/vfio", "/dev/vfio/7", "/dev/vfio/12"];
+    const devices = ["/dev/iommu", "/dev/vfio/devices/vfio0"];
+    assert.equal(told(...groups), "2 groups of devices are bound to it");
+    assert.equal(told(...devices), "1 devices by iommufd");
+    assert.equal(told(...groups, ...devices), "2 groups of devices are bound to it, 1 devices by iommufd");
   });
 
   it("guest: built is what one kind of host needs, and what is not there is said", () => {

@@ -1,12 +1,14 @@
-// Needs: gcc and Debian's linux-libc-dev. Every number of kvm-abi.ts, vfio-abi.ts and vhost-abi.ts against the C compiler's.
+// Needs: gcc and Debian's linux-libc-dev. Every number of kvm-abi.ts, vfio-abi.ts, iommufd-abi.ts and vhost-abi.ts against the C compiler's.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as kvm from "../../vmm/sys/kvm-abi.js";
+import * as iommufd from "../../vmm/sys/iommufd-abi.js";
 import * as vfio from "../../vmm/sys/vfio-abi.js";
 import * as vhost from "../../vmm/sys/vhost-abi.js";
+import { skip } from "../helpers/skip.js";
 
 /** Members of kvm_run's exit union, and the nested structures of others, as C spells them. */
 const NESTED: Readonly<Record<string, readonly string[]>> = {
@@ -31,14 +33,15 @@ function member(structure: string, field: string): string {
   return prefix === undefined ? field : `${prefix}.${field.slice(prefix.length + 1)}`;
 }
 
-/** C expression and expected value of everything that the module exports. */
-function expectations(): [name: string, expression: string, value: number][] {
-  return Object.entries({ ...kvm, ...vfio, ...vhost }).flatMap(([name, value]): [string, string, number][] => {
+/** C expression and expected value of everything that the modules export. */
+function expectations(exported: object): [name: string, expression: string, value: number][] {
+  const values = Object.entries(exported) as [string, number | Readonly<Record<string, number>>][];
+  return values.flatMap(([name, value]): [string, string, number][] => {
     if (typeof value === "object") {
       return Object.entries(value).map(([field, offset]) => [
         `${name}.${field}`,
         `offsetof(struct ${name}, ${member(name, field)})`,
-        offset as number,
+        offset,
       ]);
     }
     if (name.startsWith("SIZEOF_")) {
@@ -48,33 +51,39 @@ function expectations(): [name: string, expression: string, value: number][] {
   });
 }
 
-describe("kvm-abi", () => {
-  it("every constant, size, offset and request number is the compiler's", function () {
-    this.timeout(30_000);
-    const expected = expectations();
+const HEADERS = ["linux/kvm.h", "linux/vfio.h", "linux/vhost.h"];
+const IOMMUFD_HEADER = "linux/iommufd.h";
+
+describe("kvm-abi", function () {
+  this.timeout(30_000);
+
+  it("every constant, size, offset and request number is the compiler's", () => {
+    const expected = expectations({ ...kvm, ...vfio, ...vhost });
     assert.ok(expected.length > 300, `${String(expected.length)} values are exported`);
-    const folder = mkdtempSync(join(tmpdir(), "vmlet-test-"));
-    try {
-      const lines = expected.map(([, expression]) => `  printf("%llu\\n", (unsigned long long)(${expression}));`);
-      const source = [
-        "#include <stddef.h>",
-        "#include <stdio.h>",
-        "#include <linux/kvm.h>",
-        "#include <linux/vfio.h>",
-        "#include <linux/vhost.h>",
-        "int main(void) {",
-        ...lines,
-        "}",
-      ];
-      writeFileSync(join(folder, "abi.c"), source.join("\n"));
-      execFileSync("gcc", ["-o", join(folder, "abi"), join(folder, "abi.c")]);
-      const actual = execFileSync(join(folder, "abi"), { encoding: "utf8" }).trim().split("\n").map(Number);
-      const wrong = expected.flatMap(([name, , value], i) =>
-        value >>> 0 === (actual[i] ?? -1) >>> 0 ? [] : [`${name} is ${String(value)}, C says ${String(actual[i])}`],
-      );
-      assert.deepEqual(wrong, []);
-    } finally {
-      rmSync(folder, { recursive: true });
-    }
+    assert.deepEqual(differences(expected, HEADERS), []);
+  });
+
+  it("those of iommufd, where the headers are new enough to have them", function () {
+    const flags = ["-include", "linux/vfio.h", "-E", "-dM", "-"];
+    const macros = execFileSync("gcc", flags, { input: "", encoding: "utf8" });
+    if (!macros.includes(" VFIO_DEVICE_BIND_IOMMUFD ")) skip(this, "the kernel's headers are older than Linux 6.6");
+    assert.deepEqual(differences(expectations(iommufd), [...HEADERS, IOMMUFD_HEADER]), []);
   });
 });
+
+/** What is wrong, a line each. */
+function differences(expected: ReturnType<typeof expectations>, headers: readonly string[]): string[] {
+  const folder = mkdtempSync(join(tmpdir(), "vmlet-test-"));
+  try {
+    const lines = expected.map(([, expression]) => `  printf("%llu\\n", (unsigned long long)(${expression}));`);
+    const includes = ["stddef.h", "stdio.h", ...headers].map((header) => `#include <${header}>`);
+    writeFileSync(join(folder, "abi.c"), [...includes, "int main(void) {", ...lines, "}"].join("\n"));
+    execFileSync("gcc", ["-o", join(folder, "abi"), join(folder, "abi.c")]);
+    const actual = execFileSync(join(folder, "abi"), { encoding: "utf8" }).trim().split("\n").map(Number);
+    return expected.flatMap(([name, , value], i) =>
+      value >>> 0 === (actual[i] ?? -1) >>> 0 ? [] : [`${name} is ${String(value)}, C says ${String(actual[i])}`],
+    );
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}

@@ -9,6 +9,7 @@ export const EINVAL = 22;
 export const EIO = 5;
 export const EBADF = 9;
 export const EAGAIN = 11;
+export const EBUSY = 16;
 export const ENODEV = 19;
 export const ENOTTY = 25;
 export const EPIPE = 32;

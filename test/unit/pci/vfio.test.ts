@@ -5,7 +5,7 @@ import { describeConfig, resolveDescribed } from "../../../vmm/config/describe.j
 import { pciAddress } from "../../../vmm/config/vfio.js";
 import { BarAddresses } from "../../../vmm/pci/vfio/bar-addresses.js";
 import { BarSlots, SlotNumbers } from "../../../vmm/pci/vfio/bar-slots.js";
-import { assignableGroup, hostDevices } from "../../../vmm/pci/vfio/host-devices.js";
+import { assignableGroup, deviceNode, hostDevices } from "../../../vmm/pci/vfio/host-devices.js";
 import { readRegionInfo, without } from "../../../vmm/pci/vfio/regions.js";
 import type { MemoryRegion } from "../../../vmm/memory/guest-memory.js";
 
@@ -92,6 +92,13 @@ describe("vfio: the host's devices", () => {
       hostDevices(sys).map(({ address }) => address),
       ["0000:01:00.0", "0000:01:00.1"],
     );
+  });
+
+  it("its own node, by which iommufd takes it, where the host's kernel makes one", () => {
+    make("0000:01:00.0", "7", "vfio-pci");
+    assert.equal(deviceNode("0000:01:00.0", sys), undefined);
+    files.set("/sys/bus/pci/devices/0000:01:00.0/vfio-dev/vfio3/dev", "511:3");
+    assert.equal(deviceNode("0000:01:00.0", sys), "/dev/vfio/devices/vfio3");
   });
 
   it("one error each: not there, a bridge, no group, another driver, none, a companion's driver", () => {

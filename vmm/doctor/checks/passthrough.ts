@@ -1,5 +1,13 @@
 // What it takes to hand a device of the host to a guest (doctor --passthrough): vmlet boot --vfio, or another monitor.
-import { bindCommand, hostDevices, obstacle, VFIO_PCI, type HostDevice } from "../../pci/vfio/host-devices.js";
+import {
+  bindCommand,
+  CONTAINER,
+  hostDevices,
+  IOMMUFD,
+  obstacle,
+  VFIO_PCI,
+  type HostDevice,
+} from "../../pci/vfio/host-devices.js";
 import { here, type Check } from "../checks.js";
 import type { HostView } from "../host-view.js";
 import { softLimit } from "./memory.js";
@@ -37,14 +45,19 @@ export const vfio: Check = {
   worst: "note",
   look: ({ files }) => {
     const title = "VFIO";
-    if (files.facts("/dev/vfio/vfio") !== undefined) {
-      const bound = files.list("/dev/vfio").filter((name) => name !== "vfio").length;
-      return { status: "ok", title, detail: `${String(bound)} groups of devices are bound to it` };
+    const ways: string[] = [];
+    if (files.facts(CONTAINER) !== undefined) {
+      const bound = files.list("/dev/vfio").filter((name) => /^\d+$/.test(name)).length;
+      ways.push(`${String(bound)} groups of devices are bound to it`);
     }
+    if (files.facts(IOMMUFD) !== undefined) {
+      ways.push(`${String(files.list("/dev/vfio/devices").length)} devices by iommufd`);
+    }
+    if (ways.length > 0) return { status: "ok", title, detail: ways.join(", ") };
     return {
       status: "note",
       title,
-      detail: "there is no /dev/vfio/vfio",
+      detail: `there is no ${CONTAINER}, and no ${IOMMUFD}`,
       cure: "load vfio-pci and bind the device to it",
       commands: [here("sudo modprobe vfio-pci"), here("sudo driverctl set-override <DEVICE> vfio-pci")],
     };

@@ -19,10 +19,12 @@ import type { PciRootBus } from "../root-bus.js";
 import type { BarAddresses } from "./bar-addresses.js";
 import { BarSlots, SlotNumbers } from "./bar-slots.js";
 import { VfioContainer } from "./container.js";
+import type { DmaSpace } from "./dma-space.js";
 import { VfioDevice, type MappedSpan } from "./device.js";
 import { DeviceLoss } from "./device-loss.js";
 import { assignableGroup } from "./host-devices.js";
 import { AssignedInterrupts } from "./interrupts.js";
+import { IommufdSpace } from "./iommufd.js";
 import { without } from "./regions.js";
 
 /** What they need of the machine. */
@@ -49,21 +51,22 @@ interface Opened {
 }
 
 export class AssignedDevices {
-  readonly #container: VfioContainer;
+  readonly #space: DmaSpace;
   readonly #opened: Opened[] = [];
   /** What stands between a device and the guest. */
   readonly #attached: { relay?(isOn: boolean): void; close(): void }[] = [];
   #report: (line: string) => void = () => undefined;
 
-  private constructor(container: VfioContainer) {
-    this.#container = container;
+  private constructor(space: DmaSpace) {
+    this.#space = space;
   }
 
   /** Throws HostError, and leaves nothing behind then. */
   static open(addresses: readonly string[]): AssignedDevices {
     // All of them first: what /sys tells needs no rights and opens nothing.
     const groups = addresses.map((address) => ({ address, group: assignableGroup(address) }));
-    const devices = new AssignedDevices(VfioContainer.open());
+    const isByIommufd = IommufdSpace.isFor(addresses);
+    const devices = new AssignedDevices(isByIommufd ? IommufdSpace.open() : VfioContainer.open());
     try {
       for (const { address, group } of groups) devices.#open(address, group);
     } catch (error) {
@@ -74,7 +77,7 @@ export class AssignedDevices {
   }
 
   #open(address: string, group: string): void {
-    const fd = this.#container.openDevice(group, address);
+    const fd = this.#space.openDevice(group, address);
     const device = VfioDevice.of(address, fd);
     try {
       // Whoever had it before has left it in some state.
@@ -97,7 +100,7 @@ export class AssignedDevices {
   attach(place: AssignedPlace): void {
     const { bus, vm, routes, regions, addresses, deviceNumber, firstSlot, interruptRaised, guard } = place;
     this.#report = place.report;
-    this.#container.map(regions);
+    this.#space.map(regions);
     const numbers = new SlotNumbers(firstSlot);
     this.#opened.forEach(({ device, layout }, index) => {
       const report = (line: string): void => {
@@ -141,10 +144,10 @@ export class AssignedDevices {
     const opened = this.#opened.splice(0);
     try {
       for (const { device } of opened) this.#resetAtEnd(device);
-      this.#container.unmap();
+      this.#space.unmap();
     } finally {
       for (const { device } of opened) device.close();
-      this.#container.close();
+      this.#space.close();
     }
   }
 

@@ -1,7 +1,7 @@
-// The IOMMU's side of assigned devices: a container is one set of translations, that of a guest's RAM, for all groups in it.
+// Assigned devices by their groups: a container is one set of translations, that of a guest's RAM, for all groups in it.
 // Documentation/driver-api/vfio.rst, "VFIO Usage Example".
-import { closeSync, constants, openSync } from "node:fs";
-import { HostError, SystemCallError } from "../../errors.js";
+import { closeSync } from "node:fs";
+import { HostError } from "../../errors.js";
 import type { MemoryRegion } from "../../memory/guest-memory.js";
 import { ioctl, ioctlStruct } from "../../sys/ioctl-calls.js";
 import {
@@ -25,11 +25,11 @@ import {
   VFIO_SET_IOMMU,
   VFIO_TYPE1v2_IOMMU,
 } from "../../sys/vfio-abi.js";
+import { closedOnError, notPinned, openNode, refusedDevice, type DmaSpace } from "./dma-space.js";
+import { CONTAINER } from "./host-devices.js";
 import { structure } from "./structure.js";
 
-const CONTAINER = "/dev/vfio/vfio";
-
-export class VfioContainer {
+export class VfioContainer implements DmaSpace {
   readonly #fd: number;
   /** By number. */
   readonly #groups = new Map<string, number>();
@@ -42,7 +42,7 @@ export class VfioContainer {
   /** Throws HostError. */
   static open(): VfioContainer {
     const fd = openNode(CONTAINER, "load the module: modprobe vfio-pci");
-    try {
+    return closedOnError(fd, () => {
       if (ioctl(fd, "VFIO_GET_API_VERSION", VFIO_GET_API_VERSION) !== VFIO_API_VERSION) {
         throw new HostError(`${CONTAINER}: another version of VFIO than ${String(VFIO_API_VERSION)}`);
       }
@@ -52,25 +52,21 @@ export class VfioContainer {
         });
       }
       return new VfioContainer(fd);
-    } catch (error) {
-      closeSync(fd);
-      throw error;
-    }
+    });
   }
 
-  /** The descriptor of a device in the group, which is in this container from now on. Throws HostError. */
   openDevice(group: string, address: string): number {
     const fd = this.#groups.get(group) ?? this.#openGroup(group, address);
     try {
       return ioctlStruct(fd, "VFIO_GROUP_GET_DEVICE_FD", VFIO_GROUP_GET_DEVICE_FD, Buffer.from(`${address}\0`));
     } catch (error) {
-      throw cannot(address, `this host's kernel does not hand it over`, error);
+      throw refusedDevice(address, "this host's kernel does not hand it over", error);
     }
   }
 
   #openGroup(group: string, address: string): number {
     const fd = openNode(`/dev/vfio/${group}`, `give ${address} to vfio-pci: vmlet doctor --passthrough says how`);
-    try {
+    closedOnError(fd, () => {
       const status = structure(SIZEOF_VFIO_GROUP_STATUS);
       ioctlStruct(fd, "VFIO_GROUP_GET_STATUS", VFIO_GROUP_GET_STATUS, status);
       if ((status.getUint32(vfio_group_status.flags, true) & VFIO_GROUP_FLAGS_VIABLE) === 0) {
@@ -85,17 +81,13 @@ export class VfioContainer {
         ioctlStruct(fd, "VFIO_GROUP_SET_CONTAINER", VFIO_GROUP_SET_CONTAINER, new Int32Array([this.#fd]));
         if (this.#groups.size === 0) ioctl(this.#fd, "VFIO_SET_IOMMU", VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU);
       } catch (error) {
-        throw cannot(address, `IOMMU group ${group} cannot be used`, error);
+        throw refusedDevice(address, `IOMMU group ${group} cannot be used`, error);
       }
-    } catch (error) {
-      closeSync(fd);
-      throw error;
-    }
+    });
     this.#groups.set(group, fd);
     return fd;
   }
 
-  /** From now on devices reach this memory, at the guest's addresses; its pages are pinned. Throws HostError. */
   map(regions: readonly MemoryRegion[]): void {
     for (const region of regions) {
       const argument = structure(SIZEOF_VFIO_IOMMU_TYPE1_DMA_MAP);
@@ -106,20 +98,12 @@ export class VfioContainer {
       try {
         ioctlStruct(this.#fd, "VFIO_IOMMU_MAP_DMA", VFIO_IOMMU_MAP_DMA, argument);
       } catch (error) {
-        const mib = String(Math.ceil(region.size / 2 ** 20));
-        throw new HostError(
-          `${mib} MiB of the guest's memory cannot be pinned for its assigned devices (${nameOf(error)})`,
-          {
-            cause: error,
-            cure: "give the guest less memory, or let this process lock all of it: ulimit -l unlimited",
-          },
-        );
+        throw notPinned(region, error);
       }
       this.#mapped.push(region);
     }
   }
 
-  /** No device reaches any memory any more. */
   unmap(): void {
     for (const region of this.#mapped.splice(0)) {
       const argument = structure(SIZEOF_VFIO_IOMMU_TYPE1_DMA_UNMAP);
@@ -129,36 +113,9 @@ export class VfioContainer {
     }
   }
 
-  /** After the devices' descriptors. */
   close(): void {
     for (const fd of this.#groups.values()) closeSync(fd);
     this.#groups.clear();
     closeSync(this.#fd);
   }
-}
-
-function openNode(path: string, cureOfAbsence: string): number {
-  try {
-    return openSync(path, constants.O_RDWR);
-  } catch (error) {
-    const { code = "" } = error as NodeJS.ErrnoException;
-    const cures: Readonly<Record<string, string>> = {
-      ENOENT: cureOfAbsence,
-      EACCES: `run as root, or give yourself the file: sudo chown $USER ${path}`,
-      EPERM: `run as root, or give yourself the file: sudo chown $USER ${path}`,
-      EBUSY: "another program has the devices of this group: end it",
-    };
-    throw new HostError(`${path} cannot be opened (${code})`, { cause: error, cure: cures[code] });
-  }
-}
-
-function nameOf(error: unknown): string {
-  return error instanceof SystemCallError ? error.errnoName : String(error);
-}
-
-function cannot(address: string, what: string, cause: unknown): HostError {
-  return new HostError(`Assigned device ${address}: ${what} (${nameOf(cause)})`, {
-    cause,
-    cure: "the last lines of the host's kernel log (dmesg) say why",
-  });
 }

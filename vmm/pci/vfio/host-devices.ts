@@ -5,6 +5,10 @@ import { HostError } from "../../errors.js";
 
 const DEVICES = "/sys/bus/pci/devices";
 const GROUPS = "/sys/kernel/iommu_groups";
+/** By which the host's kernel hands over groups of devices. */
+export const CONTAINER = "/dev/vfio/vfio";
+/** Where it has address spaces for devices, since Linux 6.2. */
+export const IOMMUFD = "/dev/iommu";
 /** The driver that hands a device over. */
 export const VFIO_PCI = "vfio-pci";
 /** Drivers that touch nothing of a device: the kernel counts a group with them as free. */
@@ -46,6 +50,12 @@ export function hostDevice(address: string, files: SysFiles = SYS): HostDevice |
     group,
     companions: members.filter((member) => member !== address).sort(),
   };
+}
+
+/** The device's own node, by which iommufd takes it; undefined where the host's kernel makes none (before Linux 6.6), or no driver has. */
+export function deviceNode(address: string, files: SysFiles = SYS): string | undefined {
+  const [name] = files.list(`${DEVICES}/${address}/vfio-dev`);
+  return name === undefined ? undefined : `/dev/vfio/devices/${name}`;
 }
 
 /** All that are no bridges. */
