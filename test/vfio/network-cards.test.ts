@@ -24,8 +24,8 @@ const TRAFFIC = `
   ip addr add 10.9.0.1/24 dev eth0; ip link set eth0 up; inside ip addr add 10.9.0.2/24 dev eth1; inside ip link set eth1 up
   n=0; until ping -c 1 -W 1 10.9.0.2 >/dev/null || [ $n = 60 ]; do n=$((n + 1)); done
   dd if=/dev/urandom of=/tmp/sent bs=1M count=${String(DATA_MIB)} 2>/dev/null
-  inside nc -l -p 9 -e cat & sleep 1
-  nc 10.9.0.2 9 </tmp/sent >/tmp/back
+  httpd -h /tmp; inside httpd -h /tmp
+  inside wget -q -O /tmp/there http://10.9.0.1/sent; wget -q -O /tmp/back http://10.9.0.2/there
   cmp /tmp/sent /tmp/back && echo same
   grep -o -E '(IO-APIC|PCI-MSI).*' /proc/interrupts | grep eth | tr -s ' ' | sed -E 's/ [0-9]+-(edge|fasteoi)/ \\1/'
   kill $other`;
@@ -53,7 +53,7 @@ describe("vfio: network cards", function () {
   const both = CARDS.map((card) => `--vfio ${card}`).join(" ");
   const inGuest = (script: string): string => `sh -c '${script.replaceAll("'", "'\\''")}'`;
 
-  // By MSI the emulated card does not interrupt, whoever drives it: vfio.test.ts has another device for that.
+  // By MSI the emulated card does not interrupt, whoever drives it: stock-kernels.test.ts has another device for that.
   it("by their lines: what one sends comes to the other, both ways", async () => {
     const stdout = await shell(
       `$OWN ${both} --cmdline e1000e.IntMode=0,0 -- ${inGuest(TRAFFIC)} </dev/null 2>&1; echo "status $?"`,
