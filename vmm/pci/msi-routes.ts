@@ -44,6 +44,7 @@ export class MsiRoutes {
     const gsi = this.#free.pop() ?? this.#next++;
     let isOn = false;
     const set = (message: MsiMessage | undefined): void => {
+      // A driver writes its table word by word, and each change costs the host's kernel a grace period.
       if (isOn && message !== undefined && isSameMessage(message, this.#messages.get(gsi))) return;
       // Off while the table changes: an old message must not go to where a new one is meant to go.
       if (isOn) this.#vm.disconnectIrqfd(eventfd, gsi);

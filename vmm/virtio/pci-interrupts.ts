@@ -9,7 +9,6 @@ type QueueMessage = (queueIndex: number) => MsiMessage | undefined;
 interface QueueRoute {
   readonly route: MsiRoute;
   readonly queueIndex: number;
-  message: MsiMessage | undefined;
 }
 
 export class PciInterrupts {
@@ -24,23 +23,13 @@ export class PciInterrupts {
   /** Once for each queue and eventfd, which stay the same over resets. */
   connect(device: number, queueIndex: number, fd: number, messageOf: QueueMessage): void {
     const connected = this.#connected.get(device) ?? [];
-    connected.push({ route: this.#routes.connect(fd), queueIndex, message: undefined });
+    connected.push({ route: this.#routes.connect(fd), queueIndex });
     this.#connected.set(device, connected);
     this.messagesChanged(device, messageOf);
   }
 
   /** What queues of the device send may be something else. */
   messagesChanged(device: number, messageOf: QueueMessage): void {
-    for (const queue of this.#connected.get(device) ?? []) {
-      const message = messageOf(queue.queueIndex);
-      // A driver writes its table word by word, and each change of a route costs the host's kernel a grace period.
-      if (isSame(message, queue.message)) continue;
-      queue.message = message;
-      queue.route.set(message);
-    }
+    for (const { route, queueIndex } of this.#connected.get(device) ?? []) route.set(messageOf(queueIndex));
   }
-}
-
-function isSame(a: MsiMessage | undefined, b: MsiMessage | undefined): boolean {
-  return a?.addressLow === b?.addressLow && a?.addressHigh === b?.addressHigh && a?.data === b?.data;
 }

@@ -8,6 +8,8 @@ import {
 } from "../../../devices/pci/constants.js";
 import type { MsiMessage } from "../../../devices/pci/msix.js";
 import { StateReader } from "../../../devices/state.js";
+import type { GsiRoute, VmFd } from "../../../vmm/kvm/vm-fd.js";
+import { MsiRoutes } from "../../../vmm/pci/msi-routes.js";
 import { PciInterrupts } from "../../../vmm/virtio/pci-interrupts.js";
 import { EchoDevice } from "../../helpers/echo-device.js";
 import { pciMachine } from "../../helpers/pci-machine.js";
@@ -19,15 +21,22 @@ const [FIRST, SECOND] = [70, 71];
 function rig() {
   const device = new EchoDevice();
   const m = pciMachine(device);
-  /** By eventfd, what its route was told, one after the other. */
-  const told = new Map<number, (number | undefined)[]>();
-  const interrupts = new PciInterrupts({
-    connect: (fd) => {
-      const list: (number | undefined)[] = [];
-      told.set(fd, list);
-      return { set: (message: MsiMessage | undefined) => list.push(message?.data), close: () => undefined };
+  /** By eventfd, what KVM was told that it sends, one after the other; undefined: nothing. */
+  const told = new Map<number, (number | undefined)[]>([FIRST, SECOND].map((fd) => [fd, []]));
+  let table: readonly GsiRoute[] = [];
+  const vm = {
+    trySetGsiRouting: (routes: readonly GsiRoute[]) => {
+      table = routes;
+      return true;
     },
-  });
+    connectIrqfd: (fd: number, line: number) => {
+      const route = table.find(({ gsi }) => gsi === line);
+      assert.ok(route !== undefined && "message" in route);
+      told.get(fd)?.push(route.message.data);
+    },
+    disconnectIrqfd: (fd: number) => told.get(fd)?.push(undefined),
+  };
+  const interrupts = new PciInterrupts(new MsiRoutes(vm as unknown as VmFd));
   const messageOf = (queueIndex: number): MsiMessage | undefined => m.function.queueMessage(queueIndex);
   m.messagesChanged = () => {
     interrupts.messagesChanged(DEVICE, messageOf);
