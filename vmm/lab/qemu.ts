@@ -21,8 +21,11 @@ const MODEL_FEATURES = "xsave=off,svm=on,npt=on,nrip-save=on";
 const KHZ_PER_BOGOMIPS = 500;
 // A processor of the lab that hangs in its kernel (seen now and then under TCG) ends the lab with a
 // message; without softlockup_panic, the caller would wait for ever.
+// The time stamp counter, which QEMU passes through, is the clock of the lab, as on any host of today: without being told, the kernel
+// does not trust it, and each look at a clock is a system call and an access to an emulated timer.
 const CMDLINE =
-  "console=ttyS0 quiet loglevel=4 panic=-1 softlockup_panic=1 mitigations=off random.trust_cpu=on rdinit=/init";
+  "console=ttyS0 quiet loglevel=4 panic=-1 softlockup_panic=1 mitigations=off random.trust_cpu=on rdinit=/init" +
+  ` tsc=reliable tsc_early_khz=${String(hostKhz())}`;
 const MAX_COMPLAINT_CHARS = 4000;
 /**
  * With an IOMMU: the host's own devices keep their addresses, which costs them nothing. The kernel does not look whether the timer
@@ -87,9 +90,13 @@ function start(options: LabOptions, base: LabBase, inputDisk: string, folder: st
  * gives both, this host's: each would measure it anew, and find another.
  */
 function modelArguments(model: string): string[] {
+  return ["-cpu", `${model},${MODEL_FEATURES}`, "-append", `${CMDLINE} hpet=disable pmtmr=0`];
+}
+
+/** Of this host's counter, `kHz`. */
+function hostKhz(): number {
   const [, bogomips = "0"] = /^bogomips\s*:\s*([\d.]+)$/m.exec(readFileSync("/proc/cpuinfo", "latin1")) ?? [];
-  const clock = `hpet=disable pmtmr=0 tsc_early_khz=${String(Math.round(Number(bogomips) * KHZ_PER_BOGOMIPS))}`;
-  return ["-cpu", `${model},${MODEL_FEATURES}`, "-append", `${CMDLINE} ${clock}`];
+  return Math.round(Number(bogomips) * KHZ_PER_BOGOMIPS);
 }
 
 /** As modelArguments. */
