@@ -1,27 +1,61 @@
 // A lab with an IOMMU and devices to give away, and a shell in it. The host's own drivers have what they know of them.
+import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { truncateSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { guestFile } from "../../vmm/host/guest-files.js";
 import { V8_FLAGS } from "../../vmm/host/v8-flags.js";
 import { LAB_CLI, packageInputs } from "../../vmm/lab/checkout.js";
 import { labBase } from "../../vmm/lab/image.js";
+import { missingLabPrograms } from "../../vmm/lab/programs.js";
 import { LabSession } from "../../vmm/lab/session.js";
 import { withDmaProgram } from "./guest-programs.js";
+import { skip } from "./skip.js";
 
 /** Of a disk whose contents are nobody's. */
 const DISK_BYTES = 96 * 2 ** 20;
 /** A guest that takes longer hangs. */
 export const GUEST_LIMIT_S = 500;
 
+const PROGRAM = `node ${V8_FLAGS.join(" ")} ${LAB_CLI}`;
+const BOOT = `timeout ${String(GUEST_LIMIT_S)} ${PROGRAM} boot --accel kvm --quiet`;
+const ENVIRONMENT = {
+  VMLET: PROGRAM,
+  BOOT: `${BOOT} --kernel /input/vmlinuz --initrd /input/initrd --memory 160`,
+  OWN: `${BOOT} --kernel /input/vmlinux --initrd /input/initrd --memory 128`,
+};
+
 export interface AssignableLab {
-  readonly lab: LabSession;
   /** The output of a script: $VMLET is the program, $BOOT boots a guest with Debian's kernel, $OWN one with vmlet's own. */
   readonly shell: (script: string) => Promise<string>;
 }
 
+/** Of a suite: a lab that is there while its tests run, or the reason why they are skipped. */
+export function assignableLab(): AssignableLab {
+  let lab: LabSession | undefined;
+  let folder = "";
+  before(async function () {
+    const missing = missingLabPrograms();
+    if (missing.length > 0) skip(this, `the lab lacks ${missing.join(", ")}`);
+    folder = mkdtempSync(join(tmpdir(), "vmlet-test-"));
+    lab = await startLab(folder);
+  });
+  after(async () => {
+    await lab?.close();
+    rmSync(folder, { recursive: true, force: true });
+  });
+  return {
+    shell: async (script) => {
+      assert.ok(lab !== undefined);
+      const { stdout } = await lab.run({ argv: ["sh", "-c", script], env: ENVIRONMENT, stdin: "" });
+      return stdout.toString("latin1").replaceAll("\r", "");
+    },
+  };
+}
+
 /** `folder` takes what it is made of. */
-export async function assignableLab(folder: string): Promise<AssignableLab> {
+async function startLab(folder: string): Promise<LabSession> {
   const packageRoot = resolve(".");
   const nvmeDisk = join(folder, "nvme.img");
   writeFileSync(nvmeDisk, "");
@@ -40,19 +74,5 @@ export async function assignableLab(folder: string): Promise<AssignableLab> {
     { from: withDmaProgram(folder), to: "initrd" },
     ...programs,
   ];
-  const lab = await LabSession.start({ packageRoot, memoryMib: 1792, cpus: 2, inputs, nvmeDisk });
-  const program = `node ${V8_FLAGS.join(" ")} ${LAB_CLI}`;
-  const boot = `timeout ${String(GUEST_LIMIT_S)} ${program} boot --accel kvm --quiet`;
-  const env = {
-    VMLET: program,
-    BOOT: `${boot} --kernel /input/vmlinuz --initrd /input/initrd --memory 160`,
-    OWN: `${boot} --kernel /input/vmlinux --initrd /input/initrd --memory 128`,
-  };
-  return {
-    lab,
-    shell: async (script) => {
-      const { stdout } = await lab.run({ argv: ["sh", "-c", script], env, stdin: "" });
-      return stdout.toString("latin1").replaceAll("\r", "");
-    },
-  };
+  return LabSession.start({ packageRoot, memoryMib: 1792, cpus: 2, inputs, nvmeDisk });
 }

@@ -1,13 +1,7 @@
 // Needs: the lab, with an IOMMU and two network cards on one wire. A guest has whole cards, which interrupt by lines and by
 // MSI-X; one that the host takes back, and one that the user has no right to.
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { missingLabPrograms } from "../../vmm/lab/programs.js";
-import type { LabSession } from "../../vmm/lab/session.js";
-import { assignableLab, type AssignableLab } from "../helpers/assignable-lab.js";
-import { skip } from "../helpers/skip.js";
+import { assignableLab } from "../helpers/assignable-lab.js";
 
 const LIMIT_MS = 900_000;
 const CARDS = ["0000:02:00.0", "0000:03:00.0"] as const;
@@ -32,22 +26,11 @@ const TRAFFIC = `
 
 describe("vfio: network cards", function () {
   this.timeout(LIMIT_MS);
-  let lab: LabSession | undefined;
-  let shell: AssignableLab["shell"];
-  let folder = "";
-
-  before(async function () {
-    const missing = missingLabPrograms();
-    if (missing.length > 0) skip(this, `the lab lacks ${missing.join(", ")}`);
-    folder = mkdtempSync(join(tmpdir(), "vmlet-test-"));
-    ({ lab, shell } = await assignableLab(folder));
+  const { shell } = assignableLab();
+  before(async () => {
     for (const card of CARDS) {
       await shell(`echo vfio-pci >${CLASS_FOLDER}/${card}/driver_override; echo ${card} >/sys/bus/pci/drivers_probe`);
     }
-  });
-  after(async () => {
-    await lab?.close();
-    rmSync(folder, { recursive: true, force: true });
   });
 
   const both = CARDS.map((card) => `--vfio ${card}`).join(" ");

@@ -1,12 +1,6 @@
 // Needs: the lab, with an IOMMU and an NVMe disk that has virtual functions. Guests have one each: what they write, the host finds.
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { missingLabPrograms } from "../../vmm/lab/programs.js";
-import type { LabSession } from "../../vmm/lab/session.js";
-import { assignableLab, GUEST_LIMIT_S, type AssignableLab } from "../helpers/assignable-lab.js";
-import { skip } from "../helpers/skip.js";
+import { assignableLab, GUEST_LIMIT_S } from "../helpers/assignable-lab.js";
 
 const LIMIT_MS = 900_000;
 /** What each guest has of the disk that both share, `MiB`. */
@@ -19,20 +13,7 @@ const DEVICES = "/sys/bus/pci/devices";
 
 describe("vfio", function () {
   this.timeout(LIMIT_MS);
-  let lab: LabSession | undefined;
-  let shell: AssignableLab["shell"];
-  let folder = "";
-
-  before(async function () {
-    const missing = missingLabPrograms();
-    if (missing.length > 0) skip(this, `the lab lacks ${missing.join(", ")}`);
-    folder = mkdtempSync(join(tmpdir(), "vmlet-test-"));
-    ({ lab, shell } = await assignableLab(folder));
-  });
-  after(async () => {
-    await lab?.close();
-    rmSync(folder, { recursive: true, force: true });
-  });
+  const { shell } = assignableLab();
 
   it("a device that cannot be had is one error, with what helps, before anything is made", async () => {
     const stdout = await shell(`

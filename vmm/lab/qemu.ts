@@ -1,10 +1,11 @@
 // The lab's AMD machine: QEMU's interpreter, which emulates AMD-V with nested paging. It boots, or goes on from a
 // saved state (saved-state.ts); both are the same machine but for its RAM, which is a file in the second.
 import { spawn } from "node:child_process";
-import { closeSync, openSync, readFileSync } from "node:fs";
+import { closeSync, openSync } from "node:fs";
 import { join } from "node:path";
 import type { Duplex } from "node:stream";
 import type { Emulator, LabDisk, LabMachine, LabOptions, MachineSize, SavedState } from "./emulator.js";
+import { hostClock } from "./host-clock.js";
 import type { LabBase } from "./image.js";
 import { DiskError } from "../errors.js";
 import { findProgram } from "../host/programs.js";
@@ -17,15 +18,10 @@ import { emulatedDisk } from "./parts-description.js";
 const CPU = "max,xsave=off,erms=off,fsrm=off";
 /** What kvm_amd needs, and models of their own do not all have. */
 const MODEL_FEATURES = "xsave=off,svm=on,npt=on,nrip-save=on";
-/** The kernel counts two for each turn of its delay loop, which takes a tick of the counter. */
-const KHZ_PER_BOGOMIPS = 500;
 // A processor of the lab that hangs in its kernel (seen now and then under TCG) ends the lab with a
 // message; without softlockup_panic, the caller would wait for ever.
-// The time stamp counter, which QEMU passes through, is the clock of the lab, as on any host of today: without being told, the kernel
-// does not trust it, and each look at a clock is a system call and an access to an emulated timer.
 const CMDLINE =
-  "console=ttyS0 quiet loglevel=4 panic=-1 softlockup_panic=1 mitigations=off random.trust_cpu=on rdinit=/init" +
-  ` tsc=reliable tsc_early_khz=${String(hostKhz())}`;
+  "console=ttyS0 quiet loglevel=4 panic=-1 softlockup_panic=1 mitigations=off random.trust_cpu=on rdinit=/init";
 const MAX_COMPLAINT_CHARS = 4000;
 /**
  * With an IOMMU: the host's own devices keep their addresses, which costs them nothing. The kernel does not look whether the timer
@@ -33,10 +29,7 @@ const MAX_COMPLAINT_CHARS = 4000;
  */
 const IOMMU_WORDS = "intel_iommu=on iommu=pt no_timer_check";
 /** Beside a processor with AMD-V, because it is the IOMMU that Debian's cloud kernel has; interrupts pass through it, too. */
-const IOMMU_MACHINE = [
-  ...["-machine", "q35,kernel-irqchip=split", "-device", "intel-iommu,intremap=on,caching-mode=on"],
-  ...["-append", `${CMDLINE} ${IOMMU_WORDS}`],
-];
+const IOMMU_MACHINE = ["-machine", "q35,kernel-irqchip=split", "-device", "intel-iommu,intremap=on,caching-mode=on"];
 /** Its queues and interrupts are what the virtual functions can be given. */
 const NVME_CONTROLLER =
   "nvme,serial=vmlet,id=nvme0,bus=nvme-port,subsys=nvme-subsystem,sriov_max_vfs=4,sriov_vq_flexible=8,sriov_vi_flexible=4," +
@@ -90,13 +83,15 @@ function start(options: LabOptions, base: LabBase, inputDisk: string, folder: st
  * gives both, this host's: each would measure it anew, and find another.
  */
 function modelArguments(model: string): string[] {
-  return ["-cpu", `${model},${MODEL_FEATURES}`, "-append", `${CMDLINE} hpet=disable pmtmr=0`];
+  return ["-cpu", `${model},${MODEL_FEATURES}`, "-append", `${CMDLINE} ${clockWords()} hpet=disable pmtmr=0`];
 }
 
-/** Of this host's counter, `kHz`. */
-function hostKhz(): number {
-  const [, bogomips = "0"] = /^bogomips\s*:\s*([\d.]+)$/m.exec(readFileSync("/proc/cpuinfo", "latin1")) ?? [];
-  return Math.round(Number(bogomips) * KHZ_PER_BOGOMIPS);
+/**
+ * The time stamp counter, which QEMU passes through, is the clock of the lab, as on any host of today: without being told, the
+ * kernel does not trust it, and each look at a clock is a system call and an access to an emulated timer.
+ */
+function clockWords(khz = hostClock().khz): string {
+  return `tsc=reliable tsc_early_khz=${String(khz)}`;
 }
 
 /** As modelArguments. */
@@ -104,6 +99,7 @@ function nvmeArguments({ nvmeDisk }: LabOptions): string[] {
   if (nvmeDisk === undefined) return [];
   return [
     ...IOMMU_MACHINE,
+    ...["-append", `${CMDLINE} ${clockWords()} ${IOMMU_WORDS}`],
     ...["-device", "pcie-root-port,id=nvme-port,chassis=1,slot=1", "-device", "nvme-subsys,id=nvme-subsystem"],
     ...["-drive", `file=${quoteComma(nvmeDisk)},format=raw,if=none,id=nvme-drive`, "-device", NVME_CONTROLLER],
     ...["-device", "nvme-ns,drive=nvme-drive,bus=nvme0,nsid=1,shared=on"],
@@ -265,12 +261,13 @@ function driveOptions({ path, isReadonly, cache, lock }: LabDisk, format = "raw"
   return `file=${quoteComma(path)},format=${format},${access}${locking}`;
 }
 
-/** The same for a machine that is saved and one that goes on from there, but for the files' names. */
+/** The same for a machine that is saved and one that goes on from there, but for the files' names and the clock's exact rate. */
 export function machineArguments(
   { memoryMib, cpus }: MachineSize,
   base: LabBase,
   inputDisk: string,
   folder: string,
+  khz?: number,
 ): string[] {
   const own = (path: string): string[] => [
     "-drive",
@@ -281,7 +278,7 @@ export function machineArguments(
     ...["-machine", "pc", "-accel", "tcg,thread=multi", "-cpu", CPU],
     ...["-smp", String(cpus), "-m", String(memoryMib)],
     ...["-kernel", base.kernel, "-initrd", join(base.folder, "initrd.gz")],
-    ...["-append", CMDLINE],
+    ...["-append", `${CMDLINE} ${clockWords(khz)}`],
     ...own(join(base.folder, "base.ext4")),
     ...own(inputDisk),
     ...["-chardev", `file,id=console,path=${quoteComma(join(folder, "console.log"))}`],

@@ -13,6 +13,7 @@ import { cacheFolder } from "../host/cache-folder.js";
 import { findProgram } from "../host/programs.js";
 import { rehearsalInputs, waitingInputs } from "./checkout.js";
 import type { MachineSize, SavedState } from "./emulator.js";
+import { hostClock } from "./host-clock.js";
 import type { LabBase } from "./image.js";
 import { machineArguments } from "./qemu.js";
 
@@ -54,22 +55,17 @@ export function stateKey(size: MachineSize, base: LabBase, packageRoot: string):
   const hash = createHash("sha256");
   const qemu = findProgram("qemu-system-x86_64") ?? "";
   const { size: bytes, mtimeNs } = statSync(qemu, { bigint: true });
-  const machine = machineArguments(size, base, "input", "folder");
-  hash.update(JSON.stringify([RECIPE, qemu, String(bytes), String(mtimeNs), machine, hostClock()]));
+  const { model, khz } = hostClock();
+  // To a hundredth: the host's kernel measures the rate anew at each boot.
+  const rate = Number(khz.toPrecision(2));
+  const machine = machineArguments(size, base, "input", "folder", rate);
+  hash.update(JSON.stringify([RECIPE, qemu, String(bytes), String(mtimeNs), machine, model]));
   for (const { from, to } of waitingInputs(packageRoot)) {
     // Made from the program, and not twice the same.
     if (!to.endsWith(".cache")) hash.update(to).update(readFileSync(from));
   }
   for (const { to } of rehearsalInputs()) hash.update(to);
   return hash.digest("hex").slice(0, 16);
-}
-
-/** The processor's model and, to a hundredth, its rate: a guest of QEMU's interpreter has the host's time stamp counter. */
-function hostClock(): string {
-  const cpuinfo = readFileSync("/proc/cpuinfo", "latin1");
-  const [, model = ""] = /^model name\s*:\s*(.*)$/m.exec(cpuinfo) ?? [];
-  const [, rate = "0"] = /^bogomips\s*:\s*(.*)$/m.exec(cpuinfo) ?? [];
-  return `${model} ${Number(rate).toPrecision(2)}`;
 }
 
 /** The folder of all states, made if need be. A string that is no path says why there is none. */

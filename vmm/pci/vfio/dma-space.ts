@@ -42,8 +42,9 @@ export function closedOnError<Result>(fd: number, action: () => Result): Result 
   }
 }
 
-/** The host's kernel has refused a device; `what` says in which step. */
-export function refusedDevice(address: string, what: string, cause: unknown, isTaken = isBusy(cause)): HostError {
+/** The host's kernel has refused a device; `what` says in which step, `taken` by which numbers it says that somebody else has it. */
+export function refusedDevice(address: string, what: string, cause: unknown, taken = [EBUSY]): HostError {
+  const isTaken = cause instanceof SystemCallError && taken.includes(cause.errno);
   return new HostError(`Assigned device ${address}: ${what} (${nameOf(cause)})`, {
     cause,
     cure: isTaken
@@ -59,10 +60,6 @@ export function notPinned({ size }: MemoryRegion, cause: unknown): HostError {
     `${mib} MiB of the guest's memory cannot be pinned for its assigned devices (${nameOf(cause)})`,
     { cause, cure: "give the guest less memory, or let this process lock all of it: ulimit -l unlimited" },
   );
-}
-
-function isBusy(error: unknown): boolean {
-  return error instanceof SystemCallError && error.errno === EBUSY;
 }
 
 function nameOf(error: unknown): string {

@@ -1,9 +1,8 @@
 // Assigned devices by iommufd: one address space, that of a guest's RAM, and each device by a descriptor of its own, without its
 // group. Documentation/userspace-api/iommufd.rst; Documentation/driver-api/vfio.rst, "IOMMUFD and vfio_iommu_type1".
 import { accessSync, closeSync, constants, existsSync } from "node:fs";
-import { SystemCallError } from "../../errors.js";
 import type { MemoryRegion } from "../../memory/guest-memory.js";
-import { EINVAL } from "../../sys/errno.js";
+import { EBUSY, EINVAL } from "../../sys/errno.js";
 import { ioctlStruct } from "../../sys/ioctl-calls.js";
 import {
   iommu_ioas_alloc,
@@ -68,9 +67,8 @@ export class IommufdSpace implements DmaSpace {
         attach.setUint32(vfio_device_attach_iommufd_pt.pt_id, this.#id, true);
         ioctlStruct(fd, "VFIO_DEVICE_ATTACH_IOMMUFD_PT", VFIO_DEVICE_ATTACH_IOMMUFD_PT, attach);
       } catch (error) {
-        // So it says that somebody has it open.
-        const isTaken = error instanceof SystemCallError && error.errno === EINVAL;
-        throw refusedDevice(address, "this host's kernel does not hand it over", error, isTaken);
+        // EINVAL: somebody has it open.
+        throw refusedDevice(address, "this host's kernel does not hand it over", error, [EBUSY, EINVAL]);
       }
       return fd;
     });
