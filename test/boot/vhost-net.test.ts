@@ -65,6 +65,12 @@ describe("boot: vhost-net", function () {
     );
   }
 
+  it("in a jail: frames go past the monitor, which is sealed before the driver hands the rings over", async () => {
+    const { stdout } = await guest.shell(`${boot} --jail strict --net tap=${TAP},vhost=on -- sh -c \
+      'ip link set eth0 up && ip addr add ${GUEST}/24 dev eth0 && ping -c 3 ${HOST} | grep -c "3 packets received"' </dev/null 2>&1; echo "status $?"`);
+    assert.equal(stdout, "1\nstatus 0\n");
+  });
+
   it("without an interface's right, or with limits, the choice is one clear error", async () => {
     const { stdout } = await guest.shell(`
       ${boot} --net tap=${TAP},vhost=on,bw=1M -- true </dev/null 2>&1 | head -1

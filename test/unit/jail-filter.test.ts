@@ -115,6 +115,18 @@ describe("jail: filter", () => {
       inBoth(SECCOMP_RET_TRAP, "ioctl", 3, request);
   });
 
+  it("ioctl: a driver's queues are given to vhost and taken back; whose it is, its memory and its address stay", () => {
+    const running = [
+      0x4008_af00, 0x4008_af10, 0x4028_af11, 0x4008_af12, 0x4008_af20, 0x4008_af21, 0x4008_af30, 0x4004_af61,
+    ];
+    for (const request of running) inBoth(ALLOW, "ioctl", 3, request);
+    const [SET_OWNER, RESET_OWNER, SET_MEM_TABLE, SET_LOG_BASE, SET_GUEST_CID] = [
+      0xaf01, 0xaf02, 0x4008_af03, 0x4008_af04, 0x4008_af60,
+    ];
+    for (const request of [SET_OWNER, RESET_OWNER, SET_MEM_TABLE, SET_LOG_BASE, SET_GUEST_CID])
+      inBoth(SECCOMP_RET_TRAP, "ioctl", 3, request);
+  });
+
   it("the handler of refused calls stays, and whoever takes it away hears that it has gone", () => {
     inBoth(ERRNO, "rt_sigaction", 31);
     for (const signal of [1, 30, 32, 40, 64]) inBoth(ALLOW, "rt_sigaction", signal);

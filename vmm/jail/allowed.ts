@@ -36,6 +36,16 @@ import {
   KVM_SIGNAL_MSI,
   KVM_TRANSLATE,
 } from "../sys/kvm-abi.js";
+import {
+  VHOST_NET_SET_BACKEND,
+  VHOST_SET_FEATURES,
+  VHOST_SET_VRING_ADDR,
+  VHOST_SET_VRING_BASE,
+  VHOST_SET_VRING_CALL,
+  VHOST_SET_VRING_KICK,
+  VHOST_SET_VRING_NUM,
+  VHOST_VSOCK_SET_RUNNING,
+} from "../sys/vhost-abi.js";
 import type { Rule } from "./filter.js";
 
 const EACCES = 13;
@@ -49,6 +59,12 @@ const KVM_REQUESTS = [
   ...[KVM_SET_VCPU_EVENTS, KVM_SET_GUEST_DEBUG, KVM_GET_TSC_KHZ, KVM_KVMCLOCK_CTRL, KVM_TRANSLATE, KVM_NMI],
   ...[KVM_IRQFD, KVM_IOEVENTFD, KVM_IRQ_LINE, KVM_SIGNAL_MSI, KVM_GET_IRQCHIP, KVM_GET_PIT2, KVM_GET_CLOCK],
   KVM_SET_CLOCK,
+];
+
+/** A driver has set its queues up, or lets go of them. Whose they are, and what memory they lie in, is settled. */
+const VHOST_REQUESTS = [
+  ...[VHOST_SET_FEATURES, VHOST_SET_VRING_NUM, VHOST_SET_VRING_BASE, VHOST_SET_VRING_ADDR, VHOST_SET_VRING_CALL],
+  ...[VHOST_SET_VRING_KICK, VHOST_NET_SET_BACKEND, VHOST_VSOCK_SET_RUNNING],
 ];
 
 // asm-generic/ioctls.h. Without TIOCSTI, which types into the user's terminal.
@@ -89,7 +105,7 @@ const CLONE_DETACHED = 0x0040_0000;
 
 function base(pid: number): Rule[] {
   return [
-    { calls: ["ioctl"], when: [{ argument: 1, values: [...KVM_REQUESTS, ...DESCRIPTOR_REQUESTS] }] },
+    { calls: ["ioctl"], when: [{ argument: 1, values: [...KVM_REQUESTS, ...VHOST_REQUESTS, ...DESCRIPTOR_REQUESTS] }] },
     { calls: ["read", "write", "readv", "writev", "pread64", "pwrite64", "preadv", "pwritev", "preadv2", "pwritev2"] },
     { calls: ["lseek", "fsync", "fdatasync", "fallocate", "ftruncate", "fstat", "close"] },
     { calls: ["poll", "ppoll", "epoll_wait", "epoll_pwait", "epoll_ctl", "eventfd2", "pipe2", "epoll_create1"] },
