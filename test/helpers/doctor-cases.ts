@@ -378,6 +378,22 @@ export const CASES: readonly Case[] = [
     status: "note",
   },
   {
+    code: "vhost",
+    when: "a module is not loaded",
+    host: { files: { "/dev/vhost-vsock": undefined } },
+    detail: /^there is no \/dev\/vhost-vsock: --vsock needs a path=$/,
+    cure: /^load it: sudo modprobe -a vhost_vsock; in a container: --device$/,
+    status: "note",
+  },
+  {
+    code: "vhost",
+    when: "a device is root's alone",
+    host: { files: { "/dev/vhost-net": { mode: 0o600 } } },
+    detail: /^\/dev\/vhost-net is not for your user: vmlet moves the frames of --net tap= itself$/,
+    cure: /^let your user open it: sudo setfacl -m u:ann:rw \/dev\/vhost-net$/,
+    status: "note",
+  },
+  {
     code: "shares",
     when: "virtiofsd is missing",
     host: { files: { "/usr/lib/qemu/virtiofsd": undefined } },

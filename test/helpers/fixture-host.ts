@@ -37,6 +37,8 @@ const USUAL: Tree = {
   "/sys/kernel/mm/transparent_hugepage/enabled": "always [madvise] never",
   "/dev/kvm": KVM_DEVICE,
   "/dev/net/tun": {},
+  "/dev/vhost-net": { mode: 0o666 },
+  "/dev/vhost-vsock": { mode: 0o666 },
   "/usr/lib/qemu/virtiofsd": {},
   // What the lab with VT-x is made of, where it is no program.
   ...Object.fromEntries(

@@ -22,6 +22,7 @@ import { iommu, vfio, vfioDevices, vfioMemlock } from "./checks/passthrough.js";
 import { cpu, firmwareOff } from "./checks/processor.js";
 import { shares } from "./checks/shares.js";
 import { cgroups, containers, guest, intelLab, lab, tap } from "./checks/surroundings.js";
+import { vhost } from "./checks/vhost.js";
 import type { HostView } from "./host-view.js";
 
 export const CHECKS: readonly Check[] = [
@@ -32,7 +33,7 @@ export const CHECKS: readonly Check[] = [
   ...[deviceGroup, deviceLogin, deviceMode, deviceNodev, deviceCgroup, lsmApparmor, lsmSelinux, lsmOther],
   ...[kvmOpen, seccomp, kvmBusy, kvmCapabilities, kvmSpeed, kvmQuirks],
   ...[memoryFree, memoryCgroup, memoryRlimit, hugePages],
-  ...[tap, shares, jail, cgroups, containers, guest, lab, intelLab],
+  ...[tap, vhost, shares, jail, cgroups, containers, guest, lab, intelLab],
 ];
 
 /** Only with --passthrough. */
