@@ -16,6 +16,7 @@ import { queueTarget } from "./targets/queue.js";
 import { rngTarget } from "./targets/rng.js";
 import { stateTarget } from "./targets/state.js";
 import { transportTarget } from "./targets/transport.js";
+import { vhostVsockTarget } from "./targets/vhost-vsock.js";
 import { vsockTarget } from "./targets/vsock.js";
 
 export const FUZZ_TARGETS: readonly FuzzTarget[] = [
@@ -30,6 +31,7 @@ export const FUZZ_TARGETS: readonly FuzzTarget[] = [
   netTarget,
   mmdsTarget,
   vsockTarget,
+  vhostVsockTarget,
   balloonTarget,
   fsTarget,
   fixupsTarget,

@@ -40,6 +40,13 @@ export function withVsockProgram(folder: string): string {
   return withProgram(folder, "vsock");
 }
 
+/** test/programs/vsock.c for the host's side, in `folder`. */
+export function buildVsockProgram(folder: string): string {
+  const program = join(folder, "vsock-program");
+  compile("vsock", program);
+  return program;
+}
+
 /** The package's initramfs with /bin/share, in `folder`. */
 export function withShareProgram(folder: string): string {
   return withProgram(folder, "share");
@@ -53,12 +60,16 @@ export function withDmaProgram(folder: string): string {
 function withProgram(folder: string, name: string): string {
   const root = join(folder, `${name}-root`);
   mkdirSync(join(root, "bin"), { recursive: true });
-  const source = `test/programs/${name}.c`;
-  execFileSync("gcc", ["-O2", "-Wall", "-Wextra", "-Werror", "-static", "-s", "-o", join(root, "bin", name), source]);
+  compile(name, join(root, "bin", name));
   const image = join(folder, `${name}-initramfs.cpio`);
   writeFileSync(image, Buffer.concat([readFileSync("guest/out/initramfs.cpio"), archiveOf(root)]));
   rmSync(root, { recursive: true });
   return image;
+}
+
+function compile(name: string, output: string): void {
+  const flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-static", "-s"];
+  execFileSync("gcc", [...flags, "-o", output, `test/programs/${name}.c`]);
 }
 
 function archiveOf(root: string): Buffer {

@@ -14,7 +14,7 @@ import { LabSession } from "../../vmm/lab/session.js";
 import type { Report } from "../../vmm/cli/report.js";
 import { afterLimit, timeLimit } from "../../vmm/host/time-limit.js";
 import { countBoot } from "./booted.js";
-import { buildGuestPrograms, withVsockProgram } from "./guest-programs.js";
+import { buildGuestPrograms, buildVsockProgram, withVsockProgram } from "./guest-programs.js";
 import { makeRootDisk, withDebianModules, withNestedModules } from "./guest-images.js";
 import { V8_FLAGS } from "../../vmm/host/v8-flags.js";
 
@@ -49,6 +49,8 @@ export interface GuestFiles {
   readonly rootDisk: string;
   /** The package's initramfs, with test/programs/vsock.c as /bin/vsock. */
   readonly vsockInitramfs: string;
+  /** The same program, for the host's side. */
+  readonly vsockProgram: string;
   /** Folder of test/programs, for what runs on the host. */
   readonly programs: string;
   /** The bundled library. */
@@ -146,6 +148,7 @@ async function labRunner(): Promise<GuestRunner> {
     { from: makeRootDisk(folder), to: "kernels/root.ext4" },
     { from: buildGuestPrograms(folder), to: "kernels/exercises.cpio" },
     { from: withVsockProgram(folder), to: "kernels/vsock-initramfs.cpio" },
+    { from: buildVsockProgram(folder), to: "kernels/vsock" },
     { from: "test/programs", to: "programs" },
   ];
   const disk = makeInputDisk(folder, inputs, INPUT_DISK_BYTES);
@@ -239,6 +242,7 @@ async function labRunner(): Promise<GuestRunner> {
       nestedInitramfs: "/input/kernels/nested-initramfs.cpio",
       rootDisk: "/input/kernels/root.ext4",
       vsockInitramfs: "/input/kernels/vsock-initramfs.cpio",
+      vsockProgram: "/input/kernels/vsock",
       programs: "/input/programs",
       library: `${LAB_PACKAGE}/dist/index.js`,
     },
@@ -298,6 +302,7 @@ async function hostRunner(): Promise<GuestRunner> {
       nestedInitramfs: withNestedModules(base.kernel, folder),
       rootDisk: makeRootDisk(folder),
       vsockInitramfs: withVsockProgram(folder),
+      vsockProgram: buildVsockProgram(folder),
       programs: resolve("test/programs"),
       library: resolve("dist/index.js"),
     },

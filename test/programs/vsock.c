@@ -1,6 +1,7 @@
-/* Sockets of the guest, for tests:
- *   vsock connect PORT   to the host: standard input goes there, what comes back to standard output
- *   vsock echo PORT      accepts one connection and sends all that comes back until it ends
+/* Sockets of guest and host, for tests:
+ *   vsock connect PORT [CID]   to the host, or to CID: standard input goes there, what comes back to standard output
+ *   vsock accept PORT          the same over the first connection that comes
+ *   vsock echo PORT            accepts one connection and sends all that comes back until it ends
  */
 #include <linux/vm_sockets.h>
 #include <stdio.h>
@@ -35,6 +36,14 @@ static long copy(int from, int to)
 	return total;
 }
 
+/* One way after the other. */
+static void talk(int fd)
+{
+	copy(0, fd);
+	shutdown(fd, SHUT_WR);
+	copy(fd, 1);
+}
+
 int main(int argc, char **argv)
 {
 	struct sockaddr_vm address = { .svm_family = AF_VSOCK };
@@ -42,16 +51,14 @@ int main(int argc, char **argv)
 
 	if (fd < 0)
 		fail("socket");
-	if (argc != 3)
+	if (argc < 3 || argc > 4)
 		return 2;
 	address.svm_port = (unsigned)atoi(argv[2]);
 	if (strcmp(argv[1], "connect") == 0) {
-		address.svm_cid = VMADDR_CID_HOST;
+		address.svm_cid = argc == 4 ? (unsigned)atoi(argv[3]) : VMADDR_CID_HOST;
 		if (connect(fd, (struct sockaddr *)&address, sizeof(address)) != 0)
 			fail("connect");
-		copy(0, fd);
-		shutdown(fd, SHUT_WR);
-		copy(fd, 1);
+		talk(fd);
 		return 0;
 	}
 	address.svm_cid = VMADDR_CID_ANY;
@@ -61,6 +68,9 @@ int main(int argc, char **argv)
 
 	if (peer < 0)
 		fail("accept");
-	printf("%ld bytes\n", copy(peer, peer));
+	if (strcmp(argv[1], "accept") == 0)
+		talk(peer);
+	else
+		printf("%ld bytes\n", copy(peer, peer));
 	return 0;
 }

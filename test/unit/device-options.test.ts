@@ -245,6 +245,7 @@ describe("device options: arguments", () => {
     assert.deepEqual(parseShare("/a=b,,c,ro,tag=x,,y"), { path: "/a=b,c", tag: "x,y", isReadonly: true });
     assert.deepEqual(parseShare("."), { path: "." });
     assert.deepEqual(parseVsock("path=/a,,b,cid=42"), { cid: 42, path: "/a,b" });
+    assert.deepEqual(parseVsock("cid=42"), { cid: 42, path: undefined });
     const balloon = parseBalloon("64,deflate-on-oom,reporting");
     assert.deepEqual(balloon, { targetMib: 64, deflateOnOom: true, reporting: true });
     assert.deepEqual(parseBalloon(formatBalloon(balloon)), balloon);
@@ -267,7 +268,7 @@ describe("device options: arguments", () => {
     [parseNet, "tap=a,host=off", /host= is only for user/],
     [parseNet, "tap=a,mtu=big", /mtu big is not a whole number/],
     [parseNet, "auto", /unknown "auto"; known are user, tap=/],
-    [parseVsock, "cid=3", /no path= is given/],
+    [parseVsock, "cid=3,path=", /path needs a value/],
     [parseVsock, "path=a", /no cid= is given/],
     [parseVsock, "cid=-1,path=a", /cid -1 is not a whole number/],
     [parseShare, "", /does not begin with a folder's path/],
@@ -387,6 +388,12 @@ describe("device options: limits, metadata service, and what a restore changes",
     const [other] = overridden(config, { nets: { net0: { tap: "b", txRateLimiter: limiter(9) } } }).nets;
     assert.deepEqual([other?.rxRateLimiter, plain(other?.txRateLimiter)], [undefined, limiter(9)]);
     assert.deepEqual(overridden(config, { vsock: { path: "/w" } }).vsock, { cid: 3, path: "/w" });
+    assert.deepEqual(overridden(config, { vsock: { cid: 4 } }).vsock, { cid: 4, path: "/v" });
+    const byKernel = resolve({ vsock: { cid: 3 } });
+    assert.deepEqual(byKernel.vsock, { cid: 3, path: undefined });
+    assert.deepEqual(overridden(byKernel, { vsock: { cid: 4 } }).vsock, { cid: 4, path: undefined });
+    assert.deepEqual(overridden(byKernel, { vsock: { path: "/w" } }).vsock, { cid: 3, path: "/w" });
+    assert.throws(() => overridden(byKernel, { vsock: { cid: 2 } }), /context id 2 is not a whole number from 3 to/);
     assert.throws(() => overridden(config, { nets: { net0: { tap: "b", mmds: false } } }), ConfigError);
   });
 });

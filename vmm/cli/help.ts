@@ -143,8 +143,10 @@ NET:  user[,forward=[ADDRESS:]PORT:PORT[/udp]]...[,host=off] or
   mac=, mtu=        of the guest's interface; default: a random address
   bw=SIZE, ops=N    at most SIZE bytes and N frames a second and direction
 
-VSOCK: cid=N,path=SOCKET
-  cid=N             the guest's context id, from 3 on
+VSOCK: cid=N[,path=SOCKET]
+  cid=N             the guest's context id, from 3 on. Without path=, programs
+                    of this host reach the guest there by AF_VSOCK, and the
+                    guest theirs at context id 2 (this host's vhost-vsock)
   path=SOCKET       a Unix socket that vmlet makes. Connect, write the line
                     "CONNECT PORT", read the line "OK ...", then talk. The
                     guest's connections to port PORT of context id 2 go to

@@ -18,7 +18,7 @@ export function checkJail(options: BootOptions, config: ResolvedConfig, isInLab:
     [options.fromTemplate, "--from-template"],
     [config.pci && config.vfio.length === 0, "--pci"],
     [config.vfio.length > 0, "--vfio"],
-    [config.vsock !== undefined, "--vsock"],
+    [config.vsock?.path !== undefined, "--vsock path="],
     [config.shares.length > 0, "--share"],
     [config.nets.some(({ user }) => user !== undefined), "--net user"],
   ];

@@ -214,7 +214,7 @@ function parseOtherShare(text: string): ShareOverride {
   return share;
 }
 
-/** path=SOCKET[,cid=N]. */
+/** [path=SOCKET][,cid=N], one of them at least. */
 function parseOtherVsock(text: string): NonNullable<RestoreOverrides["vsock"]> {
   let cid: number | undefined;
   let path: string | undefined;
@@ -224,6 +224,5 @@ function parseOtherVsock(text: string): NonNullable<RestoreOverrides["vsock"]> {
     else return false;
     return true;
   });
-  if (path === undefined) throw specError("--vsock", text, "no path= is given");
   return { path, cid };
 }

@@ -58,7 +58,8 @@ Options:
       --share NAME=PATH[,ro]
                          another folder: share0=here; as it was if there is no
                          ro; repeatable
-      --vsock VSOCK      path=SOCKET[,cid=N]: another socket for vsock0
+      --vsock VSOCK      [path=SOCKET][,cid=N]: another socket or context id for
+                         vsock0
       --hostname NAME    the guest's own name
       --report FILE      write as JSON what happened: times, exits, outcome
       --metrics FILE     write a line of JSON a second, for vmlet stats
@@ -114,7 +115,8 @@ Options:
       --disk NAME=PATH   another path for a disk: vda=/mnt/vda.img; repeatable
       --net NAME=NET     another network for a device: net0=tap=tap7; NET as in
                          vmlet boot --help, without mac= and mtu=; repeatable
-      --vsock VSOCK      path=SOCKET[,cid=N]: another socket for vsock0
+      --vsock VSOCK      [path=SOCKET][,cid=N]: another socket or context id for
+                         vsock0
       --report FILE      write as JSON what happened: times, exits, outcome
       --metrics FILE     write a line of JSON a second, for vmlet stats
       --control SOCKET   make a Unix socket, as vmlet boot does

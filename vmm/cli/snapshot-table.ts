@@ -96,7 +96,8 @@ function pathOf(name: string, { disks, nets, vsock }: SnapshotDescription["confi
     const net = nets[Number(name.slice(3))];
     return net === undefined ? undefined : net.user === undefined ? net.tap : "user mode";
   }
-  return name === "vsock0" ? vsock?.path : undefined;
+  if (name !== "vsock0" || vsock === undefined) return undefined;
+  return vsock.path ?? `AF_VSOCK, context id ${String(vsock.cid)}`;
 }
 
 function printable(text: string): string {

@@ -1,4 +1,4 @@
-// --vsock cid=N,path=SOCKET.
+// --vsock cid=N[,path=SOCKET].
 import type { VsockConfig } from "../config/vsock.js";
 import { readSpec, specError } from "./spec.js";
 
@@ -12,6 +12,5 @@ export function parseVsock(text: string): VsockConfig {
     return true;
   });
   if (cid === undefined) throw specError("--vsock", text, "no cid= is given; 3 is the first that a guest may have");
-  if (path === undefined) throw specError("--vsock", text, "no path= is given");
   return { cid, path };
 }

@@ -19,7 +19,7 @@ export function describeConfig(config: ResolvedConfig): VmConfig {
     initrd: initrd === undefined ? undefined : resolve(initrd),
     disks: disks.map((disk) => ({ ...disk, path: resolve(disk.path) })),
     nets: nets.map(describeNet),
-    vsock: vsock === undefined ? undefined : { ...vsock, path: resolve(vsock.path) },
+    vsock: vsock?.path === undefined ? vsock : { ...vsock, path: resolve(vsock.path) },
     shares: shares.length === 0 ? undefined : shares.map(describeShare),
     vfio: vfio.length === 0 ? undefined : vfio.map((device) => ({ device })),
   };

@@ -18,6 +18,7 @@ import { inWords, SnapshotFolder, STATE_FILE } from "./folder.js";
 import { hashImages, type ImageHashes } from "./image-hash.js";
 import { writeMemory } from "./memory-file.js";
 import { piecesOf } from "./memory-pieces.js";
+import { refuseKernelSockets } from "./refuse-kernel-sockets.js";
 import { describeHost } from "./saved-host.js";
 import { encodeState } from "./state-file.js";
 
@@ -50,6 +51,7 @@ export interface Snapshot {
  */
 export async function createSnapshot(vm: Vm, folder: string, options: SnapshotOptions = {}): Promise<Snapshot> {
   const { resume, base: baseFolder, watch, note } = checkSnapshotOptions(options);
+  if (watch === true) refuseKernelSockets(vm.config);
   const wasPaused = vm.state === "paused";
   const base = baseFolder === undefined ? undefined : Base.open(baseFolder, checkFolderPath(folder));
   let isMade = false;

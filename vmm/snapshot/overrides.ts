@@ -24,8 +24,8 @@ export interface RestoreOverrides {
   readonly nets?: Readonly<Record<string, NetConfig>> | undefined;
   /** Folders in place of those that were shared, by the device's name: { share0: { path: "here" } }; tags stay. */
   readonly shares?: Readonly<Record<string, ShareOverride>> | undefined;
-  /** The host's socket; the context id is the guest's, and stays without one. */
-  readonly vsock?: { readonly path: string; readonly cid?: number | undefined } | undefined;
+  /** The host's socket, the guest's context id, or both: what is not given stays as it was. */
+  readonly vsock?: { readonly path?: string | undefined; readonly cid?: number | undefined } | undefined;
   /** The guest's own name, if vmlet's init is there to set it. */
   readonly hostName?: string | undefined;
 }
@@ -112,6 +112,6 @@ function checkNames(kind: string, given: readonly string[], known: readonly stri
   }
 }
 
-function withoutUndefined(vsock: RestoreOverrides["vsock"]): { path?: string; cid?: number } {
-  return vsock === undefined ? {} : { path: vsock.path, ...(vsock.cid === undefined ? {} : { cid: vsock.cid }) };
+function withoutUndefined({ path, cid }: NonNullable<RestoreOverrides["vsock"]> = {}): { path?: string; cid?: number } {
+  return { ...(path === undefined ? {} : { path }), ...(cid === undefined ? {} : { cid }) };
 }

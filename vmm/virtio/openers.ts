@@ -27,12 +27,18 @@ export async function loadOpeners(config: ResolvedConfig): Promise<DeviceOpeners
   return {
     ...(counts.disk > 0 && { disk: (await import("./attach/disks.js")).attachDisks }),
     ...(counts.net > 0 && { net: await loadNets(config) }),
-    ...(counts.vsock > 0 && { vsock: (await import("./attach/vsock.js")).attachVsock }),
+    ...(counts.vsock > 0 && { vsock: await loadVsock(config) }),
     ...(counts.console > 0 && { console: (await import("./attach/console.js")).attachConsole }),
     ...(counts.rng > 0 && { rng: (await import("./attach/rng.js")).attachRng }),
     ...(counts.balloon > 0 && { balloon: (await import("./attach/balloon.js")).attachBalloon }),
     ...(counts.share > 0 && { share: (await import("./attach/shares.js")).attachShares }),
   };
+}
+
+async function loadVsock({ vsock }: ResolvedConfig): Promise<DeviceOpener> {
+  return vsock?.path === undefined
+    ? (await import("./attach/vhost-vsock.js")).attachVhostVsock
+    : (await import("./attach/vsock.js")).attachVsock;
 }
 
 async function loadNets({ nets, mmds }: ResolvedConfig): Promise<DeviceOpener> {

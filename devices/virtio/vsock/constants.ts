@@ -4,6 +4,8 @@
 export const VSOCK_RX = 0;
 export const VSOCK_TX = 1;
 export const VSOCK_EVENT = 2;
+/** Descriptors of each of them, at most. */
+export const VSOCK_QUEUE_SIZE = 128;
 
 // §5.10.4 struct virtio_vsock_config, offsets.
 export const VIRTIO_VSOCK_CONFIG_GUEST_CID = 0;

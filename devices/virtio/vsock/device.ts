@@ -2,7 +2,7 @@
 // Left out on purpose: SOCK_SEQPACKET and datagrams.
 import type { AccessSize } from "../../contracts.js";
 import type { State, StateReader } from "../../state.js";
-import { ConfigSpace } from "../config-space.js";
+import type { ConfigSpace } from "../config-space.js";
 import { VIRTIO_ID_VSOCK } from "../constants.js";
 import { Reader, Writer } from "../cursor.js";
 import type { ActivationContext, VirtioDevice } from "../device.js";
@@ -11,11 +11,10 @@ import { QueueError } from "../queue-error.js";
 import type { Queue } from "../queue.js";
 import { serveQueue, Turn, type Step } from "../serve-queue.js";
 import type { HostStream, StreamAcceptor, StreamEvents, VsockBackend } from "./backend.js";
+import { vsockConfig } from "./config.js";
 import { Connection, MAX_PAYLOAD_BYTES, type ConnectionOwner } from "./connection.js";
 import { ConnectionTable } from "./connection-table.js";
 import {
-  VIRTIO_VSOCK_CONFIG_GUEST_CID,
-  VIRTIO_VSOCK_CONFIG_LENGTH,
   VIRTIO_VSOCK_HDR_SIZE,
   VIRTIO_VSOCK_OP_CREDIT_REQUEST,
   VIRTIO_VSOCK_OP_CREDIT_UPDATE,
@@ -27,16 +26,15 @@ import {
   VIRTIO_VSOCK_TYPE_STREAM,
   VMADDR_CID_HOST,
   VSOCK_EVENT,
-  VSOCK_MIN_GUEST_CID,
+  VSOCK_QUEUE_SIZE,
   VSOCK_RX,
   VSOCK_TX,
 } from "./constants.js";
 import { VsockHeader } from "./header.js";
 import { ResetQueue } from "./reset-queue.js";
-import { checkVsock, MAX_GUEST_CID, saveVsock } from "./state.js";
+import { checkVsock, saveVsock } from "./state.js";
 import { TransportReset } from "./transport-reset.js";
 
-const QUEUE_SIZE = 128;
 /** Packets of one turn, and `bytes` of payload after which it ends as well. */
 const TURN = { steps: 64, amount: 1024 * 1024 };
 /** With the buffers of a connection: 80 MiB of the host's memory at most. */
@@ -68,7 +66,7 @@ export class VsockDevice implements VirtioDevice, ConnectionOwner, StreamAccepto
   readonly name: string;
   readonly deviceType = VIRTIO_ID_VSOCK;
   readonly offeredFeatures = 0n;
-  readonly queueMaxSizes = [QUEUE_SIZE, QUEUE_SIZE, QUEUE_SIZE];
+  readonly queueMaxSizes = [VSOCK_QUEUE_SIZE, VSOCK_QUEUE_SIZE, VSOCK_QUEUE_SIZE];
   readonly counters = {
     rxPackets: 0,
     rxBytes: 0,
@@ -87,7 +85,7 @@ export class VsockDevice implements VirtioDevice, ConnectionOwner, StreamAccepto
   readonly #guestCid: number;
   readonly #maxConnections: number;
   readonly #loop: EventLoop;
-  readonly #config = new ConfigSpace(VIRTIO_VSOCK_CONFIG_LENGTH);
+  readonly #config: ConfigSpace;
   readonly #connections = new ConnectionTable();
   /** Connections that have something to send, each once, served in turn. */
   #waiting: Connection[] = [];
@@ -106,16 +104,13 @@ export class VsockDevice implements VirtioDevice, ConnectionOwner, StreamAccepto
   #session: Session | undefined;
 
   constructor({ name, backend, guestCid, maxConnections, loop }: VsockDeviceOptions) {
-    if (!Number.isInteger(guestCid) || guestCid < VSOCK_MIN_GUEST_CID || guestCid > MAX_GUEST_CID) {
-      throw new RangeError(`Context id ${String(guestCid)} is not from 3 to 2^32 - 2`);
-    }
     this.name = name;
+    this.#config = vsockConfig(guestCid);
     this.#backend = backend;
     this.#guestCid = guestCid;
     this.#maxConnections = maxConnections ?? DEFAULT_MAX_CONNECTIONS;
     this.#loop = loop;
     this.#transportReset = new TransportReset(loop);
-    this.#config.setU64(VIRTIO_VSOCK_CONFIG_GUEST_CID, guestCid);
     backend.accept(this);
   }
 

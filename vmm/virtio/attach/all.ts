@@ -9,12 +9,13 @@ import { attachRng } from "./rng.js";
 import { attachShares } from "./shares.js";
 import { openTapSide } from "./tap.js";
 import { openUserSide } from "./user-net.js";
+import { attachVhostVsock } from "./vhost-vsock.js";
 import { attachVsock } from "./vsock.js";
 
 export const allOpeners: DeviceOpeners = {
   disk: attachDisks,
   net: netOpener({ tap: openTapSide, user: openUserSide, mmds: mmdsAttacher }),
-  vsock: attachVsock,
+  vsock: (config, undo) => (config.vsock?.path === undefined ? attachVhostVsock : attachVsock)(config, undo),
   console: attachConsole,
   rng: attachRng,
   balloon: attachBalloon,

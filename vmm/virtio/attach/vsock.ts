@@ -6,10 +6,11 @@ import type { DeviceOpener } from "../device-host.js";
 const NAME = "vsock0";
 
 export const attachVsock: DeviceOpener = ({ vsock }, undo) => {
-  if (vsock === undefined) return [];
+  if (vsock?.path === undefined) return [];
+  const { cid: guestCid, path } = vsock;
   // The log exists only with the VM; nobody connects before.
   let report: (line: string) => void = () => undefined;
-  const backend = UnixVsock.listen(vsock.path, (line) => report(`${NAME}: ${line}`));
+  const backend = UnixVsock.listen(path, (line) => report(`${NAME}: ${line}`));
   // The socket file is gone when this returns; connections end as the event loop turns, or with the process.
   undo(() => void backend.close());
   return [
@@ -19,7 +20,7 @@ export const attachVsock: DeviceOpener = ({ vsock }, undo) => {
       create: (services) => {
         report = services.report;
         backend.guard = services.guard;
-        return new VsockDevice({ name: NAME, backend, guestCid: vsock.cid, loop: services.loop });
+        return new VsockDevice({ name: NAME, backend, guestCid, loop: services.loop });
       },
     },
   ];
