@@ -3,14 +3,10 @@
 import { closeDescriptor } from "../../sys/descriptors.js";
 import { drainEventfd, eventfd, signalEventfd } from "../../sys/events.js";
 import { waitForInput } from "../../sys/messages.js";
-import { mmapFile, munmap, viewMemory } from "../../sys/memory.js";
-import { sharedMemory } from "../../sys/shared-memory.js";
+import { IDX_OFFSET, OwnMemory, VIRTQ_DESC_F_NEXT, VIRTQ_DESC_F_WRITE, writeDescriptor } from "./own-memory.js";
 import type { VhostUser } from "./vhost-user.js";
-import type { VhostMemoryRegion } from "./vhost-user-messages.js";
 
 const PAGE_BYTES = 4096;
-/** Where no guest has memory. */
-const PAGE_GPA = 2 ** 46;
 /** Descriptors of the ring. */
 const RING_SIZE = 4;
 // Places in the page.
@@ -21,10 +17,6 @@ const USED_EVENT = AVAILABLE + 4 + 2 * RING_SIZE;
 const REQUEST = 1024;
 const ANSWER = 2048;
 const ANSWER_BYTES = 512;
-/** `idx` lies after the 16-bit `flags` in both rings. */
-const IDX_OFFSET = 2;
-const VIRTQ_DESC_F_NEXT = 1;
-const VIRTQ_DESC_F_WRITE = 2;
 
 /** By the number of each request, from 0 on. */
 export interface Conversation {
@@ -33,20 +25,9 @@ export interface Conversation {
   isRight(at: number, answer: Uint8Array): boolean;
 }
 
-export class SessionPage {
-  readonly fd: number;
-  readonly region: VhostMemoryRegion;
-  readonly #address: number;
-
+export class SessionPage extends OwnMemory {
   constructor() {
-    this.fd = sharedMemory("vmlet-session", PAGE_BYTES);
-    try {
-      this.#address = mmapFile(this.fd, PAGE_BYTES);
-    } catch (error) {
-      closeDescriptor(this.fd);
-      throw error;
-    }
-    this.region = { gpa: PAGE_GPA, size: PAGE_BYTES, hva: this.#address, offset: 0 };
+    super("vmlet-session", PAGE_BYTES);
   }
 
   /**
@@ -54,24 +35,17 @@ export class SessionPage {
    * it has not answered all until the deadline, or wrongly, or does not leave the queue.
    */
   ask(vhost: VhostUser, index: number, deadlineMs: number, count: number, conversation: Conversation): boolean {
-    // SAFETY: the page that is mapped here, until `close`.
-    const page = new DataView(viewMemory(this.#address, PAGE_BYTES));
+    const page = this.view();
     const bytes = new Uint8Array(page.buffer);
     bytes.fill(0);
-    const describe = (at: number, offset: number, length: number, flags: number, next: number): void => {
-      page.setBigUint64(16 * at, BigInt(PAGE_GPA + offset), true);
-      page.setUint32(16 * at + 8, length, true);
-      page.setUint16(16 * at + 12, flags, true);
-      page.setUint16(16 * at + 14, next, true);
-    };
-    describe(1, ANSWER, ANSWER_BYTES, VIRTQ_DESC_F_WRITE, 0);
+    writeDescriptor(page, 1, { offset: ANSWER, length: ANSWER_BYTES, flags: VIRTQ_DESC_F_WRITE });
     const kickFd = eventfd();
     const callFd = eventfd();
     try {
       const addresses = {
-        descriptorHva: this.#address,
-        availableHva: this.#address + AVAILABLE,
-        usedHva: this.#address + USED,
+        descriptorHva: this.address,
+        availableHva: this.address + AVAILABLE,
+        usedHva: this.address + USED,
       };
       vhost.startRing(index, { size: RING_SIZE, nextAvailable: 0, ...addresses }, { kickFd, callFd });
       let asked = 0;
@@ -79,7 +53,7 @@ export class SessionPage {
         const request = conversation.request(asked);
         bytes.fill(0, REQUEST);
         bytes.set(request, REQUEST);
-        describe(0, REQUEST, request.length, VIRTQ_DESC_F_NEXT, 1);
+        writeDescriptor(page, 0, { offset: REQUEST, length: request.length, flags: VIRTQ_DESC_F_NEXT, next: 1 });
         // Every entry of the ring is 0: the same chain again.
         page.setUint16(AVAILABLE + IDX_OFFSET, asked + 1, true);
         // Each answer is to be told.
@@ -94,10 +68,5 @@ export class SessionPage {
       closeDescriptor(kickFd);
       closeDescriptor(callFd);
     }
-  }
-
-  close(): void {
-    munmap(this.#address, PAGE_BYTES);
-    closeDescriptor(this.fd);
   }
 }

@@ -5,10 +5,8 @@ import { featureSet } from "../../../devices/virtio/features.js";
 import type { NetMoved, NetVhost } from "../../../devices/virtio/net/vhost.js";
 import type { ServedQueue } from "../../../devices/virtio/queue.js";
 import { SystemCallError } from "../../errors.js";
-import { drainEventfd } from "../../sys/events.js";
 import { ioctlStruct } from "../../sys/ioctl-calls.js";
 import { VHOST_F_LOG_ALL, VHOST_NET_F_VIRTIO_NET_HDR, VHOST_NET_SET_BACKEND } from "../../sys/vhost-abi.js";
-import { ReadableWatch } from "./readable-watch.js";
 import type { TapInterface } from "./tap-interface.js";
 import { openVhost, VhostRings, type VhostServices } from "./vhost-rings.js";
 
@@ -29,11 +27,11 @@ export function openVhostNet(): number {
 }
 
 export class VhostNet implements NetVhost {
+  readonly name = "vhost-net";
   readonly #fd: number;
   readonly #tap: TapInterface;
   readonly #countsFd = openSync(INTERFACE_COUNTS, constants.O_RDONLY);
   readonly #rings: VhostRings;
-  readonly #kickWatches: readonly ReadableWatch[];
   #lastMoved: NetMoved = { rxFrames: 0, rxBytes: 0, txFrames: 0, txBytes: 0 };
 
   /** `fd` is of `openVhostNet`, and closed with it; the interface's stays the caller's. Throws SystemCallError. */
@@ -41,11 +39,14 @@ export class VhostNet implements NetVhost {
     this.#fd = fd;
     this.#tap = tap;
     this.#rings = new VhostRings({ ...services, fd, queues: QUEUES, notWanted: NOT_WANTED });
-    this.#kickWatches = this.#rings.kickFds.map((kickFd) => new ReadableWatch(kickFd, services.guard));
+  }
+
+  get features(): bigint {
+    return this.#rings.features;
   }
 
   start(features: bigint, queues: readonly (ServedQueue | undefined)[]): number {
-    for (const watch of this.#kickWatches) watch.stop();
+    this.#rings.direct.unhear();
     try {
       this.#rings.setUp(features, queues);
       queues.forEach((queue, index) => {
@@ -96,17 +97,11 @@ export class VhostNet implements NetVhost {
 
   stop(notified: (queueIndex: number) => void): void {
     for (let index = 0; index < QUEUES; index++) this.stopQueue(index);
-    this.#kickWatches.forEach((watch, queueIndex) => {
-      watch.start(() => {
-        drainEventfd(this.#rings.kickFds[queueIndex] ?? NONE);
-        notified(queueIndex);
-      });
-    });
+    this.#rings.direct.hear(notified);
   }
 
   /** Before the interface is closed. */
   close(): void {
-    for (const watch of this.#kickWatches) watch.close();
     this.#rings.close();
     closeSync(this.#countsFd);
   }

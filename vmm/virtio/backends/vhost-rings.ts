@@ -5,8 +5,6 @@ import { basename } from "node:path";
 import type { ServedQueue } from "../../../devices/virtio/queue.js";
 import { HostError, SystemCallError } from "../../errors.js";
 import type { MappedGuestMemory } from "../../memory/guest-memory.js";
-import { closeDescriptor } from "../../sys/descriptors.js";
-import { eventfd, signalEventfd } from "../../sys/events.js";
 import { ioctl, ioctlStruct } from "../../sys/ioctl-calls.js";
 import {
   SIZEOF_VHOST_MEMORY,
@@ -25,9 +23,7 @@ import {
   vhost_memory_region,
   vhost_vring_addr,
 } from "../../sys/vhost-abi.js";
-import type { DirectEvents } from "../device-host.js";
-import type { Guard } from "../guard.js";
-import { UsedNotifications } from "./used-notification.js";
+import { DirectQueues, type DirectServices } from "./direct-queues.js";
 
 /**
  * The vhost device at `path`, owned by this process; `without`: what to say or to give in its place. Throws HostError where the
@@ -53,10 +49,8 @@ export function openVhost(path: string, without: string): number {
   }
 }
 
-export interface VhostServices {
+export interface VhostServices extends DirectServices {
   readonly memory: Pick<MappedGuestMemory, "regions" | "hostAddressOf">;
-  readonly events: DirectEvents;
-  readonly guard: Guard;
 }
 
 export interface VhostRingsOptions extends VhostServices {
@@ -69,36 +63,31 @@ export interface VhostRingsOptions extends VhostServices {
 }
 
 export class VhostRings {
-  /** By queue: signalled when the guest has notified. */
-  readonly kickFds: readonly number[];
+  /** How the guest and the kernel's thread wake each other. */
+  readonly direct: DirectQueues;
   /** By queue: the kernel's thread has it. Whoever gives it one, or takes one back, says so here. */
   readonly serves: boolean[];
   readonly #fd: number;
   readonly #memory: VhostServices["memory"];
-  readonly #events: DirectEvents;
   /** What it knows of. */
-  readonly #features: bigint;
-  readonly #calls: UsedNotifications;
-  #isWired = false;
+  readonly features: bigint;
 
   /** Throws SystemCallError. */
   constructor({ fd, queues, notWanted, memory, events, guard }: VhostRingsOptions) {
     this.#fd = fd;
     this.#memory = memory;
-    this.#events = events;
     this.serves = new Array<boolean>(queues).fill(false);
     const features = new BigUint64Array(1);
     ioctlStruct(fd, "VHOST_GET_FEATURES", VHOST_GET_FEATURES, features);
-    this.#features = (features[0] ?? 0n) & ~notWanted;
+    this.features = (features[0] ?? 0n) & ~notWanted;
     ioctlStruct(fd, "VHOST_SET_MEM_TABLE", VHOST_SET_MEM_TABLE, memoryTable(memory.regions));
-    this.kickFds = Array.from({ length: queues }, () => eventfd());
-    this.#calls = new UsedNotifications(queues, guard);
+    this.direct = new DirectQueues(queues, { events, guard });
   }
 
   /** Tells the kernel of the features that were negotiated, and of those queues that there are. Throws SystemCallError. */
   setUp(features: bigint, queues: readonly (ServedQueue | undefined)[]): void {
-    this.#wire();
-    const known = BigUint64Array.of(features & this.#features);
+    this.direct.wire();
+    const known = BigUint64Array.of(features & this.features);
     ioctlStruct(this.#fd, "VHOST_SET_FEATURES", VHOST_SET_FEATURES, known);
     queues.forEach((queue, index) => {
       if (queue !== undefined) this.#setUpQueue(index, queue);
@@ -107,7 +96,7 @@ export class VhostRings {
 
   /** Used buffers are told to `used` from now on, or to the driver itself again. Nothing of before is still on its way. */
   relay(used: ((queueIndex: number) => void) | undefined): void {
-    if (!this.#calls.relay(used)) return;
+    if (!this.direct.calls.relay(used)) return;
     // Returns when what was being signalled is.
     this.serves.forEach((isServed, index) => {
       if (isServed) this.#setCall(index);
@@ -116,26 +105,13 @@ export class VhostRings {
 
   /** There may be chains in the queue. */
   kick(queueIndex: number): void {
-    const fd = this.kickFds[queueIndex];
-    if (fd !== undefined) signalEventfd(fd);
+    this.direct.kick(queueIndex);
   }
 
   close(): void {
+    // First: the kernel's thread signals those descriptors.
     closeSync(this.#fd);
-    this.#calls.close();
-    for (const fd of this.kickFds) closeDescriptor(fd);
-  }
-
-  /** Once: the descriptors stay the same over resets. */
-  #wire(): void {
-    if (this.#isWired) return;
-    this.#isWired = true;
-    this.kickFds.forEach((fd, queueIndex) => {
-      this.#events.connectKick(queueIndex, fd);
-    });
-    this.#calls.interruptFds.forEach((fd, queueIndex) => {
-      this.#events.connectInterrupt(queueIndex, fd);
-    });
+    this.direct.close();
   }
 
   /** The transport has checked that the queue lies in RAM. */
@@ -154,12 +130,17 @@ export class VhostRings {
     setAddress(vhost_vring_addr.avail_user_addr, availableGpa);
     ioctlStruct(fd, "VHOST_SET_VRING_ADDR", VHOST_SET_VRING_ADDR, address);
     this.#setCall(index);
-    const kick = Int32Array.of(index, this.kickFds[index] ?? -1);
+    const kick = Int32Array.of(index, this.direct.kickFd(index));
     ioctlStruct(fd, "VHOST_SET_VRING_KICK", VHOST_SET_VRING_KICK, kick);
   }
 
   #setCall(index: number): void {
-    ioctlStruct(this.#fd, "VHOST_SET_VRING_CALL", VHOST_SET_VRING_CALL, Int32Array.of(index, this.#calls.fd(index)));
+    ioctlStruct(
+      this.#fd,
+      "VHOST_SET_VRING_CALL",
+      VHOST_SET_VRING_CALL,
+      Int32Array.of(index, this.direct.calls.fd(index)),
+    );
   }
 }
 

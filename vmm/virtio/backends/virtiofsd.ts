@@ -1,7 +1,5 @@
-// virtiofsd serves one shared folder, over one connection: it ends when that is closed, however this process ends, so
-// nothing is left to remove. It shuts itself into the folder (a mount namespace or a chroot, seccomp) before it answers.
-// Debian: qemu-system-common.
-import { spawn, type ChildProcess } from "node:child_process";
+// virtiofsd serves one shared folder. It shuts itself into the folder (a mount namespace or a chroot, seccomp) before it
+// answers. Debian: qemu-system-common.
 import {
   accessSync,
   closeSync,
@@ -9,7 +7,6 @@ import {
   mkdtempSync,
   openSync,
   readFileSync,
-  readSync,
   realpathSync,
   rmdirSync,
   statSync,
@@ -29,8 +26,8 @@ import { errnoText } from "../../host/errno-text.js";
 import { findProgram } from "../../host/programs.js";
 import { closeDescriptor } from "../../sys/descriptors.js";
 import { sharedMemoryFile } from "../../sys/shared-memory.js";
-import { connectUnix, listenUnix, streamPair } from "../../sys/sockets.js";
-import { VhostUser } from "./vhost-user.js";
+import { connectUnix, listenUnix } from "../../sys/sockets.js";
+import { beginVhostUser, endVhostUser, launchVhostUser, type VhostUserProcess } from "./vhost-user-process.js";
 import {
   VIRTIOFSD,
   VIRTIOFSD_PACKAGE,
@@ -40,26 +37,17 @@ import {
   type VirtiofsdHost,
 } from "./virtiofsd-command.js";
 
-/** It answers after milliseconds; the longest wait for one that does not, `ms`. */
-const START_LIMIT_MS = 10_000;
 /** Without these, what the transport offers would not be true. */
 const NEEDED_FEATURES = featureSet(VIRTIO_F_VERSION_1, VIRTIO_RING_F_INDIRECT_DESC, VIRTIO_RING_F_EVENT_IDX);
-/** Of what it says on its way, for messages, `bytes`. */
-const KEPT_WORDS = 4096;
 /** What it always says when it starts. */
 const NOISE = /^\s*(virtio_session_mount: .*|virtio_loop: (Entry|Exit))?\s*$/;
 
 /** A server that runs; the caller closes it all. */
-export interface Virtiofsd {
-  readonly socket: number;
-  readonly vhost: VhostUser;
-  /** What it says on its standard error; never waits. */
-  readonly wordsFd: number;
+export interface Virtiofsd extends VhostUserProcess {
   /** A file that has all that it says in its place. */
   readonly journalFd: number | undefined;
   /** The shared one. */
   readonly folder: string;
-  readonly process: ChildProcess;
 }
 
 /** Throws ConfigError, with all that cannot be shared. */
@@ -99,10 +87,10 @@ export class StartingVirtiofsd {
       const launched = this.#launched;
       if (launched === undefined) throw new Error("A server that nobody starts any more");
       this.#launched = undefined;
-      const problem = problemOf(launched);
-      if (problem === undefined) return launched;
+      const answer = beginVhostUser(launched, NEEDED_FEATURES);
+      if (typeof answer === "bigint") return launched;
       endVirtiofsd(launched);
-      why = problem;
+      why = answer;
     } while (this.#launch());
     throw this.#failure(why);
   }
@@ -132,41 +120,10 @@ export function startVirtiofsd(folder: VirtiofsdFolder, isJournaled = false): Vi
   return new StartingVirtiofsd(folder, isJournaled).ready();
 }
 
-/**
- * Closes all of it, and ends it: what it has answered is done, and what it has not the guest cannot rely on. In a namespace
- * of its own it is the child of a process that waits for it.
- */
-export function endVirtiofsd({ socket, vhost, wordsFd, journalFd, process: child }: Virtiofsd): void {
-  vhost.close();
-  closeAll(socket, wordsFd, journalFd);
-  endProcess(child);
-}
-
-function endProcess(child: ChildProcess): void {
-  const { pid, exitCode, signalCode } = child;
-  // Until it has been waited for, the number is its own.
-  if (pid === undefined || exitCode !== null || signalCode !== null) return;
-  for (const own of childrenOf(pid)) {
-    try {
-      process.kill(own, "SIGKILL");
-    } catch {
-      // It has ended by itself.
-    }
-  }
-  child.kill("SIGKILL");
-}
-
-function childrenOf(pid: number): number[] {
-  try {
-    const children = readFileSync(`/proc/${String(pid)}/task/${String(pid)}/children`, "latin1");
-    return children
-      .split(" ")
-      .filter((word) => word !== "")
-      .map(Number);
-  } catch {
-    // It has ended, or the kernel does not tell: then it ends with its connection.
-    return [];
-  }
+/** Closes all of it, and ends it. */
+export function endVirtiofsd(server: Virtiofsd): void {
+  endVhostUser(server);
+  if (server.journalFd !== undefined) closeDescriptor(server.journalFd);
 }
 
 /** Or what is wrong with it, behind its path. */
@@ -225,44 +182,16 @@ function cureFor({ capabilities }: VirtiofsdHost, folder: VirtiofsdFolder): stri
   return needsMounts(folder) ? `${rights}; a read-only folder, or a file, needs Linux 5.12 or newer` : rights;
 }
 
-function closeAll(...descriptors: readonly (number | undefined)[]): void {
-  for (const fd of descriptors) if (fd !== undefined) closeDescriptor(fd);
-}
-
 /** Starts it, and does not wait for it. */
-function launch([program = "", ...args]: readonly string[], folder: string, isJournaled: boolean): Virtiofsd {
+function launch(argv: readonly string[], folder: string, isJournaled: boolean): Virtiofsd {
   const [socket, listener] = connectedPair();
-  const [wordsFd, childWords] = streamPair();
   const journalFd = isJournaled ? sharedMemoryFile("vmlet-journal") : undefined;
-  const vhost = new VhostUser(socket);
-  let child: ChildProcess;
   try {
-    // A session of its own: keys that end or stop vmlet are not meant for it.
-    child = spawn(program, args, { stdio: ["ignore", "ignore", journalFd ?? childWords, listener], detached: true });
+    const command = { name: "virtiofsd", argv, noise: NOISE, wordsTo: journalFd };
+    return { ...launchVhostUser(command, socket, listener), journalFd, folder };
   } catch (error) {
-    vhost.close();
-    closeAll(socket, wordsFd, journalFd);
+    if (journalFd !== undefined) closeDescriptor(journalFd);
     throw error;
-  } finally {
-    closeDescriptor(listener);
-    closeDescriptor(childWords);
-  }
-  // Without a listener it would end this process; that there is no process shows when it does not answer.
-  child.on("error", () => undefined);
-  child.unref();
-  return { socket, vhost, wordsFd, journalFd, folder, process: child };
-}
-
-/** Waits for its answer: why it is of no use, or nothing. */
-function problemOf({ vhost, wordsFd }: Virtiofsd): string | undefined {
-  try {
-    const features = vhost.begin(performance.now() + START_LIMIT_MS);
-    if (features === undefined) return lastWords(wordsFd);
-    const isEnough = (features & NEEDED_FEATURES) === NEEDED_FEATURES;
-    return isEnough ? undefined : "this version lacks features of virtio that are needed";
-  } catch {
-    // It has ended before it was asked.
-    return lastWords(wordsFd);
   }
 }
 
@@ -296,29 +225,4 @@ function connectedPair(): [socket: number, listener: number] {
     if (folderFd !== undefined) closeSync(folderFd);
     rmdirSync(folder);
   }
-}
-
-/** What it has said, in one line. */
-function lastWords(fd: number): string {
-  const lines = readWords(fd)
-    .split("\n")
-    .filter((line) => !NOISE.test(line));
-  return lines.length > 0 ? lines.join("; ") : "it ends without a word";
-}
-
-/** What is there to be read, at most the last of it. */
-export function readWords(fd: number): string {
-  const bytes = Buffer.alloc(KEPT_WORDS);
-  let kept = Buffer.alloc(0);
-  try {
-    // A server that talks for ever has its own turn again later.
-    for (let turn = 0; turn < 16; turn++) {
-      const count = readSync(fd, bytes, 0, bytes.length, null);
-      if (count === 0) break;
-      kept = Buffer.concat([kept, bytes.subarray(0, count)]).subarray(-KEPT_WORDS);
-    }
-  } catch {
-    // Nothing more for now.
-  }
-  return kept.toString("utf8");
 }
