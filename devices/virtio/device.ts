@@ -13,6 +13,8 @@ export interface VirtioDevice {
   readonly deviceType: number;
   /** Feature bits of this kind of device; VERSION_1 and those of the ring are the transport's. */
   readonly offeredFeatures: bigint;
+  /** Of the transport's, those that whoever serves the queues elsewhere does not know: a driver is not offered them. */
+  readonly missingFeatures?: bigint;
   /** Largest size of each queue, a power of two. */
   readonly queueMaxSizes: readonly number[];
   readonly counters: Counters;

@@ -105,7 +105,7 @@ export class MmioTransport extends VirtioTransport implements BusDevice {
   }
 
   restore(state: StateReader, deviceState: StateReader): void {
-    const { interruptStatus, ...saved } = readMmioState(state, this.queues.length, this.offered);
+    const { interruptStatus, ...saved } = readMmioState(state, this.queues.length, this.restorable);
     this.restoreCommon(saved, deviceState);
     Atomics.or(this.#registers, INTERRUPT_STATUS_WORD, interruptStatus);
     // What the line has signalled may have been on its way when the rest of the machine was saved.

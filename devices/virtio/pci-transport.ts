@@ -126,7 +126,7 @@ export class PciTransport extends VirtioTransport implements BusDevice {
     const { isr, configVector, queueVectors, ...saved } = readPciState(
       state,
       this.queues.length,
-      this.offered,
+      this.restorable,
       vectors,
     );
     this.#isr = isr;

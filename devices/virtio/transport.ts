@@ -50,6 +50,8 @@ export abstract class VirtioTransport {
   protected readonly memory: GuestMemory;
   /** Feature bits of device and transport. */
   protected readonly offered: bigint;
+  /** What a saved driver may have chosen: a device serves by itself what was begun where more was offered. */
+  protected readonly restorable: bigint;
   protected readonly queues: readonly QueueRegisters[];
   // Registers as the driver has written them.
   protected deviceFeaturesSel = 0;
@@ -79,7 +81,8 @@ export abstract class VirtioTransport {
     this.#loop = loop;
     this.#report = new LimitedReport(loop, report);
     this.name = device.name;
-    this.offered = device.offeredFeatures | TRANSPORT_FEATURES;
+    this.restorable = device.offeredFeatures | TRANSPORT_FEATURES;
+    this.offered = device.offeredFeatures | (TRANSPORT_FEATURES & ~(device.missingFeatures ?? 0n));
     this.queues = device.queueMaxSizes.map((maxSize) => new QueueRegisters(maxSize));
     this.#waiting = this.queues.map(() => false);
   }

@@ -317,13 +317,18 @@ describe("device options: limits, metadata service, and what a restore changes",
     ]);
   });
 
-  it("vhost is for interfaces whose frames nobody here has to see; without a word, where it can be had", () => {
-    assert.deepEqual(
-      resolve({ nets: [{ tap: "a" }, { tap: "b", vhost: "on" }, { user: {} }] }).nets.map(({ vhost }) => vhost),
-      ["auto", "on", "off"],
-    );
+  it("vhost is for networks whose frames nobody here has to see; without a word, where it can be had", () => {
+    const nets = [{ tap: "a" }, { tap: "b", vhost: "on" }, { user: {} }] as const;
+    const choices = (more = {}): string[] => resolve({ nets, ...more }).nets.map(({ vhost }) => vhost);
+    assert.deepEqual(choices(), ["auto", "on", "auto"]);
+    // What passt has of the guest's memory is a file of ordinary pages.
+    assert.deepEqual(choices({ hugePages: "2M" }), ["auto", "on", "off"]);
+    assert.deepEqual(problemsOf({ nets: [{ user: {}, vhost: "on" }], hugePages: "transparent" }), [
+      "A network in user mode has vhost only with memory of ordinary pages (hugePages transparent)",
+    ]);
+    assert.equal(resolve({ nets: [{ user: {}, vhost: "on" }] }).nets[0]?.vhost, "on");
     const reasons = [
-      [{ user: {}, vhost: "on" }, "a network in user mode has no interface for it"],
+      [{ user: {}, mmds: true, vhost: "on" }, "the metadata service is served by this process"],
       [{ tap: "a", mmds: true, vhost: "on" }, "the metadata service is served by this process"],
       [{ tap: "a", rateLimiter: limiter(1), vhost: "on" }, "a rate limiter is this process's"],
       [{ tap: "a", txRateLimiter: limiter(1), vhost: "on" }, "a rate limiter is this process's"],

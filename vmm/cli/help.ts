@@ -128,7 +128,7 @@ SPEC: path=FILE[,root][,readonly][,format=raw|parts][,id=NAME][,cache=MODE]
   bw=SIZE, ops=N    at most SIZE bytes (with K, M, G) and N requests a second
 
 NET:  user[,forward=[ADDRESS:]PORT:PORT[/udp]]...[,host=off] or
-      tap=NAME|auto[,ip=ADDRESS/PREFIX][,vhost=auto|off|on]; each with
+      tap=NAME|auto[,ip=ADDRESS/PREFIX]; each with [,vhost=auto|off|on]
       [,mac=ADDRESS][,mtu=BYTES][,bw=SIZE][,ops=N]
   user              a network that needs no rights (Debian package passt): the
                     guest is 10.0.2.15, this host's 127.0.0.1 is 10.0.2.2
@@ -138,8 +138,9 @@ NET:  user[,forward=[ADDRESS:]PORT:PORT[/udp]]...[,host=off] or
   tap=NAME          a TAP interface that exists
   tap=auto          a new one, which goes with the guest (needs root rights)
   ip=               IPv4 address of this host's end of a new interface
-  vhost=            this host's vhost-net moves the frames: where it can (auto,
-                    the default), never, or surely
+  vhost=            this host's vhost-net, or a passt since 2025_01_21, moves
+                    the frames: where it can (auto, the default), never, or
+                    surely
   mac=, mtu=        of the guest's interface; default: a random address
   bw=SIZE, ops=N    at most SIZE bytes and N frames a second and direction
 

@@ -1,5 +1,5 @@
 // --net tap=auto|NAME[,ip=ADDRESS/PREFIX] or --net user[,forward=[ADDRESS:]PORT:PORT[/udp]]...[,host=off],
-// each with [,mac=ADDRESS][,mtu=BYTES][,bw=SIZE][,ops=N]; tap with [,vhost=auto|off|on].
+// each with [,vhost=auto|off|on][,mac=ADDRESS][,mtu=BYTES][,bw=SIZE][,ops=N].
 import type { NetConfig, VhostChoice } from "../config/nets.js";
 import type { PortForward, UserNetConfig } from "../config/user-net.js";
 import { RateLimitWords, readSpec, specError } from "./spec.js";

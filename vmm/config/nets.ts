@@ -25,8 +25,9 @@ export interface NetConfig {
   /** It leads to the guest's metadata service, too (`mmds`). */
   readonly mmds?: boolean | undefined;
   /**
-   * The host kernel's vhost-net moves the frames of a TAP interface, and this process sees none of them: "on" wants it, "auto",
-   * the default, takes it where the host has it and nothing needs to see them.
+   * Frames go past this process, which sees none of them: the host kernel's vhost-net moves those of a TAP interface, passt itself
+   * those of a network in user mode, if it speaks vhost-user. "on" wants it, "auto", the default, takes it where the host has it,
+   * nothing needs to see the frames, and it is faster.
    */
   readonly vhost?: VhostChoice | undefined;
   /** For each direction by itself; in its place, one for what the guest receives and one for what it sends. */
@@ -110,6 +111,11 @@ export function resolveNets(nets: readonly (CheckedNet | undefined)[], problems:
   });
 }
 
+/** The same, but that no process has the guest's memory for a network of which nobody has asked for that. */
+export function withoutSharing(nets: readonly ResolvedNet[]): ResolvedNet[] {
+  return nets.map((net) => (net.user !== undefined && net.vhost === "auto" ? { ...net, vhost: "off" } : net));
+}
+
 const NO_NET: ResolvedNet = {
   tap: undefined,
   user: undefined,
@@ -145,9 +151,8 @@ function resolveNet(net: CheckedNet, where: string, problems: string[]): Resolve
     problems.push(`${where}: rateLimiter is for both directions; give it or one for a direction, not both`);
   }
   if (net.vhost === "on") {
-    const needs = isUser
-      ? "a network in user mode has no interface for it"
-      : net.mmds === true
+    const needs =
+      net.mmds === true
         ? "the metadata service is served by this process"
         : (rxRateLimiter ?? txRateLimiter) === undefined
           ? undefined
@@ -162,7 +167,7 @@ function resolveNet(net: CheckedNet, where: string, problems: string[]): Resolve
     mtu,
     hostAddress: net.hostAddress === undefined ? undefined : { address, prefixLength: Number(prefix) },
     mmds: net.mmds ?? false,
-    vhost: isUser ? "off" : (net.vhost ?? "auto"),
+    vhost: net.vhost ?? "auto",
     rxRateLimiter,
     txRateLimiter,
   };

@@ -17,7 +17,7 @@ import { deviceCount, interruptProblem } from "./devices.js";
 import { CPUS_SCHEMA, machineProblems, MEMORY_SCHEMA } from "./machine.js";
 import { DISKS_SCHEMA, resolveDisks, rootParameters } from "./disks.js";
 import { MMDS_SCHEMA, resolveMmds } from "./mmds.js";
-import { NETS_SCHEMA, resolveNets } from "./nets.js";
+import { NETS_SCHEMA, resolveNets, withoutSharing } from "./nets.js";
 import { RATE_LIMITER_SCHEMA } from "./rate-limiter.js";
 import { PATH_SCHEMA } from "./schema.js";
 import { resolveShares, SHARES_SCHEMA } from "./shares.js";
@@ -102,8 +102,14 @@ export function resolveConfig(given: VmConfig): ResolvedConfig {
   if (interrupts !== undefined) problems.push(interrupts);
   const machine = { cpus, smt, memoryMib, hugePages };
   problems.push(...machineProblems(machine, { cpus: CPUS_TITLE, memoryMib: MEMORY_TITLE }));
-  if (hugePages !== "none" && devices.shares.length > 0) {
-    problems.push(`Folders can be shared only with memory of ordinary pages (hugePages ${hugePages})`);
+  if (hugePages !== "none") {
+    if (devices.shares.length > 0) {
+      problems.push(`Folders can be shared only with memory of ordinary pages (hugePages ${hugePages})`);
+    }
+    if (nets.some(({ user, vhost }) => user !== undefined && vhost === "on")) {
+      problems.push(`A network in user mode has vhost only with memory of ordinary pages (hugePages ${hugePages})`);
+    }
+    devices.nets = withoutSharing(nets);
   }
   if (problems.length > 0) throw new ConfigError(problems);
 

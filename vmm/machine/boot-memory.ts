@@ -12,10 +12,7 @@ import { loadImages, openImages, readLater, type LinuxImages, type LoadedImages 
 import { UndoStack } from "./undo-stack.js";
 
 /** What it depends on. */
-export type BootMemoryConfig = Pick<
-  ResolvedConfig,
-  "kernel" | "initrd" | "protocol" | "memoryMib" | "hugePages" | "shares"
->;
+export type BootMemoryConfig = Pick<ResolvedConfig, "kernel" | "initrd" | "protocol" | "memoryMib" | "hugePages">;
 
 export class BootMemory {
   /** Settle when kernel and initrd are there; memory and files have to stay until then. */
@@ -37,10 +34,13 @@ export class BootMemory {
     }));
   }
 
-  /** Throws KernelImageError, HostError or SystemCallError; `close` undoes what has been done. */
-  load(): { readonly memory: MappedGuestMemory; readonly loaded: LoadedImages } {
+  /**
+   * `isShared`: other processes will have the memory, too. Throws KernelImageError, HostError or SystemCallError; `close` undoes
+   * what has been done.
+   */
+  load(isShared = false): { readonly memory: MappedGuestMemory; readonly loaded: LoadedImages } {
     const images = this.open();
-    const memory = (this.#memory ??= mapMemory(this.#config));
+    const memory = (this.#memory ??= mapMemory(this.#config, isShared));
     if (this.#loaded === undefined) readLater(images, this.reads);
     const loaded = (this.#loaded ??= loadImages(this.#config, memory, images));
     // Who boots it waits for them, which may be later or never.
@@ -62,8 +62,7 @@ export class BootMemory {
       own.initrd === config.initrd &&
       own.protocol === config.protocol &&
       own.memoryMib === config.memoryMib &&
-      own.hugePages === config.hugePages &&
-      own.shares.length > 0 === config.shares.length > 0;
+      own.hugePages === config.hugePages;
     if (!isSame || this.#images === undefined) return isSame;
     const { kernel, initrd } = this.#images;
     return isAsOpened(kernel) && (initrd === undefined || isAsOpened(initrd));
@@ -111,11 +110,10 @@ function mapHugePages(memoryMib: number): MappedGuestMemory {
   }
 }
 
-/** The servers of shared folders have the guest's memory, too. */
-function mapMemory({ memoryMib, shares, hugePages }: BootMemoryConfig): MappedGuestMemory {
+function mapMemory({ memoryMib, hugePages }: BootMemoryConfig, isShared: boolean): MappedGuestMemory {
   const size = memoryMib * MIB;
   if (hugePages === "2M") return mapHugePages(memoryMib);
-  if (shares.length === 0) {
+  if (!isShared) {
     const memory = MappedGuestMemory.map(size);
     if (hugePages === "transparent") memory.preferHugePages();
     return memory;

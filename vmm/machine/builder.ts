@@ -3,6 +3,7 @@
 // What has been made is undone in reverse, on failure and on close.
 import type { StateReader } from "../../devices/state.js";
 import { deviceCount } from "../config/devices.js";
+import { withoutSharing } from "../config/nets.js";
 import { softwareKvmCmdline } from "../config/software-kvm.js";
 import type { ResolvedConfig } from "../config/types.js";
 import { knownQuirks } from "../fixups/probe.js";
@@ -12,6 +13,7 @@ import { CommandPages } from "../memory/command-pages.js";
 import { MappedGuestMemory } from "../memory/guest-memory.js";
 import { MIB } from "../memory/layout.js";
 import type { SavedMemory } from "../memory/saved-memory.js";
+import type { DeviceFactory } from "../virtio/device-host.js";
 import type { DeviceSupport } from "../virtio/device-support.js";
 import type { CpuTemplate } from "../x86/cpu-template.js";
 import type { CpuidEntry } from "../x86/cpuid.js";
@@ -133,7 +135,10 @@ function prepare(
   config: ResolvedConfig,
   undo: Undo,
   { known, deviceSupport }: BuildOptions,
-  cpuTemplate?: CpuTemplate,
+  {
+    cpuTemplate,
+    forDevices = config,
+  }: { readonly cpuTemplate?: CpuTemplate | undefined; readonly forDevices?: ResolvedConfig },
 ) {
   if (deviceSupport === undefined && (deviceCount(config) > 0 || config.pci))
     throw new Error("Devices without device support");
@@ -141,7 +146,7 @@ function prepare(
   undo.all.add(() => {
     hostSides.run();
   });
-  const factories = deviceSupport?.openDevices(config, (close) => hostSides.add(close)) ?? [];
+  const factories = deviceSupport?.openDevices(forDevices, (close) => hostSides.add(close)) ?? [];
   const assigned = deviceSupport?.openAssigned(config, (close) => hostSides.add(close));
   const system = KvmSystem.open();
   undo.files.add(() => {
@@ -169,6 +174,11 @@ function templateOf({ cpuTemplate }: ResolvedConfig, { openCpuTemplate }: BuildO
   return openCpuTemplate(cpuTemplate);
 }
 
+/** Servers of the devices have the guest's memory, too. */
+function sharesMemory(factories: readonly DeviceFactory[]): boolean {
+  return factories.some((factory) => factory.sharesMemory === true);
+}
+
 function unmapLater(undo: UndoStack, memory: { unmap(): void } | undefined): void {
   if (memory === undefined) return;
   undo.add(() => {
@@ -182,9 +192,9 @@ function build(config: ResolvedConfig, undo: Undo, bootMemory: BootMemory, optio
   undo.files.add(() => {
     bootMemory.closeFiles();
   });
-  const host = prepare(config, undo, options, templateOf(config, options));
+  const host = prepare(config, undo, options, { cpuTemplate: templateOf(config, options) });
   const { quirks, addresses } = host;
-  const { memory, loaded: linux } = bootMemory.load();
+  const { memory, loaded: linux } = bootMemory.load(sharesMemory(host.factories));
   const cmdline =
     quirks === undefined ? config.cmdline : `${softwareKvmCmdline(quirks.tscKhz, options)} ${config.cmdline}`;
   writeTables({ ...config, cmdline }, addresses, memory, linux);
@@ -235,9 +245,12 @@ export function restoreVm(
     undo.files.run();
   });
   try {
-    const host = prepare(config, undo, options);
+    // Memory that others have is a copy of the saved one; what nobody else has comes page by page when it is needed.
+    const isCopied = config.shares.length > 0;
+    const forDevices = isCopied ? config : { ...config, nets: withoutSharing(config.nets) };
+    const host = prepare(config, undo, options, { forDevices });
     const size = config.memoryMib * MIB;
-    const memory = source.ram(size, config.shares.length > 0);
+    const memory = source.ram(size, sharesMemory(host.factories));
     unmapLater(undo.all, memory);
     const command = config.commandChannel ? source.channel(size) : undefined;
     unmapLater(undo.all, command);

@@ -4,6 +4,7 @@ import { closeSync, existsSync, readdirSync, rmSync, statSync, utimesSync } from
 import { basename, dirname, join } from "node:path";
 import { describeConfig } from "../config/describe.js";
 import type { ResolvedDisk } from "../config/disks.js";
+import { withoutSharing } from "../config/nets.js";
 import type { ResolvedShare } from "../config/shares.js";
 import type { ResolvedConfig } from "../config/types.js";
 import { ConfigError, HostError, SnapshotError } from "../errors.js";
@@ -128,7 +129,8 @@ export function markUsed(path: string): void {
 
 async function bootTemplate(config: ResolvedConfig, path: string, options: TemplateOptions): Promise<void> {
   await saveAtPoint({
-    make: (host) => Vm.build(config, host, { ...options, mayBeSaved: true }),
+    // Those that go on from it have their networks over streams, which know more of virtio's rings.
+    make: (host) => Vm.build({ ...config, nets: withoutSharing(config.nets) }, host, { ...options, mayBeSaved: true }),
     // The agent has greeted a host that is yet to come.
     keepsCommandOutput: config.cmdline.includes("vmlet.agent"),
     begin: (vm) => options.boots?.(vm),

@@ -108,6 +108,8 @@ export interface DeviceFactory {
   readonly name: string;
   /** Its input comes from the host through the event loop, which must then turn often. */
   readonly hearsHost?: boolean;
+  /** Another process has the guest's memory for it. */
+  readonly sharesMemory?: boolean;
   /** What its host side is, if another one could not take its place; while the device is quiet. */
   identity?(): State;
   /** Throws an error for the user if its host side is not the one of a saved device. */

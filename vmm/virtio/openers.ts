@@ -2,6 +2,7 @@
 // opened here, before the VM exists; device-host.ts makes the devices themselves.
 import { DEVICE_KINDS, countDevices, type DeviceKind } from "../config/devices.js";
 import type { ResolvedConfig } from "../config/types.js";
+import type { NetSideOpener } from "./attach/nets.js";
 import type { DeviceFactory, DeviceOpener } from "./device-host.js";
 
 /** What opens each kind; a configuration's kinds at least. */
@@ -41,11 +42,20 @@ async function loadVsock({ vsock }: ResolvedConfig): Promise<DeviceOpener> {
     : (await import("./attach/vsock.js")).attachVsock;
 }
 
+/** A host whose passt is old loads nothing of vhost-user. */
+async function loadUserSide(nets: ResolvedConfig["nets"]): Promise<NetSideOpener> {
+  const { userSide } = await import("./attach/user-net.js");
+  if (nets.every(({ user, vhost }) => user === undefined || vhost === "off")) return userSide();
+  const { passtWithVhostUser } = await import("./backends/passt-program.js");
+  if (passtWithVhostUser() === undefined) return userSide();
+  return userSide((await import("./attach/vhost-user-net.js")).openVhostUserSide);
+}
+
 async function loadNets({ nets, mmds }: ResolvedConfig): Promise<DeviceOpener> {
   const { netOpener } = await import("./attach/nets.js");
   return netOpener({
     ...(nets.some(({ user }) => user === undefined) && { tap: (await import("./attach/tap.js")).openTapSide }),
-    ...(nets.some(({ user }) => user !== undefined) && { user: (await import("./attach/user-net.js")).openUserSide }),
+    ...(nets.some(({ user }) => user !== undefined) && { user: await loadUserSide(nets) }),
     ...(mmds !== undefined && { mmds: (await import("./attach/mmds.js")).mmdsAttacher }),
   });
 }

@@ -1,5 +1,5 @@
 // Network device: features, configuration, life cycle. virtio 1.2 §5.1.
-// A kernel's vhost-net serves the queues while it may: not while the VM is saved, or somebody limits or follows what moves.
+// Somebody else (vhost.ts) serves the queues while he may: not while the VM is saved, or somebody limits or follows what moves.
 // Left out on purpose: control queue, several queue pairs, UFO and USO, hash reports, filters
 // (the host's bridge or firewall filters).
 import type { AccessSize } from "../../contracts.js";
@@ -89,6 +89,7 @@ export class NetDevice implements VirtioDevice {
   readonly offeredFeatures: bigint;
   readonly queueMaxSizes = [QUEUE_SIZE, QUEUE_SIZE];
   readonly isServedElsewhere: boolean;
+  readonly missingFeatures: bigint;
   readonly #counters: NetCounters & Counters = { ...netCounters() };
   readonly #backend: NetBackend;
   readonly #config: ConfigSpace;
@@ -102,7 +103,7 @@ export class NetDevice implements VirtioDevice {
   #hasNewLink = false;
   #session: Session | undefined;
   readonly #reasons = new Set<Reason>();
-  /** While vhost-net has the queues: what the interface had moved when it was looked at last. */
+  /** While somebody else has the queues: what he had moved when it was looked at last. */
   #counted: NetMoved | undefined;
 
   constructor(options: NetDeviceOptions) {
@@ -113,6 +114,7 @@ export class NetDevice implements VirtioDevice {
     this.name = options.name;
     this.#backend = backend;
     this.isServedElsewhere = backend.vhost !== undefined;
+    this.missingFeatures = backend.vhost === undefined ? 0n : ~backend.vhost.features;
     this.#mtu = mtu ?? DEFAULT_MTU;
     const always = [VIRTIO_NET_F_MAC, VIRTIO_NET_F_STATUS, VIRTIO_NET_F_MRG_RXBUF];
     const offloads = backend.canOffload ? OFFLOAD_FEATURES : [];
@@ -193,7 +195,7 @@ export class NetDevice implements VirtioDevice {
       }),
     };
     // Frames may wait already; the first look also starts the watch.
-    if (!this.#enterKernel(this.#session)) this.#serveAll(this.#session);
+    if (!this.#handOver(this.#session)) this.#serveAll(this.#session);
     if (this.#hasNewLink && this.#session.hasStatus) context.configChanged();
     this.#hasNewLink = false;
   }
@@ -238,7 +240,7 @@ export class NetDevice implements VirtioDevice {
   }
 
   reset(): void {
-    this.#leaveKernel();
+    this.#takeBack();
     this.#backend.unwatch();
     this.#throttles.rx.cancel();
     this.#throttles.tx.cancel();
@@ -268,16 +270,16 @@ export class NetDevice implements VirtioDevice {
     const session = this.#session;
     if (session === undefined) return;
     if (isOn && this.#counted !== undefined) {
-      this.#leaveKernel();
+      this.#takeBack();
       for (const queue of session.context.queues) queue.takeOver();
       this.#serveAll(session);
     } else if (!isOn) {
-      this.#enterKernel(session);
+      this.#handOver(session);
     }
   }
 
-  /** True if vhost-net has the queues. */
-  #enterKernel({ context, receiver }: Session): boolean {
+  /** True if somebody else has the queues. */
+  #handOver({ context, receiver }: Session): boolean {
     const { vhost } = this.#backend;
     if (this.#counted !== undefined) return true;
     if (vhost === undefined || this.#reasons.size > 0) return false;
@@ -293,11 +295,13 @@ export class NetDevice implements VirtioDevice {
     }
     this.#hearNotifications();
     this.#reasons.add("refused");
-    this.#report.line(`${this.name}: vhost-net does not serve it: ${this.#backend.explain(error)}`);
+    // What has gone meanwhile has said so.
+    if (this.#isLinkUp)
+      this.#report.line(`${this.name}: ${vhost.name} does not serve it: ${this.#backend.explain(error)}`);
     return false;
   }
 
-  #leaveKernel(): void {
+  #takeBack(): void {
     if (this.#counted === undefined) return;
     this.#hearNotifications();
     this.#countMoved();

@@ -1,7 +1,13 @@
 // Needs: nothing. A network device whose queues somebody else serves, who is played by a test: when he does, and how the
 // device takes them back.
 import assert from "node:assert/strict";
-import { VIRTIO_MMIO_INT_VRING, VIRTIO_RING_F_EVENT_IDX } from "../../../devices/virtio/constants.js";
+import {
+  VIRTIO_F_VERSION_1,
+  VIRTIO_MMIO_INT_VRING,
+  VIRTIO_RING_F_EVENT_IDX,
+  VIRTIO_RING_F_INDIRECT_DESC,
+} from "../../../devices/virtio/constants.js";
+import { featureSet } from "../../../devices/virtio/features.js";
 import {
   VIRTIO_NET_F_MAC,
   VIRTIO_NET_F_MRG_RXBUF,
@@ -18,6 +24,7 @@ import { frameOf, MemoryNet } from "../../helpers/memory-net.js";
 import { MACHINE_MEMORY_SIZE, virtioMachine, type VirtioMachine } from "../../helpers/virtio-machine.js";
 
 const FEATURES = [VIRTIO_NET_F_MAC, VIRTIO_NET_F_STATUS, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_RING_F_EVENT_IDX];
+const TRANSPORT = featureSet(VIRTIO_F_VERSION_1, VIRTIO_RING_F_INDIRECT_DESC, VIRTIO_RING_F_EVENT_IDX);
 const TX = 0x20_0000;
 const RX = 0x28_0000;
 const HEADER = 12;
@@ -26,6 +33,8 @@ const EIO = 5;
 
 /** Moves frames between the rings and the same network, and counts them as an interface does. */
 class FakeVhost implements NetVhost {
+  readonly name = "fake";
+  features = TRANSPORT;
   /** Of `start`, from now on. */
   error = 0;
   starts = 0;
@@ -137,6 +146,18 @@ function addBuffer(m: Rig, index: number): void {
   m.driver.notify(0);
 }
 
+function savedStates(m: Rig): { readonly transport: StateReader; readonly device: StateReader } {
+  const reader = (state: State): StateReader => new StateReader(JSON.parse(JSON.stringify(state)), "net0");
+  return { transport: reader(m.transport.save()), device: reader(m.device.save()) };
+}
+
+/** Another machine in the same memory, for a state of `m`. */
+function restoredWith(m: Rig, backend: MemoryNet): VirtioMachine {
+  const mac = Uint8Array.of(0x52, 0x54, 0, 1, 2, 4);
+  const device = new NetDevice({ name: "net0", backend, mac, loop: m.loop, report: (line) => m.log.push(line) });
+  return virtioMachine(device, m.loop, m.memory);
+}
+
 /** Sends a frame, and answers what has come out. */
 function send(m: Rig, first: number): Uint8Array[] {
   m.memory.slice(TX, HEADER + 60).set(frameOf(60, first));
@@ -213,15 +234,11 @@ describe("network device with vhost", () => {
     assert.deepEqual(m.vhost.serves, [false, false]);
     m.net.arrive(frameOf(70));
     assert.deepEqual(received(m), [112]);
-    const reader = (state: State): StateReader => new StateReader(JSON.parse(JSON.stringify(state)), "net0");
-    const saved = { transport: reader(m.transport.save()), device: reader(m.device.save()) };
+    const saved = savedStates(m);
 
     const net = new MemoryNet(m.memory);
     const vhost = new FakeVhost(m.memory, net);
-    const backend = Object.assign(net, { vhost });
-    const mac = Uint8Array.of(0x52, 0x54, 0, 1, 2, 4);
-    const device = new NetDevice({ name: "net0", backend, mac, loop: m.loop, report: (line) => m.log.push(line) });
-    const other = virtioMachine(device, m.loop, m.memory);
+    const other = restoredWith(m, Object.assign(net, { vhost }));
     other.transport.restore(saved.transport, saved.device);
     assert.deepEqual(vhost.serves, [false, false], "a restored device is quiet");
     other.transport.unquiesce();
@@ -249,12 +266,31 @@ describe("network device with vhost", () => {
 
   it("one that refuses is said once, and the device serves itself, over resets too", () => {
     const m = rig((vhost) => (vhost.error = EIO));
-    assert.deepEqual(m.log, ["net0: vhost-net does not serve it: error 5"]);
+    assert.deepEqual(m.log, ["net0: fake does not serve it: error 5"]);
     assert.deepEqual(send(m, 1), [frameOf(60, 1)]);
     m.net.arrive(frameOf(70));
     assert.deepEqual(received(m), [82]);
     m.driver.start({ features: FEATURES, queueSize: 8 });
     assert.deepEqual([m.vhost.starts, m.log.length], [1, 1]);
+  });
+
+  it("a driver is offered of the transport's features what the other one knows; a saved one may have chosen more", async () => {
+    const plain = rig((vhost) => (vhost.features = featureSet(VIRTIO_F_VERSION_1)));
+    assert.equal(plain.driver.offeredFeatures() & TRANSPORT, featureSet(VIRTIO_F_VERSION_1));
+    assert.ok(plain.vhost.serves.every(Boolean));
+    const m = rig();
+    assert.equal(m.driver.offeredFeatures() & TRANSPORT, TRANSPORT);
+    await m.transport.quiesce();
+    const saved = savedStates(m);
+    const net = new MemoryNet(m.memory);
+    const vhost = new FakeVhost(m.memory, net);
+    Object.assign(vhost, { features: featureSet(VIRTIO_F_VERSION_1), error: EIO });
+    const other = restoredWith(m, Object.assign(net, { vhost }));
+    assert.equal(other.driver.offeredFeatures() & TRANSPORT, featureSet(VIRTIO_F_VERSION_1));
+    other.transport.restore(saved.transport, saved.device);
+    other.transport.unquiesce();
+    net.arrive(frameOf(70));
+    assert.deepEqual(received(m), [82]);
   });
 
   it("a queue that the driver stops, and a reset: nothing is touched any more", () => {

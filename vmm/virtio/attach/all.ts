@@ -8,13 +8,14 @@ import { netOpener } from "./nets.js";
 import { attachRng } from "./rng.js";
 import { attachShares } from "./shares.js";
 import { openTapSide } from "./tap.js";
-import { openUserSide } from "./user-net.js";
+import { userSide } from "./user-net.js";
+import { openVhostUserSide } from "./vhost-user-net.js";
 import { attachVhostVsock } from "./vhost-vsock.js";
 import { attachVsock } from "./vsock.js";
 
 export const allOpeners: DeviceOpeners = {
   disk: attachDisks,
-  net: netOpener({ tap: openTapSide, user: openUserSide, mmds: mmdsAttacher }),
+  net: netOpener({ tap: openTapSide, user: userSide(openVhostUserSide), mmds: mmdsAttacher }),
   vsock: (config, undo) => (config.vsock?.path === undefined ? attachVhostVsock : attachVsock)(config, undo),
   console: attachConsole,
   rng: attachRng,

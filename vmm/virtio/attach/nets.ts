@@ -13,6 +13,8 @@ import type { MmdsAttacher } from "./mmds.js";
 export interface NetSide {
   /** `bytes` of a packet, told to the guest if given. */
   readonly mtu: number | undefined;
+  /** Another process has the guest's memory. */
+  readonly sharesMemory?: boolean;
   /** Undoes the opening; not after `createBackend`. */
   close(): void;
   /** `ended` receives the reason why the network has ended. */
@@ -61,15 +63,19 @@ function attachNet(
   return {
     name,
     hearsHost: true,
+    sharesMemory: side.sharesMemory ?? false,
     create: (services) => {
       const { memory, loop, guard, report, expose, events } = services;
+      // It may end before there is a device.
+      const network: { device?: NetDevice; hasEnded?: boolean } = {};
       const backend = side.createBackend({
         memory,
         guard,
         events,
         ended: (why) => {
           report(`${name}: ${why}`);
-          device.setLink(false);
+          network.hasEnded = true;
+          network.device?.setLink(false);
         },
       });
       close = () => backend.close();
@@ -85,6 +91,8 @@ function attachNet(
         loop,
         report,
       });
+      network.device = device;
+      if (network.hasEnded === true) device.setLink(false);
       expose({ net: device });
       return device;
     },

@@ -28,6 +28,7 @@ function attachShare(
   undo(() => close());
   return {
     name,
+    sharesMemory: true,
     create: ({ memory, events, guard, report }) => {
       const server = starting.ready();
       close = () => endVirtiofsd(server);

@@ -1,6 +1,7 @@
 // passt is the network of a guest with the rights of an ordinary user: it answers ARP and DHCP, and
 // makes the guest's connections from this host. It gets one end of a socket pair and ends when the other
-// is closed, however this process ends, so nothing is left to remove. passt(1).
+// is closed, however this process ends, so nothing is left to remove. passt(1). Frames come and go over that pair; by
+// vhost-user (passt-vhost-user.ts) it serves the guest's queues itself.
 import { spawnSync } from "node:child_process";
 import {
   USER_NET_DNS,
@@ -18,7 +19,8 @@ const PASST_FD = 3;
 /** It goes to the background when it is ready, usually after milliseconds. */
 const START_LIMIT_MS = 10_000;
 /** What it always prints. */
-const NOISE = /^(Failed to send \d+ bytes to syslog|Don't run as root)/;
+export const NOISE =
+  /^(Failed to send \d+ bytes to syslog|Don't run as root|Started as root, will change to nobody|\s*$)/;
 
 /** Starts one; returns the descriptor of the stream to it. Throws HostError. */
 export function startPasst(user: ResolvedUserNet, mtu: number): number {
@@ -31,9 +33,8 @@ export function startPasst(user: ResolvedUserNet, mtu: number): number {
     });
     if (error !== undefined) throw cannotStart(error);
     if (status !== 0) {
-      const lines = stderr.split("\n").filter((line) => line !== "" && !NOISE.test(line));
-      const why = lines.length > 0 ? lines.map(inWords).join("; ") : `ended with ${String(status ?? signal)}`;
-      throw new HostError(`passt cannot make a network: ${why}`, cureFor(why));
+      const lines = stderr.split("\n").filter((line) => !NOISE.test(line));
+      throw noNetwork(lines.length > 0 ? lines : [`ended with ${String(status ?? signal)}`]);
     }
     return own;
   } catch (error) {
@@ -44,7 +45,6 @@ export function startPasst(user: ResolvedUserNet, mtu: number): number {
   }
 }
 
-/** Exported for tests. */
 export function passtArguments({ forwards, reachesHost }: ResolvedUserNet, mtu: number): string[] {
   return [
     // The guest's kernels have their address in IPv4; with IPv6, passt would give it the host's own.
@@ -59,20 +59,29 @@ export function passtArguments({ forwards, reachesHost }: ResolvedUserNet, mtu: 
   ];
 }
 
+/** With what it has said. */
+export function noNetwork(lines: readonly string[]): HostError {
+  const why = lines.map(inWords).join("; ");
+  return new HostError(`passt cannot make a network: ${why}`, cureFor(why));
+}
+
 function cannotStart(error: Error): HostError {
   const code = (error as NodeJS.ErrnoException).code ?? "";
-  if (code === "ENOENT") {
-    return new HostError("A network in user mode needs the program passt, which is not installed", {
-      cause: error,
-      cure: "apt-get install passt",
-    });
-  }
+  if (code === "ENOENT") return noPasst(error);
   return new HostError(`passt cannot be started (${code})`, { cause: error });
 }
 
-/** "Failed to bind any port for '-t 127.0.0.1/8080:80', exiting" */
+export function noPasst(cause?: Error): HostError {
+  return new HostError("A network in user mode needs the program passt, which is not installed", {
+    cause,
+    cure: "apt-get install passt",
+  });
+}
+
+/** "Failed to bind any port for '-t 127.0.0.1/8080:80', exiting", or since 2024 "Failed to bind port 8080 (...) for option '-t ...'" */
 function inWords(line: string): string {
-  const [, kind, address = "", port = ""] = /bind any port for '-([tu]) ([\d.]+)\/(\d+):/.exec(line) ?? [];
+  const [, kind, address = "", port = ""] =
+    /bind (?:any port|port \d+ \(.*\)) for (?:option )?'-([tu]) ([\d.]+)\/(\d+):/.exec(line) ?? [];
   if (kind === undefined) return line;
   return `it cannot bind port ${address}:${port}/${kind === "t" ? "tcp" : "udp"} of this host`;
 }
