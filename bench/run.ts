@@ -24,6 +24,7 @@ import { snapshot } from "./system/snapshot.bench.js";
 import { softwareKvm } from "./system/software-kvm.bench.js";
 import { start } from "./system/start.bench.js";
 import { streams } from "./system/streams.bench.js";
+import { userNet } from "./system/user-net.bench.js";
 import { firecracker } from "./system/firecracker.bench.js";
 import { formatColumns, formatResult } from "./table.js";
 
@@ -34,6 +35,7 @@ const BENCHES: readonly Bench[] = [
   firecracker,
   boot,
   devices,
+  userNet,
   idle,
   memory,
   snapshot,
