@@ -125,8 +125,8 @@ describe("boot: vhost-vsock", function () {
     assert.ok(Number(count) > 0 && Number(count) <= ALL - FIRST, stdout);
     const [whole, what] = rest?.trim().split(" ") ?? [];
     assert.equal(what, sent, stdout);
-    // One may have arrived before the guest was saved, and be said afterwards.
-    assert.ok(Number(whole) >= Number(count) - 1 && Number(whole) <= Number(count), stdout);
+    // Of those that are said afterwards, one may have arrived before the guest was saved, and another have been in its rings.
+    assert.ok(Number(whole) >= Number(count) - 2 && Number(whole) <= Number(count), stdout);
   });
 
   it("a host without it, and context ids that no guest can have: one clear error each", async function () {
