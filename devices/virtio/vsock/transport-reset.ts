@@ -9,20 +9,22 @@ import type { Queue } from "../queue.js";
 import { QueueError } from "../queue-error.js";
 import { VIRTIO_VSOCK_EVENT_SIZE, VIRTIO_VSOCK_EVENT_TRANSPORT_RESET } from "./constants.js";
 
-/** A driver that gives no buffer back has had its time, `ms`. */
+/** A driver that gives no buffer back has had its time, `ms`, where nothing else is said. */
 const PATIENCE_MS = 1000;
 
 export class TransportReset {
   /** Packets have to wait: the driver is to be told first, and to be done with it. */
   holdsPackets = false;
   readonly #loop: EventLoop;
+  readonly #patienceMs: number;
   #isDue = false;
   /** avail.idx when the event was handed over; undefined: none is under way. */
   #availableBefore: number | undefined;
   #cancelWait: (() => void) | undefined;
 
-  constructor(loop: EventLoop) {
+  constructor(loop: EventLoop, patienceMs = PATIENCE_MS) {
     this.#loop = loop;
+    this.#patienceMs = patienceMs;
   }
 
   /** The driver is to be told. */
@@ -56,7 +58,7 @@ export class TransportReset {
     queue.pushUsed(chain.head, VIRTIO_VSOCK_EVENT_SIZE);
     this.holdsPackets = true;
     this.#availableBefore = queue.notifyOfNext();
-    this.#cancelWait = this.#loop.after(PATIENCE_MS, () => this.#release(flow));
+    this.#cancelWait = this.#loop.after(this.#patienceMs, () => this.#release(flow));
     if (queue.publishUsed()) context.interrupt(queue);
   }
 

@@ -14,6 +14,12 @@ import { checkVsock, saveVsock } from "./state.js";
 import { TransportReset } from "./transport-reset.js";
 import type { VsockVhost } from "./vhost.js";
 
+/**
+ * A restored driver has so long to see to its event, `ms`. A connection that is made before ends with it for the guest alone: the
+ * program at the host's end would wait for ever. On a slow host a restored guest takes seconds to begin.
+ */
+const PATIENCE_MS = 10_000;
+
 export interface VhostVsockDeviceOptions {
   /** Short instance name, such as "vsock0". */
   readonly name: string;
@@ -49,7 +55,7 @@ export class VhostVsockDevice implements VirtioDevice {
     this.#vhost = vhost;
     this.#guestCid = guestCid;
     this.#config = vsockConfig(guestCid);
-    this.#transportReset = new TransportReset(loop);
+    this.#transportReset = new TransportReset(loop, PATIENCE_MS);
   }
 
   readConfig(offset: number, size: AccessSize): number {
