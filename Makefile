@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 MOCHA := node_modules/.bin/mocha --no-config --timeout 20000 --reporter build/test/helpers/reporter.js
-SOURCES := $(shell find vmm devices bench/ladder -name '*.ts') bench/c-flags.ts bench/harness.ts bench/stamp.ts bench/statistics.ts bench/table.ts $(wildcard vmm/bundle/*.mjs vmm/oci/front/*) package.json $(shell find guest/kernel guest/init -type f)
+SOURCES := $(shell find vmm devices bench/ladder -name '*.ts') bench/c-flags.ts bench/harness.ts bench/stamp.ts bench/statistics.ts bench/table.ts $(wildcard vmm/bundle/*.mjs vmm/oci/front/* vmm/jail/launcher/*) package.json $(shell find guest/kernel guest/init -type f)
 
 # What has failed halfway is not there, and is made again.
 .DELETE_ON_ERROR:

@@ -211,21 +211,36 @@ for (const program of programs) {
   chmodSync(program.file, 0o755);
 }
 compileFront();
+await compileLauncher();
 writeFileSync("dist/firecracker-openapi.json", `${JSON.stringify(await openApi(), undefined, 1)}\n`);
 
 /** The runtime's front, where there is a compiler; otherwise what takes its place is slower. vmm/oci/front/front.c */
 function compileFront() {
-  const flags = ["-std=gnu11", "-Os", "-Wall", "-Wextra", "-Werror", "-static", "-s"];
+  const script = '#!/bin/sh\nexec "$(dirname "$(readlink -f "$0")")/vmlet-runtime.js" "$@"\n';
+  compile("vmlet-runtime", "vmm/oci/front/front.c", [], script, "Containers start slower: the runtime's front");
+}
+
+/** The launcher of jails; without a compiler, there is none. vmm/jail/launcher/launcher.c */
+async function compileLauncher() {
+  const version = await transform(readFileSync("vmm/firecracker/version.ts", "utf8"), { loader: "ts" });
+  const { FIRECRACKER_VERSION } = await import(`data:text/javascript,${encodeURIComponent(version.code)}`);
+  const script = "#!/bin/sh\necho 'vmlet-jailer: not built: there was no gcc' >&2\nexit 1\n";
+  const flags = ["-D_GNU_SOURCE", `-DJAILER_VERSION=${JSON.stringify(FIRECRACKER_VERSION)}`];
+  compile("vmlet-jailer", "vmm/jail/launcher/launcher.c", flags, script, "No jail around vmlet: its launcher");
+}
+
+/** A static program of `source` as dist/`name`; `otherwise`: what it is without a compiler, which `what` is said of. */
+function compile(name, source, more, otherwise, what) {
+  const flags = ["-std=gnu11", "-Os", "-Wall", "-Wextra", "-Werror", "-static", "-s", ...more];
   const nodeFlags = `-DNODE_FLAGS=${NODE_FLAGS.map((flag) => `${JSON.stringify(flag)},`).join("")}`;
-  const words = [...flags, nodeFlags, "-o", "dist/vmlet-runtime.new", "vmm/oci/front/front.c"];
+  const words = [...flags, nodeFlags, "-o", `dist/${name}.new`, source];
   const { status, error, stderr } = spawnSync("gcc", words, { encoding: "utf8", timeout: 60_000 });
   if (status !== 0) {
-    console.error(`Containers start slower: the runtime's front is not compiled: ${error?.code ?? stderr}`);
-    const script = '#!/bin/sh\nexec "$(dirname "$(readlink -f "$0")")/vmlet-runtime.js" "$@"\n';
-    writeFileSync("dist/vmlet-runtime.new", script);
+    console.error(`${what} is not compiled: ${error?.code ?? stderr}`);
+    writeFileSync(`dist/${name}.new`, otherwise);
   }
-  chmodSync("dist/vmlet-runtime.new", 0o755);
-  renameSync("dist/vmlet-runtime.new", "dist/vmlet-runtime");
+  chmodSync(`dist/${name}.new`, 0o755);
+  renameSync(`dist/${name}.new`, `dist/${name}`);
 }
 
 function canOpenKvm() {
