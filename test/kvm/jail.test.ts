@@ -1,15 +1,26 @@
 // Needs: a /dev/kvm of any kind, root, and `make build`. The jail from inside, by an attacker who owns the monitor's process
 // (test/programs/attack.cjs): what is refused, by which call and on which thread; the same without a jail, where it goes through.
 import assert from "node:assert/strict";
-import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import {
+  chmodSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { MetricsLine } from "../../vmm/cli/metrics.js";
 import type { Report } from "../../vmm/cli/report.js";
 import { koffiPath } from "../../vmm/sys/koffi.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
 import { asm, miniKernel, type MiniKernel } from "../helpers/mini-kernel.js";
+import { withPrivateDev } from "../helpers/private-dev.js";
 import { bootWords, run, start, type Ended } from "../helpers/program.js";
 import { skip } from "../helpers/skip.js";
 
@@ -200,6 +211,84 @@ describe("kvm: jail", function () {
     } finally {
       guest.remove();
     }
+  });
+
+  const NAMESPACES = ["mnt", "ipc", "uts", "net", "cgroup"];
+  const namespaceOf = (task: string, kind: string): string => readlinkSync(`/proc/${task}/ns/${kind}`);
+
+  /** All threads, those that have begun later included, are in namespaces of their own and have an empty root. */
+  function assertLeft(pid: number, kinds: readonly string[], what: string): void {
+    const process = `/proc/${String(pid)}`;
+    assert.deepEqual(readdirSync(`${process}/root/`), [], what);
+    const mounts = readFileSync(`${process}/mountinfo`, "latin1").trim().split("\n");
+    assert.ok(mounts.length === 1 && mounts[0]?.includes(" / ro,nosuid,nodev,noexec"), mounts.join());
+    for (const thread of readdirSync(`${process}/task`)) {
+      const task = `${String(pid)}/task/${thread}`;
+      assert.equal(readlinkSync(`/proc/${task}/cwd`), "/");
+      for (const kind of kinds) {
+        const own = namespaceOf(task, kind);
+        assert.notEqual(own, namespaceOf("self", kind), `${what}: ${kind}`);
+        assert.equal(own, namespaceOf(String(pid), kind), `${what}: ${kind} of thread ${thread}`);
+      }
+    }
+    const interfaces = readFileSync(`${process}/net/dev`, "latin1").trim().split("\n").slice(2);
+    assert.deepEqual(
+      interfaces.map((line) => line.trim().split(":")[0]),
+      ["lo"],
+    );
+  }
+
+  it("a process that is sealed has an empty root, and no network; nothing stays when it is killed", async () => {
+    const guest = miniKernel(asm.print("up\n"), asm.milestone(123), asm.spin());
+    const before = readFileSync("/proc/self/mountinfo", "latin1");
+    try {
+      for (const mode of ["on", "strict"]) {
+        const vm = start(bootWords(guest.path, "--quiet", "--jail", mode, "--cpus", "2"), {}, 100_000);
+        await vm.until("up");
+        // A thread of its own for each vCPU.
+        await sleep(1000);
+        assertLeft(vm.pid, NAMESPACES, mode);
+        vm.child.kill("SIGKILL");
+        assert.equal((await vm.ended).status, 137);
+        assert.equal(readFileSync("/proc/self/mountinfo", "latin1"), before);
+      }
+    } finally {
+      guest.remove();
+    }
+  });
+
+  /** A user who may open a /dev/kvm of their own. */
+  function asUser(words: readonly string[]): readonly string[] {
+    const user = ["--reuid", "34567", "--regid", "34567", "--clear-groups"];
+    const command = ["setpriv", ...user, "--", ...words].map((word) => `'${word}'`).join(" ");
+    return withPrivateDev("mknod -m 666 kvm c 10 232", command);
+  }
+
+  it("the same for a user, where the host has user namespaces for users", async function () {
+    if (spawnSync("setpriv", ["--reuid", "34567", "unshare", "-U", "true"]).status !== 0) skip(this, "it has none");
+    const guest = miniKernel(asm.print("up\n"), asm.spin());
+    chmodSync(dirname(guest.path), 0o755);
+    try {
+      const vm = start(asUser(bootWords(guest.path, "--quiet", "--jail", "on")), {}, 100_000);
+      await vm.until("up");
+      assertLeft(vm.pid, ["user", ...NAMESPACES], "as a user");
+      assert.match(readFileSync(`/proc/${String(vm.pid)}/uid_map`, "latin1"), /^ *34567 +34567 +1\n$/);
+      vm.child.kill("SIGTERM");
+      assert.deepEqual(await vm.ended, { status: 143, stdout: "up\n", stderr: "" });
+    } finally {
+      guest.remove();
+    }
+  });
+
+  it("where there are none, a line says so, and the rest of the jail stands", async () => {
+    const guest = miniKernel(asm.print("up\n"), asm.powerOff(7), asm.haltForEver());
+    // In a user namespace of its own that allows no others, and without the right to make the other kinds.
+    const forbid = 'echo 0 >/proc/sys/user/max_user_namespaces; exec setpriv --bounding-set=-sys_admin "$@"';
+    const words = bootWords(guest.path, "--quiet", "--jail", "on");
+    const { status, stdout, stderr } = await run(["unshare", "-U", "-r", "sh", "-c", forbid, "sh", ...words]);
+    assert.deepEqual([status, stdout], [7, "up\n"]);
+    assert.equal(stderr, "vmlet: the jail goes on without namespaces: No space left on device\n");
+    guest.remove();
   });
 
   it("a guest's own status is the exit code", async () => {

@@ -378,6 +378,22 @@ describe("the launcher of jails", function () {
     assert.deepEqual(readdirSync(outside), []);
   });
 
+  it("vmlet boot --jail is started in namespaces, as its words ask; others are started as they are", () => {
+    const tells = ["sh", "-c", 'readlink /proc/self/ns/mnt; echo "$VMLET_OWN_NAMESPACES $$"', "--", "vmlet.js"];
+    const isAround = (...words: string[]): boolean => {
+      const { status, stdout, stderr } = rig.run([rig.launcher, "around", ...tells, "boot", ...words]);
+      const [mounts = "", numbers = ""] = stdout.trimEnd().split("\n");
+      const [own = "", pid = ""] = numbers.split(" ");
+      assert.deepEqual([status, stderr], [0, ""]);
+      assert.equal(own, mounts === hostNamespace("mnt") ? "" : pid, stdout);
+      return own !== "";
+    };
+    for (const words of [["--jail", "on"], ["--jail=strict"], ["--quiet", "--jail", "on", "--", "sh"]])
+      assert.ok(isAround(...words), words.join(" "));
+    for (const words of [["--jail", "off"], ["--jail=off"], ["--jail"], ["--", "--jail", "on"], ["--quiet"]])
+      assert.ok(!isAround(...words), words.join(" "));
+  });
+
   describe("without root", () => {
     const USER = 34_567;
     const as = (words: readonly string[]): string[] => [

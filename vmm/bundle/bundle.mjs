@@ -24,6 +24,7 @@ import {
 //                        (vmm/host/inherited-signals.ts)
 //   NODE_EXTRA_CA_CERTS  where it is set, costs every start of Node 20 some 60 ms and is of no use to a VM;
 //                        it cannot be unset from inside
+//   vmlet-jailer         of vmlet boot --jail: starts Node in namespaces (vmm/jail/launcher/around.h)
 //   --                   Node looks for its own --env-file among all words up to this
 //   --inspect-port       SIGUSR1 makes Node open a debugger, to which anybody on the host may connect, from
 //                        its start until our first line runs: at an address that nothing can listen at
@@ -34,7 +35,8 @@ const NODE_FLAGS = [...V8_FLAGS, "--inspect-port=[fe80::1]:9229"];
 const SHELL_LINE = [
   'while read -r k v; do [ "$k" = SigIgn: ] && break; done 2>/dev/null </proc/$$/status',
   "unset NODE_EXTRA_CA_CERTS",
-  `VMLET_SIGIGN=$v exec node ${NODE_FLAGS.map((flag) => `'${flag}'`).join(" ")} -- "$0" "$@"`,
+  'j=; case "$1:$*" in boot:*--jail*) j=$0; [ -L "$j" ] && j=$(readlink -f "$j"); j=${j%/*}/vmlet-jailer;; esac',
+  `VMLET_SIGIGN=$v exec \${j:+"$j" around} node ${NODE_FLAGS.map((flag) => `'${flag}'`).join(" ")} -- "$0" "$@"`,
 ].join("; ");
 const SHEBANG = `#!/bin/sh\n':' //; ${SHELL_LINE}\n`;
 // Made when it is asked for: Node compiles for 0.4 ms what makes it.
@@ -224,7 +226,8 @@ function compileFront() {
 async function compileLauncher() {
   const version = await transform(readFileSync("vmm/firecracker/version.ts", "utf8"), { loader: "ts" });
   const { FIRECRACKER_VERSION } = await import(`data:text/javascript,${encodeURIComponent(version.code)}`);
-  const script = "#!/bin/sh\necho 'vmlet-jailer: not built: there was no gcc' >&2\nexit 1\n";
+  const script =
+    '#!/bin/sh\n[ "$1" = around ] && shift && exec "$@"\necho "vmlet-jailer: not built: there was no gcc" >&2\nexit 1\n';
   const flags = ["-D_GNU_SOURCE", `-DJAILER_VERSION=${JSON.stringify(FIRECRACKER_VERSION)}`];
   compile("vmlet-jailer", "vmm/jail/launcher/launcher.c", flags, script, "No jail around vmlet: its launcher");
 }

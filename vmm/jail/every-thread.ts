@@ -53,10 +53,10 @@ function handlerCode(): { readonly code: Uint8Array; readonly restorer: number }
 }
 
 /**
- * The result: for how many threads each call has failed. Only before other threads can begin, and while they need nothing of the calling
- * one. Throws SystemCallError, or HostError if a thread does not answer.
+ * The result: for how many threads each call has failed. `threads` are all that there are. Only before other threads can begin, and while they
+ * need nothing of the calling one. Throws SystemCallError, or HostError if a thread does not answer.
  */
-export function callOnEveryThread(calls: readonly ThreadCall[]): number[] {
+export function callOnEveryThread(calls: readonly ThreadCall[], threads: readonly number[] = threadsNow()): number[] {
   const address = mmapExecutable(SIZE);
   const page = viewMemory(address, SIZE);
   const { code, restorer } = handlerCode();
@@ -75,16 +75,20 @@ export function callOnEveryThread(calls: readonly ThreadCall[]): number[] {
     if (result < 0) throw systemCallError("rt_sigaction", -result);
   };
   setAction(address + ACTION, address + FORMER);
-  signalAll(new Int32Array(page, DONE, 1));
+  signalAll(threads, new Int32Array(page, DONE, 1));
   setAction(address + FORMER, 0);
   const failures = calls.map((_, at) => Number(list[CALL_WORDS * at + CALL_WORDS - 1]));
   munmap(address, SIZE);
   return failures;
 }
 
+/** As long as none begins or ends. */
+export function threadsNow(): number[] {
+  return readdirSync("/proc/self/task").map(Number);
+}
+
 /** Returns once all threads have done it. */
-function signalAll(counter: Int32Array): void {
-  const threads = readdirSync("/proc/self/task").map(Number);
+function signalAll(threads: readonly number[], counter: Int32Array): void {
   let sent = 0;
   for (const thread of threads) {
     const result = rawCall(SYS_TGKILL, process.pid, thread, SIGNAL);

@@ -8,9 +8,10 @@ import { mmapAnonymous, munmap, viewMemory } from "../sys/memory.js";
 import { processSeal } from "../sys/process-seal.js";
 import { rawCall } from "../sys/raw-call.js";
 import { allowedCalls, type Phase } from "./allowed.js";
-import { callOnEveryThread } from "./every-thread.js";
+import { callOnEveryThread, threadsNow } from "./every-thread.js";
 import { compileFilter } from "./filter.js";
 import { emptyRuleset, SYS_LANDLOCK_RESTRICT_SELF } from "./landlock.js";
+import { CLONE_NEWNET, emptyNetwork, hasOwnNamespaces, leaveRoot, SYS_SETNS } from "./leave-host.js";
 import { endAtRefusal } from "./refusal.js";
 
 const SYS_CAPSET = 126;
@@ -35,17 +36,22 @@ export function sealProcess(phase: Phase): void {
   const program = compileFilter(allowedCalls(phase, process.pid));
   endAtRefusal();
   const ruleset = emptyRuleset();
-  dropRights(ruleset);
-  if (ruleset !== undefined) closeDescriptor(ruleset);
+  // Without the host's root, there is no /proc to look them up.
+  const threads = threadsNow();
+  const network = hasOwnNamespaces() ? emptyNetwork() : undefined;
+  if (network !== undefined) leaveRoot();
+  dropRights(ruleset, network, threads);
+  for (const fd of [ruleset, network]) if (fd !== undefined) closeDescriptor(fd);
   installFilter(program);
   processSeal.isSealed = true;
 }
 
-function dropRights(ruleset: number | undefined): void {
+function dropRights(ruleset: number | undefined, network: number | undefined, threads: readonly number[]): void {
   // struct __user_cap_header_struct, and two of __user_cap_data_struct, all of them empty.
   const address = mmapAnonymous(64);
   new Uint32Array(viewMemory(address, 64))[0] = LINUX_CAPABILITY_VERSION_3;
   const needed = [
+    ...(network === undefined ? [] : [{ what: "setns", number: SYS_SETNS, arguments: [network, CLONE_NEWNET] }]),
     { what: "prctl(PR_SET_NO_NEW_PRIVS)", number: SYS_PRCTL, arguments: [PR_SET_NO_NEW_PRIVS, 1] },
     ...(ruleset === undefined
       ? []
@@ -57,7 +63,7 @@ function dropRights(ruleset: number | undefined): void {
     number: SYS_PRCTL,
     arguments: [PR_CAPBSET_DROP, capability],
   }));
-  const failures = callOnEveryThread([...bounding, ...needed]).slice(CAPABILITIES);
+  const failures = callOnEveryThread([...bounding, ...needed], threads).slice(CAPABILITIES);
   munmap(address, 64);
   for (const [at, { what }] of needed.entries()) {
     if (failures[at] !== 0) throw new HostError(`The jail cannot be closed: ${what} is refused`);

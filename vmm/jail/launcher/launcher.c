@@ -2,6 +2,7 @@
  * was asked is said before anything is made; what cannot be made ends it, and what was made is taken back. What the host does not offer
  * and nobody has asked for is left out, with a line. SECURITY.md has the walls; docs/jailer.md the options and what stays behind.
  */
+#include "around.h"
 #include "cgroup.h"
 #include "limits.h"
 #include "options.h"
@@ -103,6 +104,8 @@ int main(int argc, char **argv)
 	const unsigned long long start_us = now_us(CLOCK_MONOTONIC);
 	int netns = -1;
 
+	if (argc > 2 && strcmp(argv[1], AROUND) == 0)
+		start_around(argc, argv);
 	parse_options(argc, argv, given, &options);
 	if (given[HELP].count > 0)
 		return help();

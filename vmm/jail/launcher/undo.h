@@ -10,7 +10,6 @@
 #include <sys/mount.h>
 #include <unistd.h>
 
-#define LAUNCHER "vmlet-jailer"
 /* Firecracker's jailer has this one for all. */
 #define EXIT_FAILED 1
 #define MAX_UNDO 128
@@ -25,6 +24,8 @@ struct undo {
 
 /* Who waits for this process to become the program hears by a byte that it has not; -1: nobody. */
 static int failure_fd = -1;
+/* Whose lines they are. */
+static const char *say_as = "vmlet-jailer";
 static struct undo undo_list[MAX_UNDO];
 static int undo_count;
 
@@ -52,7 +53,7 @@ static _Noreturn void fail(const char *format, ...) __attribute__((format(printf
 static void say_list(const char *format, va_list values)
 {
 	char line[8192];
-	int length = snprintf(line, sizeof(line) - 1, LAUNCHER ": ");
+	int length = snprintf(line, sizeof(line) - 1, "%s: ", say_as);
 
 	length += vsnprintf(line + length, sizeof(line) - 1 - (size_t)length, format, values);
 	if (length > (int)sizeof(line) - 2)

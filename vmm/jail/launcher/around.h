@@ -1,0 +1,69 @@
+/* `vmlet boot --jail`: the shell's line of dist/vmlet.js has the launcher start Node, in namespaces. Root and network are still the host's, for what
+ * the VM has to open; the process leaves them when it seals itself (vmm/jail/leave-host.ts). What the host does not allow is left out,
+ * with a line. */
+#ifndef VMLET_LAUNCHER_AROUND_H
+#define VMLET_LAUNCHER_AROUND_H
+
+#include <sys/mount.h>
+
+#include "rights.h"
+
+#define AROUND "around"
+#define EXIT_NO_NODE 127
+
+/* By the words of `vmlet boot` up to its own --, which come behind Node's and the script. */
+static bool is_jailed(int argc, char **argv)
+{
+	bool is_asked = false;
+	int at = 2;
+
+	while (at < argc && strcmp(argv[at], "--") != 0)
+		at++;
+	for (at += 2; at < argc && strcmp(argv[at], "--") != 0; at++) {
+		if (strcmp(argv[at], "--jail") == 0 && at + 1 < argc)
+			is_asked = strcmp(argv[at + 1], "off") != 0;
+		else if (strncmp(argv[at], "--jail=", 7) == 0)
+			is_asked = strcmp(argv[at], "--jail=off") != 0;
+	}
+	return is_asked;
+}
+
+/* What a user who is not root becomes has a right only if it is an ambient one. False with errno. */
+static bool keep_over_exec(int capability)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[2];
+
+	if (syscall(SYS_capget, &header, data) < 0)
+		return false;
+	data[capability / 32].inheritable |= 1U << (capability % 32);
+	return syscall(SYS_capset, &header, data) == 0 &&
+	       prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0) == 0;
+}
+
+/* False with errno. As root, files of other users have to be opened, which a user namespace with root alone would not allow. */
+static bool enter_namespaces_around(void)
+{
+	const int namespaces = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
+
+	if (has_capability(CAP_SYS_ADMIN))
+		return unshare(namespaces) == 0;
+	return new_user_namespace(namespaces, geteuid(), getegid()) && keep_over_exec(CAP_SYS_ADMIN);
+}
+
+static _Noreturn void start_around(int argc, char **argv)
+{
+	say_as = "vmlet";
+	if (is_jailed(argc, argv)) {
+		if (!enter_namespaces_around() || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+			say("the jail goes on without namespaces: %s", strerror(errno));
+		else
+			/* Node keeps this number: nobody else takes the word for its own. */
+			setenv("VMLET_OWN_NAMESPACES", text_of("%d", getpid()), 1);
+	}
+	execvp(argv[2], argv + 2);
+	say("%s: %s", argv[2], strerror(errno));
+	_exit(EXIT_NO_NODE);
+}
+
+#endif
