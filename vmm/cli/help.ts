@@ -8,6 +8,7 @@ const PAGES: readonly (readonly [name: string, tells: string])[] = [
   ["run.md", "programs and images in VMs: run, exec, ps and others"],
   ["devices.md", "disks, networks, sockets, console, balloon, shared folders"],
   ["firecracker.md", "Firecracker's command line, configuration file and API"],
+  ["jailer.md", "namespaces, a root and limits for it: vmlet-jailer"],
   ["oci.md", "containers of Docker and others as VMs: vmlet-runtime"],
   ["kubernetes.md", "pods of Kubernetes as VMs"],
   ["snapshots.md", "save a running guest, let it go on, many of one"],
