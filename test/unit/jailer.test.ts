@@ -378,6 +378,33 @@ describe("the launcher of jails", function () {
     assert.deepEqual(readdirSync(outside), []);
   });
 
+  it("with rights over less than the host, it says what it goes on without", () => {
+    // Root of a user namespace, which makes no device node, drops no group and is allowed no further namespace.
+    const forbid = 'echo 0 >/proc/sys/user/max_user_namespaces; exec "$@"';
+    const words = rig.words("a", ["--uid", "0", "--gid", "0"]);
+    const { status, stdout, stderr } = rig.run(["unshare", "-U", "-r", "sh", "-c", forbid, "sh", ...words]);
+    const found = seen(stdout);
+    const lines = stderr.trimEnd().split("\n");
+    assert.deepEqual(
+      [status, lines.slice(-2)],
+      [
+        0,
+        [
+          "vmlet-jailer: goes on with the caller's groups: Operation not permitted",
+          "vmlet-jailer: goes on without a user namespace: No space left on device",
+        ],
+      ],
+    );
+    // A device that everybody may open is the host's own.
+    assert.deepEqual(found.get("urandom"), ["done"]);
+    if (existsSync("/dev/kvm") && (statSync("/dev/kvm").mode & 0o6) !== 0o6) {
+      assert.deepEqual(found.get("kvm"), ["ENOENT"]);
+      assert.match(lines[0] ?? "", /goes on without \/dev\/kvm/);
+    }
+    for (const set of ["CapPrm", "CapEff", "CapBnd"]) assert.deepEqual(found.get(set), ["0000000000000000"], set);
+    assert.deepEqual([found.get("mount"), found.get("outside")], [["EPERM"], ["ENOENT"]]);
+  });
+
   it("vmlet boot --jail is started in namespaces, as its words ask; others are started as they are", () => {
     const tells = ["sh", "-c", 'readlink /proc/self/ns/mnt; echo "$VMLET_OWN_NAMESPACES $$"', "--", "vmlet.js"];
     const isAround = (...words: string[]): boolean => {

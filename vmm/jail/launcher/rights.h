@@ -85,7 +85,10 @@ static void become_user(const struct options *options, bool is_privileged)
 {
 	if (is_privileged) {
 		drop_bounding();
-		if (setgroups(0, NULL) < 0 || setresgid(options->gid, options->gid, options->gid) < 0 ||
+		/* A user namespace without other groups forbids it. */
+		if (setgroups(0, NULL) < 0)
+			say("goes on with the caller's groups: %s", strerror(errno));
+		if (setresgid(options->gid, options->gid, options->gid) < 0 ||
 		    setresuid(options->uid, options->uid, options->uid) < 0)
 			fail("--uid %u --gid %u: %s", options->uid, options->gid, strerror(errno));
 		if (!new_user_namespace(0, options->uid, options->gid))
