@@ -128,6 +128,7 @@ int main(int argc, char **argv)
 	gethostname(name, sizeof(name) - 1);
 	printf("host: %s\npid: %d\nsession: %d\nuid: %d\ngid: %d\ngroups: %d\n", name, getpid(), getsid(0), getuid(), getgid(),
 	       getgroups(0, NULL));
+	printf("umask: %03o\n", umask(0));
 	getrlimit(RLIMIT_FSIZE, &limit);
 	printf("fsize: %llu %llu\n", (unsigned long long)limit.rlim_cur, (unsigned long long)limit.rlim_max);
 	getrlimit(RLIMIT_NOFILE, &limit);

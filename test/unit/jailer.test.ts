@@ -107,6 +107,12 @@ describe("the launcher of jails", function () {
     );
   });
 
+  it("the caller's umask is the program's, and hides nothing from it", () => {
+    const words = rig.words("a", ["--exec-file", rig.dynamic]);
+    const { status, stdout } = rig.run(["sh", "-c", 'umask 0077; exec "$@"', "sh", ...words]);
+    assert.deepEqual([status, seen(stdout).get("umask")], [0, ["077"]]);
+  });
+
   it("what it is refused, and what it may", () => {
     const found = look();
     for (const [what, answer] of Object.entries({

@@ -1,6 +1,6 @@
-/* `vmlet boot --jail`: the shell's line of dist/vmlet.js has the launcher start Node, in namespaces. Root and network are still the host's, for what
- * the VM has to open; the process leaves them when it seals itself (vmm/jail/leave-host.ts). What the host does not allow is left out,
- * with a line. */
+/* `vmlet boot --jail`: the shell's line of dist/vmlet.js has the launcher start Node, in namespaces. Root and network are still the
+ * host's, for what the VM has to open; the process leaves them when it seals itself (vmm/jail/leave-host.ts). What the host does
+ * not allow is left out, with a line. */
 #ifndef VMLET_LAUNCHER_AROUND_H
 #define VMLET_LAUNCHER_AROUND_H
 

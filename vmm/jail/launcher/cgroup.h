@@ -1,5 +1,5 @@
 /* Control groups of both versions: a group PARENT/ID in each hierarchy that has a controller of a --cgroup, its limits, and the way
- * into it. What else a group needs before it takes a process is in Documentation/admin-guide/cgroup-v1/cpusets.rst and cgroup-v2.rst. */
+ * into it. What else a group needs before it takes a process: Documentation/admin-guide/cgroup-v1/cpusets.rst, cgroup-v2.rst. */
 #ifndef VMLET_LAUNCHER_CGROUP_H
 #define VMLET_LAUNCHER_CGROUP_H
 

@@ -1,6 +1,7 @@
-/* vmlet-jailer: starts a program in a jail that it makes first, with the command line of Firecracker's jailer. All that is wrong with what
- * was asked is said before anything is made; what cannot be made ends it, and what was made is taken back. What the host does not offer
- * and nobody has asked for is left out, with a line. SECURITY.md has the walls; docs/jailer.md the options and what stays behind.
+/* vmlet-jailer: starts a program in a jail that it makes first, with the command line of Firecracker's jailer. All that is wrong
+ * with what was asked is said before anything is made; what cannot be made ends it, and what was made is taken back. What the host
+ * does not offer and nobody has asked for is left out, with a line. SECURITY.md has the walls; docs/jailer.md the options and what
+ * stays behind.
  */
 #include "around.h"
 #include "cgroup.h"
@@ -119,6 +120,9 @@ int main(int argc, char **argv)
 	if (options.netns)
 		netns = open_netns(options.netns);
 
+	/* The program has to find its way through the folders that are made. */
+	const mode_t mask = umask(022);
+
 	root.is_privileged = enter_mount_namespace(&options);
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		fail("mounts cannot be made private: %s", strerror(errno));
@@ -133,6 +137,7 @@ int main(int argc, char **argv)
 	set_limits(&limits);
 	become_user(&options, root.is_privileged);
 	leave_standard_files(&spawn);
+	umask(mask);
 	become_program(&options, &program, start_us);
 	fail("%s cannot be started: %s", options.exec_file, strerror(errno));
 }

@@ -1,6 +1,6 @@
 /* The jail's file system: the folder BASE/NAME/ID/root, which is the program's to write, and in it folders in memory that only this
- * mount namespace has: devices, the program, its libraries, its own entry in /proc. What a former program has left in the folder is not
- * trusted: no link in it is followed. */
+ * mount namespace has: devices, the program, its libraries, its own entry in /proc. What a former program has left in the folder is
+ * not trusted: no link in it is followed. */
 #ifndef VMLET_LAUNCHER_ROOT_H
 #define VMLET_LAUNCHER_ROOT_H
 

@@ -1,5 +1,5 @@
-/* Which process becomes the program: this one, process 1 of a PID namespace, or one of a session of its own. Of the two latter the number
- * is left in the root's file NAME.pid once the program runs. */
+/* Which process becomes the program: this one, process 1 of a PID namespace, or one of a session of its own. Of the two latter the
+ * number is left in the root's file NAME.pid once the program runs. */
 #ifndef VMLET_LAUNCHER_SPAWN_H
 #define VMLET_LAUNCHER_SPAWN_H
 
