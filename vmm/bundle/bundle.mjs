@@ -35,7 +35,7 @@ const NODE_FLAGS = [...V8_FLAGS, "--inspect-port=[fe80::1]:9229"];
 const SHELL_LINE = [
   'while read -r k v; do [ "$k" = SigIgn: ] && break; done 2>/dev/null </proc/$$/status',
   "unset NODE_EXTRA_CA_CERTS",
-  'j=; case "$1:$*" in boot:*--jail*) j=$0; [ -L "$j" ] && j=$(readlink -f "$j"); j=${j%/*}/vmlet-jailer;; esac',
+  'j=; case "$1:$*" in boot:*--jail*) j=$0; [ -L "$j" ] && j=$(readlink -f "$j"); j=${j%/*}/vmlet-jailer; [ -x "$j" ] || j=;; esac',
   `VMLET_SIGIGN=$v exec \${j:+"$j" around} node ${NODE_FLAGS.map((flag) => `'${flag}'`).join(" ")} -- "$0" "$@"`,
 ].join("; ");
 const SHEBANG = `#!/bin/sh\n':' //; ${SHELL_LINE}\n`;
