@@ -17,6 +17,7 @@ import {
   type Variant,
 } from "../harness.js";
 import { compileProgram, initramfsWith } from "../programs.js";
+import { figuresOf, FIRST_MAC, NETWORK_LOADS } from "./device-load.js";
 import { qemuArguments, vmletArguments, type GuestImages } from "./guest.js";
 import { LAB_QEMU, LAB_VMLET, LabHost, OUR_KERNEL } from "./lab-host.js";
 
@@ -34,12 +35,6 @@ const BLOCK_METRICS = [
   "blk_read_1m_sequential_kib_s",
   "blk_read_4k_random_first_second_iops",
 ] as const;
-const LOADS = [
-  "guest_to_host_kib_s",
-  "host_to_guest_kib_s",
-  "round_trips_per_s",
-  "round_trips_first_second_per_s",
-] as const;
 
 /** An interface of the guest: by a TAP device, with or without the host kernel's vhost-net. */
 interface Interface {
@@ -55,7 +50,7 @@ interface Interface {
 const PLAIN: Interface = {
   name: "net",
   tap: "bench0",
-  mac: "52:54:00:00:00:01",
+  mac: FIRST_MAC,
   host: "192.0.2.1",
   guest: "192.0.2.2",
   vhost: "off",
@@ -111,7 +106,7 @@ function loadOf(interfaces: readonly Interface[]): readonly string[] {
 }
 
 function metricsOf(interfaces: readonly Interface[]): readonly string[] {
-  return [...BLOCK_METRICS, ...interfaces.flatMap(({ name }) => LOADS.map((load) => `${name}_${load}`))];
+  return [...BLOCK_METRICS, ...interfaces.flatMap(({ name }) => NETWORK_LOADS.map((load) => `${name}_${load}`))];
 }
 
 /** Boots the guest, with the peer running on the host; the guest prints the figures. */
@@ -130,10 +125,7 @@ function guest(
     turn: async () => {
       const files = await host.shell(script);
       const text = (file: string): string => files.get(file)?.toString("utf8").trim() ?? "";
-      const sample: Record<string, number> = {};
-      for (const [, metric = "", value] of text("figures").matchAll(/^([a-z0-9_]+) (\d+)\r?$/gm)) {
-        sample[metric] = Number(value);
-      }
+      const sample = figuresOf(text("figures"));
       if (text("status") !== String(status) || metrics.some((metric) => sample[metric] === undefined)) {
         throw new Error(`status ${text("status")}: ${text("figures").slice(-300)} ${text("errors").slice(-300)}`);
       }

@@ -19,21 +19,15 @@ import {
 } from "../harness.js";
 import { compileProgram, initramfsWith } from "../programs.js";
 import { acceleratorInWords } from "../stamp.js";
+import { figuresOf, FIRST_MAC, NETWORK_LOADS } from "./device-load.js";
 import { GUEST_MIB, vmletArguments } from "./guest.js";
 
 const STREAM = "stream";
 const VHOST_USER = "vhost-user";
-/** What device-load looks for at the first interface. */
-const MAC = "52:54:00:00:00:01";
 const NAME = "net";
 /** A kernel that is interpreted boots for long, `s`. */
 const LIMIT_S = 180;
-const METRICS = [
-  "guest_to_host_kib_s",
-  "host_to_guest_kib_s",
-  "round_trips_per_s",
-  "round_trips_first_second_per_s",
-].map((load) => `${NAME}_${load}`);
+const METRICS = NETWORK_LOADS.map((load) => `${NAME}_${load}`);
 
 function variant(name: string, vhost: "on" | "off"): Variant {
   const kind = hasHardwareVirtualization(acceleratorKind()) ? "default" : "fast";
@@ -48,7 +42,7 @@ function variant(name: string, vhost: "on" | "off"): Variant {
       "dist/vmlet.js",
       ...vmletArguments(images, ["device-load", "-", NAME, USER_NET_GUEST, USER_NET_HOST]),
     ],
-    ...["--net", `user,mac=${MAC},vhost=${vhost}`],
+    ...["--net", `user,mac=${FIRST_MAC},vhost=${vhost}`],
   ];
   return {
     name,
@@ -61,8 +55,7 @@ function variant(name: string, vhost: "on" | "off"): Variant {
           output.setEncoding("latin1").on("data", (chunk: string) => (text += chunk));
         }
         const [status] = (await once(monitor, "close")) as [number | null];
-        const sample: Record<string, number> = {};
-        for (const [, metric = "", value] of text.matchAll(/^([a-z0-9_]+) (\d+)\r?$/gm)) sample[metric] = Number(value);
+        const sample = figuresOf(text);
         if (status !== EXIT_REBOOT || METRICS.some((metric) => sample[metric] === undefined)) {
           throw new Error(`status ${String(status)}: ${text.slice(-300)}`);
         }

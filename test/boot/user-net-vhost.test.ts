@@ -1,73 +1,29 @@
 // Needs: a /dev/kvm, a default route, and for most of it a passt that speaks vhost-user (2025_01_21 or newer). A network in user
 // mode whose frames go past the monitor.
 import assert from "node:assert/strict";
-import { spawn, spawnSync, type ChildProcess } from "node:child_process";
-import { once } from "node:events";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
-import { createServer, type Server } from "node:http";
-import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
+import { spawnSync } from "node:child_process";
+import { existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Report } from "../../vmm/cli/report.js";
 import { passtWithVhostUser } from "../../vmm/virtio/backends/passt-program.js";
 import { countBoot } from "../helpers/booted.js";
-import { whyNoKvm } from "../helpers/kvm-guard.js";
+import { PROGRAM, start, type Running } from "../helpers/program.js";
 import { skip } from "../helpers/skip.js";
-import { userNetProblem } from "../helpers/user-net-guard.js";
+import { FETCHED_BYTES, passtsOf, userNetRig } from "../helpers/user-net-rig.js";
 
 /** Emulated, on a machine that may be busy with other tests, `ms`. */
 const BOOT_LIMIT_MS = 400_000;
-const LENGTH = 2 ** 18;
 const HOST_PORT = 20_765;
 /** By which this test's passts are known. */
 const MTU = "4093";
 
 describe("boot: network in user mode by vhost-user", function () {
   this.timeout(BOOT_LIMIT_MS + 10_000);
-  let folder = "";
-  let server: Server;
-  let port: number;
+  const { folder, fetching } = userNetRig();
 
-  before(async function () {
-    const reason = whyNoKvm() ?? userNetProblem();
-    if (reason !== undefined) skip(this, reason);
-    folder = mkdtempSync(join(tmpdir(), "vmlet-test-"));
-    server = createServer((_, response) => response.end(Buffer.alloc(LENGTH, "vmlet "))).listen(0, "127.0.0.1");
-    await once(server, "listening");
-    ({ port } = server.address() as AddressInfo);
-  });
-  after(() => {
-    if (folder === "") return;
-    server.close();
-    rmSync(folder, { recursive: true });
-  });
-
-  interface Run {
-    readonly child: ChildProcess;
-    /** Resolves when this has been written to standard output, or to standard error. */
-    until(text: RegExp): Promise<void>;
-    readonly ended: Promise<{ status: number | null; stdout: string; stderr: string }>;
-  }
-
-  function vmlet(...words: readonly string[]): Run {
-    const child = spawn("dist/vmlet.js", words, { stdio: ["ignore", "pipe", "pipe"], timeout: BOOT_LIMIT_MS });
-    let stdout = "";
-    let stderr = "";
-    child.stdout.setEncoding("latin1").on("data", (text: string) => (stdout += text));
-    child.stderr.setEncoding("latin1").on("data", (text: string) => (stderr += text));
-    const ended = once(child, "close").then(([status]) => ({ status: status as number | null, stdout, stderr }));
-    const until = async (text: RegExp): Promise<void> => {
-      while (!text.test(stdout) && !text.test(stderr)) {
-        assert.equal(child.exitCode, null, stderr);
-        await sleep(50);
-      }
-    };
-    return { child, until, ended };
-  }
-
+  const vmlet = (...words: readonly string[]): Running => start([PROGRAM, ...words], {}, BOOT_LIMIT_MS);
   const net = (more = ""): string => `user,mtu=${MTU},forward=${String(HOST_PORT)}:8080${more}`;
-  const fetching = (): string => `wget -qO- http://10.0.2.2:${String(port)}/ 2>/dev/null | wc -c`;
   const serving = "echo from the guest >/tmp/index.html; httpd -p 8080 -h /tmp";
 
   async function fetched(): Promise<string> {
@@ -75,19 +31,15 @@ describe("boot: network in user mode by vhost-user", function () {
   }
 
   async function allGone(): Promise<void> {
-    for (let tries = 0; passts().length > 0 && tries < 100; tries++) await sleep(20);
-    assert.deepEqual(passts(), []);
+    for (let tries = 0; passtsOf(MTU).length > 0 && tries < 100; tries++) await sleep(20);
+    assert.deepEqual(passtsOf(MTU), []);
   }
 
   it("a passt that is too old: vhost=on is one error with its version and a cure, before anything is made", function () {
     if (passtWithVhostUser() !== undefined) skip(this, "the passt of this host speaks vhost-user");
-    const { status, stderr } = spawnSync(
-      "dist/vmlet.js",
-      ["boot", "--quiet", "--net", net(",vhost=on"), "--", "true"],
-      {
-        encoding: "utf8",
-      },
-    );
+    const { status, stderr } = spawnSync(PROGRAM, ["boot", "--quiet", "--net", net(",vhost=on"), "--", "true"], {
+      encoding: "utf8",
+    });
     assert.match(
       stderr,
       /^vmlet: The passt that is installed does not speak vhost-user \(.+\)\n.*2025_01_21 or newer.*vhost=off\n$/,
@@ -110,13 +62,17 @@ describe("boot: network in user mode by vhost-user", function () {
           const run = vmlet("boot", "--quiet", ...bus, "--net", net(",vhost=on"), "--", "sh", "-c", script);
           await run.until(/ready/);
           assert.equal(await fetched(), "from the guest\n");
-          const [passt = 0, ...others] = passts();
+          const [passt = 0, ...others] = passtsOf(MTU);
           assert.deepEqual(others, []);
           assert.match(readFileSync(`/proc/${String(passt)}/cmdline`, "latin1"), /--vhost-user\0/);
           run.child.kill("SIGKILL");
           const { stdout, stderr } = await run.ended;
           const refused = ["nc: can't connect to remote host (10.0.2.2): Connection refused", "nc: 1"];
-          assert.deepEqual(stdout.split("\n"), ["inet 10.0.2.15/24", String(LENGTH), ...refused, "ready", ""], stderr);
+          assert.deepEqual(
+            stdout.split("\n"),
+            ["inet 10.0.2.15/24", String(FETCHED_BYTES), ...refused, "ready", ""],
+            stderr,
+          );
           await allGone();
           countBoot();
         },
@@ -124,13 +80,13 @@ describe("boot: network in user mode by vhost-user", function () {
     }
 
     it("a passt that dies: its link is down, one line says so, and the guest lives on", async () => {
-      const report = join(folder, "report");
+      const report = join(folder(), "report");
       const script = `${fetching()}; echo ready; while [ "$(cat /sys/class/net/eth0/carrier)" = 1 ]; do sleep 0.2; done; echo down`;
       const run = vmlet("boot", "--quiet", "--net", net(",vhost=on"), "--report", report, "--", "sh", "-c", script);
       await run.until(/ready/);
-      for (const pid of passts()) process.kill(pid, "SIGKILL");
+      for (const pid of passtsOf(MTU)) process.kill(pid, "SIGKILL");
       const { stdout, stderr } = await run.ended;
-      assert.equal(stdout, `${String(LENGTH)}\nready\ndown\n`, stderr);
+      assert.equal(stdout, `${String(FETCHED_BYTES)}\nready\ndown\n`, stderr);
       assert.equal(stderr, "vmlet: net0: its network is gone: passt has ended\n");
       const { devices } = JSON.parse(readFileSync(report, "utf8")) as Report;
       assert.equal(devices["net0"]?.["rx_frames"], 0);
@@ -149,7 +105,7 @@ describe("boot: network in user mode by vhost-user", function () {
         "echo ready; sleep 2; ip link set eth0 down; reboot -f",
       );
       await run.until(/ready/);
-      for (const pid of passts()) process.kill(pid, "SIGSTOP");
+      for (const pid of passtsOf(MTU)) process.kill(pid, "SIGSTOP");
       const start = performance.now();
       await run.ended;
       assert.ok(performance.now() - start < BOOT_LIMIT_MS / 4);
@@ -162,7 +118,7 @@ describe("boot: network in user mode by vhost-user", function () {
       ["off", "on"],
     ] as const) {
       it(`saved with vhost ${before}, a guest goes on with vhost ${after}`, async () => {
-        const [saved, control] = [join(folder, `${before}-${after}`), join(folder, "control")];
+        const [saved, control] = [join(folder(), `${before}-${after}`), join(folder(), "control")];
         rmSync(control, { force: true });
         const script = `${serving}; ${fetching()}; echo ready; until [ -e /tmp/stop ]; do sleep 0.5; done`;
         const run = vmlet(
@@ -178,7 +134,7 @@ describe("boot: network in user mode by vhost-user", function () {
           script,
         );
         await run.until(/ready/);
-        const made = spawnSync("dist/vmlet.js", ["snapshot", "create", "--stop", control, saved], { encoding: "utf8" });
+        const made = spawnSync(PROGRAM, ["snapshot", "create", "--stop", control, saved], { encoding: "utf8" });
         assert.equal(made.status, 0, made.stderr);
         assert.ok(existsSync(saved));
         await run.ended;
@@ -203,16 +159,3 @@ describe("boot: network in user mode by vhost-user", function () {
     }
   });
 });
-
-/** The passts of this test that run. */
-function passts(): number[] {
-  return readdirSync("/proc")
-    .map(Number)
-    .filter((pid) => {
-      try {
-        return readFileSync(`/proc/${String(pid)}/cmdline`, "latin1").includes(`--mtu\0${MTU}\0`);
-      } catch {
-        return false;
-      }
-    });
-}

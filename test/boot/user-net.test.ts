@@ -1,89 +1,37 @@
 // Needs: a /dev/kvm, and passt with a default route. A guest's network without rights on the host.
 import assert from "node:assert/strict";
-import { spawn, type ChildProcess } from "node:child_process";
-import { once } from "node:events";
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
-import { createServer, type Server } from "node:http";
-import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { countBoot } from "../helpers/booted.js";
-import { whyNoKvm } from "../helpers/kvm-guard.js";
-import { skip } from "../helpers/skip.js";
-import { userNetProblem } from "../helpers/user-net-guard.js";
+import { start, type Running } from "../helpers/program.js";
+import { FETCHED_BYTES, passtsOf, userNetRig } from "../helpers/user-net-rig.js";
 
 /** Emulated, on a machine that may be busy with other tests, `ms`. */
 const BOOT_LIMIT_MS = 400_000;
-/** `bytes` that the guest fetches. */
-const LENGTH = 2 ** 18;
 /** A user who has no right beyond those of everybody. */
 const ORDINARY_UID = "65534";
 const HOST_PORT = 20_764;
-type Program = readonly [command: string, ...args: string[]];
+type Program = readonly string[];
 const VMLET: Program = ["dist/vmlet.js"];
 
 describe("boot: network in user mode", function () {
   this.timeout(BOOT_LIMIT_MS + 10_000);
-  let folder = "";
-  let server: Server;
-  let port: number;
+  const { folder, fetching } = userNetRig();
 
-  before(async function () {
-    const reason = whyNoKvm() ?? userNetProblem();
-    if (reason !== undefined) skip(this, reason);
-    folder = mkdtempSync(join(tmpdir(), "vmlet-test-"));
-    // A program of the host that only the host itself reaches.
-    server = createServer((_, response) => response.end(Buffer.alloc(LENGTH, "vmlet "))).listen(0, "127.0.0.1");
-    await once(server, "listening");
-    ({ port } = server.address() as AddressInfo);
-  });
-  after(() => {
-    if (folder === "") return;
-    server.close();
-    rmSync(folder, { recursive: true });
-  });
-
-  interface Run {
-    readonly child: ChildProcess;
-    /** Resolves when this has been written to standard output. */
-    until(text: RegExp): Promise<void>;
-    readonly ended: Promise<{ status: number | null; stdout: string; stderr: string }>;
-  }
-
-  function boot(program: Program, net: string, script: string): Run {
-    const [command, ...args] = program;
-    const child = spawn(command, [...args, "boot", "--quiet", "--net", net, "--", "sh", "-c", script], {
-      stdio: ["ignore", "pipe", "pipe"],
-      timeout: BOOT_LIMIT_MS,
-    });
-    let stdout = "";
-    let stderr = "";
-    child.stdout.setEncoding("latin1").on("data", (text: string) => (stdout += text));
-    child.stderr.setEncoding("latin1").on("data", (text: string) => (stderr += text));
-    const ended = once(child, "close").then(([status]) => ({ status: status as number | null, stdout, stderr }));
-    const until = async (text: RegExp): Promise<void> => {
-      while (!text.test(stdout)) {
-        assert.equal(child.exitCode, null, stderr);
-        await sleep(50);
-      }
-    };
-    return { child, until, ended };
-  }
+  const boot = (program: Program, net: string, script: string): Running =>
+    start([...program, "boot", "--quiet", "--net", net, "--", "sh", "-c", script], {}, BOOT_LIMIT_MS);
 
   const isRoot = (): boolean => process.getuid?.() === 0;
 
   /** With a /dev/kvm that everybody may open, in a mount namespace of its own. */
   function asOrdinaryUser(): Program {
     if (!isRoot()) return VMLET;
-    const device = join(folder, "kvm");
+    const device = join(folder(), "kvm");
     const prepare = `test -e ${device} || mknod ${device} c 10 232; chmod 666 ${device} && mount --bind ${device} /dev/kvm &&
       exec setpriv --reuid ${ORDINARY_UID} --regid ${ORDINARY_UID} --clear-groups --inh-caps=-all "$@"`;
     return ["unshare", "--mount", "sh", "-c", prepare, "sh", ...VMLET];
   }
-
-  // Not with nc: passt 2023-03-09 stops sending to a guest that has said that it will send no more.
-  const fetching = (): string => `wget -qO- http://10.0.2.2:${String(port)}/ 2>/dev/null | wc -c`;
 
   it("is there without a word in the guest, and by DHCP: address, route, names, what listens on the host, and what does not", async () => {
     const script = `ip -o -4 addr show eth0 | grep -o 'inet [^ ]*'; ip route | head -1; cat /etc/resolv.conf; ${fetching()}
@@ -93,9 +41,14 @@ describe("boot: network in user mode", function () {
     await run.until(/nc: \d+\n/);
     run.child.kill("SIGTERM");
     const { status, stdout, stderr } = await run.ended;
-    const expected = ["inet 10.0.2.15/24", "default via 10.0.2.2 dev eth0 ", "nameserver 10.0.2.3", String(LENGTH)];
+    const expected = [
+      "inet 10.0.2.15/24",
+      "default via 10.0.2.2 dev eth0 ",
+      "nameserver 10.0.2.3",
+      String(FETCHED_BYTES),
+    ];
     // Once more, by DHCP; and IPv6, as far as it goes without a network. passt names the resolvers of the host.
-    const again = ["inet 10.0.2.15/24", "named", String(LENGTH), "1"];
+    const again = ["inet 10.0.2.15/24", "named", String(FETCHED_BYTES), "1"];
     // passt 2023-03-09 refuses a connection in a way that Linux does not take for one.
     const refused = ["nc: can't connect to remote host (10.0.2.2): Connection refused", "nc: 1", ""];
     assert.deepEqual([stdout.split("\n"), stderr, status], [[...expected, ...again, ...refused], "", 143]);
@@ -110,7 +63,7 @@ describe("boot: network in user mode", function () {
     await run.until(/ready/);
     const response = await fetch(`http://127.0.0.1:${String(HOST_PORT)}/`);
     assert.equal(await response.text(), "from the guest\n");
-    assert.equal(passts(mtu), 1);
+    assert.equal(passtsOf(mtu).length, 1);
     // Each of those programs has become the next one.
     const status = readFileSync(`/proc/${String(run.child.pid)}/status`, "latin1");
     if (isRoot()) assert.match(status, /^Uid:\t65534\t65534\t65534\t65534$/m);
@@ -119,19 +72,8 @@ describe("boot: network in user mode", function () {
     const { stdout, stderr } = await run.ended;
     assert.equal(stdout, "0\n4099\nready\n");
     assert.match(stderr, /^(Terminated\n)?$/);
-    for (let tries = 0; passts(mtu) > 0 && tries < 100; tries++) await sleep(20);
-    assert.equal(passts(mtu), 0);
+    for (let tries = 0; passtsOf(mtu).length > 0 && tries < 100; tries++) await sleep(20);
+    assert.deepEqual(passtsOf(mtu), []);
     countBoot();
   });
 });
-
-/** How many passts run with this MTU. */
-function passts(mtu: string): number {
-  return readdirSync("/proc").filter((pid) => {
-    try {
-      return readFileSync(`/proc/${pid}/cmdline`, "latin1").includes(`--mtu\0${mtu}\0`);
-    } catch {
-      return false;
-    }
-  }).length;
-}

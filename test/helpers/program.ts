@@ -16,7 +16,7 @@ export interface Running {
   readonly child: ChildProcess;
   readonly pid: number;
   /** Resolves once standard output holds this. */
-  until(text: string): Promise<void>;
+  until(text: string | RegExp): Promise<void>;
   readonly ended: Promise<Ended>;
 }
 
@@ -48,7 +48,7 @@ export function start(command: readonly string[], options: SpawnOptions = {}, li
     until: (text) =>
       new Promise((done, fail) => {
         look = () => {
-          if (stdout.includes(text)) done();
+          if (typeof text === "string" ? stdout.includes(text) : text.test(stdout)) done();
           else if (child.exitCode !== null || child.signalCode !== null) fail(new Error(`ended: ${stdout}${stderr}`));
         };
         look();

@@ -111,6 +111,11 @@ export function resolveNets(nets: readonly (CheckedNet | undefined)[], problems:
   });
 }
 
+/** Somebody has to look at its frames: they do not go past this process. */
+export function hasToSeeFrames({ mmds, rxRateLimiter, txRateLimiter }: ResolvedNet): boolean {
+  return mmds || rxRateLimiter !== undefined || txRateLimiter !== undefined;
+}
+
 /** The same, but that no process has the guest's memory for a network of which nobody has asked for that. */
 export function withoutSharing(nets: readonly ResolvedNet[]): ResolvedNet[] {
   return nets.map((net) => (net.user !== undefined && net.vhost === "auto" ? { ...net, vhost: "off" } : net));

@@ -47,8 +47,10 @@ async function loadUserSide(nets: ResolvedConfig["nets"]): Promise<NetSideOpener
   const { userSide } = await import("./attach/user-net.js");
   if (nets.every(({ user, vhost }) => user === undefined || vhost === "off")) return userSide();
   const { passtWithVhostUser } = await import("./backends/passt-program.js");
-  if (passtWithVhostUser() === undefined) return userSide();
-  return userSide((await import("./attach/vhost-user-net.js")).openVhostUserSide);
+  const program = passtWithVhostUser();
+  if (program === undefined) return userSide();
+  const { openVhostUserSide } = await import("./attach/vhost-user-net.js");
+  return userSide((net) => openVhostUserSide(net, program));
 }
 
 async function loadNets({ nets, mmds }: ResolvedConfig): Promise<DeviceOpener> {

@@ -5,6 +5,7 @@
 
 #include <sys/stat.h>
 
+#include "lines.h"
 #include "options.h"
 
 #define MAX_GROUPS 16
@@ -71,33 +72,6 @@ static bool find_hierarchy(int version, const char *controller, size_t length, c
 	if (is_found)
 		decode_path(mount);
 	return is_found;
-}
-
-static bool read_line(int folder, const char *name, char *text, size_t size)
-{
-	int fd = openat(folder, name, O_RDONLY | O_CLOEXEC);
-	ssize_t length = fd < 0 ? -1 : read(fd, text, size - 1);
-
-	if (fd >= 0)
-		close(fd);
-	if (length < 0)
-		return false;
-	text[length] = 0;
-	text[strcspn(text, "\n")] = 0;
-	return true;
-}
-
-/* False with errno. */
-static bool write_line(int folder, const char *name, const char *text)
-{
-	int fd = openat(folder, name, O_WRONLY | O_CLOEXEC);
-	bool is_written = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-	int error = errno;
-
-	if (fd >= 0)
-		close(fd);
-	errno = error;
-	return is_written;
 }
 
 /* Before anything is made: is there a hierarchy for each limit? */

@@ -9,6 +9,7 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
+#include "lines.h"
 #include "options.h"
 
 /* A set of capabilities is 64 bits. */
@@ -44,18 +45,6 @@ static void drop_capabilities(void)
 		fail("no_new_privs cannot be set: %s", strerror(errno));
 }
 
-static bool write_text(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	bool is_written = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-	int error = errno;
-
-	if (fd >= 0)
-		close(fd);
-	errno = error;
-	return is_written;
-}
-
 /*
  * A user namespace in which there are this user and this group alone, by their own numbers: whoever regains a right in it has
  * none over what others made. Returns false with errno.
@@ -67,10 +56,10 @@ static bool new_user_namespace(int more, uid_t uid, gid_t gid)
 	if (unshare(CLONE_NEWUSER | more) < 0)
 		return false;
 	/* Kernels before 3.19 have no such file, and need it not. */
-	if (!write_text("/proc/self/setgroups", "deny") && errno != ENOENT)
+	if (!write_line(AT_FDCWD, "/proc/self/setgroups", "deny") && errno != ENOENT)
 		return false;
-	return write_text("/proc/self/uid_map", text_of("%u %u 1", uid, uid)) &&
-	       write_text("/proc/self/gid_map", text_of("%u %u 1", gid, gid));
+	return write_line(AT_FDCWD, "/proc/self/uid_map", text_of("%u %u 1", uid, uid)) &&
+	       write_line(AT_FDCWD, "/proc/self/gid_map", text_of("%u %u 1", gid, gid));
 }
 
 /* Whoever possesses a keyring may use what is in it, whatever user that is. */

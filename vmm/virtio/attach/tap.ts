@@ -1,6 +1,6 @@
 // The host's side of a network device: a TAP interface, and the kernel's vhost-net behind it where it is wanted.
 import { closeSync } from "node:fs";
-import type { ResolvedNet } from "../../config/nets.js";
+import { hasToSeeFrames, type ResolvedNet } from "../../config/nets.js";
 import { HostError } from "../../errors.js";
 import { TapBackend } from "../backends/tap.js";
 import { openTap } from "../backends/tap-interface.js";
@@ -31,10 +31,9 @@ export const openTapSide: NetSideOpener = (net) => {
 };
 
 /** Throws HostError where it is asked for and not there. */
-function openVhost({ vhost, mmds, rxRateLimiter, txRateLimiter }: ResolvedNet): number | undefined {
-  if (vhost === "on") return openVhostNet();
-  // Frames that somebody has to look at do not go past this process.
-  if (vhost === "off" || mmds || rxRateLimiter !== undefined || txRateLimiter !== undefined) return undefined;
+function openVhost(net: ResolvedNet): number | undefined {
+  if (net.vhost === "on") return openVhostNet();
+  if (net.vhost === "off" || hasToSeeFrames(net)) return undefined;
   try {
     return openVhostNet();
   } catch (error) {

@@ -4,7 +4,7 @@ import { noVhostUser } from "../backends/passt-program.js";
 import { startPasst } from "../backends/passt.js";
 import { StreamNet } from "../backends/stream-net.js";
 import type { NetSide, NetSideOpener } from "./nets.js";
-import type { ResolvedNet } from "../../config/nets.js";
+import { hasToSeeFrames, type ResolvedNet } from "../../config/nets.js";
 
 /** `bytes` of a packet unless told otherwise: the most that passt carries, because every frame has its price. */
 export const DEFAULT_USER_MTU = 65520;
@@ -13,12 +13,9 @@ export const PLAIN_USER_NET = { forwards: [], reachesHost: true };
 /** `openVhostUser` answers undefined on a host without a passt that speaks it. */
 export function userSide(openVhostUser?: (net: ResolvedNet) => NetSide | undefined): NetSideOpener {
   return (net) => {
-    const { vhost, mmds, rxRateLimiter, txRateLimiter } = net;
-    // Frames that somebody has to look at do not go past this process.
-    const isSeen = mmds || rxRateLimiter !== undefined || txRateLimiter !== undefined;
-    if (vhost === "off" || isSeen) return openStream(net);
+    if (net.vhost === "off" || hasToSeeFrames(net)) return openStream(net);
     const side = openVhostUser?.(net);
-    if (side === undefined && vhost === "on") throw noVhostUser();
+    if (side === undefined && net.vhost === "on") throw noVhostUser();
     return side ?? openStream(net);
   };
 }

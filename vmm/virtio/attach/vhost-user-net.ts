@@ -6,9 +6,11 @@ import { VhostUserNet } from "../backends/vhost-user-net.js";
 import type { NetSide } from "./nets.js";
 import { DEFAULT_USER_MTU, PLAIN_USER_NET } from "./user-net.js";
 
-/** Undefined where this host has no passt that speaks it. Throws HostError. */
-export function openVhostUserSide({ user = PLAIN_USER_NET, mtu = DEFAULT_USER_MTU }: ResolvedNet): NetSide | undefined {
-  const program = passtWithVhostUser();
+/** `program`: the path of a passt that speaks it; undefined, and so is the result, where this host has none. Throws HostError. */
+export function openVhostUserSide(
+  { user = PLAIN_USER_NET, mtu = DEFAULT_USER_MTU }: ResolvedNet,
+  program = passtWithVhostUser(),
+): NetSide | undefined {
   if (program === undefined) return undefined;
   const starting = new StartingPasst(program, user, mtu);
   return {

@@ -126,7 +126,7 @@ export class VhostUserNet implements NetBackend, NetVhost {
   }
 
   stop(notified: (queueIndex: number) => void): void {
-    for (let queueIndex = 0; queueIndex < QUEUES; queueIndex++) this.#queues.stopQueue(queueIndex);
+    this.#queues.stopAll();
     if (this.#side === "guest") this.#side = "nobody";
     this.#queues.hear(notified);
   }
