@@ -1,15 +1,17 @@
-// Messages over a Unix socket that carry descriptors, and answers that are waited for: sendmsg(2), unix(7) SCM_RIGHTS,
+// Messages over a Unix socket that carry descriptors, and answers that are waited for: sendmsg(2), recvmsg(2), unix(7) SCM_RIGHTS,
 // poll(2).
 import { EAGAIN, EINTR, systemCallError, uninterrupted } from "./errno.js";
 import { koffi, lazy } from "./koffi.js";
 import { mmapAnonymous, munmap, viewMemory } from "./memory.js";
 
 const nativeSendmsg = lazy("sendmsg", "int64_t", ["int", "int64_t", "int"]);
+const nativeRecvmsg = lazy("recvmsg", "int64_t", ["int", "int64_t", "int"]);
 const nativeRecv = lazy("recv", "int64_t", ["int", "void *", "size_t", "int"]);
 const nativePoll = lazy("poll", "int", ["void *", "size_t", "int"]);
 const MSG_PEEK = 0x02;
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
+const MSG_CMSG_CLOEXEC = 0x4000_0000;
 const SOL_SOCKET = 1;
 const SCM_RIGHTS = 1;
 const POLLIN = 1;
@@ -61,6 +63,48 @@ export class MessageSender {
 
   close(): void {
     munmap(this.#address, PAGE_BYTES);
+  }
+}
+
+export interface Message {
+  /** Empty: the other end has closed. */
+  readonly bytes: Uint8Array;
+  /** They are the caller's to close. */
+  readonly descriptors: readonly number[];
+}
+
+/**
+ * At most so many bytes, as soon as there are some, and what comes with them. Undefined if there is nothing until `deadlineMs` of
+ * performance.now(). Throws SystemCallError.
+ */
+export function receiveMessage(socket: number, maximum: number, deadlineMs: number): Message | undefined {
+  if (maximum > MAX_MESSAGE_BYTES) throw new RangeError(`A message of ${String(maximum)} bytes`);
+  if (!waitForInput(socket, deadlineMs)) return undefined;
+  const address = mmapAnonymous(PAGE_BYTES);
+  try {
+    // SAFETY: the page that is mapped here.
+    const page = new DataView(viewMemory(address, PAGE_BYTES));
+    page.setBigUint64(IOVEC, BigInt(address + DATA), true);
+    page.setBigUint64(IOVEC + 8, BigInt(maximum), true);
+    page.setBigUint64(msghdr.iov, BigInt(address + IOVEC), true);
+    page.setBigUint64(msghdr.iovlen, 1n, true);
+    page.setBigUint64(msghdr.control, BigInt(address + CONTROL), true);
+    page.setBigUint64(msghdr.controllen, BigInt(CMSGHDR_BYTES + 4 * MAX_MESSAGE_DESCRIPTORS), true);
+    const flags = MSG_DONTWAIT | MSG_CMSG_CLOEXEC;
+    // SAFETY: all that it points to is in the page, with these lengths.
+    const count = uninterrupted(() => nativeRecvmsg(socket, address, flags));
+    if (count < 0) throw systemCallError("recvmsg");
+    const hasDescriptors =
+      page.getBigUint64(msghdr.controllen, true) >= BigInt(CMSGHDR_BYTES) &&
+      page.getInt32(CONTROL + cmsghdr.level, true) === SOL_SOCKET &&
+      page.getInt32(CONTROL + cmsghdr.type, true) === SCM_RIGHTS;
+    const controlBytes = hasDescriptors ? Number(page.getBigUint64(CONTROL + cmsghdr.len, true)) : CMSGHDR_BYTES;
+    const descriptors = Array.from({ length: (controlBytes - CMSGHDR_BYTES) / 4 }, (_, index) =>
+      page.getInt32(CONTROL + CMSGHDR_BYTES + 4 * index, true),
+    );
+    return { bytes: new Uint8Array(page.buffer, DATA, count).slice(), descriptors };
+  } finally {
+    munmap(address, PAGE_BYTES);
   }
 }
 

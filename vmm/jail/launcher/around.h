@@ -1,4 +1,4 @@
-/* `vmlet boot --jail`: the shell's line of dist/vmlet.js has the launcher start Node, in namespaces. Root and network are still the
+/* `vmlet run`, `vmlet boot --jail`: the shell's line of dist/vmlet.js has the launcher start Node, in namespaces. Root and network are still the
  * host's, for what the VM has to open; the process leaves them when it seals itself (vmm/jail/leave-host.ts). What the host does
  * not allow is left out, with a line. */
 #ifndef VMLET_LAUNCHER_AROUND_H
@@ -6,20 +6,23 @@
 
 #include <sys/mount.h>
 
+#include "attendant.h"
 #include "rights.h"
 
 #define AROUND "around"
 #define EXIT_NO_NODE 127
 
-/* By the words of `vmlet boot` up to its own --, which come behind Node's and the script. */
+/* By the words of the command up to its own --, which come behind Node's and the script. Only `vmlet boot` is in no jail unless asked. */
 static bool is_jailed(int argc, char **argv)
 {
-	bool is_asked = false;
 	int at = 2;
 
 	while (at < argc && strcmp(argv[at], "--") != 0)
 		at++;
-	for (at += 2; at < argc && strcmp(argv[at], "--") != 0; at++) {
+	at += 2;
+	bool is_asked = at >= argc || strcmp(argv[at], "boot") != 0;
+
+	for (; at < argc && strcmp(argv[at], "--") != 0; at++) {
 		if (strcmp(argv[at], "--jail") == 0 && at + 1 < argc)
 			is_asked = strcmp(argv[at + 1], "off") != 0;
 		else if (strncmp(argv[at], "--jail=", 7) == 0)
@@ -55,7 +58,10 @@ static _Noreturn void start_around(int argc, char **argv)
 {
 	say_as = "vmlet";
 	if (is_jailed(argc, argv)) {
-		if (!enter_namespaces_around() || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		if (!leave_attendant())
+			say("the jail goes on without an attendant: %s", strerror(errno));
+		/* What is mounted on the host later is seen until the seal. */
+		if (!enter_namespaces_around() || mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
 			say("the jail goes on without namespaces: %s", strerror(errno));
 		else
 			/* Node keeps this number: nobody else takes the word for its own. */

@@ -24,17 +24,6 @@ static int help(void)
 	return fflush(stdout) == 0 ? 0 : EXIT_FAILED;
 }
 
-/* Whatever the caller had open is none of the program's business. */
-static void close_descriptors(void)
-{
-	if (close_range(STDERR_FILENO + 1, ~0U, 0) == 0)
-		return;
-	const int limit = (int)sysconf(_SC_OPEN_MAX);
-
-	for (int fd = STDERR_FILENO + 1; fd < limit; fd++)
-		close(fd);
-}
-
 static int open_netns(const char *path)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -112,7 +101,8 @@ int main(int argc, char **argv)
 		return help();
 	if (given[VERSION].count > 0)
 		return printf("Jailer v" JAILER_VERSION "\n") > 0 && fflush(stdout) == 0 ? 0 : EXIT_FAILED;
-	close_descriptors();
+	/* Whatever the caller had open is none of the program's business. */
+	close_from(STDERR_FILENO + 1);
 	find_program(&options, &program);
 	check_base(&options);
 	check_limits(&options, &limits);

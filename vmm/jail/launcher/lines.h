@@ -1,4 +1,4 @@
-/* Files of the kernel's that hold a line. */
+/* Descriptors, and files of the kernel's that hold a line. */
 #ifndef VMLET_LAUNCHER_LINES_H
 #define VMLET_LAUNCHER_LINES_H
 
@@ -7,6 +7,16 @@
 #include <stdbool.h>
 #include <string.h>
 #include <unistd.h>
+
+static void close_from(int first)
+{
+	if (close_range((unsigned int)first, ~0U, 0) == 0)
+		return;
+	const int limit = (int)sysconf(_SC_OPEN_MAX);
+
+	for (int fd = first; fd < limit; fd++)
+		close(fd);
+}
 
 static bool read_line(int folder, const char *name, char *text, size_t size)
 {

@@ -152,7 +152,7 @@ static int folder_in(struct root *root, const char *path, const char **name)
 }
 
 /* Shows a file or folder of the host in the jail. */
-static void bind(struct root *root, const char *source, const char *path, unsigned long flags)
+static void bind_mount(struct root *root, const char *source, const char *path, unsigned long flags)
 {
 	const char *name;
 	int folder = folder_in(root, path, &name);
@@ -201,7 +201,7 @@ static void make_device(const struct options *options, struct root *root, const 
 	const bool may_open = root->is_privileged ? (stat_of.st_mode & 06) == 06 : euidaccess(path, R_OK | W_OK) == 0;
 
 	if (may_open)
-		bind(root, path, path, 0);
+		bind_mount(root, path, path, 0);
 	else if (path == devices[0])
 		say("goes on without /dev/kvm: user %u may not open it", options->uid);
 }
@@ -221,23 +221,23 @@ static void make_root(const struct options *options, const struct program *progr
 	for (const char *const *device = devices; *device; device++)
 		make_device(options, root, *device);
 	for (int at = 0; at < program->files.count; at++)
-		bind(root, program->files.paths[at], program->files.paths[at], flags);
+		bind_mount(root, program->files.paths[at], program->files.paths[at], flags);
 	if (program->node) {
 		const char *name;
 		char *link = text_of(PROGRAM_FOLDER "/%s", options->exec_name);
 
 		for (const char *const *fact = facts; *fact; fact++)
 			if (access(*fact, F_OK) == 0)
-				bind(root, *fact, *fact, flags | MS_NOEXEC);
-		bind(root, program->bundle, BUNDLE_FOLDER, flags | MS_NOEXEC);
-		bind(root, program->koffi, text_of(JAIL_FOLDER "/" KOFFI_FOLDER "/%s", program->koffi_name), flags);
+				bind_mount(root, *fact, *fact, flags | MS_NOEXEC);
+		bind_mount(root, program->bundle, BUNDLE_FOLDER, flags | MS_NOEXEC);
+		bind_mount(root, program->koffi, text_of(JAIL_FOLDER "/" KOFFI_FOLDER "/%s", program->koffi_name), flags);
 		/* Node finds the bundle by the file that the link leads to, and tells the program the link's name. */
 		int folder = folder_in(root, link, &name);
 
 		if (symlinkat(text_of(BUNDLE_FOLDER "%s", strrchr(program->path, '/')), folder, name) < 0)
 			fail("%s in the jail: %s", link, strerror(errno));
 	} else {
-		bind(root, program->path, text_of(PROGRAM_FOLDER "/%s", options->exec_name), flags);
+		bind_mount(root, program->path, text_of(PROGRAM_FOLDER "/%s", options->exec_name), flags);
 	}
 	make_proc(root);
 	for (int at = 0; at < root->top_count; at++)
