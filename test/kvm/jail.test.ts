@@ -303,10 +303,10 @@ describe("kvm: jail", function () {
   it("what it does not go with is said before anything is made", async () => {
     const control = join(folder, "control");
     const { status, stderr } = await run(
-      bootWords(kernel.path, "--jail", "on", "--control", control, "--share", folder),
+      bootWords(kernel.path, "--jail", "on", "--control", control, "--vsock", `cid=3,path=${join(folder, "vsock")}`),
     );
     assert.equal(status, 64);
-    assert.equal(stderr, "vmlet: vmlet boot: --jail on does not go with --control, --share\n");
+    assert.equal(stderr, "vmlet: vmlet boot: --jail on does not go with --control, --vsock path=\n");
     assert.ok(!existsSync(control));
   });
 });

@@ -1,7 +1,9 @@
 // Needs: nothing; a C compiler for the numbers. Which system calls a sealed monitor may make: the filter as the kernel runs it.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
+import { resolveConfig } from "../../vmm/config/resolve.js";
 import { allowedCalls, type Phase } from "../../vmm/jail/allowed.js";
+import { NO_NEEDS, needsOf, type Needs } from "../../vmm/jail/needs.js";
 import { SECCOMP_RET_TRAP, compileFilter } from "../../vmm/jail/filter.js";
 import { refusalCode } from "../../vmm/jail/refusal.js";
 import { SYSTEM_CALLS, numberOf } from "../../vmm/jail/system-calls.js";
@@ -17,9 +19,13 @@ const THREAD = 0x003d_0f00n;
 
 describe("jail: filter", () => {
   const programs: Readonly<Record<Phase, Uint8Array>> = {
-    running: compileFilter(allowedCalls("running", PID)),
-    complete: compileFilter(allowedCalls("complete", PID)),
+    running: compileFilter(allowedCalls("running", PID, NO_NEEDS)),
+    complete: compileFilter(allowedCalls("complete", PID, NO_NEEDS)),
   };
+  const withNeed = (need: keyof Needs): Uint8Array =>
+    compileFilter(allowedCalls("complete", PID, { ...NO_NEEDS, [need]: true }));
+  const ioctlAnswer = (program: Uint8Array, request: number): number =>
+    runFilter(program, { number: numberOf("ioctl"), arguments: [3n, BigInt(request)] });
   const answer = (phase: Phase, name: string, ...given: readonly (number | bigint)[]): number =>
     runFilter(programs[phase], { number: numberOf(name), arguments: given.map(BigInt) });
   const inBoth = (expected: number, name: string, ...given: readonly (number | bigint)[]): void => {
@@ -115,16 +121,75 @@ describe("jail: filter", () => {
       inBoth(SECCOMP_RET_TRAP, "ioctl", 3, request);
   });
 
+  const trapsAll = (program: Uint8Array, requests: readonly number[]): void => {
+    for (const request of requests) assert.equal(ioctlAnswer(program, request), SECCOMP_RET_TRAP, request.toString(16));
+  };
+  const onlyWith = (need: keyof Needs, requests: readonly number[]): void => {
+    trapsAll(programs.running, requests);
+    for (const request of requests) assert.equal(ioctlAnswer(withNeed(need), request), ALLOW, request.toString(16));
+  };
+
   it("ioctl: a driver's queues are given to vhost and taken back; whose it is, its memory and its address stay", () => {
     const running = [
       0x4008_af00, 0x4008_af10, 0x4028_af11, 0x4008_af12, 0x4008_af20, 0x4008_af21, 0x4008_af30, 0x4004_af61,
     ];
-    for (const request of running) inBoth(ALLOW, "ioctl", 3, request);
+    onlyWith("vhost", running);
     const [SET_OWNER, RESET_OWNER, SET_MEM_TABLE, SET_LOG_BASE, SET_GUEST_CID] = [
       0xaf01, 0xaf02, 0x4008_af03, 0x4008_af04, 0x4008_af60,
     ];
-    for (const request of [SET_OWNER, RESET_OWNER, SET_MEM_TABLE, SET_LOG_BASE, SET_GUEST_CID])
-      inBoth(SECCOMP_RET_TRAP, "ioctl", 3, request);
+    trapsAll(withNeed("vhost"), [SET_OWNER, RESET_OWNER, SET_MEM_TABLE, SET_LOG_BASE, SET_GUEST_CID]);
+  });
+
+  it("ioctl: an assigned device interrupts, moves and is reset; no other device, group, container or memory comes to it", () => {
+    const [SET_IRQS, RESET, UNMAP_DMA, IOAS_UNMAP, SET_MEMORY] = [0x3b6e, 0x3b6f, 0x3b72, 0x3b86, 0x4020_ae46];
+    onlyWith("vfio", [SET_IRQS, RESET, UNMAP_DMA, IOAS_UNMAP, SET_MEMORY]);
+    const [SET_IOMMU, GROUP_SET_CONTAINER, GET_DEVICE_FD, MAP_DMA, BIND_IOMMUFD, ATTACH, IOAS_MAP] = [
+      0x3b66, 0x3b68, 0x3b6a, 0x3b71, 0x3b76, 0x3b77, 0x3b85,
+    ];
+    const CREATE_VM = 0xae01;
+    trapsAll(withNeed("vfio"), [
+      ...[SET_IOMMU, GROUP_SET_CONTAINER, GET_DEVICE_FD, MAP_DMA, BIND_IOMMUFD, ATTACH, IOAS_MAP],
+      CREATE_VM,
+    ]);
+  });
+
+  it("ioctl: offloads of an interface, and messages of interrupts, are those of VMs that have such devices", () => {
+    onlyWith("tap", [0x4004_54d0]);
+    onlyWith("messages", [0x4008_ae6a]);
+    // An interface for somebody else.
+    trapsAll(withNeed("tap"), [0x4004_54ca, 0x4004_54cb, 0x4004_54d2]);
+  });
+
+  it("messages go over connections that are open, for a VM that has helpers; none is made, and none has an address", () => {
+    const answerWith = (name: string, ...given: readonly bigint[]): number =>
+      runFilter(withNeed("helpers"), { number: numberOf(name), arguments: given });
+    for (const name of ["sendmsg", "wait4"]) {
+      inBoth(SECCOMP_RET_TRAP, name, 3, 0, 0);
+      assert.equal(answerWith(name, 3n, 0n, 0n), ALLOW);
+    }
+    inBoth(SECCOMP_RET_TRAP, "recvfrom", 3, 0, 0, 0, 0, 0);
+    assert.equal(answerWith("recvfrom", 3n, 0n, 1n, 0n, 0n, 0n), ALLOW);
+    assert.equal(answerWith("recvfrom", 3n, 0n, 1n, 0n, 0x7fff_0000_0000n, 0n), SECCOMP_RET_TRAP);
+    for (const name of ["socket", "connect", "accept4", "sendto", "socketpair", "bind", "listen"])
+      assert.equal(answerWith(name, 3n, 0n, 0n, 0n, 0n, 0n), SECCOMP_RET_TRAP, name);
+  });
+
+  it("what a VM needs follows from its devices", () => {
+    const needs = (config: object): Needs => needsOf(resolveConfig({ kernel: "/kernel", memoryMib: 64, ...config }));
+    const only = (...found: readonly (keyof Needs)[]): Needs => ({
+      ...NO_NEEDS,
+      ...Object.fromEntries(found.map((need) => [need, true])),
+    });
+    assert.deepEqual(needs({ disks: [{ path: "/disk" }], rng: true, pci: true, balloon: { targetMib: 1 } }), NO_NEEDS);
+    assert.deepEqual(needs({ nets: [{ tap: "auto", vhost: "off" }], pci: true }), only("tap"));
+    assert.deepEqual(needs({ nets: [{ tap: "auto" }] }), only("tap", "vhost"));
+    assert.deepEqual(needs({ nets: [{ tap: "auto" }], pci: true }), only("tap", "vhost", "messages"));
+    assert.deepEqual(needs({ nets: [{ user: {} }] }), only("helpers"));
+    assert.deepEqual(needs({ nets: [{ user: {}, vhost: "off" }] }), NO_NEEDS);
+    assert.deepEqual(needs({ vsock: { cid: 3 } }), only("vhost"));
+    assert.deepEqual(needs({ vsock: { cid: 3, path: "/socket" } }), NO_NEEDS);
+    assert.deepEqual(needs({ shares: [{ path: "/" }], pci: true }), only("helpers", "messages"));
+    assert.deepEqual(needs({ vfio: [{ device: "0000:01:00.0" }], pci: true }), only("vfio", "messages"));
   });
 
   it("the handler of refused calls stays, and whoever takes it away hears that it has gone", () => {

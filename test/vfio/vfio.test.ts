@@ -54,7 +54,7 @@ describe("vfio", function () {
     const stdout = await shell(`cd /tmp; mkfifo in
       $BOOT --vfio 0000:01:00.1 --control control --report report -- sh -c '${first.replaceAll("'", "'\\''")}' <in >first 2>&1 & one=$!
       exec 3>in
-      $BOOT --vfio ${DEVICES}/0000:01:00.2 --rng -- sh -c '${second.replaceAll("'", "'\\''")}' </dev/null >second 2>&1; echo "second $?"
+      $BOOT --jail strict --vfio ${DEVICES}/0000:01:00.2 --rng -- sh -c '${second.replaceAll("'", "'\\''")}' </dev/null >second 2>&1; echo "second $?"
       n=0; until grep -q ready first || [ $n = ${String(GUEST_LIMIT_S)} ]; do sleep 1; n=$((n + 1)); done
       $BOOT --vfio 01:00.1 </dev/null 2>&1 | head -1
       $VMLET snapshot create control saved 2>&1 | grep cannot; ls -d saved 2>/dev/null
@@ -96,7 +96,7 @@ describe("vfio", function () {
       /input/dma victim <end >page & victim=$!; exec 3>end
       n=0; until grep -q 0x page || [ $n = 100 ]; do sleep 0.2; n=$((n + 1)); done
       echo 0000:01:00.2 >/sys/bus/pci/drivers_probe; dmesg -c >/dev/null
-      $BOOT --vfio 01:00.2 -- sh -c "echo 0000:00:01.0 >/sys/bus/pci/drivers/nvme/unbind; dma attack $(cat page)" </dev/null 2>&1; echo "status $?"
+      $BOOT --jail on --vfio 01:00.2 -- sh -c "echo 0000:00:01.0 >/sys/bus/pci/drivers/nvme/unbind; dma attack $(cat page)" </dev/null 2>&1; echo "status $?"
       exec 3>&-; wait $victim; cat page; dmesg | grep -o 'DMA Write.*fault addr [^ ]*' | head -1`);
     const lines = stdout.trimEnd().split("\n");
     assert.deepEqual(lines.slice(0, 3), ["outside answered", "inside written", "status 0"], stdout);

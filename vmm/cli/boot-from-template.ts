@@ -38,10 +38,11 @@ export async function bootFromTemplate(options: BootOptions, config: ResolvedCon
   const block = restoreBlock(options, usesTerminal);
   // A terminal has a size and modes, which its program finds at its start.
   const program = usesTerminal ? undefined : new ProgramTemplate(templatePath(config), block, config.shares);
-  const { report, metrics, control } = options;
+  const { report, metrics, control, jail } = options;
   const run = {
     config,
     outputs: { report, metrics, control },
+    jail,
     readsInput: options.command.length > 0,
     runsCommand: true,
     usesTerminal,
@@ -64,7 +65,8 @@ export async function bootFromTemplate(options: BootOptions, config: ResolvedCon
   }
   const template = await templateOf(options, config, known);
   if (typeof template === "number") return template;
-  const holdsProgram = program?.isKnown() === true;
+  // A process in the jail writes no file for others.
+  const holdsProgram = jail === "off" && program?.isKnown() === true;
   return runGuest({
     ...run,
     // The next guest with this command must not find it in its channel.

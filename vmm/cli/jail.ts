@@ -15,12 +15,7 @@ export function checkJail(options: BootOptions, config: ResolvedConfig, isInLab:
   const refused: readonly (readonly [boolean, string])[] = [
     [isInLab, "the lab (--accel)"],
     [options.control !== undefined, "--control"],
-    [options.fromTemplate, "--from-template"],
-    [config.pci && config.vfio.length === 0, "--pci"],
-    [config.vfio.length > 0, "--vfio"],
     [config.vsock?.path !== undefined, "--vsock path="],
-    [config.shares.length > 0, "--share"],
-    [config.nets.some(({ user }) => user !== undefined), "--net user"],
   ];
   const found = refused.filter(([isGiven]) => isGiven).map(([, option]) => option);
   if (found.length > 0) throw new UsageError(`vmlet boot: --jail ${options.jail} does not go with ${found.join(", ")}`);
@@ -40,6 +35,6 @@ export async function closeJail(
     hostFacts();
     file = openWhole("--report", report);
   }
-  await sealVm(mode, config.cpus);
+  await sealVm(mode, config);
   return file;
 }

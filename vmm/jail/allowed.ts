@@ -24,18 +24,22 @@ import {
   KVM_SET_CLOCK,
   KVM_SET_DEBUGREGS,
   KVM_SET_FPU,
+  KVM_SET_GSI_ROUTING,
   KVM_SET_GUEST_DEBUG,
   KVM_SET_LAPIC,
   KVM_SET_MP_STATE,
   KVM_SET_MSRS,
   KVM_SET_REGS,
   KVM_SET_SREGS,
+  KVM_SET_USER_MEMORY_REGION,
   KVM_SET_VCPU_EVENTS,
   KVM_SET_XCRS,
   KVM_SET_XSAVE,
   KVM_SIGNAL_MSI,
   KVM_TRANSLATE,
 } from "../sys/kvm-abi.js";
+import { IOMMU_IOAS_UNMAP } from "../sys/iommufd-abi.js";
+import { VFIO_DEVICE_RESET, VFIO_DEVICE_SET_IRQS, VFIO_IOMMU_UNMAP_DMA } from "../sys/vfio-abi.js";
 import {
   VHOST_NET_SET_BACKEND,
   VHOST_SET_FEATURES,
@@ -47,6 +51,7 @@ import {
   VHOST_VSOCK_SET_RUNNING,
 } from "../sys/vhost-abi.js";
 import type { Rule } from "./filter.js";
+import type { Needs } from "./needs.js";
 
 const EACCES = 13;
 const ENOSYS = 38;
@@ -67,6 +72,15 @@ const VHOST_REQUESTS = [
   ...[VHOST_SET_VRING_KICK, VHOST_NET_SET_BACKEND, VHOST_VSOCK_SET_RUNNING],
 ];
 
+/**
+ * A guest moves registers of a device to another place, or has its interrupts set up; the device is reset and let go of at the end.
+ * No other device, group, container or memory comes to it.
+ */
+const VFIO_REQUESTS = [
+  ...[VFIO_DEVICE_SET_IRQS, VFIO_DEVICE_RESET, VFIO_IOMMU_UNMAP_DMA, IOMMU_IOAS_UNMAP],
+  KVM_SET_USER_MEMORY_REGION,
+];
+
 // asm-generic/ioctls.h. Without TIOCSTI, which types into the user's terminal.
 const TCGETS = 0x5401;
 const TCSETS = 0x5402;
@@ -75,7 +89,7 @@ const TIOCGWINSZ = 0x5413;
 const FIONBIO = 0x5421;
 /** linux/if_tun.h: what a driver of a network device has agreed to. */
 const TUNSETOFFLOAD = 0x4004_54d0;
-const DESCRIPTOR_REQUESTS = [TCGETS, TCSETS, TIOCGPGRP, TIOCGWINSZ, FIONBIO, TUNSETOFFLOAD];
+const DESCRIPTOR_REQUESTS = [TCGETS, TCSETS, TIOCGPGRP, TIOCGWINSZ, FIONBIO];
 
 // fcntl.h.
 const F_GETFD = 1;
@@ -103,9 +117,27 @@ const THREAD_FLAGS = 0x003d_0f00;
 /** musl sets it, too; it means nothing. */
 const CLONE_DETACHED = 0x0040_0000;
 
-function base(pid: number): Rule[] {
+function requestsOf({ tap, vhost, messages, vfio }: Needs): number[] {
   return [
-    { calls: ["ioctl"], when: [{ argument: 1, values: [...KVM_REQUESTS, ...VHOST_REQUESTS, ...DESCRIPTOR_REQUESTS] }] },
+    ...KVM_REQUESTS,
+    ...DESCRIPTOR_REQUESTS,
+    ...(tap ? [TUNSETOFFLOAD] : []),
+    ...(vhost ? VHOST_REQUESTS : []),
+    ...(messages ? [KVM_SET_GSI_ROUTING] : []),
+    ...(vfio ? VFIO_REQUESTS : []),
+  ];
+}
+
+/** Messages over a connection that is open, and the end of a program that this process has started. */
+const HELPER_CALLS: readonly Rule[] = [
+  { calls: ["sendmsg", "wait4"] },
+  // Without an address.
+  { calls: ["recvfrom"], when: [{ argument: 4, values: [0], isWide: true }] },
+];
+
+function base(pid: number, needs: Needs): Rule[] {
+  return [
+    { calls: ["ioctl"], when: [{ argument: 1, values: requestsOf(needs) }] },
     { calls: ["read", "write", "readv", "writev", "pread64", "pwrite64", "preadv", "pwritev", "preadv2", "pwritev2"] },
     { calls: ["lseek", "fsync", "fdatasync", "fallocate", "ftruncate", "fstat", "close"] },
     { calls: ["poll", "ppoll", "epoll_wait", "epoll_pwait", "epoll_ctl", "eventfd2", "pipe2", "epoll_create1"] },
@@ -136,6 +168,7 @@ function base(pid: number): Rule[] {
     { calls: ["tgkill", "kill"], when: [{ argument: 0, values: [pid] }] },
     { calls: ["prctl"], when: [{ argument: 0, values: [PR_SET_NAME, PR_GET_NAME, PR_SET_VMA] }] },
     { calls: ["exit", "exit_group"] },
+    ...(needs.helpers ? HELPER_CALLS : []),
     // Whoever gets this asks another way: statx for fstat, clone3 for clone.
     { calls: ["statx", "clone3", "io_uring_setup"], errno: ENOSYS },
   ];
@@ -159,6 +192,6 @@ const THREAD_START: readonly Rule[] = [
 export type Phase = "running" | "complete";
 
 /** `pid` is this process's. */
-export function allowedCalls(phase: Phase, pid: number): Rule[] {
-  return [...base(pid), ...(phase === "running" ? THREAD_START : [])];
+export function allowedCalls(phase: Phase, pid: number, needs: Needs): Rule[] {
+  return [...base(pid, needs), ...(phase === "running" ? THREAD_START : [])];
 }

@@ -12,6 +12,7 @@ import { callOnEveryThread, threadsNow } from "./every-thread.js";
 import { compileFilter } from "./filter.js";
 import { emptyRuleset, SYS_LANDLOCK_RESTRICT_SELF } from "./landlock.js";
 import { CLONE_NEWNET, emptyNetwork, hasOwnNamespaces, leaveRoot, SYS_SETNS } from "./leave-host.js";
+import type { Needs } from "./needs.js";
 import { endAtRefusal } from "./refusal.js";
 
 const SYS_CAPSET = 126;
@@ -31,9 +32,9 @@ const SECCOMP_FILTER_FLAG_SPEC_ALLOW = 4;
 const SIZEOF_SOCK_FPROG = 16;
 
 /** Throws SystemCallError or HostError; a process that has got so far and no further is not to run a guest. */
-export function sealProcess(phase: Phase): void {
+export function sealProcess(phase: Phase, needs: Needs): void {
   if (process.arch !== "x64") throw new HostError("The jail knows the system calls of x86-64 alone");
-  const program = compileFilter(allowedCalls(phase, process.pid));
+  const program = compileFilter(allowedCalls(phase, process.pid, needs));
   endAtRefusal();
   const ruleset = emptyRuleset();
   // Without the host's root, there is no /proc to look them up.

@@ -2,6 +2,8 @@
 // `on` starts as fast as a process that is not: threads begin later, from code that has been read. `strict` has all of them before,
 // so that the process makes no thread either.
 import { stat } from "node:fs";
+import type { ResolvedConfig } from "../config/types.js";
+import { needsOf } from "../jail/needs.js";
 import { sealProcess } from "../jail/seal.js";
 import { openThreadCode } from "./thread-code.js";
 
@@ -9,22 +11,23 @@ import { openThreadCode } from "./thread-code.js";
 export type JailMode = "off" | "on" | "strict";
 
 /**
- * For the process of one VM with so many vCPUs, after everything else has been opened. The vCPU threads' program has to be a bundle's for
+ * For the process of one VM of this configuration, after everything else has been opened. The vCPU threads' program has to be a bundle's for
  * `on`. Throws SystemCallError, or HostError where the host does not allow it: the guest is not to run then.
  */
-export async function sealVm(mode: Exclude<JailMode, "off">, vcpus: number): Promise<void> {
+export async function sealVm(mode: Exclude<JailMode, "off">, config: ResolvedConfig): Promise<void> {
+  const needs = needsOf(config);
   if (mode === "on") {
     openThreadCode();
-    sealProcess("running");
+    sealProcess("running", needs);
     return;
   }
   const { pool } = await import("./threads.js");
-  await pool.warm(vcpus);
+  await pool.warm(config.cpus);
   // Node's own threads all begin at their first work.
   await new Promise<void>((resolve) => {
     stat("/", () => {
       resolve();
     });
   });
-  sealProcess("complete");
+  sealProcess("complete", needs);
 }

@@ -3,6 +3,7 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { readFileSync, readSync } from "node:fs";
 import { closeDescriptor } from "../../sys/descriptors.js";
+import { processSeal } from "../../sys/process-seal.js";
 import { streamPair } from "../../sys/sockets.js";
 import { VhostUser } from "./vhost-user.js";
 
@@ -74,11 +75,13 @@ export function beginVhostUser(server: VhostUserProcess, neededFeatures: bigint)
 
 /**
  * Closes its ends, and ends it: what it has answered is done, and what it has not the guest cannot rely on. In a namespace
- * of its own it is the child of a process that waits for it.
+ * of its own it is the child of a process that waits for it. A process that has been sealed signals no other: the server ends by
+ * itself when its connection has gone, and one that does not, with this process.
  */
 export function endVhostUser({ socket, vhost, wordsFd, process: child }: VhostUserProcess): void {
   vhost.close();
   for (const fd of [socket, wordsFd]) closeDescriptor(fd);
+  if (processSeal.isSealed) return;
   const { pid, exitCode, signalCode } = child;
   // Until it has been waited for, the number is its own.
   if (pid === undefined || exitCode !== null || signalCode !== null) return;
