@@ -55,7 +55,16 @@ describe("attendant", function () {
     `const { Attendant } = await import(${ATTENDANT}); const attendant = Attendant.own; const folder = ${JSON.stringify(folder)};
      const { readdirSync, writeSync, readFileSync } = await import("node:fs"); ${text}`;
   /** As dist/vmlet.js starts it: the launcher looks for the words behind Node's "--" and the script. */
-  const words = (text: string): string[] => ["around", "node", "--input-type=module", "-e", program(text), "--", "", "run"];
+  const words = (text: string): string[] => [
+    "around",
+    "node",
+    "--input-type=module",
+    "-e",
+    program(text),
+    "--",
+    "",
+    "run",
+  ];
 
   function run(text: string): { readonly status: number | null; readonly stdout: string; readonly stderr: string } {
     return spawnSync(LAUNCHER, words(text), { encoding: "utf8", timeout: 20_000 });

@@ -175,12 +175,14 @@ describe("jail: filter", () => {
   });
 
   it("what a VM needs follows from its devices", () => {
-    const needs = (config: object): Needs => needsOf(resolveConfig({ kernel: "/kernel", memoryMib: 64, ...config }));
+    const needs = (config: object): Needs =>
+      needsOf(resolveConfig({ kernel: "/kernel", memoryMib: 64, ...config }), false);
     const only = (...found: readonly (keyof Needs)[]): Needs => ({
       ...NO_NEEDS,
       ...Object.fromEntries(found.map((need) => [need, true])),
     });
     assert.deepEqual(needs({ disks: [{ path: "/disk" }], rng: true, pci: true, balloon: { targetMib: 1 } }), NO_NEEDS);
+    assert.deepEqual(needsOf(resolveConfig({ kernel: "/kernel", memoryMib: 64 }), true), only("listens"));
     assert.deepEqual(needs({ nets: [{ tap: "auto", vhost: "off" }], pci: true }), only("tap"));
     assert.deepEqual(needs({ nets: [{ tap: "auto" }] }), only("tap", "vhost"));
     assert.deepEqual(needs({ nets: [{ tap: "auto" }], pci: true }), only("tap", "vhost", "messages"));

@@ -24,7 +24,7 @@ import {
 //                        (vmm/host/inherited-signals.ts)
 //   NODE_EXTRA_CA_CERTS  where it is set, costs every start of Node 20 some 60 ms and is of no use to a VM;
 //                        it cannot be unset from inside
-//   vmlet-jailer         of vmlet boot --jail: starts Node in namespaces (vmm/jail/launcher/around.h)
+//   vmlet-jailer         of vmlet run and vmlet boot --jail: starts Node in namespaces (vmm/jail/launcher/around.h)
 //   --                   Node looks for its own --env-file among all words up to this
 //   --inspect-port       SIGUSR1 makes Node open a debugger, to which anybody on the host may connect, from
 //                        its start until our first line runs: at an address that nothing can listen at
@@ -35,7 +35,7 @@ const NODE_FLAGS = [...V8_FLAGS, "--inspect-port=[fe80::1]:9229"];
 const SHELL_LINE = [
   'while read -r k v; do [ "$k" = SigIgn: ] && break; done 2>/dev/null </proc/$$/status',
   "unset NODE_EXTRA_CA_CERTS",
-  'j=; case "$1:$*" in boot:*--jail*) j=$0; [ -L "$j" ] && j=$(readlink -f "$j"); j=${j%/*}/vmlet-jailer; [ -x "$j" ] || j=;; esac',
+  'j=; case "$1:$*" in run:*|monitor:*|boot:*--jail*) j=$0; [ -L "$j" ] && j=$(readlink -f "$j"); j=${j%/*}/vmlet-jailer; [ -x "$j" ] || j=;; esac',
   `VMLET_SIGIGN=$v exec \${j:+"$j" around} node ${NODE_FLAGS.map((flag) => `'${flag}'`).join(" ")} -- "$0" "$@"`,
 ].join("; ");
 const SHEBANG = `#!/bin/sh\n':' //; ${SHELL_LINE}\n`;

@@ -6,7 +6,7 @@ import type { NetConfig } from "../config/nets.js";
 import type { BootProtocol, ConsoleKind } from "../config/types.js";
 import type { ShareConfig } from "../config/shares.js";
 import type { VsockConfig } from "../config/vsock.js";
-import type { JailMode } from "../machine/seal.js";
+import { JAIL_MODES, type JailMode } from "../config/jail-modes.js";
 import { ACCELERATORS, type AcceleratorChoice } from "../lab/accelerator.js";
 import { LAB_CPUS, type LabCpu } from "../lab/cpu.js";
 import { parseBalloon } from "./balloon-argument.js";
@@ -21,7 +21,6 @@ import { parseVsock } from "./vsock-argument.js";
 const PROTOCOLS: readonly BootProtocol[] = ["auto", "linux64", "pvh"];
 const MIB = 2 ** 20;
 const COMMAND_HINT = '; a COMMAND follows "--"';
-const JAIL_MODES: readonly JailMode[] = ["off", "on", "strict"];
 const CONSOLES: readonly ConsoleKind[] = ["serial", "virtio"];
 
 export interface BootOptions {

@@ -2,7 +2,8 @@
 // pays for the code.
 import type { ResolvedConfig } from "../config/types.js";
 import { acceleratorKind, hostFacts } from "../host/facts.js";
-import { sealVm, type JailMode } from "../machine/seal.js";
+import type { JailMode } from "../config/jail-modes.js";
+import { sealVm } from "../machine/seal.js";
 import { isTerminal } from "../sys/files.js";
 import type { BootOptions } from "./arguments.js";
 import { openWhole, type WholeFile } from "./report.js";

@@ -7,7 +7,7 @@ import { wasIgnored } from "../host/inherited-signals.js";
 import { say } from "../host/say.js";
 import { OutputWriter } from "../host/standard-output.js";
 import type { VmHost } from "../machine/host-callbacks.js";
-import type { JailMode } from "../machine/seal.js";
+import type { JailMode } from "../config/jail-modes.js";
 import type { Vm } from "../machine/vm.js";
 import type { VmExit } from "../machine/vm-exit.js";
 import { onEndSignals, onPauseSignals, PAUSE_SIGNALS } from "../sys/end-signals.js";

@@ -1,6 +1,12 @@
 // What kind of host this is, from the files that say so without a system call on KVM.
-import { readFileSync, statSync } from "node:fs";
+import { statSync } from "node:fs";
 import { release } from "node:os";
+import { readKept } from "./kept-files.js";
+
+const CPUINFO = "/proc/cpuinfo";
+const BOOT_ID = "/proc/sys/kernel/random/boot_id";
+/** For a process that is to say later which host this is, and opens nothing then. */
+export const FACT_FILES: readonly string[] = [CPUINFO, BOOT_ID];
 
 export type AcceleratorKind = "kvm-intel" | "kvm-amd" | "kvm-pvm" | "kvm" | "none";
 
@@ -51,12 +57,14 @@ export function hostFacts(): HostFacts {
 }
 
 function readFacts(): HostFacts {
-  const cpuinfo = readFileSync("/proc/cpuinfo", "latin1");
+  const cpuinfo = readKept(CPUINFO);
   const cpu = /^model name\s*:\s*(.*)$/m.exec(cpuinfo)?.[1] ?? "unknown";
   return { cpu, kernel: release(), node: process.version };
 }
 
+let ownBoot: string | undefined;
+
 /** Another one after each boot of this host. */
 export function bootId(): string {
-  return readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim();
+  return (ownBoot ??= readKept(BOOT_ID).trim());
 }

@@ -1,15 +1,19 @@
 // What a sealed monitor may still ask of the kernel: descriptors that are open, memory, its own threads, clocks, and the requests that a
 // running VM makes of KVM. No list of what is dangerous: what is not here is refused. Found by running the tests under strace, on Node 20.
 import {
+  KVM_CHECK_EXTENSION,
+  KVM_GET_API_VERSION,
   KVM_GET_CLOCK,
   KVM_GET_DEBUGREGS,
   KVM_GET_IRQCHIP,
   KVM_GET_LAPIC,
   KVM_GET_MP_STATE,
+  KVM_GET_MSR_INDEX_LIST,
   KVM_GET_MSRS,
   KVM_GET_PIT2,
   KVM_GET_REGS,
   KVM_GET_SREGS,
+  KVM_GET_SUPPORTED_CPUID,
   KVM_GET_TSC_KHZ,
   KVM_GET_VCPU_EVENTS,
   KVM_GET_XCRS,
@@ -117,7 +121,12 @@ const THREAD_FLAGS = 0x003d_0f00;
 /** musl sets it, too; it means nothing. */
 const CLONE_DETACHED = 0x0040_0000;
 
-function requestsOf({ tap, vhost, messages, vfio }: Needs): number[] {
+/** What a snapshot says of the host. */
+const SNAPSHOT_REQUESTS = [
+  ...[KVM_GET_API_VERSION, KVM_CHECK_EXTENSION, KVM_GET_SUPPORTED_CPUID, KVM_GET_MSR_INDEX_LIST],
+];
+
+function requestsOf({ tap, vhost, messages, vfio, listens }: Needs): number[] {
   return [
     ...KVM_REQUESTS,
     ...DESCRIPTOR_REQUESTS,
@@ -125,12 +134,18 @@ function requestsOf({ tap, vhost, messages, vfio }: Needs): number[] {
     ...(vhost ? VHOST_REQUESTS : []),
     ...(messages ? [KVM_SET_GSI_ROUTING] : []),
     ...(vfio ? VFIO_REQUESTS : []),
+    ...(listens ? SNAPSHOT_REQUESTS : []),
   ];
 }
 
-/** Messages over a connection that is open, and the end of a program that this process has started. */
+/** Whoever comes to a socket that listens, and descriptors that are sent. None is made, and none is connected to another. */
+const LISTEN_CALLS: readonly Rule[] = [
+  { calls: ["accept4", "listen", "shutdown", "getsockopt", "getsockname", "getpeername", "recvmsg"] },
+];
+
+/** Messages over a connection that is open. */
 const HELPER_CALLS: readonly Rule[] = [
-  { calls: ["sendmsg", "wait4"] },
+  { calls: ["sendmsg"] },
   // Without an address.
   { calls: ["recvfrom"], when: [{ argument: 4, values: [0], isWide: true }] },
 ];
@@ -164,11 +179,14 @@ function base(pid: number, needs: Needs): Rule[] {
     // Node gives every signal its default action when it ends: it hears that it has.
     { calls: ["rt_sigaction"], when: [{ argument: 0, values: [SIGSYS] }], errno: 0 },
     { calls: ["rt_sigprocmask", "rt_sigreturn", "sigaltstack"] },
+    // For its own children.
+    { calls: ["wait4"] },
     // Signals for this process alone.
     { calls: ["tgkill", "kill"], when: [{ argument: 0, values: [pid] }] },
     { calls: ["prctl"], when: [{ argument: 0, values: [PR_SET_NAME, PR_GET_NAME, PR_SET_VMA] }] },
     { calls: ["exit", "exit_group"] },
     ...(needs.helpers ? HELPER_CALLS : []),
+    ...(needs.listens ? LISTEN_CALLS : []),
     // Whoever gets this asks another way: statx for fstat, clone3 for clone.
     { calls: ["statx", "clone3", "io_uring_setup"], errno: ENOSYS },
   ];

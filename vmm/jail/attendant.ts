@@ -81,7 +81,7 @@ export class Attendant {
   end(exitCode: number, error = ""): void {
     if (Attendant.#own !== this) return;
     Attendant.#own = undefined;
-    delete process.env[VARIABLE];
+    process.env[VARIABLE] = "";
     try {
       this.#tell("e", Buffer.concat([Buffer.of(exitCode), Buffer.from(error)]));
       // It answers by its end.

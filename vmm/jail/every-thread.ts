@@ -1,7 +1,7 @@
 // System calls that concern the calling thread alone, made by every thread of this process: capabilities, no_new_privs, Landlock. As a C
 // library does it for setuid: a signal to each thread, whose handler makes the calls. The signal is the one that C libraries keep to
 // themselves, so no thread blocks it.
-import { readdirSync } from "node:fs";
+import { readFileSync, readdirSync } from "node:fs";
 import { HostError } from "../errors.js";
 import { systemCallError } from "../sys/errno.js";
 import { mmapExecutable, munmap, viewMemory } from "../sys/memory.js";
@@ -27,6 +27,8 @@ const CALLS = 0x200;
 const CALL_WORDS = 5;
 const CALL_BYTES = 8 * CALL_WORDS;
 const END = -1n;
+/** linux/sched.h, since Linux 6.4. */
+const PF_USER_WORKER = 0x4000;
 /** How long a thread may take to hear of it, `ms`. */
 const LIMIT_MS = 10_000;
 
@@ -82,9 +84,17 @@ export function callOnEveryThread(calls: readonly ThreadCall[], threads: readonl
   return failures;
 }
 
-/** As long as none begins or ends. */
+/** Those that run programs, as long as none begins or ends: KVM and vhost have threads of the kernel's among them, which hear no signal. */
 export function threadsNow(): number[] {
-  return readdirSync("/proc/self/task").map(Number);
+  return readdirSync("/proc/self/task")
+    .filter((thread) => (flagsOf(thread) & PF_USER_WORKER) === 0)
+    .map(Number);
+}
+
+/** proc(5): the 9th word of stat, of which the 2nd, in brackets, may be any. */
+function flagsOf(thread: string): number {
+  const stat = readFileSync(`/proc/self/task/${thread}/stat`, "latin1");
+  return Number(stat.slice(stat.lastIndexOf(")")).split(" ")[7]);
 }
 
 /** Returns once all threads have done it. */

@@ -14,12 +14,17 @@ export interface Needs {
   readonly messages: boolean;
   /** Devices of the host. */
   readonly vfio: boolean;
+  /** Other processes connect to this one, and may have its guest saved. */
+  readonly listens: boolean;
 }
 
 /** Of a VM without devices that need more. */
-export const NO_NEEDS: Needs = { tap: false, vhost: false, helpers: false, messages: false, vfio: false };
+export const NO_NEEDS: Needs = {
+  ...{ tap: false, vhost: false, helpers: false, messages: false, vfio: false },
+  listens: false,
+};
 
-export function needsOf({ nets, pci, shares, vfio, vsock }: ResolvedConfig): Needs {
+export function needsOf({ nets, pci, shares, vfio, vsock }: ResolvedConfig, listens: boolean): Needs {
   const direct = nets.filter((net) => net.vhost !== "off" && !hasToSeeFrames(net));
   const vhost = direct.some(({ user }) => user === undefined) || (vsock !== undefined && vsock.path === undefined);
   const helpers = shares.length > 0 || direct.some(({ user }) => user !== undefined);
@@ -29,5 +34,6 @@ export function needsOf({ nets, pci, shares, vfio, vsock }: ResolvedConfig): Nee
     helpers,
     messages: pci && (vhost || helpers || vfio.length > 0),
     vfio: vfio.length > 0,
+    listens,
   };
 }

@@ -39,6 +39,8 @@ const OPEN_CURES: Readonly<Record<string, [problem: string, cure: string]>> = {
   EBUSY: ["is in use by another hypervisor", "stop VirtualBox or VMware, or use --accel lab"],
 };
 
+let kept: KvmSystem | undefined;
+
 /** The open KVM device. */
 export class KvmSystem {
   readonly fd: number;
@@ -47,8 +49,14 @@ export class KvmSystem {
     this.fd = fd;
   }
 
+  /** For a process that opens nothing later: from now on `open` results in this one. Throws as `open` does. */
+  static keep(): void {
+    kept ??= KvmSystem.open();
+  }
+
   /** Throws HostError with the cure when the device is missing, forbidden or of another API version. */
   static open(path = "/dev/kvm"): KvmSystem {
+    if (kept !== undefined) return kept;
     let fd: number;
     try {
       fd = openSync(path, "r+");
@@ -113,6 +121,6 @@ export class KvmSystem {
   }
 
   close(): void {
-    closeSync(this.fd);
+    if (this !== kept) closeSync(this.fd);
   }
 }

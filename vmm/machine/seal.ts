@@ -2,20 +2,22 @@
 // `on` starts as fast as a process that is not: threads begin later, from code that has been read. `strict` has all of them before,
 // so that the process makes no thread either.
 import { stat } from "node:fs";
+import type { JailMode } from "../config/jail-modes.js";
 import type { ResolvedConfig } from "../config/types.js";
 import { needsOf } from "../jail/needs.js";
 import { sealProcess } from "../jail/seal.js";
 import { openThreadCode } from "./thread-code.js";
 
-/** Walls around the monitor itself. */
-export type JailMode = "off" | "on" | "strict";
-
 /**
  * For the process of one VM of this configuration, after everything else has been opened. The vCPU threads' program has to be a bundle's for
- * `on`. Throws SystemCallError, or HostError where the host does not allow it: the guest is not to run then.
+ * `on`. `listens`: others may connect to sockets that it has. Throws SystemCallError, or HostError where the host does not allow it: the guest is not to run then.
  */
-export async function sealVm(mode: Exclude<JailMode, "off">, config: ResolvedConfig): Promise<void> {
-  const needs = needsOf(config);
+export async function sealVm(
+  mode: Exclude<JailMode, "off">,
+  config: ResolvedConfig,
+  { listens = false }: { readonly listens?: boolean } = {},
+): Promise<void> {
+  const needs = needsOf(config, listens);
   if (mode === "on") {
     openThreadCode();
     sealProcess("running", needs);

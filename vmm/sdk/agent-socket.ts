@@ -4,16 +4,16 @@ import { AgentConnection } from "../agent/connection.js";
 import { AgentRelay } from "../agent/relay.js";
 import { SocketTransport } from "../agent/socket-transport.js";
 import { HostError } from "../errors.js";
-import { listenForOwner } from "../virtio/backends/unix-listener.js";
+import { listenForOwner, type BoundSocket } from "../virtio/backends/unix-listener.js";
 import { connectAt } from "./connect-at.js";
 
-/** Lets other processes of this user speak to the agent; the result ends that. Throws HostError. */
-export function shareAgent(path: string, agent: AgentConnection): () => void {
+/** Lets other processes of this user speak to the agent, at a path or a socket there; the result ends that. Throws HostError. */
+export function shareAgent(place: string | BoundSocket, agent: AgentConnection): () => void {
   const relay = new AgentRelay(agent);
   const server = createServer((socket) => {
     relay.accept(new SocketTransport(socket));
   });
-  const removeFile = listenForOwner(server, { what: "agent socket", path });
+  const removeFile = listenForOwner(server, typeof place === "string" ? { what: "agent socket", path: place } : place);
   return () => {
     removeFile();
     server.close();

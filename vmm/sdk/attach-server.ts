@@ -15,7 +15,7 @@ import {
   SIGNAL,
 } from "../agent/frames.js";
 import type { FailureReport } from "./monitor-messages.js";
-import { listenForOwner } from "../virtio/backends/unix-listener.js";
+import { listenForOwner, type BoundSocket } from "../virtio/backends/unix-listener.js";
 
 /** All frames are of it. */
 export const ATTACH_STREAM = 1;
@@ -48,19 +48,22 @@ export class AttachServer {
   /** Resolves once somebody has attached and said how large its terminal is. */
   readonly firstSize = new Promise<void>((resolve) => (this.#first = resolve));
 
-  private constructor(path: string, program: AttachedProgram, options: AttachOptions) {
+  private constructor(place: string | BoundSocket, program: AttachedProgram, options: AttachOptions) {
     this.#program = program;
     this.#hasOtherReaders = options.hasOtherReaders ?? false;
     this.#slowClientMs = options.slowClientMs ?? SLOW_CLIENT_MS;
     this.#server = createServer((socket) => {
       this.#serve(socket);
     });
-    this.#removeFile = listenForOwner(this.#server, { what: "attach socket", path });
+    this.#removeFile = listenForOwner(
+      this.#server,
+      typeof place === "string" ? { what: "attach socket", path: place } : place,
+    );
   }
 
-  /** Throws HostError if there can be no socket at `path`. */
-  static listen(path: string, program: AttachedProgram, options: AttachOptions = {}): AttachServer {
-    return new AttachServer(path, program, options);
+  /** At a path, or a socket that is there. Throws HostError if there can be none. */
+  static listen(place: string | BoundSocket, program: AttachedProgram, options: AttachOptions = {}): AttachServer {
+    return new AttachServer(place, program, options);
   }
 
   /** Calls back once every client has taken it. */

@@ -25,6 +25,17 @@ export async function request(
       `Control socket ${path}: a path of ${String(length)} bytes; ${String(MAX_UNIX_PATH_BYTES)} fit`,
     );
   }
+  const reply = await ask(path, line, timeoutMs);
+  if (!("error" in reply)) return reply;
+  const { inbox } = reply;
+  if (inbox === undefined || !("snapshot" in line) || line.snapshot.id !== undefined) {
+    throw new ConfigError([reply.error]);
+  }
+  const { snapshotByHand } = await import("./hand-in.js");
+  return snapshotByHand(inbox, line.snapshot, (snapshot) => request(path, { snapshot }, { timeoutMs }));
+}
+
+async function ask(path: string, line: ControlRequest, timeoutMs: number): Promise<ControlReply> {
   const socket = await connectAt(
     path,
     (why, cause) =>
@@ -46,7 +57,6 @@ export async function request(
   if (text === "") throw new HostError(`Control socket ${path}: no answer`);
   const reply = replyOf(text);
   if (reply === undefined) throw new HostError(`Control socket ${path}: another program than vmlet answers there`);
-  if ("error" in reply) throw new ConfigError([reply.error]);
   return reply;
 }
 
@@ -67,7 +77,7 @@ function replyOf(text: string): ControlReply | undefined {
     return undefined;
   }
   if (typeof reply !== "object" || reply === null) return undefined;
-  const { ok, error } = reply as { readonly ok?: unknown; readonly error?: unknown };
-  if (typeof error === "string") return { error };
+  const { ok, error, inbox } = reply as { readonly ok?: unknown; readonly error?: unknown; readonly inbox?: unknown };
+  if (typeof error === "string") return { error, ...(typeof inbox === "string" ? { inbox } : {}) };
   return ok === true ? (reply as Agreement) : undefined;
 }

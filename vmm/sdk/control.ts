@@ -2,7 +2,7 @@
 // way: {"pause":true} and, once that has happened, {"ok":true}, or {"error":"…"} if it cannot be.
 import { isAbsolute } from "node:path";
 import { createServer, type Server, type Socket } from "node:net";
-import { listenForOwner } from "../virtio/backends/unix-listener.js";
+import { listenForOwner, type BoundSocket } from "../virtio/backends/unix-listener.js";
 import { VmmError, VmStateError } from "../errors.js";
 import { describeSystemError } from "../host/errno-text.js";
 import type { ControlledVm, GuestControls } from "./guest-controls.js";
@@ -11,6 +11,7 @@ import type { ControlledVm, GuestControls } from "./guest-controls.js";
 const MAX_REQUEST_BYTES = 8192;
 /** `ms` that a client may take over its line, and over the answer. */
 const CLIENT_TIMEOUT_MS = 5000;
+const SNAPSHOT_ID = /^[0-9a-f]{32}$/;
 const ENDED = { error: "The guest has ended" } as const;
 
 /** What is asked, each with its value. */
@@ -40,6 +41,8 @@ export interface SnapshotRequest {
   readonly base?: string;
   /** Follow what changes from here on. */
   readonly watch?: boolean;
+  /** 32 hexadecimal digits: the files of that one have been sent to the VM's inbox. */
+  readonly id?: string;
 }
 
 export type ControlRequest = { [Name in keyof ControlRequests]: Pick<ControlRequests, Name> }[keyof ControlRequests];
@@ -58,9 +61,13 @@ export interface Agreement {
   readonly rounds?: readonly { readonly pages: number; readonly bytes: number; readonly ms: number }[];
 }
 
-export type ControlReply = Agreement | { readonly error: string };
+/** `inbox`: where the snapshot's files are to be sent before it is asked for again, with their id. */
+export type ControlReply = Agreement | { readonly error: string; readonly inbox?: string };
 
-export type Controlled = Pick<GuestControls, "setBalloon" | "pause" | "resume" | "state" | "snapshot" | "migrate">;
+export type Controlled = Pick<
+  GuestControls,
+  "setBalloon" | "pause" | "resume" | "state" | "wantsFiles" | "snapshot" | "migrate"
+>;
 
 export class ControlServer {
   readonly #server: Server;
@@ -78,10 +85,11 @@ export class ControlServer {
     server.on("connection", (socket) => this.#serve(socket));
   }
 
-  /** Throws HostError if there can be no socket at `path`. */
-  static listen(path: string, vm: Controlled): ControlServer {
+  /** At a path, or a socket that is there. Throws HostError if there can be none. */
+  static listen(place: string | BoundSocket, vm: Controlled): ControlServer {
     const server = createServer();
-    return new ControlServer(server, vm, listenForOwner(server, { what: "control socket", path }));
+    const where = typeof place === "string" ? { what: "control socket", path: place } : place;
+    return new ControlServer(server, vm, listenForOwner(server, where));
   }
 
   /** The guest has ended; the socket file is gone when this returns. */
@@ -148,8 +156,11 @@ const ANSWERS: Answers = {
   snapshot: async (value, vm) => {
     const asked = checkSnapshotRequest(value);
     if (typeof asked === "string") return { error: asked };
-    const { folder, resume, stop = false, base, watch } = asked;
-    const { id, bytes, pausedMs } = await vm.snapshot(folder, { resume, stop, base, watch });
+    const { folder, resume, stop = false, base, watch, id: handed } = asked;
+    const inbox = vm.wantsFiles(handed);
+    if (inbox !== undefined)
+      return { error: "This VM is in the jail, and opens no files: send them to its inbox", inbox };
+    const { id, bytes, pausedMs } = await vm.snapshot(folder, { resume, stop, base, watch, handed });
     return { ok: true, id, bytes, paused_ms: pausedMs };
   },
 
@@ -175,10 +186,10 @@ function checkSnapshotRequest(value: unknown): SnapshotRequest | string {
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     return `snapshot ${JSON.stringify(value)} is not an object`;
   }
-  const { folder, resume, stop, mode, base, watch, ...others } = value as Record<string, unknown>;
+  const { folder, resume, stop, mode, base, watch, id, ...others } = value as Record<string, unknown>;
   const [unknown] = Object.keys(others);
   if (unknown !== undefined) {
-    return `snapshot: unknown ${JSON.stringify(unknown)}; known are folder, resume, stop, mode, base, watch`;
+    return `snapshot: unknown ${JSON.stringify(unknown)}; known are folder, resume, stop, mode, base, watch, id`;
   }
   for (const [name, path] of Object.entries({ folder, ...(base === undefined ? {} : { base }) })) {
     if (typeof path !== "string" || !isAbsolute(path) || path.includes("\0")) {
@@ -195,6 +206,9 @@ function checkSnapshotRequest(value: unknown): SnapshotRequest | string {
   }
   if (mode !== undefined && (mode === "diff") !== (base !== undefined)) {
     return `snapshot: mode ${mode} ${mode === "diff" ? "needs a base" : "has no base"}`;
+  }
+  if (id !== undefined && !(typeof id === "string" && SNAPSHOT_ID.test(id))) {
+    return `snapshot: id ${JSON.stringify(id)} is not 32 hexadecimal digits`;
   }
   if (resume === true && stop === true) return "snapshot: resume and stop contradict each other";
   return value as SnapshotRequest;

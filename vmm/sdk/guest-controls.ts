@@ -6,8 +6,13 @@ import type { Snapshot, SnapshotOptions } from "../snapshot/create.js";
 import type { Migration } from "../snapshot/migration/send.js";
 
 export type ControlledVm = Pick<Vm, "pause" | "resume" | "setBalloon" | "state" | "stop">;
+export interface SaveOptions extends Pick<SnapshotOptions, "resume" | "base" | "watch" | "note"> {
+  /** Id of the snapshot whose files have been sent here. */
+  readonly handed?: string | undefined;
+}
+
 /** As createSnapshot of vmm/snapshot, which only who wants one loads. */
-export type SaveGuest = (folder: string, options: SnapshotOptions) => Promise<Snapshot>;
+export type SaveGuest = (folder: string, options: SaveOptions) => Promise<Snapshot>;
 
 /** As migrateVm of vmm/snapshot, with the address as text. */
 export type MoveGuest = (to: string) => Promise<Migration>;
@@ -19,6 +24,9 @@ export class GuestControls {
   #move: MoveGuest | undefined;
   /** Settles when all that was asked so far is done; undefined if nothing was. */
   #last: Promise<unknown> | undefined;
+
+  /** The socket to which a snapshot's files have to be sent, as long as `handed` does not name them; undefined: this process opens them. */
+  wantsFiles: (handed: string | undefined) => string | undefined = () => undefined;
 
   /** From now on the VM runs: what was asked before is done. */
   begin(vm: ControlledVm, save?: SaveGuest, move?: MoveGuest): void {
@@ -56,7 +64,7 @@ export class GuestControls {
   }
 
   /** Rejects with what `save` rejects with; the guest is as before then. `stop`: the guest ends with it. */
-  snapshot(folder: string, { stop, ...options }: SnapshotOptions & { readonly stop: boolean }): Promise<Snapshot> {
+  snapshot(folder: string, { stop, ...options }: SaveOptions & { readonly stop: boolean }): Promise<Snapshot> {
     return this.#inTurn(async (vm) => {
       if (this.#save === undefined) throw new Error("Nobody saves this guest");
       const snapshot = await this.#save(folder, stop ? { ...options, resume: false } : options);

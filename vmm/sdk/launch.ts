@@ -42,8 +42,10 @@ export async function launchVm(order: MonitorOrder, hooks: LaunchHooks = {}): Pr
   if (!existsSync(program)) {
     throw new HostError(`The program ${program} is not built`, { cure: "make build" });
   }
-  const child = spawn(program, [MONITOR_COMMAND], {
-    stdio: ["pipe", "ignore", "ignore", "pipe"],
+  // For the launcher: the rest is in the order.
+  const jail = order.spec.jail === "off" ? ["--jail=off"] : [];
+  const child = spawn(program, [MONITOR_COMMAND, ...jail], {
+    stdio: ["pipe", "ignore", "pipe", "pipe"],
     // A session of its own: what is typed into this one's terminal does not reach it.
     detached: true,
     // Its working folder must not keep a file system busy that it does not use.
@@ -58,6 +60,7 @@ export async function launchVm(order: MonitorOrder, hooks: LaunchHooks = {}): Pr
     });
   });
   ended.catch(() => undefined);
+  const said = lastWords(child, (line) => hooks.onNotice?.(line));
   const stop = (): void => {
     child.stdin?.destroy();
     child.kill("SIGTERM");
@@ -69,7 +72,7 @@ export async function launchVm(order: MonitorOrder, hooks: LaunchHooks = {}): Pr
     child.stdin?.write(`${JSON.stringify(order)}\n`);
     // As long as it is open, whoever has started the VM is there.
     if (!order.isBound && !order.waitsForAttach) child.stdin?.end();
-    const { id, restored } = await Promise.race([ready, ended.then(lost)]);
+    const { id, restored } = await Promise.race([ready, ended.then((code) => lost(code, said()))]);
     hooks.signal?.throwIfAborted();
     return { id, restored, process: child, ended };
   } catch (error) {
@@ -90,8 +93,23 @@ export async function endMonitor({ process, ended }: Pick<LaunchedVm, "process" 
   clearTimeout(timer);
 }
 
-function lost(code: number): never {
-  throw new HostError(`The VM's process has ended with ${String(code)} before the VM was there`);
+/** What it has said beside its reports: nothing, unless it comes to a bad end, of which `notice` hears. */
+function lastWords(child: ChildProcess, notice: (line: string) => void): () => string {
+  let said = "";
+  const lines = new LineReader((line) => {
+    said = line.replace(/^vmlet: /, "");
+    notice(said);
+  }, MAX_REPORT);
+  child.stderr?.setEncoding("utf8").on("data", (text: string) => {
+    lines.push(text);
+  });
+  child.stderr?.on("error", () => undefined);
+  return () => said;
+}
+
+function lost(code: number, said: string): never {
+  const why = said === "" ? "" : `: ${said}`;
+  throw new HostError(`The VM's process has ended with ${String(code)} before the VM was there${why}`);
 }
 
 function reports(child: ChildProcess, hooks: LaunchHooks): Promise<{ id: string; restored: boolean }> {

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { TerminalSize } from "../machine/arguments.js";
 import { MainProgram } from "./main-program.js";
 import { failureOf, REPORT_FD, type MonitorOrder, type MonitorReport } from "./monitor-messages.js";
-import { OutputLog, type LogStream } from "./output-log.js";
+import type { LogStream, OutputLog } from "./output-log.js";
 import { VmOwner } from "./vm-owner.js";
 import { onEndSignals } from "../sys/end-signals.js";
 
@@ -108,7 +108,7 @@ async function runMain(owner: VmOwner, order: MonitorOrder, abort: AbortSignal, 
   const { spec, keepsLog, waitsForAttach } = order;
   const { main } = spec;
   if (main === undefined) throw new Error("There is no program to run");
-  const log = keepsLog ? new OutputLog(owner.folder.log) : undefined;
+  const { log } = owner;
   let program: MainProgram | undefined;
   let size: TerminalSize | undefined;
   let endInput = (): void => {

@@ -23,14 +23,18 @@ export function olderLog(path: string): string {
 }
 
 export class OutputLog {
-  readonly #path: string;
+  /** Makes the file the older one, and a new one in its place, whose descriptor is the result. */
+  turn: () => number;
   readonly #maxBytes: number;
   #fd: number;
   #size = 0;
 
   constructor(path: string, maxBytes = MAX_FILE_BYTES) {
-    this.#path = path;
     this.#maxBytes = maxBytes;
+    this.turn = () => {
+      renameSync(path, olderLog(path));
+      return openSync(path, "w", PRIVATE_FILE);
+    };
     this.#fd = openSync(path, "w", PRIVATE_FILE);
   }
 
@@ -49,9 +53,9 @@ export class OutputLog {
   }
 
   #turn(): void {
-    closeSync(this.#fd);
-    renameSync(this.#path, olderLog(this.#path));
-    this.#fd = openSync(this.#path, "w", PRIVATE_FILE);
+    const full = this.#fd;
+    this.#fd = this.turn();
+    closeSync(full);
     this.#size = 0;
   }
 }

@@ -102,6 +102,7 @@ export async function planVm(checked: CheckedOptions, options: PlanOptions): Pro
       ...(checked.world === undefined ? {} : { world: checked.world }),
       ...(options.stopTimeoutMs === undefined ? {} : { stopTimeoutMs: options.stopTimeoutMs }),
       ...(isInLab ? { isInLab } : {}),
+      ...(checked.jail === "on" ? {} : { jail: checked.jail }),
     };
     return { spec, release: () => image?.release() };
   } catch (error) {

@@ -51,10 +51,15 @@ export function programTemplate(
   return new ProgramTemplate(template, { command: main.argv.map((word) => Buffer.from(word)), variables }, shares);
 }
 
-/** The guest waits where its program is held. */
-export async function keepProgram(program: ProgramTemplate, vm: Vm, log: (line: string) => void): Promise<void> {
+/** The guest waits where its program is held, and goes on after `seal`. */
+export async function keepProgram(
+  program: ProgramTemplate,
+  vm: Vm,
+  log: (line: string) => void,
+  seal: () => Promise<void>,
+): Promise<void> {
   try {
-    await program.make(vm);
+    await program.make(vm, seal);
   } catch (error) {
     // The guest has been stopped meanwhile.
     if (error instanceof VmStateError) return;

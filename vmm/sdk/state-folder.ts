@@ -103,6 +103,15 @@ export class VmFolder {
     return join(this.path, "attach.sock");
   }
 
+  get filesSocket(): string {
+    return join(this.path, "files.sock");
+  }
+
+  /** All that a VM that has ended has no use for. */
+  get sockets(): readonly string[] {
+    return [this.agentSocket, this.controlSocket, this.attachSocket, this.filesSocket];
+  }
+
   get log(): string {
     return join(this.path, "log");
   }
@@ -110,6 +119,12 @@ export class VmFolder {
   get recordFile(): string {
     return join(this.path, RECORD_FILE);
   }
+}
+
+/** By which a VM is found under its name. */
+export interface NameLink {
+  readonly path: string;
+  readonly target: string;
 }
 
 export class StateFolder {
@@ -173,6 +188,10 @@ export class StateFolder {
     for (const record of ended.slice(MAX_ENDED)) this.remove(record);
   }
 
+  nameOf({ id, name }: VmRecord): NameLink {
+    return { path: this.#namePath(name), target: id };
+  }
+
   #namePath(name: string): string {
     return join(this.#root, NAMES, name);
   }
@@ -227,7 +246,7 @@ export class StateFolder {
     };
     this.#write(ended);
     const folder = this.folderOf(id);
-    for (const path of [folder.agentSocket, folder.controlSocket, folder.attachSocket]) rmSync(path, { force: true });
+    for (const path of folder.sockets) rmSync(path, { force: true });
     return ended;
   }
 

@@ -8,6 +8,7 @@ import {
   MAX_MEMORY_MIB,
   MIN_RUN_MEMORY_MIB,
 } from "../config/defaults.js";
+import { JAIL_MODES, type JailMode } from "../config/jail-modes.js";
 import { integerProblem } from "../config/check.js";
 import { show } from "../config/show.js";
 import { ConfigError } from "../errors.js";
@@ -77,6 +78,8 @@ export interface VmOptions extends WorldOptions {
   readonly timeoutMs?: number | undefined;
   /** "kvm": this host's /dev/kvm. "lab": an emulated host, which is slower. "auto", the default: the lab where there is no /dev/kvm that can be used. */
   readonly accel?: VmAccelerator | undefined;
+  /** Walls around the VM's own process while the guest runs. Default: "on". */
+  readonly jail?: JailMode | undefined;
 }
 
 /** Bochs' lab is for those who look at VT-x itself: it takes minutes. */
@@ -117,6 +120,7 @@ export interface CheckedOptions {
   readonly pull: "missing" | "always" | "never";
   readonly timeoutMs: number;
   readonly accel: VmAccelerator;
+  readonly jail: JailMode;
   readonly groups: CommandOptions["groups"];
   readonly limits: CommandOptions["limits"];
   /** Undefined: none but those of `ports`. */
@@ -128,7 +132,7 @@ export interface CheckedOptions {
 
 const KNOWN = [
   ...["image", "rootfs", "disk", "name", "memoryMib", "cpus", "env", "workdir", "user", "network", "ports"],
-  ...["volumes", "tmpfs", "hostName", "readonly", "labels", "pull", "timeoutMs", "accel"],
+  ...["volumes", "tmpfs", "hostName", "readonly", "labels", "pull", "timeoutMs", "accel", "jail"],
   ...["groups", "limits", "publishAll", "expose", ...WORLD_OPTIONS],
 ];
 
@@ -197,6 +201,7 @@ class Checker {
       pull: this.#oneOf("pull", ["missing", "always", "never"]) ?? "missing",
       timeoutMs: this.#integer("timeoutMs", 0, 0, MAX_TIMEOUT_MS),
       accel: this.#oneOf("accel", VM_ACCELERATORS) ?? "auto",
+      jail: this.#oneOf("jail", JAIL_MODES) ?? "on",
       groups: this.#groups(),
       limits: this.#limits(),
       publishAll: this.#publishAll(),

@@ -4,16 +4,25 @@ import { afterLimit } from "../host/time-limit.js";
 import { shareAgent } from "./agent-socket.js";
 import { AttachServer, type AttachedProgram, type AttachOptions } from "./attach-server.js";
 import type { ControlServer } from "./control.js";
+import type { JailMode } from "../config/jail-modes.js";
+import type { Vm } from "../machine/vm.js";
 import { GuestControls } from "./guest-controls.js";
+import type { OutputLog } from "./output-log.js";
 import { ownIdentity } from "./process-identity.js";
-import { StateFolder, type VmFolder } from "./state-folder.js";
+import type { VmFolder } from "./state-folder.js";
+import { VmPlaces } from "./vm-places.js";
 import type { VmRecord } from "./vm-record.js";
 import type { VmSpec } from "./vm-spec.js";
+import { SnapshotError } from "../errors.js";
+import type { SnapshotTarget } from "../snapshot/folder.js";
+import { HandedFiles } from "../snapshot/handed-files.js";
 import { Workload, type RunningWorkload, type WorkloadHooks } from "./workload.js";
 
 /** From the order to turn itself off to the guest's end, `ms`. */
 const POWER_OFF_LIMIT_MS = 5000;
 const LAB_POWER_OFF_LIMIT_MS = 60_000;
+/** In the record of one whose start has failed behind the seal. */
+const EXIT_NOT_STARTED = 125;
 
 export interface OwnerOptions extends WorkloadHooks {
   readonly hasLog: boolean;
@@ -22,35 +31,41 @@ export interface OwnerOptions extends WorkloadHooks {
 
 export class VmOwner {
   readonly workload: RunningWorkload;
-  readonly folder: VmFolder;
   readonly #spec: VmSpec;
-  readonly #state: StateFolder;
-  #record: VmRecord;
+  readonly #places: VmPlaces;
   #attached: AttachServer | undefined;
   #unshare: (() => void) | undefined;
   #control: ControlServer | undefined;
   #ending: Promise<void> | undefined;
 
-  private constructor(spec: VmSpec, workload: RunningWorkload, state: StateFolder, folder: VmFolder, record: VmRecord) {
+  private constructor(spec: VmSpec, workload: RunningWorkload, places: VmPlaces) {
     this.#spec = spec;
     this.workload = workload;
-    this.#state = state;
-    this.folder = folder;
-    this.#record = record;
+    this.#places = places;
   }
 
   /** Rejects as Workload.start does, and with ConfigError for a name that another VM has; nothing is left then. */
   static async start(spec: VmSpec, options: OwnerOptions): Promise<VmOwner> {
-    const state = new StateFolder();
-    const record = recordOf(spec, options.hasLog);
-    const folder = state.add(record);
+    const jail = await jailOf(spec, options.log);
+    const { hasLog } = options;
+    const places = new VmPlaces(recordOf(spec, hasLog, jail), { hasLog, hasProgram: spec.main !== undefined });
+    const seal =
+      jail === "off" ? {} : { seal: ({ config }: Vm, isRestored: boolean) => places.seal(jail, config, isRestored) };
     try {
-      const workload = await startWorkload(spec, options);
-      return new VmOwner(spec, workload, state, folder, { ...record, restored: workload.isRestored });
+      return new VmOwner(spec, await startWorkload(spec, { ...options, ...seal }), places);
     } catch (error) {
-      state.remove(record);
+      places.drop(EXIT_NOT_STARTED, String(error));
       throw error;
     }
+  }
+
+  get folder(): VmFolder {
+    return this.#places.folder;
+  }
+
+  /** Of what its program writes, if that is kept. */
+  get log(): OutputLog | undefined {
+    return this.#places.log();
   }
 
   /** Who attaches to its program; undefined as long as nobody can. */
@@ -60,20 +75,32 @@ export class VmOwner {
 
   /** Others may attach to its program from here on. Throws HostError if there can be no socket. */
   listen(program: AttachedProgram, options: AttachOptions): AttachServer {
-    this.#attached = AttachServer.listen(this.folder.attachSocket, program, options);
+    this.#attached = AttachServer.listen(this.#places.socket("attach"), program, options);
     return this.#attached;
   }
 
   /** From here on others may use it. Rejects with HostError if its sockets cannot be made. */
   async open(): Promise<void> {
-    const { vm, agent, save } = this.workload;
-    this.#unshare = shareAgent(this.folder.agentSocket, agent);
+    const { workload } = this;
+    const { vm, agent } = workload;
+    this.#unshare = shareAgent(this.#places.socket("agent"), agent);
     const { ControlServer } = await import("./control.js");
     const controls = new GuestControls();
-    controls.begin(vm, (folder, options) => save(folder, { ...options, note: JSON.stringify(this.#spec) }));
-    this.#control = ControlServer.listen(this.folder.controlSocket, controls);
-    this.#record = { ...this.#record, status: "running" };
-    this.#state.update(this.#record);
+    controls.wantsFiles = (handed) => (handed === undefined ? this.#places.inbox?.path : undefined);
+    controls.begin(vm, (folder, { handed, ...options }) => {
+      const target = this.#handed(folder, handed);
+      return workload.save(folder, { ...options, target, note: JSON.stringify(this.#spec) });
+    });
+    this.#control = ControlServer.listen(this.#places.socket("control"), controls);
+    this.#places.running(this.workload.isRestored);
+  }
+
+  /** Throws SnapshotError for files that have not come. */
+  #handed(folder: string, id: string | undefined): SnapshotTarget | undefined {
+    if (id === undefined) return undefined;
+    const files = this.#places.inbox?.take(id);
+    if (files === undefined) throw new SnapshotError(`The files of snapshot ${id} have not been sent to this VM`);
+    return new HandedFiles(folder, id, files);
   }
 
   /** Ends the guest; this process is to end then, too. Later calls wait for the first. */
@@ -91,7 +118,7 @@ export class VmOwner {
       if (this.#mustBeTurnedOff) await this.#turnOff();
       await this.workload.leave();
     } finally {
-      this.#leave(exitCode, error);
+      this.#places.leave(exitCode, error);
     }
   }
 
@@ -111,22 +138,17 @@ export class VmOwner {
     await ended.catch(() => undefined);
     inTime();
   }
+}
 
-  #leave(exitCode: number, error: string | undefined): void {
-    if (this.#record.autoRemove) {
-      this.#state.remove(this.#record);
-      return;
-    }
-    this.#record = {
-      ...this.#record,
-      status: "exited",
-      exitCode,
-      finished: new Date().toISOString(),
-      ...(error === undefined ? {} : { error }),
-    };
-    this.#state.update(this.#record);
-    this.#state.removeOldest();
-  }
+/** How its process is sealed here. */
+async function jailOf(spec: VmSpec, log: (line: string) => void): Promise<JailMode> {
+  const { jail = "on", isInLab } = spec;
+  // The lab has a machine of its own around it.
+  if (jail === "off" || isInLab === true) return "off";
+  const { Attendant } = await import("../jail/attendant.js");
+  if (Attendant.own !== undefined) return jail;
+  log("there is no jail around this VM: vmlet-jailer, which makes it, is not there or cannot start a process");
+  return "off";
 }
 
 async function startWorkload(spec: VmSpec, options: OwnerOptions): Promise<RunningWorkload> {
@@ -135,7 +157,7 @@ async function startWorkload(spec: VmSpec, options: OwnerOptions): Promise<Runni
   return LabWorkload.start(spec, options, options.signal);
 }
 
-function recordOf(spec: VmSpec, hasLog: boolean): VmRecord {
+function recordOf(spec: VmSpec, hasLog: boolean, jail: JailMode): VmRecord {
   const { id, name, source, imageId, memoryMib, cpus, network, ports, labels, autoRemove, stopSignal, main, defaults } =
     spec;
   return {
@@ -159,6 +181,7 @@ function recordOf(spec: VmSpec, hasLog: boolean): VmRecord {
     stopSignal,
     defaults,
     restored: false,
+    jail,
     ...(spec.stopTimeoutMs === undefined ? {} : { stopTimeoutMs: spec.stopTimeoutMs }),
     ...(spec.isInLab === true ? { isInLab: true } : {}),
   };

@@ -1,4 +1,5 @@
 // What is known of a VM by those that did not start it: a file of JSON in the state folder.
+import type { JailMode } from "../config/jail-modes.js";
 import type { ProcessIdentity } from "./process-identity.js";
 import type { CommandDefaults } from "./command-spec.js";
 
@@ -50,6 +51,8 @@ export interface VmRecord {
   readonly stopTimeoutMs?: number;
   /** It went on from a template. */
   readonly restored: boolean;
+  /** How its process is shut in; records of before have none. */
+  readonly jail?: JailMode;
   /** It runs in the lab. */
   readonly isInLab?: boolean;
 }

@@ -1,4 +1,5 @@
 // What a VM is made of, complete and checked, as one process hands it to another: plain JSON.
+import type { JailMode } from "../config/jail-modes.js";
 import type { CommandDefaults, CommandSpec } from "./command-spec.js";
 import type { PublishedPort } from "./vm-record.js";
 
@@ -80,6 +81,8 @@ export interface VmSpec {
   readonly stopTimeoutMs?: number;
   /** In the lab, an emulated host, where this one has no /dev/kvm that could be used. */
   readonly isInLab?: boolean;
+  /** Walls around its process; undefined: "on". */
+  readonly jail?: JailMode;
   /** No control group in the guest limits memory. */
   readonly hasNoMemoryGroups?: boolean;
 }

@@ -8,7 +8,7 @@ import type { BuildOptions } from "../machine/builder.js";
 import type { VmHost } from "../machine/host-callbacks.js";
 import { Vm } from "../machine/vm.js";
 import type { VmExit } from "../machine/vm-exit.js";
-import { createSnapshot } from "../snapshot/create.js";
+import { createSnapshot, type Snapshot, type SnapshotOptions } from "../snapshot/create.js";
 import { freshIdentity } from "../snapshot/identity.js";
 import type { ProgramTemplate } from "../snapshot/program-template.js";
 import { OpenSnapshot } from "../snapshot/restore.js";
@@ -16,7 +16,7 @@ import { loadDeviceSupport } from "../virtio/device-support.js";
 import { ChannelTransport } from "./channel-transport.js";
 import { canBeTemplate, guestConfig, needsSetUp } from "./guest-config.js";
 import { canHoldMounts } from "./held-mounts.js";
-import type { ControlledVm, SaveGuest } from "./guest-controls.js";
+import type { ControlledVm } from "./guest-controls.js";
 import {
   connectionOfTemplate,
   heldStart,
@@ -54,6 +54,11 @@ export interface WorkloadHooks {
   boots?: (() => void) | undefined;
   /** False: nothing comes for the guest by this process's event loop in its first second, and the guest need not stop for it. */
   readonly hearsOwner?: boolean | undefined;
+  /**
+   * Seals this process before the guest runs; where its program is to be kept, before that program runs. Rejects where the guest is not
+   * to go on.
+   */
+  readonly seal?: ((vm: Vm, isRestored: boolean) => Promise<void>) | undefined;
   /** Begins the VM's own program; it comes before the guest runs where that can be. */
   begin?: BeginProgram | undefined;
 }
@@ -66,7 +71,8 @@ export interface RunningWorkload {
   readonly isRestored: boolean;
   /** Settles with the guest's end. */
   readonly ended: Promise<Pick<VmExit, "exitStatus">>;
-  readonly save: SaveGuest;
+  /** As createSnapshot of vmm/snapshot. */
+  save(folder: string, options: SnapshotOptions): Promise<Snapshot>;
   /** Ends it, for a process that ends then, too. */
   leave(): Promise<void>;
 }
@@ -122,6 +128,9 @@ export class Workload implements RunningWorkload {
         template(config, { known, deviceSupport }, hooks, signal),
       );
       const keep = origin.keep;
+      const seal = async (): Promise<void> => {
+        if (made !== undefined) await hooks.seal?.(made.vm, made.snapshot !== undefined);
+      };
       const host: VmHost = {
         ...hostOf(transport, hooks, console),
         ...(keep === undefined && hooks.snapshotPoint === undefined
@@ -130,7 +139,7 @@ export class Workload implements RunningWorkload {
               snapshotPoint: () => {
                 if (made === undefined) return;
                 hooks.snapshotPoint?.(made.vm);
-                if (keep !== undefined) void keepProgram(keep, made.vm, hooks.log);
+                if (keep !== undefined) void keepProgram(keep, made.vm, hooks.log, seal);
               },
             }),
       };
@@ -145,6 +154,7 @@ export class Workload implements RunningWorkload {
       const mustSetUp = !origin.isSetUp && needsSetUp(spec, made.snapshot !== undefined);
       // In the ring before the guest runs: it finds it there.
       if (!mustSetUp) hooks.begin?.(agent, origin.start);
+      if (keep === undefined) await seal();
       const workload = new Workload(made.vm, agent, transport, made.snapshot, console);
       if (mustSetUp) {
         await workload.#setUp(spec, signal);
@@ -168,7 +178,8 @@ export class Workload implements RunningWorkload {
     return this.#console.text.trim();
   }
 
-  readonly save: SaveGuest = (folder, options) => createSnapshot(this.vm, folder, options);
+  readonly save = (folder: string, options: SnapshotOptions): Promise<Snapshot> =>
+    createSnapshot(this.vm, folder, options);
 
   /**
    * Ends the guest, and lets go of what its devices hold on the host: enough for a process that ends then, which need not

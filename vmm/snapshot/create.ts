@@ -1,7 +1,6 @@
 // Makes a snapshot of a VM: a folder with a state file and a memory file. The state file names its memory file, and
 // takes its place in one step: a process that dies on the way leaves the snapshot that was there before, or none.
-import { closeSync, fdatasync, fsync, renameSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { closeSync, fdatasync, writeFileSync } from "node:fs";
 import { promisify } from "node:util";
 import type { State } from "../../devices/state.js";
 import { describeConfig } from "../config/describe.js";
@@ -14,7 +13,7 @@ import type { Vm } from "../machine/vm.js";
 import { randomBytes } from "../sys/random.js";
 import { checkFolderPath, checkSnapshotOptions } from "./arguments.js";
 import { Base, changedPagesSince, watchFrom, type SinceBase } from "./difference.js";
-import { inWords, SnapshotFolder, STATE_FILE } from "./folder.js";
+import { fileNames, inWords, SnapshotFolder, type SnapshotTarget } from "./folder.js";
 import { hashImages, type ImageHashes } from "./image-hash.js";
 import { writeMemory } from "./memory-file.js";
 import { piecesOf } from "./memory-pieces.js";
@@ -24,7 +23,6 @@ import { encodeState } from "./state-file.js";
 
 const ID_BYTES = 16;
 const synced = promisify(fdatasync);
-const folderSynced = promisify(fsync);
 
 export interface SnapshotOptions {
   /** Whether the VM runs afterwards; default: as before. */
@@ -35,6 +33,8 @@ export interface SnapshotOptions {
   readonly watch?: boolean | undefined;
   /** A text that is kept with it. */
   readonly note?: string | undefined;
+  /** In place of the folder, which somebody else has. */
+  readonly target?: SnapshotTarget | undefined;
 }
 
 export interface Snapshot {
@@ -50,14 +50,15 @@ export interface Snapshot {
  * VmStateError or ConfigError: then the VM is as it was before, and so is the folder.
  */
 export async function createSnapshot(vm: Vm, folder: string, options: SnapshotOptions = {}): Promise<Snapshot> {
-  const { resume, base: baseFolder, watch, note } = checkSnapshotOptions(options);
+  const { target: given, ...others } = options;
+  const { resume, base: baseFolder, watch, note } = checkSnapshotOptions(others);
   if (watch === true) refuseKernelSockets(vm.config);
   const wasPaused = vm.state === "paused";
   const base = baseFolder === undefined ? undefined : Base.open(baseFolder, checkFolderPath(folder));
   let isMade = false;
-  let target: SnapshotFolder | undefined;
+  let target: SnapshotTarget | undefined;
   try {
-    target = SnapshotFolder.take(checkFolderPath(folder));
+    target = given ?? SnapshotFolder.take(checkFolderPath(folder));
     const to = target;
     const hashes = hashImages(vm.images);
     const start = performance.now();
@@ -94,45 +95,41 @@ export function newId(): string {
 /** The VM is paused, and stays so. */
 async function writeSnapshot(
   capture: Capture,
-  folder: SnapshotFolder,
+  target: SnapshotTarget,
   hashes: ImageHashes,
   { since, note }: { readonly since: SinceBase | undefined; readonly note: string | undefined },
   turn: () => Promise<void>,
 ): Promise<Pick<Snapshot, "id" | "bytes">> {
-  const id = newId();
-  const memoryName = `memory-${id}`;
-  const stateName = `${STATE_FILE}.${id}`;
+  const id = target.id ?? newId();
+  const { memory: memoryName, state: stateName } = fileNames(id);
   try {
     const pieces = since?.pieces ?? piecesOf(capture);
-    const memory = await writeFile(folder, memoryName, (fd) => writeMemory(fd, pieces, id, turn));
+    const memory = await writeFile(target, memoryName, (fd) => writeMemory(fd, pieces, id, turn));
     const { dataBytes, sha256 } = memory;
-    const base: State = since === undefined ? {} : { base: since.state(folder.path) };
+    const base: State = since === undefined ? {} : { base: since.state(target.path) };
     const state = encodeState({
       ...stateOf(capture, id, hashes),
       memory: { file: memoryName, dataBytes, sha256, ...base },
       ...(note === undefined ? {} : { note }),
     });
-    await writeFile(folder, stateName, (fd) => {
+    await writeFile(target, stateName, (fd) => {
       writeFileSync(fd, state);
     });
-    renameSync(join(folder.path, stateName), join(folder.path, STATE_FILE));
-    await folderSynced(folder.fd);
-    // What a snapshot before this one, or one that did not come to its end, has left.
-    for (const name of folder.files()) if (name !== STATE_FILE && name !== memoryName) folder.remove(name);
+    await target.publish(stateName, memoryName);
     return { id, bytes: memory.dataBytes + state.length };
   } catch (error) {
-    folder.remove(memoryName);
-    folder.remove(stateName);
-    throw inWords(`${folder.path}: the snapshot cannot be written`, error);
+    target.remove(memoryName);
+    target.remove(stateName);
+    throw inWords(`${target.path}: the snapshot cannot be written`, error);
   }
 }
 
 async function writeFile<Result>(
-  folder: SnapshotFolder,
+  target: SnapshotTarget,
   name: string,
   write: (fd: number) => Result | Promise<Result>,
 ): Promise<Result> {
-  const fd = folder.make(name);
+  const fd = target.make(name);
   try {
     const result = await write(fd);
     await synced(fd);

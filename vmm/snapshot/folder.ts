@@ -4,16 +4,19 @@ import {
   closeSync,
   constants,
   fstatSync,
+  fsync,
   lstatSync,
   mkdirSync,
   openSync,
   readSync,
   readdirSync,
+  renameSync,
   rmdirSync,
   statSync,
   unlinkSync,
 } from "node:fs";
 import { dirname, join, resolve } from "node:path";
+import { promisify } from "node:util";
 import { SnapshotError } from "../errors.js";
 import { errnoText } from "../host/errno-text.js";
 import { lockWhole } from "../sys/locks.js";
@@ -33,8 +36,30 @@ const NAMED = 3;
 /** O_NONBLOCK: a FIFO by mistake is refused, not waited for; O_NOFOLLOW: a link in the folder leads out of it. */
 const READ_FLAGS = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY | constants.O_NOFOLLOW;
 
+const folderSynced = promisify(fsync);
+
+/** The names of a snapshot's files while it is made: the state file's, and its memory's. */
+export function fileNames(id: string): { readonly state: string; readonly memory: string } {
+  return { state: `${STATE_FILE}.${id}`, memory: `memory-${id}` };
+}
+
+/** Where a snapshot is written to. */
+export interface SnapshotTarget {
+  /** For messages. */
+  readonly path: string;
+  /** Undefined: any new one. */
+  readonly id?: string;
+  /** A new file, which the caller closes. */
+  make(name: string): number;
+  publish(stateName: string, memoryName: string): Promise<void>;
+  remove(name: string): void;
+  close(): void;
+  /** Nothing has come of it. */
+  giveUp(): void;
+}
+
 /** A folder that this process alone writes to, for as long as it is open. */
-export class SnapshotFolder {
+export class SnapshotFolder implements SnapshotTarget {
   readonly path: string;
   readonly #fd: number;
   /** The first of the folders that were made for this one; undefined if it was there. */
@@ -99,9 +124,14 @@ export class SnapshotFolder {
     }
   }
 
-  /** For fsync(2), which brings names to the medium. */
-  get fd(): number {
-    return this.#fd;
+  /**
+   * The new state file takes its place in one step, and what a snapshot before this one, or one that did not come to its end, has left
+   * goes. Rejects with an error of the file system.
+   */
+  async publish(stateName: string, memoryName: string): Promise<void> {
+    renameSync(join(this.path, stateName), join(this.path, STATE_FILE));
+    await folderSynced(this.#fd);
+    for (const name of this.files()) if (name !== STATE_FILE && name !== memoryName) this.remove(name);
   }
 
   close(): void {

@@ -53,16 +53,17 @@ export class ProgramTemplate {
   }
 
   /**
-   * Of a guest of the template that waits at its second point for a snapshot: it goes on, whatever becomes of that. Nothing is
-   * done if somebody else is at it. Throws SnapshotError, and VmStateError if the guest has been stopped.
+   * Of a guest of the template that waits at its second point for a snapshot: it goes on once `before` has come to its end, whatever becomes
+   * of that. Nothing is done if somebody else is at it. Throws SnapshotError, and VmStateError if the guest has been stopped.
    */
-  async make(vm: Vm): Promise<void> {
+  async make(vm: Vm, before?: () => Promise<void>): Promise<void> {
     await vm.pause();
     const lock = tryLock(this.#path);
     try {
       if (lock !== undefined) await this.#make(vm);
     } finally {
       if (lock !== undefined) closeSync(lock);
+      await before?.();
       if (vm.state === "paused") vm.resume();
     }
   }

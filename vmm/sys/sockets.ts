@@ -56,8 +56,8 @@ function unixAddress(path: string): Uint8Array {
   return Uint8Array.from([AF_UNIX, 0, ...bytes, 0]);
 }
 
-function unixSocket(): number {
-  const fd = nativeSocket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+function unixSocket(type = SOCK_STREAM): number {
+  const fd = nativeSocket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) throw systemCallError("socket");
   return fd;
 }
@@ -126,10 +126,14 @@ export function listenLoopback(): number {
   }
 }
 
-/** A connection to the program that listens at `path`; it never waits. */
+/** A connection to the program that listens at `path`; it never waits. Throws SystemCallError. */
 export function connectUnix(path: string): number {
+  return connected(path, SOCK_STREAM);
+}
+
+function connected(path: string, type: number): number {
   const address = unixAddress(path);
-  const fd = unixSocket();
+  const fd = unixSocket(type);
   // SAFETY: as above.
   if (nativeConnect(fd, address, address.length) < 0) {
     const error = systemCallError("connect");
@@ -137,6 +141,24 @@ export function connectUnix(path: string): number {
     throw error;
   }
   return fd;
+}
+
+/** A socket for messages at `path`, which it makes; the caller closes it and removes the file. Throws SystemCallError. */
+export function bindDatagrams(path: string): number {
+  const address = unixAddress(path);
+  const fd = unixSocket(SOCK_DGRAM);
+  // SAFETY: as above.
+  if (nativeBind(fd, address, address.length) < 0) {
+    const error = systemCallError("bind");
+    closeDescriptor(fd);
+    throw error;
+  }
+  return fd;
+}
+
+/** A socket whose messages go to the one at `path`; it never waits. Throws SystemCallError. */
+export function connectDatagrams(path: string): number {
+  return connected(path, SOCK_DGRAM);
 }
 
 /** Whether a program listens at `path`. The connection that tells is closed at once. */

@@ -60,6 +60,8 @@ Options:
       --timeout TIME     end the VM after 90 (seconds), 500ms, 2m, 1h: exit 124
       --accel WHERE      auto (default): /dev/kvm, and where there is none that
                          can be used, the lab, an emulated host; kvm; lab
+      --jail MODE        walls around vmlet itself while the guest runs: on
+                         (default), strict, off
   -i, --interactive      COMMAND reads standard input
   -t, --tty              COMMAND has a terminal
   -d, --detach           print the VM's id and let it run

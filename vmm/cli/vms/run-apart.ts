@@ -32,7 +32,7 @@ export async function runApart(spec: VmSpec, { run, progress, signal }: ApartOpt
   if (isDetached) {
     print(`${vm.id}\n`);
     vm.process.unref();
-    vm.process.stdout?.destroy();
+    vm.process.stderr?.destroy();
     return 0;
   }
   const state = new StateFolder();

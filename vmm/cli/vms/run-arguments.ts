@@ -1,4 +1,5 @@
 // argv -> what `vmlet run` is asked for: Docker's options, with its meanings.
+import { JAIL_MODES } from "../../config/jail-modes.js";
 import { VM_ACCELERATORS, type PortOption, type VmOptions, type VolumeOption } from "../../sdk/vm-options.js";
 import type { TmpfsSpec } from "../../sdk/vm-spec.js";
 import { parseBytes, parseWhole } from "../numbers.js";
@@ -52,6 +53,7 @@ export const RUN_FLAGS = {
   pull: { type: "string" },
   timeout: { type: "string" },
   accel: { type: "string" },
+  jail: { type: "string" },
   rm: { type: "boolean" },
   detach: { type: "boolean", short: "d" },
   "detach-keys": { type: "string" },
@@ -132,6 +134,7 @@ export function parseRun(argv: readonly string[]): RunOptions {
       pull: oneOf("--pull", values.pull, ["missing", "always", "never"]),
       timeoutMs: values.timeout === undefined ? undefined : parseTimeout(values.timeout),
       accel: oneOf("--accel", values.accel, VM_ACCELERATORS),
+      jail: oneOf("--jail", values.jail, JAIL_MODES),
     },
     command,
     entrypoint: isWithoutEntrypoint ? [] : values.entrypoint === undefined ? undefined : [values.entrypoint],

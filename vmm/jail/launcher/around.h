@@ -12,23 +12,25 @@
 #define AROUND "around"
 #define EXIT_NO_NODE 127
 
+enum jail { JAIL_OFF, JAIL_ASKED, JAIL_USUAL };
+
 /* By the words of the command up to its own --, which come behind Node's and the script. Only `vmlet boot` is in no jail unless asked. */
-static bool is_jailed(int argc, char **argv)
+static enum jail jail_of(int argc, char **argv)
 {
 	int at = 2;
 
 	while (at < argc && strcmp(argv[at], "--") != 0)
 		at++;
 	at += 2;
-	bool is_asked = at >= argc || strcmp(argv[at], "boot") != 0;
+	enum jail jail = at < argc && strcmp(argv[at], "boot") == 0 ? JAIL_OFF : JAIL_USUAL;
 
 	for (; at < argc && strcmp(argv[at], "--") != 0; at++) {
 		if (strcmp(argv[at], "--jail") == 0 && at + 1 < argc)
-			is_asked = strcmp(argv[at + 1], "off") != 0;
+			jail = strcmp(argv[at + 1], "off") == 0 ? JAIL_OFF : JAIL_ASKED;
 		else if (strncmp(argv[at], "--jail=", 7) == 0)
-			is_asked = strcmp(argv[at], "--jail=off") != 0;
+			jail = strcmp(argv[at], "--jail=off") == 0 ? JAIL_OFF : JAIL_ASKED;
 	}
-	return is_asked;
+	return jail;
 }
 
 /* What a user who is not root becomes has a right only if it is an ambient one. False with errno. */
@@ -56,16 +58,18 @@ static bool enter_namespaces_around(void)
 
 static _Noreturn void start_around(int argc, char **argv)
 {
+	const enum jail jail = jail_of(argc, argv);
+
 	say_as = "vmlet";
-	if (is_jailed(argc, argv)) {
+	if (jail != JAIL_OFF) {
 		if (!leave_attendant())
 			say("the jail goes on without an attendant: %s", strerror(errno));
 		/* What is mounted on the host later is seen until the seal. */
-		if (!enter_namespaces_around() || mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
-			say("the jail goes on without namespaces: %s", strerror(errno));
-		else
+		if (enter_namespaces_around() && mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) == 0)
 			/* Node keeps this number: nobody else takes the word for its own. */
 			setenv("VMLET_OWN_NAMESPACES", text_of("%d", getpid()), 1);
+		else if (jail == JAIL_ASKED)
+			say("the jail goes on without namespaces: %s", strerror(errno));
 	}
 	execvp(argv[2], argv + 2);
 	say("%s: %s", argv[2], strerror(errno));

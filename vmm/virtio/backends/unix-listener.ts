@@ -9,6 +9,7 @@ import { errnoText } from "../../host/errno-text.js";
 import { shellWord } from "../../host/shell-word.js";
 import { MAX_UNIX_PATH_BYTES } from "../../host/unix-path.js";
 import { kickAtInput } from "../../sys/input-kick.js";
+import { processSeal } from "../../sys/process-seal.js";
 import { isListening, listenUnix } from "../../sys/sockets.js";
 
 /** open(2): a file without access to what is in it. */
@@ -24,11 +25,42 @@ export interface UnixPath {
   readonly interrupts?: boolean;
 }
 
-/** Listens, or throws HostError. The result removes the socket file, if it is still this one. */
-export function listenAtPath(
-  server: Server,
-  { what, path, suffixBytes = 0, interrupts = false }: UnixPath,
-): () => void {
+/** A socket at its path: who connects waits until a server takes it over. */
+export class BoundSocket {
+  readonly #path: string;
+  readonly #fd: number;
+  /** As long as it is open, no other file gets its inode number. */
+  #own: number | undefined;
+
+  constructor(path: string, fd: number) {
+    this.#path = path;
+    this.#fd = fd;
+    this.#own = openSync(path, O_PATH | constants.O_NOFOLLOW);
+  }
+
+  /** The result removes the socket file, if it is still this one. */
+  serve(server: Server): () => void {
+    server.listen({ fd: this.#fd });
+    return () => {
+      this.#remove();
+    };
+  }
+
+  /** Of one that no server has taken over. */
+  close(): void {
+    closeSync(this.#fd);
+    this.#remove();
+  }
+
+  #remove(): void {
+    // Whoever is outside of the jail does it.
+    if (this.#own !== undefined && !processSeal.isSealed) removeOwn(this.#path, this.#own);
+    this.#own = undefined;
+  }
+}
+
+/** Throws HostError. */
+export function bindAtPath({ what, path, suffixBytes = 0, interrupts = false }: UnixPath): BoundSocket {
   const name = `${what} ${path}`;
   const length = Buffer.byteLength(path);
   if (length === 0 || length + suffixBytes > MAX_UNIX_PATH_BYTES) {
@@ -45,14 +77,8 @@ export function listenAtPath(
     const other = lstatSync(path, { throwIfNoEntry: false });
     if (other !== undefined) throw new HostError(`${name}: exists already`, { cure: cureFor(path, other.isSocket()) });
     const fd = listenUnix(path);
-    // As long as it is open, no other file gets its inode number.
-    let own: number | undefined = openSync(path, O_PATH | constants.O_NOFOLLOW);
     if (interrupts) kickAtInput(fd);
-    server.listen({ fd });
-    return () => {
-      if (own !== undefined) removeOwn(path, own);
-      own = undefined;
-    };
+    return new BoundSocket(path, fd);
   } catch (error) {
     if (error instanceof HostError) throw error;
     const code = error instanceof SystemCallError ? error.errnoName : ((error as NodeJS.ErrnoException).code ?? "");
@@ -60,17 +86,30 @@ export function listenAtPath(
   }
 }
 
+/** Listens, or throws HostError. The result removes the socket file, if it is still this one. */
+export function listenAtPath(server: Server, path: UnixPath): () => void {
+  return bindAtPath(path).serve(server);
+}
+
 /** Nobody but the owner (and root) connects to a socket that only the owner may write to. */
 const OWNER_ONLY_UMASK = 0o177;
 
-/** The same, for programs of this user alone. */
-export function listenForOwner(server: Server, path: UnixPath): () => void {
+/** The same as bindAtPath, for programs of this user alone. */
+export function bindForOwner(path: UnixPath): BoundSocket {
   const umask = process.umask(OWNER_ONLY_UMASK);
   try {
-    return listenAtPath(server, path);
+    return bindAtPath(path);
   } finally {
     process.umask(umask);
   }
+}
+
+/** Where a server is to listen, or does already. */
+export type ListenPlace = UnixPath | BoundSocket;
+
+/** The same as listenAtPath, for programs of this user alone. */
+export function listenForOwner(server: Server, place: ListenPlace): () => void {
+  return (place instanceof BoundSocket ? place : bindForOwner(place)).serve(server);
 }
 
 /** Removes nothing that may be in use: only a socket at which nobody listens is surely left over. */
