@@ -13,78 +13,16 @@ import {
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join, resolve } from "node:path";
+import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { MetricsLine } from "../../vmm/cli/metrics.js";
 import type { Report } from "../../vmm/cli/report.js";
-import { koffiPath } from "../../vmm/sys/koffi.js";
+import { attackEnvironment, expectedOn, TRIES } from "../helpers/jail-tries.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
 import { asm, miniKernel, type MiniKernel } from "../helpers/mini-kernel.js";
 import { withPrivateDev } from "../helpers/private-dev.js";
 import { bootWords, run, start, type Ended } from "../helpers/program.js";
 import { skip } from "../helpers/skip.js";
-
-const EACCES = "EACCES";
-
-interface Try {
-  /** What the line of `strict` names. */
-  readonly call: string;
-  readonly thread?: string;
-  /** Where `on` answers with an error: that, or the call that it comes to instead. */
-  readonly on?: string;
-  /** The error that both answer with. */
-  readonly always?: string;
-}
-
-const TRIES: Readonly<Record<string, Try>> = {
-  "a file is read": { call: "openat", on: EACCES },
-  "a file is opened by another call": { call: "open", on: "errno 13" },
-  "a file is opened by openat2": { call: "openat2" },
-  "a file is made": { call: "creat" },
-  "a file gets other rights": { call: "chmod" },
-  "a file is renamed": { call: "rename" },
-  "a file is removed": { call: "unlink" },
-  "a folder is made": { call: "mkdir" },
-  "a link is made": { call: "symlink" },
-  "memory of another process is opened": { call: "openat", on: EACCES },
-  "memory of another process is read": { call: "process_vm_readv" },
-  "a control group is read": { call: "openat", on: EACCES },
-  "a descriptor of another process is taken": { call: "pidfd_open" },
-  "a process is forked": { call: "fork" },
-  "a process is cloned": { call: "clone" },
-  "a program is started": { call: "openat", on: "socketpair is refused" },
-  "this program becomes another": { call: "execve" },
-  "another process is signalled": { call: "kill" },
-  "all processes are signalled": { call: "kill" },
-  "a thread of another process is signalled": { call: "tgkill" },
-  "a signal is queued": { call: "rt_tgsigqueueinfo" },
-  "another process is traced": { call: "ptrace" },
-  "a socket is made": { call: "socket" },
-  "a pair of sockets is made": { call: "socketpair" },
-  "memory that is a file is made": { call: "memfd_create" },
-  "a file becomes memory": { call: "mmap" },
-  "machine code becomes memory": { call: "mmap" },
-  "capabilities are set": { call: "capset" },
-  "a user is set": { call: "setuid" },
-  "a namespace is entered": { call: "unshare" },
-  "something is mounted": { call: "mount" },
-  "the root is changed": { call: "chroot" },
-  "a key is looked for": { call: "keyctl" },
-  "a program for the kernel is loaded": { call: "bpf" },
-  "page faults are taken": { call: "userfaultfd" },
-  "another ring of requests is made": { call: "io_uring_setup", always: "errno 38" },
-  "the log of the kernel is read": { call: "syslog" },
-  "a VM is made": { call: "ioctl" },
-  "the terminal is typed into": { call: "ioctl" },
-  "limits are raised": { call: "prlimit64" },
-  "another filter is installed": { call: "prctl" },
-  "dumps are allowed": { call: "prctl" },
-  // Numbers of 32 bits are others: its getpid is writev here.
-  "a call goes another way, of 32 bits": { call: "writev" },
-  "a call goes another way, of x32": { call: "unknown" },
-  "the handler of refused calls is taken away": { call: "socket" },
-  "another thread makes a socket": { call: "socket", thread: "node" },
-};
 
 const EXIT_JAIL = 148;
 
@@ -107,27 +45,13 @@ describe("kvm: jail", function () {
     rmSync(folder, { recursive: true });
   });
 
-  /** Its memory: 8 bytes at an address that is mapped in every program of ours. */
-  function addressOf(pid: number): string {
-    const [line = ""] = readFileSync(`/proc/${String(pid)}/maps`, "latin1").split("\n");
-    return String(Number(`0x${line.split("-")[0] ?? ""}`));
-  }
-
   async function attack(mode: string, names: readonly string[]): Promise<Ended> {
     const victim = start(["sleep", "1000"]);
     const file = join(folder, "file");
     writeFileSync(file, "");
     // Of a try that has failed.
     for (const made of ["file.folder", "file.link"]) rmSync(join(folder, made), { recursive: true, force: true });
-    const env = {
-      ...process.env,
-      NODE_OPTIONS: `--require ${resolve("test/programs/attack.cjs")}`,
-      VMLET_KOFFI: koffiPath,
-      VMLET_ATTACKS: JSON.stringify(names),
-      VMLET_VICTIM: String(victim.pid),
-      VMLET_ADDRESS: addressOf(victim.pid),
-      VMLET_FILE: file,
-    };
+    const env = attackEnvironment(names, victim.pid, file);
     const ended = await run(bootWords(kernel.path, "--quiet", "--jail", mode), { env }, 100_000);
     victim.child.kill("SIGKILL");
     await victim.ended;
@@ -158,9 +82,10 @@ describe("kvm: jail", function () {
       const strict = await attack("strict", [name]);
       assert.deepEqual(strict, always === undefined ? refused(call, thread) : answered(name, always));
       if (on !== undefined) {
-        const [other, isRefused] = on.split(" is ");
-        const expected = isRefused === "refused" ? refused(other ?? "", thread) : answered(name, on);
-        assert.deepEqual(await attack("on", [name]), expected);
+        const expected = expectedOn(name);
+        const outcome =
+          "answer" in expected ? answered(name, expected.answer) : refused(expected.call, expected.thread);
+        assert.deepEqual(await attack("on", [name]), outcome);
       }
       for (const made of ["file.new", "file.folder", "file.link"]) assert.ok(!existsSync(join(folder, made)), made);
     });

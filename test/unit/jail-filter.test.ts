@@ -163,15 +163,27 @@ describe("jail: filter", () => {
   it("messages go over connections that are open, for a VM that has helpers; none is made, and none has an address", () => {
     const answerWith = (name: string, ...given: readonly bigint[]): number =>
       runFilter(withNeed("helpers"), { number: numberOf(name), arguments: given });
-    for (const name of ["sendmsg", "wait4"]) {
-      inBoth(SECCOMP_RET_TRAP, name, 3, 0, 0);
-      assert.equal(answerWith(name, 3n, 0n, 0n), ALLOW);
-    }
+    inBoth(SECCOMP_RET_TRAP, "sendmsg", 3, 0, 0);
+    assert.equal(answerWith("sendmsg", 3n, 0n, 0n), ALLOW);
     inBoth(SECCOMP_RET_TRAP, "recvfrom", 3, 0, 0, 0, 0, 0);
     assert.equal(answerWith("recvfrom", 3n, 0n, 1n, 0n, 0n, 0n), ALLOW);
     assert.equal(answerWith("recvfrom", 3n, 0n, 1n, 0n, 0x7fff_0000_0000n, 0n), SECCOMP_RET_TRAP);
     for (const name of ["socket", "connect", "accept4", "sendto", "socketpair", "bind", "listen"])
       assert.equal(answerWith(name, 3n, 0n, 0n, 0n, 0n, 0n), SECCOMP_RET_TRAP, name);
+  });
+
+  it("whoever listens takes connections and descriptors; no socket is made, and none is connected", () => {
+    const answerWith = (name: string): number =>
+      runFilter(withNeed("listens"), { number: numberOf(name), arguments: [3n, 0n, 0n, 0n, 0n, 0n] });
+    for (const name of ["accept4", "listen", "shutdown", "recvmsg"]) {
+      inBoth(SECCOMP_RET_TRAP, name, 3, 0, 0);
+      assert.equal(answerWith(name), ALLOW);
+    }
+    for (const name of ["socket", "connect", "accept", "sendto", "sendmsg", "socketpair", "bind"])
+      assert.equal(answerWith(name), SECCOMP_RET_TRAP, name);
+    const [CHECK_EXTENSION, SUPPORTED_CPUID, CREATE_VM] = [0xae03, 0xc008_ae05, 0xae01];
+    onlyWith("listens", [CHECK_EXTENSION, SUPPORTED_CPUID]);
+    trapsAll(withNeed("listens"), [CREATE_VM]);
   });
 
   it("what a VM needs follows from its devices", () => {
