@@ -6,9 +6,18 @@
 //           the package's own, with nothing but a command
 //   restored  the same for a guest that goes on from a template
 //   api       those that such a guest needs whose client starts it by Firecracker's interface: of both parts of the program
-//   run       those that `vmlet run` calls whose program goes on from a template of its own
+//   run       those that `vmlet run` calls whose program goes on from a template of its own, in the jail
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { createRequire } from "node:module";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
@@ -33,6 +42,7 @@ const read = (file) =>
   `(function(exports,require,module,__filename,__dirname,parts){${readFileSync(file, "latin1")}\n})`;
 const source = read(filename);
 
+/** `as`: a path, or the descriptor of an empty file. */
 function save(script, { of = source, as = CACHE } = {}) {
   const cachedData = script.createCachedData();
   if (new Script(of, { filename, cachedData }).cachedDataRejected) throw new Error("V8 refuses its own code cache");
@@ -97,8 +107,15 @@ function makeGuest(folder, pages) {
 }
 
 /** Ends this process, with status 0 if the guest has run and the cache is made. `pages`: what its kernel does. */
-function boot(folder, pages, words, { expected = REBOOTED, saves = true, program = "dist/vmlet.js" } = {}) {
+function boot(
+  folder,
+  pages,
+  words,
+  { expected = REBOOTED, saves = true, program = "dist/vmlet.js", jailed = false } = {},
+) {
   makeGuest(folder, pages);
+  // In the jail no file is opened any more.
+  const as = saves && jailed ? openSync(CACHE, "w") : CACHE;
   const script = new Script(source, { filename });
   const later = {
     file: filename.replace(/\.js$/, "-vm.js"),
@@ -113,7 +130,7 @@ function boot(folder, pages, words, { expected = REBOOTED, saves = true, program
     const exit = (status) => {
       if (status === expected && saves) {
         if (later.script !== undefined) save(later.script, { of: read(later.file), as: later.cache });
-        else save(script);
+        else save(script, { as });
       }
       process.exit(status === expected ? 0 : 1);
     };
@@ -215,8 +232,10 @@ switch (process.argv[2]) {
     mkdirSync(join(folder, "state"));
     writeFileSync(join(folder, "image.tar"), Buffer.alloc(1024));
     for (let turn = 1; turn <= RUNS; turn++) {
-      const words = ["turn", CACHE, filename, folder, turn === RUNS ? "save" : ""];
-      const { status, stderr } = spawnSync(process.execPath, [...process.execArgv, process.argv[1], ...words], {
+      // As the shell's line of the program has it, with the launcher.
+      const words = ["turn", CACHE, filename, folder, turn === RUNS ? "save" : "", "--", "", "run"];
+      const command = ["around", process.execPath, ...process.execArgv, process.argv[1], ...words];
+      const { status, stderr } = spawnSync("dist/vmlet-jailer", command, {
         stdio: ["ignore", "ignore", "pipe"],
         encoding: "utf8",
         timeout: TURN_MS,
@@ -233,6 +252,7 @@ switch (process.argv[2]) {
     boot(folder, [OPEN, SAVE, SAVE], ["run", "--quiet", join(folder, "image.tar"), "true"], {
       expected: UNANSWERED,
       saves: how === "save",
+      jailed: true,
     });
     break;
   }

@@ -18,6 +18,7 @@ import { endAtRefusal } from "./refusal.js";
 const SYS_CAPSET = 126;
 const SYS_PRCTL = 157;
 const SYS_SECCOMP = 317;
+const PR_CAPBSET_READ = 23;
 const PR_CAPBSET_DROP = 24;
 const PR_SET_NO_NEW_PRIVS = 38;
 /** CAP_LAST_CAP can grow so far: a capability is a bit of 64. */
@@ -59,12 +60,11 @@ function dropRights(ruleset: number | undefined, network: number | undefined, th
       : [{ what: "landlock_restrict_self", number: SYS_LANDLOCK_RESTRICT_SELF, arguments: [ruleset, 0] }]),
     { what: "capset", number: SYS_CAPSET, arguments: [address, address + 8] },
   ];
-  // Before the capabilities: it takes one. A user has none, and gets none either; the kernel knows fewer than there is room for.
-  const bounding = Array.from({ length: CAPABILITIES }, (_, capability) => ({
-    number: SYS_PRCTL,
-    arguments: [PR_CAPBSET_DROP, capability],
-  }));
-  const failures = callOnEveryThread([...bounding, ...needed], threads).slice(CAPABILITIES);
+  // Before the capabilities: it takes one. A user has none, and gets none either. Of a process that the launcher has started, all are gone.
+  const bounding = Array.from({ length: CAPABILITIES }, (_, capability) => capability)
+    .filter((capability) => rawCall(SYS_PRCTL, PR_CAPBSET_READ, capability) > 0)
+    .map((capability) => ({ number: SYS_PRCTL, arguments: [PR_CAPBSET_DROP, capability] }));
+  const failures = callOnEveryThread([...bounding, ...needed], threads).slice(bounding.length);
   munmap(address, 64);
   for (const [at, { what }] of needed.entries()) {
     if (failures[at] !== 0) throw new HostError(`The jail cannot be closed: ${what} is refused`);

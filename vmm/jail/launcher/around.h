@@ -46,13 +46,32 @@ static bool keep_over_exec(int capability)
 	       prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0) == 0;
 }
 
+/*
+ * Root has its rights over the exec without the bounding set, whose rights are gone for good: to give them up later, each of Node's threads would
+ * have to.
+ */
+static void drop_bounding_early(void)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[2];
+
+	if (syscall(SYS_capget, &header, data) < 0)
+		return;
+	for (int half = 0; half < 2; half++)
+		data[half].inheritable = data[half].permitted;
+	if (syscall(SYS_capset, &header, data) == 0)
+		drop_bounding();
+}
+
 /* False with errno. As root, files of other users have to be opened, which a user namespace with root alone would not allow. */
 static bool enter_namespaces_around(void)
 {
 	const int namespaces = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
 
-	if (has_capability(CAP_SYS_ADMIN))
+	if (has_capability(CAP_SYS_ADMIN)) {
+		drop_bounding_early();
 		return unshare(namespaces) == 0;
+	}
 	return new_user_namespace(namespaces, geteuid(), getegid()) && keep_over_exec(CAP_SYS_ADMIN);
 }
 
