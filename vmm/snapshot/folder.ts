@@ -31,6 +31,8 @@ const PRIVATE_FOLDER = 0o700;
 const PRIVATE_FILE = 0o600;
 const WRITABLE_BY_ALL = 0o002;
 const ROOT = 0;
+/** Whom a user namespace does not know. */
+const OVERFLOW_ID = 65_534;
 /** Of those that stand in the way, so many are named. */
 const NAMED = 3;
 /** O_NONBLOCK: a FIFO by mistake is refused, not waited for; O_NOFOLLOW: a link in the folder leads out of it. */
@@ -185,7 +187,10 @@ export function openSnapshotFile(path: string, maximum = Infinity): { readonly f
     if (stat.uid !== process.geteuid?.() && stat.uid !== ROOT) {
       // Whoever owns it can cut it while a guest has it for its memory.
       throw new SnapshotError(`${path}: belongs to another user (uid ${String(stat.uid)})`, {
-        cure: "make a copy of the folder: cp -r --sparse=always",
+        cure:
+          stat.uid === OVERFLOW_ID
+            ? "make a copy of the folder: cp -r --sparse=always; if it is root's, which a user's jail cannot tell, --jail off does"
+            : "make a copy of the folder: cp -r --sparse=always",
       });
     }
     if ((stat.mode & WRITABLE_BY_ALL) !== 0) {

@@ -9,12 +9,16 @@ const DEVICE = "/dev/kvm";
 /** linux/miscdevice.h: MISC_MAJOR, KVM_MINOR. */
 const KVM_MAJOR = 10;
 const KVM_MINOR = 232;
-/** The id that a user namespace shows for users outside of it (/proc/sys/kernel/overflowgid). */
-const OVERFLOW_GID = 65_534;
+/** The id that a user namespace shows for users outside of it (/proc/sys/kernel/overflowuid, overflowgid). */
+const OVERFLOW_ID = 65_534;
 const GROUP_READ_WRITE = 0o060;
 
 function describe({ files }: HostView, { mode, uid, gid }: FileFacts): string {
-  const owner = `${nameOf(files, "/etc/passwd", uid)}:${nameOf(files, "/etc/group", gid)}`;
+  // In a user namespace, nobody's name is that of all users outside.
+  const isOutside = uid === OVERFLOW_ID && gid === OVERFLOW_ID;
+  const owner = isOutside
+    ? "root or another user"
+    : `${nameOf(files, "/etc/passwd", uid)}:${nameOf(files, "/etc/group", gid)}`;
   return `mode ${mode.toString(8).padStart(4, "0")}, owner ${owner}`;
 }
 
@@ -144,7 +148,7 @@ export const deviceGroup: Check = {
         commands: [here(`sudo usermod -aG ${group} ${user}`), here(`newgrp ${group}`)],
       };
     }
-    const isMapped = facts.gid !== OVERFLOW_GID;
+    const isMapped = facts.gid !== OVERFLOW_ID;
     const option = isMapped ? `--group-add ${String(facts.gid)}` : "--group-add keep-groups";
     return {
       status: "bad",
