@@ -261,6 +261,10 @@ describe("image: archives", function () {
       [config({ config: { Labels: { a: 1 } } }), /Labels: a: 1 is not a text$/],
       [config({ more: { architecture: "arm64" } }), /for linux\/arm64, not for linux\/amd64$/],
       [config({ more: { os: "windows" } }), /for windows\/amd64/],
+      // A terminal must not obey what an image says.
+      [config({ more: { architecture: "\u001b[2Ja" } }), /for linux\/\?\[2Ja, not/],
+      [config({ config: { Labels: { "\u001b]0;": 1 } } }), /Labels: \?\]0;: 1 is not a text$/],
+      [config({ config: { Env: ["\u009b2J\u007f"] } }), /Env: "\\u009b2J\\u007f" is not NAME=VALUE$/],
       [config({ more: { rootfs: { diff_ids: ["sha256:xyz"] } } }), /diff_ids\[0\]: "sha256:xyz" is not a digest/],
       [config({ more: { rootfs: { diff_ids: [] } } }), /1 layers, and the configuration has 0/],
     ];

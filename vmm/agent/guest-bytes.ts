@@ -1,5 +1,6 @@
 // What a caller gives as a string or as bytes, and what a guest gives as bytes: names, arguments, variables.
 import { isUtf8 } from "node:buffer";
+import { withoutControls } from "../config/show.js";
 import { ConfigError } from "../errors.js";
 
 /** Names in a guest are bytes. A string stands for its UTF-8. */
@@ -14,8 +15,7 @@ export function bytesOf(value: GuestBytes): Buffer {
 
 /** For messages, and for what comes from a guest and goes to a terminal. */
 export function shown(value: GuestBytes): string {
-  const text = typeof value === "string" ? value : bytesOf(value).toString("utf8");
-  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, "?");
+  return withoutControls(typeof value === "string" ? value : bytesOf(value).toString("utf8"));
 }
 
 /** The string, if the bytes are UTF-8; with replacement characters otherwise. */

@@ -1,5 +1,5 @@
-// Values in messages: as a caller would write them, never longer than a line, and without running any
-// code of theirs.
+// Values in messages: as a caller would write them, never longer than a line, without running any
+// code of theirs, and without anything that a terminal would obey.
 
 /** Longest piece of a text that a message repeats. */
 const MAX_TEXT = 100;
@@ -10,8 +10,8 @@ export function show(value: unknown): string {
   switch (typeof value) {
     case "string":
       return value.length <= MAX_TEXT
-        ? JSON.stringify(value)
-        : `${JSON.stringify(value.slice(0, MAX_TEXT))}... (${String(value.length)} characters)`;
+        ? quoted(value)
+        : `${quoted(value.slice(0, MAX_TEXT))}... (${String(value.length)} characters)`;
     case "number":
       return Object.is(value, -0) ? "-0" : String(value);
     case "bigint":
@@ -26,6 +26,24 @@ export function show(value: unknown): string {
     default:
       return String(value);
   }
+}
+
+/** What JSON leaves as it is: DEL, control characters of one byte more, those that turn the direction of writing. */
+function quoted(text: string): string {
+  return JSON.stringify(text).replace(
+    /[\x7f-\x9f\p{Cf}\p{Zl}\p{Zp}]/gu,
+    (character) => `\\u${(character.codePointAt(0) ?? 0).toString(16).padStart(4, "0")}`,
+  );
+}
+
+/** Somebody else's word without quotation marks, cut. */
+export function printable(text: string): string {
+  return withoutControls(text.length <= MAX_TEXT ? text : `${text.slice(0, MAX_TEXT)}...`);
+}
+
+/** What a terminal would obey is "?". */
+export function withoutControls(text: string): string {
+  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, "?");
 }
 
 export function showKeys(keys: readonly PropertyKey[]): string {

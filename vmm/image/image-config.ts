@@ -1,5 +1,6 @@
 // What an image says of itself: image-spec v1.1, "Image Configuration"; Docker writes the same with more fields. It comes
 // from whoever built the image.
+import { printable } from "../config/show.js";
 import { ImageError } from "../errors.js";
 import { Json } from "./json.js";
 import type { ImageConfig, ImageLimits } from "./types.js";
@@ -30,7 +31,9 @@ export function readImageConfig(bytes: Uint8Array, limits: ImageLimits): ReadCon
 
 export function checkPlatform(os: string, architecture: string): void {
   if ((os === "" || os === "linux") && (architecture === "" || architecture === "amd64")) return;
-  throw new ImageError(`The image is for ${os === "" ? "linux" : os}/${architecture}, not for linux/amd64`);
+  throw new ImageError(
+    `The image is for ${os === "" ? "linux" : printable(os)}/${printable(architecture)}, not for linux/amd64`,
+  );
 }
 
 function readConfig(config: Json): ImageConfig {

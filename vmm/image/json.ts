@@ -1,5 +1,5 @@
 // JSON that somebody else has written: taken field by field, of the right type, or refused with the place.
-import { show } from "../config/show.js";
+import { printable, show } from "../config/show.js";
 import { ImageError } from "../errors.js";
 
 export class Json {
@@ -34,7 +34,7 @@ export class Json {
   /** A missing field of an object is a missing value. */
   at(name: string): Json {
     const object = this.#object();
-    return new Json(Object.hasOwn(object, name) ? object[name] : undefined, `${this.#path}: ${name}`);
+    return new Json(Object.hasOwn(object, name) ? object[name] : undefined, `${this.#path}: ${printable(name)}`);
   }
 
   /** In Docker's configuration names begin with a capital, in others' with a small letter. */

@@ -5,7 +5,7 @@ import { isAlive } from "../sdk/process-identity.js";
 import { onEndSignals } from "../sys/end-signals.js";
 import { listenForOwner } from "../virtio/backends/unix-listener.js";
 import { messageOf } from "./log.js";
-import type { MonitorReply, MonitorRequest } from "./monitor-messages.js";
+import { requestOf, type MonitorReply, type MonitorRequest } from "./monitor-messages.js";
 import { CONTROL_SOCKET, type Container, type ContainerRecord } from "./state.js";
 
 const MAX_REQUEST_CHARS = 4096;
@@ -43,10 +43,17 @@ function serve(socket: Socket, controlled: Controlled): void {
     text += chunk;
     if (text.length > MAX_REQUEST_CHARS) socket.destroy();
     if (!text.endsWith("\n")) return;
+    // One request a connection; the rest is read and dropped, or the connection would not end.
+    socket.removeAllListeners("data").resume();
     const reply = (answer: MonitorReply): void => {
       socket.end(`${JSON.stringify(answer)}\n`);
     };
-    controlled.answer(JSON.parse(text) as MonitorRequest, reply).catch((error: unknown) => {
+    const request = requestOf(text);
+    if (request === undefined) {
+      reply({ error: "nothing that is known is asked for" });
+      return;
+    }
+    controlled.answer(request, reply).catch((error: unknown) => {
       reply({ error: error instanceof VmmError ? messageOf(error) : String(error) });
     });
   });

@@ -1,7 +1,9 @@
 // What commands and a container's monitor say to each other: one line of JSON, and one as the answer.
 import { createConnection, type Socket } from "node:net";
 import { HostError } from "../errors.js";
+import { objectOf } from "../sdk/monitor-messages.js";
 import { isAlive } from "../sdk/process-identity.js";
+import { ID } from "./container-id.js";
 import { CONTROL_SOCKET, type Container, type ContainerRecord } from "./state.js";
 
 export type MonitorRequest =
@@ -22,8 +24,35 @@ export interface GuestProcessLine {
 export type MonitorReply =
   { readonly error: string } | { readonly ok: true; readonly processes?: readonly GuestProcessLine[] };
 
+/** What a command asks for; undefined for a line that asks for nothing that is known. */
+export function requestOf(line: string): MonitorRequest | undefined {
+  const { start, signal, pause, resume, processes, forget } = objectOf(line) ?? {};
+  if (start === true) return { start };
+  if (pause === true) return { pause };
+  if (resume === true) return { resume };
+  if (processes === true) return { processes };
+  if (typeof signal === "number" && Number.isInteger(signal) && signal >= 0 && signal <= MAX_SIGNAL) return { signal };
+  return typeof forget === "string" && ID.test(forget) ? { forget } : undefined;
+}
+
+/** What a monitor has answered; undefined for a text that is no answer. */
+export function replyOf(text: string): MonitorReply | undefined {
+  const reply = objectOf(text);
+  if (reply === undefined) return undefined;
+  if (typeof reply["error"] === "string") return { error: reply["error"] };
+  const { ok, processes = [] } = reply;
+  const isProcess = (one: unknown): boolean => {
+    if (typeof one !== "object" || one === null) return false;
+    const { pid, parent, command } = one as Partial<GuestProcessLine>;
+    return typeof pid === "number" && typeof parent === "number" && typeof command === "string";
+  };
+  return ok === true && Array.isArray(processes) && processes.every(isProcess) ? (reply as MonitorReply) : undefined;
+}
+
 /** Between two tries to reach a monitor that is not that far yet, `ms`. */
 const RETRY_MS = 4;
+/** SIGRTMAX */
+const MAX_SIGNAL = 64;
 const MAX_REPLY_CHARS = 1024 * 1024;
 
 /** Undefined where the monitor ends without a word. Rejects with HostError for one that has ended before. */
@@ -70,7 +99,7 @@ function answer(socket: Socket, request: MonitorRequest, deadline: number): Prom
     socket.on("error", () => undefined);
     socket.once("close", () => {
       clearTimeout(timer);
-      resolve(text.endsWith("\n") ? (JSON.parse(text) as MonitorReply) : undefined);
+      resolve(text.endsWith("\n") ? replyOf(text) : undefined);
     });
     socket.write(`${JSON.stringify(request)}\n`);
   });

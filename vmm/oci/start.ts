@@ -3,7 +3,7 @@ import { ConfigError, HostError } from "../errors.js";
 import { onlyWord, parseOptions } from "./command-line.js";
 import type { Context } from "./context.js";
 import { runHooks } from "./hooks.js";
-import { askMonitor, type MonitorReply } from "./monitor-messages.js";
+import { askMonitor, replyOf, type MonitorReply } from "./monitor-messages.js";
 import { sendSignal } from "./signal.js";
 import { containerOf, type Container } from "./state.js";
 
@@ -15,7 +15,7 @@ export async function start({ global, log, argv }: Context): Promise<number> {
   const container = containerOf(global.root, onlyWord(words, "start"));
   const answer = options.value("answer");
   if (answer === undefined) await startContainer(log, container);
-  else checkReply(JSON.parse(answer) as MonitorReply);
+  else checkReply(replyOf(answer));
   return 0;
 }
 

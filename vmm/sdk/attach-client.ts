@@ -15,7 +15,7 @@ import {
 import { HostError } from "../errors.js";
 import { ATTACH_STREAM } from "./attach-server.js";
 import { connectAt } from "./connect-at.js";
-import { errorOf, type FailureReport } from "./monitor-messages.js";
+import { errorOf, readFailure, type FailureReport } from "./monitor-messages.js";
 
 export interface AttachHandlers {
   /** Calls `done` once it has been written. */
@@ -107,7 +107,7 @@ export class AttachClient {
 
   #take(type: number, payload: Buffer): void {
     if (type === FAILED) {
-      this.#failure = JSON.parse(payload.toString("utf8")) as FailureReport;
+      this.#failure = readFailure(payload.toString("utf8"));
       return;
     }
     if (type === DONE) {

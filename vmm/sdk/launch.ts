@@ -7,7 +7,14 @@ import { signalNumber } from "../agent/signals.js";
 import { HostError } from "../errors.js";
 import { packageRoot } from "../host/guest-files.js";
 import { stateFolder } from "./state-folder.js";
-import { errorOf, LineReader, REPORT_FD, type MonitorOrder, type MonitorReport } from "./monitor-messages.js";
+import {
+  errorOf,
+  LineReader,
+  readReport,
+  REPORT_FD,
+  type MonitorOrder,
+  type MonitorReport,
+} from "./monitor-messages.js";
 
 /** The hidden command of the command line. */
 export const MONITOR_COMMAND = "monitor";
@@ -115,7 +122,13 @@ function lost(code: number, said: string): never {
 function reports(child: ChildProcess, hooks: LaunchHooks): Promise<{ id: string; restored: boolean }> {
   return new Promise((resolve, reject) => {
     const lines = new LineReader((line) => {
-      const report = JSON.parse(line) as MonitorReport;
+      let report: MonitorReport;
+      try {
+        report = readReport(line);
+      } catch (error) {
+        reject(error instanceof Error ? error : new Error(String(error)));
+        return;
+      }
       if ("notice" in report) hooks.onNotice?.(report.notice);
       else if ("boots" in report) hooks.onBoot?.();
       else if ("ready" in report) resolve(report.ready);

@@ -1,5 +1,13 @@
 // What the process of a VM and the one that has started it tell each other: lines of JSON, by a pipe each way.
-import { ConfigError, ERROR_CODES, ExecError, VmmError, type ErrorCode, type ExecFailure } from "../errors.js";
+import {
+  ConfigError,
+  ERROR_CODES,
+  ExecError,
+  HostError,
+  VmmError,
+  type ErrorCode,
+  type ExecFailure,
+} from "../errors.js";
 import type { VmSpec } from "./vm-spec.js";
 
 /** Descriptor at which the VM's process tells how far it is. */
@@ -43,6 +51,51 @@ export function failureOf(error: unknown): FailureReport {
   }
   if (error instanceof VmmError) return { code: error.code, message: error.message, cure: error.cure };
   return { code: undefined, message: error instanceof Error ? (error.stack ?? error.message) : String(error) };
+}
+
+/** Throws HostError for a line that is none: the process that wrote it serves a guest, and may be in its hands. */
+export function readReport(line: string): MonitorReport {
+  const report = objectOf(line);
+  if (report !== undefined) {
+    if (typeof report["notice"] === "string") return { notice: report["notice"] };
+    if (report["boots"] === true) return { boots: true };
+    const ready = report["ready"] as Partial<Record<string, unknown>> | null | undefined;
+    const { id, restored } = ready ?? {};
+    if (typeof id === "string" && typeof restored === "boolean") return { ready: { id, restored } };
+    if ("failed" in report) return { failed: checkFailure(report["failed"]) };
+  }
+  throw notAReport();
+}
+
+/** The same of a failure alone. */
+export function readFailure(text: string): FailureReport {
+  return checkFailure(objectOf(text));
+}
+
+/** Undefined for what is no JSON, or another value than an object or a list. */
+export function objectOf(text: string): Readonly<Record<string, unknown>> | undefined {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+  return typeof value === "object" && value !== null ? (value as Readonly<Record<string, unknown>>) : undefined;
+}
+
+function checkFailure(value: unknown): FailureReport {
+  if (typeof value !== "object" || value === null) throw notAReport();
+  const { code, message, problems, cure, exec } = value as Readonly<Record<string, unknown>>;
+  const isText = (one: unknown): boolean => one === undefined || typeof one === "string";
+  const isList = Array.isArray(problems) && problems.every((problem) => typeof problem === "string");
+  const isExec = typeof exec === "object" && exec !== null && Array.isArray((exec as Partial<ExecFailure>).command);
+  if (typeof message !== "string" || !isText(code) || !isText(cure)) throw notAReport();
+  if ((problems !== undefined && !isList) || (exec !== undefined && !isExec)) throw notAReport();
+  return value as FailureReport;
+}
+
+function notAReport(): HostError {
+  return new HostError("The VM's process has said what none says");
 }
 
 /** As it was thrown in the other process, as far as it has a code. */

@@ -1,5 +1,6 @@
 // Manifests: what an image consists of. image-spec v1.1, "Image Manifest" and "Image Index"; Docker's distribution has the
 // same under names of its own.
+import { printable } from "../../config/show.js";
 import { ImageError } from "../../errors.js";
 import { digitsOf, Json } from "../json.js";
 import type { ImageLimits } from "../types.js";
@@ -45,7 +46,7 @@ export function readManifest(bytes: Uint8Array, what: string, limits: ImageLimit
   const layers = json.at("layers").list(limits.layers).map(readDescriptor);
   const config = readDescriptor(json.at("config"));
   if (artifact !== "" || !isImageConfig(config.mediaType)) {
-    throw new ImageError(`${what}: no image, but ${artifact === "" ? config.mediaType : artifact}`);
+    throw new ImageError(`${what}: no image, but ${printable(artifact === "" ? config.mediaType : artifact)}`);
   }
   return { is: "image", config, layers };
 }
@@ -84,6 +85,8 @@ export function chooseEntry(entries: readonly IndexEntry[], what: string): Index
   const plain = entries.filter(({ os, architecture }) => os === "" && architecture === "");
   const found = entries.find(fits) ?? (plain.length === 1 ? plain[0] : undefined);
   if (found !== undefined) return found;
-  const there = [...new Set(entries.map(({ os, architecture }) => `${os}/${architecture}`))].slice(0, 20).join(", ");
+  const there = [...new Set(entries.map(({ os, architecture }) => printable(`${os}/${architecture}`)))]
+    .slice(0, 20)
+    .join(", ");
   throw new ImageError(`${what}: nothing for linux/amd64, only for ${there === "" ? "nobody" : there}`);
 }
