@@ -7,7 +7,7 @@ SOURCES := $(shell find vmm devices bench/ladder -name '*.ts') bench/c-flags.ts 
 # What has failed halfway is not there, and is made again.
 .DELETE_ON_ERROR:
 
-.PHONY: help setup test-setup build guest rootfs pack api-docs boot lab doctor check types lint format imports test test-unit test-kvm test-boot test-vtx test-vfio soak firecracker-sdk oci-validation cri fuzz mutants bench clean
+.PHONY: help setup test-setup build guest rootfs pack api-docs boot lab doctor check types lint format imports test test-unit test-kvm test-boot test-vtx test-vfio soak firecracker-sdk oci-validation cri fuzz fuzz-coverage mutants bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
@@ -99,6 +99,9 @@ cri: setup guest build ## a pod by crictl and a containerd of its own, and crite
 
 fuzz: types ## the guest's side at random, for longer than the tests do; FUZZ="--seed N --iters N"
 	@node build/test/fuzz/run.js $(FUZZ)
+
+fuzz-coverage: types ## every parser, by what its inputs reach; SEARCH="--target NAME --seed N --inputs N --keep"
+	@node --expose-gc build/test/fuzz/coverage/run.js $(SEARCH)
 
 mutants: types ## change one operator at random, see whether a test notices; MUTANTS="--seed N --count N --only PATH"
 	@node build/test/mutants/run.js $(MUTANTS)

@@ -15,7 +15,7 @@ export function randomGpa(random: Random, memory: HostileMemory): number {
     case 2:
       return random.value();
     default:
-      return memory.at(random.below(memory.size));
+      return memory.at(random.below(memory.heapSize));
   }
 }
 
@@ -27,14 +27,14 @@ export function writeRandomDescriptor(random: Random, memory: HostileMemory, que
   const length = random.oneIn(3) ? random.value() : 16 * random.below(queue.size + 2);
   const descriptor = { gpa: randomGpa(random, memory), length, flags, next };
   if (random.oneIn(3)) {
-    const table = 16 * random.below(memory.size / 16 - queue.size);
+    const table = 16 * random.below(memory.heapSize / 16 - queue.size);
     queue.writeDescriptor(index, descriptor, memory.at(table, 16 * queue.size));
   } else queue.writeDescriptor(index, descriptor);
 }
 
 /** A table that names itself as an indirect table. */
 function publishIndirectLoop(random: Random, memory: HostileMemory, queue: DriverQueue): void {
-  const gpa = memory.at(16 * random.below(memory.size / 16 - 1), 16);
+  const gpa = memory.at(16 * random.below(memory.heapSize / 16 - 1), 16);
   const head = random.below(queue.size);
   const descriptor = { gpa, length: 16, flags: VIRTQ_DESC_F_INDIRECT, next: 0 };
   queue.writeDescriptor(0, descriptor, gpa);
@@ -59,7 +59,7 @@ export function disturb(random: Random, memory: HostileMemory, queue: DriverQueu
         memory.writeU16(queue.usedEventGpa, random.value() & 0xffff);
         break;
       case 4:
-        memory.writeU8(memory.at(random.below(memory.size)), random.u32() & 0xff);
+        memory.writeU8(memory.at(random.below(memory.heapSize)), random.u32() & 0xff);
         break;
       case 5:
         queue.publish(random.below(queue.size));
@@ -83,7 +83,7 @@ export function publishChain(random: Random, memory: HostileMemory, queue: Drive
       const isLast = position + 1 === count;
       const length = 1 + random.below(random.oneIn(3) ? 0x600 : 32);
       queue.writeDescriptor((start + position) % queue.size, {
-        gpa: memory.at(random.below(memory.size - length), length),
+        gpa: memory.at(random.below(memory.heapSize - length), length),
         length,
         flags: (isLast ? 0 : VIRTQ_DESC_F_NEXT) | (position >= firstWritable ? VIRTQ_DESC_F_WRITE : 0),
         next: (start + position + 1) % queue.size,

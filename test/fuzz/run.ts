@@ -1,6 +1,6 @@
 // make fuzz: runs the fuzzers for longer than the tests do.
-//   node build/test/fuzz/run.js [--target NAME] [--layout flat|split] [--seed N] [--iters N]
-//   node build/test/fuzz/run.js --target NAME --layout flat|split --repro CASE_SEED
+//   node build/test/fuzz/run.js [--target NAME] [--layout flat|split|large] [--seed N] [--iters N]
+//   node build/test/fuzz/run.js --target NAME --layout flat|split|large --repro CASE_SEED
 import { parseArgs } from "node:util";
 import { RAM_LAYOUTS, type RamLayout } from "./hostile-memory.js";
 import { caseSeed, Random } from "./random.js";
@@ -16,12 +16,12 @@ function number(text: string | undefined, name: string): number | undefined {
   return value;
 }
 
-function fuzz(target: FuzzTarget, layout: RamLayout, seed: number, iterations: number): boolean {
+async function fuzz(target: FuzzTarget, layout: RamLayout, seed: number, iterations: number): Promise<boolean> {
   const start = performance.now();
   for (let index = 0; index < iterations; index++) {
     const current = caseSeed(seed, index);
     try {
-      target.run(new Random(current), layout);
+      await target.run(new Random(current), layout);
     } catch (error) {
       console.error(error);
       console.error(
@@ -54,10 +54,11 @@ const layouts = RAM_LAYOUTS.filter((layout) => values.layout === undefined || va
 if (layouts.length === 0) throw new Error(`No layout ${values.layout ?? ""}; there are ${RAM_LAYOUTS.join(", ")}`);
 const repro = number(values.repro, "repro");
 if (repro !== undefined) {
-  for (const target of targets) for (const layout of layouts) target.run(new Random(repro), layout);
+  for (const target of targets) for (const layout of layouts) await target.run(new Random(repro), layout);
 } else {
   const seed = number(values.seed, "seed") ?? Math.floor(performance.timeOrigin) % 2 ** 32;
   const iterations = number(values.iters, "iters") ?? DEFAULT_ITERATIONS;
-  const results = targets.flatMap((target) => layouts.map((layout) => fuzz(target, layout, seed, iterations)));
-  if (results.includes(false)) process.exitCode = 1;
+  for (const target of targets) {
+    for (const layout of layouts) if (!(await fuzz(target, layout, seed, iterations))) process.exitCode = 1;
+  }
 }

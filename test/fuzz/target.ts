@@ -6,7 +6,7 @@ import type { Random } from "./random.js";
 export interface FuzzTarget {
   readonly name: string;
   /** One case, decided by `random` and how RAM lies; throws when something happens that must not. */
-  run(random: Random, layout: RamLayout): void;
+  run(random: Random, layout: RamLayout): void | Promise<void>;
 }
 
 /** Runs `action`, which may find that the driver has broken the protocol, and nothing else. */

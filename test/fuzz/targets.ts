@@ -10,6 +10,7 @@ import { fsTarget } from "./targets/fs.js";
 import { mmdsTarget } from "./targets/mmds.js";
 import { netTarget } from "./targets/net.js";
 import { cpuTarget } from "./targets/cpu.js";
+import { lifeTarget } from "./targets/life.js";
 import { fixupsTarget } from "./targets/fixups.js";
 import { pciTarget } from "./targets/pci.js";
 import { queueTarget } from "./targets/queue.js";
@@ -40,4 +41,5 @@ export const FUZZ_TARGETS: readonly FuzzTarget[] = [
   agentTarget,
   relayTarget,
   imageTarget,
+  lifeTarget,
 ];

@@ -95,7 +95,7 @@ class CheckedDisk extends MemoryDisk {
 }
 
 /** Header, data and status, cut at random; values mostly right. */
-function publishRequest(random: Random, memory: HostileMemory, queue: DriverQueue): void {
+export function publishRequest(random: Random, memory: HostileMemory, queue: DriverQueue): void {
   memory.asGuest(() => {
     const header = memory.at(16 * random.below(RAM / 16 - 1), 16);
     const type = random.oneIn(6) ? random.value() : random.pick([0, 1, 4, 8, 11, 13]);

@@ -57,7 +57,7 @@ class CheckedNet extends MemoryNet {
   }
 }
 
-function publishBuffers(random: Random, memory: HostileMemory, queue: DriverQueue, isWritable: boolean): void {
+export function publishBuffers(random: Random, memory: HostileMemory, queue: DriverQueue, isWritable: boolean): void {
   memory.asGuest(() => {
     const length = random.pick([12, 26, 60, 72, 1526, 2048, random.below(3000)]);
     const buffers: DriverBuffer = { gpa: memory.at(random.below(RAM - length), length), length };

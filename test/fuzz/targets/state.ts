@@ -2,104 +2,29 @@
 // with a StateError or served like one that a guest has brought about, and never more than that.
 import assert from "node:assert/strict";
 import { StateError } from "../../../devices/state.js";
-import { BalloonDevice } from "../../../devices/virtio/balloon/device.js";
-import { BlockDevice } from "../../../devices/virtio/block/device.js";
-import { ConsoleDevice } from "../../../devices/virtio/console/device.js";
 import { VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC } from "../../../devices/virtio/constants.js";
-import type { VirtioDevice } from "../../../devices/virtio/device.js";
 import { VIRTIO_NET_F_MRG_RXBUF } from "../../../devices/virtio/net/constants.js";
-import { FsDevice } from "../../../devices/virtio/fs/device.js";
-import { NetDevice } from "../../../devices/virtio/net/device.js";
-import { RngDevice } from "../../../devices/virtio/rng/device.js";
-import { VsockDevice } from "../../../devices/virtio/vsock/device.js";
-import { FakeFsServer } from "../../helpers/fake-fs-server.js";
 import { FakeLoop } from "../../helpers/fake-loop.js";
-import { FakeStreams } from "../../helpers/fake-streams.js";
-import { MemoryDisk } from "../../helpers/memory-disk.js";
-import { frameOf, MemoryNet } from "../../helpers/memory-net.js";
 import { restoreSaved, saved } from "../../helpers/restored.js";
 import { virtioMachine } from "../../helpers/virtio-machine.js";
 import { disturb, publishChain } from "../hostile-driver.js";
 import { HostileMemory, type RamLayout } from "../hostile-memory.js";
 import { mutateState } from "../mutate-state.js";
 import type { Random } from "../random.js";
+import { subject, SUBJECT_KINDS } from "../subjects.js";
 import type { FuzzTarget } from "../target.js";
 
 const RAM = 0x2_0000;
 const FEATURES = [VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC, VIRTIO_NET_F_MRG_RXBUF, 0, 1];
 /** A turn of each queue of a device, a look at every one included. */
 const MAX_ACCESSES = 200_000;
-const LIMIT = { size: 3, oneTimeBurst: 1, refillTimeMs: 100 };
-
-interface Subject {
-  readonly device: VirtioDevice;
-  /** The host does something. */
-  readonly stir: () => void;
-}
-
-function subject(random: Random, memory: HostileMemory, loop: FakeLoop, kind: number): Subject {
-  const report = (): void => undefined;
-  const rateLimiter = random.oneIn(2) ? { operations: LIMIT, bandwidth: { ...LIMIT, size: 4000 } } : undefined;
-  switch (kind) {
-    case 0: {
-      const backend = new MemoryDisk(memory, 64 * 512);
-      const options = { name: "block0", backend, id: "", blockSize: 512, cache: "writeback", rateLimiter } as const;
-      return { device: new BlockDevice({ ...options, loop, report }), stir: () => undefined };
-    }
-    case 1: {
-      const net = new MemoryNet(memory);
-      const options = { name: "net0", backend: net, mac: Uint8Array.of(2, 0, 0, 0, 0, 1), loop, report };
-      const device = new NetDevice({ ...options, rxRateLimiter: rateLimiter });
-      return { device, stir: () => net.arrive(frameOf(60), frameOf(random.below(3000))) };
-    }
-    case 2: {
-      const streams = new FakeStreams();
-      const device = new VsockDevice({ name: "vsock0", backend: streams, guestCid: 3, loop });
-      return { device, stir: () => streams.open(5)?.events?.data(new Uint8Array(100)) };
-    }
-    case 3: {
-      const host = { transmit: () => !random.oneIn(3), roomAvailable: () => undefined };
-      const device = new ConsoleDevice({ name: "console0", host });
-      return {
-        device,
-        stir: () => {
-          device.receive(new Uint8Array(20));
-          device.outputReady();
-        },
-      };
-    }
-    case 4: {
-      const source = { fill: (bytes: Uint8Array) => void bytes.fill(1) };
-      return { device: new RngDevice({ name: "rng0", source, rateLimiter, loop }), stir: () => undefined };
-    }
-    case 5: {
-      const backend = new FakeFsServer();
-      const device = new FsDevice({ name: "share0", tag: Buffer.from("tag"), backend });
-      const stir = (): void => {
-        const isOdd = backend.queues.some((queue) => {
-          return queue !== undefined && !memory.contains(queue.usedGpa, 6 + 8 * queue.size);
-        });
-        assert.ok(!isOdd, "a server is told of a ring that is not in RAM");
-        device.whyNotSaved();
-        if (random.oneIn(8)) backend.onLost?.();
-      };
-      return { device, stir };
-    }
-    default: {
-      const pages = { release: () => 0, explain: String };
-      const options = { name: "balloon0", pages, pageReporting: true, onStatistics: () => undefined, loop, report };
-      const device = new BalloonDevice(options);
-      return { device, stir: () => void device.requestStatistics() };
-    }
-  }
-}
 
 export const stateTarget: FuzzTarget = {
   name: "state",
   run(random: Random, layout: RamLayout) {
     const memory = new HostileMemory(RAM, random, layout);
     const loop = new FakeLoop();
-    const kind = random.below(7);
+    const kind = random.below(SUBJECT_KINDS);
     const first = subject(random, memory, loop, kind);
     const machine = virtioMachine(first.device, loop, memory, memory.heapGpa);
     const isLive = !random.oneIn(6);

@@ -73,7 +73,7 @@ function writePacket(memory: HostileMemory, gpa: number, fields: Partial<VsockHe
 }
 
 /** Mostly right: a few ports, so that packets meet connections. */
-function publishPacket(random: Random, memory: HostileMemory, queue: DriverQueue): void {
+export function publishPacket(random: Random, memory: HostileMemory, queue: DriverQueue): void {
   memory.asGuest(() => {
     const length = random.pick([0, 0, 1, 100, random.below(3000)]);
     const gpa = memory.at(random.below(RAM - 44 - length), 44 + length);
@@ -96,7 +96,7 @@ function publishPacket(random: Random, memory: HostileMemory, queue: DriverQueue
   });
 }
 
-function publishBuffer(random: Random, memory: HostileMemory, queue: DriverQueue): void {
+export function publishBuffer(random: Random, memory: HostileMemory, queue: DriverQueue): void {
   memory.asGuest(() => {
     const length = random.oneIn(20) ? random.below(60) : random.pick([45, 100, 4096]);
     const index = random.below(queue.size);
