@@ -62,7 +62,10 @@ export const TRIES: Readonly<Record<string, Try>> = {
   "a call goes another way, of 32 bits": { call: "writev" },
   "a call goes another way, of x32": { call: "unknown" },
   "the handler of refused calls is taken away": { call: "socket" },
-  "another thread makes a socket": { call: "socket", thread: "node" },
+  "another thread makes a socket": { call: "socket", thread: "pool" },
+  "a thread of the pool runs a vCPU": { call: "ioctl", thread: "pool" },
+  "a thread of the pool signals another": { call: "tgkill", thread: "pool" },
+  "a thread of the pool makes a timer": { call: "timer_create", thread: "pool" },
 };
 
 /** Its memory: 8 bytes at an address that is mapped in every program of ours. */

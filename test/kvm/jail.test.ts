@@ -24,12 +24,24 @@ import { withPrivateDev } from "../helpers/private-dev.js";
 import { bootWords, run, start, type Ended } from "../helpers/program.js";
 import { skip } from "../helpers/skip.js";
 
+/** What the main thread may do. */
+const OF_MAIN: Readonly<Record<string, string>> = {
+  "a descriptor is made": "eventfd2",
+  "a timer is made": "timer_create",
+  "a file that is open is written": "pwrite64",
+  "a file that is open is read": "pread64",
+  "an interrupt is wired": "ioctl",
+  "a handler of signals is set": "rt_sigaction",
+};
+
 const EXIT_JAIL = 148;
 
 describe("kvm: jail", function () {
   this.timeout(120_000);
   let folder = "";
   let kernel: MiniKernel;
+  /** Its vCPU gets a thread of its own. */
+  let longKernel: MiniKernel;
   const names = Object.keys(TRIES);
 
   before(function () {
@@ -37,22 +49,25 @@ describe("kvm: jail", function () {
     if (reason !== undefined) skip(this, reason);
     folder = mkdtempSync(join(tmpdir(), "vmlet-jail-"));
     kernel = miniKernel(asm.print("up\n"), asm.spin());
+    longKernel = miniKernel(asm.milestone(123), asm.spin());
   });
 
   after(() => {
     if (folder === "") return;
     kernel.remove();
+    longKernel.remove();
     rmSync(folder, { recursive: true });
   });
 
-  async function attack(mode: string, names: readonly string[]): Promise<Ended> {
+  async function attack(mode: string, names: readonly string[], thread = "main"): Promise<Ended> {
     const victim = start(["sleep", "1000"]);
     const file = join(folder, "file");
     writeFileSync(file, "");
     // Of a try that has failed.
     for (const made of ["file.folder", "file.link"]) rmSync(join(folder, made), { recursive: true, force: true });
-    const env = attackEnvironment(names, victim.pid, file);
-    const ended = await run(bootWords(kernel.path, "--quiet", "--jail", mode), { env }, 100_000);
+    const env = { ...attackEnvironment(names, victim.pid, file), VMLET_THREAD: thread };
+    const { path } = thread === "vcpu" ? longKernel : kernel;
+    const ended = await run(bootWords(path, "--quiet", "--jail", mode), { env }, 100_000);
     victim.child.kill("SIGKILL");
     await victim.ended;
     return ended;
@@ -91,6 +106,22 @@ describe("kvm: jail", function () {
     });
   }
 
+  it("a vCPU's thread makes the calls that a vCPU needs, and not those of the main thread, which may make them", async () => {
+    const all = [...Object.keys(OF_MAIN), "a vCPU is run"];
+    const reached = all.map((name) => `${name}: reached`).join("\n");
+    for (const [mode, thread] of [
+      ["off", "vcpu"],
+      ["on", "main"],
+      ["strict", "main"],
+    ] as const) {
+      const { status, stdout, stderr } = await attack(mode, all, thread);
+      assert.deepEqual([stdout.trim(), status, stderr], [reached, 0, ""], `${mode} ${thread}`);
+    }
+    // It may run vCPUs, and is refused the line that tells so.
+    for (const [name, call] of Object.entries({ ...OF_MAIN, "a vCPU is run": "write" }))
+      assert.deepEqual(await attack("strict", [name], "vcpu"), refused(call, "vcpu"), name);
+  });
+
   it("a process that is sealed goes on with what it has open: output, metrics, a report, threads that begin later", async () => {
     const [metrics, report] = [join(folder, "metrics"), join(folder, "report")];
     const guest = miniKernel(asm.print("up\n"), asm.milestone(123), asm.spin());
@@ -112,7 +143,10 @@ describe("kvm: jail", function () {
         await vm.until("up");
         // Until a thread of its own runs each vCPU, and two lines of metrics are there.
         while (readFileSync(metrics, "utf8").split("\n").length < 5 && vm.child.exitCode === null) await sleep(200);
+        const kinds = new Map<string, number>();
         for (const thread of readdirSync(`/proc/${String(vm.pid)}/task`)) {
+          const name = readFileSync(`/proc/${String(vm.pid)}/task/${thread}/comm`, "latin1").trim();
+          kinds.set(name, (kinds.get(name) ?? 0) + 1);
           const state = readFileSync(`/proc/${String(vm.pid)}/task/${thread}/status`, "latin1");
           for (const [field, value] of [
             ["NoNewPrivs", "1"],
@@ -125,6 +159,7 @@ describe("kvm: jail", function () {
             assert.equal(Number(`0x${found}`), Number(value), `${mode}: ${field} of thread ${thread}`);
           }
         }
+        assert.deepEqual([kinds.get("vcpu"), kinds.get("pool")], [2, 4], mode);
         vm.child.kill("SIGTERM");
         const { status, stderr } = await vm.ended;
         assert.deepEqual([status, stderr], [143, ""], mode);

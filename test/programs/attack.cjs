@@ -3,6 +3,7 @@
 // that may go.
 "use strict";
 const fs = require("node:fs");
+const threads = require("node:worker_threads");
 
 const koffi = { exports: {} };
 process.dlopen(koffi, process.env.VMLET_KOFFI);
@@ -108,6 +109,17 @@ const ATTACKS = {
     return raw(41, 2, 1, 0);
   },
   "another thread makes a socket": () => onThread(41, 2, 1, 0),
+  // What another kind of thread does all the time, with an answer of the kernel's here.
+  "a vCPU is run": () => looked(raw(16, zeroFd, 0xae80, 0), ENOTTY),
+  "a thread of the pool runs a vCPU": () => onThread(16, zeroFd, 0xae80, 0).then((result) => Math.min(0, result + 1)),
+  "a thread of the pool signals another": () => onThread(234, process.pid, process.pid, 0),
+  "a thread of the pool makes a timer": () => onThread(222, 1, 0, words64([0], 256)),
+  "a descriptor is made": () => raw(290, 0, 0),
+  "a timer is made": () => raw(222, 1, 0, words64([0], 256)),
+  "a file that is open is written": () => raw(18, zeroFd, page, 8, 0),
+  "a file that is open is read": () => raw(17, zeroFd, page, 8, 0),
+  "an interrupt is wired": () => looked(raw(16, zeroFd, 0x4020ae76, page), ENOTTY),
+  "a handler of signals is set": () => raw(13, 40, 0, 0, 8),
 };
 
 async function attack(name) {
@@ -126,8 +138,28 @@ async function attackAll(names) {
   raw(231, 0);
 }
 
-const { write } = fs;
-fs.write = () => {
-  fs.write = write;
-  void attackAll(JSON.parse(process.env.VMLET_ATTACKS));
-};
+const names = JSON.parse(process.env.VMLET_ATTACKS);
+if (process.env.VMLET_THREAD === "vcpu") {
+  const { Worker } = threads;
+  threads.Worker = class extends Worker {
+    constructor(program, options) {
+      super(program, { ...options, execArgv: ["--require", __filename] });
+    }
+  };
+  // A thread that runs the first vCPU looks at the time when it begins.
+  if (!threads.isMainThread)
+    process.hrtime.bigint = () => {
+      // It turns no loop any more.
+      for (const name of names) {
+        const result = ATTACKS[name]();
+        fs.writeSync(1, `${name}: ${result < 0 ? `errno ${errno()}` : "reached"}\n`);
+      }
+      raw(231, 0);
+    };
+} else if (threads.isMainThread) {
+  const { write } = fs;
+  fs.write = () => {
+    fs.write = write;
+    void attackAll(names);
+  };
+}

@@ -19,11 +19,11 @@ const THREAD = 0x003d_0f00n;
 
 describe("jail: filter", () => {
   const programs: Readonly<Record<Phase, Uint8Array>> = {
-    running: compileFilter(allowedCalls("running", PID, NO_NEEDS)),
-    complete: compileFilter(allowedCalls("complete", PID, NO_NEEDS)),
+    running: compileFilter(allowedCalls("main", "running", PID, NO_NEEDS)),
+    complete: compileFilter(allowedCalls("main", "complete", PID, NO_NEEDS)),
   };
   const withNeed = (need: keyof Needs): Uint8Array =>
-    compileFilter(allowedCalls("complete", PID, { ...NO_NEEDS, [need]: true }));
+    compileFilter(allowedCalls("main", "complete", PID, { ...NO_NEEDS, [need]: true }));
   const ioctlAnswer = (program: Uint8Array, request: number): number =>
     runFilter(program, { number: numberOf("ioctl"), arguments: [3n, BigInt(request)] });
   const answer = (phase: Phase, name: string, ...given: readonly (number | bigint)[]): number =>
@@ -64,7 +64,7 @@ describe("jail: filter", () => {
       mknodat chmod fchmod fchmodat chown fchown lchown truncate mount umount2 pivot_root chroot open_tree move_mount fsopen
       unshare setns setuid setgid setresuid setgroups capset keyctl add_key request_key bpf perf_event_open userfaultfd
       memfd_create memfd_secret open_by_handle_at openat2 pidfd_open pidfd_getfd pidfd_send_signal tkill rt_sigqueueinfo
-      rt_tgsigqueueinfo kexec_load init_module finit_module seccomp personality setrlimit setpriority sched_setscheduler
+      rt_tgsigqueueinfo kexec_load init_module finit_module personality setrlimit setpriority sched_setscheduler
       sched_setaffinity ioperm iopl swapon reboot sethostname acct quotactl syslog dup2 dup3 sendfile splice vmsplice tee
       process_madvise io_uring_enter io_uring_register shmget shmat semget msgget mq_open inotify_init1 fanotify_init
       modify_ldt arch_prctl setxattr fsetxattr utimensat landlock_create_ruleset landlock_restrict_self mseal`;
@@ -75,6 +75,30 @@ describe("jail: filter", () => {
     for (const name of ["open", "openat", "access", "faccessat2", "stat", "lstat", "newfstatat", "readlink"]) {
       assert.equal(answer("running", name), ERRNO | EACCES, name);
       assert.equal(answer("complete", name), SECCOMP_RET_TRAP, name);
+    }
+  });
+
+  it("threads that begin later take calls from themselves, and from nobody else", () => {
+    assert.equal(answer("running", "seccomp", 1, 4, 0), ALLOW);
+    // SECCOMP_SET_MODE_STRICT, all threads at once, a log, somebody who answers for the kernel.
+    for (const [operation, flags] of [
+      [0, 0],
+      [1, 0],
+      [1, 1],
+      [1, 5],
+      [1, 2],
+      [1, 8],
+      [1, 12],
+      [2, 0],
+      [3, 0],
+    ])
+      assert.equal(answer("running", "seccomp", operation ?? 0, flags ?? 0, 0), SECCOMP_RET_TRAP);
+    assert.equal(answer("running", "seccomp", 1, 0x1_0000_0004, 0), SECCOMP_RET_TRAP);
+    assert.equal(answer("complete", "seccomp", 1, 4, 0), SECCOMP_RET_TRAP);
+    for (const kind of ["vcpu", "pool", "node"] as const) {
+      const program = compileFilter(allowedCalls(kind, "running", PID, NO_NEEDS));
+      for (const name of ["seccomp", "clone"])
+        assert.equal(runFilter(program, { number: numberOf(name), arguments: [1n, 4n, 0n] }), SECCOMP_RET_TRAP);
     }
   });
 

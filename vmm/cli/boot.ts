@@ -33,6 +33,7 @@ export async function boot(argv: readonly string[], { isRehearsal = false } = {}
     print(BOOT_HELP);
     return 0;
   }
+  if (options.jail !== "off") (await import("../jail/threads.js")).noteThreads();
   if (options.configFile !== undefined) return bootConfigured(options, options.configFile);
   if (options.vfio.length > 0 && options.fromTemplate) {
     throw new UsageError("vmlet boot: --vfio and --from-template contradict each other: such a guest cannot be saved");

@@ -1,5 +1,6 @@
-// What a sealed monitor may still ask of the kernel: descriptors that are open, memory, its own threads, clocks, and the requests that a
-// running VM makes of KVM. No list of what is dangerous: what is not here is refused. Found by running the tests under strace, on Node 20.
+// What each thread of a sealed monitor may still ask of the kernel: descriptors that are open, memory, its own threads, clocks, and the requests
+// that a running VM makes of KVM. No list of what is dangerous: what is not here is refused. Found by running the tests under strace, on
+// Node 20.
 import {
   KVM_CHECK_EXTENSION,
   KVM_GET_API_VERSION,
@@ -56,19 +57,23 @@ import {
 } from "../sys/vhost-abi.js";
 import type { Rule } from "./filter.js";
 import type { Needs } from "./needs.js";
+import { SECCOMP_FILTER_FLAG_SPEC_ALLOW, SECCOMP_SET_MODE_FILTER } from "./thread-filter.js";
+import type { ThreadKind } from "./threads.js";
 
 const EACCES = 13;
 const ENOSYS = 38;
 
-/** Of a VM that runs: nothing that makes another one, or shows a guest other memory. */
-const KVM_REQUESTS = [
+/** A vCPU's own, and interrupts. */
+const VCPU_REQUESTS = [
   ...[KVM_RUN, KVM_GET_REGS, KVM_SET_REGS, KVM_GET_SREGS, KVM_SET_SREGS, KVM_GET_MP_STATE, KVM_SET_MP_STATE],
   ...[KVM_GET_MSRS, KVM_SET_MSRS, KVM_SET_FPU, KVM_GET_XSAVE, KVM_SET_XSAVE, KVM_GET_XSAVE2, KVM_GET_XCRS],
   ...[KVM_SET_XCRS, KVM_GET_LAPIC, KVM_SET_LAPIC, KVM_GET_DEBUGREGS, KVM_SET_DEBUGREGS, KVM_GET_VCPU_EVENTS],
   ...[KVM_SET_VCPU_EVENTS, KVM_SET_GUEST_DEBUG, KVM_GET_TSC_KHZ, KVM_KVMCLOCK_CTRL, KVM_TRANSLATE, KVM_NMI],
-  ...[KVM_IRQFD, KVM_IOEVENTFD, KVM_IRQ_LINE, KVM_SIGNAL_MSI, KVM_GET_IRQCHIP, KVM_GET_PIT2, KVM_GET_CLOCK],
-  KVM_SET_CLOCK,
+  ...[KVM_IRQ_LINE, KVM_SIGNAL_MSI],
 ];
+
+/** Of a VM that runs: nothing that makes another one, or shows a guest other memory. */
+const VM_REQUESTS = [KVM_IRQFD, KVM_IOEVENTFD, KVM_GET_IRQCHIP, KVM_GET_PIT2, KVM_GET_CLOCK, KVM_SET_CLOCK];
 
 /** A driver has set its queues up, or lets go of them. Whose they are, and what memory they lie in, is settled. */
 const VHOST_REQUESTS = [
@@ -128,7 +133,8 @@ const SNAPSHOT_REQUESTS = [
 
 function requestsOf({ tap, vhost, messages, vfio, listens }: Needs): number[] {
   return [
-    ...KVM_REQUESTS,
+    ...VCPU_REQUESTS,
+    ...VM_REQUESTS,
     ...DESCRIPTOR_REQUESTS,
     ...(tap ? [TUNSETOFFLOAD] : []),
     ...(vhost ? VHOST_REQUESTS : []),
@@ -150,56 +156,118 @@ const HELPER_CALLS: readonly Rule[] = [
   { calls: ["recvfrom"], when: [{ argument: 4, values: [0], isWide: true }] },
 ];
 
-function base(pid: number, needs: Needs): Rule[] {
+/** What any code does: it takes turns, has memory, knows the time and itself, hears of signals, and ends. */
+const EVERYBODY: readonly Rule[] = [
+  { calls: ["futex", "sched_yield", "membarrier", "rseq", "set_robust_list", "set_tid_address", "restart_syscall"] },
+  // V8 makes its machine code executable by mprotect. No file becomes memory any more.
+  {
+    calls: ["mmap"],
+    when: [
+      { argument: 3, mask: MAP_ANONYMOUS, values: [MAP_ANONYMOUS] },
+      { argument: 2, mask: PROT_EXEC, values: [0] },
+    ],
+  },
+  { calls: ["munmap", "mremap", "mprotect", "madvise", "brk", "pkey_alloc", "pkey_free", "pkey_mprotect"] },
+  { calls: ["clock_gettime", "clock_getres", "clock_nanosleep", "nanosleep", "gettimeofday", "time"] },
+  { calls: ["getrandom", "getpid", "gettid", "getppid", "getuid", "geteuid", "getgid", "getegid", "getpgrp"] },
+  { calls: ["capget", "uname", "sysinfo", "getcpu", "sched_getaffinity", "getrusage", "getrlimit"] },
+  { calls: ["rt_sigprocmask", "rt_sigreturn", "sigaltstack"] },
+  { calls: ["prctl"], when: [{ argument: 0, values: [PR_SET_NAME, PR_GET_NAME, PR_SET_VMA] }] },
+  { calls: ["close", "exit", "exit_group"] },
+  // Whoever gets this asks another way: statx for fstat, clone3 for clone.
+  { calls: ["statx", "clone3", "io_uring_setup"], errno: ENOSYS },
+];
+
+/**
+ * libuv wakes another thread by 8 bytes for an eventfd, and hears of it by a read with room for 1024, or for 8. Whatever thread takes a
+ * signal of this process's passes it on by 16 bytes, with one in a pipe before and after.
+ */
+const WAKE_UPS: readonly Rule[] = [
+  { calls: ["write"], when: [{ argument: 2, values: [1, 8, 16], isWide: true }] },
+  { calls: ["read"], when: [{ argument: 2, values: [1, 8, 1024], isWide: true }] },
+];
+
+/** Of a thread that does not otherwise write to descriptors: the line about a call that is refused, with the terminal as it was. */
+const LAST_WORDS: readonly Rule[] = [
+  { calls: ["write"], when: [{ argument: 0, values: [2] }] },
+  {
+    calls: ["ioctl"],
+    when: [
+      { argument: 0, values: [0] },
+      { argument: 1, values: [TCSETS] },
+    ],
+  },
+];
+
+const POLLING: readonly Rule[] = [{ calls: ["poll", "ppoll", "epoll_wait", "epoll_pwait", "epoll_ctl"] }];
+
+const FILES: readonly Rule[] = [
+  { calls: ["read", "write", "readv", "writev", "pread64", "pwrite64", "preadv", "pwritev", "preadv2", "pwritev2"] },
+  { calls: ["lseek", "fsync", "fdatasync", "fallocate", "ftruncate", "fstat"] },
+];
+
+/** Signals for this process alone. */
+function ownSignals(pid: number): Rule[] {
+  return [{ calls: ["tgkill", "kill"], when: [{ argument: 0, values: [pid] }] }];
+}
+
+function mainCalls(pid: number, needs: Needs): Rule[] {
   return [
     { calls: ["ioctl"], when: [{ argument: 1, values: requestsOf(needs) }] },
-    { calls: ["read", "write", "readv", "writev", "pread64", "pwrite64", "preadv", "pwritev", "preadv2", "pwritev2"] },
-    { calls: ["lseek", "fsync", "fdatasync", "fallocate", "ftruncate", "fstat", "close"] },
-    { calls: ["poll", "ppoll", "epoll_wait", "epoll_pwait", "epoll_ctl", "eventfd2", "pipe2", "epoll_create1"] },
+    ...FILES,
+    ...POLLING,
+    ...EVERYBODY,
+    ...ownSignals(pid),
+    { calls: ["eventfd2", "pipe2", "epoll_create1"] },
     {
       calls: ["fcntl"],
       when: [{ argument: 1, values: [F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_OFD_GETLK, F_OFD_SETLK] }],
     },
-    { calls: ["futex", "sched_yield", "membarrier", "rseq", "set_robust_list", "set_tid_address", "restart_syscall"] },
-    // V8 makes its machine code executable by mprotect. No file becomes memory any more.
-    {
-      calls: ["mmap"],
-      when: [
-        { argument: 3, mask: MAP_ANONYMOUS, values: [MAP_ANONYMOUS] },
-        { argument: 2, mask: PROT_EXEC, values: [0] },
-      ],
-    },
-    { calls: ["munmap", "mremap", "mprotect", "madvise", "brk", "pkey_alloc", "pkey_free", "pkey_mprotect"] },
-    { calls: ["clock_gettime", "clock_getres", "clock_nanosleep", "nanosleep", "gettimeofday", "time"] },
     { calls: ["timer_create", "timer_settime", "timer_gettime", "timer_delete"] },
-    { calls: ["getrandom", "getpid", "gettid", "getppid", "getuid", "geteuid", "getgid", "getegid", "getpgrp"] },
-    { calls: ["capget", "uname", "sysinfo", "getcpu", "sched_getaffinity", "getrusage", "getrlimit"] },
     { calls: ["prlimit64"], when: [{ argument: 2, values: [0], isWide: true }] },
     { calls: ["rt_sigaction"], when: [{ argument: 0, values: OTHER_SIGNALS }] },
     // Node gives every signal its default action when it ends: it hears that it has.
     { calls: ["rt_sigaction"], when: [{ argument: 0, values: [SIGSYS] }], errno: 0 },
-    { calls: ["rt_sigprocmask", "rt_sigreturn", "sigaltstack"] },
     // For its own children.
     { calls: ["wait4"] },
-    // Signals for this process alone.
-    { calls: ["tgkill", "kill"], when: [{ argument: 0, values: [pid] }] },
-    { calls: ["prctl"], when: [{ argument: 0, values: [PR_SET_NAME, PR_GET_NAME, PR_SET_VMA] }] },
-    { calls: ["exit", "exit_group"] },
     ...(needs.helpers ? HELPER_CALLS : []),
     ...(needs.listens ? LISTEN_CALLS : []),
-    // Whoever gets this asks another way: statx for fstat, clone3 for clone.
-    { calls: ["statx", "clone3", "io_uring_setup"], errno: ENOSYS },
   ];
 }
 
-/** What begins a thread, and what Node and V8 look for then: they do without. */
+function vcpuCalls(pid: number): Rule[] {
+  return [
+    { calls: ["ioctl"], when: [{ argument: 1, values: VCPU_REQUESTS }] },
+    ...WAKE_UPS,
+    ...LAST_WORDS,
+    ...POLLING,
+    ...EVERYBODY,
+    ...ownSignals(pid),
+  ];
+}
+
+const POOL_CALLS: readonly Rule[] = [...FILES, ...LAST_WORDS, ...EVERYBODY];
+
+const NODE_CALLS: readonly Rule[] = [...WAKE_UPS, ...LAST_WORDS, ...POLLING, ...EVERYBODY];
+
+/** What Node and V8 look for when a thread begins: they do without. */
+const PATHS: Rule = {
+  calls: ["openat", "open", "access", "faccessat", "faccessat2", "readlink", "newfstatat", "stat", "lstat"],
+  errno: EACCES,
+};
+
+/** What begins a thread, and takes from it what it does not need. */
 const THREAD_START: readonly Rule[] = [
   { calls: ["clone"], when: [{ argument: 0, mask: ~CLONE_DETACHED, values: [THREAD_FLAGS] }] },
   // Node does not begin a thread without the name of the current folder.
   { calls: ["getcwd"] },
+  // One filter more, for the calling thread, without a descriptor that would answer for the kernel: calls can only become fewer.
   {
-    calls: ["openat", "open", "access", "faccessat", "faccessat2", "readlink", "newfstatat", "stat", "lstat"],
-    errno: EACCES,
+    calls: ["seccomp"],
+    when: [
+      { argument: 0, values: [SECCOMP_SET_MODE_FILTER], isWide: true },
+      { argument: 1, values: [SECCOMP_FILTER_FLAG_SPEC_ALLOW], isWide: true },
+    ],
   },
 ];
 
@@ -209,7 +277,19 @@ const THREAD_START: readonly Rule[] = [
  */
 export type Phase = "running" | "complete";
 
-/** `pid` is this process's. */
-export function allowedCalls(phase: Phase, pid: number, needs: Needs): Rule[] {
-  return [...base(pid, needs), ...(phase === "running" ? THREAD_START : [])];
+/** Of a thread of that kind. A thread that begins later has what `main` has until it gives it up. `pid` is this process's. */
+export function allowedCalls(kind: ThreadKind, phase: Phase, pid: number, needs: Needs): readonly Rule[] {
+  const later = phase === "running" ? [PATHS] : [];
+  switch (kind) {
+    case "main":
+      return [...mainCalls(pid, needs), ...(phase === "running" ? THREAD_START : []), ...later];
+    case "vcpu":
+      return [...vcpuCalls(pid), ...later];
+    case "pool":
+      return [...POOL_CALLS, ...later];
+    case "node":
+      return NODE_CALLS;
+    case "any":
+      return [...FILES, ...vcpuCalls(pid), ...later];
+  }
 }

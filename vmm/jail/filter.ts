@@ -4,14 +4,12 @@
 import {
   AND,
   AUDIT_ARCH_X86_64,
-  encodeProgram,
   JUMP_IF_EQUAL,
   JUMP_IF_GREATER_OR_EQUAL,
   LOAD_WORD,
   MAX_JUMP,
   RETURN,
   SECCOMP_DATA,
-  type SockFilter,
 } from "../sys/sock-filter.js";
 import { numberOf } from "./system-calls.js";
 
@@ -44,64 +42,84 @@ export interface Rule {
   readonly errno?: number;
 }
 
-interface Instruction {
-  readonly code: number;
-  readonly k: number;
-  /** Where to go on if so and if not: instructions to leave out, or the end of this rule. */
-  readonly ifSo: number | "miss";
-  readonly ifNot: number | "miss";
+/** Where a jump goes that a condition which does not hold takes: it is put in when the rule's end is known. */
+const MISS = MAX_JUMP;
+const JUMP_IF_SO_SHIFT = 16;
+const JUMP_IF_NOT_SHIFT = 24;
+
+/** struct sock_filter as two words: code, jumps; k. A start waits for this, in code that has never run: it makes no objects. */
+class Code {
+  readonly #words: number[] = [];
+
+  get length(): number {
+    return this.#words.length / 2;
+  }
+
+  emit(code: number, k: number, ifSo = 0, ifNot = 0): void {
+    if (ifSo > MAX_JUMP || ifNot > MAX_JUMP) throw new Error("A jump too far");
+    this.#words.push((code | (ifSo << JUMP_IF_SO_SHIFT) | (ifNot << JUMP_IF_NOT_SHIFT)) >>> 0, k >>> 0);
+  }
+
+  /** Jumps of that condition to MISS, from instruction `from` on, go to the end of what is there now. */
+  missTo(from: number): void {
+    for (let at = from; at < this.length; at++) {
+      const word = this.#words[2 * at] ?? 0;
+      const isJump = (word & 0xffff) === JUMP_IF_EQUAL;
+      if (!isJump || word >>> JUMP_IF_NOT_SHIFT !== MISS) continue;
+      const distance = this.length - at - 1;
+      if (distance >= MISS) throw new Error("A jump too far");
+      this.#words[2 * at] = ((word & 0x00ff_ffff) | (distance << JUMP_IF_NOT_SHIFT)) >>> 0;
+    }
+  }
+
+  bytes(): Uint8Array {
+    return new Uint8Array(Uint32Array.from(this.#words).buffer);
+  }
 }
 
-const step = (code: number, k: number): Instruction => ({ code, k, ifSo: 0, ifNot: 0 });
-
-function conditionCode({ argument, mask, values, isWide = false }: Condition): Instruction[] {
+function emitCondition(code: Code, { argument, mask, values, isWide = false }: Condition): void {
   const low = SECCOMP_DATA.args + 8 * argument;
-  const wide = isWide
-    ? [step(LOAD_WORD, low + 4), { ...step(JUMP_IF_EQUAL, 0), ifNot: "miss" } satisfies Instruction]
-    : [];
-  const compared = values.map((value, at): Instruction => {
+  if (isWide) {
+    code.emit(LOAD_WORD, low + 4);
+    code.emit(JUMP_IF_EQUAL, 0, 0, MISS);
+  }
+  code.emit(LOAD_WORD, low);
+  if (mask !== undefined) code.emit(AND, mask);
+  for (let at = 0; at < values.length; at++) {
     const after = values.length - at - 1;
-    return { code: JUMP_IF_EQUAL, k: value >>> 0, ifSo: after, ifNot: after === 0 ? "miss" : 0 };
-  });
-  return [...wide, step(LOAD_WORD, low), ...(mask === undefined ? [] : [step(AND, mask >>> 0)]), ...compared];
+    code.emit(JUMP_IF_EQUAL, values[at] ?? 0, after, after === 0 ? MISS : 0);
+  }
 }
 
 /** The accumulator has the call's number before and after it, unless it returns. */
-function ruleCode(number: number, { when = [], errno }: Rule): Instruction[] {
+function emitRule(code: Code, { calls, when = [], errno }: Rule): void {
   const action = errno === undefined ? SECCOMP_RET_ALLOW : SECCOMP_RET_ERRNO | errno;
-  const body = [...when.flatMap(conditionCode), step(RETURN, action)];
+  for (let at = 0; at < calls.length; at++) {
+    const left = calls.length - at - 1;
+    code.emit(JUMP_IF_EQUAL, numberOf(calls[at] ?? ""), left, left === 0 ? MISS : 0);
+  }
+  const from = code.length - 1;
+  const isAlways = when.length === 0;
+  for (const condition of when) emitCondition(code, condition);
+  code.emit(RETURN, action);
+  code.missTo(isAlways ? from : from + 1);
+  if (isAlways) return;
   // Behind a look at arguments, the number has to be there again for the next rule.
-  const tail = when.length === 0 ? [] : [step(LOAD_WORD, SECCOMP_DATA.nr)];
-  const whole: Instruction[] = [
-    { code: JUMP_IF_EQUAL, k: number, ifSo: 0, ifNot: body.length + tail.length },
-    ...body,
-    ...tail,
-  ];
-  const miss = whole.length - tail.length;
-  return whole.map((one, at) => ({
-    ...one,
-    ifSo: one.ifSo === "miss" ? miss - at - 1 : one.ifSo,
-    ifNot: one.ifNot === "miss" ? miss - at - 1 : one.ifNot,
-  }));
+  code.emit(LOAD_WORD, SECCOMP_DATA.nr);
+  code.missTo(from);
 }
 
 /** struct sock_filter, 8 bytes each. Calls of another architecture, and all that no rule allows, are trapped. */
 export function compileFilter(rules: readonly Rule[]): Uint8Array {
-  const program: Instruction[] = [
-    step(LOAD_WORD, SECCOMP_DATA.arch),
-    { code: JUMP_IF_EQUAL, k: AUDIT_ARCH_X86_64, ifSo: 1, ifNot: 0 },
-    step(RETURN, SECCOMP_RET_TRAP),
-    step(LOAD_WORD, SECCOMP_DATA.nr),
-    { code: JUMP_IF_GREATER_OR_EQUAL, k: X32_SYSCALL_BIT, ifSo: 0, ifNot: 1 },
-    step(RETURN, SECCOMP_RET_TRAP),
-    ...rules.flatMap((rule) => rule.calls.flatMap((call) => ruleCode(numberOf(call), rule))),
-    step(RETURN, SECCOMP_RET_TRAP),
-  ];
-  if (program.length > MOST_INSTRUCTIONS) throw new Error(`A filter of ${String(program.length)} instructions`);
-  return encodeProgram(
-    program.map(({ code, k, ifSo, ifNot }): SockFilter => {
-      if (ifSo === "miss" || ifNot === "miss" || Math.max(ifSo, ifNot) > MAX_JUMP) throw new Error("A jump too far");
-      return { code, k, ifSo, ifNot };
-    }),
-  );
+  const code = new Code();
+  code.emit(LOAD_WORD, SECCOMP_DATA.arch);
+  code.emit(JUMP_IF_EQUAL, AUDIT_ARCH_X86_64, 1, 0);
+  code.emit(RETURN, SECCOMP_RET_TRAP);
+  code.emit(LOAD_WORD, SECCOMP_DATA.nr);
+  code.emit(JUMP_IF_GREATER_OR_EQUAL, X32_SYSCALL_BIT, 0, 1);
+  code.emit(RETURN, SECCOMP_RET_TRAP);
+  for (const rule of rules) emitRule(code, rule);
+  code.emit(RETURN, SECCOMP_RET_TRAP);
+  if (code.length > MOST_INSTRUCTIONS) throw new Error(`A filter of ${String(code.length)} instructions`);
+  return code.bytes();
 }

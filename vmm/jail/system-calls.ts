@@ -51,9 +51,11 @@ export const SYSTEM_CALLS: readonly (string | undefined)[] = [
   ...wordsOf(COMMON),
 ];
 
+const numbers = new Map<string | undefined, number>(SYSTEM_CALLS.map((name, number) => [name, number]));
+
 /** Throws for a name that is none. */
 export function numberOf(name: string): number {
-  const number = SYSTEM_CALLS.indexOf(name);
-  if (number < 0) throw new Error(`No system call ${name}`);
+  const number = numbers.get(name);
+  if (number === undefined) throw new Error(`No system call ${name}`);
   return number;
 }

@@ -1,7 +1,6 @@
 // The step between a VM that is built and its first instruction, for a process that is to be sealed (vmm/jail): what comes later is there.
 // `on` starts as fast as a process that is not: threads begin later, from code that has been read. `strict` has all of them before,
 // so that the process makes no thread either.
-import { stat } from "node:fs";
 import type { JailMode } from "../config/jail-modes.js";
 import type { ResolvedConfig } from "../config/types.js";
 import { needsOf } from "../jail/needs.js";
@@ -25,11 +24,5 @@ export async function sealVm(
   }
   const { pool } = await import("./threads.js");
   await pool.warm(config.cpus);
-  // Node's own threads all begin at their first work.
-  await new Promise<void>((resolve) => {
-    stat("/", () => {
-      resolve();
-    });
-  });
   sealProcess("complete", needs);
 }

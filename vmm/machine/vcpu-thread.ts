@@ -10,6 +10,7 @@ import {
   type VcpuTurn,
   type VcpuTurnReport,
 } from "../vcpu/messages.js";
+import { processSeal } from "../sys/process-seal.js";
 import { THREAD_URL, threadCode } from "./thread-code.js";
 
 export interface TurnOptions {
@@ -54,7 +55,7 @@ export class VcpuThread {
     const code = threadCode();
     // What a thread would print goes to the process's own streams, which ask for things when they are made: not once it is sealed.
     const isQuiet = code !== undefined;
-    const options = { stdout: isQuiet, stderr: isQuiet, execArgv: [] };
+    const options = { stdout: isQuiet, stderr: isQuiet, execArgv: [], workerData: processSeal.vcpuFilter?.() };
     this.#worker = code === undefined ? new Worker(THREAD_URL, options) : new Worker(code, { ...options, eval: true });
     this.#worker.on("message", ({ turn, message }: VcpuTurnReport) => {
       this.#beReady();

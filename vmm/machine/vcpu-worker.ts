@@ -1,7 +1,8 @@
 // Entry of a vCPU thread, which runs one vCPU after another: a turn each. KVM_RUN blocks this thread until the guest
 // exits or a kick arrives, so nothing of a turn may depend on the thread's event loop: it gets its work in shared
 // words. The price is one thread a running vCPU; the gain is that an exit is answered without a hop.
-import { parentPort } from "node:worker_threads";
+import { parentPort, workerData } from "node:worker_threads";
+import { filterThisThread, VCPU_THREAD_NAME } from "../jail/thread-filter.js";
 import { VcpuFd } from "../kvm/vcpu-fd.js";
 import { gettid } from "../sys/kick.js";
 import { describeRegisters, explainExit } from "../vcpu/explain-exit.js";
@@ -111,5 +112,7 @@ parentPort?.on("message", (message: VcpuTurn | typeof END_THREAD) => {
   report(message.turn);
   if (hasFailed) parentPort?.close();
 });
+// In a process that was sealed before this thread began.
+if (workerData instanceof Uint8Array) filterThisThread(workerData, VCPU_THREAD_NAME);
 // Ready: all is loaded.
 report(0);

@@ -1,2 +1,6 @@
 // Whether this process has been sealed (vmm/jail): then it opens no file and signals no other process.
-export const processSeal = { isSealed: false };
+export const processSeal: {
+  isSealed: boolean;
+  /** Makes the filter of system calls for a thread that is to run vCPUs and begins later; undefined if none does. */
+  vcpuFilter?: () => Uint8Array;
+} = { isSealed: false };

@@ -6,6 +6,8 @@ import { runProcess, type ProcessEnd } from "../process.js";
 const EXIT_OWN_FAILURE = 125;
 
 async function main([command, ...rest]: readonly string[], end: ProcessEnd): Promise<number> {
+  // The launcher leaves an attendant to a process that may be sealed.
+  if (process.env["VMLET_ATTENDANT"] !== undefined) (await import("../../jail/threads.js")).noteThreads();
   switch (command) {
     case "run":
       end.failure = EXIT_OWN_FAILURE;
