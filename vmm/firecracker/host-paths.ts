@@ -3,6 +3,7 @@ import { accessSync, closeSync, constants, existsSync, openSync, readFileSync, s
 import { dirname } from "node:path";
 import { errnoText } from "../host/errno-text.js";
 import { MAX_UNIX_PATH_BYTES } from "../host/unix-path.js";
+import { isLeftOver } from "../sys/sockets.js";
 import { Fault } from "./fault.js";
 
 /** Of the network namespace of this process; /sys may be that of another. */
@@ -26,7 +27,7 @@ export function checkSocketPath(path: string, what: string): void {
   if (bytes > MAX_UNIX_PATH_BYTES) {
     throw new Fault(`${what} ${path}: ${String(bytes)} bytes; ${String(MAX_UNIX_PATH_BYTES)} fit`);
   }
-  if (existsSync(path)) throw new Fault(`${what} ${path}: exists already`);
+  if (existsSync(path) && !isLeftOver(path)) throw new Fault(`${what} ${path}: exists already`);
   try {
     accessSync(dirname(path), constants.W_OK | constants.X_OK);
   } catch (error) {

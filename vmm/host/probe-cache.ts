@@ -69,10 +69,14 @@ export function remembered<T>(probe: () => T | undefined, isResult: (value: unkn
     for (const one of [dirname(folder), folder]) {
       if (!existsSync(one)) mkdirSync(one);
     }
-    const own = `${file}.${String(process.pid)}`;
-    rmSync(own, { force: true });
-    writeFileSync(own, JSON.stringify({ key, quirks: quirks ?? null } satisfies Entry<T>), { flag: "wx", mode: 0o600 });
-    renameSync(own, file);
+    // One name: of processes that are killed on the way, one such file stays at most. Of two at a time one may fail, and nothing is lost.
+    const unfinished = `${file}.new`;
+    rmSync(unfinished, { force: true });
+    writeFileSync(unfinished, JSON.stringify({ key, quirks: quirks ?? null } satisfies Entry<T>), {
+      flag: "wx",
+      mode: 0o600,
+    });
+    renameSync(unfinished, file);
   });
   return quirks;
 }

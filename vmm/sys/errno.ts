@@ -16,6 +16,7 @@ export const EPIPE = 32;
 export const EBADFD = 77;
 export const ENOSYS = 38;
 export const EOPNOTSUPP = 95;
+export const ECONNREFUSED = 111;
 
 /** What Node has no names for. */
 const MORE_NAMES: Readonly<Record<number, string>> = {

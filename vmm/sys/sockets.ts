@@ -1,10 +1,11 @@
 // Sockets that Node does not make: socket(2), socketpair(2), and Unix sockets whose file stays ours to remove.
-import { closeSync, constants, linkSync, openSync, unlinkSync } from "node:fs";
+import { closeSync, constants, linkSync, lstatSync, openSync, renameSync, rmSync, unlinkSync } from "node:fs";
 import { dirname } from "node:path";
 import { closeDescriptor, fcntl } from "./descriptors.js";
 import { MAX_UNIX_PATH_BYTES } from "../host/unix-path.js";
-import { EAGAIN, systemCallError } from "./errno.js";
+import { ECONNREFUSED, systemCallError } from "./errno.js";
 import { koffi, lazy } from "./koffi.js";
+import { lockWhole } from "./locks.js";
 
 const nativeSocketpair = lazy("socketpair", "int", ["int", "int", "int", "void *"]);
 const nativeSocket = lazy("socket", "int", ["int", "int", "int"]);
@@ -42,8 +43,7 @@ export function streamPair(): readonly [own: number, other: number] {
 const nativeBind = lazy("bind", "int", ["int", "void *", "uint"]);
 const nativeListen = lazy("listen", "int", ["int", "int"]);
 const nativeConnect = lazy("connect", "int", ["int", "void *", "uint"]);
-/** open(2): a place, not what is there. */
-const O_PATH = 0o10000000;
+const nativeGetsockname = lazy("getsockname", "int", ["int", "void *", "void *"]);
 const SOCK_NONBLOCK = 0o4000;
 /** Connections that wait to be accepted; the kernel's own limit (net.core.somaxconn) is 4096. */
 const BACKLOG = 511;
@@ -64,27 +64,77 @@ function unixSocket(type = SOCK_STREAM): number {
 
 /**
  * A socket that listens at `path`, which it makes; the caller closes it and removes the file. Who sees the file connects at
- * once, and would be refused by a socket that does not listen yet: so it gets its name when it does.
+ * once, and would be refused by a socket that does not listen yet: so it gets its name when it does. A socket file that a
+ * killed process has left there goes with that; anything else stays, and this throws EEXIST.
  */
 export function listenUnix(path: string): number {
-  const folder = openSync(dirname(path), O_PATH | constants.O_DIRECTORY);
+  const folder = lockFolder(dirname(path));
   let fd: number | undefined;
   try {
-    // Short, whatever the folder's path is; no other name of this process's.
-    const early = `/proc/self/fd/${String(folder)}/.${String(process.pid)}-${String(folder)}`;
+    const early = folder === undefined ? undefined : earlyName(folder);
+    if (early === undefined) return bindAndListen(path);
     fd = bindAndListen(early);
-    try {
-      linkSync(early, path);
-    } finally {
-      unlinkSync(early);
-    }
+    giveName(early, path);
     return fd;
   } catch (error) {
     if (fd !== undefined) closeDescriptor(fd);
     if (!isWithoutLinks(error)) throw error;
     return bindAndListen(path);
   } finally {
-    closeSync(folder);
+    if (folder !== undefined) closeSync(folder);
+  }
+}
+
+/** How long another process that makes a socket in the folder is waited for, `ms`. */
+const LOCK_TRIES = 50;
+const LOCK_LOOK_MS = 1;
+
+/** For this process alone; undefined where it cannot be opened, or somebody keeps it locked. */
+function lockFolder(path: string): number | undefined {
+  let fd: number;
+  try {
+    fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
+  } catch (error) {
+    // To read it is a right that nobody needs to make a file in it.
+    if ((error as NodeJS.ErrnoException).code === "EACCES") return undefined;
+    throw error;
+  }
+  const sleeping = new Int32Array(new SharedArrayBuffer(4));
+  for (let tries = 0; tries < LOCK_TRIES; tries++) {
+    if (lockWhole(fd)) return fd;
+    Atomics.wait(sleeping, 0, 0, LOCK_LOOK_MS);
+  }
+  closeSync(fd);
+  return undefined;
+}
+
+/**
+ * Short, whatever the folder's path is. Whoever has locked the folder has the name: what is there is of a process that was
+ * killed. Undefined if it cannot be removed.
+ */
+function earlyName(folder: number): string | undefined {
+  const name = `/proc/self/fd/${String(folder)}/.vmlet-${String(process.geteuid?.() ?? 0)}`;
+  try {
+    rmSync(name, { force: true });
+    return name;
+  } catch {
+    return undefined;
+  }
+}
+
+function giveName(early: string, path: string): void {
+  try {
+    if (isLeftOver(path)) {
+      renameSync(early, path);
+      return;
+    }
+  } catch {
+    // In a folder as /tmp is, it may be another user's: then it is there, as anything else.
+  }
+  try {
+    linkSync(early, path);
+  } finally {
+    unlinkSync(early);
   }
 }
 
@@ -133,9 +183,13 @@ export function connectUnix(path: string): number {
 
 function connected(path: string, type: number): number {
   const address = unixAddress(path);
+  return connectTo(address, address.length, type);
+}
+
+function connectTo(address: Uint8Array, length: number, type: number): number {
   const fd = unixSocket(type);
   // SAFETY: as above.
-  if (nativeConnect(fd, address, address.length) < 0) {
+  if (nativeConnect(fd, address, length) < 0) {
     const error = systemCallError("connect");
     closeDescriptor(fd);
     throw error;
@@ -161,14 +215,46 @@ export function connectDatagrams(path: string): number {
   return connected(path, SOCK_DGRAM);
 }
 
-/** Whether a program listens at `path`. The connection that tells is closed at once. */
-export function isListening(path: string): boolean {
+/** Whether a socket is at `path` at which surely nobody listens. */
+export function isLeftOver(path: string): boolean {
+  if (lstatSync(path, { throwIfNoEntry: false })?.isSocket() !== true) return false;
   const address = unixAddress(path);
   const fd = unixSocket();
   try {
-    // EAGAIN: the queue of connections is full, so there is a listener.
-    return nativeConnect(fd, address, address.length) === 0 || koffi.errno() === EAGAIN;
+    // SAFETY: as above.
+    return nativeConnect(fd, address, address.length) < 0 && koffi.errno() === ECONNREFUSED;
   } finally {
     closeDescriptor(fd);
+  }
+}
+
+/** struct sockaddr_un, and a socklen_t behind it. */
+const ADDRESS_BYTES = 112;
+/** Somebody who connects to whatever there is has to be faster each time. */
+const PAIR_TRIES = 100;
+
+/**
+ * A listening socket, and the connection that it accepts first. It has a name that the kernel gives (unix(7), autobind), and no
+ * file: nothing is left of it, however this process ends. The queue holds one connection, so that nobody else's is in front
+ * of ours. Throws SystemCallError.
+ */
+export function listenerWithConnection(): readonly [connection: number, listener: number] {
+  for (let tries = 0; ; tries++) {
+    const listener = unixSocket();
+    try {
+      const address = new Uint8Array(ADDRESS_BYTES + 4);
+      const length = new DataView(address.buffer, ADDRESS_BYTES);
+      address[0] = AF_UNIX;
+      // SAFETY: an address of the family alone, read during the call.
+      if (nativeBind(listener, address, 2) < 0) throw systemCallError("bind");
+      if (nativeListen(listener, 0) < 0) throw systemCallError("listen");
+      length.setUint32(0, ADDRESS_BYTES, true);
+      // SAFETY: room for an address and its length, written during the call.
+      if (nativeGetsockname(listener, address, length) < 0) throw systemCallError("getsockname");
+      return [connectTo(address, length.getUint32(0, true), SOCK_STREAM), listener];
+    } catch (error) {
+      closeDescriptor(listener);
+      if ((error as { errnoName?: unknown }).errnoName !== "EAGAIN" || tries >= PAIR_TRIES) throw error;
+    }
   }
 }

@@ -10,7 +10,7 @@ import { shellWord } from "../../host/shell-word.js";
 import { MAX_UNIX_PATH_BYTES } from "../../host/unix-path.js";
 import { kickAtInput } from "../../sys/input-kick.js";
 import { processSeal } from "../../sys/process-seal.js";
-import { isListening, listenUnix } from "../../sys/sockets.js";
+import { isLeftOver, listenUnix } from "../../sys/sockets.js";
 
 /** open(2): a file without access to what is in it. */
 const O_PATH = 0o10000000;
@@ -59,7 +59,7 @@ export class BoundSocket {
   }
 }
 
-/** Throws HostError. */
+/** Listens, also in place of a socket file that a killed process has left; or throws HostError. */
 export function bindAtPath({ what, path, suffixBytes = 0, interrupts = false }: UnixPath): BoundSocket {
   const name = `${what} ${path}`;
   const length = Buffer.byteLength(path);
@@ -74,14 +74,15 @@ export function bindAtPath({ what, path, suffixBytes = 0, interrupts = false }: 
     if (stat === undefined) {
       throw new HostError(`${name}: no such folder: ${folder}`, { cure: `make it: mkdir -p ${shellWord(folder)}` });
     }
-    const other = lstatSync(path, { throwIfNoEntry: false });
-    if (other !== undefined) throw new HostError(`${name}: exists already`, { cure: cureFor(path, other.isSocket()) });
     const fd = listenUnix(path);
     if (interrupts) kickAtInput(fd);
     return new BoundSocket(path, fd);
   } catch (error) {
     if (error instanceof HostError) throw error;
     const code = error instanceof SystemCallError ? error.errnoName : ((error as NodeJS.ErrnoException).code ?? "");
+    if (code === "EEXIST" || code === "EADDRINUSE") {
+      throw new HostError(`${name}: exists already`, { cause: error, cure: cureFor(path) });
+    }
     throw new HostError(`${name}: cannot be made: ${errnoText(code)}`, { cause: error });
   }
 }
@@ -112,12 +113,13 @@ export function listenForOwner(server: Server, place: ListenPlace): () => void {
   return (place instanceof BoundSocket ? place : bindForOwner(place)).serve(server);
 }
 
-/** Removes nothing that may be in use: only a socket at which nobody listens is surely left over. */
-function cureFor(path: string, isSocket: boolean): string {
-  if (!isSocket) return "it is no socket: give a path that is free";
-  return isListening(path)
-    ? "another program listens there: give a path that is free"
-    : `nobody listens there any more: rm ${shellWord(path)}`;
+/** What a killed process has left is no hindrance, unless this one has not the right to remove it. */
+function cureFor(path: string): string {
+  if (lstatSync(path, { throwIfNoEntry: false })?.isSocket() === false)
+    return "it is no socket: give a path that is free";
+  return isLeftOver(path)
+    ? `nobody listens there any more: rm ${shellWord(path)}`
+    : "another program listens there: give a path that is free";
 }
 
 /** Another program may have taken the path since. */

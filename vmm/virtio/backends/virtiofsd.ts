@@ -1,19 +1,7 @@
 // virtiofsd serves one shared folder. It shuts itself into the folder (a mount namespace or a chroot, seccomp) before it
 // answers. Debian: qemu-system-common.
-import {
-  accessSync,
-  closeSync,
-  constants,
-  mkdtempSync,
-  openSync,
-  readFileSync,
-  realpathSync,
-  rmdirSync,
-  statSync,
-  unlinkSync,
-} from "node:fs";
-import { tmpdir, userInfo } from "node:os";
-import { join } from "node:path";
+import { accessSync, constants, readFileSync, realpathSync, statSync } from "node:fs";
+import { userInfo } from "node:os";
 import {
   VIRTIO_F_VERSION_1,
   VIRTIO_RING_F_EVENT_IDX,
@@ -26,7 +14,7 @@ import { errnoText } from "../../host/errno-text.js";
 import { findProgram } from "../../host/programs.js";
 import { closeDescriptor } from "../../sys/descriptors.js";
 import { sharedMemoryFile } from "../../sys/shared-memory.js";
-import { connectUnix, listenUnix } from "../../sys/sockets.js";
+import { listenerWithConnection } from "../../sys/sockets.js";
 import { beginVhostUser, endVhostUser, launchVhostUser, type VhostUserProcess } from "./vhost-user-process.js";
 import {
   VIRTIOFSD,
@@ -184,7 +172,7 @@ function cureFor({ capabilities }: VirtiofsdHost, folder: VirtiofsdFolder): stri
 
 /** Starts it, and does not wait for it. */
 function launch(argv: readonly string[], folder: string, isJournaled: boolean): Virtiofsd {
-  const [socket, listener] = connectedPair();
+  const [socket, listener] = listenerWithConnection();
   const journalFd = isJournaled ? sharedMemoryFile("vmlet-journal") : undefined;
   try {
     const command = { name: "virtiofsd", argv, noise: NOISE, wordsTo: journalFd };
@@ -192,37 +180,5 @@ function launch(argv: readonly string[], folder: string, isJournaled: boolean): 
   } catch (error) {
     if (journalFd !== undefined) closeDescriptor(journalFd);
     throw error;
-  }
-}
-
-/** A connection, and the listening socket whose first one it is: no other program can have it, and no file is left. */
-function connectedPair(): [socket: number, listener: number] {
-  let folder: string;
-  try {
-    folder = mkdtempSync(join(tmpdir(), "vmlet-"));
-  } catch (error) {
-    const why = errnoText((error as NodeJS.ErrnoException).code ?? "");
-    throw new HostError(`The socket of virtiofsd needs a folder for temporary files; ${tmpdir()}: ${why}`, {
-      cause: error,
-      cure: "name another one: TMPDIR=FOLDER vmlet ...",
-    });
-  }
-  let listener: number | undefined;
-  let folderFd: number | undefined;
-  let path: string | undefined;
-  try {
-    folderFd = openSync(folder, "r");
-    // However long the folder's own path is.
-    const wanted = `/proc/self/fd/${String(folderFd)}/s`;
-    listener = listenUnix(wanted);
-    path = wanted;
-    return [connectUnix(path), listener];
-  } catch (error) {
-    if (listener !== undefined) closeDescriptor(listener);
-    throw error;
-  } finally {
-    if (path !== undefined) unlinkSync(path);
-    if (folderFd !== undefined) closeSync(folderFd);
-    rmdirSync(folder);
   }
 }
