@@ -85,7 +85,7 @@ test-vtx: setup guest build types ## real kernels on an interpreted VT-x; minute
 test-vfio: setup guest build types ## devices of a lab with an IOMMU, assigned to guests; minutes
 	@$(MOCHA) --reporter-option announce=1 'build/test/vfio/**/*.test.js'
 
-soak: setup guest build types ## guests saved and restored 1,000 times, containers killed 200 times; half an hour; SOAK=N for N times
+soak: setup guest build types ## guests saved and restored, monitors killed 1,000 times, containers 200; half an hour; SOAK=N for N times
 	@SOAK=$(SOAK) $(MOCHA) --reporter-option announce=1 'build/test/soak/**/*.test.js'
 
 firecracker-sdk: setup guest build ## firecracker-go-sdk's own tests against vmlet-firecracker; root, Go, minutes

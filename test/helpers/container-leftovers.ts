@@ -22,7 +22,7 @@ export interface ContainerPlaces {
 export function leftovers(places: ContainerPlaces): string[] {
   return [
     ...processes(places.folder),
-    ...mounts(places.folder),
+    ...mounts(`${places.folder}/state/`),
     ...namesIn(places.root).map((name) => `state ${name}`),
     ...groups(places.cgroupParent),
     ...sockets(places.folder),
@@ -46,7 +46,7 @@ export function removeParentGroups(name: string): void {
   for (const hierarchy of hierarchies()) if (existsSync(join(hierarchy, name))) rmdirSync(join(hierarchy, name));
 }
 
-function hierarchies(): string[] {
+export function hierarchies(): string[] {
   const all = ["/sys/fs/cgroup", ...namesIn("/sys/fs/cgroup").map((name) => join("/sys/fs/cgroup", name))];
   // One that is there under two names, such as "cpu" and "cpu,cpuacct", counts twice.
   return all.filter((folder) => existsSync(join(folder, "cgroup.procs")) && !existsSync(join(folder, "cgroup.type")));
@@ -70,7 +70,7 @@ export function processes(text: string): string[] {
 }
 
 /** In whatever namespace of a living process. */
-function mounts(folder: string): string[] {
+export function mounts(folder: string): string[] {
   const seen = new Set<string>();
   return namesIn("/proc").flatMap((name) => {
     if (!/^\d+$/.test(name)) return [];
@@ -84,7 +84,7 @@ function mounts(folder: string): string[] {
     seen.add(namespace);
     return read(`/proc/${name}/mountinfo`)
       .split("\n")
-      .filter((line) => line.includes(`${folder}/state/`))
+      .filter((line) => line.includes(folder))
       .map((line) => `mount in the namespace of process ${name}: ${line}`);
   });
 }
@@ -99,7 +99,7 @@ function groups(parent: string): string[] {
   });
 }
 
-function sockets(folder: string): string[] {
+export function sockets(folder: string): string[] {
   return read("/proc/net/unix")
     .split("\n")
     .filter((line) => line.includes(folder))
