@@ -16,6 +16,7 @@ import { image } from "./system/image.bench.js";
 import { lab } from "./system/lab.bench.js";
 import { memory } from "./system/memory.bench.js";
 import { migrate } from "./system/migrate.bench.js";
+import { neighbours } from "./system/neighbours.bench.js";
 import { oci } from "./system/oci.bench.js";
 import { run } from "./system/run.bench.js";
 import { runLab } from "./system/run-lab.bench.js";
@@ -37,6 +38,7 @@ const BENCHES: readonly Bench[] = [
   devices,
   userNet,
   idle,
+  neighbours,
   memory,
   snapshot,
   migrate,
