@@ -160,7 +160,9 @@ const ANSWERS: Answers = {
     const inbox = vm.wantsFiles(handed);
     if (inbox !== undefined)
       return { error: "This VM is in the jail, and opens no files: send them to its inbox", inbox };
-    const { id, bytes, pausedMs } = await vm.snapshot(folder, { resume, stop, base, watch, handed });
+    // One that is not in the jail knows no such option.
+    const files = handed === undefined ? {} : { handed };
+    const { id, bytes, pausedMs } = await vm.snapshot(folder, { resume, stop, base, watch, ...files });
     return { ok: true, id, bytes, paused_ms: pausedMs };
   },
 
