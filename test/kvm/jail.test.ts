@@ -17,11 +17,14 @@ import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { MetricsLine } from "../../vmm/cli/metrics.js";
 import type { Report } from "../../vmm/cli/report.js";
+import { request } from "../../vmm/sdk/control-client.js";
+import type { Agreement, ControlRequest } from "../../vmm/sdk/control.js";
+import { inspectSnapshot } from "../../vmm/snapshot/inspect.js";
 import { attackEnvironment, expectedOn, TRIES } from "../helpers/jail-tries.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
 import { asm, miniKernel, type MiniKernel } from "../helpers/mini-kernel.js";
 import { withPrivateDev } from "../helpers/private-dev.js";
-import { bootWords, run, start, type Ended } from "../helpers/program.js";
+import { bootWords, PROGRAM, run, start, type Ended } from "../helpers/program.js";
 import { skip } from "../helpers/skip.js";
 
 /** What the main thread may do. */
@@ -260,13 +263,45 @@ describe("kvm: jail", function () {
     guest.remove();
   });
 
+  it("--control: what is asked is done, snapshots by files that are sent; the sockets are gone after any end", async () => {
+    const control = join(folder, "control");
+    const ask = (line: object): Promise<unknown> => request(control, line as ControlRequest);
+    for (const mode of ["on", "strict"]) {
+      for (const signal of ["SIGTERM", "SIGKILL"] as const) {
+        const vm = start(bootWords(kernel.path, "--quiet", "--jail", mode, "--control", control), {}, 100_000);
+        await vm.until("up");
+        assert.deepEqual(await ask({ state: true }), { ok: true, state: "running" });
+        await ask({ pause: true });
+        const saved = join(folder, "saved");
+        const made = (await ask({ snapshot: { folder: saved } })) as Agreement;
+        assert.equal(inspectSnapshot(saved).id, made.id);
+        await ask({ resume: true });
+        await assert.rejects(ask({ snapshot: { folder: saved, base: saved } }), /is saved whole/);
+        await assert.rejects(ask({ migrate: { to: `unix:${join(folder, "other")}` } }), /in the jail cannot move/);
+        await assert.rejects(
+          ask({ snapshot: { folder: join(folder, "none"), id: "0".repeat(32) } }),
+          /have not been sent/,
+        );
+        assert.equal((await run([PROGRAM, "snapshot", "inspect", "--verify", saved])).status, 0);
+        rmSync(saved, { recursive: true });
+        vm.child.kill(signal);
+        const { status, stderr } = await vm.ended;
+        assert.deepEqual([status, stderr], [signal === "SIGTERM" ? 143 : 137, ""], mode);
+        while (existsSync(control) || existsSync(`${control}.files`)) {
+          assert.equal(signal, "SIGKILL", "gone when it has ended");
+          await sleep(10);
+        }
+      }
+    }
+  });
+
   it("what it does not go with is said before anything is made", async () => {
     const control = join(folder, "control");
     const { status, stderr } = await run(
       bootWords(kernel.path, "--jail", "on", "--control", control, "--vsock", `cid=3,path=${join(folder, "vsock")}`),
     );
     assert.equal(status, 64);
-    assert.equal(stderr, "vmlet: vmlet boot: --jail on does not go with --control, --vsock path=\n");
+    assert.equal(stderr, "vmlet: vmlet boot: --jail on does not go with --vsock path=\n");
     assert.ok(!existsSync(control));
   });
 });

@@ -1,33 +1,52 @@
 // What --jail does not go with yet, said before anything is made; and the last step before the guest runs. Only who asks for the jail
 // pays for the code.
+import { resolve } from "node:path";
 import type { ResolvedConfig } from "../config/types.js";
 import { acceleratorKind, hostFacts } from "../host/facts.js";
 import type { JailMode } from "../config/jail-modes.js";
+import { Attendant } from "../jail/attendant.js";
 import { sealVm } from "../machine/seal.js";
+import { FileInbox } from "../sdk/file-inbox.js";
+import { openForSnapshot } from "../sdk/open-for-snapshot.js";
 import { isTerminal } from "../sys/files.js";
 import type { BootOptions } from "./arguments.js";
 import { openWhole, type WholeFile } from "./report.js";
 import { UsageError } from "./usage-error.js";
 
 const STDIN = 0;
+const INBOX_SUFFIX = ".files";
 
 /** Throws UsageError. Each of these opens files, removes a socket's file or ends another program while the guest runs. */
 export function checkJail(options: BootOptions, config: ResolvedConfig, isInLab: boolean): void {
   const refused: readonly (readonly [boolean, string])[] = [
     [isInLab, "the lab (--accel)"],
-    [options.control !== undefined, "--control"],
+    [options.control !== undefined && Attendant.own === undefined, "--control without vmlet-jailer"],
     [config.vsock?.path !== undefined, "--vsock path="],
   ];
   const found = refused.filter(([isGiven]) => isGiven).map(([, option]) => option);
   if (found.length > 0) throw new UsageError(`vmlet boot: --jail ${options.jail} does not go with ${found.join(", ")}`);
 }
 
-/** Opens what the run will need, and seals the process: from now on it opens nothing. The result is the report's file. */
+export interface SealedOutputs {
+  readonly report: string | undefined;
+  readonly control: string | undefined;
+}
+
+/** What a sealed process has of what it can make no more. */
+export interface SealedRun {
+  readonly report: WholeFile | undefined;
+  /** Where files of snapshots come that are asked for at the control socket. */
+  readonly inbox: FileInbox | undefined;
+  /** Socket files are gone when it returns. */
+  end(exitCode: number): void;
+}
+
+/** Opens what the run will need, and seals the process: from now on it opens nothing. */
 export async function closeJail(
   mode: Exclude<JailMode, "off">,
   config: ResolvedConfig,
-  report: string | undefined,
-): Promise<WholeFile | undefined> {
+  { report, control }: SealedOutputs,
+): Promise<SealedRun> {
   // Made when it is first asked for, by opening the terminal once more.
   if (isTerminal(STDIN)) process.stdin.pause();
   let file: WholeFile | undefined;
@@ -36,6 +55,23 @@ export async function closeJail(
     hostFacts();
     file = openWhole("--report", report);
   }
-  await sealVm(mode, config);
-  return file;
+  const attendant = Attendant.own;
+  const inbox = control === undefined ? undefined : inboxOf(resolve(control), attendant);
+  await sealVm(mode, config, { listens: control !== undefined });
+  attendant?.sealed();
+  return {
+    report: file,
+    inbox,
+    end: (exitCode) => {
+      attendant?.end(exitCode);
+    },
+  };
+}
+
+/** Beside the control socket, whose file goes with it. */
+function inboxOf(control: string, attendant: Attendant | undefined): FileInbox {
+  const inbox = new FileInbox(`${control}${INBOX_SUFFIX}`);
+  for (const path of [control, inbox.path]) attendant?.removesAtEnd(path);
+  openForSnapshot({ isBooted: true });
+  return inbox;
 }

@@ -14,11 +14,13 @@ import { onEndSignals, onPauseSignals, PAUSE_SIGNALS } from "../sys/end-signals.
 import { isTerminal } from "../sys/files.js";
 import { isInForeground } from "../sys/terminal.js";
 import type { DeviceSupport } from "../virtio/device-support.js";
+import { ConfigError } from "../errors.js";
 import type { BootProgress } from "./boot-progress.js";
 import { CommandInput } from "../host/command-input.js";
 import { COMMAND_NOT_RUN, exitCodeOf, hasMissedCommand } from "./exit-code.js";
 import { GuestControls, unlessEnded } from "../sdk/guest-controls.js";
 import type { HashedKernel } from "./kernel-hash.js";
+import type { SealedRun } from "./jail.js";
 import { END_OF_INPUT, Terminal } from "./terminal.js";
 
 const STDIN = 0;
@@ -176,18 +178,24 @@ export async function runGuest(run: GuestRun): Promise<number> {
   const removeResize = config.console === "virtio" && isTerminal(STDOUT) ? followSize(vm) : undefined;
   const metrics = run.outputs.metrics === undefined ? undefined : await openMetrics(run.outputs.metrics, vm);
   let control: { close(): void } | undefined;
+  let sealed: SealedRun | undefined;
   try {
     control = run.outputs.control === undefined ? undefined : await openControl(run.outputs.control, controls);
     await run.beforeStart?.();
-    const file = isJailed ? await (await import("./jail.js")).closeJail(jail, config, run.outputs.report) : undefined;
+    sealed = isJailed ? await (await import("./jail.js")).closeJail(jail, config, run.outputs) : undefined;
+    const inbox = sealed?.inbox;
     const ended = vm.start({ threads: "main-first" });
+    controls.wantsFiles = (handed) => (handed === undefined ? inbox?.path : undefined);
     controls.begin(
       vm,
-      async (folder, options) => {
+      async (folder, { handed, ...options }) => {
         const { createSnapshot } = await import("../snapshot/create.js");
-        return createSnapshot(vm, folder, options);
+        if (handed === undefined) return createSnapshot(vm, folder, options);
+        const { handedTarget } = await import("../sdk/file-inbox.js");
+        return createSnapshot(vm, folder, { ...options, target: handedTarget(inbox, folder, handed) });
       },
       async (to) => {
+        if (isJailed) throw new ConfigError(["A guest in the jail cannot move: its monitor makes no connection"]);
         const { parseMigrationAddress } = await import("../snapshot/migration/address.js");
         const { migrateVm } = await import("../snapshot/migration/send.js");
         const migration = await migrateVm(vm, parseMigrationAddress(to));
@@ -208,7 +216,7 @@ export async function runGuest(run: GuestRun): Promise<number> {
       const { makeReport, writeReport } = await import("./report.js");
       const kernel = { format: vm.kernelFormat, hash: run.kernel };
       const content = makeReport(config, kernel, exit, exitCode, run.snapshot);
-      return await writeReport(run.outputs.report, content, file);
+      return await writeReport(run.outputs.report, content, sealed?.report);
     }
     return exitCode;
   } finally {
@@ -222,6 +230,7 @@ export async function runGuest(run: GuestRun): Promise<number> {
     metrics?.end();
     vm.closeDevices();
     await metrics?.close();
+    sealed?.end(0);
     // Until here, a signal would have left something.
     removeHandlers();
     removePauseHandlers();

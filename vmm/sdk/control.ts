@@ -158,6 +158,10 @@ const ANSWERS: Answers = {
     if (typeof asked === "string") return { error: asked };
     const { folder, resume, stop = false, base, watch, id: handed } = asked;
     const inbox = vm.wantsFiles(handed);
+    const isByHand = inbox !== undefined || handed !== undefined;
+    if (isByHand && (base !== undefined || watch === true)) {
+      return { error: "snapshot: a VM in the jail is saved whole: without base and watch" };
+    }
     if (inbox !== undefined)
       return { error: "This VM is in the jail, and opens no files: send them to its inbox", inbox };
     // One that is not in the jail knows no such option.

@@ -1,5 +1,8 @@
 // Files for a process in the jail, which opens none: whoever asks it for a snapshot opens them and sends their descriptors, by a message
 // to a socket beside the control socket, before it asks. unix(7), SCM_RIGHTS.
+import { SnapshotError } from "../errors.js";
+import type { SnapshotTarget } from "../snapshot/folder.js";
+import { HandedFiles } from "../snapshot/handed-files.js";
 import { closeDescriptor } from "../sys/descriptors.js";
 import { MessageSender, receiveMessage } from "../sys/messages.js";
 import { bindDatagrams, connectDatagrams } from "../sys/sockets.js";
@@ -34,6 +37,18 @@ export class FileInbox {
       for (const fd of message.descriptors) closeDescriptor(fd);
     }
   }
+}
+
+/** The target of the snapshot `id`; undefined without one: this process opens its own. Throws SnapshotError for files that have not come. */
+export function handedTarget(
+  inbox: FileInbox | undefined,
+  folder: string,
+  id: string | undefined,
+): SnapshotTarget | undefined {
+  if (id === undefined) return undefined;
+  const files = inbox?.take(id);
+  if (files === undefined) throw new SnapshotError(`The files of snapshot ${id} have not been sent to this VM`);
+  return new HandedFiles(folder, id, files);
 }
 
 /** Throws SystemCallError where nobody takes them. */

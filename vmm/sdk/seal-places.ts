@@ -3,13 +3,9 @@
 import type { JailMode } from "../config/jail-modes.js";
 import type { ResolvedConfig } from "../config/types.js";
 import { Attendant } from "../jail/attendant.js";
-import { FACT_FILES } from "../host/facts.js";
-import { KvmSystem } from "../kvm/system.js";
-import { nativeCpuid } from "../machine/host-cpu.js";
 import { sealVm } from "../machine/seal.js";
 import { isTerminal } from "../sys/files.js";
-import { keepFiles } from "../host/kept-files.js";
-import { PAGEMAP } from "../sys/pagemap.js";
+import { openForSnapshot } from "./open-for-snapshot.js";
 import type { OutputLog } from "./output-log.js";
 import type { NameLink, VmFolder } from "./state-folder.js";
 import type { VmRecord } from "./vm-record.js";
@@ -44,10 +40,7 @@ export async function sealPlaces(
   }
   // What makes it opens the terminal once more.
   if (isTerminal(STDIN)) process.stdin.pause();
-  // For a snapshot.
-  keepFiles([PAGEMAP, ...FACT_FILES]);
-  KvmSystem.keep();
-  if (!record.restored) nativeCpuid();
+  openForSnapshot({ isBooted: !record.restored });
   await sealVm(mode, config, { listens: true });
   attendant.sealed();
   return (exitCode, error) => {

@@ -6,6 +6,7 @@ import { AttachServer, type AttachedProgram, type AttachOptions } from "./attach
 import type { ControlServer } from "./control.js";
 import type { JailMode } from "../config/jail-modes.js";
 import type { Vm } from "../machine/vm.js";
+import { handedTarget } from "./file-inbox.js";
 import { GuestControls } from "./guest-controls.js";
 import type { OutputLog } from "./output-log.js";
 import { ownIdentity } from "./process-identity.js";
@@ -13,9 +14,6 @@ import type { VmFolder } from "./state-folder.js";
 import { VmPlaces } from "./vm-places.js";
 import type { VmRecord } from "./vm-record.js";
 import type { VmSpec } from "./vm-spec.js";
-import { SnapshotError } from "../errors.js";
-import type { SnapshotTarget } from "../snapshot/folder.js";
-import { HandedFiles } from "../snapshot/handed-files.js";
 import { Workload, type RunningWorkload, type WorkloadHooks } from "./workload.js";
 
 /** From the order to turn itself off to the guest's end, `ms`. */
@@ -88,19 +86,11 @@ export class VmOwner {
     const controls = new GuestControls();
     controls.wantsFiles = (handed) => (handed === undefined ? this.#places.inbox?.path : undefined);
     controls.begin(vm, (folder, { handed, ...options }) => {
-      const target = this.#handed(folder, handed);
+      const target = handedTarget(this.#places.inbox, folder, handed);
       return workload.save(folder, { ...options, target, note: JSON.stringify(this.#spec) });
     });
     this.#control = ControlServer.listen(this.#places.socket("control"), controls);
     this.#places.running(this.workload.isRestored);
-  }
-
-  /** Throws SnapshotError for files that have not come. */
-  #handed(folder: string, id: string | undefined): SnapshotTarget | undefined {
-    if (id === undefined) return undefined;
-    const files = this.#places.inbox?.take(id);
-    if (files === undefined) throw new SnapshotError(`The files of snapshot ${id} have not been sent to this VM`);
-    return new HandedFiles(folder, id, files);
   }
 
   /** Ends the guest; this process is to end then, too. Later calls wait for the first. */

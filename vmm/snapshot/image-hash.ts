@@ -4,9 +4,10 @@ import type { StateReader } from "../../devices/state.js";
 import { VmmError } from "../errors.js";
 import { FileImage, type FileStamp } from "../x86/file-image.js";
 import type { BootImages } from "../machine/linux.js";
+import { processSeal } from "../sys/process-seal.js";
 import { newSha256 } from "../sys/node-crypto.js";
 
-/** SHA-256 in hexadecimal; null without such a file, and for one that has been changed since. */
+/** SHA-256 in hexadecimal; null without such a file, for one that has been changed since, and in the jail. */
 export interface ImageHashes {
   readonly kernel: string | null;
   readonly initrd: string | null;
@@ -41,6 +42,8 @@ function hashImage(image: BootImages["kernel"] | undefined): string | null {
 }
 
 function hashFile(path: string, stamp: FileStamp): string | null {
+  // It opens nothing any more.
+  if (processSeal.isSealed) return null;
   let file: FileImage | undefined;
   try {
     file = FileImage.open(path);
