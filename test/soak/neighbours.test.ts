@@ -14,7 +14,7 @@ import { skip } from "../helpers/skip.js";
 const ROUNDS = 3;
 const MEASURED_MS = 3000;
 const LIMIT = 1.5;
-// Medians: the slowest 5 % beside any program that uses half a processor, a loop in a shell too, take about twice as long on a host of two.
+// Medians: the slowest 5 % took 1.6 to 2.9 times as long on a host of two processors, with limits; what makes them slow has not been found.
 const METRICS = ["vm_p50_ms", "host_p50_ms"] as const;
 
 describe("soak: neighbours of guests that take what they can", function () {
