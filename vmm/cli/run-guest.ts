@@ -192,7 +192,7 @@ export async function runGuest(run: GuestRun): Promise<number> {
         const { createSnapshot } = await import("../snapshot/create.js");
         if (handed === undefined) return createSnapshot(vm, folder, options);
         const { handedTarget } = await import("../sdk/file-inbox.js");
-        return createSnapshot(vm, folder, { ...options, target: handedTarget(inbox, folder, handed) });
+        return createSnapshot(vm, folder, options, handedTarget(inbox, folder, handed));
       },
       async (to) => {
         if (isJailed) throw new ConfigError(["A guest in the jail cannot move: its monitor makes no connection"]);

@@ -87,7 +87,7 @@ export class VmOwner {
     controls.wantsFiles = (handed) => (handed === undefined ? this.#places.inbox?.path : undefined);
     controls.begin(vm, (folder, { handed, ...options }) => {
       const target = handedTarget(this.#places.inbox, folder, handed);
-      return workload.save(folder, { ...options, target, note: JSON.stringify(this.#spec) });
+      return workload.save(folder, { ...options, note: JSON.stringify(this.#spec) }, target);
     });
     this.#control = ControlServer.listen(this.#places.socket("control"), controls);
     this.#places.running(this.workload.isRestored);

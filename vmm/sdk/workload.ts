@@ -9,6 +9,7 @@ import type { VmHost } from "../machine/host-callbacks.js";
 import { Vm } from "../machine/vm.js";
 import type { VmExit } from "../machine/vm-exit.js";
 import { createSnapshot, type Snapshot, type SnapshotOptions } from "../snapshot/create.js";
+import type { SnapshotTarget } from "../snapshot/folder.js";
 import { freshIdentity } from "../snapshot/identity.js";
 import type { ProgramTemplate } from "../snapshot/program-template.js";
 import { OpenSnapshot } from "../snapshot/restore.js";
@@ -72,7 +73,7 @@ export interface RunningWorkload {
   /** Settles with the guest's end. */
   readonly ended: Promise<Pick<VmExit, "exitStatus">>;
   /** As createSnapshot of vmm/snapshot. */
-  save(folder: string, options: SnapshotOptions): Promise<Snapshot>;
+  save(folder: string, options: SnapshotOptions, target: SnapshotTarget | undefined): Promise<Snapshot>;
   /** Ends it, for a process that ends then, too. */
   leave(): Promise<void>;
 }
@@ -178,8 +179,8 @@ export class Workload implements RunningWorkload {
     return this.#console.text.trim();
   }
 
-  readonly save = (folder: string, options: SnapshotOptions): Promise<Snapshot> =>
-    createSnapshot(this.vm, folder, options);
+  readonly save = (folder: string, options: SnapshotOptions, target: SnapshotTarget | undefined): Promise<Snapshot> =>
+    createSnapshot(this.vm, folder, options, target);
 
   /**
    * Ends the guest, and lets go of what its devices hold on the host: enough for a process that ends then, which need not

@@ -33,8 +33,6 @@ export interface SnapshotOptions {
   readonly watch?: boolean | undefined;
   /** A text that is kept with it. */
   readonly note?: string | undefined;
-  /** In place of the folder, which somebody else has. */
-  readonly target?: SnapshotTarget | undefined;
 }
 
 export interface Snapshot {
@@ -47,11 +45,15 @@ export interface Snapshot {
 
 /**
  * Writes a running or paused VM to a folder, in place of a snapshot that lies there. Rejects with SnapshotError,
- * VmStateError or ConfigError: then the VM is as it was before, and so is the folder.
+ * VmStateError or ConfigError: then the VM is as it was before, and so is the folder. `given`: in place of the folder, which somebody else has.
  */
-export async function createSnapshot(vm: Vm, folder: string, options: SnapshotOptions = {}): Promise<Snapshot> {
-  const { target: given, ...others } = options;
-  const { resume, base: baseFolder, watch, note } = checkSnapshotOptions(others);
+export async function createSnapshot(
+  vm: Vm,
+  folder: string,
+  options: SnapshotOptions = {},
+  given?: SnapshotTarget,
+): Promise<Snapshot> {
+  const { resume, base: baseFolder, watch, note } = checkSnapshotOptions(options);
   if (watch === true) refuseKernelSockets(vm.config);
   const wasPaused = vm.state === "paused";
   const base = baseFolder === undefined ? undefined : Base.open(baseFolder, checkFolderPath(folder));
