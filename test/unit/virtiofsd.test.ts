@@ -65,6 +65,12 @@ async function until(what: string, isTrue: () => boolean): Promise<void> {
   }
 }
 
+/** proc(5): T in /proc/PID/task/TID/stat. */
+function isStopped(pid: number): boolean {
+  const tasks = `/proc/${String(pid)}/task`;
+  return readdirSync(tasks).every((thread) => readFileSync(`${tasks}/${thread}/stat`, "latin1").includes(") T "));
+}
+
 describe("virtiofsd: what cannot be shared", () => {
   const find = (...paths: string[]): unknown =>
     findFolders(paths.map((path) => ({ path, tag: "x", isReadonly: false })));
@@ -501,6 +507,7 @@ describe("virtiofsd: a shared folder", () => {
     const real = serversOf(folder);
     assert.ok(real.length >= 1);
     for (const pid of real) process.kill(pid, "SIGSTOP");
+    await until("every thread of it has stopped", () => real.every(isStopped));
     // It has this, and will not answer.
     const answer = fuse.lookUp(ROOT, "file");
     await sleep(20);
