@@ -1,5 +1,6 @@
 // What --jail does not go with yet, said before anything is made; and the last step before the guest runs. Only who asks for the jail
 // pays for the code.
+import { lstatSync, unlinkSync } from "node:fs";
 import { resolve } from "node:path";
 import type { ResolvedConfig } from "../config/types.js";
 import { acceleratorKind, hostFacts } from "../host/facts.js";
@@ -9,6 +10,7 @@ import { sealVm } from "../machine/seal.js";
 import { FileInbox } from "../sdk/file-inbox.js";
 import { openForSnapshot } from "../sdk/open-for-snapshot.js";
 import { isTerminal } from "../sys/files.js";
+import { isLeftOver } from "../sys/sockets.js";
 import type { BootOptions } from "./arguments.js";
 import { openWhole, type WholeFile } from "./report.js";
 import { UsageError } from "./usage-error.js";
@@ -27,16 +29,9 @@ export function checkJail(options: BootOptions, config: ResolvedConfig, isInLab:
   if (found.length > 0) throw new UsageError(`vmlet boot: --jail ${options.jail} does not go with ${found.join(", ")}`);
 }
 
-export interface SealedOutputs {
-  readonly report: string | undefined;
-  readonly control: string | undefined;
-}
-
 /** What a sealed process has of what it can make no more. */
 export interface SealedRun {
   readonly report: WholeFile | undefined;
-  /** Where files of snapshots come that are asked for at the control socket. */
-  readonly inbox: FileInbox | undefined;
   /** Socket files are gone when it returns. */
   end(exitCode: number): void;
 }
@@ -45,7 +40,8 @@ export interface SealedRun {
 export async function closeJail(
   mode: Exclude<JailMode, "off">,
   config: ResolvedConfig,
-  { report, control }: SealedOutputs,
+  report: string | undefined,
+  listens: boolean,
 ): Promise<SealedRun> {
   // Made when it is first asked for, by opening the terminal once more.
   if (isTerminal(STDIN)) process.stdin.pause();
@@ -56,22 +52,29 @@ export async function closeJail(
     file = openWhole("--report", report);
   }
   const attendant = Attendant.own;
-  const inbox = control === undefined ? undefined : inboxOf(resolve(control), attendant);
-  await sealVm(mode, config, { listens: control !== undefined });
+  if (listens) openForSnapshot({ isBooted: true });
+  await sealVm(mode, config, { listens });
   attendant?.sealed();
   return {
     report: file,
-    inbox,
     end: (exitCode) => {
       attendant?.end(exitCode);
     },
   };
 }
 
-/** Beside the control socket, whose file goes with it. */
-function inboxOf(control: string, attendant: Attendant | undefined): FileInbox {
-  const inbox = new FileInbox(`${control}${INBOX_SUFFIX}`);
-  for (const path of [control, inbox.path]) attendant?.removesAtEnd(path);
-  openForSnapshot({ isBooted: true });
-  return inbox;
+/**
+ * Where files of snapshots come that are asked for at the control socket, beside that one and before it: who asks early is told of it, too.
+ * Both go at the end. Undefined where there can be no control socket. Throws SystemCallError.
+ */
+export function openInbox(control: string): FileInbox | undefined {
+  const place = resolve(control);
+  // Whoever makes the control socket says what is wrong.
+  if (lstatSync(place, { throwIfNoEntry: false }) !== undefined && !isLeftOver(place)) return undefined;
+  const path = `${place}${INBOX_SUFFIX}`;
+  // Before it is there: this process may be killed at any moment.
+  for (const file of [place, path]) Attendant.own?.removesAtEnd(file);
+  // Of one that was killed.
+  if (lstatSync(path, { throwIfNoEntry: false })?.isSocket() === true) unlinkSync(path);
+  return new FileInbox(path);
 }

@@ -180,12 +180,14 @@ export async function runGuest(run: GuestRun): Promise<number> {
   let control: { close(): void } | undefined;
   let sealed: SealedRun | undefined;
   try {
-    control = run.outputs.control === undefined ? undefined : await openControl(run.outputs.control, controls);
-    await run.beforeStart?.();
-    sealed = isJailed ? await (await import("./jail.js")).closeJail(jail, config, run.outputs) : undefined;
-    const inbox = sealed?.inbox;
-    const ended = vm.start({ threads: "main-first" });
+    const { report: reportPath, control: controlPath } = run.outputs;
+    const jailCode = isJailed ? await import("./jail.js") : undefined;
+    const inbox = controlPath === undefined ? undefined : jailCode?.openInbox(controlPath);
     controls.wantsFiles = (handed) => (handed === undefined ? inbox?.path : undefined);
+    control = controlPath === undefined ? undefined : await openControl(controlPath, controls);
+    await run.beforeStart?.();
+    if (isJailed) sealed = await jailCode?.closeJail(jail, config, reportPath, controlPath !== undefined);
+    const ended = vm.start({ threads: "main-first" });
     controls.begin(
       vm,
       async (folder, { handed, ...options }) => {
