@@ -6,16 +6,13 @@ import type { ResolvedConfig } from "../config/types.js";
 import { acceleratorKind, hostFacts } from "../host/facts.js";
 import type { JailMode } from "../config/jail-modes.js";
 import { Attendant } from "../jail/attendant.js";
-import { sealVm } from "../machine/seal.js";
 import { FileInbox } from "../sdk/file-inbox.js";
-import { openForSnapshot } from "../sdk/open-for-snapshot.js";
-import { isTerminal } from "../sys/files.js";
+import { sealAttended } from "../sdk/seal-attended.js";
 import { isLeftOver } from "../sys/sockets.js";
 import type { BootOptions } from "./arguments.js";
 import { openWhole, type WholeFile } from "./report.js";
 import { UsageError } from "./usage-error.js";
 
-const STDIN = 0;
 const INBOX_SUFFIX = ".files";
 
 /** Throws UsageError. Each of these opens files, removes a socket's file or ends another program while the guest runs. */
@@ -33,7 +30,7 @@ export function checkJail(options: BootOptions, config: ResolvedConfig, isInLab:
 export interface SealedRun {
   readonly report: WholeFile | undefined;
   /** Socket files are gone when it returns. */
-  end(exitCode: number): void;
+  end(): void;
 }
 
 /** Opens what the run will need, and seals the process: from now on it opens nothing. */
@@ -43,23 +40,17 @@ export async function closeJail(
   report: string | undefined,
   listens: boolean,
 ): Promise<SealedRun> {
-  // Made when it is first asked for, by opening the terminal once more.
-  if (isTerminal(STDIN)) process.stdin.pause();
   let file: WholeFile | undefined;
   if (report !== undefined) {
     acceleratorKind();
     hostFacts();
     file = openWhole("--report", report);
   }
-  const attendant = Attendant.own;
-  if (listens) openForSnapshot({ isBooted: true });
-  await sealVm(mode, config, { listens });
-  attendant?.sealed();
+  await sealAttended(mode, config, { listens, isBooted: true });
   return {
     report: file,
-    end: (exitCode) => {
-      attendant?.end(exitCode);
-    },
+    // No record has its exit code.
+    end: () => Attendant.own?.end(0),
   };
 }
 

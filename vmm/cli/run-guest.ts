@@ -232,7 +232,7 @@ export async function runGuest(run: GuestRun): Promise<number> {
     metrics?.end();
     vm.closeDevices();
     await metrics?.close();
-    sealed?.end(0);
+    sealed?.end();
     // Until here, a signal would have left something.
     removeHandlers();
     removePauseHandlers();

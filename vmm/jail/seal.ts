@@ -3,6 +3,7 @@
 // (allowed.ts). Nothing takes it back.
 import { openSync, readSync } from "node:fs";
 import { HostError } from "../errors.js";
+import { statFieldsOf } from "../host/stat-line.js";
 import { closeDescriptor } from "../sys/descriptors.js";
 import { mmapAnonymous, munmap, viewMemory } from "../sys/memory.js";
 import { processSeal } from "../sys/process-seal.js";
@@ -15,7 +16,7 @@ import { CLONE_NEWNET, emptyNetwork, hasOwnNamespaces, leaveRoot, SYS_SETNS } fr
 import type { Needs } from "./needs.js";
 import { endAtRefusal } from "./refusal.js";
 import { filterCalls, placeFilter, VCPU_THREAD_NAME, type NamedCall } from "./thread-filter.js";
-import { fieldsOf, threadsByKind, type ThreadKind } from "./threads.js";
+import { threadsByKind, type ThreadKind } from "./threads.js";
 
 const SYS_CAPSET = 126;
 const SYS_PRCTL = 157;
@@ -98,5 +99,5 @@ function threadCount(stat: number): number {
   const text = Buffer.alloc(1024);
   const length = readSync(stat, text, 0, text.length, 0);
   const NUM_THREADS = 17;
-  return Number(fieldsOf(text.toString("latin1", 0, length))[NUM_THREADS]);
+  return Number(statFieldsOf(text.toString("latin1", 0, length))[NUM_THREADS]);
 }

@@ -1,6 +1,7 @@
 // The threads of this process by kind. Node names none of them, but they begin in an order: its own and V8's before any code of ours,
 // libuv's pool, all at once, with the first work for it, and those that run vCPUs when a VM wants them.
 import { readdirSync, readFileSync, stat } from "node:fs";
+import { statFieldsOf } from "../host/stat-line.js";
 
 /**
  * - `main`: the event loop, which has the devices, and for a while a vCPU.
@@ -47,12 +48,7 @@ export function threadsByKind(): Readonly<Record<ThreadKind, readonly number[]>>
 /** Of a process's threads, some are the kernel's own (KVM's, vhost's): they run no code of the process, and hear no signal. */
 function isKernels(thread: number): boolean {
   const stat = readFileSync(`/proc/self/task/${String(thread)}/stat`, "latin1");
-  return (Number(fieldsOf(stat)[FLAGS_FIELD]) & KERNELS_OWN) !== 0;
-}
-
-/** Of a line of /proc/PID/stat, behind the name, which may have anything in it. */
-export function fieldsOf(stat: string): string[] {
-  return stat.replace(/^.*\) /s, "").split(" ");
+  return (Number(statFieldsOf(stat)[FLAGS_FIELD]) & KERNELS_OWN) !== 0;
 }
 
 function threadsNow(): number[] {

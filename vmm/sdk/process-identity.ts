@@ -1,6 +1,7 @@
 // A process by its number and the moment of its start: numbers come again, the two together do not.
 import { readFileSync } from "node:fs";
 import { bootId } from "../host/facts.js";
+import { statFieldsOf } from "../host/stat-line.js";
 
 export interface ProcessIdentity {
   readonly pid: number;
@@ -28,9 +29,7 @@ export function isAlive({ pid, startTicks: ticks, boot }: ProcessIdentity): bool
 /** The fields of proc(5), stat, from the third on; undefined without such a process. */
 export function statFields(pid: number): string[] | undefined {
   try {
-    const stat = readFileSync(`/proc/${String(pid)}/stat`, "latin1");
-    // The program's name, which comes second, may have blanks and brackets.
-    return stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    return statFieldsOf(readFileSync(`/proc/${String(pid)}/stat`, "latin1"));
   } catch {
     return undefined;
   }

@@ -3,14 +3,10 @@
 import type { JailMode } from "../config/jail-modes.js";
 import type { ResolvedConfig } from "../config/types.js";
 import { Attendant } from "../jail/attendant.js";
-import { sealVm } from "../machine/seal.js";
-import { isTerminal } from "../sys/files.js";
-import { openForSnapshot } from "./open-for-snapshot.js";
 import type { OutputLog } from "./output-log.js";
+import { sealAttended } from "./seal-attended.js";
 import type { NameLink, VmFolder } from "./state-folder.js";
 import type { VmRecord } from "./vm-record.js";
-
-const STDIN = 0;
 
 export interface SealedPlaces {
   readonly config: ResolvedConfig;
@@ -38,11 +34,7 @@ export async function sealPlaces(
     attendant.keepsLog(folder.log);
     log.turn = () => attendant.turnLog();
   }
-  // What makes it opens the terminal once more.
-  if (isTerminal(STDIN)) process.stdin.pause();
-  openForSnapshot({ isBooted: !record.restored });
-  await sealVm(mode, config, { listens: true });
-  attendant.sealed();
+  await sealAttended(mode, config, { listens: true, isBooted: !record.restored });
   return (exitCode, error) => {
     attendant.end(exitCode, error);
   };

@@ -45,8 +45,7 @@ export class VmOwner {
   /** Rejects as Workload.start does, and with ConfigError for a name that another VM has; nothing is left then. */
   static async start(spec: VmSpec, options: OwnerOptions): Promise<VmOwner> {
     const jail = await jailOf(spec, options.log);
-    const { hasLog } = options;
-    const places = new VmPlaces(recordOf(spec, hasLog, jail), { hasLog, hasProgram: spec.main !== undefined });
+    const places = new VmPlaces(recordOf(spec, options.hasLog, jail));
     const seal =
       jail === "off" ? {} : { seal: ({ config }: Vm, isRestored: boolean) => places.seal(jail, config, isRestored) };
     try {

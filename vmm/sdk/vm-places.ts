@@ -10,16 +10,9 @@ import type { VmRecord } from "./vm-record.js";
 
 type SocketName = "agent" | "attach" | "control";
 
-export interface PlacesOptions {
-  readonly hasLog: boolean;
-  /** It has a program of its own, to which others may attach. */
-  readonly hasProgram: boolean;
-}
-
 export class VmPlaces {
   readonly folder: VmFolder;
   readonly #state: StateFolder;
-  readonly #options: PlacesOptions;
   readonly #bound = new Map<SocketName, BoundSocket>();
   #record: VmRecord;
   #log: OutputLog | undefined;
@@ -28,10 +21,9 @@ export class VmPlaces {
   #end: ((exitCode: number, error: string | undefined) => void) | undefined;
 
   /** Throws ConfigError for a name that another VM has. */
-  constructor(record: VmRecord, options: PlacesOptions) {
+  constructor(record: VmRecord) {
     this.#state = new StateFolder();
     this.#record = record;
-    this.#options = options;
     this.folder = this.#state.add(record);
   }
 
@@ -48,7 +40,7 @@ export class VmPlaces {
 
   /** Of what its program writes. */
   log(): OutputLog | undefined {
-    if (this.#options.hasLog) this.#log ??= new OutputLog(this.folder.log);
+    if (this.#record.hasLog) this.#log ??= new OutputLog(this.folder.log);
     return this.#log;
   }
 
@@ -70,10 +62,9 @@ export class VmPlaces {
    */
   async seal(mode: Exclude<JailMode, "off">, config: ResolvedConfig, restored: boolean): Promise<void> {
     const { sealPlaces } = await import("./seal-places.js");
-    const sockets = this.#options.hasProgram
-      ? (["agent", "attach", "control"] as const)
-      : (["agent", "control"] as const);
-    for (const name of sockets) this.socket(name);
+    for (const name of ["agent", "control"] as const) this.socket(name);
+    // Nobody attaches to a VM without a program of its own.
+    if (this.#record.command.length > 0) this.socket("attach");
     const log = this.log();
     this.running(restored);
     if (!this.#record.autoRemove) this.#state.removeOldest();

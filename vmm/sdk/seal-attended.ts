@@ -1,0 +1,30 @@
+// The last step of a process whose guest is to run in the jail: what it will need is opened, it is sealed, and its attendant takes nothing
+// more. Only a process in the jail loads this.
+import type { JailMode } from "../config/jail-modes.js";
+import type { ResolvedConfig } from "../config/types.js";
+import { Attendant } from "../jail/attendant.js";
+import { sealVm } from "../machine/seal.js";
+import { isTerminal } from "../sys/files.js";
+import { openForSnapshot } from "./open-for-snapshot.js";
+
+const STDIN = 0;
+
+export interface SealOptions {
+  /** Others may connect to sockets that it has, and have the guest saved. */
+  readonly listens: boolean;
+  /** The guest goes on from nothing that says which processor it has seen. */
+  readonly isBooted: boolean;
+}
+
+/** Rejects with SystemCallError or HostError where the host does not allow it: the guest is not to run then. */
+export async function sealAttended(
+  mode: Exclude<JailMode, "off">,
+  config: ResolvedConfig,
+  { listens, isBooted }: SealOptions,
+): Promise<void> {
+  // Made when it is first asked for, by opening the terminal once more.
+  if (isTerminal(STDIN)) process.stdin.pause();
+  if (listens) openForSnapshot({ isBooted });
+  await sealVm(mode, config, { listens });
+  Attendant.own?.sealed();
+}
