@@ -1,6 +1,6 @@
 // Somebody who owns the monitor's process: loaded into it by NODE_OPTIONS=--require, waits until the guest has written, which is behind the
 // seal, makes the calls that VMLET_ATTACKS names, and says "reached" or the error of each. VMLET_VICTIM: id of another process, VMLET_FILE: a file
-// that may go.
+// that may go. VMLET_MOMENT=seal: it does not wait for the guest, but for the seal.
 "use strict";
 const fs = require("node:fs");
 const threads = require("node:worker_threads");
@@ -143,7 +143,7 @@ if (process.env.VMLET_THREAD === "vcpu") {
   const { Worker } = threads;
   threads.Worker = class extends Worker {
     constructor(program, options) {
-      super(program, { ...options, execArgv: ["--require", __filename] });
+      super(program, { ...options, env: process.env, execArgv: ["--require", __filename] });
     }
   };
   // A thread that runs the first vCPU looks at the time when it begins.
@@ -156,6 +156,14 @@ if (process.env.VMLET_THREAD === "vcpu") {
       }
       raw(231, 0);
     };
+} else if (threads.isMainThread && process.env.VMLET_MOMENT === "seal") {
+  const status = fs.openSync("/proc/self/status", "r");
+  const look = () => {
+    const length = fs.readSync(status, bytes, 0, 4096, 0);
+    if (/^Seccomp:\t2/m.test(bytes.toString("latin1", 0, length))) void attackAll(names);
+    else setImmediate(look).unref();
+  };
+  look();
 } else if (threads.isMainThread) {
   const { write } = fs;
   fs.write = () => {

@@ -74,7 +74,14 @@ export class ThreadPool {
     this.#kept = Math.max(KEPT, count);
     this.most = Math.max(this.most, count);
     while (this.#all.size < count) this.#start();
-    await Promise.all([...this.#all].map((thread) => thread.whenReady()));
+    await this.whenReady();
+  }
+
+  /** Resolves once none of its threads is still starting. */
+  async whenReady(): Promise<void> {
+    while ([...this.#all].some((thread) => !thread.isReady)) {
+      await Promise.all([...this.#all].map((thread) => thread.whenReady()));
+    }
   }
 
   /** Ends those that are idle; resolves once they have ended, and others that were about to. */

@@ -55,7 +55,9 @@ export class VcpuThread {
     const code = threadCode();
     // What a thread would print goes to the process's own streams, which ask for things when they are made: not once it is sealed.
     const isQuiet = code !== undefined;
-    const options = { stdout: isQuiet, stderr: isQuiet, execArgv: [], workerData: processSeal.vcpuFilter?.() };
+    // Nor does it load what NODE_OPTIONS names.
+    const env = code === undefined ? process.env : {};
+    const options = { stdout: isQuiet, stderr: isQuiet, execArgv: [], env, workerData: processSeal.vcpuFilter?.() };
     this.#worker = code === undefined ? new Worker(THREAD_URL, options) : new Worker(code, { ...options, eval: true });
     this.#worker.on("message", ({ turn, message }: VcpuTurnReport) => {
       this.#beReady();
@@ -85,6 +87,10 @@ export class VcpuThread {
   /** It takes no more turns. */
   get isBroken(): boolean {
     return this.#isBroken;
+  }
+
+  get isReady(): boolean {
+    return this.#isReady;
   }
 
   /** After the turns before it, which have to be about to end. */
