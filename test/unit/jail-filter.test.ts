@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { resolveConfig } from "../../vmm/config/resolve.js";
-import { allowedCalls, type Phase } from "../../vmm/jail/allowed.js";
+import { allowedCalls, NAME_SERVER_CALLS, type Phase } from "../../vmm/jail/allowed.js";
 import { NO_NEEDS, needsOf, type Needs } from "../../vmm/jail/needs.js";
 import { SECCOMP_RET_TRAP, compileFilter } from "../../vmm/jail/filter.js";
 import { refusalCode } from "../../vmm/jail/refusal.js";
@@ -230,12 +230,30 @@ describe("jail: filter", () => {
     assert.deepEqual(needs({ vfio: [{ device: "0000:01:00.0" }], pci: true }), only("vfio", "messages"));
   });
 
+  it("only who asks a name server makes sockets, and those of the Internet alone", () => {
+    const [AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_VSOCK] = [1n, 2n, 10n, 16n, 17n, 40n];
+    const [SOCK_STREAM, SOCK_RAW] = [1n, 3n];
+    const program = compileFilter([...allowedCalls("main", "running", PID, NO_NEEDS), ...NAME_SERVER_CALLS]);
+    const asking = (name: string, ...given: readonly bigint[]): number =>
+      runFilter(program, { number: numberOf(name), arguments: given });
+    for (const family of [AF_INET, AF_INET6]) {
+      inBoth(SECCOMP_RET_TRAP, "socket", family, SOCK_STREAM);
+      assert.equal(asking("socket", family, SOCK_STREAM), ALLOW);
+      // One that sees frames.
+      assert.equal(asking("socket", family, SOCK_RAW), SECCOMP_RET_TRAP);
+    }
+    for (const family of [AF_UNIX, AF_NETLINK, AF_PACKET, AF_VSOCK])
+      assert.equal(asking("socket", family, SOCK_STREAM), SECCOMP_RET_TRAP);
+    assert.equal(asking("listen", 3n), SECCOMP_RET_TRAP);
+  });
+
   it("the handler of refused calls stays, and whoever takes it away hears that it has gone", () => {
     inBoth(ERRNO, "rt_sigaction", 31);
     for (const signal of [1, 30, 32, 40, 64]) inBoth(ALLOW, "rt_sigaction", signal);
   });
 
   it("its code has room before the texts that follow it", () => {
-    assert.ok(refusalCode(2 ** 22).length < 0x200);
+    const log = { fd: 1023, before: "x".repeat(64), after: "x".repeat(64) };
+    assert.ok(refusalCode(2 ** 22, log).length < 0x200);
   });
 });

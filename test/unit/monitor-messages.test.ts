@@ -57,13 +57,16 @@ describe("monitor messages", () => {
   it("a container's monitor is asked for what it knows, by names that lead nowhere else", () => {
     assert.deepEqual(requestOf('{"start":true}\n'), { start: true });
     assert.deepEqual(requestOf('{"signal":15}\n'), { signal: 15 });
-    assert.deepEqual(requestOf('{"forget":"a-b"}'), { forget: "a-b" });
+    assert.deepEqual(requestOf('{"forget":"a-b","names":["0"]}'), { forget: "a-b", names: ["0"] });
     for (const line of [
       ...NONE,
       '{"start":1}',
       '{"signal":-1}',
       '{"signal":65}',
-      '{"forget":"../x"}',
+      '{"forget":"../x","names":[]}',
+      '{"forget":"a"}',
+      '{"forget":"a","names":["../x"]}',
+      '{"forget":"a","names":[".."]}',
       '{"pause":true}x',
     ]) {
       assert.equal(requestOf(line), undefined, line);

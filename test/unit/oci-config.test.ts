@@ -9,6 +9,7 @@ import { cgroupPaths } from "../../vmm/oci/cgroups.js";
 import { parseCommandLine, parseOptions } from "../../vmm/oci/command-line.js";
 import { isHandled } from "../../vmm/oci/early-signals.js";
 import { guestSetup } from "../../vmm/oci/guest-setup.js";
+import { containerJail } from "../../vmm/oci/jail-option.js";
 import { machineSize, processorsOf } from "../../vmm/oci/machine-size.js";
 import { mountFlags } from "../../vmm/oci/mount-options.js";
 import { hasMountsBelow } from "../../vmm/oci/mounts-below.js";
@@ -284,6 +285,17 @@ describe("oci config", () => {
     assert.equal(cpus({ quota: 150_000, period: 100_000 }), Math.min(2, availableParallelism()));
     assert.equal(cpus({ quota: 1e9, period: 1000 }), Math.min(32, availableParallelism()));
     assert.equal(cpus({ quota: 200_000 }, { "io.vmlet.cpus": "1" }), 1);
+  });
+});
+
+describe("oci runtime's jail", () => {
+  it("is on, unless the annotation or the option says otherwise; an option that says on is the last word", () => {
+    const jail = (option: "on" | "off" | undefined, value?: string): string =>
+      containerJail(value === undefined ? {} : { annotations: { "io.vmlet.jail": value } }, option);
+    assert.deepEqual([jail(undefined), jail("on"), jail("off")], ["on", "on", "off"]);
+    assert.deepEqual([jail(undefined, "off"), jail("off", "on"), jail("off", "off")], ["off", "on", "off"]);
+    assert.throws(() => jail("on", "off"), /--jail on forbids it/);
+    assert.throws(() => jail(undefined, "strict"), /"strict" is neither on nor off/);
   });
 });
 

@@ -47,6 +47,7 @@ describe("oci hooks", () => {
     joined: 0,
     steps: [],
     filter: [],
+    jail: "on",
   });
   const run = (...hooks: readonly OciHook[]): Promise<void> =>
     runHooks("prestart", container, record(hooks), "creating");

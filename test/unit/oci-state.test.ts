@@ -33,6 +33,7 @@ const RECORD: ContainerRecord = {
   group: [],
   steps: [],
   filter: [],
+  jail: "on",
 };
 
 describe("oci state", () => {

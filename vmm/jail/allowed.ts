@@ -271,6 +271,27 @@ const THREAD_START: readonly Rule[] = [
   },
 ];
 
+const AF_INET = 2;
+const AF_INET6 = 10;
+const SOCK_STREAM = 1;
+const SOCK_DGRAM = 2;
+const SOCK_NONBLOCK = 0o4000;
+const SOCK_CLOEXEC = 0o2000000;
+
+/** Of a process that asks a name server, in the network namespace of all of its threads. */
+export const NAME_SERVER_CALLS: readonly Rule[] = [
+  {
+    calls: ["socket"],
+    when: [
+      { argument: 0, values: [AF_INET, AF_INET6] },
+      { argument: 1, mask: ~(SOCK_NONBLOCK | SOCK_CLOEXEC), values: [SOCK_STREAM, SOCK_DGRAM] },
+    ],
+  },
+  {
+    calls: ["connect", "bind", "setsockopt", "getsockopt", "getpeername", "sendmsg", "recvmsg", "sendmmsg", "recvmmsg"],
+  },
+];
+
 /**
  * - `running`: for a process whose vCPU threads are still to start. Files cannot be opened, and the attempt is an error.
  * - `complete`: for one that has all its threads.

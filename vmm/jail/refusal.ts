@@ -14,13 +14,18 @@ const PAGE = 4096;
 const PREFIX = 0x200;
 const BY = 0x280;
 const MAIN = 0x300;
-const TERMINAL = 0x380;
+const TERMINAL = 0x340;
+const BEFORE = 0x380;
+const AFTER = 0x3c0;
 const NAMES = 0x400;
 /** Of a name and the space behind it; the longest call has 23 characters. */
 const SHIFT = 5;
 const NAME_BYTES = 1 << SHIFT;
 const SIZE = Math.ceil((NAMES + NAME_BYTES * (SYSTEM_CALLS.length + 1)) / PAGE) * PAGE;
 const SPACE = 0x20;
+
+/** Room for what stands around a line of the log, `bytes`. */
+const AROUND_BYTES = 0x40;
 
 const PREFIX_TEXT = Buffer.from("vmlet: the jail has ended this VM: system call ");
 const BY_TEXT = Buffer.from(", thread ");
@@ -30,8 +35,18 @@ const TCSETS = 0x5402;
 
 const u32 = (value: number): number[] => [0, 8, 16, 24].map((shift) => (value >> shift) & 0xff);
 
+/** Where else the line goes than to standard error: an open file, and what stands around the line there, up to 64 bytes each. */
+export interface RefusalLog {
+  readonly fd: number;
+  readonly before: string;
+  readonly after: string;
+}
+
+const NO_LOG: RefusalLog = { fd: -1, before: "", after: "" };
+
 /** `pid`: of this process, whose main thread has it as its id; exported for tests. */
-export function refusalCode(pid: number): Uint8Array {
+export function refusalCode(pid: number, log: RefusalLog = NO_LOG): Uint8Array {
+  const before = Buffer.byteLength(log.before);
   const code: number[] = [];
   const emit = (...bytes: number[]): void => void code.push(...bytes);
   /** lea rsi, [target] */
@@ -52,6 +67,7 @@ export function refusalCode(pid: number): Uint8Array {
   emit(0xb8, ...u32(16), 0x31, 0xff, 0xbe, ...u32(TCSETS)); // mov eax, SYS_ioctl; xor edi, edi; mov esi, TCSETS
   emit(0x48, 0x8d, 0x15, ...u32(TERMINAL - (code.length + 7)), 0x0f, 0x05); // lea rdx, [terminal]; syscall
   emit(0x48, 0x81, 0xec, ...u32(512), 0x48, 0x89, 0xe7); // sub rsp, 512; mov rdi, rsp
+  copy(BEFORE, before);
   copy(PREFIX, PREFIX_TEXT.length);
   emit(0xb8, ...u32(SYSTEM_CALLS.length), 0x39, 0xc3, 0x0f, 0x43, 0xd8); // mov eax, count; cmp ebx, eax; cmovae ebx, eax
   emit(0xc1, 0xe3, SHIFT); // shl ebx, SHIFT
@@ -72,9 +88,14 @@ export function refusalCode(pid: number): Uint8Array {
   code[toMain - 1] = code.length - toMain;
   copy(MAIN, MAIN_TEXT.length);
   code[toWrite - 1] = code.length - toWrite;
-  emit(0xc6, 0x07, 0x0a, 0x48, 0xff, 0xc7); // write: mov byte [rdi], "\n"; inc rdi
-  emit(0x48, 0x89, 0xfa, 0x48, 0x29, 0xe2, 0x48, 0x89, 0xe6); // mov rdx, rdi; sub rdx, rsp; mov rsi, rsp
+  emit(0xc6, 0x07, 0x0a, 0x48, 0x89, 0xfb); // write: mov byte [rdi], "\n"; mov rbx, rdi
+  emit(0x48, 0x8d, 0xb4, 0x24, ...u32(before)); // lea rsi, [rsp+before]
+  emit(0x48, 0x8d, 0x57, 0x01, 0x48, 0x29, 0xf2); // lea rdx, [rdi+1]; sub rdx, rsi
   emit(0xbf, ...u32(2), 0xb8, ...u32(1), 0x0f, 0x05); // mov edi, standard error; mov eax, SYS_write; syscall
+  emit(0x48, 0x89, 0xdf); // mov rdi, rbx
+  copy(AFTER, Buffer.byteLength(log.after));
+  emit(0x48, 0x89, 0xfa, 0x48, 0x29, 0xe2, 0x48, 0x89, 0xe6); // mov rdx, rdi; sub rdx, rsp; mov rsi, rsp
+  emit(0xbf, ...u32(log.fd), 0xb8, ...u32(1), 0x0f, 0x05); // mov edi, log; mov eax, SYS_write; syscall
   emit(0xb8, ...u32(231), 0xbf, ...u32(EXIT_JAIL), 0x0f, 0x05); // mov eax, SYS_exit_group; mov edi, EXIT_JAIL; syscall
   if (code.length > PREFIX) throw new Error("The code is longer than its place");
   return Uint8Array.from(code);
@@ -83,14 +104,18 @@ export function refusalCode(pid: number): Uint8Array {
 let isThere = false;
 
 /** From now on a refused call ends this process; where it has the terminal, as that is now. */
-export function endAtRefusal(): void {
+export function endAtRefusal(log: RefusalLog = NO_LOG): void {
   if (isThere) return;
+  if ([log.before, log.after].some((text) => Buffer.byteLength(text) > AROUND_BYTES))
+    throw new Error("A text too long");
   const address = mmapExecutable(SIZE);
   const page = Buffer.from(viewMemory(address, SIZE));
-  page.set(refusalCode(process.pid));
+  page.set(refusalCode(process.pid, log));
   page.set(PREFIX_TEXT, PREFIX);
   page.set(BY_TEXT, BY);
   page.set(MAIN_TEXT, MAIN);
+  page.write(log.before, BEFORE);
+  page.write(log.after, AFTER);
   const terminal = readTerminal(0);
   if (terminal !== undefined) page.set(terminal, TERMINAL);
   const names = [...SYSTEM_CALLS, UNKNOWN].map((name = UNKNOWN) => name.padEnd(NAME_BYTES));

@@ -10,11 +10,11 @@ import { processSeal } from "../sys/process-seal.js";
 import { rawCall } from "../sys/raw-call.js";
 import { allowedCalls, type Phase } from "./allowed.js";
 import { callOnThreads } from "./every-thread.js";
-import { compileFilter } from "./filter.js";
-import { emptyRuleset, SYS_LANDLOCK_RESTRICT_SELF } from "./landlock.js";
+import { compileFilter, type Rule } from "./filter.js";
+import { landlockRuleset, SYS_LANDLOCK_RESTRICT_SELF } from "./landlock.js";
 import { CLONE_NEWNET, emptyNetwork, hasOwnNamespaces, leaveRoot, SYS_SETNS } from "./leave-host.js";
 import type { Needs } from "./needs.js";
-import { endAtRefusal } from "./refusal.js";
+import { endAtRefusal, type RefusalLog } from "./refusal.js";
 import { filterCalls, placeFilter, VCPU_THREAD_NAME, type NamedCall } from "./thread-filter.js";
 import { threadsByKind, type ThreadKind } from "./threads.js";
 
@@ -35,10 +35,22 @@ const KINDS: readonly ThreadKind[] = ["node", "pool", "vcpu", "any", "main"];
 /** Node's own keep the process's name. */
 const NAMES: Readonly<Partial<Record<ThreadKind, string>>> = { vcpu: VCPU_THREAD_NAME, pool: "pool" };
 
+export interface SealOptions {
+  /** What this process needs beside allowedCalls. */
+  readonly more?: readonly Rule[] | undefined;
+  /** To which connections by TCP go, for a process that may make them; where the kernel has Landlock for that. */
+  readonly tcpPort?: number | undefined;
+  /** Where a refusal stands, too. */
+  readonly log?: RefusalLog | undefined;
+  /** A network namespace, as a descriptor, that all threads enter; it is closed. */
+  readonly network?: number | undefined;
+}
+
 /** Throws SystemCallError or HostError; a process that has got so far and no further is not to run a guest. */
-export function sealProcess(phase: Phase, needs: Needs): void {
+export function sealProcess(phase: Phase, needs: Needs, options: SealOptions = {}): void {
   if (process.arch !== "x64") throw new HostError("The jail knows the system calls of x86-64 alone");
-  const compile = (kind: ThreadKind): Uint8Array => compileFilter(allowedCalls(kind, phase, process.pid, needs));
+  const compile = (kind: ThreadKind): Uint8Array =>
+    compileFilter([...allowedCalls(kind, phase, process.pid, needs), ...(kind === "main" ? (options.more ?? []) : [])]);
   // Without the host's root, there is no /proc to look at.
   const stat = openSync("/proc/self/stat", "r");
   const before = threadCount(stat);
@@ -47,10 +59,11 @@ export function sealProcess(phase: Phase, needs: Needs): void {
     threads: threads[kind],
     placed: placeFilter(compile(kind), NAMES[kind]),
   }));
-  endAtRefusal();
-  const ruleset = emptyRuleset();
-  const network = hasOwnNamespaces() ? emptyNetwork() : undefined;
-  if (network !== undefined) leaveRoot();
+  endAtRefusal(options.log);
+  const ruleset = landlockRuleset(options.tcpPort);
+  const isApart = hasOwnNamespaces();
+  const network = isApart ? emptyNetwork() : options.network;
+  if (isApart) leaveRoot();
   const rights = new RightsToDrop(ruleset, network);
   const lists = filters.map(({ threads, placed }) => ({ threads, calls: [...rights.calls, ...filterCalls(placed)] }));
   const failures = callOnThreads(lists);

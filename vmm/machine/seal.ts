@@ -4,7 +4,7 @@
 import type { JailMode } from "../config/jail-modes.js";
 import type { ResolvedConfig } from "../config/types.js";
 import { needsOf } from "../jail/needs.js";
-import { sealProcess } from "../jail/seal.js";
+import { sealProcess, type SealOptions } from "../jail/seal.js";
 import { openThreadCode } from "./thread-code.js";
 
 /**
@@ -16,13 +16,20 @@ export async function sealVm(
   config: ResolvedConfig,
   { listens = false }: { readonly listens?: boolean } = {},
 ): Promise<void> {
-  const needs = needsOf(config, listens);
   if (mode === "on") {
-    openThreadCode();
-    sealProcess("running", needs);
+    sealNow(config, { listens });
     return;
   }
   const { pool } = await import("./threads.js");
   await pool.warm(config.cpus);
-  sealProcess("complete", needs);
+  sealProcess("complete", needsOf(config, listens));
+}
+
+/** The same with `on`, for a process whose VM may run already: its guest is stopped by nothing but the signals that threads get. */
+export function sealNow(
+  config: ResolvedConfig,
+  { listens = false, ...options }: SealOptions & { readonly listens?: boolean } = {},
+): void {
+  openThreadCode();
+  sealProcess("running", needsOf(config, listens), options);
 }

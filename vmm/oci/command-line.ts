@@ -2,6 +2,7 @@
 // a value behind "=" or as the next word.
 import { resolve } from "node:path";
 import { ConfigError } from "../errors.js";
+import type { ContainerJail } from "./jail-option.js";
 import { DEFAULT_ROOT } from "./state.js";
 
 export interface GlobalOptions {
@@ -10,6 +11,8 @@ export interface GlobalOptions {
   readonly logFormat: "text" | "json";
   readonly isDebug: boolean;
   readonly isSystemd: boolean;
+  /** Undefined: as a container has it. */
+  readonly jail: ContainerJail | undefined;
 }
 
 /** Names of options, their short names behind "|": those with a value, those without. */
@@ -84,7 +87,7 @@ export function parseOptions(
 }
 
 const GLOBAL: OptionNames = {
-  values: ["root", "log", "log-format", "criu", "rootless"],
+  values: ["root", "log", "log-format", "criu", "rootless", "jail"],
   flags: ["debug", "systemd-cgroup", "help|h", "version|v"],
 };
 
@@ -101,6 +104,8 @@ export function parseCommandLine(argv: readonly string[]): CommandLine {
   const [command = "", ...rest] = words;
   const format = options.value("log-format") ?? "text";
   if (format !== "text" && format !== "json") throw new ConfigError([`invalid log-format: ${format}`]);
+  const jail = options.value("jail");
+  if (jail !== undefined && jail !== "on" && jail !== "off") throw new ConfigError([`invalid jail: ${jail}`]);
   const global: GlobalOptions = {
     // A monitor stands in another folder.
     root: resolve(options.value("root") ?? DEFAULT_ROOT),
@@ -108,6 +113,7 @@ export function parseCommandLine(argv: readonly string[]): CommandLine {
     logFormat: format,
     isDebug: options.has("debug"),
     isSystemd: options.has("systemd-cgroup"),
+    jail,
   };
   if (options.has("version")) return { global, command: "version", argv: [] };
   if (options.has("help")) return { global, command: "help", argv: [] };

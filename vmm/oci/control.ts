@@ -8,7 +8,7 @@ import { messageOf } from "./log.js";
 import { requestOf, type MonitorReply, type MonitorRequest } from "./monitor-messages.js";
 import { CONTROL_SOCKET, type Container, type ContainerRecord } from "./state.js";
 
-const MAX_REQUEST_CHARS = 4096;
+const MAX_REQUEST_CHARS = 65_536;
 const CREATE_LOOK_MS = 20;
 
 export interface Controlled {

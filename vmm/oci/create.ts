@@ -19,6 +19,7 @@ import { checkProgram } from "./find-program.js";
 import { writeFrontFile } from "./front-file.js";
 import { guestSetup, rootfs } from "./guest-setup.js";
 import { hooksOfTheEnd, runHooks } from "./hooks.js";
+import { containerJail } from "./jail-option.js";
 import { endProcess } from "./left-processes.js";
 import { machineSize } from "./machine-size.js";
 import { podRole } from "./pod.js";
@@ -89,6 +90,8 @@ export async function createContainer(
   for (const warning of [...setup.warnings, ...size.warnings]) log.warn(warning);
   const cgroups = cgroupPaths(spec.linux?.cgroupsPath, container.id, global.isSystemd);
   checkCgroups(cgroups);
+  const filter = filterSteps(spec, log);
+  const jail = containerJail(spec, global.jail);
   container.make();
   const base: ContainerRecord = {
     id: container.id,
@@ -108,7 +111,9 @@ export async function createContainer(
     namespaces: setup.namespaces,
     joined: setup.joined,
     group: setup.group,
-    filter: filterSteps(spec, log),
+    filter,
+    jail,
+    log: global.log === undefined ? undefined : { path: resolve(global.log), format: global.logFormat },
   };
   const creator = ownIdentity();
   let record: ContainerRecord = { ...base, creator };

@@ -11,6 +11,7 @@ import { hookFiles, hooksOfTheEnd } from "./hooks.js";
 import { endFound, endProcess, monitorsOf, readersOf } from "./left-processes.js";
 import { messageOf } from "./log.js";
 import { askMonitor } from "./monitor-messages.js";
+import { inMountsOf, leaveShare, removeShare } from "./pod-share.js";
 import { sendSignal } from "./signal.js";
 import { containerOf, NETWORK_STATE, RELAY_FILE, type Container, type ContainerRecord } from "./state.js";
 
@@ -95,8 +96,27 @@ function identityIn(path: string): ProcessIdentity | undefined {
 async function leavePod(log: Context["log"], container: Container, record: ContainerRecord): Promise<void> {
   const sandbox = container.vmOwner(record);
   if (!sandbox.exists || sandbox.status === "stopped") return;
-  const about = { forget: container.id };
-  const reply = await askMonitor(sandbox, sandbox.known, about, FORGET_LIMIT_MS).catch(() => ({ ok: true }));
+  const pid = sandbox.known.monitor?.pid ?? 0;
+  const folder = join(sandbox.share, container.id);
+  let names: readonly string[];
+  try {
+    names = inMountsOf(pid, () => leaveShare(folder));
+  } catch {
+    // The pod's VM has just ended.
+    return;
+  }
+  const about = { forget: container.id, names };
+  const reply = await askMonitor(sandbox, sandbox.known, about, FORGET_LIMIT_MS).catch(() => ({ ok: true }) as const);
+  if (reply !== undefined && "error" in reply) {
+    // The guest does not do it.
+    try {
+      inMountsOf(pid, () => {
+        removeShare(folder, names);
+      });
+    } catch {
+      // It has gone.
+    }
+  }
   if (reply === undefined) log.warn("the pod's VM does not answer: files of the container stay open until its end");
 }
 

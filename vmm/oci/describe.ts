@@ -8,6 +8,7 @@ import { VERSION } from "../host/version.js";
 import { CAPABILITIES } from "./capabilities.js";
 import { parseOptions } from "./command-line.js";
 import type { Context } from "./context.js";
+import { JAIL_ANNOTATION } from "./jail-option.js";
 import { CPUS_ANNOTATION, MEMORY_ANNOTATION } from "./machine-size.js";
 import { MOUNT_OPTIONS } from "./mount-options.js";
 import { HOOK_KINDS, type OciSpec } from "./runtime-spec.js";
@@ -42,7 +43,7 @@ export function features(): number {
       selinux: { enabled: false },
     },
     annotations: { "io.vmlet.version": VERSION },
-    potentiallyUnsafeConfigAnnotations: [MEMORY_ANNOTATION, CPUS_ANNOTATION],
+    potentiallyUnsafeConfigAnnotations: [MEMORY_ANNOTATION, CPUS_ANNOTATION, JAIL_ANNOTATION],
   };
   print(`${JSON.stringify(described, undefined, 4)}\n`);
   return 0;

@@ -28,6 +28,8 @@ GLOBAL OPTIONS:
    --log-format FORMAT  text (default) or json
    --debug              log more
    --systemd-cgroup     cgroupsPath is SLICE:PREFIX:NAME
+   --jail on|off        whether a monitor is sealed before its program begins (default:
+                        on, unless the container's annotation io.vmlet.jail is off)
    --help, -h           show help
    --version, -v        print the version
 

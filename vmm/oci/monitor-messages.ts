@@ -12,8 +12,8 @@ export type MonitorRequest =
   | { readonly pause: true }
   | { readonly resume: true }
   | { readonly processes: true }
-  /** A container of this one's pod has gone. */
-  | { readonly forget: string };
+  /** A container of this one's pod has gone, and these names are left of what it had. */
+  | { readonly forget: string; readonly names: readonly string[] };
 
 export interface GuestProcessLine {
   readonly pid: number;
@@ -26,13 +26,18 @@ export type MonitorReply =
 
 /** What a command asks for; undefined for a line that asks for nothing that is known. */
 export function requestOf(line: string): MonitorRequest | undefined {
-  const { start, signal, pause, resume, processes, forget } = objectOf(line) ?? {};
+  const { start, signal, pause, resume, processes, forget, names } = objectOf(line) ?? {};
   if (start === true) return { start };
   if (pause === true) return { pause };
   if (resume === true) return { resume };
   if (processes === true) return { processes };
   if (typeof signal === "number" && Number.isInteger(signal) && signal >= 0 && signal <= MAX_SIGNAL) return { signal };
-  return typeof forget === "string" && ID.test(forget) ? { forget } : undefined;
+  return typeof forget === "string" && ID.test(forget) && areNames(names) ? { forget, names } : undefined;
+}
+
+/** Of files in one folder. */
+function areNames(names: unknown): names is readonly string[] {
+  return Array.isArray(names) && names.every((name) => typeof name === "string" && FILE_NAME.test(name));
 }
 
 /** What a monitor has answered; undefined for a text that is no answer. */
@@ -54,6 +59,7 @@ const RETRY_MS = 4;
 /** SIGRTMAX */
 const MAX_SIGNAL = 64;
 const MAX_REPLY_CHARS = 1024 * 1024;
+const FILE_NAME = /^(?!\.{1,2}$)[^/\0]{1,255}$/;
 
 /** Undefined where the monitor ends without a word. Rejects with HostError for one that has ended before. */
 export async function askMonitor(

@@ -6,10 +6,15 @@ import { NAMESPACES } from "../agent/container-request.js";
 import { HostError, VmmError } from "../errors.js";
 import { hostQuirks } from "../fixups/host-quirks.js";
 import { EXIT_SIGNAL_BASE } from "../host/exit-codes.js";
+import { noteThreads } from "../jail/threads.js";
+import { openThreadCode } from "../machine/thread-code.js";
+import { pool } from "../machine/threads.js";
 import { shareAgent } from "../sdk/agent-socket.js";
+import { guestConfig } from "../sdk/guest-config.js";
 import { GuestControls } from "../sdk/guest-controls.js";
 import type { VmSpec } from "../sdk/vm-spec.js";
 import { Workload } from "../sdk/workload.js";
+import { processSeal } from "../sys/process-seal.js";
 import { joinCgroups } from "./cgroups.js";
 import { listenForCommands, watchCreate, type Controlled } from "./control.js";
 import { isAdmitted } from "./early-process.js";
@@ -18,12 +23,13 @@ import { enterNetwork, networkPath } from "./enter-network.js";
 import { startFailure } from "./exec-failure.js";
 import { POD_MEMORY, podMemory, SHARE_IN_GUEST } from "./guest-setup.js";
 import { removeGroup } from "./guest-group.js";
-import { raiseOutOfMemory } from "./out-of-memory.js";
+import { sealMonitor } from "./jail.js";
+import { OutOfMemory } from "./out-of-memory.js";
 import type { MonitorReply, MonitorRequest } from "./monitor-messages.js";
 import { GuestNetwork, type Resolver } from "./network/guest-network.js";
 import { shareLoopback, type LoopbackPorts } from "./network/loopback.js";
-import { leaveShare, removeShare } from "./pod-share.js";
 import type { OciSpec } from "./runtime-spec.js";
+import { PhaseFile } from "./phase-file.js";
 import { makeShare } from "./share.js";
 import { HeldContainer } from "./held-container.js";
 import { processorsOf } from "./machine-size.js";
@@ -40,6 +46,8 @@ const NO_SUID_DEV_EXEC = 2 | 4 | 8;
 /** The result is the process's exit code. */
 export async function monitor(folder: string): Promise<number> {
   const container = Container.at(resolve(folder));
+  // One that is started early has the time.
+  noteThreads();
   if (!isAdmitted(enterNetwork)) return EXIT_FAILURE;
   // Before anything else has been started: threads and programs are in it from their beginning.
   const record = container.known;
@@ -89,6 +97,9 @@ class Life implements Controlled {
   /** The VM whose interfaces have been made what the namespace's are. */
   #connection: { readonly workload: Workload; readonly resolver: Promise<Resolver> } | undefined;
   #hasOwnNetwork = false;
+  #phase: PhaseFile | undefined;
+  /** Of one that is to be sealed. */
+  #outOfMemory: OutOfMemory | undefined;
   /** The first VM has not been the right one. */
   #isLater = false;
 
@@ -97,7 +108,8 @@ class Life implements Controlled {
     this.#record = record;
     this.#end = end;
     this.#network = new GuestNetwork((state) => {
-      container.writeNetwork(state);
+      // What is in a namespace of its own goes with that.
+      if (!this.#hasOwnNetwork) container.writeNetwork(state);
     });
   }
 
@@ -105,6 +117,8 @@ class Life implements Controlled {
   begin(): void {
     this.#hasOwnNetwork = networkPath(this.#container.config) === "";
     holdTerminal();
+    // A thread that begins just when this process is sealed opens no file.
+    if (this.#record.jail === "on") openThreadCode();
     makeShare(this.#container.share, this.#record.shared, this.#record.role.kind === "sandbox");
     watchCreate(this.#container, this.#record, {
       isKilled: () => {
@@ -117,6 +131,10 @@ class Life implements Controlled {
     const made = this.#makeVm();
     made.catch(() => undefined);
     this.#workload = made;
+    // While the VM's file server begins: nobody waits for it.
+    if (this.#record.jail === "on" && this.#record.role.kind === "alone") {
+      setImmediate(() => (this.#outOfMemory = OutOfMemory.prepare(this.#record.cgroups)));
+    }
   }
 
   /** An engine has made its network by the end of `create`: `start` need not wait for the guest's part of it. */
@@ -144,11 +162,16 @@ class Life implements Controlled {
     const workload = await this.#workload?.catch(() => undefined);
     await workload?.leave();
     this.#loopback?.close();
-    // Each interface that is removed has to be waited for, 10 ms and more; those of a namespace of its own go with that.
-    if (!this.#hasOwnNetwork) this.#network.close();
     // Of a pod's containers each tells for itself.
     const isPod = this.#record.role.kind === "sandbox";
-    if (workload?.hasKilledForMemory === true && !isPod) await raiseOutOfMemory(this.#record.cgroups);
+    if (workload?.hasKilledForMemory === true && !isPod) {
+      const { cgroups, jail } = this.#record;
+      await (jail === "on" ? this.#outOfMemory : OutOfMemory.prepare(cgroups))?.raise();
+    }
+    // Each interface that is removed has to be waited for, 10 ms and more; those of a namespace of its own go with that. A process that
+    // is sealed leaves them to `delete`.
+    if (this.#hasOwnNetwork || processSeal.isSealed) return;
+    this.#network.close();
     rmSync(join(this.#container.folder, NETWORK_STATE), { force: true });
   }
 
@@ -241,7 +264,7 @@ class Life implements Controlled {
       answer({ ok: true });
       this.signal(request.signal);
     } else if ("forget" in request) {
-      await this.#forget(request.forget);
+      await this.#forget(request.forget, request.names);
       answer({ ok: true });
     } else if ("processes" in request) {
       const workload = await this.#running();
@@ -257,7 +280,7 @@ class Life implements Controlled {
       await this.#running();
       if ("pause" in request) await this.#controls.pause();
       else await this.#controls.resume();
-      this.#container.writePhase({ status: "pause" in request ? "paused" : "running", guestPid: this.#guestPid });
+      this.#phase?.write({ status: "pause" in request ? "paused" : "running", guestPid: this.#guestPid });
       answer({ ok: true });
     }
   }
@@ -268,19 +291,14 @@ class Life implements Controlled {
   }
 
   /** What was shared for a container of the pod is free again, for the engine to unmount and remove. */
-  async #forget(id: string): Promise<void> {
-    const folder = join(this.#container.share, id);
-    const names = leaveShare(folder);
+  async #forget(id: string, names: readonly string[]): Promise<void> {
     const workload = await this.#workload;
-    const agent = workload === undefined ? undefined : new Agent(workload.agent);
-    try {
-      // By the guest, which then asks the file server to let go of them.
-      for (const name of names) await agent?.files.remove(posix.join(SHARE_IN_GUEST, id, name));
-      await agent?.files.remove(posix.join(SHARE_IN_GUEST, id));
-      if (agent !== undefined) await removeGroup(agent, id);
-    } catch {
-      removeShare(folder, names);
-    }
+    if (workload === undefined) return;
+    const agent = new Agent(workload.agent);
+    // By the guest, which then asks the file server to let go of them.
+    for (const name of names) await agent.files.remove(posix.join(SHARE_IN_GUEST, id, name));
+    await agent.files.remove(posix.join(SHARE_IN_GUEST, id));
+    await removeGroup(agent, id);
   }
 
   signal(number: number): void {
@@ -326,6 +344,11 @@ class Life implements Controlled {
     await new Agent(workload.agent).guest.mount("shm", POD_MEMORY, "tmpfs", { flags: NO_SUID_DEV_EXEC, data });
   }
 
+  /** From here on this process opens nothing, and the program may begin. */
+  #seal(): void {
+    sealMonitor(this.#record, guestConfig(this.#vmSpec(), hostQuirks()), this.#network);
+  }
+
   async #start(answer: (reply: MonitorReply) => void): Promise<void> {
     if (this.#isStarting) throw new HostError("cannot start an already running container");
     this.#isStarting = true;
@@ -339,6 +362,14 @@ class Life implements Controlled {
       const { path } = await this.#connect(workload);
       const { namespaces, group, filter } = this.#record;
       const steps = path === undefined ? this.#record.steps : this.#stepsWith(this.#sourceOf(RESOLV_CONF), path);
+      shareAgent(this.#container.shortPath(AGENT_SOCKET), workload.agent);
+      if (this.#record.role.kind === "sandbox") this.#loopback = shareLoopback(new Agent(workload.agent));
+      this.#phase = PhaseFile.make(this.#container);
+      // A thread that has not begun yet would be taken for one that has, and needs more.
+      if (this.#record.jail === "on") await pool.whenReady();
+      const seal = (): void => {
+        if (this.#record.jail === "on") this.#seal();
+      };
       const held = this.#held.get(workload)?.program;
       const program =
         held ??
@@ -346,8 +377,12 @@ class Life implements Controlled {
           steps: [...group, ...steps, ...filter],
           made: namespaces,
           endsGuest: this.#record.role.kind === "alone",
+          seal,
         });
-      held?.begin();
+      if (held !== undefined) {
+        seal();
+        held.begin();
+      }
       this.#guestPid = await program.started;
       this.#program = program;
       if ((namespaces & NAMESPACES.pid) !== 0) {
@@ -355,9 +390,7 @@ class Life implements Controlled {
           program.signal(number);
         });
       }
-      shareAgent(this.#container.shortPath(AGENT_SOCKET), workload.agent);
-      if (this.#record.role.kind === "sandbox") this.#loopback = shareLoopback(new Agent(workload.agent));
-      this.#container.writePhase({ status: "running", guestPid: this.#guestPid });
+      this.#phase.write({ status: "running", guestPid: this.#guestPid });
       answer({ ok: true });
       program.onEnd(this.#end);
     } catch (error) {

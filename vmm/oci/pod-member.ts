@@ -12,7 +12,8 @@ import { EarlySignals } from "./early-signals.js";
 import { startFailure } from "./exec-failure.js";
 import { hasKilledInGroup } from "./guest-group.js";
 import type { MonitorReply, MonitorRequest } from "./monitor-messages.js";
-import { raiseOutOfMemory } from "./out-of-memory.js";
+import { OutOfMemory } from "./out-of-memory.js";
+import { PhaseFile } from "./phase-file.js";
 import { joinShare } from "./pod-share.js";
 import { holdTerminal, StandardProgram } from "./standard-program.js";
 import { AGENT_SOCKET, type Container, type ContainerRecord } from "./state.js";
@@ -64,7 +65,7 @@ export class PodMember implements Controlled {
   async leave(): Promise<void> {
     const isOutOfMemory = await this.#hasRunOutOfMemory();
     this.#agent?.close();
-    if (isOutOfMemory) await raiseOutOfMemory(this.#record.cgroups);
+    if (isOutOfMemory) await OutOfMemory.prepare(this.#record.cgroups)?.raise();
   }
 
   /** By the limit of its own that the guest's kernel keeps. */
@@ -131,7 +132,7 @@ export class PodMember implements Controlled {
       this.#early = new EarlySignals(this.#agent, guestPid, (number) => {
         program.signal(number);
       });
-      this.#container.writePhase({ status: "running", guestPid });
+      PhaseFile.make(this.#container).write({ status: "running", guestPid });
       reply({ ok: true });
       program.onEnd(this.#end);
     } catch (error) {

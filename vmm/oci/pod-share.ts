@@ -66,6 +66,28 @@ function forPath<Result>(path: string, task: () => Result): Result {
   }
 }
 
+/** In the mount namespace of that process; this thread is in its own afterwards, at its root. Throws HostError, SystemCallError, what `task` throws. */
+export function inMountsOf<Result>(pid: number, task: () => Result): Result {
+  const open = (path: string): number => forPath(path, () => openSync(path, "r"));
+  const own = open("/proc/thread-self/ns/mnt");
+  try {
+    const other = open(`/proc/${String(pid)}/ns/mnt`);
+    try {
+      unshare(CLONE_FS);
+      enterNamespace(other, CLONE_NEWNS);
+    } finally {
+      closeSync(other);
+    }
+    try {
+      return task();
+    } finally {
+      enterNamespace(own, CLONE_NEWNS);
+    }
+  } finally {
+    closeSync(own);
+  }
+}
+
 /** Unmounts what is there. The names of what is left, without content, for whoever removes it. */
 export function leaveShare(folder: string): string[] {
   let names: string[];

@@ -1,6 +1,6 @@
 // `run`: create, start, wait for the end, delete; detached, the first two alone.
 import { resolve } from "node:path";
-import { EXIT_SIGNAL_BASE } from "../host/exit-codes.js";
+import { EXIT_JAIL, EXIT_SIGNAL_BASE } from "../host/exit-codes.js";
 import { makeRaw } from "../sys/terminal.js";
 import { onlyWord, parseOptions } from "./command-line.js";
 import type { Context } from "./context.js";
@@ -8,7 +8,7 @@ import { CREATE_OPTIONS, createContainer } from "./create.js";
 import { EARLY_OPTION } from "./early-process.js";
 import { deleteContainer } from "./delete.js";
 import { forwardSignals } from "./forward-signals.js";
-import { startContainer } from "./start.js";
+import { MonitorEndedError, startContainer } from "./start.js";
 import { containerOf } from "./state.js";
 
 const STDIN = 0;
@@ -41,6 +41,13 @@ export async function run({ global, log, argv }: Context): Promise<number> {
     if (isDetached) return 0;
     monitor?.ref();
     return await ended;
+  } catch (error) {
+    // The line about the call that was refused is there already.
+    if (error instanceof MonitorEndedError && !isDetached) {
+      monitor?.ref();
+      if ((await ended) === EXIT_JAIL) return EXIT_JAIL;
+    }
+    throw error;
   } finally {
     release();
     restore();

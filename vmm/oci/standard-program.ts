@@ -21,6 +21,8 @@ const NULL_DEVICE = (1 << 8) | 3;
 type StandardSurroundings = Omit<ProcessSurroundings, "size" | "noInput"> & {
   /** Stream on which the agent holds it, until `begin`. */
   readonly heldOn?: number | undefined;
+  /** Called when all that it needs is open, before it is asked for. */
+  readonly seal?: (() => void) | undefined;
 };
 
 export class StandardProgram {
@@ -40,6 +42,7 @@ export class StandardProgram {
       done = resolve;
       failed = reject;
     });
+    around.seal?.();
     this.started = Promise.race([new Promise<number>((resolve) => (begun = resolve)), exit.then(() => 0)]);
     const command: GuestCommand = new GuestCommand(
       agent,

@@ -19,6 +19,13 @@ export async function start({ global, log, argv }: Context): Promise<number> {
   return 0;
 }
 
+/** Before its container's program had begun. */
+export class MonitorEndedError extends HostError {
+  constructor() {
+    super("the container's monitor has ended before its program had begun");
+  }
+}
+
 /** Rejects with ConfigError for a container that is not there to be started, with HostError for a program that cannot begin. */
 export async function startContainer(log: Context["log"], container: Container): Promise<void> {
   const record = container.known;
@@ -51,6 +58,6 @@ export async function startContainer(log: Context["log"], container: Container):
 
 /** Throws HostError. */
 function checkReply(reply: MonitorReply | undefined): void {
-  if (reply === undefined) throw new HostError("the container's monitor has ended before its program had begun");
+  if (reply === undefined) throw new MonitorEndedError();
   if ("error" in reply) throw new HostError(reply.error);
 }

@@ -6,6 +6,7 @@ import { ConfigError, HostError } from "../errors.js";
 import { errnoText } from "../host/errno-text.js";
 import { isAlive, isSame, type ProcessIdentity } from "../sdk/process-identity.js";
 import type { CgroupPaths } from "./cgroups.js";
+import type { ContainerJail } from "./jail-option.js";
 import { ID } from "./container-id.js";
 import type { SharedPath } from "./guest-setup.js";
 import type { PodRole } from "./pod.js";
@@ -14,10 +15,20 @@ import type { OciHook, HookKind, OciSpec } from "./runtime-spec.js";
 export const DEFAULT_ROOT = "/run/vmlet-runtime";
 const RECORD = "state.json";
 const PHASE = "phase.json";
+/** Of the file of a phase, which is blank at first. */
+export const PHASE_BYTES = 64;
+/** How often it is read before there is none. */
+const PHASE_TURNS = 3;
 const CONFIG = "config.json";
 const FRONT = "front";
 
 export type ContainerStatus = "creating" | "created" | "running" | "paused" | "stopped";
+
+/** Of the runtime's option --log. */
+export interface LogFile {
+  readonly path: string;
+  readonly format: "text" | "json";
+}
 
 /** Written by `create`. */
 export interface ContainerRecord {
@@ -41,6 +52,9 @@ export interface ContainerRecord {
   readonly group: readonly string[];
   /** What each process of the container takes before it begins: its filter of system calls. */
   readonly filter: readonly string[];
+  readonly jail: ContainerJail;
+  /** Absolute. */
+  readonly log?: LogFile | undefined;
   /** The monitor's; undefined until there is one. */
   readonly monitor?: ProcessIdentity;
   /** Of the process that creates it, until that has come to its end. */
@@ -54,7 +68,7 @@ export interface NetworkState {
   readonly redirected: readonly number[];
 }
 
-/** Written by the monitor. */
+/** Written by the monitor, to phase-file.ts. */
 export interface ContainerPhase {
   readonly status: "running" | "paused";
   /** The program's number in the guest. */
@@ -98,8 +112,20 @@ export class Container {
     return record;
   }
 
+  /** Undefined before the program has begun. Who owns the monitor writes what they like. */
   get phase(): ContainerPhase | undefined {
-    return readOwn(join(this.folder, PHASE)) as ContainerPhase | undefined;
+    for (let turn = 0; turn < PHASE_TURNS; turn++) {
+      const read = readOwn(this.phasePath) as Partial<ContainerPhase> | null | undefined;
+      // Undefined, too, for one that is written at this moment.
+      const { status, guestPid } = read ?? {};
+      if ((status === "running" || status === "paused") && Number.isSafeInteger(guestPid))
+        return { status, guestPid: Number(guestPid) };
+    }
+    return undefined;
+  }
+
+  get phasePath(): string {
+    return join(this.folder, PHASE);
   }
 
   get status(): ContainerStatus {
@@ -159,10 +185,6 @@ export class Container {
     this.#write(NETWORK_STATE, state);
   }
 
-  writePhase(phase: ContainerPhase): void {
-    this.#write(PHASE, phase);
-  }
-
   /** What `creator` has made of it; one that was removed meanwhile, and made again by somebody else, stays. Throws HostError. */
   removeUnfinished(creator: ProcessIdentity): void {
     const other = (readOwn(join(this.folder, RECORD)) as Partial<ContainerRecord> | undefined)?.creator;
@@ -199,6 +221,15 @@ export class Container {
     try {
       writeFileSync(`${path}.new`, text, { mode: 0o600 });
       renameSync(`${path}.new`, path);
+    } catch (error) {
+      throw this.#inWords(error);
+    }
+  }
+
+  /** Throws HostError for an error of the system's that `task` throws. */
+  inWords<Result>(task: () => Result): Result {
+    try {
+      return task();
     } catch (error) {
       throw this.#inWords(error);
     }

@@ -48,7 +48,15 @@ export const monitorTarget: ByteTarget = {
     text('{"signal":9}'),
     text('{"ok":true,"processes":[{"pid":1,"parent":0,"command":"c"}]}'),
   ],
-  words: ['"notice":', '"boots":true', '"start":true', '"forget":"a"', '"error":"e"', '"pause":true', "null"],
+  words: [
+    '"notice":',
+    '"boots":true',
+    '"start":true',
+    '"forget":"a","names":["b"]',
+    '"error":"e"',
+    '"pause":true',
+    "null",
+  ],
   run(input) {
     const line = Buffer.from(input).toString("utf8");
     allowing([HostError], () => {
@@ -57,7 +65,8 @@ export const monitorTarget: ByteTarget = {
     });
     allowing([HostError], () => void errorOf(readFailure(line)));
     const request = requestOf(line);
-    if (request !== undefined && "forget" in request) assert.ok(!/[/\0]|^\.\.?$/.test(request.forget));
+    if (request !== undefined && "forget" in request)
+      for (const name of [request.forget, ...request.names]) assert.ok(!/[/\0]|^\.\.?$/.test(name));
     const reply = replyOf(line);
     if (reply !== undefined && !("error" in reply)) for (const one of reply.processes ?? []) one.command.trim();
   },

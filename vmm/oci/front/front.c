@@ -21,7 +21,7 @@
 #define ANSWER_LIMIT_MS 10000
 
 /* Of runc's global options: those that the front knows, and that mean nothing to what it does but for the root. */
-static const char *const with_value[] = {"root", "log", "log-format", NULL};
+static const char *const with_value[] = {"root", "log", "log-format", "jail", NULL};
 static const char *const without_value[] = {"debug", "systemd-cgroup", NULL};
 
 struct command {
@@ -53,6 +53,8 @@ static bool parse(int argc, char **argv, struct command *command)
 		if (strncmp(name, "root", length) == 0 && length == 4)
 			command->root = value;
 		else if (length == 10 && strcmp(value, "text") != 0 && strcmp(value, "json") != 0)
+			return false;
+		else if (length == 4 && strncmp(name, "jail", 4) == 0 && strcmp(value, "on") != 0 && strcmp(value, "off") != 0)
 			return false;
 	}
 	if (at >= argc || *command->root == 0)

@@ -87,6 +87,11 @@ export class GuestNetwork {
     return { path: hasRelay ? RESOLVER_IN_GUEST : undefined };
   }
 
+  /** Sockets are made as the guest asks for names. */
+  get asksNameServer(): boolean {
+    return this.#relay !== undefined;
+  }
+
   /** The VM must have ended. */
   close(): void {
     this.#relay?.close();

@@ -5,7 +5,7 @@ import { once } from "node:events";
 import { connect, createServer } from "node:net";
 import { pipeline } from "node:stream";
 
-const PORT = 53;
+export const NAME_SERVER_PORT = 53;
 /** A resolver has asked again long before. */
 const ANSWER_MS = 10_000;
 /** More at a time are dropped, as a network drops. */
@@ -44,10 +44,10 @@ export async function relayNames(address: string, server: string): Promise<NameS
       end();
     });
     socket.once("error", end);
-    socket.send(query, PORT, server);
+    socket.send(query, NAME_SERVER_PORT, server);
   });
   const streams = createServer((incoming) => {
-    const outgoing = connect(PORT, server);
+    const outgoing = connect(NAME_SERVER_PORT, server);
     incoming.setTimeout(ANSWER_MS, () => incoming.destroy());
     const ended = (): void => {
       incoming.destroy();
@@ -58,9 +58,9 @@ export async function relayNames(address: string, server: string): Promise<NameS
   });
   streams.maxConnections = MAX_QUERIES;
   try {
-    listener.bind(PORT, address);
+    listener.bind(NAME_SERVER_PORT, address);
     await once(listener, "listening");
-    streams.listen(PORT, address);
+    streams.listen(NAME_SERVER_PORT, address);
     await once(streams, "listening");
   } catch (error) {
     listener.close();
