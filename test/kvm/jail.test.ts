@@ -20,6 +20,7 @@ import type { Report } from "../../vmm/cli/report.js";
 import { request } from "../../vmm/sdk/control-client.js";
 import type { Agreement, ControlRequest } from "../../vmm/sdk/control.js";
 import { inspectSnapshot } from "../../vmm/snapshot/inspect.js";
+import { sha256 } from "../../vmm/sys/sha256.js";
 import { attackEnvironment, expectedOn, TRIES } from "../helpers/jail-tries.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
 import { asm, miniKernel, type MiniKernel } from "../helpers/mini-kernel.js";
@@ -274,7 +275,8 @@ describe("kvm: jail", function () {
         await ask({ pause: true });
         const saved = join(folder, "saved");
         const made = (await ask({ snapshot: { folder: saved } })) as Agreement;
-        assert.equal(inspectSnapshot(saved).id, made.id);
+        const { id, kernel: booted } = inspectSnapshot(saved);
+        assert.deepEqual([id, booted.sha256], [made.id, sha256(readFileSync(kernel.path))]);
         await ask({ resume: true });
         await assert.rejects(ask({ snapshot: { folder: saved, base: saved } }), /is saved whole/);
         await assert.rejects(ask({ migrate: { to: `unix:${join(folder, "other")}` } }), /in the jail cannot move/);

@@ -14,6 +14,11 @@ export function keepFiles(paths: readonly string[]): void {
   }
 }
 
+/** Its descriptor, which stays open; undefined if it is not kept. */
+export function keptFile(path: string): number | undefined {
+  return kept.get(path);
+}
+
 /** What `use` makes of it, which reads at places that it names. Throws as openSync and `use` do. */
 export function withFile<Result>(path: string, use: (fd: number) => Result): Result {
   const open = kept.get(path);

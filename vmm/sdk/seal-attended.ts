@@ -24,7 +24,7 @@ export async function sealAttended(
 ): Promise<void> {
   // Made when it is first asked for, by opening the terminal once more.
   if (isTerminal(STDIN)) process.stdin.pause();
-  if (listens) openForSnapshot({ isBooted });
+  if (listens) openForSnapshot(config, { isBooted });
   await sealVm(mode, config, { listens });
   Attendant.own?.sealed();
 }

@@ -2,12 +2,13 @@
 // restore reads neither. They are made when a snapshot is, not at every boot, of files that are as they were then.
 import type { StateReader } from "../../devices/state.js";
 import { VmmError } from "../errors.js";
+import { keptFile } from "../host/kept-files.js";
 import { FileImage, type FileStamp } from "../x86/file-image.js";
 import type { BootImages } from "../machine/linux.js";
 import { processSeal } from "../sys/process-seal.js";
 import { newSha256 } from "../sys/node-crypto.js";
 
-/** SHA-256 in hexadecimal; null without such a file, for one that has been changed since, and in the jail. */
+/** SHA-256 in hexadecimal; null without such a file, and for one that has been changed since. */
 export interface ImageHashes {
   readonly kernel: string | null;
   readonly initrd: string | null;
@@ -42,11 +43,12 @@ function hashImage(image: BootImages["kernel"] | undefined): string | null {
 }
 
 function hashFile(path: string, stamp: FileStamp): string | null {
+  const kept = keptFile(path);
   // It opens nothing any more.
-  if (processSeal.isSealed) return null;
+  if (kept === undefined && processSeal.isSealed) return null;
   let file: FileImage | undefined;
   try {
-    file = FileImage.open(path);
+    file = kept === undefined ? FileImage.open(path) : FileImage.of(path, kept);
     if (JSON.stringify(file.stamp) !== JSON.stringify(stamp)) return null;
     const hash = newSha256();
     for (const piece of file.chunks()) hash.update(piece);
@@ -56,6 +58,6 @@ function hashFile(path: string, stamp: FileStamp): string | null {
     if (error instanceof VmmError) return null;
     throw error;
   } finally {
-    file?.close();
+    if (kept === undefined) file?.close();
   }
 }

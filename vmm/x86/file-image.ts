@@ -59,6 +59,11 @@ export class FileImage implements ImageSource {
     return new FileImage(path, stat, fd);
   }
 
+  /** Of a regular file that is open; whoever has opened it closes it. */
+  static of(path: string, fd: number): FileImage {
+    return new FileImage(path, fstatSync(fd, { bigint: true }), fd);
+  }
+
   /** As it was when it was opened. */
   get stamp(): FileStamp {
     const { dev, ino, size, mtimeNs } = this.#opened;
