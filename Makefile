@@ -7,7 +7,7 @@ SOURCES := $(shell find vmm devices bench/ladder -name '*.ts') bench/c-flags.ts 
 # What has failed halfway is not there, and is made again.
 .DELETE_ON_ERROR:
 
-.PHONY: help setup test-setup build guest rootfs pack api-docs boot lab doctor check types lint format imports test test-unit test-kvm test-boot test-vtx test-vfio soak firecracker-sdk oci-validation cri fuzz fuzz-coverage mutants bench clean
+.PHONY: help setup test-setup build guest rootfs pack api-docs boot lab doctor check types lint format imports test test-unit test-kvm test-boot test-jail test-vtx test-vfio soak firecracker-sdk oci-validation cri fuzz fuzz-coverage mutants bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
@@ -77,6 +77,12 @@ test-kvm: test-setup build types ## guests of a few bytes on this host's /dev/kv
 
 test-boot: test-setup guest build types ## real kernels, on this host or in the lab
 	@$(MOCHA) --reporter-option need-boot=1 'build/test/boot/**/*.test.js'
+
+# Those that start `vmlet boot`; the others would run as they do in the lanes above.
+JAIL_TESTS = $(shell grep -lE 'guestRunner|bootWords|VMLET boot|PROGRAM.* "?boot|"boot", "--(quiet|config)' test/{kvm,boot}/*.test.ts)
+
+test-jail: test-setup guest build types ## kvm and boot once more, with each `vmlet boot` in the jail; JAIL=strict for that mode
+	@VMLET_TEST_JAIL=$(or $(JAIL),on) $(MOCHA) --reporter-option need-boot=1 $(JAIL_TESTS:%.ts=build/%.js)
 
 test-vtx: setup guest build types ## real kernels on an interpreted VT-x; minutes
 	@guest/packages --intel

@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { timeLimit } from "../../vmm/host/time-limit.js";
 import { countBoot } from "../helpers/booted.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
+import { PROGRAM } from "../helpers/program.js";
 import { skip } from "../helpers/skip.js";
 
 const BOOT_LIMIT_MS = 400_000;
@@ -20,7 +21,7 @@ interface Ended {
 
 /** `input` is all of standard input; `isEndless`: and then zeroes, for as long as anybody takes them. */
 async function boot(args: string[], input: Uint8Array, isEndless = false): Promise<Ended> {
-  const child = spawn("dist/vmlet.js", ["boot", "--quiet", ...args], { timeout: timeLimit("a boot", BOOT_LIMIT_MS) });
+  const child = spawn(PROGRAM, ["boot", "--quiet", ...args], { timeout: timeLimit("a boot", BOOT_LIMIT_MS) });
   const output: Buffer[] = [];
   const errors: Buffer[] = [];
   child.stdout.on("data", (bytes: Buffer) => output.push(bytes));

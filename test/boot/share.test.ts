@@ -12,6 +12,7 @@ import { withShareProgram } from "../helpers/guest-programs.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
 import { shareProblem } from "../helpers/share-guard.js";
 import { serversOf } from "../helpers/share-servers.js";
+import { PROGRAM } from "../helpers/program.js";
 import { skip } from "../helpers/skip.js";
 
 /** Emulated, on a machine that may be busy with other tests, `ms`. */
@@ -53,7 +54,7 @@ describe("boot: shared folders", function () {
   function boot(shares: readonly string[], script: string, more: readonly string[] = []): Run {
     const options = [...more, ...shares.flatMap((share) => ["--share", share])];
     const argv = ["boot", "--quiet", "--initrd", initrd, ...options, "--", "sh", "-c", script];
-    const child = spawn("dist/vmlet.js", argv, {
+    const child = spawn(PROGRAM, argv, {
       stdio: ["ignore", "pipe", "pipe"],
       env: { ...process.env, TMPDIR: temporary },
       timeout: BOOT_LIMIT_MS,

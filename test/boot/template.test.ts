@@ -17,6 +17,7 @@ import { join, resolve } from "node:path";
 import { timeLimit } from "../../vmm/host/time-limit.js";
 import { countBoot } from "../helpers/booted.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
+import { jailMode, skipInJail, VSOCK_PATH } from "../helpers/jail-lane.js";
 import { PROGRAM, start, type Ended } from "../helpers/program.js";
 import { shareProblem } from "../helpers/share-guard.js";
 import { skip } from "../helpers/skip.js";
@@ -122,7 +123,8 @@ describe("boot: from a template", function () {
     }
   });
 
-  it("a command that comes again goes on behind its exec: its input, status and random bytes are its own", async () => {
+  it("a command that comes again goes on behind its exec: its input, status and random bytes are its own", async function () {
+    skipInJail(this, "a guest there keeps nothing for the next one of its command");
     const random = "$(od -An -tx8 -v /proc/$$/auxv | awk '/^ 0000000000000019/ {print $2}')";
     const script = `dd if=/proc/$$/mem bs=1 skip=$((0x${random})) count=16 2>/dev/null | od -An -tx1; head -c 16 /dev/urandom | od -An -tx1; cat; date +%s; exit 7`;
     const programs = (): string[][] => {
@@ -274,7 +276,8 @@ describe("boot: from a template", function () {
     countBoot();
   });
 
-  it("a signal while the template boots ends it, and leaves no socket and no half of a template", async () => {
+  it("a signal while the template boots ends it, and leaves no socket and no half of a template", async function () {
+    skipInJail(this, VSOCK_PATH);
     const socket = join(folder, "early.sock");
     const env = { ...process.env, VMLET_CACHE: join(folder, "other-cache") };
     const words = [PROGRAM, "boot", "--from-template", "--accel", "kvm", "--vsock", `cid=5,path=${socket}`];
@@ -308,7 +311,8 @@ describe("boot: from a template", function () {
     const writable = await run(["--disk", `path=${disk}`], ["true"]);
     assert.equal(writable.status, 65);
     assert.match(writable.stderr, /disk: the guest may write to it/);
-    const devices = ["--disk", `path=${disk},readonly`, "--rng", "--vsock", `cid=5,path=${join(folder, "vsock")}`];
+    const socket = jailMode === undefined ? ["--vsock", `cid=5,path=${join(folder, "vsock")}`] : [];
+    const devices = ["--disk", `path=${disk},readonly`, "--rng", ...socket];
     const options = ["--initrd", initrd, ...devices];
     // The next one has the device anew, and its socket was not left behind; from the second on, it goes on behind its exec.
     const hasShares = shareProblem() === undefined;

@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { countBoot } from "../helpers/booted.js";
-import { start, type Running } from "../helpers/program.js";
+import { PROGRAM, start, type Running } from "../helpers/program.js";
 import { FETCHED_BYTES, passtsOf, userNetRig } from "../helpers/user-net-rig.js";
 
 /** Emulated, on a machine that may be busy with other tests, `ms`. */
@@ -13,7 +13,7 @@ const BOOT_LIMIT_MS = 400_000;
 const ORDINARY_UID = "65534";
 const HOST_PORT = 20_764;
 type Program = readonly string[];
-const VMLET: Program = ["dist/vmlet.js"];
+const VMLET: Program = [PROGRAM];
 
 describe("boot: network in user mode", function () {
   this.timeout(BOOT_LIMIT_MS + 10_000);

@@ -5,12 +5,12 @@ import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { guestFile } from "../../vmm/host/guest-files.js";
-import { V8_FLAGS } from "../../vmm/host/v8-flags.js";
-import { LAB_CLI, packageInputs } from "../../vmm/lab/checkout.js";
+import { packageInputs } from "../../vmm/lab/checkout.js";
 import { labBase } from "../../vmm/lab/image.js";
 import { missingLabPrograms } from "../../vmm/lab/programs.js";
 import { LabSession } from "../../vmm/lab/session.js";
 import { withDmaProgram } from "./guest-programs.js";
+import { LAB_ENVIRONMENT, LAB_PROGRAM, LAB_PROGRAM_INPUTS } from "./lab-program.js";
 import { skip } from "./skip.js";
 
 /** Of a disk whose contents are nobody's. */
@@ -18,10 +18,9 @@ const DISK_BYTES = 96 * 2 ** 20;
 /** A guest that takes longer hangs. */
 export const GUEST_LIMIT_S = 500;
 
-const PROGRAM = `node ${V8_FLAGS.join(" ")} ${LAB_CLI}`;
-const BOOT = `timeout ${String(GUEST_LIMIT_S)} ${PROGRAM} boot --accel kvm --quiet`;
+const BOOT = `timeout ${String(GUEST_LIMIT_S)} ${LAB_PROGRAM} boot --accel kvm --quiet`;
 const ENVIRONMENT = {
-  VMLET: PROGRAM,
+  ...LAB_ENVIRONMENT,
   BOOT: `${BOOT} --kernel /input/vmlinuz --initrd /input/initrd --memory 160`,
   OWN: `${BOOT} --kernel /input/vmlinux --initrd /input/initrd --memory 128`,
 };
@@ -73,6 +72,7 @@ async function startLab(folder: string): Promise<LabSession> {
     { from: guestFile("default/vmlinux"), to: "vmlinux" },
     { from: withDmaProgram(folder), to: "initrd" },
     ...programs,
+    ...LAB_PROGRAM_INPUTS,
   ];
   return LabSession.start({ packageRoot, memoryMib: 1792, cpus: 2, inputs, nvmeDisk });
 }

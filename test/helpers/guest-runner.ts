@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { acceleratorKind, hasHardwareVirtualization } from "../../vmm/host/facts.js";
 import { INPUT_DISK_BYTES, labBase, makeInputDisk, type LabInput } from "../../vmm/lab/image.js";
-import { LAB_CLI, LAB_PACKAGE, packageInputs } from "../../vmm/lab/checkout.js";
+import { LAB_PACKAGE, packageInputs } from "../../vmm/lab/checkout.js";
 import { missingLabPrograms } from "../../vmm/lab/programs.js";
 import { LabError } from "../../vmm/errors.js";
 import type { LabResult } from "../../vmm/lab/command.js";
@@ -14,9 +14,11 @@ import { LabSession } from "../../vmm/lab/session.js";
 import type { Report } from "../../vmm/cli/report.js";
 import { afterLimit, timeLimit } from "../../vmm/host/time-limit.js";
 import { countBoot } from "./booted.js";
+import { jailMode } from "./jail-lane.js";
+import { LAB_ENVIRONMENT, LAB_PROGRAM, LAB_PROGRAM_INPUTS } from "./lab-program.js";
+import { PROGRAM } from "./program.js";
 import { buildGuestPrograms, buildVsockProgram, withVsockProgram } from "./guest-programs.js";
 import { makeRootDisk, withDebianModules, withNestedModules } from "./guest-images.js";
-import { V8_FLAGS } from "../../vmm/host/v8-flags.js";
 
 const LAB_MEMORY_MIB = 1536;
 const LAB_CPUS = 2;
@@ -150,6 +152,7 @@ async function labRunner(): Promise<GuestRunner> {
     { from: withVsockProgram(folder), to: "kernels/vsock-initramfs.cpio" },
     { from: buildVsockProgram(folder), to: "kernels/vsock" },
     { from: "test/programs", to: "programs" },
+    ...LAB_PROGRAM_INPUTS,
   ];
   const disk = makeInputDisk(folder, inputs, INPUT_DISK_BYTES);
   await disk.filled;
@@ -163,7 +166,7 @@ async function labRunner(): Promise<GuestRunner> {
       },
     );
   let session = await start();
-  const env = { VMLET: `node ${V8_FLAGS.join(" ")} ${LAB_CLI}` };
+  const env = LAB_ENVIRONMENT;
   /** In a lab of its own, whose vmlet is warm: that starts sooner than one in the lab that all share. */
   const bootAlone = async (args: readonly string[], options: BootOptions, isAgain = false): Promise<Boot> => {
     const { stdin = "", limitS = LIMIT_S, files, after } = options;
@@ -181,7 +184,9 @@ async function labRunner(): Promise<GuestRunner> {
       };
       if (files !== undefined) await shell(files);
       const argv = ["boot", "--accel", "kvm", "--report", "/output/report.json", ...args];
-      const done = await own.run({ argv, isVmlet: true, stdin });
+      // The warm one was no process of its own from its start on.
+      const command = jailMode === undefined ? { argv, isVmlet: true } : { argv: [LAB_PROGRAM, ...argv], env };
+      const done = await own.run({ ...command, stdin });
       const said = after === undefined ? "" : await shell(after);
       return result(done.status, done.stdout, done.stderr, done.files.get("report.json"), said);
     } catch (error) {
@@ -279,7 +284,7 @@ async function hostRunner(): Promise<GuestRunner> {
   const report = join(folder, "report.json");
   const run = async (text: string, stdin = ""): Promise<Boot> => {
     rmSync(report, { force: true });
-    const env = { ...process.env, VMLET: resolve("dist/vmlet.js") };
+    const env = { ...process.env, VMLET: PROGRAM };
     const child = spawn("sh", ["-c", text], { env, stdio: "pipe" });
     const stdout: Buffer[] = [];
     const stderr: Buffer[] = [];

@@ -2,8 +2,9 @@
 import { spawn, type ChildProcess, type SpawnOptions } from "node:child_process";
 import { once } from "node:events";
 import { resolve } from "node:path";
+import { IN_JAIL, jailMode } from "./jail-lane.js";
 
-export const PROGRAM = resolve("dist/vmlet.js");
+export const PROGRAM = resolve(jailMode === undefined ? "dist/vmlet.js" : IN_JAIL);
 
 export interface Ended {
   /** As a shell has it: 128 + N for an end by signal N itself. */

@@ -21,7 +21,7 @@ import { apiRequest, type Reply } from "../helpers/api-request.js";
 import { randomRequest } from "../helpers/firecracker-fuzz.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
 import { asm, miniKernel, type MiniKernel } from "../helpers/mini-kernel.js";
-import { start, type Running } from "../helpers/program.js";
+import { PROGRAM as VMLET, start, type Running } from "../helpers/program.js";
 import { skip } from "../helpers/skip.js";
 
 const PROGRAM = resolve("dist/vmlet-firecracker.js");
@@ -122,7 +122,7 @@ describe("kvm: firecracker", function () {
     assert.match(stdout.replace(/\d{4}-\d\d-\d\dT.*\n/g, ""), /hello from the guest\n/);
     assert.match(stdout, /Guest-boot-time = \d+ us \d+ ms, \d+ CPU us \d+ CPU ms/);
     assert.match(stdout, /Firecracker exiting successfully/);
-    const own = spawnSync(resolve("dist/vmlet.js"), ["boot", "--config-file", "vm.json", "--report", "report.json"], {
+    const own = spawnSync(VMLET, ["boot", "--config-file", "vm.json", "--report", "report.json"], {
       cwd: folder,
       timeout: 30_000,
       encoding: "utf8",

@@ -7,6 +7,7 @@ import { join, resolve } from "node:path";
 import { EXIT_HOST } from "../../vmm/host/exit-codes.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
 import { asm, miniKernel, type MiniKernel } from "../helpers/mini-kernel.js";
+import { PROGRAM } from "../helpers/program.js";
 import type { RefusedRun } from "../helpers/refused-calls.js";
 import { skip } from "../helpers/skip.js";
 
@@ -76,7 +77,7 @@ describe("kvm: refused calls", function () {
     if (!existsSync("dist/vmlet.js")) skip(this, "dist/vmlet.js is not built");
     const guest = ["--kernel", kernel.path, "--no-initrd", "--cpus", "2", "--memory", "32", "--quiet"];
     const outcomes = [19, 20, 21, 22, 23, 24, 25, 26, 28, 32, 64].map((limit) => {
-      const command = `ulimit -n ${String(limit)}; exec dist/vmlet.js boot --accel kvm "$@"`;
+      const command = `ulimit -n ${String(limit)}; exec ${PROGRAM} boot --accel kvm "$@"`;
       const { status, stderr } = spawnSync("sh", ["-c", command, "sh", ...guest], { encoding: "utf8", input: "" });
       const what = `${String(limit)} files: ${String(status)} ${stderr}`;
       if (status === 7) return "ran";
