@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { resolveConfig } from "../../vmm/config/resolve.js";
-import { allowedCalls, NAME_SERVER_CALLS, type Phase } from "../../vmm/jail/allowed.js";
+import { allowedCalls, NAME_SERVER_CALLS, writesTo, type Phase } from "../../vmm/jail/allowed.js";
 import { NO_NEEDS, needsOf, type Needs } from "../../vmm/jail/needs.js";
 import { SECCOMP_RET_TRAP, compileFilter } from "../../vmm/jail/filter.js";
 import { refusalCode } from "../../vmm/jail/refusal.js";
@@ -250,6 +250,20 @@ describe("jail: filter", () => {
   it("the handler of refused calls stays, and whoever takes it away hears that it has gone", () => {
     inBoth(ERRNO, "rt_sigaction", 31);
     for (const signal of [1, 30, 32, 40, 64]) inBoth(ALLOW, "rt_sigaction", signal);
+  });
+
+  it("every kind of thread says its last words where they are asked for, and nothing else there", () => {
+    const LOG = 25;
+    for (const kind of ["main", "vcpu", "pool", "node", "any"] as const) {
+      const program = compileFilter([...allowedCalls(kind, "running", PID, NO_NEEDS), writesTo(LOG)]);
+      for (const fd of [2, LOG]) {
+        const call = { number: numberOf("write"), arguments: [BigInt(fd), 0n, 100n] };
+        assert.equal(runFilter(program, call), ALLOW, `${kind}, ${String(fd)}`);
+      }
+      const isFree = ["main", "pool", "any"].includes(kind);
+      const other = { number: numberOf("write"), arguments: [BigInt(LOG + 1), 0n, 100n] };
+      assert.equal(runFilter(program, other), isFree ? ALLOW : SECCOMP_RET_TRAP, kind);
+    }
   });
 
   it("its code has room before the texts that follow it", () => {

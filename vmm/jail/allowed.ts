@@ -189,7 +189,7 @@ const WAKE_UPS: readonly Rule[] = [
 
 /** Of a thread that does not otherwise write to descriptors: the line about a call that is refused, with the terminal as it was. */
 const LAST_WORDS: readonly Rule[] = [
-  { calls: ["write"], when: [{ argument: 0, values: [2] }] },
+  writesTo(2),
   {
     calls: ["ioctl"],
     when: [
@@ -198,6 +198,11 @@ const LAST_WORDS: readonly Rule[] = [
     ],
   },
 ];
+
+/** For last words that go elsewhere, too. */
+export function writesTo(fd: number): Rule {
+  return { calls: ["write"], when: [{ argument: 0, values: [fd] }] };
+}
 
 const POLLING: readonly Rule[] = [{ calls: ["poll", "ppoll", "epoll_wait", "epoll_pwait", "epoll_ctl"] }];
 

@@ -42,11 +42,9 @@ export interface RefusalLog {
   readonly after: string;
 }
 
-const NO_LOG: RefusalLog = { fd: -1, before: "", after: "" };
-
 /** `pid`: of this process, whose main thread has it as its id; exported for tests. */
-export function refusalCode(pid: number, log: RefusalLog = NO_LOG): Uint8Array {
-  const before = Buffer.byteLength(log.before);
+export function refusalCode(pid: number, log?: RefusalLog): Uint8Array {
+  const before = Buffer.byteLength(log?.before ?? "");
   const code: number[] = [];
   const emit = (...bytes: number[]): void => void code.push(...bytes);
   /** lea rsi, [target] */
@@ -92,10 +90,12 @@ export function refusalCode(pid: number, log: RefusalLog = NO_LOG): Uint8Array {
   emit(0x48, 0x8d, 0xb4, 0x24, ...u32(before)); // lea rsi, [rsp+before]
   emit(0x48, 0x8d, 0x57, 0x01, 0x48, 0x29, 0xf2); // lea rdx, [rdi+1]; sub rdx, rsi
   emit(0xbf, ...u32(2), 0xb8, ...u32(1), 0x0f, 0x05); // mov edi, standard error; mov eax, SYS_write; syscall
-  emit(0x48, 0x89, 0xdf); // mov rdi, rbx
-  copy(AFTER, Buffer.byteLength(log.after));
-  emit(0x48, 0x89, 0xfa, 0x48, 0x29, 0xe2, 0x48, 0x89, 0xe6); // mov rdx, rdi; sub rdx, rsp; mov rsi, rsp
-  emit(0xbf, ...u32(log.fd), 0xb8, ...u32(1), 0x0f, 0x05); // mov edi, log; mov eax, SYS_write; syscall
+  if (log !== undefined) {
+    emit(0x48, 0x89, 0xdf); // mov rdi, rbx
+    copy(AFTER, Buffer.byteLength(log.after));
+    emit(0x48, 0x89, 0xfa, 0x48, 0x29, 0xe2, 0x48, 0x89, 0xe6); // mov rdx, rdi; sub rdx, rsp; mov rsi, rsp
+    emit(0xbf, ...u32(log.fd), 0xb8, ...u32(1), 0x0f, 0x05); // mov edi, log; mov eax, SYS_write; syscall
+  }
   emit(0xb8, ...u32(231), 0xbf, ...u32(EXIT_JAIL), 0x0f, 0x05); // mov eax, SYS_exit_group; mov edi, EXIT_JAIL; syscall
   if (code.length > PREFIX) throw new Error("The code is longer than its place");
   return Uint8Array.from(code);
@@ -104,18 +104,18 @@ export function refusalCode(pid: number, log: RefusalLog = NO_LOG): Uint8Array {
 let isThere = false;
 
 /** From now on a refused call ends this process; where it has the terminal, as that is now. */
-export function endAtRefusal(log: RefusalLog = NO_LOG): void {
+export function endAtRefusal(log?: RefusalLog): void {
   if (isThere) return;
-  if ([log.before, log.after].some((text) => Buffer.byteLength(text) > AROUND_BYTES))
-    throw new Error("A text too long");
+  const { before = "", after = "" } = log ?? {};
+  if ([before, after].some((text) => Buffer.byteLength(text) > AROUND_BYTES)) throw new Error("A text too long");
   const address = mmapExecutable(SIZE);
   const page = Buffer.from(viewMemory(address, SIZE));
   page.set(refusalCode(process.pid, log));
   page.set(PREFIX_TEXT, PREFIX);
   page.set(BY_TEXT, BY);
   page.set(MAIN_TEXT, MAIN);
-  page.write(log.before, BEFORE);
-  page.write(log.after, AFTER);
+  page.write(before, BEFORE);
+  page.write(after, AFTER);
   const terminal = readTerminal(0);
   if (terminal !== undefined) page.set(terminal, TERMINAL);
   const names = [...SYSTEM_CALLS, UNKNOWN].map((name = UNKNOWN) => name.padEnd(NAME_BYTES));

@@ -8,7 +8,7 @@ import { closeDescriptor } from "../sys/descriptors.js";
 import { mmapAnonymous, munmap, viewMemory } from "../sys/memory.js";
 import { processSeal } from "../sys/process-seal.js";
 import { rawCall } from "../sys/raw-call.js";
-import { allowedCalls, type Phase } from "./allowed.js";
+import { allowedCalls, writesTo, type Phase } from "./allowed.js";
 import { callOnThreads } from "./every-thread.js";
 import { compileFilter, type Rule } from "./filter.js";
 import { landlockRuleset, SYS_LANDLOCK_RESTRICT_SELF } from "./landlock.js";
@@ -49,8 +49,13 @@ export interface SealOptions {
 /** Throws SystemCallError or HostError; a process that has got so far and no further is not to run a guest. */
 export function sealProcess(phase: Phase, needs: Needs, options: SealOptions = {}): void {
   if (process.arch !== "x64") throw new HostError("The jail knows the system calls of x86-64 alone");
+  const { log } = options;
   const compile = (kind: ThreadKind): Uint8Array =>
-    compileFilter([...allowedCalls(kind, phase, process.pid, needs), ...(kind === "main" ? (options.more ?? []) : [])]);
+    compileFilter([
+      ...allowedCalls(kind, phase, process.pid, needs),
+      ...(kind === "main" ? (options.more ?? []) : []),
+      ...(log === undefined ? [] : [writesTo(log.fd)]),
+    ]);
   // Without the host's root, there is no /proc to look at.
   const stat = openSync("/proc/self/stat", "r");
   const before = threadCount(stat);
@@ -59,7 +64,7 @@ export function sealProcess(phase: Phase, needs: Needs, options: SealOptions = {
     threads: threads[kind],
     placed: placeFilter(compile(kind), NAMES[kind]),
   }));
-  endAtRefusal(options.log);
+  endAtRefusal(log);
   const ruleset = landlockRuleset(options.tcpPort);
   const isApart = hasOwnNamespaces();
   const network = isApart ? emptyNetwork() : options.network;
