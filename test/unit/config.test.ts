@@ -21,6 +21,39 @@ describe("config", () => {
     assert.match(resolveConfig({ kernel: "k", quiet: true, cmdline: "x" }).cmdline, /quiet loglevel=1 x$/);
   });
 
+  it("no refusal has a character that a terminal would obey, whatever a word has", () => {
+    const odd = "a\x7f\x9b\x1b\u202e\n";
+    const long = odd.repeat(30);
+    const wrong: readonly unknown[] = [
+      ...[long, odd].map((tag) => ({
+        shares: [
+          { path: "s", tag },
+          { path: "t", tag },
+        ],
+      })),
+      {
+        disks: [
+          { path: "d", id: odd },
+          { path: "e", id: odd },
+        ],
+      },
+      { nets: [{ tap: odd }, { tap: odd }] },
+      ...[{ kernel: `${odd}\0` }, { [odd]: 1 }, { protocol: odd }, { cpuTemplate: odd }],
+      ...[{ vfio: [odd] }, { vsock: { cid: odd } }, { console: odd }, { memoryMib: odd }],
+    ];
+    for (const part of wrong) {
+      assert.throws(
+        () => resolveConfig({ kernel: "k", ...(part as object) }),
+        (error) => {
+          assert.ok(error instanceof errors.ConfigError);
+          for (const problem of error.problems) assert.doesNotMatch(problem, /[\p{Cc}\p{Cf}]/u);
+          return true;
+        },
+        JSON.stringify(part).slice(0, 80),
+      );
+    }
+  });
+
   it("on a PCI bus devices need no lines; without one, nobody looks for it", () => {
     const disks = Array.from({ length: 12 }, (_, index) => ({ path: `disk-${String(index)}` }));
     assert.throws(() => resolveConfig({ kernel: "k", disks, cmdline: "noapic" }), /interrupt lines for 9/);

@@ -5,6 +5,7 @@ import type { Checked } from "./check.js";
 import { MAX_VIRTIO_DEVICES } from "./defaults.js";
 import { RATE_LIMITER_SCHEMA } from "./rate-limiter.js";
 import { PATH_SCHEMA } from "./schema.js";
+import { show } from "./show.js";
 
 /** "unsafe" ignores the guest's flushes: fast, and lost if the host crashes. */
 export type DiskCache = "writeback" | "unsafe";
@@ -101,7 +102,7 @@ export function resolveDisks(disks: readonly (CheckedDisk | undefined)[], proble
   // Two disks may have the same default id; an id that the caller writes must find one disk.
   const written = given.flatMap(({ id }) => (id === undefined ? [] : [id]));
   for (const id of new Set(written.filter((id, at) => written.indexOf(id) !== at))) {
-    problems.push(`Disk id ${JSON.stringify(id)} is given to more than one disk`);
+    problems.push(`Disk id ${show(id)} is given to more than one disk`);
   }
   return given.map(resolveDisk);
 }

@@ -5,6 +5,7 @@ import type { Checked } from "./check.js";
 import { MAX_VIRTIO_DEVICES } from "./defaults.js";
 import { RATE_LIMITER_SCHEMA } from "./rate-limiter.js";
 import { IPV4_PATTERN } from "./schema.js";
+import { show } from "./show.js";
 import { resolveUserNet, USER_NET_SCHEMA, type ResolvedUserNet, type UserNetConfig } from "./user-net.js";
 
 const VHOST_CHOICES = ["auto", "off", "on"] as const;
@@ -97,7 +98,7 @@ export function resolveNets(nets: readonly (CheckedNet | undefined)[], problems:
   const given = nets.map((net) => net ?? {});
   const named = given.flatMap(({ tap }) => (tap === undefined || tap === "auto" ? [] : [tap]));
   for (const tap of repeated(named)) {
-    problems.push(`TAP interface ${JSON.stringify(tap)} is given to more than one network device`);
+    problems.push(`TAP interface ${show(tap)} is given to more than one network device`);
   }
   for (const mac of repeated(given.flatMap(({ mac }) => mac?.toLowerCase() ?? []))) {
     problems.push(`Address ${mac} is given to more than one network device`);

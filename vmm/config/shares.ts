@@ -3,6 +3,7 @@
 import type { Checked } from "./check.js";
 import { MAX_VIRTIO_DEVICES } from "./defaults.js";
 import { PATH_SCHEMA } from "./schema.js";
+import { show } from "./show.js";
 
 /** A folder of this host as a virtio file system: `mount -t virtiofs TAG /mnt` in the guest. */
 export interface ShareConfig {
@@ -53,14 +54,14 @@ export function resolveShares(
     const { path = "", tag = shareName(index), isReadonly = false } = share;
     const bytes = Buffer.byteLength(tag);
     if (bytes > MAX_TAG_BYTES) {
-      const what = `tag ${JSON.stringify(tag)} has ${String(bytes)} bytes`;
+      const what = `tag ${show(tag)} has ${String(bytes)} bytes`;
       problems.push(`Shared folder ${String(index + 1)}: ${what}; the limit is ${String(MAX_TAG_BYTES)}`);
     }
     return { path, tag, isReadonly };
   });
   const tags = resolved.map(({ tag }) => tag);
   for (const tag of new Set(tags.filter((one, at) => tags.indexOf(one) !== at))) {
-    problems.push(`Tag ${JSON.stringify(tag)} is given to more than one shared folder`);
+    problems.push(`Tag ${show(tag)} is given to more than one shared folder`);
   }
   return resolved;
 }

@@ -2,6 +2,7 @@
 // of their programs, take the time of one: `create`'s monitor, which waits until the control groups and the state folder are made, and
 // the relay of a detached `exec`, which waits for its order. Until it is admitted it ends with that command, and has done nothing.
 import { closeSync, readSync, writeSync } from "node:fs";
+import { show } from "../config/show.js";
 import { ConfigError, HostError, VmmError } from "../errors.js";
 import { outliveParent } from "../sys/parent-death.js";
 import { messageOf } from "./log.js";
@@ -33,7 +34,7 @@ export interface EarlyProcess {
 export function earlyProcess(word: string | undefined): EarlyProcess | undefined {
   if (word === undefined) return undefined;
   const [, pid, fd] = /^(\d{1,9}),(\d{1,9})$/.exec(word) ?? [];
-  if (pid === undefined || fd === undefined) throw new ConfigError([`--early: ${JSON.stringify(word)}`]);
+  if (pid === undefined || fd === undefined) throw new ConfigError([`--early: ${show(word)}`]);
   return { pid: Number(pid), fd: Number(fd) };
 }
 

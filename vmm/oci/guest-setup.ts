@@ -3,6 +3,7 @@
 import { existsSync, lstatSync, statfsSync, statSync } from "node:fs";
 import { isAbsolute, join, posix } from "node:path";
 import { NAMESPACES, steps } from "../agent/container-request.js";
+import { show } from "../config/show.js";
 import { ConfigError } from "../errors.js";
 import { groupOf } from "./guest-group.js";
 import { mountFlags, type MountFlags } from "./mount-options.js";
@@ -161,7 +162,7 @@ function mountSteps(mount: OciMount, context: MountContext): MountSteps | string
         warning: `mount ${target}: a VM has no control groups of its host; it is as large as its limits say`,
       };
     default:
-      return `mount ${target}: type ${JSON.stringify(type)} cannot be had in a VM`;
+      return `mount ${target}: type ${show(type)} cannot be had in a VM`;
   }
 }
 
@@ -277,7 +278,7 @@ function refusals({ linux = {} }: OciSpec, { kind }: PodRole): string[] {
   for (const { type, path } of namespaces) {
     if (type === "user") problems.push("linux.namespaces: a user namespace: users and groups are those of the VM");
     else if (type === "network") continue;
-    else if (!KNOWN.has(type)) problems.push(`linux.namespaces: ${JSON.stringify(type)} is none that is known`);
+    else if (!KNOWN.has(type)) problems.push(`linux.namespaces: ${show(type)} is none that is known`);
     else if (path !== undefined && path !== "" && !(kind !== "alone" && OF_A_POD.has(type))) {
       problems.push(`linux.namespaces: ${type} at ${path}: a VM cannot enter the namespace of another container`);
     }
@@ -289,7 +290,7 @@ function refusals({ linux = {} }: OciSpec, { kind }: PodRole): string[] {
     problems.push("linux.namespaces: no network namespace: a VM has a network of its own, and not its host's");
   }
   if (personality !== undefined && personality.domain !== "LINUX") {
-    problems.push(`linux.personality: ${JSON.stringify(personality.domain)} is not LINUX`);
+    problems.push(`linux.personality: ${show(personality.domain)} is not LINUX`);
   }
   return problems;
 }

@@ -1,4 +1,5 @@
 // How much a pod is to have in all, where the kubelet has said it: the sum of its containers' limits, in annotations of the sandbox.
+import { show } from "../config/show.js";
 import { ConfigError } from "../errors.js";
 import type { OciResources } from "./runtime-spec.js";
 
@@ -24,7 +25,7 @@ export function podSize(annotations: Readonly<Record<string, string>> = {}): Pod
     const result = Number(value);
     if (Number.isSafeInteger(result) && value !== "") return Math.max(0, result);
     const where = fields === undefined ? own : `${name ?? ""}: ${inCriO}`;
-    throw new ConfigError([`annotations.${where}: ${JSON.stringify(value)} is not a number`]);
+    throw new ConfigError([`annotations.${where}: ${show(value)} is not a number`]);
   };
   return {
     memoryBytes: number("memory", "memory_limit_in_bytes"),

@@ -1,5 +1,6 @@
 // Which containers share a VM: those of a pod. The engine makes a first one, the sandbox, whose VM it is, and names it in the
 // annotations of each that follows. Kubernetes: containerd's CRI, and CRI-O, whose names podman has, too.
+import { show } from "../config/show.js";
 import { ConfigError } from "../errors.js";
 import { ID } from "./container-id.js";
 
@@ -18,11 +19,11 @@ export function podRole(annotations: Readonly<Record<string, string>> = {}): Pod
     if (type === undefined) continue;
     if (type === "sandbox") return { kind: "sandbox" };
     if (type !== "container") {
-      throw new ConfigError([`annotations.${typeName}: ${JSON.stringify(type)} is not "sandbox" or "container"`]);
+      throw new ConfigError([`annotations.${typeName}: ${show(type)} is not "sandbox" or "container"`]);
     }
     const sandbox = annotations[sandboxName] ?? "";
     if (ID.test(sandbox)) return { kind: "container", sandbox };
-    throw new ConfigError([`annotations.${sandboxName}: ${JSON.stringify(sandbox)} is no name of a container`]);
+    throw new ConfigError([`annotations.${sandboxName}: ${show(sandbox)} is no name of a container`]);
   }
   return { kind: "alone" };
 }

@@ -1,6 +1,7 @@
 // `update` and `events`: limits of a container that runs, and what it uses.
 import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
+import { show } from "../config/show.js";
 import { ConfigError } from "../errors.js";
 import { print } from "../host/say.js";
 import { setLimits } from "./cgroup-limits.js";
@@ -97,7 +98,7 @@ function resourcesOf(options: Options): OciResources {
     const value = options.value(name);
     if (value === undefined || value === "") return undefined;
     const [, digits = "", unit = ""] = /^(-?\d+)([bkmg]?)b?$/i.exec(value) ?? [];
-    if (digits === "") throw new ConfigError([`invalid value for --${name}: ${JSON.stringify(value)} is no number`]);
+    if (digits === "") throw new ConfigError([`invalid value for --${name}: ${show(value)} is no number`]);
     return Number(digits) * (UNIT[unit.toLowerCase()] ?? 1);
   };
   const defined = <Fields extends object>(fields: Fields): Fields =>

@@ -1,5 +1,6 @@
 // `kill`, `pause` and `resume`: what is done to a running container.
 import { signalNumber } from "../agent/signals.js";
+import { show } from "../config/show.js";
 import { ConfigError, HostError } from "../errors.js";
 import { onlyWord, parseOptions } from "./command-line.js";
 import type { Context } from "./context.js";
@@ -23,7 +24,7 @@ export async function kill({ global, argv }: Context): Promise<number> {
   try {
     number = signalNumber(word);
   } catch {
-    throw new ConfigError([`unknown signal ${JSON.stringify(word)}`]);
+    throw new ConfigError([`unknown signal ${show(word)}`]);
   }
   if (container.status === "stopped") {
     // runc: what is left of a container that has ended is nobody's to complain about.

@@ -49,7 +49,7 @@ export function checkObject(
   }
   const problems = Object.keys(value)
     .filter((key) => known?.includes(key) === false)
-    .map((key) => `${what}: unknown option ${JSON.stringify(key)}; known are ${(known ?? []).join(", ")}`);
+    .map((key) => `${what}: unknown option ${show(key)}; known are ${(known ?? []).join(", ")}`);
   if (problems.length > 0) throw new ConfigError(problems);
   return value as Readonly<Record<string, unknown>>;
 }

@@ -42,7 +42,7 @@ function commandProblems(given: unknown): string[] {
   const { command, env = {}, folder, hostName } = given as Readonly<Record<string, unknown>>;
   const problems = Object.keys(given)
     .filter((key) => !KNOWN.includes(key))
-    .map((key) => `Command: unknown option ${JSON.stringify(key)}; known are ${KNOWN.join(", ")}`);
+    .map((key) => `Command: unknown option ${show(key)}; known are ${KNOWN.join(", ")}`);
   const words: readonly unknown[] = Array.isArray(command) ? command : [];
   if (words.length === 0 || words[0] === "")
     problems.push(`Command: ${show(command)} is not a list that names a program`);

@@ -1,5 +1,6 @@
 // What makes a guest another than all others of its snapshot.
 import { PROGRAM_RANDOM_BYTES, SEED_BYTES, type RestoreBlock } from "../../devices/pseudo/restore-block.js";
+import { show } from "../config/show.js";
 import { ConfigError } from "../errors.js";
 import type { Vm } from "../machine/vm.js";
 import { randomBytes } from "../sys/random.js";
@@ -23,7 +24,7 @@ export function freshIdentity(): Pick<RestoreBlock, "generation" | "wallClock" |
 export function becomeAnother(vm: Vm, { hostName }: RestoreOverrides = {}): void {
   if (vm.tellIdentity({ ...freshIdentity(), hostName }) || hostName === undefined) return;
   throw new ConfigError([
-    `Host name ${JSON.stringify(hostName)}: the saved guest has no init of vmlet's that would set it; ` +
+    `Host name ${show(hostName)}: the saved guest has no init of vmlet's that would set it; ` +
       "one that was booted with a command and a command channel has",
   ]);
 }

@@ -108,7 +108,7 @@ function checkNames(kind: string, given: readonly string[], known: readonly stri
   for (const name of given) {
     if (known.includes(name)) continue;
     const list = known.length === 0 ? `it has no ${kind}` : `it has ${known.join(", ")}`;
-    problems.push(`The saved guest has no ${kind} ${JSON.stringify(name)}; ${list}`);
+    problems.push(`The saved guest has no ${kind} ${show(name)}; ${list}`);
   }
 }
 

@@ -101,6 +101,8 @@ export class BlockDevice implements VirtioDevice {
   #session: Session | undefined;
   /** The queue is held until one of the slow requests is finished. */
   #isHeld = false;
+  /** Requests of an earlier driver are under way: what they write must not come after what this one writes. */
+  #isDraining = false;
   /** Whoever waits for the last of the slow requests. */
   #onIdle: (() => void) | undefined;
 
@@ -145,6 +147,7 @@ export class BlockDevice implements VirtioDevice {
     this.#config = blockConfig(backend.size, this.#blockSize);
     this.#slow = this.#slowRequestsOf(backend);
     this.#isHeld = false;
+    this.#isDraining = false;
     const session = this.#session;
     if (session !== undefined) {
       this.#session = { ...session, executor: this.#executorOf(session.context) };
@@ -224,6 +227,7 @@ export class BlockDevice implements VirtioDevice {
     this.#throttle.cancel();
     this.#session = undefined;
     this.#isHeld = false;
+    this.#isDraining = !this.#slow.isIdle;
   }
 
   onAvailable(_queueIndex: number): boolean {
@@ -289,7 +293,9 @@ export class BlockDevice implements VirtioDevice {
       session.queue.pushUsed(request.head, usedLength(request.type, request.writableBytes, status));
       if (session.queue.publishUsed()) session.context.interrupt(session.queue);
     }
-    if (this.#isHeld) {
+    const hasDrained = this.#isDraining && this.#slow.isIdle;
+    if (hasDrained) this.#isDraining = false;
+    if (this.#isHeld || hasDrained) {
       this.#isHeld = false;
       this.#session?.context.serve(0);
     }
@@ -298,7 +304,7 @@ export class BlockDevice implements VirtioDevice {
   }
 
   #isWaiting(): boolean {
-    return this.#throttle.isWaiting() || this.#isHeld;
+    return this.#throttle.isWaiting() || this.#isHeld || this.#isDraining;
   }
 
   #onHostError(backend: BlockBackend, { type, sector }: Pick<BlockRequest, "type" | "sector">, error: number): void {

@@ -236,6 +236,27 @@ describe("block device: a slow medium", () => {
     });
   }
 
+  it("after a reset, the next driver is served when the last one's writes are over: none of them comes behind its own", () => {
+    for (const old of [VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_WRITE_ZEROES]) {
+      const m = slowRig();
+      const data = old === VIRTIO_BLK_T_OUT ? readable(512, BUFFERS) : writeRanges(m, [[0, 1, 0]]);
+      if (old === VIRTIO_BLK_T_OUT) m.memory.slice(BUFFERS, 512).fill(0x11);
+      ask(m, 0, old, 0, data);
+      m.driver.reset();
+      m.disk.isSlow = false;
+      const [queue] = m.driver.start({ features: FEATURES });
+      assert.ok(queue !== undefined);
+      const next: Rig = { ...m, queue };
+      m.memory.slice(BUFFERS + 512, 512).fill(0x22);
+      const head = ask(next, 1, VIRTIO_BLK_T_OUT, 0, readable(512, BUFFERS + 512));
+      m.loop.settle();
+      assert.deepEqual(queue.collect(), [], "it was served too early");
+      finishOne(m);
+      assert.deepEqual(queue.collect(), [{ id: head, length: 1 }]);
+      assert.ok(m.disk.bytes.subarray(0, 512).every((byte) => byte === 0x22));
+    }
+  });
+
   describe("another disk in its place", () => {
     const SMALLER = 8;
 

@@ -1,5 +1,6 @@
 // Where a guest is moved to: unix:PATH or tcp:HOST:PORT.
 import { isIPv6 } from "node:net";
+import { show } from "../../config/show.js";
 import { ConfigError } from "../../errors.js";
 
 export type MigrationAddress =
@@ -11,7 +12,7 @@ const FORMS = "unix:PATH, tcp:HOST:PORT or tcp:[IPV6]:PORT";
 
 /** `isServer`: port 0 is one that is free. Throws ConfigError. */
 export function parseMigrationAddress(text: string, { isServer = false } = {}): MigrationAddress {
-  const wrong = (why: string): ConfigError => new ConfigError([`Address ${JSON.stringify(text)}: ${why}`]);
+  const wrong = (why: string): ConfigError => new ConfigError([`Address ${show(text)}: ${why}`]);
   if (text.includes("\0")) throw wrong("has a zero byte");
   if (text.startsWith("unix:")) {
     const path = text.slice("unix:".length);

@@ -1,5 +1,6 @@
 // The first that both ends say: what they speak. And JSON from the other end, which may be anything.
 import { StateReader } from "../../../devices/state.js";
+import { show } from "../../config/show.js";
 import { SnapshotError } from "../../errors.js";
 import { readingState } from "../state-file.js";
 import { MIGRATION_FORMAT, MIGRATION_VERSION, type Frame } from "./frames.js";
@@ -15,7 +16,7 @@ export function checkHello(frame: Frame): void {
     const version = hello.integer("version", { minimum: 0, maximum: 0xffff });
     if (version === MIGRATION_VERSION) return;
     throw new SnapshotError(
-      `The other end, vmlet ${JSON.stringify(hello.text("vmlet", MAX_TEXT))}, speaks version ${String(version)} of the ` +
+      `The other end, vmlet ${show(hello.text("vmlet", MAX_TEXT))}, speaks version ${String(version)} of the ` +
         `migration's protocol; this program version ${String(MIGRATION_VERSION)}`,
       { cure: "use the same version of vmlet at both ends" },
     );
