@@ -3,7 +3,7 @@
 //   code-cache.mjs WHICH [FILE [PROGRAM]]; FILE in place of dist/cli.cache, PROGRAM in place of dist/cli.js, WHICH is
 //   all     every function: right anywhere, and the longer the program grows the longer to read
 //   booted  those that a boot calls, which is what is waited for: boots a guest of five instructions as a user boots
-//           the package's own, with nothing but a command
+//           the package's own, with nothing but a command; in the jail, whose seal is part of the start for those who ask for it
 //   restored  the same for a guest that goes on from a template
 //   api       those that such a guest needs whose client starts it by Firecracker's interface: of both parts of the program
 //   run       those that `vmlet run` calls whose program goes on from a template of its own, in the jail
@@ -209,14 +209,34 @@ function newFolder() {
   return folder;
 }
 
-const BOOT = ["boot", "--accel", "kvm"];
+const KVM = ["--accel", "kvm"];
+
+/** Starts this again by the launcher, as the shell's line of the program starts Node: the case `which`, of a command with those words. */
+function inJail(which, words, command) {
+  const own = [process.execPath, ...process.execArgv, process.argv[1], which, CACHE, filename, ...words];
+  return spawnSync("dist/vmlet-jailer", ["around", ...own, "--", "", ...command], {
+    stdio: ["ignore", "ignore", "pipe"],
+    encoding: "utf8",
+    timeout: TURN_MS,
+  });
+}
+
+/** In the jail, where the host has one: what a start needs there is all that it needs anywhere, and the seal. */
+function bootWithSeal(which, pages, words) {
+  const ASKED = ["boot", "--jail", "on"];
+  const [given] = process.argv.slice(5);
+  // Whoever is in the jail cannot remove it.
+  const folder = given ?? newFolder();
+  if (given !== undefined) boot(folder, pages, [...ASKED, ...words], { jailed: true });
+  else if (inJail(which, [folder], ASKED).status !== 0) boot(folder, pages, ["boot", ...words]);
+}
 
 switch (process.argv[2]) {
   case "booted":
-    boot(newFolder(), [], [...BOOT, "--", "true"]);
+    bootWithSeal("booted", [], [...KVM, "--", "true"]);
     break;
   case "restored":
-    boot(newFolder(), [OPEN, SAVE], [...BOOT, "--from-template", "--", "true"]);
+    bootWithSeal("restored", [OPEN, SAVE], [...KVM, "--from-template", "--", "true"]);
     break;
   case "api": {
     const folder = newFolder();
@@ -232,14 +252,7 @@ switch (process.argv[2]) {
     mkdirSync(join(folder, "state"));
     writeFileSync(join(folder, "image.tar"), Buffer.alloc(1024));
     for (let turn = 1; turn <= RUNS; turn++) {
-      // As the shell's line of the program has it, with the launcher.
-      const words = ["turn", CACHE, filename, folder, turn === RUNS ? "save" : "", "--", "", "run"];
-      const command = ["around", process.execPath, ...process.execArgv, process.argv[1], ...words];
-      const { status, stderr } = spawnSync("dist/vmlet-jailer", command, {
-        stdio: ["ignore", "ignore", "pipe"],
-        encoding: "utf8",
-        timeout: TURN_MS,
-      });
+      const { status, stderr } = inJail("turn", [folder, turn === RUNS ? "save" : ""], ["run"]);
       if (status !== 0) throw new Error(`Run ${turn} has ended with ${status}: ${stderr}`);
     }
     const templates = readdirSync(join(folder, "cache/templates"), { recursive: true });
