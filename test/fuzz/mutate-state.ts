@@ -7,18 +7,35 @@ type Path = readonly (string | number)[];
 export function mutateState(random: Random, state: unknown, count: number): unknown {
   let changed: unknown = JSON.parse(JSON.stringify(state));
   for (let left = count; left > 0; left--) {
-    const paths = [...pathsOf(changed, [])];
-    const path = random.pick(paths);
+    const path = pathTo(changed, random.below(placesIn(changed)));
     changed = replace(changed, path, (value) => mutant(random, value));
   }
   return changed;
 }
 
-function* pathsOf(value: unknown, path: Path): Generator<Path> {
-  yield path;
-  if (typeof value !== "object" || value === null) return;
-  const keys = Array.isArray(value) ? value.slice(0, 50).map((_, index) => index) : Object.keys(value);
-  for (const key of keys) yield* pathsOf((value as Record<string | number, unknown>)[key], [...path, key]);
+/** Keys under `value` that may be drawn. */
+function keysOf(value: unknown): readonly (string | number)[] {
+  if (typeof value !== "object" || value === null) return [];
+  return Array.isArray(value) ? value.slice(0, 50).map((_, index) => index) : Object.keys(value);
+}
+
+/** How many places there are: the value itself, and all below. */
+function placesIn(value: unknown): number {
+  let count = 1;
+  for (const key of keysOf(value)) count += placesIn((value as Record<string | number, unknown>)[key]);
+  return count;
+}
+
+/** The path to the place with that number, counted from the top and from the left. */
+function pathTo(value: unknown, place: number): Path {
+  let left = place - 1;
+  for (const key of left < 0 ? [] : keysOf(value)) {
+    const below = (value as Record<string | number, unknown>)[key];
+    const count = placesIn(below);
+    if (left < count) return [key, ...pathTo(below, left)];
+    left -= count;
+  }
+  return [];
 }
 
 function replace(value: unknown, [key, ...rest]: Path, change: (value: unknown) => unknown): unknown {

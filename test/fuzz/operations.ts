@@ -23,6 +23,7 @@ export function runOperations(
 ): void {
   for (let left = count; left > 0; left--) {
     memory.accesses = 0;
+    random.operations++;
     random.pick(operations)();
     assert.ok(memory.accesses <= maxAccesses, `${String(memory.accesses)} accesses`);
     check();

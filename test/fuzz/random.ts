@@ -7,6 +7,8 @@ const EDGES: readonly number[] = [
 ];
 
 export class Random {
+  /** Operations of a case that it has decided on: each is one thing that a guest, a file, the host or a clock did to what is tested. */
+  operations = 0;
   #state: number;
 
   constructor(seed: number) {

@@ -72,6 +72,7 @@ export class MemoryNet implements NetBackend {
 
 /** A frame of `length` bytes behind an empty header, its bytes counted from `first`. */
 export function frameOf(length: number, first = 1): Uint8Array {
-  const frame = Uint8Array.from({ length: 12 + length }, (_, index) => first + index);
+  const frame = new Uint8Array(12 + length);
+  for (let index = 0; index < frame.length; index++) frame[index] = first + index;
   return frame.fill(0, 0, 12);
 }

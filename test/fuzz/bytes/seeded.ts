@@ -33,6 +33,9 @@ const MAX_DRAWS = 400;
 
 /** The first byte of an input says how RAM lies. */
 export function drawnTarget(target: FuzzTarget): ByteTarget {
+  let operations = 0;
+  // A case without any is one itself.
+  const counted = (random: Random): number => (operations += Math.max(1, random.operations));
   return {
     name: `drawn-${target.name}`,
     parser: `${target.name}, with draws from the input`,
@@ -41,9 +44,14 @@ export function drawnTarget(target: FuzzTarget): ByteTarget {
       const random = new Random(seed);
       return Uint8Array.from({ length: MAX_DRAWS / 2 }, () => random.below(256));
     }),
+    operations: () => operations,
     run(input) {
       const layout = RAM_LAYOUTS[(input[0] ?? 0) % RAM_LAYOUTS.length] ?? "flat";
-      return target.run(new DrawnBytes(input), layout);
+      const random = new DrawnBytes(input);
+      const running = target.run(random, layout);
+      if (running !== undefined) return running.then(() => void counted(random));
+      counted(random);
+      return undefined;
     },
   };
 }

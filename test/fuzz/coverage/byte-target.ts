@@ -12,6 +12,8 @@ export interface ByteTarget {
   readonly seeds: readonly Uint8Array[];
   /** Words of the format, one character a byte, which a search would take long to come upon. */
   readonly words?: readonly string[];
+  /** Where an input is many things, one after the other: how many of them have been tried so far. */
+  readonly operations?: () => number;
   /** One input; throws for what must not happen. Nothing of one input may be left for the next. */
   run(input: Uint8Array): void | Promise<void>;
 }

@@ -1,5 +1,6 @@
 // The search: inputs that reach what none has reached before are kept, and others are made of them. All that it does follows
 // from its seed.
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { Random } from "../random.js";
 import type { ByteTarget } from "./byte-target.js";
 import { encodings, Mutator } from "./mutator.js";
@@ -7,6 +8,7 @@ import type { Compared, Probe } from "./probe.js";
 
 /** Of the inputs, so many are made of one of the last `FRESH`. */
 const FRESH = 8;
+const INPUTS_A_TURN = 1024;
 /** Inputs that one new one is turned into by what was compared. */
 const MAX_REPLACED = 200;
 /** How often a word was passed, as a set of bits: once, twice, … 128 times and more are different things. */
@@ -32,7 +34,7 @@ export class Engine {
   /** Inputs that have reached something new, in the order in which they were found. */
   readonly corpus: Uint8Array[] = [];
   /** Inputs that have run. */
-  count = 0;
+  inputs = 0;
   readonly #target: ByteTarget;
   readonly #probe: Probe;
   readonly #random: Random;
@@ -61,13 +63,20 @@ export class Engine {
     for (const input of [...inputs, new Uint8Array(0)]) await this.#try(input.slice(0, this.#target.maxLength), true);
   }
 
-  /** Makes and runs inputs until `count` have run in all. Throws Broken. */
+  /** Inputs that have run, or what was in them if they are many things each. */
+  get count(): number {
+    return this.#target.operations?.() ?? this.inputs;
+  }
+
+  /** Makes and runs inputs until the count has come to this one. Throws Broken. */
   async run(count: number): Promise<void> {
     while (this.count < count) {
       const input = this.#mutator.mutate(this.#pick(), this.#random.pick(this.corpus));
       // Only what has to be waited for is: a promise an input would be a good part of the time.
       const more = this.#try(input, false);
       if (more !== undefined) await more;
+      // What is collected of memory that is mapped is let go in a turn of the event loop.
+      if (this.inputs % INPUTS_A_TURN === 0) await nextTurn();
     }
   }
 
@@ -79,7 +88,7 @@ export class Engine {
   }
 
   #try(input: Uint8Array, isKept: boolean): Promise<void> | undefined {
-    this.count++;
+    this.inputs++;
     this.#before(input);
     this.#probe.clear();
     const running = this.#run(input);
@@ -109,7 +118,12 @@ export class Engine {
   async #follow(input: Uint8Array): Promise<void> {
     const compared = await this.#probe.trace(() => this.#run(input));
     let left = MAX_REPLACED;
+    const done = new Set<string>();
     for (const [one, other] of compared) {
+      // A loop compares the same again and again.
+      const pair = `${typeof one} ${String(one)} ${String(other)}`;
+      if (done.has(pair)) continue;
+      done.add(pair);
       this.#mutator.learn(one);
       this.#mutator.learn(other);
       for (const [is, becomes] of [

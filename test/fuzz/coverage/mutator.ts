@@ -15,6 +15,8 @@ export class Mutator {
   readonly #random: Random;
   readonly #words: readonly Uint8Array[];
   readonly #found: Uint8Array[] = [];
+  /** The same, one character a byte. */
+  readonly #known = new Set<string>();
   #nextFound = 0;
   readonly #buffer: Uint8Array;
   #length = 0;
@@ -38,9 +40,13 @@ export class Mutator {
   /** Remembers a value that the program wanted to see. */
   learn(value: Compared): void {
     for (const bytes of encodings(value)) {
-      if (bytes.length > this.#buffer.length || this.#found.some((known) => Buffer.compare(known, bytes) === 0))
-        continue;
-      this.#found[this.#nextFound++ % MAX_FOUND] = bytes;
+      const word = Buffer.from(bytes).toString("latin1");
+      if (bytes.length > this.#buffer.length || this.#known.has(word)) continue;
+      const place = this.#nextFound++ % MAX_FOUND;
+      const old = this.#found[place];
+      if (old !== undefined) this.#known.delete(Buffer.from(old).toString("latin1"));
+      this.#found[place] = bytes;
+      this.#known.add(word);
     }
   }
 

@@ -5,6 +5,7 @@
 // other, each in a process of its own. Ends with 1 if an input broke something, which it then shows, made as short as it could.
 import { spawnSync } from "node:child_process";
 import { register } from "node:module";
+import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { BYTE_TARGETS } from "../byte-targets.js";
 import type { ByteTarget } from "./byte-target.js";
@@ -16,12 +17,17 @@ import { watch } from "./watchdog.js";
 const DEFAULT_INPUTS = "1000000";
 /** Inputs between two looks at the clock and the heap. */
 const STEPS = 10;
+const SETTLE_MS = 50;
 /** What is alive after a collection may grow by so much from the middle to the end: `bytes`. */
 const MAX_GROWTH = 8 * 2 ** 20;
 
-function heapBytes(): number {
+async function heapBytes(): Promise<number> {
   const { gc } = globalThis as { readonly gc?: () => void };
-  gc?.();
+  for (let times = 0; times < 3; times++) {
+    gc?.();
+    // Arrays outside the heap are let go behind the collector's back.
+    await sleep(SETTLE_MS);
+  }
   const { heapUsed, external } = process.memoryUsage();
   return heapUsed + external;
 }
@@ -47,7 +53,7 @@ async function search(
     await engine.begin([...target.seeds, ...readCorpus(target.name)]);
     for (let step = 1; step <= STEPS; step++) {
       await engine.run((inputs * step) / STEPS);
-      heaps.push(heapBytes());
+      heaps.push(await heapBytes());
     }
   } catch (error) {
     if (!(error instanceof Broken)) throw error;
@@ -61,7 +67,7 @@ async function search(
   const middle = heaps[STEPS / 2] ?? 0;
   const last = heaps.at(-1) ?? 0;
   console.log(
-    `${target.name}: ${String(engine.count)} inputs from seed ${String(seed)}, ${seconds.toFixed(0)} s (${(engine.count / seconds).toFixed(0)}/s), ` +
+    `${target.name}: ${String(engine.count)} ${target.operations === undefined ? "" : `operations in ${String(engine.inputs)} `}inputs from seed ${String(seed)}, ${seconds.toFixed(0)} s (${(engine.count / seconds).toFixed(0)}/s), ` +
       `${String(engine.reached)} of ${String(probe.size)} places, ${String(engine.corpus.length)} kept, ` +
       `heap ${mib(first)}, ${mib(middle)}, ${mib(last)} MiB, RSS ${mib(process.memoryUsage().rss)} MiB`,
   );

@@ -213,6 +213,7 @@ export const agentTarget: FuzzTarget = {
     const all: Watched[] = [];
     if (!random.oneIn(10)) peer.hello(1 + random.below(3), random.oneIn(5) ? random.value() : 20);
     for (let step = 0; step < STEPS && connection.error === undefined; step++) {
+      random.operations++;
       switch (random.below(8)) {
         case 0:
           if (all.length < 30) {
@@ -286,6 +287,7 @@ export const relayTarget: FuzzTarget = {
     const client = new RelayClient(connection, end, 7, () => gone++);
     if (!random.oneIn(10)) end.raw(frames.encodeFrame(0, frames.HELLO, encodeHello({ streams: 0, nonce: 7 })));
     for (let step = 0; step < STEPS && gone === 0; step++) {
+      random.operations++;
       if (random.oneIn(3)) {
         const frame = frameOf(random, FROM_AGENT, 8);
         credits.given(frame);

@@ -16,11 +16,13 @@ import { GuestMemoryError } from "../../../vmm/errors.js";
 import { SIZEOF_KVM_XSAVE, kvm_run, kvm_sregs, kvm_sync_regs } from "../../../vmm/sys/kvm-abi.js";
 import { mmapAnonymous } from "../../../vmm/sys/memory.js";
 import { HostileMemory } from "../hostile-memory.js";
-import type { Random } from "../random.js";
+import { Random } from "../random.js";
 import type { FuzzTarget } from "../target.js";
 
 const RAM_BYTES = 0x1_0000;
 const RUN_BYTES = 4096;
+/** One behind the other, over the same memory. */
+const INSTRUCTIONS = 60;
 const LOCK = new Int32Array(new SharedArrayBuffer(4));
 const COMPONENTS = [
   { index: 2, offset: 576, size: 256 },
@@ -42,7 +44,7 @@ const BEGINNINGS: readonly (readonly number[])[] = [
 const SREGS = kvm_run.s + kvm_sync_regs.sregs;
 
 /** Registers of one vCPU in memory of this process, shared by all cases. */
-let run: KvmRun | undefined;
+let mapped: KvmRun | undefined;
 
 function u64(random: Random): bigint {
   if (random.oneIn(3)) return BigInt(random.below(RAM_BYTES));
@@ -57,42 +59,54 @@ function fillTables(memory: HostileMemory, random: Random): void {
   }
 }
 
+function contextOf(run: KvmRun, memory: HostileMemory, random: Random): FixupContext {
+  return {
+    registers: new GuestRegisters(run),
+    memory,
+    vcpu: {
+      getXsave: () => new DataView(new ArrayBuffer(SIZEOF_KVM_XSAVE)),
+      setXsave: () => undefined,
+      getXcr0: () => u64(random),
+      setXcr0: () => undefined,
+    },
+  };
+}
+
+/** One instruction with registers of its own. */
+function runInstruction(random: Random, run: KvmRun, context: FixupContext): void {
+  const bytes = Uint8Array.from([...random.pick(BEGINNINGS), ...Array.from({ length: 12 }, () => random.below(256))]);
+  const instruction = decode(bytes.subarray(0, random.oneIn(8) ? random.below(16) : 15));
+  if (instruction === undefined) return;
+  if (instruction.length < 1 || instruction.length > 15) throw new Error(`Length ${String(instruction.length)}`);
+  const unit = UNITS.find((candidate) => candidate.matches(instruction));
+  if (unit === undefined) return;
+  for (let at = kvm_run.s; at < SREGS + kvm_sregs.interrupt_bitmap; at += 8) run.storeU64(at, u64(random));
+  if (!random.oneIn(4)) run.storeU64(SREGS + kvm_sregs.cr3, BigInt(random.below(16) * 0x1000));
+  try {
+    unit.apply(instruction, context);
+  } catch (error) {
+    if (error instanceof GuestMemoryError) throw new Error("An access outside RAM", { cause: error });
+    if (!(error instanceof GuestFault)) throw error;
+    if (error.vector < 0 || error.vector > 31) throw new Error(`Vector ${String(error.vector)}`, { cause: error });
+  }
+  if (LOCK[0] !== 0) throw new Error("The lock is still held");
+}
+
 export const fixupsTarget: FuzzTarget = {
   name: "fixups",
   run(random, layout) {
-    run ??= new KvmRun(mmapAnonymous(RUN_BYTES), RUN_BYTES);
+    mapped ??= new KvmRun(mmapAnonymous(RUN_BYTES), RUN_BYTES);
     const memory = new HostileMemory(RAM_BYTES, random, layout);
+    // From one draw, which leaves the others to what is done with them.
+    const tables = new Random(random.u32());
     memory.asGuest(() => {
-      fillTables(memory, random);
+      fillTables(memory, tables);
     });
-    for (let at = kvm_run.s; at < SREGS + kvm_sregs.interrupt_bitmap; at += 8) run.storeU64(at, u64(random));
-    if (!random.oneIn(4)) run.storeU64(SREGS + kvm_sregs.cr3, BigInt(random.below(16) * 0x1000));
     memory.changeOneIn = random.pick([0, 2, 16]);
-
-    const bytes = Uint8Array.from([...random.pick(BEGINNINGS), ...Array.from({ length: 12 }, () => random.below(256))]);
-    const instruction = decode(bytes.subarray(0, random.oneIn(8) ? random.below(16) : 15));
-    if (instruction === undefined) return;
-    if (instruction.length < 1 || instruction.length > 15) throw new Error(`Length ${String(instruction.length)}`);
-    const unit = UNITS.find((candidate) => candidate.matches(instruction));
-    if (unit === undefined) return;
-    const registers = new GuestRegisters(run);
-    const context: FixupContext = {
-      registers,
-      memory,
-      vcpu: {
-        getXsave: () => new DataView(new ArrayBuffer(SIZEOF_KVM_XSAVE)),
-        setXsave: () => undefined,
-        getXcr0: () => u64(random),
-        setXcr0: () => undefined,
-      },
-    };
-    try {
-      unit.apply(instruction, context);
-    } catch (error) {
-      if (error instanceof GuestMemoryError) throw new Error("An access outside RAM", { cause: error });
-      if (!(error instanceof GuestFault)) throw error;
-      if (error.vector < 0 || error.vector > 31) throw new Error(`Vector ${String(error.vector)}`, { cause: error });
+    const context = contextOf(mapped, memory, random);
+    for (let left = INSTRUCTIONS; left > 0; left--) {
+      random.operations++;
+      runInstruction(random, mapped, context);
     }
-    if (LOCK[0] !== 0) throw new Error("The lock is still held");
   },
 };

@@ -104,7 +104,9 @@ export const imageTarget: FuzzTarget = {
     const sources: number[] = [];
     try {
       for (let layer = 1 + random.below(3); layer > 0; layer--) {
-        const made = tarOf(Array.from({ length: 1 + random.below(8) }, () => itemOf(random)));
+        const items = Array.from({ length: 1 + random.below(8) }, () => itemOf(random));
+        random.operations += items.length;
+        const made = tarOf(items);
         const tar = random.oneIn(4) ? damaged(random, made) : made;
         const whole = read(tar, (left) => left);
         assert.deepEqual(

@@ -54,6 +54,7 @@ class Life {
   async run(): Promise<void> {
     const random = this.#random;
     for (let left = STEPS; left > 0; left--) {
+      random.operations++;
       this.#memory.accesses = 0;
       if (random.oneIn(8)) await this.#pauseOrResume();
       else random.pick(this.#pause === undefined ? this.#anyTime.concat(this.#whileRunning) : this.#anyTime)();

@@ -116,6 +116,7 @@ export const mmdsTarget: FuzzTarget = {
       () => (nowMs += random.pick([1, 400, 1000, 20_000])),
     ];
     for (let left = FRAMES; left > 0; left--) {
+      random.operations++;
       random.pick(operations)();
       assert.ok(responder.connectionCount <= MAX_CONNECTIONS);
       const { dueMs } = responder;
@@ -135,6 +136,7 @@ export const mmdsTarget: FuzzTarget = {
 
     const session = new HttpSession(answer);
     for (let pieces = random.below(20); pieces > 0; pieces--) {
+      random.operations++;
       session.take(Buffer.from(requestText(random)).subarray(0, session.room));
       for (let answers = 0; session.nextAnswer() !== undefined; answers++) assert.ok(answers < 1000);
       assert.ok(session.room > 0 || session.isOver);

@@ -63,6 +63,7 @@ export const queueTarget: FuzzTarget = {
       },
     ];
     for (let count = 0; count < OPERATIONS; count++) {
+      random.operations++;
       if (random.oneIn(2)) disturb(random, memory, driver);
       if (random.oneIn(3)) publishChain(random, memory, driver);
       memory.accesses = 0;

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { StateError } from "../../../devices/state.js";
 import { VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC } from "../../../devices/virtio/constants.js";
 import { VIRTIO_NET_F_MRG_RXBUF } from "../../../devices/virtio/net/constants.js";
+import type { DriverQueue } from "../../helpers/driver-queue.js";
 import { FakeLoop } from "../../helpers/fake-loop.js";
 import { restoreSaved, saved } from "../../helpers/restored.js";
 import { virtioMachine } from "../../helpers/virtio-machine.js";
@@ -15,6 +16,8 @@ import { subject, SUBJECT_KINDS } from "../subjects.js";
 import type { FuzzTarget } from "../target.js";
 
 const RAM = 0x2_0000;
+/** Spoiled copies of one state that are restored. */
+const RESTORES = 4;
 const FEATURES = [VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC, VIRTIO_NET_F_MRG_RXBUF, 0, 1];
 /** A turn of each queue of a device, a look at every one included. */
 const MAX_ACCESSES = 200_000;
@@ -38,38 +41,55 @@ export const stateTarget: FuzzTarget = {
     // No device here has anything in flight: that it is done at once is no promise's matter.
     void machine.transport.quiesce();
     loop.settle();
-    const state = mutateState(random, saved(machine), random.pick([0, 1, 1, 1, 2, 5]));
-    if (queues.length > 0 && random.oneIn(3)) disturb(random, memory, random.pick(queues));
-
-    const second = subject(random, memory, loop, kind);
-    const other = virtioMachine(second.device, loop, memory, memory.heapGpa);
-    memory.changeOneIn = random.pick([0, 0, 5, 50]);
-    memory.accesses = 0;
-    try {
-      restoreSaved(other, state);
-    } catch (error) {
-      if (!(error instanceof StateError)) throw error;
-      assert.ok(error.message.startsWith(error.path) && error.message.length < 500, error.message);
-      return;
+    const state = saved(machine);
+    for (let left = RESTORES; left > 0; left--) {
+      random.operations++;
+      restoreSpoiled(random, memory, loop, { kind, state, queues });
     }
-    other.transport.unquiesce();
-    for (let left = 10; left > 0; left--) {
-      if (queues.length > 0 && random.oneIn(3)) publishChain(random, memory, random.pick(queues));
-      other.transport.notify(random.below(4));
-      second.stir();
-      loop.advance(random.below(500));
-      loop.turn();
-      assert.ok(memory.accesses <= MAX_ACCESSES, `${String(memory.accesses)} accesses`);
-      memory.accesses = 0;
-    }
-
-    // It is saved as any other, and a driver can begin anew with it.
-    memory.changeOneIn = 0;
-    void other.transport.quiesce();
-    loop.settle();
-    const third = virtioMachine(subject(random, memory, loop, kind).device, loop, memory, memory.heapGpa);
-    restoreSaved(third, saved(other));
-    third.transport.unquiesce();
-    assert.ok(third.driver.start({ features: FEATURES }).length > 0);
   },
 };
+
+interface Saved {
+  readonly kind: number;
+  readonly state: unknown;
+  /** What the guest has used before. */
+  readonly queues: readonly DriverQueue[];
+}
+
+function restoreSpoiled(random: Random, memory: HostileMemory, loop: FakeLoop, { kind, state, queues }: Saved): void {
+  memory.changeOneIn = 0;
+  const spoiled = mutateState(random, state, random.pick([0, 1, 1, 1, 2, 5]));
+  if (queues.length > 0 && random.oneIn(3)) disturb(random, memory, random.pick(queues));
+
+  const second = subject(random, memory, loop, kind);
+  const other = virtioMachine(second.device, loop, memory, memory.heapGpa);
+  memory.changeOneIn = random.pick([0, 0, 5, 50]);
+  memory.accesses = 0;
+  try {
+    restoreSaved(other, spoiled);
+  } catch (error) {
+    if (!(error instanceof StateError)) throw error;
+    assert.ok(error.message.startsWith(error.path) && error.message.length < 500, error.message);
+    return;
+  }
+  other.transport.unquiesce();
+  for (let left = 10; left > 0; left--) {
+    random.operations++;
+    if (queues.length > 0 && random.oneIn(3)) publishChain(random, memory, random.pick(queues));
+    other.transport.notify(random.below(4));
+    second.stir();
+    loop.advance(random.below(500));
+    loop.turn();
+    assert.ok(memory.accesses <= MAX_ACCESSES, `${String(memory.accesses)} accesses`);
+    memory.accesses = 0;
+  }
+
+  // It is saved as any other, and a driver can begin anew with it.
+  memory.changeOneIn = 0;
+  void other.transport.quiesce();
+  loop.settle();
+  const third = virtioMachine(subject(random, memory, loop, kind).device, loop, memory, memory.heapGpa);
+  restoreSaved(third, saved(other));
+  third.transport.unquiesce();
+  assert.ok(third.driver.start({ features: FEATURES }).length > 0);
+}
