@@ -38,7 +38,7 @@ describe("config", () => {
         ],
       },
       { nets: [{ tap: odd }, { tap: odd }] },
-      ...[{ kernel: `${odd}\0` }, { [odd]: 1 }, { protocol: odd }, { cpuTemplate: odd }],
+      ...[{ kernel: `${odd}\0` }, { [odd]: 1 }, { protocol: odd }],
       ...[{ vfio: [odd] }, { vsock: { cid: odd } }, { console: odd }, { memoryMib: odd }],
     ];
     for (const part of wrong) {
