@@ -20,7 +20,6 @@ import {
   kvm_sregs,
   kvm_vcpu_events,
 } from "../sys/kvm-abi.js";
-import { show } from "../config/show.js";
 import type { CpuidEntry } from "../x86/cpuid.js";
 import { fieldsOf, readFields, writeFields, type Fields } from "./fields.js";
 import type { MsrValue } from "./vcpu-fd.js";
@@ -149,7 +148,7 @@ function lapicFromData(data: StateReader): DataView<ArrayBuffer> {
 function numbered(data: StateReader, maximum: number, radix: 10 | 16): MsrValue[] {
   return data.names(maximum).map((name) => {
     const number = (radix === 10 ? /^\d{1,9}$/ : /^0x[0-9a-f]{1,8}$/).test(name) ? Number(name) : -1;
-    if (number < 0) throw data.at(name).wrong(`of a number: ${show(name.slice(0, 20))} is none`);
+    if (number < 0) throw data.at(name).wrong("named by a number");
     return [number, data.hex64(name)];
   });
 }
