@@ -2,9 +2,8 @@
 import assert from "node:assert/strict";
 import type { MetricsLine } from "../../vmm/cli/metrics.js";
 import { guestRunner, whyNoBoot, type GuestRunner } from "../helpers/guest-runner.js";
-import { jailMode, skipInJail, VSOCK_PATH } from "../helpers/jail-lane.js";
 import { skip } from "../helpers/skip.js";
-import { tapProblem, vhostProblem, vhostVsockProblem } from "../helpers/tap-guard.js";
+import { tapProblem, vhostProblem } from "../helpers/tap-guard.js";
 
 const SOCKET = "/tmp/vmlet-test.sock";
 const HOST = "172.31.249.1";
@@ -17,8 +16,6 @@ describe("boot: devices", function () {
   let guest: GuestRunner;
   /** Starts a boot of the package's kernel in a shell command; options follow. */
   let boot: string;
-  /** Beside others: with a path does not go with the jail. */
-  const vsock = jailMode === undefined ? `--vsock cid=3,path=${SOCKET}` : "--vsock cid=3";
 
   before(async function () {
     const reason = whyNoBoot();
@@ -80,8 +77,7 @@ describe("boot: devices", function () {
     assert.ok(Number(/\d+/.exec(memory)?.[0]) > 0.9 * 9 * 2 ** 20, memory);
   });
 
-  it("sockets: the guest reaches a host program and a host program the guest; the socket file goes", async function () {
-    skipInJail(this, VSOCK_PATH);
+  it("sockets: the guest reaches a host program and a host program the guest; the socket file goes", async () => {
     const script = `head -c 1048576 /dev/urandom >/tmp/a; md5sum </tmp/a; vsock connect 1234 </tmp/a; vsock echo 5000`;
     const { stdout } = await guest.shell(`rm -f ${SOCKET}*
       node ${guest.files.programs}/vsock-peer.mjs ${SOCKET} >/tmp/peer & peer=$!
@@ -93,8 +89,7 @@ describe("boot: devices", function () {
     assert.deepEqual(rest, ["1048576 bytes", "status 0", "OK PORT, the same bytes came back", ""]);
   });
 
-  it("the socket file goes on a signal, too; one that is there already is refused", async function () {
-    skipInJail(this, VSOCK_PATH);
+  it("the socket file goes on a signal, too; one that is there already is refused", async () => {
     const { stdout } = await guest.shell(`rm -f ${SOCKET}
       ${boot} --vsock cid=3,path=${SOCKET} -- sh -c 'echo ready; sleep 100' </dev/null >/tmp/out & pid=$!
       until grep -q ready /tmp/out; do sleep 1; done; ls ${SOCKET}
@@ -140,7 +135,7 @@ describe("boot: devices", function () {
     const script = `stty size; until stty size | grep -q 40; do sleep 1; done; stty size; read a; echo "read <$a>"; sleep 100`;
     let step = 0;
     const { status, stdout } = await guest.terminal(
-      `rm -f ${SOCKET}; ${boot} --console virtio ${jailMode === undefined ? vsock : ""} -- sh -c '${script}'; echo "status $?"; ls ${SOCKET}`,
+      `rm -f ${SOCKET}; ${boot} --console virtio --vsock cid=3,path=${SOCKET} -- sh -c '${script}'; echo "status $?"; ls ${SOCKET}`,
       (text, command) => {
         if (step === 0 && text.includes("33 101")) {
           step++;
@@ -183,13 +178,11 @@ describe("boot: devices", function () {
   });
 
   it("all devices at once: found in their order, idle at almost no cost; vmlet stats shows them", async function () {
-    const problem = guest.isLab
-      ? undefined
-      : (tapProblem() ?? (jailMode === undefined ? undefined : vhostVsockProblem(3)));
+    const problem = guest.isLab ? undefined : tapProblem();
     if (problem !== undefined) skip(this, problem);
     const script = `cat /sys/bus/virtio/devices/virtio*/device | tr '\\n' ' '; echo; sleep 8`;
     const { stdout } = await guest.shell(`rm -f ${SOCKET} /tmp/disk; truncate -s 1M /tmp/disk
-      ${boot} --disk path=/tmp/disk --net tap=auto ${vsock} --console virtio --rng \\
+      ${boot} --disk path=/tmp/disk --net tap=auto --vsock cid=3,path=${SOCKET} --console virtio --rng \\
         --balloon 16,deflate-on-oom,reporting --metrics /tmp/metrics -- sh -c "${script}" </dev/null
       $VMLET stats /tmp/metrics >/tmp/table; echo "status $?"; cat /tmp/metrics; cat /tmp/table`);
     const [ids, status, ...rest] = stdout.split("\n");

@@ -14,7 +14,6 @@ import { timeLimit } from "../../vmm/host/time-limit.js";
 import { countBoot } from "../helpers/booted.js";
 import { EXERCISES, buildGuestPrograms } from "../helpers/guest-programs.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
-import { jailMode } from "../helpers/jail-lane.js";
 import { PROGRAM, start } from "../helpers/program.js";
 import { forkExecOutput, forkExecScript } from "../helpers/fork-exec.js";
 import { skip } from "../helpers/skip.js";
@@ -142,12 +141,10 @@ describe("boot: software KVM", function () {
     const script = `cat /sys/bus/virtio/devices/virtio*/device | tr '\\n' ' '; echo
       printf FIRST | dd of=/dev/vda conv=notrunc,fsync 2>/dev/null; head -c 6 /dev/vdb; echo; blockdev --getro /dev/vdb
       ip link set eth0 up; ip addr add 172.31.248.2/24 dev eth0; ping -c 2 172.31.248.1 | grep -c ttl=
-      head -c 512 /dev/hwrng | wc -c; ls /dev/vsock 2>/dev/null; tty; sleep 5`;
-    // Their path does not go with the jail.
-    const sockets = jailMode === undefined ? ["--vsock", `cid=3,path=${at("sock")}`] : [];
+      head -c 512 /dev/hwrng | wc -c; ls /dev/vsock; tty; sleep 5`;
     const running = boot(
       ...["--disk", `path=${at("a.img")}`, "--disk", `path=${at("b.img")},readonly`, "--console", "virtio", "--rng"],
-      ...["--net", "tap=auto,ip=172.31.248.1/24", ...sockets],
+      ...["--net", "tap=auto,ip=172.31.248.1/24", "--vsock", `cid=3,path=${at("sock")}`],
       ...[
         "--balloon",
         "16,deflate-on-oom,reporting",
@@ -166,15 +163,11 @@ describe("boot: software KVM", function () {
     const [controlStatus] = (await once(control, "close")) as [number | null];
     const { status, stdout, stderr, report } = await running;
     assert.deepEqual([controlStatus, existsSync(at("control"))], [0, false]);
-    const hasSockets = sockets.length > 0;
-    const ids = `0x0002 0x0002 0x0001 ${hasSockets ? "0x0013 " : ""}0x0003 0x0004 0x0005 `;
-    assert.deepEqual(
-      [stdout, stderr, status],
-      [`${ids}\nsecond\n1\n2\n512\n${hasSockets ? "/dev/vsock\n" : ""}not a tty\n`, "", 0],
-    );
+    const ids = "0x0002 0x0002 0x0001 0x0013 0x0003 0x0004 0x0005 ";
+    assert.deepEqual([stdout, stderr, status], [`${ids}\nsecond\n1\n2\n512\n/dev/vsock\nnot a tty\n`, "", 0]);
     assert.equal(readFileSync(at("a.img"), "latin1").slice(0, 5), "FIRST");
     assert.equal(existsSync(at("sock")), false);
-    const names = ["vda", "vdb", "net0", ...(hasSockets ? ["vsock0"] : []), "console0", "rng0", "balloon0"];
+    const names = ["vda", "vdb", "net0", "vsock0", "console0", "rng0", "balloon0"];
     assert.deepEqual(Object.keys(report.devices), names);
     for (const name of names) assert.equal(report.devices[name]?.["failures"], 0, name);
     const lines = readFileSync(at("metrics"), "utf8").trim().split("\n");

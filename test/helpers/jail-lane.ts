@@ -12,9 +12,6 @@ export const jailMode = modeOf(process.env[VARIABLE]);
 /** What that program needs where it is not started with this process's environment. */
 export const jailEnvironment: Readonly<Record<string, string>> = jailMode === undefined ? {} : { [VARIABLE]: jailMode };
 
-/** What every connection of the guest would open. */
-export const VSOCK_PATH = "--vsock path=";
-
 /** `reason`: what the jail refuses by a line of its own. */
 export function skipInJail(context: Context, reason: string): void {
   if (jailMode !== undefined) skip(context, `not in the jail: ${reason}`);

@@ -2,6 +2,7 @@
 // (test/programs/attack.cjs): what is refused, by which call and on which thread; the same without a jail, where it goes through.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
+import { once } from "node:events";
 import {
   chmodSync,
   existsSync,
@@ -12,6 +13,7 @@ import {
   rmSync,
   writeFileSync,
 } from "node:fs";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -297,13 +299,24 @@ describe("kvm: jail", function () {
     }
   });
 
-  it("what it does not go with is said before anything is made", async () => {
-    const control = join(folder, "control");
-    const { status, stderr } = await run(
-      bootWords(kernel.path, "--jail", "on", "--control", control, "--vsock", `cid=3,path=${join(folder, "vsock")}`),
-    );
+  it("a socket device listens, and its socket file goes at the end; a path that is too long with all its folders is said before", async () => {
+    const socket = join(folder, "vsock");
+    for (const mode of ["on", "strict"]) {
+      const vm = start(bootWords(kernel.path, "--quiet", "--jail", mode, "--vsock", `cid=3,path=${socket}`));
+      await vm.until("up");
+      // A guest without a driver takes nobody.
+      const [answer] = await once(connect(socket).end("CONNECT 1\n").resume(), "close");
+      assert.equal(answer, false);
+      vm.child.kill("SIGTERM");
+      const { status, stderr } = await vm.ended;
+      assert.deepEqual([status, stderr, existsSync(socket)], [143, "", false], mode);
+    }
+    const words = bootWords(kernel.path, "--jail", "on", "--vsock", `cid=3,path=${"x".repeat(80)}`);
+    const { status, stderr } = await run(words, { cwd: folder });
     assert.equal(status, 64);
-    assert.equal(stderr, "vmlet: vmlet boot: --jail on does not go with --vsock path=\n");
-    assert.ok(!existsSync(control));
+    assert.match(
+      stderr,
+      /^vmlet: vmlet boot: --vsock path=x+: 1\d\d bytes with all its folders; with --jail on the limit is 96\n$/,
+    );
   });
 });

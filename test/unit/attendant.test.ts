@@ -12,6 +12,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -105,6 +106,29 @@ describe("attendant", function () {
     assert.equal(status, 0, stderr);
     assert.equal(existsSync(at("file")), false);
     assert.equal(readFileSync(at("other"), "utf8"), "");
+  });
+
+  it("connects to what listens for the guest at a port of the settled path, and to nothing else", async () => {
+    const [own, other] = ["vsock", "other.sock"].map((name) => at(name));
+    const servers = [`${own ?? ""}_52`, `${own ?? ""}_4294967295`, other].map((path) =>
+      createServer((socket) => socket.end("served")).listen(path),
+    );
+    const asking = start([
+      LAUNCHER,
+      ...words(`const { Socket } = await import("node:net"); attendant.connectsFor(folder + "/vsock"); attendant.sealed();
+        attendant.connectsFor(folder + "/other"); const found = [];
+        for (const port of [52, 53, 4294967295, "52\\0", "", "../other.sock", "/../other.sock", "052", "00000000052", -1, "5 2"]) {
+          const fd = attendant.connection(port);
+          if (fd === undefined) { found.push(0); continue; }
+          const socket = new Socket({ fd });
+          found.push((await socket.setEncoding("latin1").toArray()).join(""));
+        }
+        console.log(JSON.stringify(found)); attendant.end(0);`),
+    ]);
+    const { stdout, stderr } = await asking.ended;
+    for (const server of servers) server.close();
+    assert.equal(stderr, "");
+    assert.deepEqual(JSON.parse(stdout), ["served", 0, "served", "served", 0, 0, 0, 0, 0, 0, 0]);
   });
 
   it("hears of a process that is killed, also if what that has started lives on", async () => {

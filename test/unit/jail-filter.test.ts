@@ -197,14 +197,16 @@ describe("jail: filter", () => {
   });
 
   it("whoever listens takes connections and descriptors; no socket is made, and none is connected", () => {
-    const answerWith = (name: string): number =>
-      runFilter(withNeed("listens"), { number: numberOf(name), arguments: [3n, 0n, 0n, 0n, 0n, 0n] });
-    for (const name of ["accept4", "listen", "shutdown", "recvmsg"]) {
-      inBoth(SECCOMP_RET_TRAP, name, 3, 0, 0);
-      assert.equal(answerWith(name), ALLOW);
+    for (const need of ["listens", "sockets"] as const) {
+      const answerWith = (name: string): number =>
+        runFilter(withNeed(need), { number: numberOf(name), arguments: [3n, 0n, 0n, 0n, 0n, 0n] });
+      for (const name of ["accept4", "listen", "shutdown", "recvmsg"]) {
+        inBoth(SECCOMP_RET_TRAP, name, 3, 0, 0);
+        assert.equal(answerWith(name), ALLOW);
+      }
+      for (const name of ["socket", "connect", "accept", "sendto", "sendmsg", "socketpair", "bind"])
+        assert.equal(answerWith(name), SECCOMP_RET_TRAP, name);
     }
-    for (const name of ["socket", "connect", "accept", "sendto", "sendmsg", "socketpair", "bind"])
-      assert.equal(answerWith(name), SECCOMP_RET_TRAP, name);
     const [CHECK_EXTENSION, SUPPORTED_CPUID, CREATE_VM] = [0xae03, 0xc008_ae05, 0xae01];
     onlyWith("listens", [CHECK_EXTENSION, SUPPORTED_CPUID]);
     trapsAll(withNeed("listens"), [CREATE_VM]);
@@ -225,7 +227,7 @@ describe("jail: filter", () => {
     assert.deepEqual(needs({ nets: [{ user: {} }] }), only("helpers"));
     assert.deepEqual(needs({ nets: [{ user: {}, vhost: "off" }] }), NO_NEEDS);
     assert.deepEqual(needs({ vsock: { cid: 3 } }), only("vhost"));
-    assert.deepEqual(needs({ vsock: { cid: 3, path: "/socket" } }), NO_NEEDS);
+    assert.deepEqual(needs({ vsock: { cid: 3, path: "/socket" } }), only("sockets"));
     assert.deepEqual(needs({ shares: [{ path: "/" }], pci: true }), only("helpers", "messages"));
     assert.deepEqual(needs({ vfio: [{ device: "0000:01:00.0" }], pci: true }), only("vfio", "messages"));
   });

@@ -9,7 +9,7 @@ import { runFilter } from "../helpers/bpf-machine.js";
 
 const ALLOW = 0x7fff_0000;
 const PID = 1234;
-const ALL_NEEDS: Needs = { tap: true, vhost: true, helpers: true, messages: true, vfio: true, listens: true };
+const ALL_NEEDS = Object.fromEntries(Object.keys(NO_NEEDS).map((need) => [need, true])) as unknown as Needs;
 const OTHERS = ["vcpu", "pool", "node"] as const;
 const PHASES = ["running", "complete"] as const;
 const [RUN, GET_REGS, IRQ_LINE, IRQFD, IOEVENTFD, TCSETS, FIONBIO] = [

@@ -4,6 +4,7 @@ import { lstatSync, unlinkSync } from "node:fs";
 import { resolve } from "node:path";
 import type { ResolvedConfig } from "../config/types.js";
 import { acceleratorKind, hostFacts } from "../host/facts.js";
+import { MAX_UNIX_PATH_BYTES } from "../host/unix-path.js";
 import type { JailMode } from "../config/jail-modes.js";
 import { Attendant } from "../jail/attendant.js";
 import { FileInbox } from "../sdk/file-inbox.js";
@@ -13,6 +14,8 @@ import type { BootOptions } from "./arguments.js";
 import { openWhole, type WholeFile } from "./report.js";
 import { UsageError } from "./usage-error.js";
 
+/** Behind the path, "_PORT". */
+const MOST_VSOCK_BYTES = MAX_UNIX_PATH_BYTES - "_4294967295".length;
 const INBOX_SUFFIX = ".files";
 
 /** Throws UsageError. Each of these opens files, removes a socket's file or ends another program while the guest runs. */
@@ -20,8 +23,15 @@ export function checkJail(options: BootOptions, config: ResolvedConfig, isInLab:
   const refused: readonly (readonly [boolean, string])[] = [
     [isInLab, "the lab (--accel)"],
     [options.control !== undefined && Attendant.own === undefined, "--control without vmlet-jailer"],
-    [config.vsock?.path !== undefined, "--vsock path="],
+    [config.vsock?.path !== undefined && Attendant.own === undefined, "--vsock path= without vmlet-jailer"],
   ];
+  const { path } = config.vsock ?? {};
+  // The programs that listen for the guest are looked for from the root on.
+  const bytes = path === undefined ? 0 : Buffer.byteLength(resolve(path));
+  if (bytes > MOST_VSOCK_BYTES) {
+    const place = `--vsock path=${path ?? ""}: ${String(bytes)} bytes with all its folders`;
+    throw new UsageError(`vmlet boot: ${place}; with --jail ${options.jail} the limit is ${String(MOST_VSOCK_BYTES)}`);
+  }
   const found = refused.filter(([isGiven]) => isGiven).map(([, option]) => option);
   if (found.length > 0) throw new UsageError(`vmlet boot: --jail ${options.jail} does not go with ${found.join(", ")}`);
 }

@@ -236,7 +236,7 @@ function mainCalls(pid: number, needs: Needs): Rule[] {
     // For its own children.
     { calls: ["wait4"] },
     ...(needs.helpers ? HELPER_CALLS : []),
-    ...(needs.listens ? LISTEN_CALLS : []),
+    ...(needs.listens || needs.sockets ? LISTEN_CALLS : []),
   ];
 }
 

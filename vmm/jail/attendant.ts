@@ -1,5 +1,6 @@
 // The attendant of this process: a small one outside of the jail (launcher/attendant.h) that does on the host, when this one has ended or
-// says that it ends, what has been settled before the seal. Nothing else can be had from it afterwards.
+// says that it ends, what has been settled before the seal. All that can be had from it afterwards: a new log, and connections to programs that listen
+// for the guest.
 import { closeSync, readSync, writeSync } from "node:fs";
 import { HostError } from "../errors.js";
 import { fcntl } from "../sys/descriptors.js";
@@ -64,6 +65,11 @@ export class Attendant {
     this.#tell("l", path);
   }
 
+  /** For `connection`: programs listen for the guest at `path` and "_PORT". */
+  connectsFor(path: string): void {
+    this.#tell("p", path);
+  }
+
   /** None of the above from here on. */
   sealed(): void {
     this.#tell("s");
@@ -71,10 +77,24 @@ export class Attendant {
 
   /** The log is `PATH.1` from now on; the result is a new one's descriptor. Throws HostError. */
   turnLog(): number {
-    this.#tell("t");
-    const [fd] = receiveMessage(this.#fd, 1, performance.now() + ANSWER_LIMIT_MS)?.descriptors ?? [];
+    const fd = this.#ask("t");
     if (fd === undefined) throw new HostError("The log cannot be turned");
     return fd;
+  }
+
+  /** A connected socket; undefined if no program listens for that port, or takes nobody at the moment. */
+  connection(port: number): number | undefined {
+    try {
+      return this.#ask("c", String(port));
+    } catch {
+      // It has been killed.
+      return undefined;
+    }
+  }
+
+  #ask(what: string, content = ""): number | undefined {
+    this.#tell(what, content);
+    return receiveMessage(this.#fd, 1, performance.now() + ANSWER_LIMIT_MS)?.descriptors[0];
   }
 
   /** Returns when all of it is done. Later calls do nothing. */

@@ -16,12 +16,14 @@ export interface Needs {
   readonly vfio: boolean;
   /** Other processes connect to this one, and may have its guest saved. */
   readonly listens: boolean;
+  /** Programs of the host connect to this process for the guest, or are connected to. */
+  readonly sockets: boolean;
 }
 
 /** Of a VM without devices that need more. */
 export const NO_NEEDS: Needs = {
   ...{ tap: false, vhost: false, helpers: false, messages: false, vfio: false },
-  listens: false,
+  ...{ listens: false, sockets: false },
 };
 
 export function needsOf({ nets, pci, shares, vfio, vsock }: ResolvedConfig, listens: boolean): Needs {
@@ -35,5 +37,6 @@ export function needsOf({ nets, pci, shares, vfio, vsock }: ResolvedConfig, list
     messages: pci && (vhost || helpers || vfio.length > 0),
     vfio: vfio.length > 0,
     listens,
+    sockets: vsock?.path !== undefined,
   };
 }

@@ -33,15 +33,18 @@ const KERNELS_OWN = 0x4010;
 /** As long as none begins or ends. */
 export function threadsByKind(): Readonly<Record<ThreadKind, readonly number[]>> {
   const main = process.pid;
-  const others = threadsNow().filter((thread) => thread !== main && !isKernels(thread));
-  if (early === undefined) return { main: [main], any: others, pool: [], node: [], vcpu: [] };
-  const { node, pool } = early;
+  const { node, pool } = early ?? { node: [], pool: [] };
+  // Those that were there early are the process's, without a look at each.
+  const late = threadsNow().filter(
+    (thread) => thread !== main && !node.includes(thread) && !pool.includes(thread) && !isKernels(thread),
+  );
+  if (early === undefined) return { main: [main], any: late, pool: [], node: [], vcpu: [] };
   return {
     main: [main],
     any: [],
     pool,
     node: node.filter((thread) => thread !== main),
-    vcpu: others.filter((thread) => !node.includes(thread) && !pool.includes(thread)),
+    vcpu: late,
   };
 }
 

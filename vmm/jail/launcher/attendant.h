@@ -1,15 +1,17 @@
 /* The attendant: a process that stays outside of the jail for as long as the VM lives, and does at its end what has to be done on the
  * host: files, sockets and links are removed, the record of the VM is finished. All of it is settled before the seal, by a VM that
- * nothing hostile runs in; after it the VM can say that it ends, with which number, and that its log is full. Its end is noticed
- * whatever brings it about. vmm/jail/attendant.ts is the other side.
+ * nothing hostile runs in; after it the VM can say that it ends, with which number, and that its log is full, and have a program that
+ * listens for its guest connected. Its end is noticed whatever brings it about. vmm/jail/attendant.ts is the other side.
  *
  * A message: its length as 32 bits, what it is as one byte, then
  *   r PATH            remove that at the end: a file, a link, or a folder with files
  *   n PATH 0 TARGET   remove that link at the end if it leads there
  *   w PATH 0 TEXT     write that at the end: a JSON object without its end, to which the exit code, the time and the error are added
  *   l PATH            the log
+ *   p PATH            programs that listen for the guest do so at PATH_PORT
  *   s                 the seal: nothing of the above is taken any more
  *   t                 the log becomes PATH.1, and the answer is a byte with the descriptor of a new one
+ *   c PORT            a connection to PATH_PORT, decimal: the answer is a byte, with its descriptor if there is one
  *   e CODE ERROR      the end: a byte, a text. The answer is that this process ends
  */
 #ifndef VMLET_LAUNCHER_ATTENDANT_H
@@ -22,6 +24,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -32,6 +35,8 @@
 #define MOST_MESSAGE_BYTES (2 * 1024 * 1024)
 #define MOST_TASKS 32
 #define MOST_ERROR_BYTES 1000
+/* 4294967295 */
+#define MOST_PORT_DIGITS 10
 #define EXIT_CODE_OF_KILLED 137
 #define ERROR_OF_KILLED "the process in which it lived was killed"
 
@@ -123,22 +128,14 @@ static _Noreturn void end_attendance(const struct attendant *attendant, int code
 	_exit(0);
 }
 
-static void turn_log(const struct attendant *attendant)
+/* A byte, with that descriptor, which is closed here; without one if it is -1. */
+static void answer(const struct attendant *attendant, int fd)
 {
 	char byte = 0;
 	char control[CMSG_SPACE(sizeof(int))] = {0};
 	struct iovec bytes = {.iov_base = &byte, .iov_len = 1};
 	struct msghdr message = {.msg_iov = &bytes, .msg_iovlen = 1};
-	int fd = -1;
 
-	for (int at = 0; at < attendant->count && fd < 0; at++) {
-		const struct task *task = &attendant->tasks[at];
-
-		if (task->what != 'l')
-			continue;
-		if (rename(task->path, task->text) == 0)
-			fd = open(task->path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
-	}
 	if (fd >= 0) {
 		message.msg_control = control;
 		message.msg_controllen = sizeof(control);
@@ -153,6 +150,50 @@ static void turn_log(const struct attendant *attendant)
 		_exit(EXIT_FAILED);
 	if (fd >= 0)
 		close(fd);
+}
+
+static void turn_log(const struct attendant *attendant)
+{
+	int fd = -1;
+
+	for (int at = 0; at < attendant->count && fd < 0; at++) {
+		const struct task *task = &attendant->tasks[at];
+
+		if (task->what != 'l')
+			continue;
+		if (rename(task->path, task->text) == 0)
+			fd = open(task->path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+	}
+	answer(attendant, fd);
+}
+
+/* -1 if nobody listens there, or so many wait already that this would have to. */
+static int connection_to(const char *path, const char *port)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	const int length = snprintf(address.sun_path, sizeof(address.sun_path), "%s_%s", path, port);
+
+	if (length < 0 || (size_t)length >= sizeof(address.sun_path))
+		return -1;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0)
+		return fd;
+	close(fd);
+	return -1;
+}
+
+static void connect_program(const struct attendant *attendant, const char *port)
+{
+	int fd = -1;
+	const size_t digits = strspn(port, "0123456789");
+
+	/* No other part of a path is the VM's to say. */
+	if (digits > 0 && digits <= MOST_PORT_DIGITS && port[digits] == 0)
+		for (int at = 0; at < attendant->count && fd < 0; at++)
+			if (attendant->tasks[at].what == 'p')
+				fd = connection_to(attendant->tasks[at].path, port);
+	answer(attendant, fd);
 }
 
 /* `text` ends with a zero, and is kept. */
@@ -176,6 +217,7 @@ static void take_message(struct attendant *attendant, char *message, uint32_t le
 	case 'n':
 	case 'w':
 	case 'l':
+	case 'p':
 		add_task(attendant, *message, message + 1, length - 1);
 		return;
 	case 's':
@@ -183,6 +225,9 @@ static void take_message(struct attendant *attendant, char *message, uint32_t le
 		break;
 	case 't':
 		turn_log(attendant);
+		break;
+	case 'c':
+		connect_program(attendant, message + 1);
 		break;
 	case 'e':
 		if (length < 2)

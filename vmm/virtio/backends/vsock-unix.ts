@@ -1,8 +1,9 @@
 // The socket device's backend over Unix sockets, with Firecracker's protocol: a host program
 // connects to PATH, writes "CONNECT <port>\n" and gets "OK <host port>\n" once the guest has
 // accepted; what the guest connects to is the program that listens at PATH_<port>.
-import { createConnection, createServer, type Server, type Socket } from "node:net";
+import { createConnection, createServer, Socket, type Server } from "node:net";
 import type { HostStream, StreamAcceptor, StreamEvents, VsockBackend } from "../../../devices/virtio/vsock/backend.js";
+import { processSeal } from "../../sys/process-seal.js";
 import { unguarded, type Guard } from "../guard.js";
 import { SocketStream } from "./socket-stream.js";
 import { listenAtPath } from "./unix-listener.js";
@@ -53,7 +54,9 @@ export class UnixVsock implements VsockBackend {
   }
 
   connect(port: number, events: StreamEvents): HostStream {
-    const socket = createConnection({ path: `${this.path}_${String(port)}`, allowHalfOpen: true });
+    const socket = processSeal.isSealed
+      ? sealedConnection(port)
+      : createConnection({ path: `${this.path}_${String(port)}`, allowHalfOpen: true });
     this.#keep(socket);
     const stream = new SocketStream(socket, this.guard);
     stream.attach(events);
@@ -122,6 +125,15 @@ export class UnixVsock implements VsockBackend {
     if (events === undefined) stream.destroy();
     else stream.attach(events);
   }
+}
+
+/** Somebody else has connected it, if that could be: what follows comes in a later turn, as with one's own. */
+function sealedConnection(port: number): Socket {
+  const fd = processSeal.connection?.(port);
+  if (fd === undefined) return new Socket().destroy(new Error(`Nobody listens for port ${String(port)}`));
+  const socket = new Socket({ fd, allowHalfOpen: true, readable: true, writable: true }).pause();
+  setImmediate(() => socket.emit("connect"));
+  return socket;
 }
 
 /** Port of "CONNECT <port>"; undefined if the line is something else. */
