@@ -1,11 +1,13 @@
 // Needs: a /dev/kvm, virtiofsd and the right to start it, passt with a default route. Guests of a monitor in the jail whose devices other
 // programs of the host serve, and those that go on from a template.
 import assert from "node:assert/strict";
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { MetricsLine } from "../../vmm/cli/metrics.js";
 import { countBoot } from "../helpers/booted.js";
+import { buildVsockProgram } from "../helpers/guest-programs.js";
 import { PROGRAM, start, type Running } from "../helpers/program.js";
 import { shareProblem } from "../helpers/share-guard.js";
 import { serversOf } from "../helpers/share-servers.js";
@@ -72,6 +74,27 @@ describe("boot: devices in the jail", function () {
     const { stdout, stderr } = await run.ended;
     assert.deepEqual([stdout, stderr], [`of the host\n${String(FETCHED_BYTES)}\nready\n`, ""]);
     await noHelpers();
+    countBoot();
+  });
+
+  it("sockets by a path: the guest reaches what listens outside, and nothing where nobody does; a host program the guest", async () => {
+    copyFileSync(buildVsockProgram(folder()), join(shared, "vsock"));
+    const socket = join(folder(), "vsock");
+    const script = `mkdir /m && mount -t virtiofs share0 /m && v=/m/vsock; head -c 1048576 /dev/urandom >/tmp/a; md5sum </tmp/a | cut -c1-32
+      $v connect 1234 </tmp/a; for i in 1 2 3; do echo $i | $v connect 1234; done; $v connect 1235 </dev/null 2>&1; $v echo 5000`;
+    for (const mode of ["on", "strict"]) {
+      const peer = start(["node", "test/programs/vsock-peer.mjs", socket], {}, BOOT_LIMIT_MS);
+      const run = boot(mode, ["--share", shared, "--vsock", `cid=7,path=${socket}`], script);
+      const { stdout, stderr, status } = await run.ended;
+      const [sent, answered, ...rest] = stdout.trim().split("\n");
+      assert.equal(answered, sent, stdout);
+      const sums = ["1", "2", "3"].map((line) => createHash("md5").update(`${line}\n`).digest("hex"));
+      assert.deepEqual(rest, [...sums, "connect: Connection reset by peer", "1048576 bytes"], stdout);
+      assert.deepEqual([stderr, status, existsSync(socket)], ["", 0, false]);
+      assert.equal((await peer.ended).stdout, "OK PORT, the same bytes came back\n");
+      rmSync(`${socket}_1234`, { force: true });
+      await noHelpers();
+    }
     countBoot();
   });
 

@@ -18,6 +18,7 @@ export function skipInJail(context: Context, reason: string): void {
 }
 
 function modeOf(text: string | undefined): string | undefined {
-  if (text === undefined || text === "on" || text === "strict") return text;
+  if (text === undefined || text === "") return undefined;
+  if (text === "on" || text === "strict") return text;
   throw new Error(`${VARIABLE}=${text}: on or strict`);
 }
