@@ -77,10 +77,14 @@ export class ThreadPool {
     await this.whenReady();
   }
 
-  /** Resolves once none of its threads is still starting. */
+  /** Resolves once none of its threads is still starting, those that begin meanwhile included. */
   async whenReady(): Promise<void> {
-    while ([...this.#all].some((thread) => !thread.isReady)) {
-      await Promise.all([...this.#all].map((thread) => thread.whenReady()));
+    const known = new Set<VcpuThread>();
+    for (;;) {
+      const more = [...this.#all].filter((thread) => !known.has(thread));
+      if (more.length === 0) return;
+      for (const thread of more) known.add(thread);
+      await Promise.all(more.map((thread) => thread.whenReady()));
     }
   }
 

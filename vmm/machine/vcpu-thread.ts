@@ -89,10 +89,6 @@ export class VcpuThread {
     return this.#isBroken;
   }
 
-  get isReady(): boolean {
-    return this.#isReady;
-  }
-
   /** After the turns before it, which have to be about to end. */
   begin(options: TurnOptions): Turn {
     const turn = ++turns;
