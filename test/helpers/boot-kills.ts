@@ -5,6 +5,7 @@ import { once } from "node:events";
 import {
   existsSync,
   lstatSync,
+  linkSync,
   mkdirSync,
   mkdtempSync,
   readFileSync,
@@ -241,6 +242,8 @@ export class BootKills {
     const made = await run([PROGRAM, "snapshot", "create", "--stop", control, snapshot], {}, 300_000);
     if (made.status !== 0) throw new Error(made.stderr);
     await guest.ended;
+    // As long as it is there, no disk that comes later has its inode number: the snapshot would take such a one for its own, changed.
+    linkSync(join(folder, "disk"), join(this.#folder, "saved-disk"));
   }
 
   /** What is left once nothing of it is on its way to its end any more. */
