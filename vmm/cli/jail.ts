@@ -4,7 +4,7 @@ import { lstatSync, unlinkSync } from "node:fs";
 import { resolve } from "node:path";
 import type { ResolvedConfig } from "../config/types.js";
 import { acceleratorKind, hostFacts } from "../host/facts.js";
-import { MAX_UNIX_PATH_BYTES } from "../host/unix-path.js";
+import { MAX_UNIX_PATH_BYTES, PORT_SUFFIX_BYTES } from "../host/unix-path.js";
 import type { JailMode } from "../config/jail-modes.js";
 import { Attendant } from "../jail/attendant.js";
 import { FileInbox } from "../sdk/file-inbox.js";
@@ -14,8 +14,7 @@ import type { BootOptions } from "./arguments.js";
 import { openWhole, type WholeFile } from "./report.js";
 import { UsageError } from "./usage-error.js";
 
-/** Behind the path, "_PORT". */
-const MOST_VSOCK_BYTES = MAX_UNIX_PATH_BYTES - "_4294967295".length;
+const MOST_VSOCK_BYTES = MAX_UNIX_PATH_BYTES - PORT_SUFFIX_BYTES;
 const INBOX_SUFFIX = ".files";
 
 /** Throws UsageError. Each of these opens files, removes a socket's file or ends another program while the guest runs. */

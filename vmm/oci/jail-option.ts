@@ -1,4 +1,5 @@
 // Whether a container's monitor is sealed before its program begins: an annotation, or the runtime's option.
+import { show } from "../config/show.js";
 import { ConfigError } from "../errors.js";
 import type { OciSpec } from "./runtime-spec.js";
 
@@ -15,7 +16,7 @@ export function containerJail(
   if (value === undefined) return option ?? "on";
   const known = JAIL_VALUES.find((one) => one === value);
   if (known === undefined) {
-    throw new ConfigError([`annotations.${JAIL_ANNOTATION}: ${JSON.stringify(value)} is neither on nor off`]);
+    throw new ConfigError([`annotations.${JAIL_ANNOTATION}: ${show(value)} is neither on nor off`]);
   }
   if (known === "off" && option === "on") {
     throw new ConfigError([`annotations.${JAIL_ANNOTATION}: off: the runtime's option --jail on forbids it`]);

@@ -344,9 +344,9 @@ class Life implements Controlled {
     await new Agent(workload.agent).guest.mount("shm", POD_MEMORY, "tmpfs", { flags: NO_SUID_DEV_EXEC, data });
   }
 
-  /** From here on this process opens nothing, and the program may begin. */
+  /** From here on this process opens nothing, and the program may begin; unless it is to be in no jail. */
   #seal(): void {
-    sealMonitor(this.#record, guestConfig(this.#vmSpec(), hostQuirks()), this.#network);
+    if (this.#record.jail === "on") sealMonitor(this.#record, guestConfig(this.#vmSpec(), hostQuirks()), this.#network);
   }
 
   async #start(answer: (reply: MonitorReply) => void): Promise<void> {
@@ -367,9 +367,6 @@ class Life implements Controlled {
       this.#phase = PhaseFile.make(this.#container);
       // A thread that has not begun yet would be taken for one that has, and needs more.
       if (this.#record.jail === "on") await pool.whenReady();
-      const seal = (): void => {
-        if (this.#record.jail === "on") this.#seal();
-      };
       const held = this.#held.get(workload)?.program;
       const program =
         held ??
@@ -377,10 +374,10 @@ class Life implements Controlled {
           steps: [...group, ...steps, ...filter],
           made: namespaces,
           endsGuest: this.#record.role.kind === "alone",
-          seal,
+          seal: () => this.#seal(),
         });
       if (held !== undefined) {
-        seal();
+        this.#seal();
         held.begin();
       }
       this.#guestPid = await program.started;

@@ -3,13 +3,12 @@
 // accepted; what the guest connects to is the program that listens at PATH_<port>.
 import { createConnection, createServer, Socket, type Server } from "node:net";
 import type { HostStream, StreamAcceptor, StreamEvents, VsockBackend } from "../../../devices/virtio/vsock/backend.js";
+import { PORT_SUFFIX_BYTES } from "../../host/unix-path.js";
 import { processSeal } from "../../sys/process-seal.js";
 import { unguarded, type Guard } from "../guard.js";
 import { SocketStream } from "./socket-stream.js";
 import { listenAtPath } from "./unix-listener.js";
 
-/** "_" and the largest port. */
-const PORT_SUFFIX_BYTES = "_4294967295".length;
 /** `bytes` of "CONNECT 4294967295\n". */
 const MAX_GREETING_BYTES = 19;
 /** `ms` that a host program has to write its line. */
@@ -132,7 +131,10 @@ function sealedConnection(port: number): Socket {
   const fd = processSeal.connection?.(port);
   if (fd === undefined) return new Socket().destroy(new Error(`Nobody listens for port ${String(port)}`));
   const socket = new Socket({ fd, allowHalfOpen: true, readable: true, writable: true }).pause();
-  setImmediate(() => socket.emit("connect"));
+  setImmediate(() => {
+    // The guest may have let go of it.
+    if (!socket.destroyed) socket.emit("connect");
+  });
   return socket;
 }
 
