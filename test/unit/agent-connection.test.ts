@@ -1,5 +1,6 @@
 // Needs: nothing. The host's end of the agent's protocol: HELLO, streams, windows, and a guest that lies.
 import assert from "node:assert/strict";
+import { createHook } from "node:async_hooks";
 import type { AgentError } from "../../vmm/errors.js";
 import { GuestCommand } from "../../vmm/agent/command.js";
 import { AgentConnection, type ConnectionOptions } from "../../vmm/agent/connection.js";
@@ -404,6 +405,50 @@ describe("agent windows", () => {
     assert.equal(connection.streamCount, 0);
     assert.equal(log.length, 1);
   });
+});
+
+/** Time limits that run, as Node's own hooks see them come and go. */
+function watchTimers(): { readonly running: ReadonlySet<number>; stop(): void } {
+  const running = new Set<number>();
+  const hook = createHook({
+    init: (id, type) => type === "Timeout" && running.add(id),
+    destroy: (id) => running.delete(id),
+  }).enable();
+  return { running, stop: () => void hook.disable() };
+}
+
+describe("agent connection, what its end leaves behind", () => {
+  for (const [title, end] of [
+    ["closed", (_peer, connection) => connection.close()],
+    ["lied to", (peer) => peer.send(0, 99)],
+    ["begun anew", (peer) => peer.hello(8)],
+  ] as readonly [string, (peer: AgentPeer, connection: AgentConnection) => void][]) {
+    it(`no time limit runs on for requests that were given up before or when it was ${title}`, async () => {
+      // The runner's own limit on this test begins first.
+      await turns(1);
+      const timers = watchTimers();
+      try {
+        const { peer, connection } = connect();
+        const log: string[] = [];
+        connection.open(COMMAND, {
+          onLost: (error) => {
+            log.push(error.reason);
+            other.stream.cancel();
+          },
+          onDone: () => undefined,
+          onRefused: () => undefined,
+        });
+        const other = open(connection, READ);
+        open(connection, STAT).stream.cancel();
+        end(peer, connection);
+        connection.close();
+        await turns(5);
+        assert.deepEqual([log.length, other.log.length, timers.running.size], [1, 1, 0]);
+      } finally {
+        timers.stop();
+      }
+    });
+  }
 });
 
 describe("agent connection, a guest that lies", () => {

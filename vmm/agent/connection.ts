@@ -240,6 +240,8 @@ export class AgentConnection implements StreamCarrier {
   }
 
   cancelled(stream: AgentStream): void {
+    // What ends with the connection is told so: whoever hears of it first may give the others up.
+    if (this.#error !== undefined) return;
     if (this.#waiting.delete(stream)) {
       queueMicrotask(() => {
         stream.refuse(ECANCELED, "given up before it began");
@@ -328,6 +330,7 @@ export class AgentConnection implements StreamCarrier {
     const streams = [...this.#streams.values()];
     this.#streams.clear();
     this.#blocked.clear();
+    for (const callOff of this.#givenUp.values()) callOff();
     this.#givenUp.clear();
     for (const { reject, callOff } of this.#pings.splice(0)) {
       callOff();
