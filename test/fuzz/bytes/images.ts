@@ -58,7 +58,7 @@ function readLayer(chunks: Iterable<Uint8Array>): string {
 export const layerTarget: ByteTarget = {
   name: "layer",
   parser: "TarReader, parseHeader, sparse files, LayerReader",
-  maxLength: 6144,
+  maxLength: 4096,
   seeds: [
     tarOf([
       { name: "a/", type: "5", linkName: "", body: Buffer.alloc(0), mode: 0o755, uid: 0 },

@@ -40,13 +40,20 @@ export function text(characters: string): Buffer {
 }
 
 /**
- * Runs `read` with the input in one piece and, where its length says so, in many: what it returns must be the same. A quarter of
+ * Runs `read` with the input in one piece and, where its bytes say so, in many: what it returns must be the same. A quarter of
  * the inputs are enough for that, and cost as much as all others.
  */
 export function inPiecesToo<Result>(input: Uint8Array, read: (chunks: Iterable<Uint8Array>) => Result): Result {
   const whole = read([input]);
-  if (input.length % 4 === 0) assert.deepEqual(read(pieces(input)), whole, "it depends on how the bytes come");
+  if (isOneInFour(input)) assert.deepEqual(read(pieces(input)), whole, "it depends on how the bytes come");
   return whole;
+}
+
+/** By length and a few bytes of it: formats of whole blocks have always the same few lengths. */
+function isOneInFour(input: Uint8Array): boolean {
+  let sum = input.length;
+  for (let at = 0, step = 1 + (input.length >> 4); at < input.length; at += step) sum += input[at] ?? 0;
+  return sum % 4 === 0;
 }
 
 /** The input cut into short pieces, whose lengths it decides itself. */
