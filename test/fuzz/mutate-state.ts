@@ -3,9 +3,12 @@ import type { Random } from "./random.js";
 
 type Path = readonly (string | number)[];
 
-/** A copy of `state` with `count` changes. */
+/** How many places there are in what never changes: saved states, of which only a few are made anew. */
+const counted = new WeakMap<object, number>();
+
+/** `state`, which is JSON, with `count` changes. What is not changed is the same object in both, so neither is to be written to. */
 export function mutateState(random: Random, state: unknown, count: number): unknown {
-  let changed: unknown = JSON.parse(JSON.stringify(state));
+  let changed = state;
   for (let left = count; left > 0; left--) {
     const path = pathTo(changed, random.below(placesIn(changed)));
     changed = replace(changed, path, (value) => mutant(random, value));
@@ -21,8 +24,12 @@ function keysOf(value: unknown): readonly (string | number)[] {
 
 /** How many places there are: the value itself, and all below. */
 function placesIn(value: unknown): number {
+  if (typeof value !== "object" || value === null) return 1;
+  const known = counted.get(value);
+  if (known !== undefined) return known;
   let count = 1;
   for (const key of keysOf(value)) count += placesIn((value as Record<string | number, unknown>)[key]);
+  counted.set(value, count);
   return count;
 }
 

@@ -51,11 +51,36 @@ function u64(random: Random): bigint {
   return (BigInt(random.oneIn(2) ? random.value() : 0) << 32n) | BigInt(random.value());
 }
 
-/** Mostly tables that lead on inside RAM; sometimes anything. */
+/** Sets of tables that cases begin with, and entries that each has for itself. */
+const TABLE_SETS = 16;
+const OWN_ENTRIES = 64;
+/** As they were made, by number: making 64 KiB of them takes longer than a case. */
+const made = new Map<number, Uint8Array>();
+
+function entry(random: Random): bigint {
+  // Mostly what leads on inside RAM; sometimes anything.
+  if (random.oneIn(8)) return u64(random);
+  return BigInt(random.below(RAM_BYTES / 0x1000) * 0x1000) | BigInt(random.below(8));
+}
+
+function tableSet(number: number): Uint8Array {
+  const known = made.get(number);
+  if (known !== undefined) return known;
+  const random = new Random(number);
+  const bytes = new Uint8Array(BigUint64Array.from({ length: RAM_BYTES / 8 }, () => entry(random)).buffer);
+  made.set(number, bytes);
+  return bytes;
+}
+
 function fillTables(memory: HostileMemory, random: Random): void {
-  for (let at = 0; at < RAM_BYTES; at += 8) {
-    if (random.oneIn(8)) memory.writeU64(memory.at(at, 8), u64(random));
-    else memory.writeU64(memory.at(at, 8), BigInt(random.below(RAM_BYTES / 0x1000) * 0x1000) | BigInt(random.below(8)));
+  const bytes = tableSet(random.below(TABLE_SETS));
+  // A quarter lies below the hole, where there is one.
+  const quarter = RAM_BYTES / 4;
+  for (let at = 0; at < RAM_BYTES; at += quarter) {
+    memory.slice(memory.at(at, quarter), quarter).set(bytes.subarray(at, at + quarter));
+  }
+  for (let left = OWN_ENTRIES; left > 0; left--) {
+    memory.writeU64(memory.at(8 * random.below(RAM_BYTES / 8), 8), entry(random));
   }
 }
 
@@ -80,7 +105,9 @@ function runInstruction(random: Random, run: KvmRun, context: FixupContext): voi
   if (instruction.length < 1 || instruction.length > 15) throw new Error(`Length ${String(instruction.length)}`);
   const unit = UNITS.find((candidate) => candidate.matches(instruction));
   if (unit === undefined) return;
-  for (let at = kvm_run.s; at < SREGS + kvm_sregs.interrupt_bitmap; at += 8) run.storeU64(at, u64(random));
+  // From one draw, as the tables.
+  const values = new Random(random.u32());
+  for (let at = kvm_run.s; at < SREGS + kvm_sregs.interrupt_bitmap; at += 8) run.storeU64(at, u64(values));
   if (!random.oneIn(4)) run.storeU64(SREGS + kvm_sregs.cr3, BigInt(random.below(16) * 0x1000));
   try {
     unit.apply(instruction, context);

@@ -55,7 +55,7 @@ function itemOf(random: Random): TarItem {
       ? type === "x" || type === "g"
         ? paxBody(records)
         : `${pathOf(random)}\0`
-      : Buffer.alloc(random.oneIn(3) ? random.below(9000) : 0, random.u32()),
+      : Buffer.alloc(random.oneIn(3) ? random.below(random.oneIn(8) ? 9000 : 700) : 0, random.u32()),
     mode: random.oneIn(5) ? random.value() % 8 ** 7 : 0o755,
     uid: random.oneIn(8) ? random.value() : 0,
     ...(random.oneIn(20) ? { size: random.value() } : {}),
@@ -104,7 +104,7 @@ export const imageTarget: FuzzTarget = {
     const sources: number[] = [];
     try {
       for (let layer = 1 + random.below(3); layer > 0; layer--) {
-        const items = Array.from({ length: 1 + random.below(8) }, () => itemOf(random));
+        const items = Array.from({ length: 1 + random.below(24) }, () => itemOf(random));
         random.operations += items.length;
         const made = tarOf(items);
         const tar = random.oneIn(4) ? damaged(random, made) : made;
