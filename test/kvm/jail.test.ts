@@ -164,7 +164,7 @@ describe("kvm: jail", function () {
             assert.equal(Number(`0x${found}`), Number(value), `${mode}: ${field} of thread ${thread}`);
           }
         }
-        assert.deepEqual([kinds.get("vcpu"), kinds.get("pool")], [2, 4], mode);
+        assert.deepEqual([kinds.get("vcpu"), kinds.get("pool")], [2, 2], mode);
         vm.child.kill("SIGTERM");
         const { status, stderr } = await vm.ended;
         assert.deepEqual([status, stderr], [143, ""], mode);

@@ -6,7 +6,7 @@ import { allowedCalls, NAME_SERVER_CALLS, writesTo, type Phase } from "../../vmm
 import { NO_NEEDS, needsOf, type Needs } from "../../vmm/jail/needs.js";
 import { SECCOMP_RET_TRAP, compileFilter } from "../../vmm/jail/filter.js";
 import { refusalCode } from "../../vmm/jail/refusal.js";
-import { SYSTEM_CALLS, numberOf } from "../../vmm/jail/system-calls.js";
+import { SYSTEM_CALL_COUNT, SYSTEM_CALL_NAMES, numberOf } from "../../vmm/jail/system-calls.js";
 import { runFilter } from "../helpers/bpf-machine.js";
 import { skip } from "../helpers/skip.js";
 
@@ -40,16 +40,19 @@ describe("jail: filter", () => {
     if (status !== 0) skip(this, "no C compiler");
     const found = [...stdout.matchAll(/^#define __NR_(\w+) (\d+)$/gm)];
     assert.ok(found.length > 300);
+    const names = SYSTEM_CALL_NAMES.split(" ");
     for (const [, name = "", number] of found) {
       // Of a header that is newer than the list.
-      if (Number(number) < SYSTEM_CALLS.length && SYSTEM_CALLS[Number(number)] !== undefined)
+      if (Number(number) < SYSTEM_CALL_COUNT && names[Number(number)] !== "unknown")
         assert.equal(numberOf(name), Number(number), name);
     }
+    assert.equal(names.length, SYSTEM_CALL_COUNT + 2, "one for the others, and the text's end");
+    for (const name of ["unknown", "", "reed"]) assert.throws(() => numberOf(name), /No system call/);
   });
 
   it("a call of another architecture is trapped, whatever its number", () => {
     for (const architecture of [0x4000_0003, 0xc000_00b7]) {
-      for (let number = 0; number < SYSTEM_CALLS.length; number++) {
+      for (let number = 0; number < SYSTEM_CALL_COUNT; number++) {
         assert.equal(runFilter(programs.running, { number, architecture }), SECCOMP_RET_TRAP);
       }
     }

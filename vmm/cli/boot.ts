@@ -33,7 +33,7 @@ export async function boot(argv: readonly string[], { isRehearsal = false } = {}
     print(BOOT_HELP);
     return 0;
   }
-  if (options.jail !== "off") (await import("../jail/threads.js")).noteThreads();
+  if (options.jail !== "off") (await import("../jail/threads.js")).noteThreads(poolSize(options));
   if (options.configFile !== undefined) return bootConfigured(options, options.configFile);
   if (options.vfio.length > 0 && options.fromTemplate) {
     throw new UsageError("vmlet boot: --vfio and --from-template contradict each other: such a guest cannot be saved");
@@ -61,6 +61,11 @@ export async function boot(argv: readonly string[], { isRehearsal = false } = {}
     say(`this host's /dev/kvm emulates guest kernel code: ${expectedBoot(config.memoryMib)}`);
   }
   return run(options, config, choice.quirks, isRehearsal);
+}
+
+/** Threads for what waits for files: with no disk, that is the kernel and the initramfs. Undefined: as many as Node has. */
+function poolSize({ disks, configFile, control }: BootOptions): number | undefined {
+  return disks.length > 0 || configFile !== undefined || control !== undefined ? undefined : 2;
 }
 
 /** A machine that Firecracker's configuration file describes. */

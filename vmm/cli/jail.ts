@@ -3,15 +3,14 @@
 import { lstatSync, unlinkSync } from "node:fs";
 import { resolve } from "node:path";
 import type { ResolvedConfig } from "../config/types.js";
-import { acceleratorKind, hostFacts } from "../host/facts.js";
 import { MAX_UNIX_PATH_BYTES, PORT_SUFFIX_BYTES } from "../host/unix-path.js";
 import type { JailMode } from "../config/jail-modes.js";
 import { Attendant } from "../jail/attendant.js";
-import { FileInbox } from "../sdk/file-inbox.js";
+import type { FileInbox } from "../sdk/file-inbox.js";
 import { sealAttended } from "../sdk/seal-attended.js";
 import { isLeftOver } from "../sys/sockets.js";
 import type { BootOptions } from "./arguments.js";
-import { openWhole, type WholeFile } from "./report.js";
+import type { WholeFile } from "./report.js";
 import { UsageError } from "./usage-error.js";
 
 const MOST_VSOCK_BYTES = MAX_UNIX_PATH_BYTES - PORT_SUFFIX_BYTES;
@@ -49,12 +48,7 @@ export async function closeJail(
   report: string | undefined,
   listens: boolean,
 ): Promise<SealedRun> {
-  let file: WholeFile | undefined;
-  if (report !== undefined) {
-    acceleratorKind();
-    hostFacts();
-    file = openWhole("--report", report);
-  }
+  const file = report === undefined ? undefined : (await import("./report.js")).openReport(report);
   await sealAttended(mode, config, { listens, isBooted: true });
   return {
     report: file,
@@ -65,9 +59,9 @@ export async function closeJail(
 
 /**
  * Where files of snapshots come that are asked for at the control socket, beside that one and before it: who asks early is told of it, too.
- * Both go at the end. Undefined where there can be no control socket. Throws SystemCallError.
+ * Both go at the end. Undefined where there can be no control socket. Rejects with SystemCallError.
  */
-export function openInbox(control: string): FileInbox | undefined {
+export async function openInbox(control: string): Promise<FileInbox | undefined> {
   const place = resolve(control);
   // Whoever makes the control socket says what is wrong.
   if (lstatSync(place, { throwIfNoEntry: false }) !== undefined && !isLeftOver(place)) return undefined;
@@ -76,5 +70,5 @@ export function openInbox(control: string): FileInbox | undefined {
   for (const file of [place, path]) Attendant.own?.removesAtEnd(file);
   // Of one that was killed.
   if (lstatSync(path, { throwIfNoEntry: false })?.isSocket() === true) unlinkSync(path);
-  return new FileInbox(path);
+  return new (await import("../sdk/file-inbox.js")).FileInbox(path);
 }

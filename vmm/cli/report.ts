@@ -134,6 +134,13 @@ export interface WholeFile {
 }
 
 /** It is empty from now on. */
+/** The report's file and what only the host's files say, for a process that opens none by then. */
+export function openReport(path: string): WholeFile {
+  acceleratorKind();
+  hostFacts();
+  return openWhole("--report", path);
+}
+
 export function openWhole(option: string, path: string): WholeFile {
   const problem: string[] = [];
   const file = new OutputFile(path, { failed: (why) => problem.push(why) });

@@ -182,7 +182,7 @@ export async function runGuest(run: GuestRun): Promise<number> {
   try {
     const { report: reportPath, control: controlPath } = run.outputs;
     const jailCode = isJailed ? await import("./jail.js") : undefined;
-    const inbox = controlPath === undefined ? undefined : jailCode?.openInbox(controlPath);
+    const inbox = controlPath === undefined ? undefined : await jailCode?.openInbox(controlPath);
     controls.wantsFiles = (handed) => (handed === undefined ? inbox?.path : undefined);
     control = controlPath === undefined ? undefined : await openControl(controlPath, controls);
     await run.beforeStart?.();

@@ -1,7 +1,7 @@
 // The attendant of this process: a small one outside of the jail (launcher/attendant.h) that does on the host, when this one has ended or
 // says that it ends, what has been settled before the seal. All that can be had from it afterwards: a new log, and connections to programs that listen
 // for the guest.
-import { closeSync, readSync, writeSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readSync, statSync, writeSync } from "node:fs";
 import { HostError } from "../errors.js";
 import { fcntl } from "../sys/descriptors.js";
 import { receiveMessage } from "../sys/messages.js";
@@ -90,6 +90,19 @@ export class Attendant {
       // It has been killed.
       return undefined;
     }
+  }
+
+  /** Of the network that it has left this process's for, a descriptor; undefined if it could not, or has ended. */
+  network(): number | undefined {
+    let fd: number | undefined;
+    try {
+      fd = openSync(`/proc/${String(this.#process)}/ns/net`, "r");
+      if (fstatSync(fd).ino !== statSync("/proc/self/ns/net").ino) return fd;
+    } catch {
+      // Gone, or another user's.
+    }
+    if (fd !== undefined) closeSync(fd);
+    return undefined;
   }
 
   #ask(what: string, content = ""): number | undefined {

@@ -60,6 +60,11 @@ class Code {
     this.#words.push((code | (ifSo << JUMP_IF_SO_SHIFT) | (ifNot << JUMP_IF_NOT_SHIFT)) >>> 0, k >>> 0);
   }
 
+  /** Its jumps stay within it. */
+  append(code: Code): void {
+    for (const word of code.#words) this.#words.push(word);
+  }
+
   /** Jumps of that condition to MISS, from instruction `from` on, go to the end of what is there now. */
   missTo(from: number): void {
     for (let at = from; at < this.length; at++) {
@@ -91,6 +96,19 @@ function emitCondition(code: Code, { argument, mask, values, isWide = false }: C
   }
 }
 
+/** What is in many lists, such as what any code does, is compiled once. */
+const compiled = new WeakMap<Rule, Code>();
+
+function codeOf(rule: Rule): Code {
+  let code = compiled.get(rule);
+  if (code === undefined) {
+    code = new Code();
+    emitRule(code, rule);
+    compiled.set(rule, code);
+  }
+  return code;
+}
+
 /** The accumulator has the call's number before and after it, unless it returns. */
 function emitRule(code: Code, { calls, when = [], errno }: Rule): void {
   const action = errno === undefined ? SECCOMP_RET_ALLOW : SECCOMP_RET_ERRNO | errno;
@@ -118,7 +136,7 @@ export function compileFilter(rules: readonly Rule[]): Uint8Array {
   code.emit(LOAD_WORD, SECCOMP_DATA.nr);
   code.emit(JUMP_IF_GREATER_OR_EQUAL, X32_SYSCALL_BIT, 0, 1);
   code.emit(RETURN, SECCOMP_RET_TRAP);
-  for (const rule of rules) emitRule(code, rule);
+  for (const rule of rules) code.append(codeOf(rule));
   code.emit(RETURN, SECCOMP_RET_TRAP);
   if (code.length > MOST_INSTRUCTIONS) throw new Error(`A filter of ${String(code.length)} instructions`);
   return code.bytes();

@@ -3,8 +3,9 @@
 // network namespace is a thread's own.
 import { openSync } from "node:fs";
 import { systemCallError } from "../sys/errno.js";
-import { mmapAnonymous, munmap, viewMemory } from "../sys/memory.js";
 import { rawCall } from "../sys/raw-call.js";
+import type { Attendant } from "./attendant.js";
+import type { Scratch } from "./scratch.js";
 
 const SYS_CHDIR = 80;
 const SYS_PIVOT_ROOT = 155;
@@ -16,10 +17,6 @@ export const SYS_SETNS = 308;
 const EMPTY_FLAGS = 0xf;
 const MNT_DETACH = 2;
 export const CLONE_NEWNET = 0x4000_0000;
-
-/** A text for each call, each with room for 8 bytes. */
-const TEXTS = ["tmpfs", "/", "/..", "."] as const;
-const TEXT_BYTES = 8;
 
 function call(name: string, number: number, ...words: number[]): void {
   const result = rawCall(number, ...words);
@@ -34,26 +31,29 @@ export function hasOwnNamespaces(
   return environment["VMLET_OWN_NAMESPACES"] === String(pid);
 }
 
-/** A network namespace without interfaces, as a descriptor for setns(2) of each thread; what is open stays so. Throws SystemCallError. */
-export function emptyNetwork(): number {
+/**
+ * A network namespace without interfaces, as a descriptor for setns(2) of each thread; what is open stays so. The attendant may have made one
+ * meanwhile. Throws SystemCallError.
+ */
+export function emptyNetwork(attendant: Attendant | undefined): number {
+  const made = attendant?.network();
+  if (made !== undefined) return made;
   call("unshare", SYS_UNSHARE, CLONE_NEWNET);
   return openSync("/proc/thread-self/ns/net", "r");
 }
 
 /** Nothing is mounted any more but an empty root, which can only be read. Throws SystemCallError. */
-export function leaveRoot(): void {
-  const size = TEXT_BYTES * TEXTS.length;
-  const address = mmapAnonymous(size);
-  const memory = Buffer.from(viewMemory(address, size));
-  const at = (text: (typeof TEXTS)[number]): number => address + TEXT_BYTES * TEXTS.indexOf(text);
-  for (const text of TEXTS) memory.write(`${text}\0`, at(text) - address, "latin1");
-  // SAFETY: texts in that memory, which end with a NUL, read during the calls only.
-  call("mount", SYS_MOUNT, at("tmpfs"), at("/"), at("tmpfs"), EMPTY_FLAGS, 0);
+export function leaveRoot(scratch: Scratch): void {
+  const tmpfs = scratch.text("tmpfs");
+  const root = scratch.text("/");
+  const above = scratch.text("/..");
+  const here = scratch.text(".");
+  // SAFETY: texts in the scratch, read during the calls only.
+  call("mount", SYS_MOUNT, tmpfs, root, tmpfs, EMPTY_FLAGS, 0);
   // The root of a process stays below what is mounted on it, and only this leads there: path_resolution(7).
-  call("chdir", SYS_CHDIR, at("/.."));
-  call("pivot_root", SYS_PIVOT_ROOT, at("."), at("."));
+  call("chdir", SYS_CHDIR, above);
+  call("pivot_root", SYS_PIVOT_ROOT, here, here);
   // Both are at the same place, the host's on top.
-  call("umount2", SYS_UMOUNT2, at("."), MNT_DETACH);
-  call("chdir", SYS_CHDIR, at("/"));
-  munmap(address, size);
+  call("umount2", SYS_UMOUNT2, here, MNT_DETACH);
+  call("chdir", SYS_CHDIR, root);
 }

@@ -4,8 +4,9 @@
 import { EXIT_JAIL, EXIT_SIGNAL_BASE } from "../host/exit-codes.js";
 import { mmapExecutable, viewMemory } from "../sys/memory.js";
 import { setHandler } from "../sys/signals.js";
+import { isTerminal } from "../sys/files.js";
 import { readTerminal } from "../sys/terminal.js";
-import { SYSTEM_CALLS } from "./system-calls.js";
+import { SYSTEM_CALL_COUNT, SYSTEM_CALL_NAMES } from "./system-calls.js";
 
 export const SIGSYS = 31;
 const PAGE = 4096;
@@ -18,10 +19,7 @@ const TERMINAL = 0x340;
 const BEFORE = 0x380;
 const AFTER = 0x3c0;
 const NAMES = 0x400;
-/** Of a name and the space behind it; the longest call has 23 characters. */
-const SHIFT = 5;
-const NAME_BYTES = 1 << SHIFT;
-const SIZE = Math.ceil((NAMES + NAME_BYTES * (SYSTEM_CALLS.length + 1)) / PAGE) * PAGE;
+const SIZE = Math.ceil((NAMES + SYSTEM_CALL_NAMES.length) / PAGE) * PAGE;
 const SPACE = 0x20;
 
 /** Room for what stands around a line of the log, `bytes`. */
@@ -30,7 +28,6 @@ const AROUND_BYTES = 0x40;
 const PREFIX_TEXT = Buffer.from("vmlet: the jail has ended this VM: system call ");
 const BY_TEXT = Buffer.from(", thread ");
 const MAIN_TEXT = Buffer.from("main");
-const UNKNOWN = "unknown";
 const TCSETS = 0x5402;
 
 const u32 = (value: number): number[] => [0, 8, 16, 24].map((shift) => (value >> shift) & 0xff);
@@ -67,10 +64,10 @@ export function refusalCode(pid: number, log?: RefusalLog): Uint8Array {
   emit(0x48, 0x81, 0xec, ...u32(512), 0x48, 0x89, 0xe7); // sub rsp, 512; mov rdi, rsp
   copy(BEFORE, before);
   copy(PREFIX, PREFIX_TEXT.length);
-  emit(0xb8, ...u32(SYSTEM_CALLS.length), 0x39, 0xc3, 0x0f, 0x43, 0xd8); // mov eax, count; cmp ebx, eax; cmovae ebx, eax
-  emit(0xc1, 0xe3, SHIFT); // shl ebx, SHIFT
+  emit(0xb8, ...u32(SYSTEM_CALL_COUNT), 0x39, 0xc3, 0x0f, 0x43, 0xd8); // mov eax, count; cmp ebx, eax; cmovae ebx, eax
   address(NAMES);
-  emit(0x48, 0x01, 0xde); // add rsi, rbx
+  emit(0x85, 0xdb, 0x74, 0x09); // S: test ebx, ebx; jz N
+  emit(0xac, 0x3c, SPACE, 0x75, 0xfb, 0xff, 0xcb, 0xeb, 0xf3); // T: lodsb; cmp al, " "; jne T; dec ebx; jmp S
   emit(0xac, 0x3c, SPACE, 0x74, 0x03, 0xaa, 0xeb, 0xf8); // N: lodsb; cmp al, " "; je on; stosb; jmp N; on:
   copy(BY, BY_TEXT.length);
   emit(0xb8, ...u32(186), 0x0f, 0x05, 0x3d, ...u32(pid)); // mov eax, SYS_gettid; syscall; cmp eax, pid
@@ -116,10 +113,9 @@ export function endAtRefusal(log?: RefusalLog): void {
   page.set(MAIN_TEXT, MAIN);
   page.write(before, BEFORE);
   page.write(after, AFTER);
-  const terminal = readTerminal(0);
+  const terminal = isTerminal(0) ? readTerminal(0) : undefined;
   if (terminal !== undefined) page.set(terminal, TERMINAL);
-  const names = [...SYSTEM_CALLS, UNKNOWN].map((name = UNKNOWN) => name.padEnd(NAME_BYTES));
-  page.write(names.join(""), NAMES, "latin1");
+  page.write(SYSTEM_CALL_NAMES, NAMES, "latin1");
   setHandler(SIGSYS, address);
   isThere = true;
 }

@@ -14,9 +14,13 @@ export type ThreadKind = "main" | "vcpu" | "pool" | "node" | "any";
 
 let early: Readonly<Record<"node" | "pool", readonly number[]>> | undefined;
 
-/** Before anything of this process has had work for libuv's pool, and before other threads begin: later, nothing is learnt. */
-export function noteThreads(): void {
+/**
+ * Before anything of this process has had work for libuv's pool, and before other threads begin: later, nothing is learnt. `poolSize`: of that pool,
+ * unless the user has said so; each thread takes a filter at the seal, while the start waits.
+ */
+export function noteThreads(poolSize?: number): void {
   if (early !== undefined) return;
+  if (poolSize !== undefined) process.env["UV_THREADPOOL_SIZE"] ??= String(poolSize);
   const node = threadsNow();
   // Any work will do.
   stat("/", () => undefined);

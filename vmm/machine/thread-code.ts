@@ -1,26 +1,31 @@
 // The program of a vCPU's thread as text, for a process that opens no file any more: read while it still does. That is the bundle's,
 // one file for all; a checkout's modules are many, and threads of theirs have to be there before.
-import { readFileSync } from "node:fs";
-import { dirname } from "node:path";
-import { fileURLToPath } from "node:url";
+import { dirname, join } from "node:path";
+import { keepFiles, readKept } from "../host/kept-files.js";
 import { NATIVE_MODULE_PATH, nativeModulePath } from "../sys/native-module.js";
 
-export const THREAD_URL = new URL("./vcpu-worker.js", import.meta.url);
+const FOLDER = dirname(import.meta.filename);
+export const THREAD_FILE = join(FOLDER, "vcpu-worker.js");
 
+let isKept = false;
 let code: string | undefined;
 
-/** Reads it, once. */
+/** For a process that opens nothing later. Throws as openSync does. */
 export function openThreadCode(): void {
-  if (code !== undefined) return;
-  const path = fileURLToPath(THREAD_URL);
-  const text = readFileSync(path, "latin1");
-  const names = [path, dirname(path)].map((name) => JSON.stringify(name)).join();
-  code = `globalThis[Symbol.for(${JSON.stringify(NATIVE_MODULE_PATH.description)})]=${JSON.stringify(nativeModulePath)};
-(function(exports,require,module,__filename,__dirname){${text}
-})(exports,require,module,${names});`;
+  if (isKept) return;
+  keepFiles([THREAD_FILE]);
+  isKept = true;
 }
 
-/** Undefined unless it has been read. */
+/** Undefined unless it has been opened. */
 export function threadCode(): string | undefined {
-  return code;
+  if (!isKept) return undefined;
+  return (code ??= madeCode());
+}
+
+function madeCode(): string {
+  const names = [THREAD_FILE, FOLDER].map((name) => JSON.stringify(name)).join();
+  return `globalThis[Symbol.for(${JSON.stringify(NATIVE_MODULE_PATH.description)})]=${JSON.stringify(nativeModulePath)};
+(function(exports,require,module,__filename,__dirname){${readKept(THREAD_FILE)}
+})(exports,require,module,${names});`;
 }

@@ -11,7 +11,7 @@ import {
   type VcpuTurnReport,
 } from "../vcpu/messages.js";
 import { processSeal } from "../sys/process-seal.js";
-import { THREAD_URL, threadCode } from "./thread-code.js";
+import { THREAD_FILE, threadCode } from "./thread-code.js";
 
 export interface TurnOptions {
   readonly machine: MachineDescriptor;
@@ -58,7 +58,7 @@ export class VcpuThread {
     // Nor does it load what NODE_OPTIONS names.
     const env = code === undefined ? process.env : {};
     const options = { stdout: isQuiet, stderr: isQuiet, execArgv: [], env, workerData: processSeal.vcpuFilter?.() };
-    this.#worker = code === undefined ? new Worker(THREAD_URL, options) : new Worker(code, { ...options, eval: true });
+    this.#worker = code === undefined ? new Worker(THREAD_FILE, options) : new Worker(code, { ...options, eval: true });
     this.#worker.on("message", ({ turn, message }: VcpuTurnReport) => {
       this.#beReady();
       const open = this.#open.get(turn);

@@ -7,7 +7,6 @@ import { Attendant } from "../jail/attendant.js";
 import { sealVm } from "../machine/seal.js";
 import { isTerminal } from "../sys/files.js";
 import { processSeal } from "../sys/process-seal.js";
-import { openForSnapshot } from "./open-for-snapshot.js";
 
 const STDIN = 0;
 
@@ -26,7 +25,7 @@ export async function sealAttended(
 ): Promise<void> {
   // Made when it is first asked for, by opening the terminal once more.
   if (isTerminal(STDIN)) process.stdin.pause();
-  if (listens) openForSnapshot(config, { isBooted });
+  if (listens) (await import("./open-for-snapshot.js")).openForSnapshot(config, { isBooted });
   if (config.vsock?.path !== undefined) settleVsock(config.vsock.path);
   await sealVm(mode, config, { listens });
   Attendant.own?.sealed();
