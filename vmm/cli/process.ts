@@ -1,5 +1,6 @@
 // What every command of vmlet is wrapped in: errors in words, exit codes, the process's end.
 import { ConfigError, VmmError } from "../errors.js";
+import { cureForAny } from "../sys/cures.js";
 import { describeSystemError } from "../host/errno-text.js";
 import { toIgnoreAgain } from "../host/inherited-signals.js";
 import { OutputError, say } from "../host/say.js";
@@ -28,6 +29,8 @@ function complain(error: unknown): void {
     if (error.cure !== undefined) say(`what helps: ${error.cure}`);
   } else if (describeSystemError(error) !== undefined) {
     say(describeSystemError(error) ?? "");
+    const cure = cureForAny((error as NodeJS.ErrnoException).code ?? "");
+    if (cure !== undefined) say(`what helps: ${cure}`);
   } else {
     say(`internal error: ${error instanceof Error ? (error.stack ?? "") : String(error)}`);
   }

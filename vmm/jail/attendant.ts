@@ -132,6 +132,10 @@ export class Attendant {
     message.writeUInt32LE(1 + bytes.length);
     message.write(what, 4);
     bytes.copy(message, 5);
-    for (let at = 0; at < message.length;) at += writeSync(this.#fd, message, at);
+    try {
+      for (let at = 0; at < message.length;) at += writeSync(this.#fd, message, at);
+    } catch (error) {
+      throw new HostError("The attendant, which removes files of the VM at its end, has ended", { cause: error });
+    }
   }
 }

@@ -68,7 +68,7 @@ export function sealProcess(phase: Phase, needs: Needs, options: SealOptions = {
   const network = isApart ? emptyNetwork(Attendant.own) : options.network;
   const rights = rightsToDrop(scratch, ruleset, network);
   const calls = new ThreadCalls(scratch);
-  const done: { readonly list: readonly NamedCall[]; failures(): number[] }[] = [];
+  const done: { readonly list: readonly NamedCall[]; readonly failures: () => number[] }[] = [];
   const listOf = (kind: ThreadKind): readonly NamedCall[] => [
     ...rights,
     ...filterCalls(scratch, compile(kind), NAMES[kind]),

@@ -45,5 +45,10 @@ const CURES_OF_ANY: Readonly<Record<string, string>> = {
 
 /** One sentence, or undefined where nothing is known to help. */
 export function cureFor(request: string, errnoName: string): string | undefined {
-  return CURES[request]?.[errnoName] ?? CURES_OF_ANY[errnoName];
+  return CURES[request]?.[errnoName] ?? cureForAny(errnoName);
+}
+
+/** The same for a call of Node's. */
+export function cureForAny(errnoName: string): string | undefined {
+  return CURES_OF_ANY[errnoName];
 }

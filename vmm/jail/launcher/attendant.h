@@ -289,7 +289,8 @@ static _Noreturn void begin_attendance(int socket, int process)
 {
 	const int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
 	/* First where no other's place is. */
-	const int far[2] = {fcntl(socket, F_DUPFD, 64), process < 0 ? -1 : fcntl(process, F_DUPFD, 64)};
+	const int behind = STDERR_FILENO + 3;
+	const int far[2] = {fcntl(socket, F_DUPFD, behind), process < 0 ? -1 : fcntl(process, F_DUPFD, behind)};
 	struct attendant self = {.socket = dup2(far[0], STDERR_FILENO + 1)};
 	const int own = process < 0 ? -1 : dup2(far[1], STDERR_FILENO + 2);
 
