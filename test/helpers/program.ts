@@ -23,10 +23,17 @@ export interface Running {
 
 const SIGNAL_BASE = 128;
 
+const started = new Set<ChildProcess>();
+// A test that fails leaves no guest that runs for ever.
+process.once("exit", () => {
+  for (const child of started) child.kill("SIGKILL");
+});
+
 /** Starts a command; one that is still there after `limitMs` is killed. */
 export function start(command: readonly string[], options: SpawnOptions = {}, limitMs = 30_000): Running {
   const [file = "", ...argv] = command;
   const child = spawn(file, argv, { stdio: ["ignore", "pipe", "pipe"], ...options });
+  started.add(child);
   const timer = setTimeout(() => child.kill("SIGKILL"), limitMs);
   let stdout = "";
   let stderr = "";
@@ -38,6 +45,7 @@ export function start(command: readonly string[], options: SpawnOptions = {}, li
   child.stderr?.setEncoding("latin1").on("data", (text: string) => (stderr += text));
   const ended = once(child, "close").then(async ([code, signal]): Promise<Ended> => {
     clearTimeout(timer);
+    started.delete(child);
     look();
     const { constants } = await import("node:os");
     const number = signal === null ? 0 : constants.signals[signal as NodeJS.Signals];
