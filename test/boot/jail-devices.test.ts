@@ -1,8 +1,18 @@
 // Needs: a /dev/kvm, virtiofsd and the right to start it, passt with a default route. Guests of a monitor in the jail whose devices other
 // programs of the host serve, and those that go on from a template.
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { MetricsLine } from "../../vmm/cli/metrics.js";
@@ -74,6 +84,30 @@ describe("boot: devices in the jail", function () {
     const { stdout, stderr } = await run.ended;
     assert.deepEqual([stdout, stderr], [`of the host\n${String(FETCHED_BYTES)}\nready\n`, ""]);
     await noHelpers();
+    countBoot();
+  });
+
+  it("disks, one of them in memory: written, flushed, read back, trimmed", async () => {
+    const inMemory = mkdtempSync("/dev/shm/vmlet-");
+    const images = [join(folder(), "disk"), join(inMemory, "disk")];
+    const script = `mkdir /m; for d in vda vdb; do mount /dev/$d /m && head -c 1048576 /dev/urandom >/m/a && sync || exit 1
+      sum=$(md5sum </m/a); umount /m; mount /dev/$d /m; [ "$sum" = "$(md5sum </m/a)" ] && rm /m/a && fstrim /m && umount /m && echo same; done`;
+    try {
+      for (const mode of ["on", "strict"]) {
+        for (const image of images) {
+          const made = spawnSync("mke2fs", ["-q", "-F", "-t", "ext4", image, "16M"], { encoding: "utf8" });
+          assert.equal(made.status, 0, made.stderr);
+        }
+        const { stdout, stderr, status } = await boot(
+          mode,
+          images.flatMap((image) => ["--disk", `path=${image}`]),
+          script,
+        ).ended;
+        assert.deepEqual([stdout, stderr, status], ["same\nsame\n", "", 0], mode);
+      }
+    } finally {
+      rmSync(inMemory, { recursive: true });
+    }
     countBoot();
   });
 

@@ -208,7 +208,7 @@ const POLLING: readonly Rule[] = [{ calls: ["poll", "ppoll", "epoll_wait", "epol
 
 const FILES: readonly Rule[] = [
   { calls: ["read", "write", "readv", "writev", "pread64", "pwrite64", "preadv", "pwritev", "preadv2", "pwritev2"] },
-  { calls: ["lseek", "fsync", "fdatasync", "fallocate", "ftruncate", "fstat"] },
+  { calls: ["lseek", "fsync", "fdatasync", "fallocate", "ftruncate", "fstat", "fstatfs"] },
 ];
 
 /** Signals for this process alone. */

@@ -149,6 +149,17 @@ export function fdatasyncRaw(fd: number): number {
   return uninterrupted(() => nativeFdatasync(fd)) < 0 ? koffi.errno() : 0;
 }
 
+const SIZEOF_STATFS = 120;
+const nativeFstatfs = lazy("fstatfs", "int", ["int", "void *"]);
+
+/** The magic number of the file system that an open file is on: statfs(2). Node's asks by a path. Throws SystemCallError. */
+export function fileSystemOf(fd: number): number {
+  const about = new BigInt64Array(SIZEOF_STATFS / 8);
+  // SAFETY: struct statfs, used during this call only.
+  if (uninterrupted(() => nativeFstatfs(fd, about)) < 0) throw systemCallError("fstatfs");
+  return Number(about[0]);
+}
+
 export const FALLOC_FL_KEEP_SIZE = 0x01;
 export const FALLOC_FL_PUNCH_HOLE = 0x02;
 export const FALLOC_FL_ZERO_RANGE = 0x10;

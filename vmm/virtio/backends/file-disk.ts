@@ -2,12 +2,12 @@
 // guest memory in one system call, no byte of it through JavaScript's heap. What would have to wait
 // for the medium is left to Node's thread pool: reads of what is not in the page cache, flushes,
 // writes once they have been seen to take long, and whatever disk-ranges.ts does.
-import { closeSync, fdatasync, read, statfsSync, write } from "node:fs";
+import { closeSync, fdatasync, read, write } from "node:fs";
 import { getSystemErrorName } from "node:util";
 import { BACKEND_BUSY, type BlockBackend } from "../../../devices/virtio/block/backend.js";
 import type { Segments } from "../../../devices/virtio/segments.js";
 import { EAGAIN, EBADF, EINTR, EIO, EOPNOTSUPP } from "../../sys/errno.js";
-import { fdatasyncRaw, IOV_MAX, IoVectors, preadvCachedRaw, preadvRaw, pwritevRaw } from "../../sys/files.js";
+import { fdatasyncRaw, fileSystemOf, IOV_MAX, IoVectors, preadvCachedRaw, preadvRaw, pwritevRaw } from "../../sys/files.js";
 import { unguarded, type Guard } from "../guard.js";
 import type { DiskFile } from "./disk-file.js";
 import { DiskRanges, TRUNCATED, type CallElsewhere } from "./disk-ranges.js";
@@ -177,7 +177,7 @@ export class FileDisk implements BlockBackend {
 
   /** Whether the file lies in memory only. */
   #isMemory(): boolean {
-    return MEMORY_FILE_SYSTEMS.includes(statfsSync(`/proc/self/fd/${String(this.#fd)}`).type);
+    return MEMORY_FILE_SYSTEMS.includes(fileSystemOf(this.#fd));
   }
 
   explain(error: number): string {
