@@ -56,7 +56,15 @@ describe("jail: kinds of threads", () => {
       ["readv", 5],
       ["writev", 5],
     );
-    only(["main", "pool"], ["fdatasync", 5], ["fallocate", 5], ["ftruncate", 5], ["lseek", 5], ["fstat", 5], ["fstatfs", 5]);
+    only(
+      ["main", "pool"],
+      ["fdatasync", 5],
+      ["fallocate", 5],
+      ["ftruncate", 5],
+      ["lseek", 5],
+      ["fstat", 5],
+      ["fstatfs", 5],
+    );
     only(["main", "pool"], ["write", 5, 0, 512], ["read", 5, 0, 512], ["write", 5, 0, 0x1_0000_0008n]);
     // libuv's wake-ups, and a signal that it passes on.
     for (const length of [1, 8, 16]) only(["main", ...OTHERS], ["write", 5, 0, length]);

@@ -7,7 +7,15 @@ import { getSystemErrorName } from "node:util";
 import { BACKEND_BUSY, type BlockBackend } from "../../../devices/virtio/block/backend.js";
 import type { Segments } from "../../../devices/virtio/segments.js";
 import { EAGAIN, EBADF, EINTR, EIO, EOPNOTSUPP } from "../../sys/errno.js";
-import { fdatasyncRaw, fileSystemOf, IOV_MAX, IoVectors, preadvCachedRaw, preadvRaw, pwritevRaw } from "../../sys/files.js";
+import {
+  fdatasyncRaw,
+  fileSystemOf,
+  IOV_MAX,
+  IoVectors,
+  preadvCachedRaw,
+  preadvRaw,
+  pwritevRaw,
+} from "../../sys/files.js";
 import { unguarded, type Guard } from "../guard.js";
 import type { DiskFile } from "./disk-file.js";
 import { DiskRanges, TRUNCATED, type CallElsewhere } from "./disk-ranges.js";
