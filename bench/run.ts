@@ -13,6 +13,7 @@ import { devices } from "./system/devices.bench.js";
 import { idle } from "./system/idle.bench.js";
 import { hosts } from "./system/hosts.bench.js";
 import { image } from "./system/image.bench.js";
+import { jail } from "./system/jail.bench.js";
 import { lab } from "./system/lab.bench.js";
 import { memory } from "./system/memory.bench.js";
 import { migrate } from "./system/migrate.bench.js";
@@ -33,6 +34,7 @@ const BENCHES: readonly Bench[] = [
   bindings,
   exits,
   start,
+  jail,
   firecracker,
   boot,
   devices,
