@@ -294,6 +294,9 @@ static _Noreturn void begin_attendance(int socket, int process)
 	struct attendant self = {.socket = dup2(far[0], STDERR_FILENO + 1)};
 	const int own = process < 0 ? -1 : dup2(far[1], STDERR_FILENO + 2);
 
+	/* Too few may be open. The VM hears of it with its first message. */
+	if (self.socket < 0)
+		_exit(EXIT_FAILED);
 	for (int fd = 0; fd <= STDERR_FILENO; fd++)
 		dup2(nothing, fd);
 	close_from(STDERR_FILENO + (own < 0 ? 2 : 3));
