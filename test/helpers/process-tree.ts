@@ -33,6 +33,14 @@ export function processesWith(variable: string): number[] {
     .map(Number);
 }
 
+/** Whole command lines that have this in them. */
+export function commandsWith(text: string): string[] {
+  return readdirSync("/proc").flatMap((name) => {
+    const command = /^\d+$/.test(name) ? read(`/proc/${name}/cmdline`)?.replaceAll("\0", " ") : undefined;
+    return command?.includes(text) === true ? [`${name} ${command}`] : [];
+  });
+}
+
 /** What is left of them, a line each. */
 export function killAll(pids: readonly number[]): string[] {
   return pids.flatMap((pid) => {

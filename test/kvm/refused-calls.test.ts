@@ -4,9 +4,11 @@ import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { EXIT_HOST } from "../../vmm/host/exit-codes.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
 import { asm, miniKernel, type MiniKernel } from "../helpers/mini-kernel.js";
+import { commandsWith } from "../helpers/process-tree.js";
 import { PROGRAM } from "../helpers/program.js";
 import type { RefusedRun } from "../helpers/refused-calls.js";
 import { skip } from "../helpers/skip.js";
@@ -15,6 +17,8 @@ const EINTR = 4;
 const EAGAIN = 11;
 const ENOMEM = 12;
 const EMFILE = 24;
+/** An attendant goes behind the process that it has attended. */
+const LEAVING_MS = 10_000;
 
 describe("kvm: refused calls", function () {
   this.timeout(60_000);
@@ -73,20 +77,38 @@ describe("kvm: refused calls", function () {
     }
   });
 
-  it("a limit of open files, from too few for anything on: it runs, or one error says what helps", function () {
-    if (!existsSync("dist/vmlet.js")) skip(this, "dist/vmlet.js is not built");
-    const guest = ["--kernel", kernel.path, "--no-initrd", "--cpus", "2", "--memory", "32", "--quiet"];
-    const outcomes = [19, 20, 21, 22, 23, 24, 25, 26, 28, 32, 64].map((limit) => {
-      const command = `ulimit -n ${String(limit)}; exec ${PROGRAM} boot --accel kvm "$@"`;
-      const { status, stderr } = spawnSync("sh", ["-c", command, "sh", ...guest], { encoding: "utf8", input: "" });
-      const what = `${String(limit)} files: ${String(status)} ${stderr}`;
-      if (status === 7) return "ran";
-      assert.equal(status, EXIT_HOST, what);
-      assert.match(stderr, /^vmlet: .*(EMFILE|too many open files).*\nvmlet: what helps: .*ulimit -n\n$/, what);
-      return "refused";
+  for (const mode of ["off", "on", "strict"]) {
+    it(`a limit of open files, from too few for anything on, jail ${mode}: it runs, or one error says what helps; no process is left`, async function () {
+      if (!existsSync("dist/vmlet.js")) skip(this, "dist/vmlet.js is not built");
+      const guest = [
+        "--kernel",
+        kernel.path,
+        "--no-initrd",
+        "--cpus",
+        "2",
+        "--memory",
+        "32",
+        "--quiet",
+        "--jail",
+        mode,
+      ];
+      const outcomes = [19, 20, 21, 22, 23, 24, 25, 26, 28, 32, 64].map((limit) => {
+        const command = `ulimit -n ${String(limit)}; exec ${PROGRAM} boot --accel kvm "$@"`;
+        const { status, stderr } = spawnSync("sh", ["-c", command, "sh", ...guest], { encoding: "utf8", input: "" });
+        const what = `${String(limit)} files: ${String(status)} ${stderr}`;
+        if (status === 7) return "ran";
+        assert.equal(status, EXIT_HOST, what);
+        assert.match(stderr, /^vmlet: .*(EMFILE|too many open files).*\nvmlet: what helps: .*ulimit -n\n$/, what);
+        return "refused";
+      });
+      assert.deepEqual([outcomes[0], outcomes.at(-1)], ["refused", "ran"]);
+      const end = performance.now() + LEAVING_MS;
+      while (commandsWith(kernel.path).length > 0) {
+        assert.ok(performance.now() < end, commandsWith(kernel.path).join("\n"));
+        await sleep(50);
+      }
     });
-    assert.deepEqual([outcomes[0], outcomes.at(-1)], ["refused", "ran"]);
-  });
+  }
 
   const refusals: [kind: string, threads: string, errno: number, message: RegExp, cure: RegExp][] = [
     ["kvm", "main-first", ENOMEM, /^KVM_\w+ failed with ENOMEM \(12\)$/, /memory/],

@@ -61,6 +61,7 @@ import { SECCOMP_FILTER_FLAG_SPEC_ALLOW, SECCOMP_SET_MODE_FILTER } from "./threa
 import type { ThreadKind } from "./threads.js";
 
 const EACCES = 13;
+const EAGAIN = 11;
 const ENOSYS = 38;
 
 /** A vCPU's own, and interrupts. */
@@ -261,6 +262,16 @@ const PATHS: Rule = {
   errno: EACCES,
 };
 
+/**
+ * Who may begin no thread is told that there are no more. The C library blocks all signals meanwhile, and the kernel would end the process without the
+ * line about a call that is refused.
+ */
+const NO_THREAD: Rule = {
+  calls: ["clone"],
+  when: [{ argument: 0, mask: ~CLONE_DETACHED, values: [THREAD_FLAGS] }],
+  errno: EAGAIN,
+};
+
 /** What begins a thread, and takes from it what it does not need. */
 const THREAD_START: readonly Rule[] = [
   { calls: ["clone"], when: [{ argument: 0, mask: ~CLONE_DETACHED, values: [THREAD_FLAGS] }] },
@@ -308,14 +319,14 @@ export function allowedCalls(kind: ThreadKind, phase: Phase, pid: number, needs:
   const later = phase === "running" ? [PATHS] : [];
   switch (kind) {
     case "main":
-      return [...mainCalls(pid, needs), ...(phase === "running" ? THREAD_START : []), ...later];
+      return [...mainCalls(pid, needs), ...(phase === "running" ? THREAD_START : [NO_THREAD]), ...later];
     case "vcpu":
-      return [...vcpuCalls(pid), ...later];
+      return [...vcpuCalls(pid), NO_THREAD, ...later];
     case "pool":
-      return [...POOL_CALLS, ...later];
+      return [...POOL_CALLS, NO_THREAD, ...later];
     case "node":
-      return NODE_CALLS;
+      return [...NODE_CALLS, NO_THREAD];
     case "any":
-      return [...FILES, ...vcpuCalls(pid), ...later];
+      return [...FILES, ...vcpuCalls(pid), NO_THREAD, ...later];
   }
 }
