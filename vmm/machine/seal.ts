@@ -20,8 +20,10 @@ export async function sealVm(
     sealNow(config, { listens });
     return;
   }
-  const { pool } = await import("./threads.js");
+  const { explainStart, pool } = await import("./threads.js");
   await pool.warm(config.cpus);
+  // None could begin later.
+  if (pool.size < config.cpus) throw explainStart(pool.size, pool.problem);
   sealProcess("complete", needsOf(config, listens));
 }
 

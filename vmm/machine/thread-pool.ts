@@ -23,6 +23,9 @@ export class ThreadPool {
   #unused = 0;
   #timer: NodeJS.Timeout | undefined;
 
+  /** Why the last thread that is no more has ended, if it was not to. */
+  problem: Error | undefined;
+
   constructor(
     create: (lost: (thread: VcpuThread) => void) => VcpuThread,
     most = Math.max(MIN_THREADS, THREADS_A_PROCESSOR * availableParallelism()),
@@ -117,6 +120,7 @@ export class ThreadPool {
   #start(): void {
     const thread = this.#create((lost) => {
       this.#all.delete(lost);
+      this.problem = lost.problem;
       const at = this.#idle.indexOf(lost);
       if (at >= 0) this.#idle.splice(at, 1);
     });

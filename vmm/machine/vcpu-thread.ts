@@ -45,6 +45,7 @@ export class VcpuThread {
   #isBroken = false;
   readonly #ended: Promise<void>;
   #isReady = false;
+  #problem: Error | undefined;
   /** Somebody waits for its end. */
   #isEnding = false;
   #onReady: (() => void)[] = [];
@@ -67,6 +68,7 @@ export class VcpuThread {
       else this.#close(turn);
     });
     this.#worker.on("error", (error) => {
+      this.#problem = error;
       for (const turn of this.#open.values()) {
         turn.heard(failureOfThread(startProblem(error) === undefined ? error : explainStart(turn.index, error)));
       }
@@ -87,6 +89,11 @@ export class VcpuThread {
   /** It takes no more turns. */
   get isBroken(): boolean {
     return this.#isBroken;
+  }
+
+  /** What the host has said that gives it up, or a defect. */
+  get problem(): Error | undefined {
+    return this.#problem;
   }
 
   /** After the turns before it, which have to be about to end. */
