@@ -9,7 +9,7 @@ import { EXIT_HOST } from "../../vmm/host/exit-codes.js";
 import { whyNoKvm } from "../helpers/kvm-guard.js";
 import { asm, miniKernel, type MiniKernel } from "../helpers/mini-kernel.js";
 import { commandsWith } from "../helpers/process-tree.js";
-import { PROGRAM } from "../helpers/program.js";
+import { bootWords } from "../helpers/program.js";
 import type { RefusedRun } from "../helpers/refused-calls.js";
 import { skip } from "../helpers/skip.js";
 
@@ -80,20 +80,9 @@ describe("kvm: refused calls", function () {
   for (const mode of ["off", "on", "strict"]) {
     it(`a limit of open files, from too few for anything on, jail ${mode}: it runs, or one error says what helps; no process is left`, async function () {
       if (!existsSync("dist/vmlet.js")) skip(this, "dist/vmlet.js is not built");
-      const guest = [
-        "--kernel",
-        kernel.path,
-        "--no-initrd",
-        "--cpus",
-        "2",
-        "--memory",
-        "32",
-        "--quiet",
-        "--jail",
-        mode,
-      ];
+      const guest = bootWords(kernel.path, "--cpus", "2", "--quiet", "--jail", mode);
       const outcomes = [19, 20, 21, 22, 23, 24, 25, 26, 28, 32, 64].map((limit) => {
-        const command = `ulimit -n ${String(limit)}; exec ${PROGRAM} boot --accel kvm "$@"`;
+        const command = `ulimit -n ${String(limit)}; exec "$@"`;
         const { status, stderr } = spawnSync("sh", ["-c", command, "sh", ...guest], { encoding: "utf8", input: "" });
         const what = `${String(limit)} files: ${String(status)} ${stderr}`;
         if (status === 7) return "ran";

@@ -133,7 +133,6 @@ export interface WholeFile {
   write(content: string | Uint8Array, exitCode: number): Promise<number>;
 }
 
-/** It is empty from now on. */
 /** The report's file and what only the host's files say, for a process that opens none by then. */
 export function openReport(path: string): WholeFile {
   acceleratorKind();
@@ -141,6 +140,7 @@ export function openReport(path: string): WholeFile {
   return openWhole("--report", path);
 }
 
+/** It is empty from now on. */
 export function openWhole(option: string, path: string): WholeFile {
   const problem: string[] = [];
   const file = new OutputFile(path, { failed: (why) => problem.push(why) });

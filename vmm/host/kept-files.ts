@@ -3,11 +3,16 @@ import { closeSync, openSync, readFileSync } from "node:fs";
 
 const kept = new Map<string, number>();
 
-/** For a process that opens nothing later. What cannot be opened is as it would be then. */
+/** For a process that opens nothing later. Throws as openSync does. */
+export function keepFile(path: string): void {
+  kept.set(path, openSync(path, "r"));
+}
+
+/** The same for some. What cannot be opened is as it would be then. */
 export function keepFiles(paths: readonly string[]): void {
   for (const path of paths) {
     try {
-      kept.set(path, openSync(path, "r"));
+      keepFile(path);
     } catch {
       // Whoever asks for it meets the reason.
     }

@@ -262,19 +262,20 @@ const PATHS: Rule = {
   errno: EACCES,
 };
 
+const NEW_THREAD: Rule = {
+  calls: ["clone"],
+  when: [{ argument: 0, mask: ~CLONE_DETACHED, values: [THREAD_FLAGS] }],
+};
+
 /**
  * Who may begin no thread is told that there are no more. The C library blocks all signals meanwhile, and the kernel would end the process without the
  * line about a call that is refused.
  */
-const NO_THREAD: Rule = {
-  calls: ["clone"],
-  when: [{ argument: 0, mask: ~CLONE_DETACHED, values: [THREAD_FLAGS] }],
-  errno: EAGAIN,
-};
+const NO_THREAD: Rule = { ...NEW_THREAD, errno: EAGAIN };
 
 /** What begins a thread, and takes from it what it does not need. */
 const THREAD_START: readonly Rule[] = [
-  { calls: ["clone"], when: [{ argument: 0, mask: ~CLONE_DETACHED, values: [THREAD_FLAGS] }] },
+  NEW_THREAD,
   // Node does not begin a thread without the name of the current folder.
   { calls: ["getcwd"] },
   // One filter more, for the calling thread, without a descriptor that would answer for the kernel: calls can only become fewer.
